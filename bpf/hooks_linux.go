@@ -1,0 +1,315 @@
+//go:build amd64 || arm64
+
+package bpf
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
+)
+
+// DefaultRingBytes is the size of the ring unless told otherwise: 80 times what
+// 350,000 events/s produce between two reads 5 ms apart.
+const DefaultRingBytes = 16 << 20
+
+// ErrEmpty is returned by Hooks.Next when every record sent so far was read.
+var ErrEmpty = errors.New("ring is empty")
+
+// Options say how the programs are loaded. The zero value is usable.
+type Options struct {
+	// RingBytes is the size of the ring of records, a power of two and a
+	// multiple of the page size; 0 means DefaultRingBytes.
+	RingBytes int
+	// NoFollow leaves the children of traced processes alone.
+	NoFollow bool
+}
+
+// Hooks are the loaded and attached programs. One goroutine may call Next at a
+// time; the other methods may be called from anywhere.
+type Hooks struct {
+	coll   *ebpf.Collection
+	links  []io.Closer
+	tasks  *link.Iter
+	reader *ringbuf.Reader
+	record ringbuf.Record
+}
+
+// Task is a traced process and its address space.
+type Task struct {
+	TGID       int
+	Space      uint64
+	StartTime  uint64 // CLOCK_BOOTTIME, ns
+	StartBrk   uint64
+	Brk        uint64
+	StartStack uint64
+	Section    uint32 // the first section sure to be reported
+	HasSection bool   // the kernel numbers sections (6.4 and later)
+	Comm       string
+}
+
+// Counters are what the programs could not do, since they were loaded.
+type Counters struct {
+	Dropped uint64 // records the ring had no room for
+	NoStamp uint64 // calls whose commit stamp had no place
+	NoSpace uint64 // address spaces beyond the table's 16,384
+	NoTask  uint64 // processes beyond the table's 65,536
+}
+
+// program is one program and how the kernel may refuse it.
+type program struct {
+	name string // in the object
+	hook string // what it attaches to, for people
+	what string // what it is for
+}
+
+var programs = []program{
+	{mmProgMmSysExit, "tp_btf/sys_exit", "mapping calls with their results"},
+	{mmProgMmReleased, "tp_btf/mmap_lock_released", "the order in which changes took effect"},
+	{mmProgMmFork, "tp_btf/sched_process_fork", "children"},
+	{mmProgMmExec, "tp_btf/sched_process_exec", "new images"},
+	{mmProgMmExit, "tp_btf/sched_process_exit", "ends of processes"},
+	{mmProgMmTasks, "iter/task", "finding the address space of a process"},
+}
+
+// spec reads the object and fits it to the running kernel's types.
+func spec(kernel *btf.Spec, opts Options) (*ebpf.CollectionSpec, error) {
+	s, err := loadMm()
+	if err != nil {
+		return nil, fmt.Errorf("read embedded object: %w", err)
+	}
+	args, err := tracepointArgs(kernel, "mmap_lock_released")
+	if err != nil {
+		return nil, err
+	}
+	// The tracepoint lost its cgroup path in 6.16: one program for each.
+	if args == 3 {
+		s.Programs[mmProgMmReleased] = s.Programs[mmProgMmReleased3]
+		s.Programs[mmProgMmReleased].Name = mmProgMmReleased
+	}
+	delete(s.Programs, mmProgMmReleased3)
+	var iter *btf.Func
+	hasIter := kernel.TypeByName("bpf_iter_task_vma_new", &iter) == nil
+	if err := s.Variables[mmVarHasVmaIter].Set(hasIter); err != nil {
+		return nil, fmt.Errorf("configure programs: %w", err)
+	}
+	if err := s.Variables[mmVarFollow].Set(!opts.NoFollow); err != nil {
+		return nil, fmt.Errorf("configure programs: %w", err)
+	}
+	if opts.RingBytes != 0 {
+		s.Maps[mmMapEvents].MaxEntries = uint32(opts.RingBytes)
+	}
+	return s, nil
+}
+
+// tracepointArgs tells how many arguments a raw tracepoint has here.
+func tracepointArgs(kernel *btf.Spec, name string) (int, error) {
+	var def *btf.Typedef
+	if err := kernel.TypeByName("btf_trace_"+name, &def); err != nil {
+		if errors.Is(err, btf.ErrNotFound) {
+			return 0, fmt.Errorf("tracepoint %s: %w (it came with Linux 5.13 and CONFIG_TRACING)", name, ebpf.ErrNotSupported)
+		}
+		return 0, fmt.Errorf("tracepoint %s: %w", name, err)
+	}
+	ptr, ok := def.Type.(*btf.Pointer)
+	if !ok {
+		return 0, fmt.Errorf("tracepoint %s: unexpected type %v", name, def.Type)
+	}
+	proto, ok := ptr.Target.(*btf.FuncProto)
+	if !ok {
+		return 0, fmt.Errorf("tracepoint %s: unexpected type %v", name, ptr.Target)
+	}
+	return len(proto.Params) - 1, nil // the first is the registration's data
+}
+
+// Open loads the programs and attaches them; nothing is traced until Trace is
+// called. Errors wrap the kernel's: os.ErrPermission without CAP_BPF and
+// CAP_PERFMON, ebpf.ErrNotSupported on a kernel without BTF or the tracepoints.
+func Open(opts Options) (_ *Hooks, err error) {
+	kernel, err := btf.LoadKernelSpec()
+	if err != nil {
+		return nil, fmt.Errorf("read the kernel's types (BTF): %w", err)
+	}
+	s, err := spec(kernel, opts)
+	if err != nil {
+		return nil, err
+	}
+	coll, err := ebpf.NewCollection(s)
+	if err != nil {
+		return nil, fmt.Errorf("load programs: %w", err)
+	}
+	h := &Hooks{coll: coll}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.Close())
+		}
+	}()
+	if h.reader, err = ringbuf.NewReader(coll.Maps[mmMapEvents]); err != nil {
+		return nil, fmt.Errorf("open ring: %w", err)
+	}
+	for _, p := range programs {
+		if p.name == mmProgMmTasks {
+			h.tasks, err = link.AttachIter(link.IterOptions{Program: coll.Programs[p.name]})
+			if err != nil {
+				return nil, fmt.Errorf("attach %s: %w", p.hook, err)
+			}
+			continue
+		}
+		l, err := link.AttachTracing(link.TracingOptions{Program: coll.Programs[p.name]})
+		if err != nil {
+			return nil, fmt.Errorf("attach %s: %w", p.hook, err)
+		}
+		h.links = append(h.links, l)
+	}
+	return h, nil
+}
+
+// Trace adds processes to the traced ones and returns those of all traced
+// processes that have an address space, as List does. A process that is not in
+// the answer is gone, a zombie or a kernel thread.
+func (h *Hooks) Trace(tgids ...int) ([]Task, error) {
+	for _, pid := range tgids {
+		// 0: no space known. A process that is traced already keeps its own.
+		err := h.coll.Maps[mmMapTasks].Update(uint32(pid), uint64(0), ebpf.UpdateNoExist)
+		if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+			return nil, fmt.Errorf("trace process %d: %w", pid, err)
+		}
+	}
+	return h.List()
+}
+
+// Untrace forgets a process: its children are no longer followed. The address
+// space stays known until it goes.
+func (h *Hooks) Untrace(tgid int) error {
+	err := h.coll.Maps[mmMapTasks].Delete(uint32(tgid))
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("forget process %d: %w", tgid, err)
+	}
+	return nil
+}
+
+// List returns the traced processes that have an address space, as the kernel
+// has them now. It walks all tasks of the machine, about a microsecond each.
+func (h *Hooks) List() ([]Task, error) {
+	rd, err := h.tasks.Open()
+	if err != nil {
+		return nil, fmt.Errorf("list tasks: %w", err)
+	}
+	defer rd.Close()
+	raw, err := io.ReadAll(rd)
+	if err != nil {
+		return nil, fmt.Errorf("list tasks: %w", err)
+	}
+	var out []Task
+	const size = int(unsafe.Sizeof(mmMmTask{}))
+	if len(raw)%size != 0 {
+		return nil, fmt.Errorf("list tasks: %d bytes is not a multiple of %d", len(raw), size)
+	}
+	seen := make(map[int]bool)
+	for ; len(raw) > 0; raw = raw[size:] {
+		var r mmMmTask
+		if err := binary.Read(bytes.NewReader(raw[:size]), binary.NativeEndian, &r); err != nil {
+			return nil, fmt.Errorf("list tasks: %w", err)
+		}
+		if r.Space == 0 || seen[int(r.Tgid)] {
+			continue // counted as NoSpace; or another thread of one whose leader is gone
+		}
+		seen[int(r.Tgid)] = true
+		out = append(out, Task{
+			TGID: int(r.Tgid), Space: r.Space, StartTime: r.StartTime,
+			StartBrk: r.StartBrk, Brk: r.Brk, StartStack: r.StartStack,
+			Section: r.Section, HasSection: Flags(r.Flags)&HasSection != 0,
+			Comm: cString(r.Comm[:]),
+		})
+	}
+	return out, nil
+}
+
+// past is a deadline that makes the reader look and not wait.
+var past = time.Unix(1, 0)
+
+// Next reads the next record. It never waits: ErrEmpty says that all was read.
+// The programs wake nobody up, so the caller polls; every 5 ms is cheap.
+func (h *Hooks) Next(ev *Event) error {
+	h.reader.SetDeadline(past)
+	switch err := h.reader.ReadInto(&h.record); {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return ErrEmpty
+	case err != nil:
+		return fmt.Errorf("read ring: %w", err)
+	}
+	return decode(h.record.RawSample, ev)
+}
+
+// Pending tells how many bytes of records wait to be read.
+func (h *Hooks) Pending() int { return h.reader.AvailableBytes() }
+
+// RingBytes tells the size of the ring.
+func (h *Hooks) RingBytes() int { return h.reader.BufferSize() }
+
+// Counters reads what the programs could not do.
+func (h *Hooks) Counters() (Counters, error) {
+	var sums [mmMmCounterMM_C_COUNT]uint64
+	var perCPU []uint64
+	for i := range sums {
+		if err := h.coll.Maps[mmMapCounters].Lookup(uint32(i), &perCPU); err != nil {
+			return Counters{}, fmt.Errorf("read counters: %w", err)
+		}
+		for _, n := range perCPU {
+			sums[i] += n
+		}
+	}
+	return Counters{
+		Dropped: sums[mmMmCounterMM_C_DROPPED],
+		NoStamp: sums[mmMmCounterMM_C_NO_STAMP],
+		NoSpace: sums[mmMmCounterMM_C_NO_SPACE],
+		NoTask:  sums[mmMmCounterMM_C_NO_TASK],
+	}, nil
+}
+
+// Detach stops the programs; records already sent can still be read.
+func (h *Hooks) Detach() error {
+	var errs []error
+	for _, l := range h.links {
+		errs = append(errs, l.Close())
+	}
+	h.links = nil
+	return errors.Join(errs...)
+}
+
+// Close detaches and frees everything. It may be called more than once.
+func (h *Hooks) Close() error {
+	errs := []error{h.Detach()}
+	if h.tasks != nil {
+		errs = append(errs, h.tasks.Close())
+		h.tasks = nil
+	}
+	if h.reader != nil {
+		errs = append(errs, h.reader.Close())
+		h.reader = nil
+	}
+	if h.coll != nil {
+		h.coll.Close()
+		h.coll = nil
+	}
+	return errors.Join(errs...)
+}
+
+// Now is the clock of Event.Time: CLOCK_MONOTONIC, in ns.
+func Now() uint64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		panic("clock_gettime(CLOCK_MONOTONIC): " + err.Error()) // EINVAL or EFAULT: neither can be
+	}
+	return uint64(ts.Nano())
+}

@@ -1,0 +1,937 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+//go:build ignore
+
+/*
+ * The kernel side of maptrace: every change of a traced address space, in the
+ * order in which the changes took effect.
+ *
+ * A mapping call is sent when it returns (tp_btf/sys_exit, the one place that
+ * has its arguments and its result), stamped with what the mmap lock's release
+ * inside the call noted (tp_btf/mmap_lock_released runs with the lock still
+ * held): the time, and the number of the lock's write section. A write section
+ * that no decoded call owns is sent by itself as MM_OP_OTHER. So every section
+ * of a traced address space is reported by somebody, and user space can count.
+ */
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include "maptrace.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Set before loading. */
+volatile const bool follow = true;	  /* trace the children of traced processes */
+volatile const bool has_vma_iter = false; /* bpf_iter_task_vma is there (6.7) */
+
+#define MAX_SPACES 16384
+#define MAX_TASKS  65536
+
+#define S_IFMT		  0170000
+#define S_IFCHR		  0020000
+#define S_IFREG		  0100000
+#define HUGETLBFS_MAGIC	  0x958458f6
+#define READ_IMPLIES_EXEC 0x0400000
+#define VM_LOCKED	  0x2000
+#define VM_SHARED_ANON	  (MAP_SHARED | MAP_ANONYMOUS)
+#define MAP_SHARED	  0x01
+#define MAP_ANONYMOUS	  0x20
+#define MAP_LOCKED	  0x2000
+#define MAP_POPULATE	  0x8000
+#define MAP_HUGETLB	  0x40000
+#define MCL_FUTURE	  2
+#define PR_SET_VMA	  0x53564d41
+
+/* Everything the kernel side knows of one address space. */
+struct space {
+	__u64 id;
+	__u64 brk;	/* as the last brk call left it */
+	__u64 stack_vm; /* pages of stack, as of the last report */
+	__u32 last;	/* the last section reported or kept for a report */
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_SPACES);
+	__type(key, __u64); /* the mm_struct's address; removed by exit_mmap's last section */
+	__type(value, struct space);
+} spaces SEC(".maps");
+
+/* The traced processes: what fork extends, exit shrinks, and exec asks. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_TASKS);
+	__type(key, __u32);   /* tgid, as the initial pid namespace numbers it */
+	__type(value, __u64); /* number of the address space; 0 until it is known */
+} tasks SEC(".maps");
+
+/* What the lock's release told, kept until the call returns. */
+struct pending {
+	__u64 space;
+	__u64 time;
+	__u64 old_brk;
+	__u32 section;
+	__u8 flags;
+	__u8 have;
+	__u8 commits; /* the release ended a write section */
+	__u8 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct pending);
+} pendings SEC(".maps");
+
+/* Sized before loading. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 16 << 20);
+} events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, MM_C_COUNT);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+__u64 last_space;
+
+/* For bpf2go: the records are in the BTF only if something names them. */
+struct mm_call unused_call __attribute__((unused));
+struct mm_file_call unused_file_call __attribute__((unused));
+struct mm_vma unused_vma __attribute__((unused));
+struct mm_task unused_task __attribute__((unused));
+enum mm_op unused_op __attribute__((unused));
+enum mm_flag unused_flag __attribute__((unused));
+enum mm_file_flag unused_file_flag __attribute__((unused));
+enum mm_counter unused_counter __attribute__((unused));
+
+extern int bpf_iter_task_vma_new(struct bpf_iter_task_vma *it, struct task_struct *task,
+				 __u64 addr) __ksym __attribute__((weak));
+extern struct vm_area_struct *bpf_iter_task_vma_next(struct bpf_iter_task_vma *it) __ksym
+	__attribute__((weak));
+extern void bpf_iter_task_vma_destroy(struct bpf_iter_task_vma *it) __ksym __attribute__((weak));
+
+static __always_inline void count(__u32 which)
+{
+	__u64 *n = bpf_map_lookup_elem(&counters, &which);
+
+	if (n)
+		*n += 1;
+}
+
+/* The reader polls: a wake-up a record would cost the traced program 2-3x. */
+static __always_inline void submit(void *rec)
+{
+	bpf_ringbuf_submit(rec, BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline void *reserve(__u64 size)
+{
+	void *rec = bpf_ringbuf_reserve(&events, size, 0);
+
+	if (!rec)
+		count(MM_C_DROPPED);
+	return rec;
+}
+
+/*
+ * The system call the current thread is in, or -1: in a page fault from user
+ * mode, in kernel threads, whose registers say nothing, and when the call's
+ * work is done. The way back to user mode writes signal frames and rseq areas,
+ * and may fault, with the call's registers still there; but for the result.
+ */
+static __always_inline long current_call(struct task_struct *task)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+
+#if defined(__TARGET_ARCH_x86)
+	/* arch/x86/entry/entry_64.S sets it, do_syscall_64 replaces it */
+	return (long)regs->ax == -38 /* ENOSYS */ ? (long)regs->orig_ax : -1;
+#else
+	/* arch/arm64/kernel/syscall.c; a result may equal the argument: see commits() */
+	return regs->regs[0] == regs->orig_x0 ? regs->syscallno : -1;
+#endif
+}
+
+/* 32-bit calls have other numbers and layouts: their sections are "other". */
+static __always_inline bool is_compat(struct task_struct *task)
+{
+#if defined(__TARGET_ARCH_x86)
+	return task->thread_info.status & 0x2; /* TS_COMPAT */
+#else
+	return task->thread_info.flags & (1UL << 22); /* TIF_32BIT */
+#endif
+}
+
+/* What family a system call belongs to. */
+enum class {
+	NOT_OURS = 0,
+	IS_CLONE = 255, /* others: enum mm_op */
+};
+
+/* arch/x86/entry/syscalls/syscall_64.tbl; include/uapi/asm-generic/unistd.h */
+static __always_inline __u32 classify(long nr)
+{
+	switch (nr) {
+#if defined(__TARGET_ARCH_x86)
+	case 9:
+		return MM_OP_MMAP;
+	case 10:
+		return MM_OP_MPROTECT;
+	case 11:
+		return MM_OP_MUNMAP;
+	case 12:
+		return MM_OP_BRK;
+	case 25:
+		return MM_OP_MREMAP;
+	case 28:
+		return MM_OP_MADVISE;
+	case 30:
+		return MM_OP_SHMAT;
+	case 67:
+		return MM_OP_SHMDT;
+	case 149:
+		return MM_OP_MLOCK;
+	case 150:
+		return MM_OP_MUNLOCK;
+	case 151:
+		return MM_OP_MLOCKALL;
+	case 152:
+		return MM_OP_MUNLOCKALL;
+	case 157:
+		return MM_OP_SET_VMA;
+	case 216:
+		return MM_OP_REMAP_FILE_PAGES;
+	case 237:
+		return MM_OP_MBIND;
+	case 325:
+		return MM_OP_MLOCK2;
+	case 329:
+		return MM_OP_PKEY_MPROTECT;
+	case 56:
+	case 57:
+	case 58:
+		return IS_CLONE;
+#else
+	case 222:
+		return MM_OP_MMAP;
+	case 226:
+		return MM_OP_MPROTECT;
+	case 215:
+		return MM_OP_MUNMAP;
+	case 214:
+		return MM_OP_BRK;
+	case 216:
+		return MM_OP_MREMAP;
+	case 233:
+		return MM_OP_MADVISE;
+	case 196:
+		return MM_OP_SHMAT;
+	case 197:
+		return MM_OP_SHMDT;
+	case 228:
+		return MM_OP_MLOCK;
+	case 229:
+		return MM_OP_MUNLOCK;
+	case 230:
+		return MM_OP_MLOCKALL;
+	case 231:
+		return MM_OP_MUNLOCKALL;
+	case 167:
+		return MM_OP_SET_VMA;
+	case 234:
+		return MM_OP_REMAP_FILE_PAGES;
+	case 235:
+		return MM_OP_MBIND;
+	case 284:
+		return MM_OP_MLOCK2;
+	case 288:
+		return MM_OP_PKEY_MPROTECT;
+	case 220:
+		return IS_CLONE;
+#endif
+	case 435:
+		return IS_CLONE;
+	case 440:
+		return MM_OP_PROCESS_MADVISE;
+	case 462:
+		return MM_OP_MSEAL;
+	}
+	return NOT_OURS;
+}
+
+static __always_inline void call_args(struct pt_regs *regs, __u64 *args)
+{
+#if defined(__TARGET_ARCH_x86)
+	args[0] = regs->di;
+	args[1] = regs->si;
+	args[2] = regs->dx;
+	args[3] = regs->r10;
+	args[4] = regs->r8;
+	args[5] = regs->r9;
+#else
+	args[0] = regs->orig_x0;
+	args[1] = regs->regs[1];
+	args[2] = regs->regs[2];
+	args[3] = regs->regs[3];
+	args[4] = regs->regs[4];
+	args[5] = regs->regs[5];
+#endif
+}
+
+static __always_inline bool sections_numbered(void)
+{
+	return bpf_core_field_exists(((struct mm_struct___seqcount *)0)->mm_lock_seq) ||
+	       bpf_core_field_exists(((struct mm_struct___int *)0)->mm_lock_seq);
+}
+
+/*
+ * The number of the section that a release ends. The tracepoint precedes the
+ * counter's step at the end of a write section, and follows it after a
+ * downgrade (include/linux/mmap_lock.h: mmap_write_unlock, mmap_write_downgrade).
+ */
+static __always_inline __u32 section_at_release(struct mm_struct *mm, bool write)
+{
+	if (bpf_core_field_exists(((struct mm_struct___seqcount *)0)->mm_lock_seq))
+		return (((struct mm_struct___seqcount *)mm)->mm_lock_seq.sequence - 1) >> 1;
+	if (bpf_core_field_exists(((struct mm_struct___int *)0)->mm_lock_seq))
+		return ((struct mm_struct___int *)mm)->mm_lock_seq - (write ? 0 : 1);
+	return 0;
+}
+
+/* The first section whose release is sure to be seen by programs that run now. */
+static __always_inline __u32 next_section(struct mm_struct *mm)
+{
+	if (bpf_core_field_exists(((struct mm_struct___seqcount *)0)->mm_lock_seq))
+		return (((struct mm_struct___seqcount *)mm)->mm_lock_seq.sequence + 1) >> 1;
+	if (bpf_core_field_exists(((struct mm_struct___int *)0)->mm_lock_seq))
+		return ((struct mm_struct___int *)mm)->mm_lock_seq + 1;
+	return 0;
+}
+
+static __always_inline void fill_head(struct mm_head *h, struct task_struct *task, __u64 space,
+				      __u32 op)
+{
+	h->space = space;
+	h->tgid = task->tgid;
+	h->tid = task->pid;
+	h->op = op;
+}
+
+/* A section seen at its release, sent from there. */
+static __always_inline void send_section(struct task_struct *task, struct space *sp, __u32 op,
+					 __u32 section, __u64 nr, bool write, bool remote)
+{
+	struct mm_call *c = reserve(sizeof(*c));
+
+	if (!c)
+		return;
+	__builtin_memset(c, 0, sizeof(*c));
+	fill_head(&c->head, task, sp->id, op);
+	c->head.time = bpf_ktime_get_ns();
+	c->head.section = section;
+	c->head.flags = MM_F_STAMPED | (sections_numbered() ? MM_F_SECTION : 0) |
+			(remote ? MM_F_REMOTE : 0);
+	c->head.nr = (__u16)nr;
+	c->args[0] = nr;
+	c->args[1] = write;
+	submit(c);
+}
+
+/*
+ * Makes an address space known. The caller owns a reference to it, so that it
+ * cannot go (and its address be used again) before the entry is there.
+ */
+static __always_inline __u64 space_of(struct mm_struct *mm)
+{
+	__u64 key = (__u64)mm;
+	struct space *sp = bpf_map_lookup_elem(&spaces, &key);
+	struct space new = {};
+
+	if (sp)
+		return sp->id;
+	new.id = __sync_fetch_and_add(&last_space, 1) + 1;
+	new.brk = mm->brk;
+	new.stack_vm = mm->stack_vm;
+	if (bpf_map_update_elem(&spaces, &key, &new, BPF_NOEXIST)) {
+		/* Full, or another CPU was first. */
+		sp = bpf_map_lookup_elem(&spaces, &key);
+		if (sp)
+			return sp->id;
+		count(MM_C_NO_SPACE);
+		return 0;
+	}
+	return new.id;
+}
+
+/* Calls that give the write lock back by way of a read lock. */
+static __always_inline bool commits_by_read(__u32 op)
+{
+	return op == MM_OP_MUNMAP || op == MM_OP_BRK || op == MM_OP_MREMAP;
+}
+
+/*
+ * Whether a release inside a call ends the call's write section. Page faults on
+ * the call's arguments release the lock too, for reading.
+ */
+static __always_inline bool commits(struct space *sp, __u32 op, __u32 section, bool write)
+{
+	if (write)
+		return true;
+	return commits_by_read(op) && (!sections_numbered() || section != sp->last);
+}
+
+/* Whether a call goes on for long after it has committed. */
+static __always_inline bool populates(struct task_struct *task, struct mm_struct *mm, __u32 op)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	__u64 args[6];
+
+	if (op == MM_OP_MLOCK || op == MM_OP_MLOCKALL)
+		return true;
+	if (op != MM_OP_MMAP && op != MM_OP_BRK && op != MM_OP_MREMAP && op != MM_OP_SHMAT)
+		return false;
+	if (mm->def_flags & VM_LOCKED)
+		return true;
+	if (op != MM_OP_MMAP)
+		return false;
+	call_args(regs, args);
+	return args[3] & (MAP_POPULATE | MAP_LOCKED);
+}
+
+/* include/trace/events/mmap_lock.h: mmap_lock_released, with the lock still held */
+static __always_inline int released(struct mm_struct *mm, bool write)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 key = (__u64)mm;
+	struct space *sp = bpf_map_lookup_elem(&spaces, &key);
+	__u32 op = NOT_OURS, section;
+	struct pending *p;
+	bool own;
+	long nr;
+
+	if (!sp)
+		return 0;
+	if (write && mm->mm_users.counter == 0) {
+		/* mm/mmap.c: exit_mmap, the last section of an address space. */
+		send_section(task, sp, MM_OP_GONE, 0, 0, true, false);
+		bpf_map_delete_elem(&spaces, &key);
+		return 0;
+	}
+	section = section_at_release(mm, write);
+	own = task->mm == mm;
+	nr = own || write ? current_call(task) : -1;
+	if (own && nr >= 0 && !is_compat(task))
+		op = classify(nr);
+	if (!own) {
+		/* process_madvise is the call that asks for another's memory. */
+		nr = current_call(task);
+		if (task->mm && !is_compat(task) && classify(nr) == MM_OP_PROCESS_MADVISE)
+			op = MM_OP_PROCESS_MADVISE;
+	}
+	if (op != NOT_OURS) {
+		bool commit = commits(sp, op, section, write);
+
+		p = bpf_task_storage_get(&pendings, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (!p) {
+			count(MM_C_NO_STAMP);
+			goto unowned;
+		}
+		if (!p->have || (commit && !p->commits)) {
+			p->have = 1;
+			p->commits = commit;
+			p->space = sp->id;
+			p->time = bpf_ktime_get_ns();
+			p->section = section;
+			p->flags = MM_F_STAMPED;
+			if (commit && sections_numbered())
+				p->flags |= MM_F_SECTION;
+			if (!own)
+				p->flags |= MM_F_REMOTE;
+			if (!commit)
+				goto stack;
+			sp->last = section;
+			sp->stack_vm = mm->stack_vm;
+			if (op == MM_OP_BRK) {
+				p->old_brk = sp->brk;
+				sp->brk = mm->brk;
+			}
+			if (op != IS_CLONE && populates(task, mm, op))
+				send_section(task, sp, MM_OP_ANNOUNCE, section, nr, write, !own);
+			return 0;
+		}
+	}
+unowned:
+	if (write) {
+		sp->last = section;
+		sp->brk = mm->brk;
+		sp->stack_vm = mm->stack_vm;
+		send_section(task, sp, MM_OP_OTHER, section, nr, true, !own);
+		return 0;
+	}
+stack:
+	if (!write && mm->stack_vm != sp->stack_vm) {
+		/*
+		 * mm/mmap.c: expand_stack downgrades before it lets go. Who sees the
+		 * growth first reports it; it may be another thread's call that is
+		 * about to report itself, which then takes the section over.
+		 */
+		sp->last = section;
+		sp->stack_vm = mm->stack_vm;
+		send_section(task, sp, MM_OP_STACK, section, nr, false, !own);
+		return 0;
+	}
+	if (!write && own && nr >= 0 && op == NOT_OURS && is_compat(task) && sections_numbered()) {
+		/* A 32-bit munmap, brk or mremap that downgraded: 91, 45, 163 on x86 and arm. */
+		if (nr == 91 || nr == 45 || nr == 163) {
+			sp->brk = mm->brk;
+			send_section(task, sp, MM_OP_OTHER, section, nr, false, false);
+		}
+	}
+	return 0;
+}
+
+/* 6.16 and later: (mm, write). */
+SEC("tp_btf/mmap_lock_released")
+int mm_released(__u64 *ctx)
+{
+	return released((struct mm_struct *)ctx[0], ctx[1] & 0xff);
+}
+
+/* Before: (mm, memcg_path, write). */
+SEC("tp_btf/mmap_lock_released")
+int mm_released3(__u64 *ctx)
+{
+	return released((struct mm_struct *)ctx[0], ctx[2] & 0xff);
+}
+
+static __always_inline void read_file(struct mm_file *out, struct file *file)
+{
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	const unsigned char *name = BPF_CORE_READ(file, f_path.dentry, d_name.name);
+	__u32 type = BPF_CORE_READ(inode, i_mode) & S_IFMT;
+
+	out->inode = BPF_CORE_READ(inode, i_ino);
+	out->dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	if (type == S_IFREG)
+		out->flags |= MM_FILE_REGULAR;
+	if (type == S_IFCHR)
+		out->flags |= MM_FILE_CHARDEV;
+	bpf_probe_read_kernel_str(out->name, sizeof(out->name), name);
+}
+
+static __always_inline struct file *file_of_fd(struct task_struct *task, __u32 fd)
+{
+	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
+	struct file **fds = BPF_CORE_READ(fdt, fd);
+	struct file *file = NULL;
+
+	if (fd >= BPF_CORE_READ(fdt, max_fds))
+		return NULL;
+	bpf_probe_read_kernel(&file, sizeof(file), fds + fd);
+	return file;
+}
+
+static __always_inline void read_vma(struct mm_file *out, struct vm_area_struct *vma)
+{
+	struct file *file = vma->vm_file;
+
+	out->vm_start = vma->vm_start;
+	out->vm_end = vma->vm_end;
+	out->vm_flags = vma->vm_flags;
+	out->flags |= MM_FILE_VMA;
+	if (file) {
+		out->offset = vma->vm_pgoff; /* in pages: user space knows their size */
+		read_file(out, file);
+		return;
+	}
+	out->flags |= MM_FILE_NONE;
+	if (vma->vm_ops) {
+		/* mm/mmap.c: special_mapping_vmops, or nothing anybody names */
+		struct vm_special_mapping *sm = vma->vm_private_data;
+		const char *name = BPF_CORE_READ(sm, name);
+
+		if (bpf_probe_read_kernel_str(out->name, sizeof(out->name), name) > 1)
+			out->flags |= MM_FILE_SPECIAL;
+	}
+}
+
+static long vma_found(struct task_struct *task, struct vm_area_struct *vma, struct mm_file *out)
+{
+	(void)task;
+	read_vma(out, vma);
+	return 0;
+}
+
+/*
+ * Mappings whose extent or file the arguments do not tell: the segment's size,
+ * the inode of shared anonymous memory, huge pages' rounding, what a driver put
+ * in the file's place.
+ */
+static __always_inline bool vma_decides(__u32 op, __u64 *args, struct mm_file *f)
+{
+	return op == MM_OP_SHMAT || (args[3] & MAP_HUGETLB) ||
+	       (args[3] & VM_SHARED_ANON) == VM_SHARED_ANON || !(f->flags & MM_FILE_REGULAR);
+}
+
+/* A file record: mmap of a file, of shared or huge memory; shmat. */
+static __always_inline bool has_file(__u32 op, __u64 *args, long ret)
+{
+	if (ret < 0 && ret > -4096)
+		return false;
+	if (op == MM_OP_SHMAT)
+		return true;
+	if (op != MM_OP_MMAP)
+		return false;
+	return !(args[3] & MAP_ANONYMOUS) || (args[3] & (MAP_SHARED | MAP_HUGETLB));
+}
+
+static __always_inline void fill_call(struct mm_call *c, struct task_struct *task,
+				      struct pending *p, __u32 op, __u64 *args, long ret)
+{
+	fill_head(&c->head, task, p->space, op);
+	c->head.time = p->time;
+	c->head.section = p->section;
+	c->head.flags = p->flags;
+	if (task->personality & READ_IMPLIES_EXEC)
+		c->head.flags |= MM_F_READ_EXEC;
+	c->ret = ret;
+	__builtin_memcpy(c->args, args, sizeof(c->args));
+	if (op == MM_OP_BRK)
+		c->args[1] = p->old_brk;
+}
+
+static __noinline int send_file_call(struct task_struct *task, struct pending *p, __u32 op,
+				     __u64 *args, long ret)
+{
+	struct mm_file_call *c = reserve(sizeof(*c));
+	struct mm_file f = {};
+
+	if (!c)
+		return 0;
+	__builtin_memset(c, 0, sizeof(*c));
+	fill_call(&c->call, task, p, op, args, ret);
+	c->call.head.flags |= MM_F_FILE;
+	if (op == MM_OP_MMAP && !(args[3] & MAP_ANONYMOUS)) {
+		struct file *file = file_of_fd(task, args[4]);
+
+		if (file) {
+			read_file(&f, file);
+			if (BPF_CORE_READ(file, f_inode, i_sb, s_magic) == HUGETLBFS_MAGIC)
+				f.flags &= ~MM_FILE_REGULAR;
+		}
+	}
+	if (vma_decides(op, args, &f)) {
+		__u32 chardev = f.flags & MM_FILE_CHARDEV;
+
+		bpf_find_vma(task, (__u64)ret, vma_found, &f, 0);
+		f.flags |= chardev;
+	}
+	__builtin_memcpy(&c->file, &f, sizeof(f));
+	submit(c);
+	return 0;
+}
+
+/* PR_SET_VMA_ANON_NAME: the name is in user memory, just read by the kernel. */
+static __noinline int send_name(struct task_struct *task, struct pending *p, __u64 *args, long ret)
+{
+	struct mm_file_call *c = reserve(sizeof(*c));
+
+	if (!c)
+		return 0;
+	__builtin_memset(c, 0, sizeof(*c));
+	fill_call(&c->call, task, p, MM_OP_SET_VMA, args, ret);
+	c->call.head.flags |= MM_F_FILE;
+	if (args[4])
+		bpf_probe_read_user_str(c->file.name, sizeof(c->file.name), (void *)args[4]);
+	submit(c);
+	return 0;
+}
+
+/* include/trace/events/syscalls.h: sys_exit (regs, ret) */
+SEC("tp_btf/sys_exit")
+int mm_sys_exit(__u64 *ctx)
+{
+	struct task_struct *task;
+	struct pending *p, none = {};
+	struct mm_struct *mm;
+	struct space *sp;
+	struct pt_regs *regs = (struct pt_regs *)ctx[0];
+	long ret = ctx[1], nr;
+	__u64 args[6], key;
+	__u32 op;
+	struct mm_call *c;
+
+#if defined(__TARGET_ARCH_x86)
+	nr = regs->orig_ax;
+#else
+	nr = regs->syscallno;
+#endif
+	op = classify(nr);
+	if (op == NOT_OURS)
+		return 0;
+	task = bpf_get_current_task_btf();
+	mm = task->mm;
+	if (!mm)
+		return 0;
+	key = (__u64)mm;
+	sp = bpf_map_lookup_elem(&spaces, &key);
+	if (!sp && op != MM_OP_PROCESS_MADVISE)
+		return 0;
+	if (is_compat(task))
+		return 0;
+	p = bpf_task_storage_get(&pendings, task, 0, 0);
+	if (op == IS_CLONE) {
+		/* A fork that failed after it had copied: its section has no other owner. */
+		if (p && p->have) {
+			p->have = 0;
+			if (ret < 0 && (p->flags & MM_F_SECTION))
+				send_section(task, sp, MM_OP_OTHER, p->section, nr, true, false);
+		}
+		return 0;
+	}
+	call_args(regs, args);
+	if (p && p->have) {
+		none = *p;
+		p->have = 0;
+	} else {
+		if (!sp)
+			return 0;
+		none.time = bpf_ktime_get_ns();
+		none.space = sp->id;
+	}
+	if (op == MM_OP_SET_VMA && args[0] != PR_SET_VMA) {
+		/* The other prctls: an own section of theirs is nobody's else. */
+		if (sp && (none.flags & MM_F_SECTION))
+			send_section(task, sp, MM_OP_OTHER, none.section, nr, true, false);
+		return 0;
+	}
+	if (op == MM_OP_SET_VMA)
+		return send_name(task, &none, args, ret);
+	if (has_file(op, args, ret)) {
+		send_file_call(task, &none, op, args, ret);
+		/* Looking for the VMA took the lock, and its release was noted. */
+		p = bpf_task_storage_get(&pendings, task, 0, 0);
+		if (p)
+			p->have = 0;
+		return 0;
+	}
+	c = reserve(sizeof(*c));
+	if (!c)
+		return 0;
+	__builtin_memset(c, 0, sizeof(*c));
+	fill_call(c, task, &none, op, args, ret);
+	if (op == MM_OP_PROCESS_MADVISE) {
+		/* The first range, where the caller named it. */
+		__u64 iov[2] = {};
+
+		if (args[2])
+			bpf_probe_read_user(iov, sizeof(iov), (void *)args[1]);
+		c->args[4] = iov[0];
+		c->args[5] = iov[1];
+	}
+	submit(c);
+	return 0;
+}
+
+/* include/trace/events/sched.h: sched_process_fork (parent, child); current is the parent */
+SEC("tp_btf/sched_process_fork")
+int mm_fork(__u64 *ctx)
+{
+	struct task_struct *parent = (struct task_struct *)ctx[0];
+	struct task_struct *child = (struct task_struct *)ctx[1];
+	struct mm_struct *mm = parent->mm, *child_mm = child->mm;
+	__u32 tgid = child->tgid;
+	__u64 key = (__u64)mm, child_space = 0;
+	struct pending *p;
+	struct space *sp;
+	struct mm_call *c;
+	bool traced;
+
+	if (!mm || parent->tgid == child->tgid)
+		return 0;
+	sp = bpf_map_lookup_elem(&spaces, &key);
+	if (!sp)
+		return 0;
+	__u32 ptgid = parent->tgid;
+	traced = follow && bpf_map_lookup_elem(&tasks, &ptgid);
+	if (traced && child_mm) {
+		child_space = space_of(child_mm);
+		if (bpf_map_update_elem(&tasks, &tgid, &child_space, BPF_ANY))
+			count(MM_C_NO_TASK);
+	}
+	p = bpf_task_storage_get(&pendings, parent, 0, 0);
+	c = reserve(sizeof(*c));
+	if (!c)
+		goto out;
+	__builtin_memset(c, 0, sizeof(*c));
+	fill_head(&c->head, parent, sp->id, MM_OP_FORK);
+	if (p && p->have) {
+		c->head.time = p->time;
+		c->head.section = p->section;
+		c->head.flags = p->flags;
+	} else {
+		c->head.time = bpf_ktime_get_ns();
+	}
+	c->args[0] = tgid;
+	c->args[1] = child_space;
+	if (child_mm == mm)
+		c->head.flags |= MM_F_SHARED;
+	else if (child_mm)
+		c->args[2] = next_section(child_mm);
+	c->args[3] = child->start_boottime;
+	submit(c);
+out:
+	if (p)
+		p->have = 0;
+	return 0;
+}
+
+/* sched_process_exec (task, old_pid, bprm): the new image stands, nothing of it has run */
+SEC("tp_btf/sched_process_exec")
+int mm_exec(__u64 *ctx)
+{
+	struct task_struct *task = (struct task_struct *)ctx[0];
+	struct task_struct *self = bpf_get_current_task_btf();
+	struct mm_struct *mm = task->mm;
+	__u32 tgid = task->tgid;
+	__u64 *old = bpf_map_lookup_elem(&tasks, &tgid);
+	__u64 key = (__u64)mm;
+	struct space *sp;
+	struct bpf_iter_task_vma it;
+	struct vm_area_struct *vma;
+	struct mm_file_call *c;
+	__u64 id, old_id, now;
+
+	if (!old || !mm)
+		return 0;
+	old_id = *old;
+	id = space_of(mm);
+	bpf_map_update_elem(&tasks, &tgid, &id, BPF_ANY);
+	sp = bpf_map_lookup_elem(&spaces, &key);
+	if (sp) {
+		/* It was made known while the image was being set up. */
+		sp->brk = mm->brk;
+		sp->stack_vm = mm->stack_vm;
+	}
+	now = bpf_ktime_get_ns();
+	c = reserve(sizeof(*c));
+	if (!c)
+		return 0;
+	__builtin_memset(c, 0, sizeof(*c));
+	fill_head(&c->call.head, task, id, MM_OP_EXEC);
+	c->call.head.time = now;
+	c->call.head.flags = MM_F_FILE | (sections_numbered() ? MM_F_SECTION : 0) |
+			     (has_vma_iter ? 0 : MM_F_UNSEEDED);
+	c->call.args[0] = old_id;
+	c->call.args[1] = mm->start_brk;
+	c->call.args[2] = mm->brk;
+	c->call.args[3] = mm->start_stack;
+	c->call.args[4] = next_section(mm);
+	bpf_probe_read_kernel_str(c->file.name, sizeof(task->comm), task->comm);
+	submit(c);
+	if (!has_vma_iter)
+		return 0;
+
+	bpf_iter_task_vma_new(&it, self, 0);
+	while ((vma = bpf_iter_task_vma_next(&it))) {
+		struct mm_vma *v = reserve(sizeof(*v));
+
+		/*
+		 * No count of rows or losses is kept: a value that changes from
+		 * turn to turn keeps the verifier from seeing the loop's end.
+		 */
+		if (!v)
+			continue;
+		__builtin_memset(v, 0, sizeof(*v));
+		fill_head(&v->head, task, id, MM_OP_VMA);
+		v->head.time = now;
+		read_vma(&v->file, vma);
+		submit(v);
+	}
+	bpf_iter_task_vma_destroy(&it);
+
+	struct mm_call *end = reserve(sizeof(*end));
+
+	if (!end)
+		return 0;
+	__builtin_memset(end, 0, sizeof(*end));
+	fill_head(&end->head, task, id, MM_OP_SEEDED);
+	end->head.time = now;
+	submit(end);
+	return 0;
+}
+
+/* sched_process_exit (task, ...), for each thread */
+SEC("tp_btf/sched_process_exit")
+int mm_exit(__u64 *ctx)
+{
+	struct task_struct *task = (struct task_struct *)ctx[0];
+	__u32 tgid = task->tgid;
+	__u64 *space = bpf_map_lookup_elem(&tasks, &tgid);
+	struct mm_call *c;
+
+	if (!space || task->signal->live.counter != 0)
+		return 0;
+	c = reserve(sizeof(*c));
+	if (c) {
+		__builtin_memset(c, 0, sizeof(*c));
+		fill_head(&c->head, task, *space, MM_OP_EXIT);
+		c->head.time = bpf_ktime_get_ns();
+		c->args[0] = task->signal->group_exit_code ? task->signal->group_exit_code
+							   : task->exit_code;
+		submit(c);
+	}
+	bpf_map_delete_elem(&tasks, &tgid);
+	return 0;
+}
+
+/* Makes the address spaces of the processes in tasks known, and lists them. */
+SEC("iter/task")
+int mm_tasks(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct mm_task row = {};
+	struct mm_struct *mm;
+	__u64 *space;
+	__u32 tgid;
+
+	if (!task)
+		return 0;
+	tgid = task->tgid;
+	space = bpf_map_lookup_elem(&tasks, &tgid);
+	mm = task->mm;
+	if (!space || !mm)
+		return 0;
+	if (*space) {
+		/*
+		 * Known, and its address space with it: only fork and exec change that,
+		 * and exec is not done with the new one before it says so.
+		 */
+		__u64 key = (__u64)mm;
+		struct space *sp = bpf_map_lookup_elem(&spaces, &key);
+
+		if (!sp)
+			return 0;
+		row.space = sp->id;
+	} else {
+		row.space = space_of(mm);
+	}
+	if (task->pid != task->tgid && task->group_leader->mm)
+		return 0; /* its leader stands for it */
+	*space = row.space;
+	row.section = next_section(mm);
+	row.flags = sections_numbered() ? MM_F_SECTION : 0;
+	row.start_time = BPF_CORE_READ(task, group_leader, start_boottime);
+	row.start_brk = mm->start_brk;
+	row.brk = mm->brk;
+	row.start_stack = mm->start_stack;
+	row.tgid = tgid;
+	bpf_probe_read_kernel_str(row.comm, sizeof(row.comm), task->comm);
+	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
+	return 0;
+}

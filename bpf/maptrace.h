@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What the kernel side and the Go side agree on: the operations and the
+ * records of the ring. The Go types are generated from the object's BTF.
+ */
+#ifndef MAPTRACE_H
+#define MAPTRACE_H
+
+/* Operations: what a record is about. Zero is not an operation. */
+enum mm_op {
+	MM_OP_MMAP = 1,
+	MM_OP_MUNMAP,
+	MM_OP_BRK,
+	MM_OP_MREMAP,
+	MM_OP_MPROTECT,
+	MM_OP_PKEY_MPROTECT,
+	MM_OP_MADVISE,
+	MM_OP_PROCESS_MADVISE,
+	MM_OP_MLOCK,
+	MM_OP_MLOCK2,
+	MM_OP_MUNLOCK,
+	MM_OP_MLOCKALL,
+	MM_OP_MUNLOCKALL,
+	MM_OP_SHMAT,
+	MM_OP_SHMDT,
+	MM_OP_REMAP_FILE_PAGES,
+	MM_OP_MBIND,
+	MM_OP_MSEAL,
+	MM_OP_SET_VMA,
+	MM_OP_FORK,
+	MM_OP_EXEC,
+	MM_OP_EXIT,
+	/* The address space itself is gone (exit_mmap). */
+	MM_OP_GONE,
+	/* A section of the mmap lock that none of the calls above owns. */
+	MM_OP_OTHER,
+	/* The stack grew: a section that a page fault made. */
+	MM_OP_STACK,
+	/* A call that has committed and will return much later. */
+	MM_OP_ANNOUNCE,
+	/* One VMA of a new image, and the end of such a list. */
+	MM_OP_VMA,
+	MM_OP_SEEDED,
+};
+
+enum mm_flag {
+	/* time is the commit time, taken under the mmap lock. */
+	MM_F_STAMPED = 1 << 0,
+	/* section is the number of the lock's write section. */
+	MM_F_SECTION = 1 << 1,
+	/* A struct mm_file follows the call. */
+	MM_F_FILE = 1 << 2,
+	/* personality(READ_IMPLIES_EXEC). */
+	MM_F_READ_EXEC = 1 << 3,
+	/* The caller belongs to another address space. */
+	MM_F_REMOTE = 1 << 4,
+	/* fork: the child shares the parent's address space. */
+	MM_F_SHARED = 1 << 5,
+	/* exec: no VMAs follow, the kernel has no iterator. */
+	MM_F_UNSEEDED = 1 << 6,
+};
+
+enum mm_file_flag {
+	MM_FILE_CHARDEV = 1 << 0,
+	MM_FILE_REGULAR = 1 << 1,
+	/* vm_start, vm_end, vm_flags and the identity come from the VMA. */
+	MM_FILE_VMA = 1 << 2,
+	/* The VMA has no file. */
+	MM_FILE_NONE = 1 << 3,
+	/* A mapping the kernel made itself ([vdso]); name is its name. */
+	MM_FILE_SPECIAL = 1 << 4,
+};
+
+#define MM_NAME_LEN 80
+
+/* The head of every record. Times are CLOCK_MONOTONIC in ns. */
+struct mm_head {
+	__u64 time;
+	__u64 space; /* the address space's number in this run; never reused */
+	__u32 section;
+	__u32 tgid;
+	__u32 tid;
+	__u8 op;
+	__u8 flags;
+	__u16 nr; /* system call number where op says too little */
+};
+
+/* A call: the six arguments as the program gave them, and the result. */
+struct mm_call {
+	struct mm_head head;
+	__s64 ret;
+	__u64 args[6];
+};
+
+struct mm_file {
+	__u64 inode;
+	__u64 vm_start;
+	__u64 vm_end;
+	__u64 vm_flags;
+	__u64 offset;
+	__u32 dev; /* the kernel's: major << 20 | minor */
+	__u32 flags;
+	char name[MM_NAME_LEN]; /* basename, NUL-terminated, cut to fit */
+};
+
+struct mm_file_call {
+	struct mm_call call;
+	struct mm_file file;
+};
+
+/* One VMA of a fresh image. */
+struct mm_vma {
+	struct mm_head head;
+	struct mm_file file;
+};
+
+/* A line of the task iterator: one traced process and its address space. */
+struct mm_task {
+	__u64 space;
+	__u64 start_time; /* CLOCK_BOOTTIME, ns */
+	__u64 start_brk;
+	__u64 brk;
+	__u64 start_stack;
+	__u32 section; /* the first section sure to be reported */
+	__u32 tgid;
+	__u32 flags; /* MM_F_SECTION when sections are numbered */
+	char comm[16];
+	__u32 pad;
+};
+
+/* Counters, summed over the CPUs by the reader. */
+enum mm_counter {
+	MM_C_DROPPED,  /* records the ring had no room for */
+	MM_C_NO_STAMP, /* no task storage to keep a commit stamp in */
+	MM_C_NO_SPACE, /* an address space that did not fit the table */
+	MM_C_NO_TASK,  /* a process that did not fit the table */
+	MM_C_COUNT,
+};
+
+#endif

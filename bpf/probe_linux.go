@@ -1,0 +1,124 @@
+//go:build amd64 || arm64
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+)
+
+// Check is the answer to one question about the running kernel.
+type Check struct {
+	Name string
+	What string // what it is needed for
+	// Err is nil if it works. It wraps ebpf.ErrNotSupported if the kernel lacks
+	// it and os.ErrPermission if we may not; anything else is inconclusive.
+	Err error
+	// Optional says that tracing works without it.
+	Optional bool
+	Note     string
+}
+
+// Probe loads and attaches every program for real, each by itself, and
+// detaches it again: many refusals show only at the attachment.
+func Probe() []Check {
+	kernel, err := btf.LoadKernelSpec()
+	checks := []Check{{Name: "BTF", What: "the kernel's types, in /sys/kernel/btf/vmlinux", Err: notSupported(err)}}
+	if err != nil {
+		return checks
+	}
+	ring := Check{Name: "ring buffer", What: "carrying records"}
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.RingBuf, MaxEntries: uint32(os.Getpagesize())})
+	if err != nil {
+		ring.Err = err
+	} else {
+		ring.Err = m.Close()
+	}
+	checks = append(checks, ring)
+	for _, p := range programs {
+		c := Check{Name: p.hook, What: p.what, Err: probeProgram(kernel, p)}
+		checks = append(checks, c)
+	}
+	return append(checks, sectionCheck(kernel), vmaIterCheck(kernel))
+}
+
+// notSupported marks a missing thing as such.
+func notSupported(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w: %w (CONFIG_DEBUG_INFO_BTF)", ebpf.ErrNotSupported, err)
+	}
+	return err
+}
+
+// probeProgram attaches one program for an instant.
+func probeProgram(kernel *btf.Spec, p program) (err error) {
+	s, err := spec(kernel, Options{RingBytes: os.Getpagesize()})
+	if err != nil {
+		return err
+	}
+	for name := range s.Programs {
+		if name != p.name {
+			delete(s.Programs, name)
+		}
+	}
+	coll, err := ebpf.NewCollection(s)
+	if err != nil {
+		return fmt.Errorf("load: %w", err)
+	}
+	defer coll.Close()
+	var l link.Link
+	if p.name == mmProgMmTasks {
+		l, err = link.AttachIter(link.IterOptions{Program: coll.Programs[p.name]})
+	} else {
+		l, err = link.AttachTracing(link.TracingOptions{Program: coll.Programs[p.name]})
+	}
+	if err != nil {
+		return fmt.Errorf("attach: %w", err)
+	}
+	return l.Close()
+}
+
+// sectionCheck tells whether the mmap lock's write sections are numbered.
+func sectionCheck(kernel *btf.Spec) Check {
+	c := Check{
+		Name: "mm_lock_seq", What: "proving that no change was missed (6.4)", Optional: true,
+	}
+	var mm *btf.Struct
+	if err := kernel.TypeByName("mm_struct", &mm); err != nil {
+		c.Err = fmt.Errorf("struct mm_struct: %w", err)
+		return c
+	}
+	if !hasMember(mm, "mm_lock_seq") {
+		c.Err = fmt.Errorf("%w: needs CONFIG_PER_VMA_LOCK; changes are ordered by time", ebpf.ErrNotSupported)
+	}
+	return c
+}
+
+func hasMember(s *btf.Struct, name string) bool {
+	for _, m := range s.Members {
+		if m.Name == name {
+			return true
+		}
+		if inner, ok := btf.As[*btf.Struct](m.Type); ok && m.Name == "" && hasMember(inner, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// vmaIterCheck tells whether a new image's mappings are read in the kernel.
+func vmaIterCheck(kernel *btf.Spec) Check {
+	c := Check{
+		Name: "bpf_iter_task_vma", What: "seeing a new image from its first instruction (6.7)", Optional: true,
+	}
+	var f *btf.Func
+	if err := kernel.TypeByName("bpf_iter_task_vma_new", &f); err != nil {
+		c.Err = fmt.Errorf("%w: images of children are read from /proc", ebpf.ErrNotSupported)
+	}
+	return c
+}
