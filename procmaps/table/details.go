@@ -1,0 +1,129 @@
+package table
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/maptrace/maptrace/procmaps"
+)
+
+// hiddenKeys are the keys that -X leaves out; it shows all others, those of
+// later kernels too.
+var hiddenKeys = map[string]bool{
+	"AnonHugePages": true, "KernelPageSize": true, "MMUPageSize": true,
+	"Shared_Dirty": true, "Private_Dirty": true, "Shared_Clean": true, "Private_Clean": true,
+}
+
+// fixedColumns is the number of columns before the keys.
+const fixedColumns = 5
+
+// fitDetails prepares the table of -X and -XX for the current process and reports
+// whether it has rows at all.
+func (p *Printer) fitDetails(index func(string) int) bool {
+	some := false
+	for range p.all() {
+		some = true
+		break
+	}
+	if !some {
+		return false
+	}
+	if p.aligned == nil {
+		for _, k := range p.proc.Keys {
+			if p.opt.Layout == LayoutAll || !hiddenKeys[k.Name] {
+				p.keys = append(p.keys, k)
+			}
+		}
+		p.keyAt = make([]int, len(p.keys))
+		p.aligned = p.newAligned(p.detailColumns()...)
+	}
+	for i, k := range p.keys {
+		p.keyAt[i] = index(k.Name)
+	}
+	if !p.opt.Quiet {
+		p.aligned.fitHeader()
+		p.aligned.fitTotals(p.shown())
+	}
+	// Rows out of the limit count for the fixed columns, as in pmap.
+	p.aligned.fitCells(p.all(), 0, fixedColumns)
+	p.aligned.fitCells(p.shown(), fixedColumns, len(p.aligned.columns)-1)
+	return true
+}
+
+func (p *Printer) detailColumns() []Column[Row] {
+	start, off := address(0), offset(0)
+	start.Format, off.Format = hexDigits(8), hexDigits(8) // as the kernel does
+	columns := []Column[Row]{
+		start,
+		{Name: "Perm", Key: "mode", Value: func(r Row) Value { return Text(kernelModes[r.Mapping.Mode&15]) }},
+		off,
+		{Name: "Device", Key: "device", Value: func(r Row) Value { return Text(p.device(r.Mapping.Dev, "%02x:%02x")) }},
+		{Name: "Inode", Key: "inode", Value: func(r Row) Value { return Uint(r.Mapping.Inode) }},
+	}
+	for i, k := range p.keys {
+		key := strings.ToLower(k.Name)
+		if k.KB {
+			key += "_kb"
+		}
+		// pmap adds up page sizes and flags as well.
+		columns = append(columns, Column[Row]{Name: k.Name, Key: key, Sum: true, Value: func(r Row) Value {
+			if r.Values == nil || p.keyAt[i] < 0 {
+				return Value{}
+			}
+			v, ok := r.Values.Value(p.keyAt[i])
+			if !ok {
+				return Value{}
+			}
+			return Uint(v)
+		}})
+	}
+	if p.opt.Layout == LayoutAll {
+		columns = append(columns, Column[Row]{
+			Name: "VmFlags", Key: "vmflags",
+			Value: func(r Row) Value { return Text(r.Flags.String()) },
+		})
+	}
+	for i := range columns {
+		columns[i].Align = Right
+	}
+	return append(columns, Column[Row]{
+		Name: "Mapping", Key: "mapping",
+		Value: func(r Row) Value { return Text(p.kernelName(r.Mapping)) },
+	})
+}
+
+// kernelName is the name in -X and -XX: the kernel's, cut to its last element.
+func (p *Printer) kernelName(m *procmaps.Mapping) string {
+	name := m.Name
+	if !p.opt.ShowPath && !strings.HasPrefix(name, "[") {
+		name = name[strings.LastIndexByte(name, '/')+1:]
+	}
+	if p.opt.Names == NamesEscaped {
+		return Escape(name)
+	}
+	return name
+}
+
+// appendDetailsFooter appends two lines below the keys: a rule and the totals.
+func (p *Printer) appendDetailsFooter() {
+	if len(p.keys) == 0 {
+		return
+	}
+	gap := 0
+	for _, w := range p.aligned.widths[:fixedColumns] {
+		gap += w + 1
+	}
+	p.buf = appendSpaces(p.buf, gap)
+	for i := range p.keys {
+		p.buf = append(p.buf, bytes.Repeat([]byte{'='}, p.aligned.widths[fixedColumns+i])...)
+		p.buf = append(p.buf, ' ')
+	}
+	p.buf = append(p.buf, '\n')
+	p.buf = appendSpaces(p.buf, gap)
+	for i := range p.keys {
+		total := p.aligned.Total(fixedColumns + i).Append(nil)
+		p.buf = appendSpaces(p.buf, p.aligned.widths[fixedColumns+i]-len(total))
+		p.buf = append(append(p.buf, total...), ' ')
+	}
+	p.buf = append(p.buf, "KB \n"...)
+}

@@ -1,0 +1,567 @@
+package table
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"iter"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/maptrace/maptrace/procmaps"
+)
+
+// Layout is one of pmap's tables.
+type Layout uint8
+
+// The layouts, by pmap's option.
+const (
+	LayoutDefault  Layout = iota // none: address, size, mode, name
+	LayoutExtended               // -x: resident and dirty sizes
+	LayoutDevice                 // -d: offset and device
+	LayoutDetails                // -X: what smaps has, less eight keys
+	LayoutAll                    // -XX: all that smaps has
+)
+
+// NeedsSmaps reports whether the layout shows numbers that only smaps has.
+func (l Layout) NeedsSmaps() bool { return l == LayoutExtended || l == LayoutDetails || l == LayoutAll }
+
+// NameStyle says what becomes of bytes in names and command lines that may not
+// reach a terminal.
+type NameStyle uint8
+
+const (
+	// NamesUTF8 is what pmap 4.0.5 and later do in a UTF-8 locale: bytes that
+	// are not UTF-8 become '?', control characters pass. In the command line
+	// those become '?' too. With -X and -XX names are not changed at all.
+	NamesUTF8 NameStyle = iota
+	// NamesASCII is what pmap up to 4.0.4 does in the C locale: every byte
+	// outside printable ASCII becomes '?', and in the command line ASCII control
+	// characters become '.'. With -X and -XX names are not changed at all.
+	NamesASCII
+	// NamesEscaped is safe for terminals: see Escape.
+	NamesEscaped
+)
+
+// Limit selects rows by address, both ends included, as pmap -A does: a row
+// shows when it shares a byte with it.
+type Limit struct{ Low, High uint64 }
+
+// ParseLimit parses the argument of pmap -A: LOW,HIGH in hex with or without 0x.
+// LOW alone means that address; a missing end means no limit on that side.
+func ParseLimit(s string) (Limit, error) {
+	bad := func() (Limit, error) { return Limit{}, fmt.Errorf("address range %q: want LOW[,HIGH] in hex", s) }
+	low, high, two := strings.Cut(s, ",")
+	l := Limit{0, math.MaxUint64}
+	var err error
+	if low != "" {
+		if l.Low, err = strconv.ParseUint(strings.TrimPrefix(low, "0x"), 16, 64); err != nil {
+			return bad()
+		}
+		if !two {
+			l.High = l.Low
+		}
+	}
+	if high != "" {
+		if l.High, err = strconv.ParseUint(strings.TrimPrefix(high, "0x"), 16, 64); err != nil {
+			return bad()
+		}
+	}
+	return l, nil
+}
+
+// Options say how a Printer prints. The zero value is pmap without options.
+type Options struct {
+	Layout Layout
+	// Quiet leaves out the heading and the totals (-q).
+	Quiet bool
+	// ShowPath prints paths whole instead of their last element (-p).
+	ShowPath bool
+	// KernelNames prints [heap] and the like as the kernel does (-k). It has no
+	// effect on LayoutDetails and LayoutAll, which always do.
+	KernelNames bool
+	// Limit selects rows (-A); nil prints all.
+	Limit *Limit
+	// Names says how to treat unprintable bytes.
+	Names NameStyle
+}
+
+// Values gives the numbers of one row. [*procmaps.SmapsRow] implements it.
+type Values interface {
+	// Value returns the number for Process.Keys[key], or false if there is none.
+	Value(key int) (uint64, bool)
+}
+
+// Row is one mapping of a Process.
+type Row struct {
+	Mapping *procmaps.Mapping
+	Values  Values // nil when only the mapping is known
+	Flags   procmaps.VmFlags
+}
+
+// Process is an address space to print, wherever it was read or kept.
+type Process struct {
+	PID     int    // of the process, not of a thread
+	Command string // see CommandLine; not yet escaped
+	// StartStack is an address in the main thread's stack: Stat.StartStack.
+	// With 0 no mapping is called a stack.
+	StartStack uint64
+	// ShmDevice is procmaps.ShmDevice of the kernel that the rows are from. With
+	// the zero value System V segments are shown as files.
+	ShmDevice procmaps.Device
+	// Keys are the numbers that the rows have.
+	Keys []procmaps.Key
+	// Rows yields the rows in address order. It is called more than once by
+	// layouts that fit their columns. Nil means no rows.
+	Rows iter.Seq[Row]
+}
+
+// MapsRows makes rows of mappings without numbers.
+func MapsRows(rows []procmaps.Mapping) iter.Seq[Row] {
+	return func(yield func(Row) bool) {
+		for i := range rows {
+			if !yield(Row{Mapping: &rows[i]}) {
+				return
+			}
+		}
+	}
+}
+
+// SmapsRows makes rows of smaps; their numbers are those of s.Keys.
+func SmapsRows(s *procmaps.Smaps) iter.Seq[Row] {
+	return func(yield func(Row) bool) {
+		for i := range s.Rows {
+			r := &s.Rows[i]
+			if !yield(Row{Mapping: &r.Mapping, Values: r, Flags: r.Flags}) {
+				return
+			}
+		}
+	}
+}
+
+// Describe reads everything about a process but its rows. Where the reader may
+// not know an address or the shared memory device, it stays 0 as with pmap.
+func Describe(p *procmaps.Process) (*Process, error) {
+	st, err := p.Stat()
+	if err != nil {
+		return nil, err
+	}
+	status, err := p.Status()
+	if err != nil {
+		return nil, err
+	}
+	args, err := p.Cmdline()
+	if err != nil {
+		return nil, err
+	}
+	return &Process{
+		PID:        status.Tgid,
+		Command:    CommandLine(args, st.Comm, st.State == 'Z'),
+		StartStack: st.StartStack,
+	}, nil
+}
+
+// Load reads the rows that the layout needs, from maps or smaps.
+func (t *Process) Load(p *procmaps.Process, l Layout) error {
+	if l.NeedsSmaps() {
+		s, err := p.Smaps()
+		if err != nil {
+			return err
+		}
+		t.Keys, t.Rows = s.Keys, SmapsRows(s)
+		return nil
+	}
+	rows, err := p.Maps()
+	if err != nil {
+		return err
+	}
+	t.Keys, t.Rows = nil, MapsRows(rows)
+	return nil
+}
+
+// CommandLine makes the text that follows the PID out of the raw command line
+// (of which pmap reads 128 KiB), and of the comm where there is none.
+func CommandLine(args []byte, comm string, zombie bool) string {
+	args = bytes.TrimRight(args[:min(len(args), 128<<10)], "\x00")
+	s := strings.NewReplacer("\x00", " ", "\n", " ").Replace(string(args))
+	s = strings.TrimSuffix(s, " ")
+	switch {
+	case zombie:
+		return "[" + comm + "] <defunct>"
+	case s == "":
+		return "[" + comm + "]"
+	}
+	return s
+}
+
+// Printer prints processes one after the other, as one run of pmap does: with
+// LayoutDetails and LayoutAll the columns are those of the first process, and
+// widths never shrink. It is not safe for concurrent use.
+//
+// It departs from pmap where that is wrong: lines of any length are read whole,
+// the totals of -x cover the rows shown, names that the kernel puts in brackets
+// are not cut at a slash, and -X does not cut names after 127 bytes.
+type Printer struct {
+	w   io.Writer
+	opt Options
+	buf []byte
+
+	proc    *Process
+	aligned *Aligned[Row] // nil before the first process of -X
+	rss     int           // indexes of proc.Keys, -1 for none
+	dirty   [2]int
+	keys    []procmaps.Key // the columns of -X
+	keyAt   []int          // their indexes in proc.Keys
+	devices map[procmaps.Device]string
+	lastDev procmaps.Device // rows of one file are neighbours
+	devText string          // of lastDev
+	summary summary
+}
+
+// summary is the last line of -d, in KiB.
+type summary struct{ mapped, private, shared uint64 }
+
+// NewPrinter returns a printer that writes to w in large pieces, and has written
+// everything when its methods return.
+func NewPrinter(w io.Writer, opt Options) *Printer {
+	p := &Printer{w: w, opt: opt, devices: map[procmaps.Device]string{}}
+	switch opt.Layout {
+	case LayoutDefault:
+		p.aligned = p.newAligned(address(16), size("", 7, true), mode(), p.name())
+	case LayoutExtended:
+		p.aligned = p.newAligned(address(16), size("Kbytes", 7, false), p.rssKB(), p.dirtyKB(), mode(), p.name())
+	case LayoutDevice:
+		p.aligned = p.newAligned(address(16), size("Kbytes", 7, false), mode(), offset(16), p.wideDevice(), p.name())
+	}
+	return p
+}
+
+func (p *Printer) newAligned(columns ...Column[Row]) *Aligned[Row] {
+	a := NewAligned(columns)
+	a.keepSpaces = true // names may end in spaces, and pmap's own lines do
+	return a
+}
+
+// Print prints the line with the command and then the table.
+func (p *Printer) Print(proc *Process) error {
+	if err := p.PrintHead(proc); err != nil {
+		return err
+	}
+	return p.PrintTable(proc)
+}
+
+// PrintHead prints the line with the command, which pmap prints even when it then
+// may not read the mappings.
+func (p *Printer) PrintHead(proc *Process) error {
+	p.buf = strconv.AppendInt(p.buf, int64(proc.PID), 10)
+	p.buf = append(p.buf, ":   "...)
+	p.buf = append(p.buf, p.cleanCommand(proc.Command)...)
+	p.buf = append(p.buf, '\n')
+	return p.flush()
+}
+
+// PrintTable prints the heading, the rows and the totals.
+func (p *Printer) PrintTable(proc *Process) error {
+	p.proc, p.summary = proc, summary{}
+	index := func(name string) int {
+		return slices.IndexFunc(proc.Keys, func(k procmaps.Key) bool { return k.Name == name })
+	}
+	p.rss, p.dirty = index("Rss"), [2]int{index("Shared_Dirty"), index("Private_Dirty")}
+	if p.opt.Layout == LayoutDetails || p.opt.Layout == LayoutAll {
+		if !p.fitDetails(index) {
+			return nil
+		}
+	}
+	p.aligned.ResetTotals()
+	if !p.opt.Quiet && p.opt.Layout != LayoutDefault {
+		p.buf = p.aligned.AppendHeader(p.buf)
+	}
+	for r := range p.shown() {
+		p.buf = p.aligned.AppendRow(p.buf, r)
+		p.summary.add(r.Mapping)
+		if len(p.buf) >= 64<<10 {
+			if err := p.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if !p.opt.Quiet {
+		p.appendFooter()
+	}
+	return p.flush()
+}
+
+// flush hands what was printed so far to the writer.
+func (p *Printer) flush() error {
+	_, err := p.w.Write(p.buf)
+	p.buf = p.buf[:0]
+	if err != nil {
+		return fmt.Errorf("print mappings: %w", err)
+	}
+	return nil
+}
+
+// all yields every row.
+func (p *Printer) all() iter.Seq[Row] {
+	if p.proc.Rows == nil {
+		return func(func(Row) bool) {}
+	}
+	return p.proc.Rows
+}
+
+// shown yields the rows inside the limit.
+func (p *Printer) shown() iter.Seq[Row] {
+	l := p.opt.Limit
+	if l == nil {
+		return p.all()
+	}
+	return func(yield func(Row) bool) {
+		for r := range p.all() {
+			if r.Mapping.Start > l.High || r.Mapping.End-1 >= l.Low && !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+func (s *summary) add(m *procmaps.Mapping) {
+	kb := m.Len() / 1024
+	s.mapped += kb
+	switch {
+	case m.Mode&procmaps.Shared != 0:
+		s.shared += kb
+	case m.Mode&procmaps.Write != 0:
+		s.private += kb
+	}
+}
+
+func (p *Printer) appendFooter() {
+	switch p.opt.Layout {
+	case LayoutDefault:
+		p.buf = fmt.Appendf(p.buf, " total %16dK\n", p.summary.mapped)
+	case LayoutExtended:
+		p.buf = p.aligned.AppendRule(p.buf)
+		p.buf = p.aligned.AppendTotals(p.buf, "total kB")
+	case LayoutDevice:
+		p.buf = fmt.Appendf(p.buf, "mapped: %dK    writeable/private: %dK    shared: %dK\n",
+			p.summary.mapped, p.summary.private, p.summary.shared)
+	case LayoutDetails, LayoutAll:
+		p.appendDetailsFooter()
+	}
+}
+
+// The columns of the tables with fixed widths.
+
+func address(digits int) Column[Row] {
+	return Column[Row]{
+		Name: "Address", Key: "address", Width: digits,
+		Value:  func(r Row) Value { return Uint(r.Mapping.Start) },
+		Format: hexDigits(digits),
+	}
+}
+
+func size(name string, width int, unit bool) Column[Row] {
+	c := Column[Row]{
+		Name: name, Key: "size_kb", Align: Right, Width: width, Sum: true,
+		Value: func(r Row) Value { return Uint(r.Mapping.Len() / 1024) },
+	}
+	if unit {
+		c.Format = func(dst []byte, v Value) []byte { return append(v.Append(dst), 'K') }
+	}
+	return c
+}
+
+func (p *Printer) rssKB() Column[Row] {
+	return Column[Row]{
+		Name: "RSS", Key: "rss_kb", Align: Right, Width: 7, Sum: true,
+		Value: func(r Row) Value { return Uint(number(r, p.rss)) },
+	}
+}
+
+func (p *Printer) dirtyKB() Column[Row] {
+	return Column[Row]{
+		Name: "Dirty", Key: "dirty_kb", Align: Right, Width: 7, Sum: true,
+		Value: func(r Row) Value { return Uint(number(r, p.dirty[0]) + number(r, p.dirty[1])) },
+	}
+}
+
+// number returns a number of the row, or 0 if there is none, as pmap does.
+func number(r Row, key int) uint64 {
+	if key < 0 || r.Values == nil {
+		return 0
+	}
+	v, _ := r.Values.Value(key)
+	return v
+}
+
+func mode() Column[Row] {
+	return Column[Row]{
+		Name: "Mode", Key: "mode", Width: 5,
+		Value: func(r Row) Value { return Text(pmapModes[r.Mapping.Mode&15]) },
+	}
+}
+
+func offset(digits int) Column[Row] {
+	return Column[Row]{
+		Name: "Offset", Key: "offset", Width: digits,
+		Value:  func(r Row) Value { return Uint(r.Mapping.Offset) },
+		Format: hexDigits(digits),
+	}
+}
+
+// wideDevice prints the device as -d does, in three and five digits.
+func (p *Printer) wideDevice() Column[Row] {
+	return Column[Row]{
+		Name: "Device", Key: "device", Width: 9,
+		Value: func(r Row) Value { return Text(p.device(r.Mapping.Dev, "%03x:%05x")) },
+	}
+}
+
+// device formats each device once.
+func (p *Printer) device(d procmaps.Device, format string) string {
+	if d == p.lastDev && p.devText != "" {
+		return p.devText
+	}
+	s, ok := p.devices[d]
+	if !ok {
+		s = fmt.Sprintf(format, d.Major, d.Minor)
+		p.devices[d] = s
+	}
+	p.lastDev, p.devText = d, s
+	return s
+}
+
+func (p *Printer) name() Column[Row] {
+	return Column[Row]{
+		Name: "Mapping", Key: "mapping",
+		Value: func(r Row) Value { return Text(p.pmapName(r.Mapping)) },
+	}
+}
+
+// pmapModes and kernelModes are the two ways to print a mode.
+var pmapModes, kernelModes = func() (pmap, kernel [16]string) {
+	for i := range pmap {
+		m := procmaps.Mode(i)
+		kernel[i] = m.String()
+		// The fifth place was for "reserved" on SunOS.
+		pmap[i] = strings.Replace(kernel[i], "p", "-", 1) + "-"
+	}
+	return pmap, kernel
+}()
+
+// hexDigits formats a number in at least so many hex digits.
+func hexDigits(digits int) func([]byte, Value) []byte {
+	return func(dst []byte, v Value) []byte {
+		n := v.Uint64()
+		for w := digits; w > 1 && n>>(4*(w-1)) == 0; w-- {
+			dst = append(dst, '0')
+		}
+		return strconv.AppendUint(dst, n, 16)
+	}
+}
+
+// pmapName is the name in the tables with fixed widths. The first rule that fits
+// wins. Rules look for characters in the line of maps, all of which can only be
+// in its name.
+func (p *Printer) pmapName(m *procmaps.Mapping) string {
+	// A name the kernel made up is not a path, whatever a program made it say.
+	bracketed := strings.HasPrefix(m.Name, "[")
+	switch {
+	case p.proc.ShmDevice != procmaps.Device{} && m.Dev == p.proc.ShmDevice && strings.Contains(m.Name, "/SYSV"):
+		return fmt.Sprintf("  [ shmid=0x%x ]", m.Inode)
+	case !bracketed && strings.IndexByte(m.Name, '/') >= 0:
+		return p.cleanName(p.path(m.Name))
+	case p.opt.KernelNames && strings.HasSuffix(m.Name, "]") && strings.Contains(m.Name, "["):
+		return p.cleanName(m.Name[strings.IndexByte(m.Name, '['):])
+	// The end is included, as in pmap.
+	case m.Start <= p.proc.StartStack && p.proc.StartStack <= m.End:
+		return "  [ stack ]"
+	}
+	return "  [ anon ]"
+}
+
+// path cuts a name with a slash to the part to show.
+func (p *Printer) path(name string) string {
+	if p.opt.ShowPath {
+		return name[strings.IndexByte(name, '/'):]
+	}
+	if last := strings.LastIndexByte(name, '/'); last < len(name)-1 {
+		return name[last+1:]
+	}
+	return "/"
+}
+
+func (p *Printer) cleanName(s string) string {
+	switch p.opt.Names {
+	case NamesASCII:
+		return replaceBad(s, func(s string) (int, byte) {
+			if isASCII(s[0]) {
+				return 1, 0
+			}
+			return 1, '?'
+		})
+	case NamesEscaped:
+		return Escape(s)
+	}
+	return replaceBad(s, func(s string) (int, byte) {
+		r, n := utf8.DecodeRuneInString(s)
+		if r == utf8.RuneError && n == 1 {
+			return n, '?'
+		}
+		return n, 0
+	})
+}
+
+func (p *Printer) cleanCommand(s string) string {
+	switch p.opt.Names {
+	case NamesASCII:
+		return replaceBad(s, func(s string) (int, byte) {
+			switch c := s[0]; {
+			case isASCII(c):
+				return 1, 0
+			case c < utf8.RuneSelf:
+				return 1, '.'
+			}
+			return 1, '?'
+		})
+	case NamesEscaped:
+		return Escape(s)
+	}
+	return replaceBad(s, func(s string) (int, byte) {
+		r, n := utf8.DecodeRuneInString(s)
+		if r == utf8.RuneError && n == 1 || unicode.Is(unicode.Co, r) || unicode.IsControl(r) {
+			return n, '?'
+		}
+		return n, 0
+	})
+}
+
+// isASCII reports whether c prints in the C locale.
+func isASCII(c byte) bool { return ' ' <= c && c < 0x7f }
+
+// replaceBad replaces characters. For the first character of a string, judge
+// returns its length and what to put in its place, 0 for itself.
+func replaceBad(s string, judge func(string) (n int, instead byte)) string {
+	var out []byte // nil while all is good
+	for i := 0; i < len(s); {
+		n, instead := judge(s[i:])
+		switch {
+		case instead != 0:
+			if out == nil {
+				out = append(make([]byte, 0, len(s)), s[:i]...)
+			}
+			out = append(out, instead)
+		case out != nil:
+			out = append(out, s[i:i+n]...)
+		}
+		i += n
+	}
+	if out == nil {
+		return s
+	}
+	return string(out)
+}
