@@ -1,0 +1,318 @@
+package space
+
+import "github.com/maptrace/maptrace/procmaps"
+
+// pageAlign rounds a length up to pages; it wraps to 0 as the kernel's does.
+func (s *Space) pageAlign(n uint64) uint64 {
+	m := s.opts.PageSize - 1
+	return (n + m) &^ m
+}
+
+func span(addr, n uint64) procmaps.Range {
+	if addr+n < addr {
+		return procmaps.Range{Start: addr, End: addr}
+	}
+	return procmaps.Range{Start: addr, End: addr + n}
+}
+
+// apply applies a successful call.
+func (s *Space) apply(c *Call) {
+	switch c.Op {
+	case OpMmap:
+		s.mmap(c)
+	case OpMunmap:
+		s.unmap(c, span(c.Args[0], s.pageAlign(c.Args[1])), Unmapped)
+	case OpBrk:
+		s.brkCall(c)
+	case OpMremap:
+		s.mremap(c)
+	case OpMprotect:
+		s.mprotect(c)
+	case OpMadvise:
+		s.madvise(c)
+	case OpSetVMA:
+		s.setName(c)
+	case OpShmat:
+		s.shmat(c)
+	case OpShmdt:
+		s.shmdt(c)
+	case OpRemapFilePages:
+		s.remapFilePages(c)
+	case OpMlock, OpMbind:
+		s.eff.Range = s.named(c)
+	}
+}
+
+// origin fills in who makes an extent.
+func (w *write) origin(c *Call) {
+	w.op, w.tid, w.born, w.site, w.ops = c.Op, c.TID, c.Time, c.Site, 1
+}
+
+// mmap imitates mm/mmap.c:ksys_mmap_pgoff and do_mmap.
+func (s *Space) mmap(c *Call) {
+	flags := c.Args[3]
+	w := write{regs: regAll, at: c.Time, how: Replaced, mode: c.modeOf(c.Args[2]), flag: present}
+	w.origin(c)
+	switch flags & mapTypeMask {
+	case mapShared, mapSharedValidate:
+		w.mode |= procmaps.Shared
+	case mapDroppable:
+		w.flag |= WipeOnFork
+	}
+	if flags&mapGrowsDown != 0 {
+		w.flag |= GrowsDown
+	}
+	r := s.mmapRange(c)
+	w.file, w.base = s.mmapFile(c, w.mode), r.Start
+	// Shared anonymous memory ignores the offset (do_mmap sets pgoff to 0).
+	if flags&mapAnonymous == 0 || flags&mapHugeTLB != 0 {
+		w.off = c.Args[5]
+	}
+	s.mapNew(c, r, &w, flags&mapFixed != 0 && flags&mapFixedNoReplace == 0)
+}
+
+// mmapRange is the range an mmap gave out.
+func (s *Space) mmapRange(c *Call) procmaps.Range {
+	if !c.VMA.Empty() {
+		return c.VMA
+	}
+	n := s.pageAlign(c.Args[1])
+	if c.Args[3]&mapHugeTLB != 0 || c.File.Class == ClassHugeTLB {
+		n = alignUp(c.Args[1], s.hugePage(c))
+	}
+	return span(uint64(c.Ret), n)
+}
+
+func (s *Space) hugePage(c *Call) uint64 {
+	if c.File.HugePageSize != 0 {
+		return c.File.HugePageSize
+	}
+	if log := c.Args[3] >> mapHugeShift & mapHugeMask; c.Args[3]&mapHugeTLB != 0 && log != 0 {
+		return 1 << log
+	}
+	return s.opts.HugePageSize
+}
+
+func alignUp(n, size uint64) uint64 { return (n + size - 1) &^ (size - 1) }
+
+// mmapFile interns what an mmap maps.
+func (s *Space) mmapFile(c *Call, mode procmaps.Mode) FileID {
+	f := c.File
+	switch flags := c.Args[3]; {
+	case flags&mapAnonymous != 0 && flags&mapHugeTLB != 0:
+		f.Class, f.HugePageSize = ClassHugeTLB, s.hugePage(c)
+		if f.Name == "" {
+			f.Name = "/anon_hugepage (deleted)"
+		}
+	case flags&mapAnonymous != 0 && mode&procmaps.Shared != 0:
+		f.Class = ClassAnonShared
+		if f.Name == "" {
+			f.Name = "/dev/zero (deleted)"
+		}
+	case flags&mapAnonymous != 0:
+		return 0
+	}
+	return s.tab.internFile(&f)
+}
+
+// mapNew maps r; unless fixed, the kernel has found it free.
+func (s *Space) mapNew(c *Call, r procmaps.Range, w *write, fixed bool) {
+	s.eff.Range = r
+	sv := s.survey(r)
+	if !fixed && sv.alive > 0 {
+		s.violate(c, r, sv.newest, OverlapsLive)
+	}
+	s.write(r, w, &sv)
+}
+
+// unmap unmaps r, whatever it holds (mm/vma.c:do_vmi_munmap).
+func (s *Space) unmap(c *Call, r procmaps.Range, how How) {
+	if s.eff.Range.Empty() {
+		s.eff.Range = r
+	}
+	sv := s.survey(r)
+	s.write(r, &write{regs: regAll, at: c.Time, how: how}, &sv)
+}
+
+// brkCall imitates the brk of mm/mmap.c: the call is refused by returning
+// the old break, and both ends are page aligned.
+func (s *Space) brkCall(c *Call) {
+	now := uint64(c.Ret)
+	if c.Time > s.brkAt {
+		s.brk, s.brkAt = now, c.Time
+	}
+	from, to := s.pageAlign(c.OldBrk), s.pageAlign(now)
+	switch {
+	case to > from:
+		w := write{
+			regs: regAll, at: c.Time, how: Replaced, flag: present,
+			mode: c.modeOf(uint64(procmaps.Read | procmaps.Write)),
+		}
+		w.origin(c)
+		s.mapNew(c, procmaps.Range{Start: from, End: to}, &w, false)
+	case to < from:
+		s.unmap(c, procmaps.Range{Start: to, End: from}, Unmapped)
+	}
+}
+
+// mprotect imitates mm/mprotect.c:do_mprotect_pkey.
+func (s *Space) mprotect(c *Call) {
+	r := span(c.Args[0], s.pageAlign(c.Args[1]))
+	if r.Empty() {
+		return
+	}
+	if c.Args[2]&protGrowsDown != 0 {
+		r.Start = s.growsDownFrom(c, r)
+	}
+	s.eff.Range = r
+	sv := s.survey(r)
+	if sv.alive < r.Len() && s.violate(c, r, sv.newest, ProtectedAbsent) {
+		s.doubt(r, c.Time)
+	}
+	s.write(r, &write{regs: regProt, at: c.Time, mode: c.modeOf(c.Args[2])}, &sv)
+}
+
+// growsDownFrom returns where an mprotect with PROT_GROWSDOWN begins: at the
+// start of the mapping that r.Start is in. That is a look at the tree: what
+// lies below may have been different at the time of a late call.
+func (s *Space) growsDownFrom(c *Call, r procmaps.Range) uint64 {
+	p := s.list.find(r.Start)
+	if !s.list.has(p) || s.list.cell(p).start >= r.End {
+		return r.Start
+	}
+	at := s.list.cell(p)
+	lo := at.start
+	for {
+		q, ok := s.list.prev(p)
+		if !ok {
+			break
+		}
+		below := s.list.cell(q)
+		if below.end != lo || !below.alive() || (below.flag^at.flag)&GrowsDown != 0 ||
+			below.mode != at.mode || below.name != at.name {
+			break
+		}
+		p, lo = q, below.start
+	}
+	if at.flag&GrowsDown == 0 || lo > r.Start {
+		return r.Start
+	}
+	below := procmaps.Range{Start: lo, End: r.Start}
+	if s.eff.Late || c.Time <= s.readUntil || s.doubtful(below) {
+		s.doubt(below, c.Time)
+	}
+	return lo
+}
+
+// madvise keeps the advices that change what a fork inherits
+// (mm/madvise.c:madvise_vma_behavior); the others change no mapping.
+func (s *Space) madvise(c *Call) {
+	r := s.named(c)
+	s.eff.Range = r
+	if r.Empty() || c.Sub != 0 {
+		return
+	}
+	w := write{at: c.Time}
+	switch c.Args[2] {
+	case madvDontFork:
+		w.regs, w.flag = regFork, DontFork
+	case madvDoFork:
+		w.regs = regFork
+	case madvWipeOnFork:
+		w.regs, w.flag = regWipe, WipeOnFork
+	case madvKeepOnFork:
+		w.regs = regWipe
+	default:
+		return
+	}
+	sv := s.survey(r)
+	s.write(r, &w, &sv)
+}
+
+// setName imitates mm/madvise.c:set_anon_vma_name.
+func (s *Space) setName(c *Call) {
+	r := s.named(c)
+	s.eff.Range = r
+	sv := s.survey(r)
+	s.write(r, &write{regs: regName, at: c.Time, name: s.tab.internName(c.Name)}, &sv)
+}
+
+// named returns the range that the arguments of a call name, empty where they
+// name none.
+func (s *Space) named(c *Call) procmaps.Range {
+	switch {
+	case c.Sub == SubProcessMadvise, c.Sub == SubMlockall, c.Sub == SubMunlockall:
+		return procmaps.Range{}
+	case c.Op == OpSetVMA:
+		return span(c.Args[2], s.pageAlign(c.Args[3]))
+	case c.Op == OpMlock: // mm/mlock.c:do_mlock takes any address
+		off := c.Args[0] & (s.opts.PageSize - 1)
+		return span(c.Args[0]-off, s.pageAlign(c.Args[1]+off))
+	case c.Op == OpRemapFilePages: // rounds down
+		m := s.opts.PageSize - 1
+		return span(c.Args[0]&^m, c.Args[1]&^m)
+	}
+	return span(c.Args[0], s.pageAlign(c.Args[1]))
+}
+
+// fail puts in doubt what a failed call may have changed before it failed.
+// A range that the kernel refuses at first sight is in none.
+func (s *Space) fail(c *Call) {
+	at, aligned := max(c.Time, s.newest), c.Args[0]&(s.opts.PageSize-1) == 0
+	switch c.Op {
+	case OpMmap:
+		// mm/vma.c:mmap_region unmaps first, and then asks the file.
+		fixed := c.Args[3]&mapFixed != 0 && c.Args[3]&mapFixedNoReplace == 0
+		if fixed && aligned && c.Ret != -errnoBadFile {
+			to := *c
+			to.Ret = int64(c.Args[0])
+			s.doubt(s.mmapRange(&to), at)
+		}
+	case OpMunmap, OpMprotect, OpRemapFilePages:
+		if aligned {
+			s.doubt(s.named(c), at)
+		}
+	case OpMadvise:
+		switch c.Args[2] {
+		case madvDontFork, madvDoFork, madvWipeOnFork, madvKeepOnFork:
+			if aligned && c.Sub == 0 {
+				s.doubt(s.named(c), at)
+			}
+		}
+	case OpSetVMA:
+		s.doubt(s.named(c), at)
+	case OpMremap:
+		if aligned {
+			s.doubt(span(c.Args[0], s.pageAlign(c.Args[1])), at)
+			if c.Args[3]&mremapFixed != 0 {
+				s.doubt(span(c.Args[4], s.pageAlign(c.Args[2])), at)
+			}
+		}
+	case OpShmat:
+		if c.Args[2]&shmRemap != 0 {
+			s.doubt(s.shmRange(c, c.Args[1]&^(s.opts.PageSize-1)), at)
+		}
+	}
+}
+
+// unplaced puts in doubt what a successful call that is too old changed.
+func (s *Space) unplaced(c *Call) {
+	s.eff.Late = true
+	at := s.newest
+	switch c.Op {
+	case OpMmap:
+		s.doubt(s.mmapRange(c), at)
+	case OpMunmap, OpMprotect, OpMadvise, OpSetVMA, OpRemapFilePages:
+		s.doubt(s.named(c), at)
+	case OpBrk:
+		a, b := s.pageAlign(c.OldBrk), s.pageAlign(uint64(c.Ret))
+		s.doubt(procmaps.Range{Start: min(a, b), End: max(a, b)}, at)
+	case OpMremap:
+		s.doubt(span(c.Args[0], s.pageAlign(c.Args[1])), at)
+		s.doubt(span(uint64(c.Ret), s.pageAlign(c.Args[2])), at)
+	case OpShmat:
+		s.doubt(s.shmRange(c, uint64(c.Ret)), at)
+	case OpShmdt:
+		s.doubt(span(c.Args[0], s.opts.PageSize), at)
+	}
+}

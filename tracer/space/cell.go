@@ -1,0 +1,246 @@
+package space
+
+import "github.com/maptrace/maptrace/procmaps"
+
+// Flags are properties of an extent that maps does not show.
+type Flags uint8
+
+// The flags, and the word of smaps' VmFlags that shows each.
+const (
+	GrowsDown  Flags = 1 << iota // "gd"
+	DontFork                     // "dc": not inherited by fork
+	WipeOnFork                   // "wf": inherited as zero pages
+	Inherited                    // came from the parent by fork
+
+	// These two are the cell's own: whether it is an extent, and whether its
+	// name is that of a special mapping such as the vdso.
+	present Flags = 1 << 6
+	special Flags = 1 << 7
+)
+
+const flagMask = GrowsDown | DontFork | WipeOnFork | Inherited
+
+// cell is a run of addresses with equal registers. It holds no pointers, so
+// that the collector need not look at the tree.
+//
+// Invariants: start < end; cells do not overlap and are in address order; a
+// hole has no file, offset, origin or count, and no present or special flag.
+// A new field belongs in mergeable as well.
+type cell struct {
+	start, end uint64
+
+	// The stamps of the registers. mapAt covers everything not named in the
+	// next five; stamp 0 means never written. A read of maps shows no flags:
+	// hence GrowsDown, which only mappings set, has a register of its own.
+	mapAt  uint64
+	protAt uint64 // the permissions in mode
+	nameAt uint64 // name, unless special
+	forkAt uint64 // DontFork
+	wipeAt uint64 // WipeOnFork
+	growAt uint64 // GrowsDown
+
+	off  uint64 // of start, in the file
+	born uint64
+	site uint64
+	tid  uint32
+	ops  uint32
+	file FileID
+	name nameID
+	mode procmaps.Mode // Shared belongs to the map register
+	op   Op
+	flag Flags
+}
+
+func (c *cell) rng() procmaps.Range { return procmaps.Range{Start: c.start, End: c.end} }
+func (c *cell) alive() bool         { return c.flag&present != 0 }
+
+// newest returns the latest stamp of any register.
+func (c *cell) newest() uint64 {
+	return max(c.mapAt, c.protAt, c.nameAt, c.forkAt, c.wipeAt, c.growAt)
+}
+
+// offAt returns the file offset that belongs to addr, 0 without a file.
+func (c *cell) offAt(addr uint64) uint64 {
+	if c.file == 0 {
+		return 0
+	}
+	return c.off + (addr - c.start)
+}
+
+// mergeable reports whether b, which begins where a ends, only continues it.
+// The counts of operations may differ: the merged cell keeps the larger.
+func mergeable(a, b *cell) bool {
+	return a.end == b.start &&
+		a.mapAt == b.mapAt && a.protAt == b.protAt && a.nameAt == b.nameAt &&
+		a.forkAt == b.forkAt && a.wipeAt == b.wipeAt && a.growAt == b.growAt &&
+		a.born == b.born && a.site == b.site && a.tid == b.tid && a.op == b.op &&
+		a.file == b.file && a.name == b.name && a.mode == b.mode && a.flag == b.flag &&
+		a.offAt(b.start) == b.off
+}
+
+// register selects registers of a cell.
+type register uint8
+
+const (
+	regMap register = 1 << iota
+	regProt
+	regName
+	regFork
+	regWipe
+	regGrow
+
+	regAll = regMap | regProt | regName | regFork | regWipe | regGrow
+)
+
+// write is one stamped write of some registers over a range.
+type write struct {
+	regs register
+	at   uint64
+	how  How
+	read bool // by a look at maps: an extent that agrees keeps its origin
+
+	// Values. off is the file offset at base.
+	mode       procmaps.Mode
+	flag       Flags
+	file       FileID
+	name       nameID
+	op         Op
+	tid, ops   uint32
+	born, site uint64
+	base, off  uint64
+}
+
+func (w *write) offAt(addr uint64) uint64 {
+	if w.file == 0 {
+		return 0
+	}
+	return w.off + (addr - w.base)
+}
+
+// cell returns the cell that the write makes of r where nothing is newer.
+// Precondition: it writes all registers.
+func (w *write) cell(r procmaps.Range) cell {
+	return cell{
+		start: r.Start, end: r.End,
+		mapAt: w.at, protAt: w.at, nameAt: w.at, forkAt: w.at, wipeAt: w.at, growAt: w.at,
+		off: w.offAt(r.Start), born: w.born, site: w.site, tid: w.tid, ops: w.ops,
+		file: w.file, name: w.name, mode: w.mode, op: w.op, flag: w.flag,
+	}
+}
+
+// put writes the registers of w that are newer than those of c, and books the
+// change if it is more than one of stamps. Only here, and in Space.replace for
+// the case that nothing is newer, are registers written.
+func (s *Space) put(c *cell, w *write) {
+	changed, replaced := false, false
+	was := *c
+	if w.regs&regMap != 0 && w.at > c.mapAt {
+		c.mapAt = w.at
+		if !w.read || !s.agrees(&was, w) {
+			replaced = true
+			changed = was.alive() || w.flag&present != 0
+			s.putMap(c, w)
+		} else {
+			c.file = w.file
+		}
+	}
+	if w.regs&regProt != 0 && w.at > c.protAt {
+		if was.mode&procmaps.Perm != w.mode&procmaps.Perm {
+			c.mode = c.mode&procmaps.Shared | w.mode&procmaps.Perm
+			changed = true
+		}
+		c.protAt = w.at
+	}
+	if w.regs&regName != 0 && w.at > c.nameAt {
+		if c.flag&special == 0 && c.name != w.name {
+			c.name, changed = w.name, true
+		}
+		c.nameAt = w.at
+	}
+	if w.regs&regFork != 0 && w.at > c.forkAt {
+		changed = c.putFlag(w, DontFork) || changed
+		c.forkAt = w.at
+	}
+	if w.regs&regWipe != 0 && w.at > c.wipeAt {
+		changed = c.putFlag(w, WipeOnFork) || changed
+		c.wipeAt = w.at
+	}
+	if w.regs&regGrow != 0 && w.at > c.growAt {
+		changed = c.putFlag(w, GrowsDown) || changed
+		c.growAt = w.at
+	}
+	if changed {
+		if !replaced && c.alive() {
+			c.ops++
+		}
+		s.report(&was, c, w, replaced)
+	}
+}
+
+// putMap writes the map register.
+func (s *Space) putMap(c *cell, w *write) {
+	const own = Inherited | present | special
+	if w.flag&special != 0 || c.flag&special != 0 {
+		// A special mapping's name is part of what it is, and no prctl changes it.
+		c.name = w.name
+	} else if w.read {
+		// What stood here is gone, and its name and advices with it; what stands
+		// here instead has not been seen, so a straggler may still tell. A newer
+		// one has told already.
+		if w.regs&regName == 0 && c.nameAt < w.at {
+			c.name = 0
+		}
+		if w.regs&regFork == 0 && c.forkAt < w.at {
+			c.flag &^= DontFork
+		}
+		if w.regs&regWipe == 0 && c.wipeAt < w.at {
+			c.flag &^= WipeOnFork
+		}
+		if w.regs&regGrow == 0 && c.growAt < w.at {
+			c.flag &^= GrowsDown
+		}
+	}
+	c.flag = c.flag&^own | w.flag&own
+	c.mode = c.mode&procmaps.Perm | w.mode&procmaps.Shared
+	c.file, c.off = w.file, w.offAt(c.start)
+	if w.flag&present == 0 {
+		c.op, c.tid, c.born, c.site, c.ops = 0, 0, 0, 0, 0
+		return
+	}
+	c.op, c.tid, c.born, c.site = w.op, w.tid, w.born, w.site
+	c.ops = max(c.ops+1, w.ops)
+}
+
+// putFlag sets one flag as in w, and reports whether it changed.
+func (c *cell) putFlag(w *write, f Flags) bool {
+	if c.flag&f == w.flag&f {
+		return false
+	}
+	c.flag ^= f
+	return true
+}
+
+// agrees reports whether an extent is what a read saw: everything of the map
+// register but the flags. An extent of unknown file agrees with every file of
+// its class.
+func (s *Space) agrees(c *cell, w *write) bool {
+	if !c.alive() || w.flag&present == 0 {
+		return c.alive() == (w.flag&present != 0)
+	}
+	if (c.mode^w.mode)&procmaps.Shared != 0 || (c.flag^w.flag)&special != 0 {
+		return false
+	}
+	if c.flag&special != 0 {
+		return c.name == w.name
+	}
+	if c.file != w.file {
+		if c.file == 0 || w.file == 0 {
+			return false
+		}
+		have, saw := &s.tab.files[c.file], &s.tab.files[w.file]
+		if have.known() || !have.Class.agrees(saw.Class) {
+			return false
+		}
+	}
+	return c.file == 0 || c.off == w.offAt(c.start)
+}

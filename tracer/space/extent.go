@@ -1,0 +1,226 @@
+package space
+
+import (
+	"iter"
+	"slices"
+
+	"github.com/maptrace/maptrace/procmaps"
+)
+
+// Origin says who made an extent. Time is a commit stamp (for a read, the
+// stamp of the read); Site is what Call.Site was.
+type Origin struct {
+	Op   Op
+	TID  uint32
+	Time uint64
+	Site uint64
+}
+
+// Extent is a piece of memory made by one operation.
+type Extent struct {
+	procmaps.Range
+	Mode   procmaps.Mode
+	Kind   procmaps.Kind // 0 for the zero Extent, which is no memory
+	Flags  Flags
+	File   FileID // 0 for anonymous memory
+	Offset uint64 // in the file, bytes
+	Name   string // as maps prints it, or as much of it as is known
+	Origin Origin
+	// Ops counts the operations that made, changed or moved the extent, and
+	// those of the extent it replaced. Of extents that became one, the largest.
+	Ops uint32
+}
+
+// extent returns the public form of c; the zero Extent for a hole.
+func (s *Space) extent(c *cell) Extent {
+	if !c.alive() {
+		return Extent{}
+	}
+	kind, name := s.describe(c, c.rng())
+	return Extent{
+		Range: c.rng(), Mode: c.mode, Kind: kind, Flags: c.flag & flagMask,
+		File: c.file, Offset: c.off, Name: name, Ops: c.ops,
+		Origin: Origin{Op: c.op, TID: c.tid, Time: c.born, Site: c.site},
+	}
+}
+
+// describe returns the kind and name of memory like c that spans r. It
+// imitates fs/proc/task_mmu.c:get_vma_name: the heap is what overlaps the
+// program break (vma_is_initial_heap), the stack what holds the start of the
+// stack (vma_is_initial_stack), and both hide a name given by prctl.
+func (s *Space) describe(c *cell, r procmaps.Range) (procmaps.Kind, string) {
+	switch {
+	case c.flag&special != 0:
+		return procmaps.KindSpecial, s.tab.names[c.name].raw
+	case c.file != 0:
+		f := &s.tab.files[c.file]
+		kind := procmaps.KindFile
+		switch f.Class {
+		case ClassAnonShared, ClassSysV, ClassMemfd:
+			kind = procmaps.KindShm
+		case ClassHugeTLB:
+			if kind = procmaps.KindShm; c.mode&procmaps.Shared == 0 {
+				kind = procmaps.KindAnon
+			}
+		}
+		if f.Class == ClassAnonShared && c.name != 0 {
+			return kind, s.tab.names[c.name].shmem
+		}
+		return kind, f.Name
+	case r.Start < s.brk && r.End > s.brkStart && s.brk > s.brkStart && s.brkStart != 0:
+		return procmaps.KindHeap, heapName
+	case s.stack != 0 && r.Start <= s.stack && s.stack <= r.End:
+		return procmaps.KindStack, stackName
+	case c.name != 0:
+		return procmaps.KindAnon, s.tab.names[c.name].anon
+	}
+	return procmaps.KindAnon, ""
+}
+
+// At returns the extent that holds addr.
+func (s *Space) At(addr uint64) (Extent, bool) {
+	p := s.list.find(addr)
+	if !s.list.has(p) || s.list.cell(p).start > addr || !s.list.cell(p).alive() {
+		return Extent{}, false
+	}
+	return s.extent(s.list.cell(p)), true
+}
+
+// Extents yields the extents that overlap r, whole, in address order. The
+// Space must not change while it runs.
+func (s *Space) Extents(r procmaps.Range) iter.Seq[Extent] {
+	return func(yield func(Extent) bool) {
+		for p := s.list.find(r.Start); s.list.has(p); p = s.list.next(p) {
+			c := s.list.cell(p)
+			if c.start >= r.End {
+				return
+			}
+			if c.alive() && !yield(s.extent(c)) {
+				return
+			}
+		}
+	}
+}
+
+// Region is a row of maps: neighbouring extents that the kernel would show,
+// or could show, as one.
+type Region struct {
+	procmaps.Mapping
+	Kind    procmaps.Kind
+	Flags   Flags
+	File    FileID
+	Extents int
+	Ops     uint64 // of all its extents
+}
+
+// Regions appends all regions, in address order, to dst.
+func (s *Space) Regions(dst []Region) []Region {
+	var run cell // the cells so far of the region under way
+	var n int
+	var ops uint64
+	flush := func() {
+		if n == 0 {
+			return
+		}
+		kind, name := s.describe(&run, run.rng())
+		f := s.File(run.file)
+		dst = append(dst, Region{
+			Mapping: procmaps.Mapping{
+				Range: run.rng(), Mode: run.mode, Offset: run.off,
+				Dev: f.Dev, Inode: f.Inode, Name: name,
+			},
+			Kind: kind, Flags: run.flag & flagMask, File: run.file, Extents: n, Ops: ops,
+		})
+	}
+	for ci := range s.list.chunks {
+		ch := s.list.chunks[ci]
+		for i := range ch.n {
+			c := &ch.c[i]
+			if !c.alive() {
+				continue
+			}
+			if n > 0 && sameRegion(&run, c) {
+				run.end = c.end
+			} else {
+				flush()
+				run, n, ops = *c, 0, 0
+			}
+			n++
+			ops += uint64(c.ops)
+		}
+	}
+	flush()
+	return dst
+}
+
+// sameRegion reports whether b continues the region of a. The kernel's own
+// test (mm/vma.c:is_mergeable_vma) is stricter: it may show two rows for one
+// region, never one row for two.
+func sameRegion(a, b *cell) bool {
+	const visible = GrowsDown | DontFork | WipeOnFork | special
+	return a.end == b.start && a.mode == b.mode && a.file == b.file && a.name == b.name &&
+		(a.flag^b.flag)&visible == 0 && a.offAt(b.start) == b.off
+}
+
+// Snapshot is a copy of the regions at one moment. It is immutable and may be
+// read by any goroutine.
+type Snapshot struct {
+	Regions []Region
+	Totals  Totals
+}
+
+// Snapshot copies the regions.
+func (s *Space) Snapshot() Snapshot {
+	return Snapshot{Regions: slices.Clip(s.Regions(nil)), Totals: s.Totals()}
+}
+
+// Delta is the difference of two snapshots, by addresses.
+type Delta struct {
+	// New has, for each region of the later snapshot, the bytes of it that
+	// were not mapped at the earlier one.
+	New []uint64
+	// Gone are the pieces of the earlier regions that are not mapped any more.
+	Gone []Region
+}
+
+// Diff compares two snapshots of one address space. Memory that was replaced
+// by other memory at the same address is neither new nor gone.
+func Diff(old, now Snapshot) Delta {
+	d := Delta{New: make([]uint64, len(now.Regions))}
+	j := 0
+	for i, r := range now.Regions {
+		d.New[i] = r.Len()
+		for j < len(old.Regions) && old.Regions[j].End <= r.Start {
+			j++
+		}
+		for k := j; k < len(old.Regions) && old.Regions[k].Start < r.End; k++ {
+			d.New[i] -= old.Regions[k].Intersect(r.Range).Len()
+		}
+	}
+	j = 0
+	for _, r := range old.Regions {
+		for j < len(now.Regions) && now.Regions[j].End <= r.Start {
+			j++
+		}
+		addr := r.Start
+		for k := j; addr < r.End; k++ {
+			hi := r.End
+			if k < len(now.Regions) {
+				hi = min(hi, now.Regions[k].Start)
+			}
+			if addr < hi {
+				gone := r
+				gone.Range = procmaps.Range{Start: addr, End: hi}
+				if r.File != 0 {
+					gone.Offset += addr - r.Start
+				}
+				d.Gone = append(d.Gone, gone)
+			}
+			if k >= len(now.Regions) {
+				break
+			}
+			addr = max(addr, now.Regions[k].End)
+		}
+	}
+	return d
+}

@@ -1,0 +1,142 @@
+package space
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/maptrace/maptrace/procmaps"
+)
+
+// folded is the stamp of everything that is older than the last Prune.
+const folded = 1
+
+// Prune forgets when things older than the stamp before happened: holes and
+// waiting registers go, extents of one operation that only differ in such
+// stamps become one again. Calls older than before can then not be placed any
+// more; Apply puts their range in doubt. Prune takes time in proportion to the
+// number of cells (about 15 ns each); about once a second will do.
+func (s *Space) Prune(before uint64) {
+	if before <= s.horizon {
+		return
+	}
+	s.horizon = before
+	s.readers = slices.DeleteFunc(s.readers, func(r reader) bool { return r.at < before })
+	sweep := s.tab.sweeping()
+
+	l := &s.list
+	chunks, first := l.chunks[:0], l.first[:0]
+	l.cells, l.alive = 0, 0
+	var last *cell
+	for _, ch := range l.chunks {
+		n := 0
+		for i := range ch.n {
+			c := ch.c[i]
+			if !c.fold(before) {
+				continue
+			}
+			if last != nil && mergeable(last, &c) {
+				last.end, last.ops = c.end, max(last.ops, c.ops)
+				continue
+			}
+			ch.c[n] = c
+			last = &ch.c[n]
+			n++
+			l.cells++
+			if c.alive() {
+				l.alive++
+			}
+			if sweep {
+				s.tab.liveFiles[c.file], s.tab.liveNames[c.name] = true, true
+			}
+		}
+		ch.n = n
+		if n == 0 {
+			l.free = append(l.free, ch)
+			continue
+		}
+		if k := len(chunks) - 1; k >= 0 && chunks[k].n+n <= chunkCap*3/4 {
+			prev := chunks[k]
+			prev.n += copy(prev.c[prev.n:], ch.c[:n])
+			last = &prev.c[prev.n-1]
+			l.free = append(l.free, ch)
+			continue
+		}
+		chunks, first = append(chunks, ch), append(first, ch.c[0].start)
+	}
+	clear(l.chunks[len(chunks):])
+	l.chunks, l.first = chunks, first
+	// Free chunks beyond what the tree is likely to want again are given back.
+	if keep := len(chunks) + 16; len(l.free) > keep {
+		clear(l.free[keep:])
+		l.free = l.free[:keep]
+	}
+	if sweep {
+		s.tab.sweep()
+	}
+}
+
+// fold replaces stamps older than before, and reports whether the cell still
+// has anything to remember.
+func (c *cell) fold(before uint64) bool {
+	if !c.alive() && c.newest() < before {
+		return false
+	}
+	for _, at := range [...]*uint64{&c.mapAt, &c.protAt, &c.nameAt, &c.forkAt, &c.wipeAt, &c.growAt} {
+		if *at < before {
+			*at = folded
+		}
+	}
+	return true
+}
+
+// Clone returns the address space of a child forked at the stamp at
+// (kernel/fork.c:dup_mmap): without what is marked DontFork; what is marked
+// WipeOnFork is mapped all the same. Origins are kept and the extents marked
+// Inherited. The ranges in the child that are not certain are returned, and
+// open in its Doubts: memory of devices and anonymous inodes, whose drivers
+// may forbid inheritance, what is in doubt here, and what has changed here
+// since the fork. For an older call applied here afterwards (Effect.Late) the
+// caller puts its range in the child in doubt too. The child is complete if s
+// is.
+func (s *Space) Clone(at uint64) (*Space, []procmaps.Range) {
+	child := New(s.opts)
+	child.tab = s.tab.clone()
+	child.complete = s.complete
+	child.brkStart, child.brk, child.stack = s.brkStart, s.brk, s.stack
+	child.newest, child.horizon = at, at
+	for ci := range s.list.chunks {
+		ch := s.list.chunks[ci]
+		for i := range ch.n {
+			c := ch.c[i]
+			if c.newest() > at {
+				child.doubt(c.rng(), at)
+			}
+			if !c.alive() || c.flag&DontFork != 0 {
+				continue
+			}
+			if c.file != 0 {
+				if class := s.tab.files[c.file].Class; class == ClassDevice || class == ClassAnonInode {
+					child.doubt(c.rng(), at)
+				}
+			}
+			c.mapAt, c.protAt, c.nameAt = folded, folded, folded
+			c.forkAt, c.wipeAt, c.growAt = folded, folded, folded
+			c.flag |= Inherited
+			child.mapped += c.rng().Len()
+			child.list.insert(child.list.end(), &c)
+		}
+	}
+	for _, d := range s.open {
+		child.doubt(d.Range, at)
+	}
+	return child, slices.Clone(child.doubts)
+}
+
+func (t *tables) clone() tables {
+	c := *t
+	c.liveFiles, c.liveNames = nil, nil
+	c.files, c.names = slices.Clone(t.files), slices.Clone(t.names)
+	c.freeFiles, c.freeNames = slices.Clone(t.freeFiles), slices.Clone(t.freeNames)
+	c.fileIDs, c.nameIDs = maps.Clone(t.fileIDs), maps.Clone(t.nameIDs)
+	return c
+}

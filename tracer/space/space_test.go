@@ -1,0 +1,548 @@
+package space
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/maptrace/maptrace/procmaps"
+)
+
+func pages(lo, hi uint64) procmaps.Range {
+	return procmaps.Range{Start: lo * page, End: hi * page}
+}
+
+func anonMmap(lo, hi, time uint64) *Call {
+	return &Call{
+		Op: OpMmap, Time: time, TID: 5, Site: time * 100, Ret: int64(lo * page),
+		Args: [6]uint64{0, (hi - lo) * page, 3, mapAnonymous | 2},
+	}
+}
+
+func munmap(lo, hi, time uint64) *Call {
+	return &Call{Op: OpMunmap, Time: time, Args: [6]uint64{lo * page, (hi - lo) * page}}
+}
+
+func seed(s *Space, at uint64, rows ...procmaps.Mapping) {
+	rd := Read{Range: All, Began: at, Op: OpSeed}
+	for _, m := range rows {
+		rd.Rows = append(rd.Rows, Row{Mapping: m})
+	}
+	s.Reread(rd)
+}
+
+// The rows of a small program, as the kernel prints them.
+func program() []procmaps.Mapping {
+	dev := procmaps.Device{Major: 8, Minor: 1}
+	rw := procmaps.Read | procmaps.Write
+	return []procmaps.Mapping{
+		{Range: pages(0x400, 0x402), Mode: procmaps.Read | procmaps.Exec, Dev: dev, Inode: 9, Name: "/bin/a b"},
+		{Range: pages(0x402, 0x403), Mode: rw, Offset: 2 * page, Dev: dev, Inode: 9, Name: "/bin/a b"},
+		{Range: pages(0x403, 0x404), Mode: rw},
+		{Range: pages(0x500, 0x521), Mode: rw, Name: "[heap]"},
+		{Range: pages(0x700, 0x710), Mode: rw, Name: "[anon:pool]"},
+		{Range: pages(0x710, 0x711), Mode: rw | procmaps.Shared, Dev: procmaps.Device{Minor: 1}, Inode: 4, Name: "/dev/zero (deleted)"},
+		{Range: pages(0x711, 0x712), Mode: rw | procmaps.Shared, Dev: procmaps.Device{Minor: 1}, Inode: 4, Name: "/SYSV00000000 (deleted)"},
+		{Range: pages(0x800, 0x821), Mode: rw, Name: "[stack]"},
+		{Range: pages(0x900, 0x904), Mode: procmaps.Read, Name: "[vvar]"},
+		{Range: pages(0x904, 0x906), Mode: procmaps.Read | procmaps.Exec, Name: "[vdso]"},
+		{Range: procmaps.Range{Start: 0xffffffffff600000, End: 0xffffffffff601000}, Mode: procmaps.Exec, Name: "[vsyscall]"},
+	}
+}
+
+func TestSeedGivesBackTheRowsItWasMadeOf(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	seed(s, 10, program()...)
+	var rows []procmaps.Mapping
+	var kinds []string
+	for _, r := range s.Regions(nil) {
+		rows = append(rows, r.Mapping)
+		kinds = append(kinds, r.Kind.String())
+	}
+	if d := cmp.Diff(program(), rows); d != "" {
+		t.Errorf("rows (-want +got):\n%s", d)
+	}
+	want := []string{"file", "file", "anon", "heap", "anon", "shm", "shm", "stack", "special", "special", "special"}
+	if d := cmp.Diff(want, kinds); d != "" {
+		t.Errorf("kinds (-want +got):\n%s", d)
+	}
+	if drift := s.Verify(program(), math.MaxUint64); len(drift) != 0 {
+		t.Errorf("drift %+v", drift)
+	}
+	// Some ways of reading do not show the vsyscall page.
+	rows = program()[:len(program())-1]
+	if drift := s.Verify(rows, math.MaxUint64); len(drift) != 0 {
+		t.Errorf("drift without vsyscall %+v", drift)
+	}
+	if rd := s.Reread(Read{Range: All, Began: 20, Rows: rowsOf(rows)}); len(rd) != 0 {
+		t.Errorf("a read without vsyscall changed %+v", rd)
+	}
+}
+
+func rowsOf(ms []procmaps.Mapping) []Row {
+	rows := make([]Row, len(ms))
+	for i := range ms {
+		rows[i].Mapping = ms[i]
+	}
+	return rows
+}
+
+func TestHeapAndStackNamesAreDerived(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	s.SetBrk(0x500*page, 0x502*page)
+	s.SetStack(0x9ff*page + 8)
+	s.Apply(anonMmap(0x500, 0x502, 10))
+	s.Apply(anonMmap(0x9f0, 0xa00, 11))
+	s.Apply(&Call{Op: OpBrk, Time: 12, OldBrk: 0x502 * page, Ret: 0x504 * page})
+	s.Apply(&Call{Op: OpSetVMA, Time: 13, Name: "x", Args: [6]uint64{0, 0, 0x500 * page, page}})
+	s.Apply(anonMmap(0x504, 0x505, 14)) // merges with the heap, as in the kernel
+	var got []string
+	for _, r := range s.Regions(nil) {
+		got = append(got, pagesText(r.Range)+" "+r.Name+" "+r.Kind.String())
+	}
+	want := []string{
+		"500-501 [heap] heap", "501-505 [heap] heap", "9f0-a00 [stack] stack",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	if e, ok := s.Stack(); !ok || e.Range != pages(0x9f0, 0xa00) || !s.IsStack(e.Range) || s.IsStack(pages(0x9f0, 0x9ff)) {
+		t.Errorf("stack: got %v, %v", e.Range, ok)
+	}
+	// The kernel shows no name where it shows [heap], and may merge otherwise.
+	rw := procmaps.Read | procmaps.Write
+	rows := []procmaps.Mapping{
+		{Range: pages(0x500, 0x504), Mode: rw, Name: "[heap]"},
+		{Range: pages(0x504, 0x505), Mode: rw},
+		{Range: pages(0x9f0, 0xa00), Mode: rw},
+	}
+	if drift := s.Verify(rows, math.MaxUint64); len(drift) != 0 {
+		t.Errorf("drift %+v", drift)
+	}
+}
+
+func TestOriginAndCountFollowTheMemory(t *testing.T) {
+	t.Parallel()
+	s := New(Options{Reports: true})
+	s.Apply(anonMmap(0x10, 0x20, 10))
+	s.Apply(&Call{Op: OpMprotect, Time: 11, Args: [6]uint64{0x10 * page, page, 1}})
+	s.Apply(&Call{Op: OpMremap, TID: 6, Time: 12, Ret: 0x40 * page, Args: [6]uint64{0x18 * page, 8 * page, 10 * page, 1}})
+	fixed := anonMmap(0x10, 0x11, 13)
+	fixed.Args[3] |= mapFixed
+	e := s.Apply(fixed)
+	if want := (Origin{Op: OpMmap, TID: 5, Time: 13, Site: 1300}); e.Now.Origin != want || e.Now.Ops != 3 {
+		t.Errorf("effect: got %+v of %d operations, want %+v of 3", e.Now.Origin, e.Now.Ops, want)
+	}
+	if len(e.Displaced) != 1 || e.Displaced[0].Origin.Time != 10 || e.Displaced[0].Mode != procmaps.Read {
+		t.Errorf("displaced %+v, want the page protected before", e.Displaced)
+	}
+	got := map[procmaps.Range]Origin{}
+	for x := range s.Extents(All) {
+		got[x.Range] = x.Origin
+	}
+	first := Origin{Op: OpMmap, TID: 5, Time: 10, Site: 1000}
+	want := map[procmaps.Range]Origin{
+		pages(0x10, 0x11): {Op: OpMmap, TID: 5, Time: 13, Site: 1300},
+		pages(0x11, 0x18): first,
+		pages(0x40, 0x48): first, // moved
+		pages(0x48, 0x4a): {Op: OpMremap, TID: 6, Time: 12},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestReadKeepsTheOriginOfWhatAgrees(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	s.Apply(anonMmap(0x10, 0x14, 10))
+	rw := procmaps.Read | procmaps.Write
+	changes := s.Reread(Read{
+		Range: pages(0x8, 0x20), Began: 20, Ended: 22, Op: OpStack, TID: 9,
+		Rows: rowsOf([]procmaps.Mapping{{Range: pages(0xe, 0x12), Mode: rw}, {Range: pages(0x12, 0x14), Mode: procmaps.Read}}),
+	})
+	if len(changes) != 2 || changes[0].Range != pages(0xe, 0x10) || changes[0].Was != (Extent{}) ||
+		changes[1].Range != pages(0x12, 0x14) || changes[1].Was.Mode != rw || changes[1].Now.Mode != procmaps.Read {
+		t.Errorf("changes %+v", changes)
+	}
+	for e := range s.Extents(All) {
+		want := Origin{Op: OpMmap, TID: 5, Time: 10, Site: 1000}
+		if e.Start == 0xe*page {
+			want = Origin{Op: OpStack, TID: 9, Time: 20}
+		}
+		if e.Origin != want {
+			t.Errorf("%v: origin %+v, want %+v", e.Range, e.Origin, want)
+		}
+	}
+}
+
+func TestUnknownIdentityIsAdoptedFromARead(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	c := anonMmap(0x10, 0x14, 10)
+	c.Args[3] = mapAnonymous | mapShared
+	s.Apply(c)
+	row := procmaps.Mapping{
+		Range: pages(0x10, 0x14), Mode: procmaps.Read | procmaps.Write | procmaps.Shared,
+		Dev: procmaps.Device{Minor: 1}, Inode: 77, Name: "/dev/zero (deleted)",
+	}
+	if changes := s.Reread(Read{Range: pages(0x10, 0x14), Began: 20, Rows: rowsOf([]procmaps.Mapping{row})}); len(changes) != 0 {
+		t.Errorf("changes %+v", changes)
+	}
+	e, _ := s.At(0x10 * page)
+	if f := s.File(e.File); f.Inode != 77 || e.Origin.Op != OpMmap {
+		t.Errorf("got %+v, origin %+v", f, e.Origin)
+	}
+}
+
+func TestPathReplacesBasename(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	c := anonMmap(0x10, 0x14, 10)
+	c.Args[3] = 2
+	c.File = File{Dev: procmaps.Device{Major: 8}, Inode: 3, Name: "libc.so"}
+	s.Apply(c)
+	row := procmaps.Mapping{
+		Range: pages(0x10, 0x14), Mode: procmaps.Read | procmaps.Write,
+		Dev: c.File.Dev, Inode: 3, Name: "/lib/libc.so",
+	}
+	if drift := s.Verify([]procmaps.Mapping{row}, math.MaxUint64); len(drift) != 0 {
+		t.Errorf("drift %+v", drift)
+	}
+	s.Reread(Read{Range: All, Began: 20, Rows: rowsOf([]procmaps.Mapping{row})})
+	s.Apply(&Call{Op: OpMmap, Time: 30, Ret: 0x20 * page, Args: [6]uint64{0, page, 1, 2}, File: c.File})
+	for e := range s.Extents(All) {
+		if e.Name != "/lib/libc.so" {
+			t.Errorf("%v is called %q", e.Range, e.Name)
+		}
+	}
+}
+
+func TestForkDoubtsWhatDriversDecideAndWhatIsNewer(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	s.SetComplete(true)
+	seed(s, 10, procmaps.Mapping{Range: pages(0x10, 0x12), Dev: procmaps.Device{Minor: 5}, Inode: 1, Name: "/dev/dri/card0"})
+	s.Apply(anonMmap(0x20, 0x22, 20))
+	s.Apply(anonMmap(0x30, 0x32, 40))
+	child, doubts := s.Clone(30)
+	if d := cmp.Diff([]procmaps.Range{pages(0x10, 0x12), pages(0x30, 0x32)}, doubts); d != "" {
+		t.Errorf("doubts (-want +got):\n%s", d)
+	}
+	e, ok := child.At(0x20 * page)
+	if !ok || e.Flags != Inherited || e.Origin.Time != 20 || !child.Complete() {
+		t.Errorf("got %+v", e)
+	}
+	// Parent and child go their own ways.
+	child.Apply(munmap(0x20, 0x22, 50))
+	if _, ok := s.At(0x20 * page); !ok {
+		t.Error("the child's munmap reached the parent")
+	}
+	if e := s.Apply(anonMmap(0x50, 0x51, 25)); !e.Late {
+		t.Error("a call older than the fork is not reported as late")
+	}
+	child.Doubt(pages(0x50, 0x51), 30)
+	child.Doubt(procmaps.Range{}, 30)
+	if !child.Doubtful() || !slices.Contains(child.Doubts(), pages(0x50, 0x51)) {
+		t.Errorf("doubts %v, want one of the late call", child.Doubts())
+	}
+}
+
+func TestPruneForgetsAndJoinsAgain(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	s.Apply(anonMmap(0x10, 0x20, 10))
+	for i := range uint64(8) {
+		s.Apply(&Call{Op: OpMprotect, Time: 20 + i, Args: [6]uint64{(0x10 + 2*i) * page, page, 1}})
+		s.Apply(&Call{Op: OpMprotect, Time: 30 + i, Args: [6]uint64{(0x10 + 2*i) * page, page, 3}})
+	}
+	s.Apply(munmap(0x30, 0x40, 50))
+	if got := s.Totals(); got.Extents != 16 || got.Holes != 1 {
+		t.Fatalf("before: %+v", got)
+	}
+	s.Prune(50)
+	if got := s.Totals(); got.Extents != 1 || got.Holes != 1 {
+		t.Errorf("up to the munmap: %+v, want one extent and the hole", got)
+	}
+	s.Prune(51)
+	if got := s.Totals(); got.Extents != 1 || got.Holes != 0 {
+		t.Errorf("after the munmap: %+v", got)
+	}
+	e := s.Apply(munmap(0x12, 0x14, 40))
+	if e.Changed || !e.Late || !slices.Equal(e.Doubts, []procmaps.Range{pages(0x12, 0x14)}) {
+		t.Errorf("a call older than the horizon: %+v, want its range in doubt", e)
+	}
+	s.Reread(Read{Range: pages(0x12, 0x14), Began: 45})
+	if got := s.Totals().Extents; got != 1 {
+		t.Errorf("a read older than the horizon was used: %d extents", got)
+	}
+	s.Reread(Read{Range: pages(0x12, 0x14), Began: 60})
+	if got := s.Totals().Extents; got != 2 || len(s.Doubts()) != 0 {
+		t.Errorf("%d extents and doubts %v after the read", got, s.Doubts())
+	}
+}
+
+func TestPruneFreesFilesAndNames(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	for i := range uint64(5000) {
+		c := anonMmap(0x10, 0x11, 10*i+10)
+		c.Args[3], c.File = 1, File{Dev: procmaps.Device{Minor: 9}, Inode: i + 1, Name: "/f"}
+		s.Apply(c)
+		s.Apply(&Call{Op: OpSetVMA, Time: 10*i + 11, Name: string(rune('a' + i%26)), Args: [6]uint64{0, 0, 0x20 * page, page}})
+		s.Apply(munmap(0x10, 0x11, 10*i+12))
+		if i%100 == 0 {
+			s.Prune(10*i + 10)
+		}
+	}
+	if n := len(s.tab.files); n > 2*minSweep {
+		t.Errorf("the table has %d files for one that is mapped", n)
+	}
+	if err := s.checkInvariants(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestManyDoubtsBecomeOne(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	for i := range uint64(3 * maxDoubts) {
+		c := munmap(0x10+4*i, 0x11+4*i, 10+i)
+		c.Ret = -12
+		s.Apply(c)
+	}
+	if n := len(s.Doubts()); n > maxDoubts {
+		t.Errorf("%d doubts are open", n)
+	}
+	s.Reread(Read{Range: pages(0x100, 0x101), Began: 10_000})
+	covered := func(r procmaps.Range) bool {
+		return slices.ContainsFunc(s.Doubts(), func(d procmaps.Range) bool { return d.Covers(r) })
+	}
+	if !covered(pages(0x10, 0x11)) || covered(pages(0x100, 0x101)) {
+		t.Errorf("doubts %v after a read of one page", s.Doubts())
+	}
+	s.Reread(Read{Range: All, Began: 10_001})
+	if d := s.Doubts(); len(d) != 0 {
+		t.Errorf("doubts %v after a read of everything", d)
+	}
+}
+
+func TestViolationsAreNotCountedWhereTheTreeIsNotTrusted(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name string
+		prep func(*Space)
+		want int
+	}{
+		{"a complete tree is trusted", func(*Space) {}, 1},
+		{"an incomplete tree is not", func(s *Space) { s.SetComplete(false) }, 0},
+		{"nor what a read may have seen later", func(s *Space) {
+			s.Reread(Read{Range: pages(0x80, 0x81), Began: 20, Ended: 35})
+		}, 0},
+		{"nor a range in doubt", func(s *Space) {
+			c := munmap(0x10, 0x11, 20)
+			c.Ret = -12
+			s.Apply(c)
+		}, 0},
+		{"nor one with something newer", func(s *Space) { s.Apply(munmap(0x11, 0x12, 40)) }, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			s := New(Options{})
+			s.SetComplete(true)
+			s.Apply(anonMmap(0x10, 0x14, 10))
+			tc.prep(s)
+			if e := s.Apply(anonMmap(0x10, 0x14, 30)); e.Violations != tc.want {
+				t.Errorf("%d violations, want %d", e.Violations, tc.want)
+			}
+		})
+	}
+}
+
+func TestDiffTellsNewAndGoneMemory(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	file := func(lo, hi, time uint64) *Call {
+		c := anonMmap(lo, hi, time)
+		c.Args[3], c.Args[5] = 2, 7*page
+		c.File = File{Dev: procmaps.Device{Minor: 9}, Inode: 1, Name: "/f"}
+		return c
+	}
+	s.Apply(file(0x10, 0x20, 10))
+	s.Apply(anonMmap(0x30, 0x34, 11))
+	s.Apply(anonMmap(0x40, 0x41, 12))
+	old := s.Snapshot()
+	s.Apply(munmap(0x12, 0x14, 20))
+	s.Apply(munmap(0x1e, 0x20, 21))
+	s.Apply(anonMmap(0x34, 0x38, 22))
+	s.Apply(munmap(0x40, 0x41, 23))
+	s.Apply(anonMmap(0x50, 0x51, 24))
+	now := s.Snapshot()
+	d := Diff(old, now)
+	got := map[procmaps.Range]uint64{}
+	for i, r := range now.Regions {
+		got[r.Range] = d.New[i] / page
+	}
+	want := map[procmaps.Range]uint64{
+		pages(0x10, 0x12): 0, pages(0x14, 0x1e): 0, pages(0x30, 0x38): 4, pages(0x50, 0x51): 1,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("new (-want +got):\n%s", diff)
+	}
+	var gone []string
+	for _, r := range d.Gone {
+		gone = append(gone, pagesText(r.Range)+" "+pagesText(procmaps.Range{Start: r.Offset}))
+	}
+	if diff := cmp.Diff([]string{"12-14 9-0", "1e-20 15-0", "40-41 0-0"}, gone); diff != "" {
+		t.Errorf("gone (-want +got):\n%s", diff)
+	}
+	// The earlier snapshot is still what it was.
+	if len(old.Regions) != 3 || old.Totals.Mapped != 21*page {
+		t.Errorf("old snapshot changed: %+v", old)
+	}
+}
+
+func TestExtentsYieldsWhatOverlapsAndStopsWhenTold(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	for i := range uint64(200) {
+		s.Apply(anonMmap(0x10+2*i, 0x11+2*i, 10+i))
+	}
+	var got []procmaps.Range
+	for e := range s.Extents(pages(0x13, 0x19)) {
+		got = append(got, e.Range)
+	}
+	want := []procmaps.Range{pages(0x14, 0x15), pages(0x16, 0x17), pages(0x18, 0x19)}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	n := 0
+	for range s.Extents(All) {
+		if n++; n == 3 {
+			break
+		}
+	}
+	if n != 3 {
+		t.Errorf("yielded %d after a break at 3", n)
+	}
+}
+
+func TestWordsOfOperations(t *testing.T) {
+	t.Parallel()
+	for o := OpMmap; o <= OpReread; o++ {
+		if o.String() == "" || o.String()[0] == 'o' && o.String() != "other" {
+			t.Errorf("operation %d is called %q", o, o)
+		}
+	}
+	for _, tc := range []struct{ got, want string }{
+		{OpReread.String(), "re-read"},
+		{Op(200).String(), "op(200)"},
+		{SubMunlock.String(), "munlock"},
+		{Sub(0).String(), ""},
+		{Moved.String(), "moved"},
+		{OverlapsLive.String(), "result overlaps live memory"},
+		{FileOf.String(), "file"},
+	} {
+		if tc.got != tc.want {
+			t.Errorf("got %q, want %q", tc.got, tc.want)
+		}
+	}
+}
+
+func TestReadDoesNotUndoWhatIsNewer(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	s.Apply(&Call{Op: OpMadvise, Time: 30, Args: [6]uint64{0x10 * page, page, madvDontFork}})
+	s.Apply(&Call{Op: OpMadvise, Time: 31, Args: [6]uint64{0x10 * page, page, madvWipeOnFork}})
+	s.Apply(&Call{Op: OpSetVMA, Time: 32, Name: "n", Args: [6]uint64{0, 0, 0x10 * page, page}})
+	s.Apply(&Call{Op: OpMprotect, Time: 33, Args: [6]uint64{0x10 * page, page, 5}})
+	row := procmaps.Mapping{Range: pages(0x10, 0x11), Mode: procmaps.Read}
+	s.Reread(Read{Range: All, Began: 20, Rows: rowsOf([]procmaps.Mapping{row})})
+	e, _ := s.At(0x10 * page)
+	if e.Flags != DontFork|WipeOnFork || e.Name != "[anon:n]" || e.Mode != procmaps.Read|procmaps.Exec {
+		t.Errorf("got %+v", e)
+	}
+}
+
+func TestReadSettlesOnlyOlderDoubts(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	s.Doubt(pages(0x10, 0x14), 20)
+	s.Reread(Read{Range: All, Began: 20})
+	if got := s.Doubts(); !slices.Equal(got, []procmaps.Range{pages(0x10, 0x14)}) {
+		t.Errorf("after a read that began before: %v", got)
+	}
+	s.Reread(Read{Range: pages(0x11, 0x12), Began: 21})
+	want := []procmaps.Range{pages(0x10, 0x11), pages(0x12, 0x14)}
+	if d := cmp.Diff(want, s.Doubts()); d != "" {
+		t.Errorf("after a read of a part (-want +got):\n%s", d)
+	}
+}
+
+func TestReadThatChangesTheSourceOfACopyDoubtsTheCopy(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	s.Apply(anonMmap(0x10, 0x14, 10))
+	s.Apply(&Call{
+		Op: OpMremap, Time: 30, Ret: 0x20 * page,
+		Args: [6]uint64{0x10 * page, 4 * page, 4 * page, 1 | mremapDontUnmap},
+	})
+	row := procmaps.Mapping{Range: pages(0x10, 0x14), Mode: procmaps.Read}
+	s.Reread(Read{Range: pages(0x10, 0x14), Began: 20, Rows: rowsOf([]procmaps.Mapping{row})})
+	if d := cmp.Diff([]procmaps.Range{pages(0x20, 0x24)}, s.Doubts()); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestPruneLeavesNewerStampsAlone(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	s.Apply(anonMmap(0x10, 0x14, 50))
+	s.Apply(munmap(0x20, 0x24, 51))
+	s.Prune(30)
+	s.Apply(munmap(0x10, 0x14, 40))
+	s.Apply(anonMmap(0x20, 0x24, 41))
+	if got := s.Totals(); got.Extents != 1 || got.Mapped != 4*page {
+		t.Errorf("older calls won over newer ones: %+v", got)
+	}
+}
+
+// A chain of copies that all overlap has more paths than anyone can follow.
+func TestStragglerBeforeManyCopiesTakesNoTime(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	s.Apply(anonMmap(0x10, 0x20, 10))
+	for i := range uint64(2000) {
+		from, to := 0x10+(i%2)*0x20, 0x30-(i%2)*0x20
+		s.Apply(&Call{
+			Op: OpMremap, Time: 100 + i, Ret: int64(to * page),
+			Args: [6]uint64{from * page, 16 * page, 16 * page, 3, to * page},
+		})
+	}
+	e := s.Apply(&Call{Op: OpMprotect, Time: 20, Args: [6]uint64{0x10 * page, page, 1}})
+	if !slices.Contains(e.Doubts, pages(0x10, 0x20)) {
+		t.Errorf("doubts %v, want where the memory is now", e.Doubts)
+	}
+}
+
+func TestChunksAreJoinedWhenTheyEmpty(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	for i := range uint64(4096) {
+		s.Apply(anonMmap(2*i+1, 2*i+2, 10+i))
+	}
+	// Nine unmappings of ten mappings each leave a hole and a mapping.
+	for i := range uint64(409) {
+		s.Apply(munmap(20*i+2, 20*i+20, 5000+i))
+	}
+	if err := s.checkInvariants(); err != nil {
+		t.Fatal(err)
+	}
+	if cells, chunks := s.list.cells, len(s.list.chunks); chunks > cells/10 {
+		t.Errorf("%d cells lie in %d chunks", cells, chunks)
+	}
+}
