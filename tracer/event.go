@@ -1,0 +1,158 @@
+package tracer
+
+import (
+	"strconv"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// Kind says what an Event reports.
+type Kind uint8
+
+// The kinds of events a Source gives.
+const (
+	KindCall     Kind = 1 + iota // a mapping call returned
+	KindFork                     // a process was made
+	KindExec                     // a process has a new image, in a new address space
+	KindRow                      // one mapping of that image
+	KindSeeded                   // the last of them was given
+	KindExit                     // a process' last thread is exiting
+	KindGone                     // an address space is gone
+	KindOther                    // the mmap lock was write-held by something we do not decode
+	KindStack                    // the stack grew
+	KindAnnounce                 // a call has committed and will be reported much later
+	KindLost                     // events were lost before this one
+)
+
+// claims tells whether an event stands for a section without being its owner.
+func (k Kind) claims() bool { return k == KindOther || k == KindStack || k == KindAnnounce }
+
+// Flags qualify an Event.
+type Flags uint8
+
+// The flags of an Event.
+const (
+	Stamped     Flags = 1 << iota // Time is the commit time, taken under the mmap lock
+	HasSection                    // Section is set
+	SharesSpace                   // KindFork: parent and child share the address space
+	Remote                        // the caller belongs to another address space
+	Incomplete                    // KindExec: no rows follow; KindFork: what the child holds is uncertain
+)
+
+// Event is one thing a Source reports. It is plain data: what the kernel said,
+// not yet what it means. A Source may reuse what an Event refers to only after
+// the next call.
+type Event struct {
+	Kind  Kind
+	Flags Flags
+	// NR is the system call of KindOther, -1 where there was none.
+	NR      int16
+	Section uint32 // of the mmap lock, wrapping
+	TGID    int
+	TID     int
+	Time    uint64 // CLOCK_MONOTONIC, ns: when it took effect, or with no stamp when the call returned
+	Space   uint64 // the address space's number in this run, never reused
+
+	// Call is the call of KindCall.
+	Call space.Call
+	// Name is the call's own name where Call.Op covers several ("mlock2").
+	Name string
+
+	// Row is the mapping of KindRow.
+	Row space.Row
+
+	// Child is the new process of KindFork. ChildSpace is 0 if it is not followed.
+	Child      int
+	ChildSpace uint64
+	// First is the first section sure to be reported in the new space of
+	// KindFork and KindExec.
+	First uint32
+	// StartTime is the child's, CLOCK_BOOTTIME in ns.
+	StartTime uint64
+
+	// Comm and the layout are those of KindExec's new image.
+	Comm       string
+	StartBrk   uint64
+	Brk        uint64
+	StartStack uint64
+
+	// Status is the wait status of KindExit.
+	Status uint32
+
+	// Lost is the number of records of KindLost.
+	Lost uint64
+
+	// Claimed is set by the loop: the section was reported before by a claim.
+	Claimed Kind
+
+	key uint64 // the queue's
+}
+
+// Process is one traced process. The loop owns it; copies are handed out.
+type Process struct {
+	PID        int
+	Parent     int    // 0 if it was there when tracing began
+	Comm       string // of its newest image
+	Space      uint64
+	StartTime  uint64 // CLOCK_BOOTTIME, ns
+	Generation int    // how many images it has had since tracing began
+	Exited     bool
+	Status     uint32 // wait status, when Exited
+}
+
+// ExitText says in a word how an exited process ended.
+func (p *Process) ExitText() string {
+	if sig := p.Status & 0x7f; sig != 0 {
+		return "signal " + strconv.Itoa(int(sig))
+	}
+	return "status " + strconv.Itoa(int(p.Status>>8&0xff))
+}
+
+// Source gives events in the order in which they arrived. Next returns ErrIdle
+// when there is none now, and io.EOF when there will be none any more.
+type Source interface {
+	Next(ev *Event) error
+}
+
+// World is what the loop asks about living processes. A recording has none. Its
+// methods may be called from two goroutines.
+type World interface {
+	// Now is the clock of Event.Time.
+	Now() uint64
+	// Look reads the mappings of a process that overlap r. Full asks for what
+	// smaps alone knows of them. The error is procmaps.ErrGone if the process is
+	// no more.
+	Look(pid int, r procmaps.Range, full bool) (Look, error)
+	// Path is the name the kernel gives the mapping at addr, or "".
+	Path(pid int, addr uint64) string
+	// Tasks are the traced processes that live.
+	Tasks() ([]Task, error)
+	// Forget is told that a process is no more.
+	Forget(pid int)
+}
+
+// Look is what reading a process' mappings gave.
+type Look struct {
+	Rows  []space.Row
+	At    uint64 // the time before the read
+	Until uint64 // the time after it
+	// Space is the address space the process had after the read, 0 if none.
+	Space uint64
+	// Section is the first section that cannot have changed what was read.
+	Section    uint32
+	HasSection bool
+}
+
+// Task is a traced process as the kernel knows it now.
+type Task struct {
+	PID        int
+	Space      uint64
+	StartTime  uint64
+	StartBrk   uint64
+	Brk        uint64
+	StartStack uint64
+	Section    uint32 // the first section sure to be reported
+	HasSection bool
+	Comm       string
+}

@@ -1,0 +1,476 @@
+//go:build amd64 || arm64
+
+package tracer
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/maptrace/maptrace/bpf"
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// LiveOptions say what the kernel is asked for. The zero value is usable.
+type LiveOptions struct {
+	RingBytes int  // size of the ring of records; 0 means bpf.DefaultRingBytes
+	NoFollow  bool // leave the children of traced processes alone
+}
+
+// Live is the running kernel: a Source of its events, and the World they are
+// about. Next is for one goroutine; the methods of World may be called from
+// another at the same time.
+type Live struct {
+	hooks *bpf.Hooks
+	fs    procmaps.FS
+	page  uint64
+	ev    bpf.Event
+	seen  bpf.Counters
+	gate  space.Row // [vsyscall], which the kernel shows in every process; empty without
+
+	mu    sync.Mutex
+	procs map[int]*procmaps.Process // open directories of traced processes
+}
+
+// OpenLive loads and attaches the programs. Errors are those of bpf.Open.
+func OpenLive(opts LiveOptions) (*Live, error) {
+	l := &Live{
+		fs: procmaps.Default(), page: uint64(os.Getpagesize()),
+		procs: make(map[int]*procmaps.Process),
+	}
+	if err := l.findGate(); err != nil {
+		return nil, err
+	}
+	var err error
+	l.hooks, err = bpf.Open(bpf.Options{RingBytes: opts.RingBytes, NoFollow: opts.NoFollow})
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// findGate looks for the row that belongs to no VMA: arch/x86/entry/vsyscall.
+func (l *Live) findGate() error {
+	self, err := l.fs.Process(os.Getpid())
+	if err != nil {
+		return err
+	}
+	defer self.Close()
+	rows, err := self.Maps()
+	if err != nil {
+		return err
+	}
+	for _, m := range rows {
+		if m.Name == "[vsyscall]" {
+			l.gate = space.Row{Mapping: m}
+		}
+	}
+	return nil
+}
+
+// Trace begins to trace processes and returns those of all traced ones that
+// have an address space.
+func (l *Live) Trace(pids ...int) ([]Task, error) {
+	tasks, err := l.hooks.Trace(pids...)
+	return convertTasks(tasks), err
+}
+
+// Tasks implements World.
+func (l *Live) Tasks() ([]Task, error) {
+	tasks, err := l.hooks.List()
+	return convertTasks(tasks), err
+}
+
+func convertTasks(in []bpf.Task) []Task {
+	out := make([]Task, len(in))
+	for i, t := range in {
+		out[i] = Task{
+			PID: t.TGID, Space: t.Space, StartTime: t.StartTime,
+			StartBrk: t.StartBrk, Brk: t.Brk, StartStack: t.StartStack,
+			Section: t.Section, HasSection: t.HasSection, Comm: t.Comm,
+		}
+	}
+	return out
+}
+
+// Now implements World.
+func (l *Live) Now() uint64 { return bpf.Now() }
+
+// process returns the open directory of a traced process.
+func (l *Live) process(pid int) (*procmaps.Process, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := l.procs[pid]; p != nil {
+		return p, nil
+	}
+	p, err := l.fs.Process(pid)
+	if err != nil {
+		return nil, err
+	}
+	l.procs[pid] = p
+	return p, nil
+}
+
+// Forget implements World.
+func (l *Live) Forget(pid int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := l.procs[pid]; p != nil {
+		_ = p.Close() // a directory opened for reading: nothing can be lost
+		delete(l.procs, pid)
+	}
+}
+
+// everything is the whole address space.
+var everything = procmaps.Range{Start: 0, End: ^uint64(0)}
+
+// smapsLimit is how much resident memory smaps may be asked about, in KiB. The
+// kernel holds the target's mmap lock meanwhile, 10 ms for a GiB of small pages.
+const smapsLimit = 16 << 20
+
+// Look implements World.
+func (l *Live) Look(pid int, r procmaps.Range, full bool) (Look, error) {
+	look, err := l.look(pid, r, full)
+	if errors.Is(err, os.ErrClosed) {
+		err = fmt.Errorf("process %d: %w", pid, procmaps.ErrGone) // forgotten meanwhile
+	}
+	if errors.Is(err, procmaps.ErrGone) {
+		l.Forget(pid)
+	}
+	return look, err
+}
+
+func (l *Live) look(pid int, r procmaps.Range, full bool) (Look, error) {
+	p, err := l.process(pid)
+	if err != nil {
+		return Look{}, err
+	}
+	if full {
+		st, e := p.Status()
+		if e != nil {
+			return Look{}, e
+		}
+		full = st.VmRSSKB <= smapsLimit
+	}
+	look := Look{At: l.Now()}
+	switch {
+	case full:
+		look.Rows, err = smapsRows(p)
+	case r == everything:
+		var rows []procmaps.Mapping
+		rows, err = p.Maps()
+		look.Rows = mapsRows(rows)
+	default:
+		var rows []procmaps.Mapping
+		rows, err = p.Query(r)
+		look.Rows = mapsRows(rows)
+	}
+	if err != nil {
+		return Look{}, err
+	}
+	look.Until = l.Now()
+	tasks, err := l.hooks.List()
+	if err != nil {
+		return Look{}, err
+	}
+	for _, t := range tasks {
+		if t.TGID == pid {
+			look.Space, look.Section, look.HasSection = t.Space, t.Section, t.HasSection
+		}
+	}
+	if look.Space == 0 {
+		return Look{}, fmt.Errorf("process %d: %w", pid, procmaps.ErrGone)
+	}
+	return look, nil
+}
+
+func smapsRows(p *procmaps.Process) ([]space.Row, error) {
+	s, err := p.Smaps()
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]space.Row, len(s.Rows))
+	for i := range s.Rows {
+		m := &s.Rows[i]
+		rows[i] = space.Row{Mapping: m.Mapping, Known: space.GrowsDown | space.DontFork | space.WipeOnFork}
+		for code, flag := range rowFlags {
+			if m.Flags.Has(code) {
+				rows[i].Flags |= flag
+			}
+		}
+	}
+	return rows, nil
+}
+
+// rowFlags are the codes of smaps' VmFlags that the tree keeps.
+var rowFlags = map[string]space.Flags{
+	"gd": space.GrowsDown, "dc": space.DontFork, "wf": space.WipeOnFork,
+}
+
+func mapsRows(maps []procmaps.Mapping) []space.Row {
+	rows := make([]space.Row, len(maps))
+	for i, m := range maps {
+		rows[i] = space.Row{Mapping: m}
+	}
+	return rows
+}
+
+// Path implements World.
+func (l *Live) Path(pid int, addr uint64) string {
+	p, err := l.process(pid)
+	if err != nil {
+		return ""
+	}
+	rows, err := p.Query(procmaps.Range{Start: addr, End: addr + 1})
+	if err != nil || len(rows) == 0 {
+		return ""
+	}
+	return rows[0].Name
+}
+
+// Next implements Source. Losses come as events, after what was still there.
+func (l *Live) Next(ev *Event) error {
+	err := l.hooks.Next(&l.ev)
+	if errors.Is(err, bpf.ErrEmpty) {
+		return l.nextLoss(ev)
+	}
+	if err != nil {
+		return err
+	}
+	l.convert(&l.ev, ev)
+	return nil
+}
+
+func (l *Live) nextLoss(ev *Event) error {
+	c, err := l.hooks.Counters()
+	if err != nil {
+		return err
+	}
+	lost := c.Dropped - l.seen.Dropped
+	if lost == 0 {
+		return ErrIdle
+	}
+	l.seen.Dropped = c.Dropped
+	*ev = Event{Kind: KindLost, Time: l.Now(), Lost: lost}
+	return nil
+}
+
+// Untracked tells how many address spaces and processes did not fit the
+// kernel's tables and are not traced.
+func (l *Live) Untracked() (uint64, error) {
+	c, err := l.hooks.Counters()
+	return c.NoSpace + c.NoTask, err
+}
+
+// Detach stops the events; those already sent can still be read.
+func (l *Live) Detach() error { return l.hooks.Detach() }
+
+// Close detaches and frees everything.
+func (l *Live) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var errs []error
+	for pid, p := range l.procs {
+		errs = append(errs, p.Close())
+		delete(l.procs, pid)
+	}
+	return errors.Join(append(errs, l.hooks.Close())...)
+}
+
+// calls says what each call is to the tree.
+var calls = [...]struct {
+	op  space.Op
+	sub space.Sub
+}{
+	bpf.OpMmap:           {op: space.OpMmap},
+	bpf.OpMunmap:         {op: space.OpMunmap},
+	bpf.OpBrk:            {op: space.OpBrk},
+	bpf.OpMremap:         {op: space.OpMremap},
+	bpf.OpMprotect:       {op: space.OpMprotect},
+	bpf.OpPkeyMprotect:   {op: space.OpMprotect, sub: space.SubPkeyMprotect},
+	bpf.OpMadvise:        {op: space.OpMadvise},
+	bpf.OpProcessMadvise: {op: space.OpMadvise, sub: space.SubProcessMadvise},
+	bpf.OpMlock:          {op: space.OpMlock},
+	bpf.OpMlock2:         {op: space.OpMlock, sub: space.SubMlock2},
+	bpf.OpMunlock:        {op: space.OpMlock, sub: space.SubMunlock},
+	bpf.OpMlockall:       {op: space.OpMlock, sub: space.SubMlockall},
+	bpf.OpMunlockall:     {op: space.OpMlock, sub: space.SubMunlockall},
+	bpf.OpShmat:          {op: space.OpShmat},
+	bpf.OpShmdt:          {op: space.OpShmdt},
+	bpf.OpRemapFilePages: {op: space.OpRemapFilePages},
+	bpf.OpMbind:          {op: space.OpMbind},
+	bpf.OpMseal:          {op: space.OpMlock, sub: space.SubMseal},
+	bpf.OpSetVMA:         {op: space.OpSetVMA},
+}
+
+// kinds says what the other records are to the loop.
+var kinds = map[bpf.Op]Kind{
+	bpf.OpFork: KindFork, bpf.OpExec: KindExec, bpf.OpVMA: KindRow, bpf.OpSeeded: KindSeeded,
+	bpf.OpExit: KindExit, bpf.OpGone: KindGone, bpf.OpOther: KindOther, bpf.OpStack: KindStack,
+	bpf.OpAnnounce: KindAnnounce,
+}
+
+// convert gives a record the loop's form.
+func (l *Live) convert(b *bpf.Event, ev *Event) {
+	*ev = Event{
+		Kind: KindCall, Time: b.Time, Space: b.Space, Section: b.Section,
+		TGID: int(b.TGID), TID: int(b.TID), Flags: convertFlags(b.Flags),
+	}
+	if int(b.Op) < len(calls) && calls[b.Op].op != 0 {
+		l.convertCall(b, ev)
+		return
+	}
+	ev.Kind = kinds[b.Op]
+	switch ev.Kind {
+	case KindFork:
+		ev.Child, ev.ChildSpace = int(b.Args[0]), b.Args[1]
+		ev.First, ev.StartTime = uint32(b.Args[2]), b.Args[3]
+	case KindExec:
+		ev.StartBrk, ev.Brk, ev.StartStack = b.Args[1], b.Args[2], b.Args[3]
+		ev.First, ev.Comm = uint32(b.Args[4]), b.File.Name
+	case KindRow:
+		ev.Row = l.row(&b.File)
+	case KindExit:
+		ev.Status = uint32(b.Args[0])
+	case KindOther, KindStack, KindAnnounce:
+		ev.NR = int16(b.NR)
+	}
+}
+
+func convertFlags(f bpf.Flags) Flags {
+	var out Flags
+	for _, p := range [...]struct {
+		from bpf.Flags
+		to   Flags
+	}{
+		{bpf.Stamped, Stamped},
+		{bpf.HasSection, HasSection},
+		{bpf.SharesSpace, SharesSpace},
+		{bpf.Remote, Remote},
+		{bpf.Unseeded, Incomplete},
+	} {
+		if f&p.from != 0 {
+			out |= p.to
+		}
+	}
+	return out
+}
+
+func (l *Live) convertCall(b *bpf.Event, ev *Event) {
+	c := &ev.Call
+	c.Op, c.Sub = calls[b.Op].op, calls[b.Op].sub
+	c.Exec = b.Flags&bpf.ReadExec != 0
+	c.TID, c.Time = b.TID, b.Time
+	c.Args, c.Ret = b.Args, b.Ret
+	switch b.Op {
+	case bpf.OpBrk:
+		c.OldBrk = b.Args[1]
+	case bpf.OpProcessMadvise:
+		// The loop and the tree know ranges by their first two arguments.
+		c.Args[0], c.Args[1], c.Args[2] = b.Args[4], b.Args[5], b.Args[3]
+	case bpf.OpSetVMA:
+		c.Name = b.File.Name
+		return
+	}
+	if b.Flags&bpf.HasFile == 0 {
+		return
+	}
+	f := &b.File
+	c.File = space.File{Dev: device(f.Dev), Inode: f.Inode, Name: fileName(f), Class: fileClass(b, f)}
+	if f.Flags&bpf.FileFromVMA == 0 {
+		return
+	}
+	// Devices merge with their neighbours; the others have a file of their own.
+	if c.Op == space.OpShmat || f.Flags&bpf.FileCharDevice == 0 {
+		c.VMA = procmaps.Range{Start: uint64(b.Ret), End: f.End}
+	}
+}
+
+func device(dev uint32) procmaps.Device {
+	// include/linux/kdev_t.h
+	return procmaps.Device{Major: dev >> 20, Minor: dev & (1<<20 - 1)}
+}
+
+func fileClass(b *bpf.Event, f *bpf.File) space.Class {
+	const mapAnonymous, mapHugeTLB = 0x20, 0x40000
+	switch {
+	case b.Op == bpf.OpShmat:
+		return space.ClassSysV
+	case b.Args[3]&mapHugeTLB != 0:
+		return space.ClassHugeTLB
+	case b.Args[3]&mapAnonymous != 0:
+		return space.ClassAnonShared
+	case strings.HasPrefix(f.Name, "memfd:"):
+		return space.ClassMemfd
+	case f.Flags&bpf.FileCharDevice != 0:
+		return space.ClassDevice
+	case strings.HasPrefix(f.Name, "["):
+		return space.ClassAnonInode
+	case f.Flags&bpf.FileRegular == 0:
+		// Neither: a hugetlbfs file, whose VMA was asked for its size.
+		return space.ClassHugeTLB
+	}
+	return space.ClassRegular
+}
+
+// fileName is the kernel's name for files that have no path, as maps prints it,
+// and the basename of the others. fs/d_path.c; mm/shmem.c; ipc/shm.c.
+func fileName(f *bpf.File) string {
+	switch {
+	case f.Name == "dev/zero":
+		return "/dev/zero (deleted)"
+	case f.Name == "anon_hugepage", strings.HasPrefix(f.Name, "memfd:"), strings.HasPrefix(f.Name, "SYSV"):
+		return "/" + f.Name + " (deleted)"
+	case strings.HasPrefix(f.Name, "["):
+		return "anon_inode:" + f.Name
+	}
+	return f.Name
+}
+
+// vm_flags of include/linux/mm.h.
+const (
+	vmRead       = 0x1
+	vmWrite      = 0x2
+	vmExec       = 0x4
+	vmMayShare   = 0x80
+	vmGrowsDown  = 0x100
+	vmDontCopy   = 0x20000
+	vmWipeOnFork = 0x2000000
+)
+
+// row is one VMA of a fresh image, as maps would print it; of files only the
+// basename is known yet.
+func (l *Live) row(f *bpf.File) space.Row {
+	m := procmaps.Mapping{Range: procmaps.Range{Start: f.Start, End: f.End}}
+	for _, b := range [...]struct {
+		flag uint64
+		mode procmaps.Mode
+	}{{vmRead, procmaps.Read}, {vmWrite, procmaps.Write}, {vmExec, procmaps.Exec}, {vmMayShare, procmaps.Shared}} {
+		if f.VMFlags&b.flag != 0 {
+			m.Mode |= b.mode
+		}
+	}
+	if f.Flags&bpf.FileNone == 0 {
+		m.Offset = f.Offset * l.page
+		m.Dev, m.Inode, m.Name = device(f.Dev), f.Inode, fileName(f)
+	} else if f.Flags&bpf.FileSpecial != 0 {
+		m.Name = f.Name
+	}
+	row := space.Row{Mapping: m, Known: space.GrowsDown | space.DontFork | space.WipeOnFork}
+	for _, b := range [...]struct {
+		vm   uint64
+		flag space.Flags
+	}{{vmGrowsDown, space.GrowsDown}, {vmDontCopy, space.DontFork}, {vmWipeOnFork, space.WipeOnFork}} {
+		if f.VMFlags&b.vm != 0 {
+			row.Flags |= b.flag
+		}
+	}
+	return row
+}
+
+// Gate returns the row of the page that the kernel shows in every process
+// though no VMA holds it, and whether there is one.
+func (l *Live) Gate() (space.Row, bool) { return l.gate, !l.gate.Empty() }

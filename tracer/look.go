@@ -1,0 +1,392 @@
+package tracer
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// lookRequest asks for the mappings of a process.
+type lookRequest struct {
+	space  uint64
+	pid    int
+	ranges []procmaps.Range
+	full   bool
+	audit  bool
+	reason lookReason
+}
+
+// lookResult is the answer. It waits until every event that is older than its
+// end has been handled: what it then shows otherwise, no event has told of.
+type lookResult struct {
+	lookRequest
+	looks []Look // one for each range
+	err   error
+	since uint64 // when it came, to bound the waiting
+}
+
+func (r *lookResult) until() uint64 { return r.looks[len(r.looks)-1].Until }
+
+// startLooking starts the goroutine that reads /proc for the loop: reading
+// smaps of a large process may take longer than the ring can hold events.
+func (t *Tracer) startLooking() {
+	// Whoever finds the channel full asks again at the next turn.
+	t.looks = make(chan lookRequest, 64)
+	t.looked = make(chan lookResult, 64) // as many as can be under way: the goroutine never waits
+	var done sync.WaitGroup
+	done.Go(func() {
+		for req := range t.looks {
+			t.looked <- t.look(req)
+		}
+	})
+	t.stopLooks = func() {
+		close(t.looks)
+		done.Wait()
+	}
+}
+
+// look answers one request. It runs beside the loop and uses only the World.
+func (t *Tracer) look(req lookRequest) lookResult {
+	res := lookResult{lookRequest: req}
+	for _, r := range req.ranges {
+		l, err := t.world.Look(req.pid, r, req.full)
+		if err != nil {
+			res.err = err
+			break
+		}
+		res.looks = append(res.looks, l)
+	}
+	return res
+}
+
+// ask sends a request, unless too many are under way.
+func (t *Tracer) ask(sp *addressSpace, req lookRequest) bool {
+	if len(sp.procs) == 0 || t.underway == cap(t.looks) {
+		return false
+	}
+	req.space, req.pid = sp.id, sp.procs[0].PID
+	t.looks <- req
+	t.underway++
+	sp.looking = true
+	return true
+}
+
+// idle does what is due when all that has arrived was handled. began is a time
+// from which on nothing older was still to be read.
+func (t *Tracer) idle(began uint64) {
+	now := t.now()
+	t.collect(now)
+	for sp := range t.busy {
+		if t.attend(sp, began, now) {
+			delete(t.busy, sp)
+		}
+	}
+	if t.world != nil && t.opts.Verify > 0 && now >= t.nextVerify {
+		t.nextVerify = now + uint64(t.opts.Verify)
+		for _, sp := range t.spaces {
+			t.audit(sp)
+		}
+	}
+	if now >= t.nextPrune {
+		t.nextPrune = now + uint64(1e9)
+		for _, sp := range t.spaces {
+			t.prune(sp, now)
+		}
+	}
+}
+
+// collect takes the answers that have come.
+func (t *Tracer) collect(now uint64) {
+	for {
+		select {
+		case res := <-t.looked:
+			t.underway--
+			sp := t.spaces[res.space]
+			if sp == nil {
+				continue
+			}
+			sp.looking = false
+			res.since = now
+			t.accept(sp, res)
+		default:
+			return
+		}
+	}
+}
+
+// accept decides what an answer is good for.
+func (t *Tracer) accept(sp *addressSpace, res lookResult) {
+	if res.err == nil && res.looks[len(res.looks)-1].Space == sp.id {
+		sp.parked = append(sp.parked, res)
+		t.busy[sp] = true
+		return
+	}
+	// The process is gone or has another image by now. Another may live here;
+	// of the rest the events tell.
+	if res.err != nil && !errors.Is(res.err, procmaps.ErrGone) {
+		t.log.Warn("read mappings", "pid", res.pid, "error", res.err)
+		sp.state.approximate("its mappings cannot be read: " + res.err.Error())
+		sp.seeding = false
+		if sp.waiting {
+			t.begin(sp, t.now())
+		}
+		sp.tree.SetComplete(false)
+		return
+	}
+	if res.audit {
+		return
+	}
+	t.busy[sp] = true
+	sp.failed++
+	if sp.failed < 3 {
+		return
+	}
+	t.abandon(sp)
+}
+
+// abandon gives up on reading a space: nobody can be asked any more.
+func (t *Tracer) abandon(sp *addressSpace) {
+	sp.state.approximate("gone before its mappings could be read")
+	sp.seeding, sp.unreadable = false, true
+	if sp.waiting && sp.tree != nil {
+		t.begin(sp, t.now())
+	}
+}
+
+// attend looks after one space, and tells whether it needs no more attention.
+func (t *Tracer) attend(sp *addressSpace, began, now uint64) bool {
+	t.unblock(sp, began, now)
+	if sp.q.unsettled(now - settle) {
+		sp.state.missed()
+		t.doubt(sp, space.All, now, lookReason{op: space.OpReread})
+	}
+	t.unpark(sp, began, now)
+	if !sp.looking && len(sp.parked) == 0 && !sp.unreadable && len(sp.procs) > 0 {
+		switch {
+		case sp.seeding:
+			t.ask(sp, lookRequest{ranges: []procmaps.Range{space.All}, full: true, reason: lookReason{op: space.OpSeed}})
+		case !sp.waiting && sp.tree.Doubtful():
+			t.reread(sp)
+		}
+	}
+	open := sp.q.blocked() || len(sp.q.holes) > 0 && !sp.q.holes[len(sp.q.holes)-1].settled
+	return !open && !sp.looking && len(sp.parked) == 0 &&
+		(sp.unreadable || len(sp.procs) == 0 || !sp.seeding && (sp.waiting || !sp.tree.Doubtful()))
+}
+
+// unblock gives up on events that others have waited for too long.
+func (t *Tracer) unblock(sp *addressSpace, began, now uint64) {
+	switch {
+	case sp.waiting:
+	case !sp.q.numbered:
+		if began > reorder {
+			sp.q.advance(now, began-reorder, sp.deliver)
+		}
+	case !sp.q.blocked():
+		sp.blocked = 0
+	case sp.blocked == 0 || sp.blockedAt != sp.q.next:
+		sp.blocked, sp.blockedAt = now, sp.q.next
+	case now-sp.blocked >= patience:
+		sp.q.advance(now, 0, sp.deliver)
+		sp.blocked = 0
+	}
+}
+
+// reread asks for the ranges in doubt.
+func (t *Tracer) reread(sp *addressSpace) {
+	const many = 8 // beyond, one read of everything is cheaper
+	ranges := sp.tree.Doubts()
+	if len(ranges) > many {
+		ranges = []procmaps.Range{space.All}
+	}
+	for i, r := range ranges {
+		if r.Len() >= space.All.Len()/2 {
+			ranges = []procmaps.Range{space.All}
+			break
+		}
+		// A neighbour may be part of the same mapping.
+		page := t.opts.PageSize
+		ranges[i] = procmaps.Range{Start: r.Start &^ (page - 1), End: (r.End + page - 1) &^ (page - 1)}
+	}
+	if t.ask(sp, lookRequest{ranges: ranges, reason: sp.reason}) {
+		sp.reason = lookReason{}
+	}
+}
+
+// audit asks for everything, to compare.
+func (t *Tracer) audit(sp *addressSpace) bool {
+	if sp.waiting || sp.looking || len(sp.parked) > 0 || sp.gone || sp.tree.Doubtful() || sp.unreadable {
+		return false
+	}
+	return t.ask(sp, lookRequest{ranges: []procmaps.Range{space.All}, audit: true})
+}
+
+// unpark uses the answers whose time has come: every event up to their end was
+// handled, and no call is under way that could have had a part in what they saw.
+func (t *Tracer) unpark(sp *addressSpace, began, now uint64) {
+	parked := sp.parked
+	sp.parked = nil
+	for i, res := range parked {
+		last := &res.looks[len(res.looks)-1]
+		ready := began > res.until() && (!sp.q.blocked() || sp.q.oldest() > res.until())
+		if ready && last.HasSection && sp.q.numbered {
+			ready = int32((uint32(sp.q.next)-last.Section)<<1) >= 0
+		}
+		overdue := now-res.since > auditWait
+		if !ready && (!overdue || sp.waiting) && !res.isSeed() {
+			sp.parked = append(sp.parked, parked[i:]...)
+			return
+		}
+		switch {
+		case res.isSeed():
+			if sp.seeding {
+				t.seed(sp, last.Rows, last.At, last.Until)
+				t.resynced(sp, last.At)
+			}
+		case !res.audit:
+			t.apply(sp, res)
+		case ready:
+			t.compare(sp, last)
+		default:
+			t.stats.AuditsUnfinished++
+		}
+	}
+}
+
+func (r *lookResult) isSeed() bool { return r.full }
+
+// apply puts what was read into the tree.
+func (t *Tracer) apply(sp *addressSpace, res lookResult) {
+	t.stats.Rereads++
+	if res.reason.op == 0 {
+		res.reason.op = space.OpReread
+	}
+	for i, l := range res.looks {
+		r := res.ranges[i]
+		// Rows reach beyond what was asked for: a stack has grown down.
+		if len(l.Rows) > 0 {
+			r.Start = min(r.Start, l.Rows[0].Start)
+			r.End = max(r.End, l.Rows[len(l.Rows)-1].End)
+		}
+		found := sp.tree.Reread(space.Read{
+			Range: r, Rows: l.Rows, Began: l.At, Ended: l.Until,
+			Op: res.reason.op, TID: res.reason.tid,
+		})
+		if len(found) == 0 {
+			continue
+		}
+		t.tell(sp, &Change{
+			Event: &Event{
+				Kind: KindReread, Time: l.At, Space: sp.id, TGID: res.pid, TID: int(res.reason.tid),
+				NR: res.reason.nr, Call: space.Call{Op: res.reason.op, Time: l.At, TID: res.reason.tid},
+			},
+			Found: found,
+		})
+	}
+	t.resynced(sp, res.looks[0].At)
+}
+
+// resynced notes that a tree which had lost events is right again.
+func (t *Tracer) resynced(sp *addressSpace, at uint64) {
+	if !sp.stale && !sp.state.Missed || sp.tree.Doubtful() {
+		return
+	}
+	sp.stale = false
+	sp.state.resynced(at)
+	sp.tree.SetComplete(true)
+}
+
+// compare is the audit itself.
+func (t *Tracer) compare(sp *addressSpace, l *Look) {
+	if sp.tree.Doubtful() || len(sp.announced) > 0 || sp.stale {
+		t.stats.AuditsUnfinished++
+		return
+	}
+	rows := make([]procmaps.Mapping, len(l.Rows))
+	for i := range l.Rows {
+		rows[i] = l.Rows[i].Mapping
+	}
+	t.stats.Audits++
+	drift := sp.tree.Verify(rows, l.At)
+	if len(drift) == 0 {
+		sp.suspect = 0
+		return
+	}
+	if sp.suspect++; !sp.q.numbered && sp.suspect < 3 {
+		// Without numbers a call that has committed and not returned is not
+		// known of: it must show again, and again.
+		t.nextVerify = 0
+		return
+	}
+	sp.suspect = 0
+	sp.drift += uint64(len(drift))
+	t.tell(sp, &Change{
+		Event: &Event{Kind: KindDrift, Time: l.At, Space: sp.id, TGID: sp.last.PID, TID: sp.last.PID},
+		Drift: drift,
+	})
+	sp.state.approximate("drift was found")
+	t.doubt(sp, space.All, l.Until, lookReason{op: space.OpReread})
+}
+
+// prune lets a tree forget what no straggler can be older than.
+func (t *Tracer) prune(sp *addressSpace, now uint64) {
+	if sp.waiting || now < remember {
+		return
+	}
+	before := now - remember
+	for _, at := range sp.announced {
+		before = min(before, at)
+	}
+	for i := range sp.parked {
+		before = min(before, sp.parked[i].looks[0].At)
+	}
+	if sp.q.blocked() {
+		before = min(before, sp.q.oldest())
+	}
+	if sp.looking {
+		return
+	}
+	sp.tree.Prune(before)
+	sp.forks = slices.DeleteFunc(sp.forks, func(f forkStamp) bool { return f.at < before })
+}
+
+// finish settles what can be settled while the processes live: what is in
+// doubt is read, and everything is audited if audits were asked for.
+func (t *Tracer) finish() error {
+	const bound = 3 * uint64(1e9)
+	deadline := t.now() + bound
+	audited := t.opts.Verify == 0
+	pending := make(map[*addressSpace]bool)
+	if !audited {
+		for _, sp := range t.spaces {
+			pending[sp] = len(sp.procs) > 0 && !sp.gone
+		}
+	}
+	t.opts.Verify = 0 // from here on each space is audited once
+	for t.now() < deadline {
+		n, err := t.drain(batch)
+		if err != nil {
+			return err
+		}
+		open := n == batch || t.underway > 0
+		for sp := range t.busy {
+			open = open || len(sp.procs) > 0
+		}
+		for sp, wanted := range pending {
+			if wanted && len(sp.procs) > 0 && !sp.gone {
+				pending[sp] = !t.audit(sp)
+				open = true
+			}
+		}
+		if !open {
+			return nil
+		}
+		t.pause(context.Background(), pollBusy)
+	}
+	t.log.Warn("some mappings were still in doubt at the end")
+	return nil
+}

@@ -1,0 +1,182 @@
+package tracer
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// Picture says how far a tree can be trusted.
+type Picture struct {
+	Why        string // it is only approximate; "" if it is not
+	ResyncedAt uint64 // it was wrong and was read again, at that time last; 0 if never
+	Resyncs    int
+	Missed     bool // a section nobody reported was found, and not read again yet
+}
+
+func (p *Picture) approximate(why string) {
+	if p.Why == "" {
+		p.Why = why
+	}
+}
+
+func (p *Picture) missed() { p.Missed = true }
+
+func (p *Picture) resynced(at uint64) {
+	p.ResyncedAt, p.Missed = at, false
+	p.Resyncs++
+}
+
+// String is "exact", "resynced" or "approximate: why".
+func (p Picture) String() string {
+	switch {
+	case p.Why != "":
+		return "approximate: " + p.Why
+	case p.Missed:
+		return "approximate: a change was missed"
+	case p.Resyncs > 0:
+		return "resynced"
+	}
+	return "exact"
+}
+
+// Stats count what a Tracer has seen.
+type Stats struct {
+	Records   uint64 // everything a Source gave
+	Newest    uint64 // commit time of the newest of them
+	Calls     uint64
+	Failed    uint64 // of the calls, those that returned an error
+	Forks     uint64
+	Execs     uint64
+	Exits     uint64
+	Processes uint64
+	Others    uint64 // sections no decoded call owns
+	Strays    uint64 // events of address spaces that are not known (any more)
+
+	Sections   uint64 // write sections of the mmap locks
+	Missed     uint64 // of these, those nobody reported
+	LostOwners uint64 // of these, those whose report was lost
+	Lost       uint64 // records the ring had no room for
+	Late       uint64 // events applied after a later one
+	Violations uint64 // events that cannot have happened to the tree as it was
+	Drift      uint64 // differences that audits found
+
+	Audits           uint64 // comparisons with /proc
+	AuditsUnfinished uint64 // those given up because calls were under way
+	Rereads          uint64 // reads of mappings that events did not tell of
+
+	byOp [32][16]uint64
+}
+
+func (s *Stats) count(ev *Event) {
+	s.Calls++
+	if ev.Call.Ret < 0 && ev.Call.Ret > -4096 {
+		s.Failed++
+	}
+	s.byOp[ev.Call.Op&31][ev.Call.Sub&15]++
+}
+
+// fold adds what only an address space knows.
+func (s *Stats) fold(sp *addressSpace) {
+	s.Sections += sp.q.passed
+	s.Missed += sp.q.missed
+	s.LostOwners += sp.q.lost
+	s.Late += sp.late
+	s.Violations += sp.violations
+	s.Drift += sp.drift
+}
+
+// OpCount is how often one call was made.
+type OpCount struct {
+	Name string
+	N    uint64
+}
+
+// ByOp lists the calls made, the most frequent first.
+func (s *Stats) ByOp() []OpCount {
+	var out []OpCount
+	for op := range s.byOp {
+		for sub, n := range s.byOp[op] {
+			if n > 0 {
+				out = append(out, OpCount{CallName(space.Op(op), space.Sub(sub)), n})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b OpCount) int {
+		return cmp.Or(cmp.Compare(b.N, a.N), cmp.Compare(a.Name, b.Name))
+	})
+	return out
+}
+
+// CallName is the word for a call in output.
+func CallName(op space.Op, sub space.Sub) string {
+	if s := sub.String(); s != "" {
+		return s
+	}
+	return op.String()
+}
+
+// SpaceReport is the state of one address space.
+type SpaceReport struct {
+	Process Process // the last that lived in it
+	Shared  int     // how many processes live in it
+	Tree    *space.Space
+	Start   space.Snapshot // what it was when tracing it began
+	Began   uint64         // when that was, CLOCK_MONOTONIC in ns
+	Picture Picture
+}
+
+// Report is everything a Tracer knows at a moment. The trees in it are the
+// Tracer's own: it must not run meanwhile.
+type Report struct {
+	Stats    Stats
+	Spaces   []SpaceReport // in the order in which they came to be
+	Ordering string        // what orders the events: "section", "time"
+	Picture  Picture       // the worst of the spaces'
+	NotKept  int           // spaces of exited processes that are counted only
+}
+
+// Report makes a report.
+func (t *Tracer) Report() Report {
+	r := Report{Stats: t.stats, Ordering: "section"}
+	for _, sp := range t.spaces {
+		r.Stats.fold(sp)
+		if !sp.q.numbered {
+			r.Ordering = "time"
+		}
+		if sp.tree == nil || sp.last == nil || sp.waiting {
+			continue
+		}
+		p := *sp.last
+		r.Spaces = append(r.Spaces, SpaceReport{
+			Process: p, Shared: len(sp.procs), Tree: sp.tree, Start: sp.start, Began: sp.began, Picture: sp.state,
+		})
+		r.Picture.worsen(sp.state)
+	}
+	r.NotKept = t.notKept
+	r.Picture.worsen(t.dropped)
+	slices.SortFunc(r.Spaces, func(a, b SpaceReport) int { return cmp.Compare(a.Process.Space, b.Process.Space) })
+	return r
+}
+
+// worsen takes over what is worse in o.
+func (p *Picture) worsen(o Picture) {
+	if o.Why != "" {
+		p.approximate(o.Why)
+	}
+	p.Missed = p.Missed || o.Missed
+	p.Resyncs += o.Resyncs
+	p.ResyncedAt = max(p.ResyncedAt, o.ResyncedAt)
+}
+
+// Line is the state of the picture for people, with the time of the last
+// re-read as told by clock.
+func (p Picture) Line(clock func(uint64) string) string {
+	s := p.String()
+	if p.Why == "" && !p.Missed && p.Resyncs > 0 {
+		s = fmt.Sprintf("resynced at %s", clock(p.ResyncedAt))
+	}
+	return s
+}

@@ -1,0 +1,885 @@
+// Package tracer keeps the region trees of traced processes from the events of
+// a Source, and tells what changes.
+//
+// The order of things, which everything here rests on: the programs are
+// attached, then a process is made known to them, then its mappings are read
+// once, stamped with the time before the read. Whatever changes meanwhile
+// arrives as an event with a later commit stamp and wins; what is older than
+// the read is in it already. One goroutine, the caller of [Tracer.Run], owns
+// all trees; another reads /proc for it, and nobody else touches anything.
+package tracer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// ErrIdle is returned by a Source that has no event now.
+var ErrIdle = errors.New("no event now")
+
+// Options say what a Tracer does. The zero value is usable.
+type Options struct {
+	// OnChange is called for everything that happened, from within Run. What it
+	// is given is valid until it returns.
+	OnChange func(*Change)
+	// OnIdle is called, from within Run, whenever everything that has arrived
+	// was handled: the moment to write out what was buffered.
+	OnIdle func() error
+	// Verify is how often each tree is compared with /proc; 0 means never.
+	Verify time.Duration
+	// PageSize in bytes; 0 means 4096.
+	PageSize uint64
+	// Gate is a row that every new image has though no VMA holds it; empty
+	// where there is none.
+	Gate space.Row
+	// KeepExited is how many address spaces of exited processes are kept for
+	// the final report; the oldest go first. 0 means 64.
+	KeepExited int
+	// Log receives what is of use for finding faults; nil discards it.
+	Log *slog.Logger
+}
+
+// Change is one thing that happened, as told to Options.OnChange.
+type Change struct {
+	*Event
+	Process *Process
+	// Effect is what a KindCall did to the tree.
+	Effect *space.Effect
+	// Found is what a look at /proc showed that no call had told of: growth of
+	// the stack, mappings made by the kernel, repairs after a loss. Found are
+	// changes of KindReread.
+	Found []space.Change
+	// Drift is where the tree differed from /proc, of KindDrift.
+	Drift []space.Drift
+}
+
+// What the loop itself tells, beside what a Source gives.
+const (
+	KindReread Kind = 64 + iota // a look at /proc found something
+	KindDrift                   // an audit found a difference
+	KindBegin                   // a process' mappings are known: its start
+)
+
+const (
+	pollBusy  = 5 * time.Millisecond  // between two reads of a ring in use
+	pollIdle  = 40 * time.Millisecond // and of one that nothing comes from
+	patience  = 50 * uint64(time.Millisecond)
+	settle    = uint64(time.Second)           // how long a hole may stay before the state is re-read
+	reorder   = 10 * uint64(time.Millisecond) // how long unnumbered events wait for older ones
+	remember  = 5 * uint64(time.Second)       // how long holes in the tree keep their stamps
+	auditWait = 2 * uint64(time.Second)       // how long an audit waits for calls under way
+	batch     = 1 << 16                       // events handled before anything else gets a turn
+)
+
+// Tracer is the loop and what it owns.
+type Tracer struct {
+	opts  Options
+	src   Source
+	world World
+	log   *slog.Logger
+
+	spaces map[uint64]*addressSpace
+	procs  map[int]*Process
+	busy   map[*addressSpace]bool // those that idle must look after
+	kept   []*addressSpace        // gone ones, oldest first
+	paths  map[fileID]path
+
+	timer     *time.Timer
+	looks     chan lookRequest
+	looked    chan lookResult
+	underway  int
+	stopLooks func()
+
+	stats      Stats
+	dropped    Picture // the worst of what is not kept
+	notKept    int
+	nextVerify uint64
+	nextPrune  uint64
+	alive      int
+}
+
+// addressSpace is one tree and the queue before it.
+type addressSpace struct {
+	id      uint64
+	tree    *space.Space
+	q       queue
+	deliver func(*Event, bool)
+	procs   []*Process // those that live in it
+	last    *Process   // the last to have done so
+
+	waiting bool     // its first state is not known yet
+	backlog []*Event // what arrived meanwhile
+	rows    []space.Row
+	seeding bool // its first state is read from /proc
+	start   space.Snapshot
+	began   uint64
+
+	blocked   uint64 // since when the queue has been blocked; 0 if it is not
+	announced map[uint32]uint64
+	looking   bool
+	parked    []lookResult
+	stale     bool // events were lost
+	reason    lookReason
+	gone      bool
+
+	state      Picture
+	violations uint64
+	drift      uint64
+	late       uint64
+
+	blockedAt  uint64      // q.next when it was found blocked
+	forks      []forkStamp // the latest
+	growsDown  bool        // there is memory that grows as the stack does
+	failed     int         // looks in a row that found nobody
+	unreadable bool        // nobody is left to be asked
+	suspect    int         // audits in a row that found a difference
+}
+
+// forkStamp is when a child got its copy of a tree.
+type forkStamp struct{ child, at uint64 }
+
+// lookReason says why a tree must be read again, and what its changes are called.
+type lookReason struct {
+	op  space.Op
+	tid uint32
+	nr  int16
+}
+
+type fileID struct {
+	dev   procmaps.Device
+	inode uint64
+}
+
+type path struct {
+	name  string
+	tries int
+}
+
+// New returns a Tracer. World is nil for a recording.
+func New(src Source, world World, opts Options) *Tracer {
+	if opts.PageSize == 0 {
+		opts.PageSize = 4096
+	}
+	if opts.KeepExited == 0 {
+		opts.KeepExited = 64
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	t := &Tracer{
+		opts: opts, src: src, world: world, log: opts.Log,
+		spaces: make(map[uint64]*addressSpace), procs: make(map[int]*Process),
+		busy: make(map[*addressSpace]bool), paths: make(map[fileID]path),
+		timer: time.NewTimer(0),
+	}
+	if world != nil {
+		t.startLooking()
+	}
+	return t
+}
+
+func (t *Tracer) now() uint64 {
+	if t.world == nil {
+		return t.stats.Newest
+	}
+	return t.world.Now()
+}
+
+// Add begins with processes that are traced and were there before. Their
+// mappings are read while the loop runs; with now set they are read at once,
+// which is for a process that stands still.
+func (t *Tracer) Add(tasks []Task, now bool) error {
+	for _, task := range tasks {
+		if p := t.procs[task.PID]; p != nil && !p.Exited {
+			continue
+		}
+		sp := t.spaces[task.Space]
+		if sp == nil {
+			sp = t.adopt(task)
+		}
+		t.join(task.PID, 0, task.Comm, task.StartTime, sp)
+		if !now {
+			continue
+		}
+		look, err := t.world.Look(task.PID, space.All, true)
+		if err != nil {
+			return err
+		}
+		t.seed(sp, look.Rows, look.At, look.Until)
+	}
+	return nil
+}
+
+// adopt makes a space whose state is to be read from /proc.
+func (t *Tracer) adopt(task Task) *addressSpace {
+	sp := t.newSpace(task.Space)
+	sp.waiting, sp.seeding = true, true
+	sp.tree = t.newTree(task.StartBrk, task.Brk, task.StartStack)
+	if task.HasSection {
+		sp.q.start(task.Section)
+	}
+	t.busy[sp] = true
+	return sp
+}
+
+func (t *Tracer) newTree(startBrk, brk, stack uint64) *space.Space {
+	tree := space.New(space.Options{PageSize: t.opts.PageSize, Reports: t.opts.OnChange != nil})
+	tree.SetBrk(startBrk, brk)
+	tree.SetStack(stack)
+	return tree
+}
+
+func (t *Tracer) newSpace(id uint64) *addressSpace {
+	sp := &addressSpace{id: id, announced: make(map[uint32]uint64)}
+	sp.deliver = func(ev *Event, late bool) { t.deliver(sp, ev, late) }
+	t.spaces[id] = sp
+	return sp
+}
+
+// join puts a process into an address space.
+func (t *Tracer) join(pid, parent int, comm string, start uint64, sp *addressSpace) {
+	p := &Process{PID: pid, Parent: parent, Comm: comm, StartTime: start, Space: sp.id}
+	t.procs[pid] = p
+	t.alive++
+	t.stats.Processes++
+	sp.procs = append(sp.procs, p)
+	sp.last = p
+}
+
+// leave takes a process out of its address space.
+func (t *Tracer) leave(p *Process) {
+	sp := t.spaces[p.Space]
+	if sp == nil {
+		return
+	}
+	sp.procs = slices.DeleteFunc(sp.procs, func(o *Process) bool { return o == p })
+}
+
+// Alive tells how many traced processes live.
+func (t *Tracer) Alive() int { return t.alive }
+
+// Run handles events until every traced process is gone, the Source ends or
+// ctx is done; then it finishes: what is in doubt is read a last time, the
+// trees are audited if Options.Verify asks for it, and detach is called (unless
+// nil) before the last events are read. Errors of Options.OnIdle end it at once.
+func (t *Tracer) Run(ctx context.Context, detach func() error) error {
+	err := t.loop(ctx)
+	if err == nil && t.world != nil {
+		err = t.finish()
+	}
+	if detach != nil {
+		err = errors.Join(err, detach())
+	}
+	if t.stopLooks != nil {
+		t.stopLooks()
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := t.drain(0); notEOF(err) != nil {
+		return err
+	}
+	for _, sp := range t.spaces {
+		sp.q.flush(t.now(), sp.deliver)
+	}
+	return t.told()
+}
+
+// notEOF takes the end of a Source for what it is.
+func notEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+func (t *Tracer) told() error {
+	if t.opts.OnIdle == nil {
+		return nil
+	}
+	return t.opts.OnIdle()
+}
+
+// loop is the ordinary running.
+func (t *Tracer) loop(ctx context.Context) error {
+	wait := pollBusy
+	for {
+		n, err := t.drain(batch)
+		if err != nil {
+			return notEOF(err)
+		}
+		if n < batch {
+			if err := t.told(); err != nil {
+				return err
+			}
+		}
+		over := ctx.Err() != nil || t.world != nil && t.alive == 0
+		switch {
+		case over:
+			return nil
+		case n == batch || t.world == nil:
+			continue
+		case n > 0 || len(t.busy) > 0 || t.underway > 0:
+			wait = pollBusy
+		default:
+			wait = min(wait*2, pollIdle)
+		}
+		t.pause(ctx, wait)
+	}
+}
+
+// pause waits, at most until ctx is done.
+func (t *Tracer) pause(ctx context.Context, d time.Duration) {
+	t.timer.Reset(d)
+	select {
+	case <-ctx.Done():
+	case <-t.timer.C:
+	}
+}
+
+// drain handles what the Source has, up to limit events (0: no limit), and
+// whatever is due when it has no more. It returns how many there were.
+func (t *Tracer) drain(limit int) (int, error) {
+	began := t.now()
+	var ev Event
+	for n := 0; limit == 0 || n < limit; n++ {
+		err := t.src.Next(&ev)
+		if errors.Is(err, ErrIdle) {
+			t.idle(began)
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+		t.arrive(&ev)
+	}
+	return limit, nil
+}
+
+// arrive takes one event from the Source.
+func (t *Tracer) arrive(ev *Event) {
+	t.stats.Records++
+	t.stats.Newest = max(t.stats.Newest, ev.Time)
+	switch ev.Kind {
+	case KindLost:
+		t.lose(ev)
+		return
+	case KindExec:
+		t.exec(ev)
+		return
+	case KindFork:
+		t.forked(ev)
+	}
+	sp := t.spaces[ev.Space]
+	if sp == nil {
+		// The event that told of the space was lost, which is known, or the space
+		// is gone: a late mlock, an exit.
+		t.stats.Strays++
+		if ev.Kind == KindExit {
+			t.exit(nil, ev)
+		}
+		return
+	}
+	if sp.waiting && ev.Kind != KindRow && ev.Kind != KindSeeded {
+		c := *ev
+		sp.backlog = append(sp.backlog, &c)
+		return
+	}
+	t.enter(sp, ev)
+}
+
+// enter gives an event of a known state to the queue.
+func (t *Tracer) enter(sp *addressSpace, ev *Event) {
+	switch ev.Kind {
+	case KindRow:
+		sp.rows = append(sp.rows, ev.Row)
+	case KindSeeded:
+		t.imaged(sp, ev)
+	case KindExit:
+		// Every thread is past its last call; whoever shares the space is not.
+		if len(sp.procs) <= 1 {
+			sp.q.flush(t.now(), sp.deliver)
+		}
+		t.exit(sp, ev)
+	case KindGone:
+		sp.q.flush(t.now(), sp.deliver)
+		t.bury(sp)
+	default:
+		sp.q.push(ev, sp.deliver)
+		if sp.q.blocked() {
+			t.busy[sp] = true
+		}
+	}
+}
+
+// deliver handles an event in its turn.
+func (t *Tracer) deliver(sp *addressSpace, ev *Event, late bool) {
+	if late {
+		sp.late++
+	}
+	switch ev.Kind {
+	case KindCall:
+		t.call(sp, ev)
+	case KindFork:
+		t.fork(sp, ev, late)
+	case KindAnnounce:
+		sp.announced[ev.Section] = ev.Time
+	case KindOther:
+		t.stats.Others++
+		t.doubt(sp, space.All, ev.Time, lookReason{space.OpOther, uint32(ev.TID), ev.NR})
+	case KindStack:
+		t.stats.Others++
+		t.doubt(sp, t.stackRange(sp), ev.Time, lookReason{space.OpStack, uint32(ev.TID), ev.NR})
+	}
+}
+
+// call applies one call to the tree.
+func (t *Tracer) call(sp *addressSpace, ev *Event) {
+	if ev.Claimed != 0 {
+		if ev.Claimed == KindAnnounce {
+			delete(sp.announced, ev.Section)
+		} else {
+			t.stats.Others--
+		}
+	}
+	t.stats.count(ev)
+	c := &ev.Call
+	if ev.Flags&Stamped == 0 && movesMemory(c) {
+		// It had committed before we looked, or its stamp had no place. When it
+		// took effect is not known, so what it did is read.
+		t.doubt(sp, callRange(c), ev.Time, lookReason{op: space.OpReread})
+		return
+	}
+	const mapGrowsDown = 0x100
+	if c.Op == space.OpMmap && c.Args[3]&mapGrowsDown != 0 {
+		sp.growsDown = true
+	}
+	t.name(sp, ev)
+	eff := sp.tree.Apply(c)
+	if eff.Violations > 0 {
+		sp.violations += uint64(eff.Violations)
+		t.log.Warn("impossible event", "reason", eff.Reason, "space", sp.id, "op", c.Op,
+			"range", eff.Range, "section", ev.Section, "tid", ev.TID)
+	}
+	if len(eff.Doubts) > 0 {
+		t.want(sp, lookReason{op: space.OpReread})
+	}
+	if eff.Late {
+		t.doubtChildren(sp, c, &eff)
+	}
+	t.tell(sp, &Change{Event: ev, Effect: &eff})
+}
+
+// doubtChildren makes sure of children that were forked before a late call was
+// known of, and after it took effect.
+func (t *Tracer) doubtChildren(sp *addressSpace, c *space.Call, eff *space.Effect) {
+	for _, f := range sp.forks {
+		child := t.spaces[f.child]
+		if c.Time >= f.at || child == nil || child.waiting {
+			continue
+		}
+		for _, r := range [2]procmaps.Range{eff.Range, eff.From} {
+			t.doubt(child, r, f.at, lookReason{op: space.OpReread})
+		}
+	}
+}
+
+// movesMemory tells whether a call that succeeded has changed what is mapped.
+func movesMemory(c *space.Call) bool {
+	if c.Ret < 0 && c.Ret > -4096 {
+		return false
+	}
+	switch c.Op {
+	case space.OpMadvise, space.OpMlock, space.OpMbind:
+		return false
+	}
+	return true
+}
+
+// callRange is where a call without a stamp may have changed something.
+func callRange(c *space.Call) procmaps.Range {
+	switch c.Op {
+	case space.OpMmap:
+		return procmaps.Range{Start: uint64(c.Ret), End: uint64(c.Ret) + c.Args[1]}
+	case space.OpMunmap, space.OpMprotect:
+		return procmaps.Range{Start: c.Args[0], End: c.Args[0] + c.Args[1]}
+	}
+	return space.All
+}
+
+// doubt marks a range as unknown since a stamp, to be read again.
+func (t *Tracer) doubt(sp *addressSpace, r procmaps.Range, at uint64, why lookReason) {
+	if r.Empty() {
+		return
+	}
+	sp.tree.Doubt(r, at)
+	t.want(sp, why)
+}
+
+// want asks for a look at what is in doubt.
+func (t *Tracer) want(sp *addressSpace, why lookReason) {
+	if sp.reason.op == 0 || why.op == space.OpReread || sp.reason.op == space.OpStack {
+		sp.reason = why
+	}
+	t.busy[sp] = true
+}
+
+// stackRange is where a stack may have grown, and may grow before we look: that
+// of the main thread, unless the program has made others with MAP_GROWSDOWN.
+func (t *Tracer) stackRange(sp *addressSpace) procmaps.Range {
+	const reach = 64 << 20
+	e, ok := sp.tree.Stack()
+	if !ok || e.Start < reach || sp.growsDown {
+		return space.All
+	}
+	return procmaps.Range{Start: e.Start - reach, End: e.End}
+}
+
+// name completes the file name of a call that maps one.
+func (t *Tracer) name(sp *addressSpace, ev *Event) {
+	f := &ev.Call.File
+	if f.Name == "" || f.Name[0] == '/' || f.Inode == 0 || f.Class == space.ClassAnonInode {
+		return
+	}
+	if ev.Call.Ret < 0 && ev.Call.Ret > -4096 {
+		return
+	}
+	if full := t.path(sp, fileID{f.Dev, f.Inode}, f.Name, uint64(ev.Call.Ret)); full != "" {
+		f.Name = full
+	}
+}
+
+// path finds the path of a file that a process has mapped at addr, once per
+// file. A file's inode may be used again: the basename must agree.
+func (t *Tracer) path(sp *addressSpace, id fileID, base string, addr uint64) string {
+	const maxTries = 3
+	known := t.paths[id]
+	if known.name != "" && basename(known.name) == base {
+		return known.name
+	}
+	if t.world == nil || len(sp.procs) == 0 || known.tries >= maxTries {
+		return ""
+	}
+	known.tries++
+	known.name = t.world.Path(sp.procs[0].PID, addr)
+	if basename(known.name) != base {
+		known.name = "" // it was replaced already
+	} else {
+		known.tries = 0
+	}
+	t.paths[id] = known
+	return known.name
+}
+
+// basename is the last element of a path as maps prints it.
+func basename(path string) string {
+	const deleted = " (deleted)"
+	for i := len(path) - 1; i >= 0; i-- {
+		if path[i] == '/' {
+			path = path[i+1:]
+			break
+		}
+	}
+	if len(path) > len(deleted) && path[len(path)-len(deleted):] == deleted {
+		path = path[:len(path)-len(deleted)]
+	}
+	return path
+}
+
+// forked makes the child known as soon as the event arrives, since the child's
+// own may be next; its tree comes with fork, in the parent's order.
+func (t *Tracer) forked(ev *Event) {
+	if ev.ChildSpace == 0 {
+		return
+	}
+	if p := t.procs[ev.Child]; p != nil && !p.Exited {
+		return // seen by a listing after a loss
+	}
+	sp := t.spaces[ev.ChildSpace]
+	if sp == nil {
+		sp = t.newSpace(ev.ChildSpace)
+		sp.waiting = true
+		if parent := t.spaces[ev.Space]; parent != nil && parent.q.numbered {
+			sp.q.start(ev.First)
+		}
+	}
+	comm := ""
+	if p := t.procs[ev.TGID]; p != nil {
+		comm = p.Comm
+	}
+	t.join(ev.Child, ev.TGID, comm, ev.StartTime, sp)
+}
+
+// fork gives the child its parent's tree, as of the fork.
+func (t *Tracer) fork(parent *addressSpace, ev *Event, late bool) {
+	t.stats.Forks++
+	t.tell(parent, &Change{Event: ev})
+	if ev.ChildSpace == 0 || ev.ChildSpace == parent.id {
+		return
+	}
+	sp := t.spaces[ev.ChildSpace]
+	if sp == nil || !sp.waiting || sp.seeding {
+		return
+	}
+	tree, doubts := parent.tree.Clone(ev.Time)
+	sp.tree, sp.growsDown = tree, parent.growsDown
+	parent.forks = append(parent.forks, forkStamp{sp.id, ev.Time})
+	if len(doubts) > 0 {
+		t.want(sp, lookReason{op: space.OpReread})
+	}
+	if late || parent.stale {
+		t.doubt(sp, space.All, ev.Time, lookReason{op: space.OpReread})
+	}
+	t.begin(sp, ev.Time)
+}
+
+// exec gives a process a new address space, whose mappings follow.
+func (t *Tracer) exec(ev *Event) {
+	t.stats.Execs++
+	p := t.procs[ev.TGID]
+	if p == nil || p.Exited {
+		p = &Process{PID: ev.TGID, Comm: ev.Comm}
+		t.procs[ev.TGID] = p
+		t.alive++
+		t.stats.Processes++
+	} else {
+		t.leave(p)
+	}
+	sp := t.spaces[ev.Space]
+	if sp == nil {
+		sp = t.newSpace(ev.Space)
+	}
+	// A process found amid its exec has the new space already.
+	sp.tree = t.newTree(ev.StartBrk, ev.Brk, ev.StartStack)
+	if ev.Flags&HasSection != 0 {
+		sp.q.start(ev.First)
+	}
+	sp.waiting, sp.seeding = true, false
+	sp.backlog, sp.rows = nil, nil
+	p.Comm, p.Space = ev.Comm, sp.id
+	p.Generation++
+	sp.procs, sp.last = append(sp.procs, p), p
+	if ev.Flags&Incomplete != 0 {
+		sp.seeding = true
+		t.busy[sp] = true
+	}
+	t.tell(sp, &Change{Event: ev})
+}
+
+// imaged makes the tree of a new image from the rows that were sent.
+func (t *Tracer) imaged(sp *addressSpace, ev *Event) {
+	rows := sp.rows
+	sp.rows = nil
+	if len(rows) == 0 || sp.stale {
+		sp.seeding = true
+		t.busy[sp] = true
+		return
+	}
+	if !t.opts.Gate.Empty() {
+		rows = append(rows, t.opts.Gate)
+	}
+	for i := range rows {
+		m := &rows[i].Mapping
+		if m.Inode == 0 || m.Name == "" || m.Name[0] == '/' {
+			continue
+		}
+		if full := t.path(sp, fileID{m.Dev, m.Inode}, m.Name, m.Start); full != "" {
+			m.Name = full
+		}
+	}
+	t.seed(sp, rows, ev.Time, ev.Time)
+}
+
+// seed makes a tree of what was read, and lets in what waited for it.
+func (t *Tracer) seed(sp *addressSpace, rows []space.Row, began, ended uint64) {
+	sp.seeding = false
+	for i := range rows {
+		if rows[i].Flags&space.GrowsDown != 0 && rows[i].Name != "[stack]" && !sp.tree.IsStack(rows[i].Range) {
+			sp.growsDown = true
+		}
+	}
+	sp.tree.Reread(space.Read{Range: space.All, Rows: rows, Began: began, Ended: ended, Op: space.OpSeed})
+	sp.tree.SetComplete(true)
+	t.begin(sp, began)
+}
+
+// begin lets in what waited for a space's first state.
+func (t *Tracer) begin(sp *addressSpace, at uint64) {
+	sp.waiting = false
+	sp.began = at
+	sp.start = sp.tree.Snapshot()
+	t.tell(sp, &Change{Event: &Event{Kind: KindBegin, Time: at, Space: sp.id}})
+	backlog := sp.backlog
+	sp.backlog = nil
+	for _, ev := range backlog {
+		t.enter(sp, ev)
+	}
+}
+
+// exit notes the end of a process.
+func (t *Tracer) exit(sp *addressSpace, ev *Event) {
+	p := t.procs[ev.TGID]
+	if p == nil || p.Exited {
+		return
+	}
+	p.Exited, p.Status = true, ev.Status
+	t.alive--
+	t.stats.Exits++
+	if sp != nil {
+		t.tell(sp, &Change{Event: ev})
+	}
+	t.leave(p)
+	delete(t.procs, p.PID)
+	if t.world != nil {
+		t.world.Forget(p.PID)
+	}
+	if sp != nil && len(sp.procs) == 0 {
+		t.retire(sp)
+	}
+}
+
+// retire keeps an address space that nobody lives in for the report.
+func (t *Tracer) retire(sp *addressSpace) {
+	if slices.Contains(t.kept, sp) {
+		return
+	}
+	delete(t.busy, sp)
+	t.kept = append(t.kept, sp)
+	if len(t.kept) <= t.opts.KeepExited {
+		return
+	}
+	old := t.kept[0]
+	t.kept = t.kept[1:]
+	t.stats.fold(old)
+	t.dropped.worsen(old.state)
+	t.notKept++
+	delete(t.spaces, old.id)
+}
+
+// bury handles the end of an address space.
+func (t *Tracer) bury(sp *addressSpace) {
+	sp.gone = true
+	delete(t.busy, sp)
+	if len(sp.procs) == 0 {
+		t.retire(sp)
+	}
+}
+
+// lose handles a loss: every tree may be wrong, and processes may have come
+// and gone unseen.
+func (t *Tracer) lose(ev *Event) {
+	t.stats.Lost += ev.Lost
+	t.tell(nil, &Change{Event: ev})
+	if t.world == nil {
+		for _, sp := range t.spaces {
+			sp.state.approximate("events were lost")
+		}
+		return
+	}
+	tasks, err := t.world.Tasks()
+	if err != nil {
+		t.log.Error("list processes after a loss", "error", err)
+	}
+	living := make(map[int]bool)
+	for _, task := range tasks {
+		living[task.PID] = true
+		t.relist(task)
+	}
+	for pid, p := range t.procs {
+		if !p.Exited && !living[pid] && err == nil {
+			t.vanish(p, ev.Time)
+		}
+	}
+	for _, sp := range t.spaces {
+		t.staleSince(sp, ev.Time)
+	}
+	for _, task := range tasks {
+		if sp := t.spaces[task.Space]; sp != nil && task.HasSection {
+			sp.q.excuse(task.Section)
+		}
+	}
+}
+
+// relist takes over what a listing says of one process.
+func (t *Tracer) relist(task Task) {
+	p := t.procs[task.PID]
+	if p != nil && !p.Exited && p.Space == task.Space {
+		return
+	}
+	sp := t.spaces[task.Space]
+	if sp == nil {
+		sp = t.adopt(task)
+	}
+	if p == nil || p.Exited {
+		t.join(task.PID, 0, task.Comm, task.StartTime, sp)
+		return
+	}
+	t.leave(p)
+	p.Space, p.Comm = task.Space, task.Comm
+	p.Generation++
+	sp.procs, sp.last = append(sp.procs, p), p
+}
+
+// vanish notes the end of a process whose last event was lost.
+func (t *Tracer) vanish(p *Process, at uint64) {
+	sp := t.spaces[p.Space]
+	if sp != nil {
+		sp.state.approximate("events were lost and the process is gone")
+	}
+	t.exit(sp, &Event{Kind: KindExit, Time: at, TGID: p.PID, TID: p.PID, Space: p.Space})
+}
+
+// staleSince marks a tree as wrong from a moment on.
+func (t *Tracer) staleSince(sp *addressSpace, at uint64) {
+	if sp.gone || len(sp.procs) == 0 {
+		return
+	}
+	sp.stale = true
+	if sp.waiting {
+		// Its first state, or the fork that would bring it, may be what was lost.
+		if sp.tree == nil {
+			sp.tree = t.newTree(0, 0, 0)
+		}
+		sp.seeding = true
+		t.busy[sp] = true
+		return
+	}
+	t.doubt(sp, space.All, at, lookReason{op: space.OpReread})
+}
+
+// tell reports a change.
+func (t *Tracer) tell(sp *addressSpace, c *Change) {
+	if t.opts.OnChange == nil {
+		return
+	}
+	if c.Process == nil && sp != nil {
+		if c.Process = t.procs[c.TGID]; c.Process == nil {
+			c.Process = sp.last
+		}
+	}
+	t.opts.OnChange(c)
+}
+
+// Tree gives the tree of a process, for reading from within OnChange and
+// OnIdle; nil if there is none.
+func (t *Tracer) Tree(pid int) *space.Space {
+	p := t.procs[pid]
+	if p == nil {
+		return nil
+	}
+	if sp := t.spaces[p.Space]; sp != nil && !sp.waiting {
+		return sp.tree
+	}
+	return nil
+}
+
+// String names the picture of a space for logs.
+func (sp *addressSpace) String() string { return fmt.Sprintf("space %d (%s)", sp.id, sp.state) }
