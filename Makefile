@@ -1,0 +1,87 @@
+# Building needs Go and nothing else. "make help" lists the targets.
+
+GO      ?= go
+GOFLAGS ?= -trimpath
+BIN     ?= maptrace
+
+# The linters are pinned here; they come through the Go module proxy.
+GOLANGCI_LINT = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# What "make generate" compiles the BPF programs with. Another major version
+# gives other bytes, so check-generated insists on this one.
+CLANG_MAJOR ?= 14
+export BPF2GO_CC     ?= clang
+export BPF2GO_STRIP  ?= llvm-strip
+export BPF2GO_CFLAGS ?= -O2 -g -Wall -Wextra -Werror -mcpu=v3
+
+FUZZTIME  ?= 5s
+BENCHTIME ?= 1s
+
+.DEFAULT_GOAL := build
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build ./maptrace
+	CGO_ENABLED=0 $(GO) build $(GOFLAGS) -ldflags='-s -w' -o $(BIN) ./cmd/maptrace
+
+demo: build ## trace a small leaking program that is built in (needs root)
+	./$(BIN) demo
+
+test: ## run the tests; those that trace need root, and are skipped without
+	$(GO) test ./... ./testdata/...
+
+test-race: ## the same with the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+test-long: ## 30 seeds of the exactness test, and every real program (minutes)
+	MAPTRACE_LONG=1 $(GO) test -count=1 -timeout 60m -run 'Exact|Real' -v ./tracer/...
+
+bench: build ## overhead, beside strace, perf and bpftrace where installed (needs root, a C compiler)
+	$(GO) run ./testdata/bench -maptrace ./$(BIN)
+
+bench-go: ## the Go benchmarks
+	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./...
+
+fuzz: ## run every fuzz test for FUZZTIME
+	@set -e; for f in $$(grep -rl '^func Fuzz' --include='*_test.go' .); do \
+		for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do \
+			echo "$$t in $$(dirname $$f)"; \
+			$(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) $$(dirname $$f); \
+		done; \
+	done
+
+cover: ## coverage of the tests, as an HTML page
+	$(GO) test -coverprofile=coverage.out ./... && $(GO) tool cover -html=coverage.out
+
+lint: ## go vet, golangci-lint, module file, formatting of Go and C
+	$(GO) vet ./... ./testdata/...
+	GOOS=darwin $(GO) vet ./procmaps/... ./tracer/space/...
+	GOARCH=arm64 $(GO) vet ./...
+	$(GOLANGCI_LINT) run ./... ./testdata/...
+	$(GO) mod tidy -diff
+	@if command -v clang-format >/dev/null; then \
+		clang-format --dry-run -Werror bpf/*.c bpf/*.h testdata/workload/*.c; \
+	else echo "clang-format is not installed: C formatting not checked"; fi
+
+fmt: ## format Go and C
+	$(GOLANGCI_LINT) fmt ./... ./testdata/...
+	clang-format -i bpf/*.c bpf/*.h testdata/workload/*.c
+
+generate: ## compile the BPF programs and make their Go bindings (needs clang $(CLANG_MAJOR))
+	$(GO) generate .
+
+check-generated: ## the committed objects are what the sources give
+	@if ! $(BPF2GO_CC) --version 2>/dev/null | grep -q 'version $(CLANG_MAJOR)\.'; then \
+		echo "clang $(CLANG_MAJOR) is not installed: generated objects not checked"; \
+		test -z "$$CI"; \
+	else \
+		$(GO) generate . && git diff --exit-code --stat -- bpf; \
+	fi
+
+check: lint check-generated test test-race fuzz ## everything CI runs
+
+clean: ## remove what was built
+	rm -f $(BIN) coverage.out
+
+.PHONY: help build demo test test-race test-long bench bench-go fuzz cover lint fmt generate check-generated check clean

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/bpf"
+	"github.com/maptrace/maptrace/procmaps"
+)
+
+func newDoctor(s streams) *cobra.Command {
+	return &cobra.Command{
+		Use:   "doctor",
+		Short: "Tell what this kernel and these privileges permit",
+		Long: `doctor tries everything that tracing needs, each for real: every program is
+loaded, attached and detached again. For what does not work it says why, and
+which capability or setting would help. Its exit status is 0 if tracing works,
+4 if not.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return runDoctor(s.out) },
+	}
+}
+
+func runDoctor(w io.Writer) error {
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return fmt.Errorf("uname: %w", err)
+	}
+	fmt.Fprintf(w, "kernel        %s %s\n", unix.ByteSliceToString(uts.Release[:]), unix.ByteSliceToString(uts.Machine[:]))
+	fmt.Fprintf(w, "user          uid %d, %s\n", os.Geteuid(), capabilities())
+	fmt.Fprintf(w, "lockdown      %s\n", lockdown())
+	nsErr := checkNamespace()
+	fmt.Fprintf(w, "pid namespace %s\n\n", okOr(nsErr, "the host's"))
+
+	missing := nsErr != nil
+	for _, c := range bpf.Probe() {
+		verdict := "ok  "
+		switch {
+		case c.Err != nil && c.Optional:
+			verdict = "less"
+		case c.Err != nil:
+			verdict, missing = "FAIL", true
+		}
+		fmt.Fprintf(w, "%s  %-26s %s\n", verdict, c.Name, c.What)
+		if c.Err != nil {
+			fmt.Fprintf(w, "      %s\n", oneLine(c.Err))
+			if hint := probeHint(c.Err); hint != "" {
+				fmt.Fprintf(w, "      -> %s\n", hint)
+			}
+		}
+	}
+	verdict, missing := smapsCheck(missing)
+	fmt.Fprintf(w, "%s\n\n", verdict)
+	if missing {
+		fmt.Fprintln(w, "tracing does not work here; 'maptrace pmap' does, for your own processes")
+		return &codedError{code: exitUnsupported}
+	}
+	_, err := fmt.Fprintln(w, "tracing works here")
+	return err
+}
+
+// smapsCheck tries what trees are seeded from.
+func smapsCheck(missing bool) (string, bool) {
+	const what = "smaps                      the mappings that are there when tracing begins"
+	p, err := procmaps.Default().Process(os.Getpid())
+	if err == nil {
+		_, err = p.Smaps()
+		err = errors.Join(err, p.Close())
+	}
+	if err != nil {
+		return "FAIL  " + what + "\n      " + oneLine(err) + " (CONFIG_PROC_PAGE_MONITOR)", true
+	}
+	return "ok    " + what, missing
+}
+
+func okOr(err error, ok string) string {
+	if err != nil {
+		return err.Error()
+	}
+	return ok
+}
+
+func oneLine(err error) string {
+	return strings.Join(strings.Fields(err.Error()), " ")
+}
+
+// probeHint is what would help.
+func probeHint(err error) string {
+	switch {
+	case errors.Is(err, os.ErrPermission) && os.Geteuid() != 0:
+		return "run as root, or with CAP_BPF and CAP_PERFMON (setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep maptrace)"
+	case errors.Is(err, os.ErrPermission) && strings.HasPrefix(lockdown(), "confidentiality"):
+		return "the kernel is locked down for confidentiality: boot with lockdown=integrity or without"
+	case errors.Is(err, os.ErrPermission):
+		return "CAP_BPF and CAP_PERFMON are needed; a container gets them with --cap-add"
+	case errors.Is(err, unix.ENOMEM):
+		return "the kernel is out of memory for this"
+	case errors.Is(err, ebpf.ErrNotSupported):
+		return "this kernel lacks it: Linux 6.1 or later with CONFIG_DEBUG_INFO_BTF has it"
+	}
+	return ""
+}
+
+// lockdown is the active mode of the kernel's lockdown.
+func lockdown() string {
+	b, err := os.ReadFile("/sys/kernel/security/lockdown")
+	if err != nil {
+		return "none, or not shown (securityfs is not mounted)"
+	}
+	_, rest, ok := strings.Cut(string(b), "[")
+	mode, _, ok2 := strings.Cut(rest, "]")
+	if !ok || !ok2 {
+		return "unknown"
+	}
+	return mode
+}
+
+// capabilities names those that matter and are effective.
+func capabilities() string {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return "capabilities unknown: " + err.Error()
+	}
+	var have, lack []string
+	for _, c := range []struct {
+		name string
+		bit  uint
+	}{
+		{"CAP_BPF", unix.CAP_BPF},
+		{"CAP_PERFMON", unix.CAP_PERFMON},
+		{"CAP_SYS_PTRACE", unix.CAP_SYS_PTRACE},
+		{"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN},
+	} {
+		if data[c.bit/32].Effective&(1<<(c.bit%32)) != 0 {
+			have = append(have, c.name)
+		} else {
+			lack = append(lack, c.name)
+		}
+	}
+	text := "has " + strings.Join(have, ", ")
+	if len(have) == 0 {
+		text = "has none of the capabilities that matter"
+	}
+	if len(lack) > 0 {
+		text += "; lacks " + strings.Join(lack, ", ")
+	}
+	return text
+}

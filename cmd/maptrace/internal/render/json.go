@@ -1,0 +1,194 @@
+package render
+
+import (
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// The objects of -o json, one a line. Their names are stable: new ones may come,
+// none changes its meaning. Sizes are in bytes; addresses are strings, since
+// numbers above 2^53 do not survive every reader.
+
+// Address prints as "0x7f…" in JSON.
+type Address uint64
+
+// MarshalText implements encoding.TextMarshaler.
+func (a Address) MarshalText() ([]byte, error) {
+	return strconv.AppendUint([]byte("0x"), uint64(a), 16), nil
+}
+
+// EventObject is one change.
+type EventObject struct {
+	Event     string            `json:"event"` // the operation
+	Time      time.Time         `json:"time"`
+	PID       int               `json:"pid,omitempty"`
+	TID       int               `json:"tid,omitempty"`
+	Space     uint64            `json:"space,omitempty"` // of the address space, in this run
+	Address   *Address          `json:"address,omitempty"`
+	Size      uint64            `json:"size,omitempty"` // of the range acted on
+	Delta     int64             `json:"delta,omitempty"`
+	Mode      string            `json:"mode,omitempty"`
+	Kind      string            `json:"kind,omitempty"`
+	Mapping   string            `json:"mapping,omitempty"` // as maps prints it; absent for nameless memory
+	From      *Address          `json:"from,omitempty"`
+	FromSize  uint64            `json:"from_size,omitempty"`
+	Displaced []DisplacedObject `json:"displaced,omitempty"`
+	Errno     string            `json:"errno,omitempty"`
+	Detail    string            `json:"detail,omitempty"`
+	Late      bool              `json:"late,omitempty"`
+}
+
+// DisplacedObject is a piece of memory that an operation took away or changed.
+type DisplacedObject struct {
+	How     string  `json:"how"`
+	Address Address `json:"address"`
+	Size    uint64  `json:"size"`
+	Mode    string  `json:"mode"`
+	Kind    string  `json:"kind"`
+	Mapping string  `json:"mapping,omitempty"`
+	Split   bool    `json:"split,omitempty"` // it reached beyond, and the rest is still there
+}
+
+// Object makes the JSON form of an event.
+func (e *Event) Object(clock Clock) EventObject {
+	o := EventObject{
+		Event: e.Op, Time: clock.Time(e.Time), PID: e.PID, TID: e.TID, Space: e.Space,
+		Size: e.Range.Len(), Delta: e.Delta, Detail: e.Detail, Late: e.Late,
+	}
+	if !e.Range.Empty() {
+		a := Address(e.Range.Start)
+		o.Address = &a
+	}
+	if e.Mapped {
+		o.Mode, o.Kind, o.Mapping = e.Now.Mode.String(), e.Now.Kind.String(), e.Now.Name
+	}
+	if !e.From.Empty() {
+		a := Address(e.From.Start)
+		o.From, o.FromSize = &a, e.From.Len()
+	}
+	if e.Errno != 0 {
+		o.Errno = errnoName(e.Errno)
+	}
+	for i := range e.Displaced {
+		d := &e.Displaced[i]
+		o.Displaced = append(o.Displaced, DisplacedObject{
+			How: d.How.String(), Address: Address(d.Start), Size: d.Len(),
+			Mode: d.Mode.String(), Kind: d.Kind.String(), Mapping: d.Name, Split: d.Partial,
+		})
+	}
+	return o
+}
+
+func errnoName(e unix.Errno) string {
+	if s := unix.ErrnoName(e); s != "" {
+		return s
+	}
+	return "errno " + strconv.Itoa(int(e))
+}
+
+// TableObject is the table of one address space.
+type TableObject struct {
+	Event   string         `json:"event"` // "table"
+	Time    time.Time      `json:"time"`
+	PID     int            `json:"pid"`
+	Comm    string         `json:"comm"`
+	Exited  bool           `json:"exited"`
+	Picture string         `json:"picture"`
+	Size    uint64         `json:"size"`
+	Delta   int64          `json:"delta"` // since tracing the address space began
+	Regions []RegionObject `json:"regions"`
+	Gone    []RegionObject `json:"gone"` // mapped at the start, and not any more
+}
+
+// RegionObject is one row of a table.
+type RegionObject struct {
+	Address Address `json:"address"`
+	Size    uint64  `json:"size"`
+	Delta   int64   `json:"delta"` // what of it was not mapped at the start
+	Ops     uint64  `json:"ops"`
+	Extents int     `json:"extents"`
+	Mode    string  `json:"mode"`
+	Kind    string  `json:"kind"`
+	Mapping string  `json:"mapping,omitempty"`
+	Offset  uint64  `json:"offset,omitempty"`
+	Device  string  `json:"device,omitempty"`
+	Inode   uint64  `json:"inode,omitempty"`
+}
+
+// SummaryObject is the end of a run.
+type SummaryObject struct {
+	Event      string            `json:"event"` // "summary"
+	Time       time.Time         `json:"time"`
+	Picture    string            `json:"picture"`
+	Ordering   string            `json:"ordering"`
+	Calls      uint64            `json:"calls"`
+	ByOp       map[string]uint64 `json:"by_op"`
+	Failed     uint64            `json:"failed"`
+	Forks      uint64            `json:"forks"`
+	Execs      uint64            `json:"execs"`
+	Exits      uint64            `json:"exits"`
+	Processes  uint64            `json:"processes"`
+	Sections   uint64            `json:"sections"`
+	Missed     uint64            `json:"missed"`
+	Other      uint64            `json:"other"`
+	Lost       uint64            `json:"lost"`
+	Late       uint64            `json:"late"`
+	Violations uint64            `json:"violations"`
+	Drift      uint64            `json:"drift"`
+	Audits     uint64            `json:"audits"`
+	Unfinished uint64            `json:"audits_unfinished"`
+	Rereads    uint64            `json:"rereads"`
+	Untracked  uint64            `json:"untracked"`
+}
+
+// Summary makes the JSON form of a report's figures.
+func Summary(r *tracer.Report, untracked uint64, now time.Time) SummaryObject {
+	s := &r.Stats
+	o := SummaryObject{
+		Event: "summary", Time: now, Picture: r.Picture.String(), Ordering: r.Ordering,
+		Calls: s.Calls, ByOp: map[string]uint64{}, Failed: s.Failed, Forks: s.Forks, Execs: s.Execs,
+		Exits: s.Exits, Processes: s.Processes, Sections: s.Sections, Missed: s.Missed, Other: s.Others,
+		Lost: s.Lost, Late: s.Late, Violations: s.Violations, Drift: s.Drift, Audits: s.Audits,
+		Unfinished: s.AuditsUnfinished, Rereads: s.Rereads, Untracked: untracked,
+	}
+	for _, c := range s.ByOp() {
+		o.ByOp[c.Name] = c.N
+	}
+	return o
+}
+
+// Table makes the JSON form of one address space.
+func Table(r *tracer.SpaceReport, now time.Time) TableObject {
+	snap := r.Tree.Snapshot()
+	diff := space.Diff(r.Start, snap)
+	o := TableObject{
+		Event: "table", Time: now, PID: r.Process.PID, Comm: r.Process.Comm, Exited: r.Process.Exited,
+		Picture: r.Picture.String(), Size: snap.Totals.Mapped,
+		Delta:   int64(snap.Totals.Mapped - r.Start.Totals.Mapped),
+		Regions: []RegionObject{}, Gone: []RegionObject{},
+	}
+	for i, m := range snap.Regions {
+		o.Regions = append(o.Regions, regionObject(&m, int64(diff.New[i])))
+	}
+	for _, m := range diff.Gone {
+		o.Gone = append(o.Gone, regionObject(&m, -int64(m.Len())))
+	}
+	return o
+}
+
+func regionObject(m *space.Region, delta int64) RegionObject {
+	o := RegionObject{
+		Address: Address(m.Start), Size: m.Len(), Delta: delta, Ops: m.Ops, Extents: m.Extents,
+		Mode: m.Mode.String(), Kind: m.Kind.String(), Mapping: m.Name, Offset: m.Offset, Inode: m.Inode,
+	}
+	if m.Dev != (procmaps.Device{}) {
+		o.Device = m.Dev.String()
+	}
+	return o
+}

@@ -1,0 +1,205 @@
+// Package render turns what the tracer tells into lines of text and JSON. All
+// names come from traced programs and are escaped.
+package render
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/procmaps/table"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// Clock turns the kernel's CLOCK_MONOTONIC stamps into times of day.
+type Clock struct {
+	wall time.Time
+	mono uint64
+}
+
+// NewClock ties the two clocks together; mono is CLOCK_MONOTONIC now, in ns.
+func NewClock(wall time.Time, mono uint64) Clock { return Clock{wall, mono} }
+
+// Time is the time of day of a stamp.
+func (c Clock) Time(stamp uint64) time.Time {
+	return c.wall.Add(time.Duration(int64(stamp - c.mono)))
+}
+
+// Text is the time of day of a stamp, to the microsecond.
+func (c Clock) Text(stamp uint64) string { return c.Time(stamp).Format("15:04:05.000000") }
+
+// Event is what both forms show of a change. Strings are not escaped yet.
+type Event struct {
+	Op        string
+	Time      uint64
+	PID, TID  int
+	Space     uint64
+	Range     procmaps.Range
+	From      procmaps.Range // mremap: the source
+	Delta     int64          // bytes
+	Now       space.Extent   // what is mapped at Range.Start, if Mapped
+	Mapped    bool
+	Displaced []space.Displaced
+	Errno     unix.Errno
+	Detail    string // what else there is to say
+	Late      bool
+}
+
+// Kind is the kind of mapping the event is about, 0 for none.
+func (e *Event) Kind() procmaps.Kind {
+	if e.Mapped {
+		return e.Now.Kind
+	}
+	if len(e.Displaced) > 0 {
+		return e.Displaced[0].Kind
+	}
+	return 0
+}
+
+// Name is the name of the mapping the event is about, as maps prints it.
+func (e *Event) Name() string {
+	if e.Mapped {
+		return e.Now.Name
+	}
+	if len(e.Displaced) > 0 {
+		return e.Displaced[0].Name
+	}
+	return ""
+}
+
+// Size is the size of what the event is about, in bytes.
+func (e *Event) Size() uint64 {
+	if e.Delta < 0 {
+		return uint64(-e.Delta)
+	}
+	return max(uint64(e.Delta), e.Range.Len())
+}
+
+// Events are the lines of a change: most have one, a look at /proc one for each
+// thing found, and some nothing worth a line.
+func Events(c *tracer.Change) []Event {
+	e := Event{Time: c.Time, PID: c.TGID, TID: c.TID, Space: c.Space}
+	switch c.Kind {
+	case tracer.KindCall:
+		return callEvent(e, c)
+	case tracer.KindFork:
+		e.Op, e.Detail = "fork", "child "+strconv.Itoa(c.Child)
+		switch {
+		case c.Flags&tracer.SharesSpace != 0:
+			e.Detail += ", which shares the address space"
+		case c.ChildSpace == 0:
+			e.Detail += ", not followed"
+		}
+	case tracer.KindExec:
+		e.Op, e.Detail = "exec", c.Comm
+	case tracer.KindExit:
+		e.Op = "exit"
+		if c.Process != nil {
+			e.Detail = c.Process.ExitText()
+		}
+	case tracer.KindReread:
+		return foundEvents(e, c)
+	case tracer.KindDrift:
+		return driftEvents(e, c)
+	case tracer.KindLost:
+		e.Op, e.Detail = "lost", strconv.FormatUint(c.Lost, 10)
+	default:
+		return nil
+	}
+	return []Event{e}
+}
+
+func callEvent(e Event, c *tracer.Change) []Event {
+	e.Op = tracer.CallName(c.Call.Op, c.Call.Sub)
+	eff := c.Effect
+	e.Range, e.From, e.Delta, e.Late = eff.Range, eff.From, eff.Delta, eff.Late
+	e.Now, e.Displaced = eff.Now, eff.Displaced
+	e.Mapped = e.Now.Kind != 0
+	if c.Call.Ret < 0 && c.Call.Ret > -4096 {
+		e.Errno = unix.Errno(-c.Call.Ret)
+		if e.Range.Empty() && c.Call.Op != space.OpMmap {
+			e.Range = procmaps.Range{Start: c.Call.Args[0], End: c.Call.Args[0] + c.Call.Args[1]}
+		} else if e.Range.Empty() {
+			e.Range = procmaps.Range{End: c.Call.Args[1]} // the address was the kernel's to choose
+		}
+		return []Event{e}
+	}
+	if c.Call.Op == space.OpBrk && e.Range.Empty() {
+		return nil // a question, or refused: brk(2) knows no errors
+	}
+	if c.Call.Op == space.OpMadvise {
+		e.Detail = advice(c.Call.Args[2])
+	}
+	return []Event{e}
+}
+
+func foundEvents(e Event, c *tracer.Change) []Event {
+	out := make([]Event, 0, len(c.Found))
+	for _, f := range c.Found {
+		f1 := e
+		f1.Op, f1.Range, f1.Now = c.Call.Op.String(), f.Range, f.Now
+		f1.Mapped = f.Now.Kind != 0
+		switch {
+		case f.Was.Kind == 0:
+			f1.Delta = int64(f.Range.Len())
+		case f.Now.Kind == 0:
+			f1.Delta = -int64(f.Range.Len())
+			f1.Displaced = []space.Displaced{{Extent: f.Was, How: space.Unmapped}}
+		case f.Was.Mode != f.Now.Mode:
+			f1.Displaced = []space.Displaced{{Extent: f.Was, How: space.Protected}}
+		default:
+			f1.Displaced = []space.Displaced{{Extent: f.Was, How: space.Replaced}}
+		}
+		if c.Call.Op == space.OpOther && c.NR >= 0 {
+			f1.Detail = "by system call " + strconv.Itoa(int(c.NR))
+		}
+		out = append(out, f1)
+	}
+	return out
+}
+
+func driftEvents(e Event, c *tracer.Change) []Event {
+	out := make([]Event, 0, len(c.Drift))
+	for _, d := range c.Drift {
+		d1 := e
+		d1.Op, d1.Range, d1.Now, d1.Mapped = "drift", d.Range, d.Tree, d.Tree.Kind != 0
+		d1.Detail = d.What.String()
+		if !d.Row.Empty() {
+			d1.Detail += ", the kernel has " + d.Row.Mode.String() + " " + d.Row.Name
+		}
+		out = append(out, d1)
+	}
+	return out
+}
+
+// advices of madvise(2), from include/uapi/asm-generic/mman-common.h.
+var advices = map[uint64]string{
+	0: "normal", 1: "random", 2: "sequential", 3: "willneed", 4: "dontneed", 8: "free", 9: "remove",
+	10: "dontfork", 11: "dofork", 12: "mergeable", 13: "unmergeable", 14: "hugepage", 15: "nohugepage",
+	16: "dontdump", 17: "dodump", 18: "wipeonfork", 19: "keeponfork", 20: "cold", 21: "pageout",
+	22: "populate_read", 23: "populate_write", 24: "dontneed_locked", 25: "collapse",
+	102: "guard_install", 103: "guard_remove",
+}
+
+func advice(n uint64) string {
+	if s, ok := advices[n&0xffffffff]; ok {
+		return s
+	}
+	return "advice " + strconv.FormatUint(n, 10)
+}
+
+// Name is a mapping's name for people: [ anon ] for nameless memory, the last
+// element of a path unless paths are wanted, and safe for a terminal.
+func Name(name string, paths bool) string {
+	switch {
+	case name == "":
+		return "[ anon ]"
+	case !paths && name[0] == '/':
+		name = name[strings.LastIndexByte(name, '/')+1:]
+	}
+	return table.Escape(name)
+}

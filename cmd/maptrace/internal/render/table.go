@@ -1,0 +1,176 @@
+package render
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/procmaps/table"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// liveRow is a row of the table of a live tree.
+type liveRow struct {
+	space.Region
+	delta int64
+	gone  bool
+}
+
+// liveColumns are pmap's, with what changed since the start.
+func liveColumns(paths bool) []table.Column[liveRow] {
+	return []table.Column[liveRow]{
+		{Name: "Address", Width: 16, Value: func(r liveRow) table.Value {
+			return table.Text(fmt.Sprintf("%016x", r.Start))
+		}},
+		{Name: "Kbytes", Align: table.Right, Width: 8, Sum: true, Value: func(r liveRow) table.Value {
+			if r.gone {
+				return table.Uint(0)
+			}
+			return table.Uint(r.Len() >> 10)
+		}},
+		{Name: "Delta", Align: table.Right, Width: 8, Sum: true, Value: func(r liveRow) table.Value {
+			return table.Int(r.delta >> 10)
+		}, Format: appendSigned},
+		{Name: "Ops", Align: table.Right, Width: 6, Value: func(r liveRow) table.Value {
+			return table.Uint(r.Ops)
+		}},
+		{Name: "Mode", Width: 5, Value: func(r liveRow) table.Value {
+			return table.Text(r.Mode.String())
+		}},
+		{Name: "Mapping", Value: func(r liveRow) table.Value {
+			name := Name(r.Name, paths)
+			if r.gone {
+				name += " (gone)"
+			}
+			return table.Text(name)
+		}},
+	}
+}
+
+// appendSigned appends a change with its sign, and nothing for none.
+func appendSigned(dst []byte, v table.Value) []byte {
+	n, ok := v.Any().(int64)
+	if !ok || n == 0 {
+		return append(dst, '-')
+	}
+	if n > 0 {
+		dst = append(dst, '+')
+	}
+	return strconv.AppendInt(dst, n, 10)
+}
+
+// WriteTable writes the pmap-style table of one address space, from its tree:
+// what is mapped, what of that was not when tracing it began, and what is gone.
+func WriteTable(w io.Writer, r *tracer.SpaceReport, clock Clock, paths bool) error {
+	snap := r.Tree.Snapshot()
+	diff := space.Diff(r.Start, snap)
+	rows := make([]liveRow, 0, len(snap.Regions)+len(diff.Gone))
+	for i, m := range snap.Regions {
+		if m.Kind == 0 {
+			continue
+		}
+		rows = append(rows, liveRow{Region: m, delta: int64(diff.New[i])})
+	}
+	for _, m := range diff.Gone {
+		m.Ops = 0
+		rows = append(rows, liveRow{Region: m, delta: -int64(m.Len()), gone: true})
+	}
+	slices.SortStableFunc(rows, func(a, b liveRow) int { return cmp.Compare(a.Start, b.Start) })
+
+	var b []byte
+	b = fmt.Appendf(b, "%d:   %s", r.Process.PID, table.Escape(r.Process.Comm))
+	if r.Process.Exited {
+		b = fmt.Appendf(b, " (exited, %s)", r.Process.ExitText())
+	}
+	b = fmt.Appendf(b, "  since %s, %s\n", clock.Text(r.Began), r.Picture.Line(clock.Text))
+	a := table.NewAligned(liveColumns(paths))
+	b = a.AppendHeader(b)
+	for _, row := range rows {
+		b = a.AppendRow(b, row)
+	}
+	b = a.AppendRule(b)
+	b = a.AppendTotals(b, "total kB")
+	_, err := w.Write(append(b, '\n'))
+	return err
+}
+
+// WriteSummary writes the figures of a run, in the words the README explains.
+func WriteSummary(w io.Writer, r *tracer.Report, untracked uint64, clock Clock) error {
+	s := &r.Stats
+	var b strings.Builder
+	fmt.Fprintf(&b, "events %d", s.Calls)
+	for i, c := range s.ByOp() {
+		sep := ", "
+		if i == 0 {
+			sep = ": "
+		}
+		fmt.Fprintf(&b, "%s%s %d", sep, c.Name, c.N)
+	}
+	fmt.Fprintf(&b, "\nfailed %d, fork %d, exec %d, exit %d, processes %d\n", s.Failed, s.Forks, s.Execs, s.Exits, s.Processes)
+	fmt.Fprintf(&b, "sections %d, missed %d, other %d, late %d, re-reads %d, audits %d\n",
+		s.Sections, s.Missed, s.Others, s.Late, s.Rereads, s.Audits)
+	fmt.Fprintf(&b, "lost %d, drift %d, violations %d\n", s.Lost, s.Drift, s.Violations)
+	if untracked > 0 {
+		fmt.Fprintf(&b, "untracked %d: processes or address spaces beyond what the kernel side holds\n", untracked)
+	}
+	if r.NotKept > 0 {
+		fmt.Fprintf(&b, "%d exited processes are counted here, but their tables were not kept\n", r.NotKept)
+	}
+	ordering := r.Ordering
+	if ordering == "section" {
+		ordering = "commit, by section of the mmap lock"
+	} else {
+		ordering = "commit, by time (this kernel does not number sections: no proof that none was missed)"
+	}
+	fmt.Fprintf(&b, "ordering: %s\npicture: %s\n", ordering, r.Picture.Line(clock.Text))
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// growth is what one region gained.
+type growth struct {
+	space.Region
+	bytes  uint64
+	pieces int
+}
+
+// WriteGrowth says in a line each which mappings of an address space grew, the
+// most first: the writable memory that was mapped after the first quarter of the
+// time, which is a program's start, and is still there.
+func WriteGrowth(w io.Writer, r *tracer.SpaceReport, clock Clock, until uint64) error {
+	since := r.Began + (until-r.Began)/4
+	var grown []growth
+	for _, m := range r.Tree.Regions(nil) {
+		g := growth{Region: m}
+		for e := range r.Tree.Extents(m.Range) {
+			if e.Origin.Time > since && e.Mode&procmaps.Write != 0 {
+				g.bytes += e.Len()
+				g.pieces++
+			}
+		}
+		if g.bytes > 0 {
+			grown = append(grown, g)
+		}
+	}
+	slices.SortStableFunc(grown, func(a, b growth) int { return cmp.Compare(b.bytes, a.bytes) })
+	var b []byte
+	for i, g := range grown {
+		const most = 3
+		if i == most {
+			break
+		}
+		label := "grew most:"
+		if i > 0 {
+			label = "then:     "
+		}
+		b = fmt.Appendf(b, "%s %s at %x, +%d K in %d pieces since %s, all of it still mapped\n", label,
+			Name(g.Name, false), g.Start, g.bytes>>10, g.pieces, clock.Text(since))
+	}
+	_, err := w.Write(b)
+	return err
+}

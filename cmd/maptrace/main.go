@@ -1,0 +1,12 @@
+// Command maptrace is a live pmap: it shows a process' memory mappings, and how
+// they change, from what the kernel says about every change.
+package main
+
+import (
+	"context"
+	"os"
+)
+
+func main() {
+	os.Exit(int(run(context.Background(), os.Args, streams{os.Stdin, os.Stdout, os.Stderr})))
+}

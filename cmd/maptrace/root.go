@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/cilium/ebpf"
+	"github.com/spf13/cobra"
+
+	"github.com/maptrace/maptrace/procmaps"
+)
+
+// exitCode is what the process ends with.
+type exitCode int
+
+// The exit codes, as the README lists them.
+const (
+	exitOK          exitCode = 0
+	exitError       exitCode = 1
+	exitUsage       exitCode = 2
+	exitGone        exitCode = 3
+	exitUnsupported exitCode = 4
+	exitDrift       exitCode = 5
+)
+
+// streams are where a command reads and writes.
+type streams struct {
+	in  io.Reader
+	out io.Writer
+	err io.Writer
+}
+
+// codedError is an error that knows its exit code; with a nil cause it says
+// nothing, because everything has been said.
+type codedError struct {
+	code  exitCode
+	cause error
+}
+
+func (e *codedError) Error() string {
+	if e.cause == nil {
+		return "exit " + strconv.Itoa(int(e.code))
+	}
+	return e.cause.Error()
+}
+
+func (e *codedError) Unwrap() error { return e.cause }
+
+func usagef(format string, args ...any) error {
+	return &codedError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// run is the whole program but for the exit itself.
+func run(ctx context.Context, args []string, s streams) exitCode {
+	root := newRoot(s)
+	args, name := args[1:], filepath.Base(args[0])
+	if name == "pmap" {
+		args = append([]string{"pmap"}, args...)
+	} else if len(args) > 0 && isPID(args[0]) {
+		args = append([]string{"pmap"}, args...)
+	}
+	root.SetArgs(args)
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	err := root.ExecuteContext(ctx)
+	return report(s.err, err)
+}
+
+func isPID(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 31)
+	return err == nil
+}
+
+// report prints an error in one line and chooses the exit code.
+func report(w io.Writer, err error) exitCode {
+	if err == nil {
+		return exitOK
+	}
+	var coded *codedError
+	if errors.As(err, &coded) && coded.cause == nil {
+		return coded.code
+	}
+	if errors.Is(err, syscall.EPIPE) {
+		return exitError // nobody reads any more: the reader knows why
+	}
+	fmt.Fprintf(w, "maptrace: %s\n", explain(err))
+	if coded != nil {
+		return coded.code
+	}
+	return codeOf(err)
+}
+
+func codeOf(err error) exitCode {
+	switch {
+	case errors.Is(err, procmaps.ErrGone):
+		return exitGone
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, ebpf.ErrNotSupported):
+		return exitUnsupported
+	}
+	return exitError
+}
+
+// explain adds to an error what would help, in one line.
+func explain(err error) string {
+	msg := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
+	hint := ""
+	switch {
+	case errors.Is(err, errBPFPermission):
+		hint = "tracing needs root, or CAP_BPF and CAP_PERFMON (and CAP_SYS_PTRACE for other users' processes)"
+	case errors.Is(err, fs.ErrPermission):
+		hint = "other users' processes need root or CAP_SYS_PTRACE"
+	case errors.Is(err, ebpf.ErrNotSupported):
+		hint = "'maptrace doctor' tells what this kernel lacks"
+	case errors.Is(err, syscall.ENOMEM):
+		hint = "the kernel has no memory for the programs or the ring: try a smaller --ring"
+	}
+	if hint == "" {
+		return msg
+	}
+	return msg + ": " + hint
+}
+
+func newRoot(s streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "maptrace",
+		Short: "A live pmap: which mappings a process has, and what changes them",
+		Long: `maptrace is a live pmap. It shows the memory mappings of a process, and traces
+every change of them as the kernel makes it, without stopping the process or
+putting anything into it.
+
+"maptrace PID" is "maptrace pmap PID".`,
+		Example: `  maptrace pmap -x 1234          the table pmap -x prints
+  maptrace trace -p 1234         every change of a running process' mappings
+  maptrace trace -- make all     the same for a command and its children
+  maptrace demo                  see it work on a small leaking program`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return &codedError{exitUsage, err}
+	})
+	root.AddCommand(newTrace(s), newPmap(s), newDoctor(s), newDemo(s), newLeaky(), newVersion(s))
+	for _, c := range root.Commands() {
+		c.Args = usageArgs(c.Args)
+	}
+	root.Args = usageArgs(func(_ *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("unknown command %q; see 'maptrace --help'", args[0])
+		}
+		return nil
+	})
+	return root
+}
+
+// usageArgs gives errors about arguments the usage exit code.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	if check == nil {
+		return nil
+	}
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return &codedError{exitUsage, err}
+		}
+		return nil
+	}
+}
+
+func newVersion(s streams) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(s.out, "maptrace", version())
+			return err
+		},
+	}
+}
+
+// version is what the build says of itself.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "(unknown)"
+	}
+	v := info.Main.Version
+	if v == "" {
+		v = "(devel)"
+	}
+	return v + " " + info.GoVersion
+}
+
+// isTerminal tells whether w is a terminal.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	fi, err := f.Stat()
+	return err == nil && fi.Mode()&os.ModeCharDevice != 0 && fi.Mode()&os.ModeDevice != 0
+}
