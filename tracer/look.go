@@ -88,7 +88,9 @@ func (t *Tracer) idle(began uint64) {
 	if t.world != nil && t.opts.Verify > 0 && now >= t.nextVerify {
 		t.nextVerify = now + uint64(t.opts.Verify)
 		for _, sp := range t.spaces {
-			t.audit(sp)
+			if len(sp.procs) > 0 && !sp.waiting && !sp.unreadable {
+				sp.auditDue, t.busy[sp] = true, true
+			}
 		}
 	}
 	if now >= t.nextPrune {
@@ -171,11 +173,13 @@ func (t *Tracer) attend(sp *addressSpace, began, now uint64) bool {
 			t.ask(sp, lookRequest{ranges: []procmaps.Range{space.All}, full: true, reason: lookReason{op: space.OpSeed}})
 		case !sp.waiting && sp.tree.Doubtful():
 			t.reread(sp)
+		case sp.auditDue:
+			sp.auditDue = !t.audit(sp)
 		}
 	}
 	open := sp.q.blocked() || len(sp.q.holes) > 0 && !sp.q.holes[len(sp.q.holes)-1].settled
 	return !open && !sp.looking && len(sp.parked) == 0 &&
-		(sp.unreadable || len(sp.procs) == 0 || !sp.seeding && (sp.waiting || !sp.tree.Doubtful()))
+		(sp.unreadable || sp.gone || len(sp.procs) == 0 || !sp.seeding && !sp.auditDue && (sp.waiting || !sp.tree.Doubtful()))
 }
 
 // unblock gives up on events that others have waited for too long.
@@ -325,7 +329,7 @@ func (t *Tracer) compare(sp *addressSpace, l *Look) {
 	sp.suspect = 0
 	sp.drift += uint64(len(drift))
 	t.tell(sp, &Change{
-		Event: &Event{Kind: KindDrift, Time: l.At, Space: sp.id, TGID: sp.last.PID, TID: sp.last.PID},
+		Event: &Event{Kind: KindDrift, Time: l.At, Space: sp.id, TGID: sp.owner.PID, TID: sp.owner.PID},
 		Drift: drift,
 	})
 	sp.state.approximate("drift was found")

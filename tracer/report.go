@@ -120,7 +120,7 @@ func CallName(op space.Op, sub space.Sub) string {
 
 // SpaceReport is the state of one address space.
 type SpaceReport struct {
-	Process Process // the last that lived in it
+	Process Process // the first that lives in it, or the last that did
 	Shared  int     // how many processes live in it
 	Tree    *space.Space
 	Start   space.Snapshot // what it was when tracing it began
@@ -146,10 +146,10 @@ func (t *Tracer) Report() Report {
 		if !sp.q.numbered {
 			r.Ordering = "time"
 		}
-		if sp.tree == nil || sp.last == nil || sp.waiting {
+		if sp.tree == nil || sp.owner == nil || sp.waiting {
 			continue
 		}
-		p := *sp.last
+		p := *sp.owner
 		r.Spaces = append(r.Spaces, SpaceReport{
 			Process: p, Shared: len(sp.procs), Tree: sp.tree, Start: sp.start, Began: sp.began, Picture: sp.state,
 		})

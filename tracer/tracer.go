@@ -113,7 +113,7 @@ type addressSpace struct {
 	q       queue
 	deliver func(*Event, bool)
 	procs   []*Process // those that live in it
-	last    *Process   // the last to have done so
+	owner   *Process   // the first of them, or when none lives the last
 
 	waiting bool     // its first state is not known yet
 	backlog []*Event // what arrived meanwhile
@@ -140,6 +140,7 @@ type addressSpace struct {
 	growsDown  bool        // there is memory that grows as the stack does
 	failed     int         // looks in a row that found nobody
 	unreadable bool        // nobody is left to be asked
+	auditDue   bool        // it is to be audited as soon as nothing is in doubt
 	suspect    int         // audits in a row that found a difference
 }
 
@@ -250,8 +251,15 @@ func (t *Tracer) join(pid, parent int, comm string, start uint64, sp *addressSpa
 	t.procs[pid] = p
 	t.alive++
 	t.stats.Processes++
+	sp.settle(p)
+}
+
+// settle gives an address space an inhabitant.
+func (sp *addressSpace) settle(p *Process) {
+	if len(sp.procs) == 0 {
+		sp.owner = p
+	}
 	sp.procs = append(sp.procs, p)
-	sp.last = p
 }
 
 // leave takes a process out of its address space.
@@ -261,6 +269,9 @@ func (t *Tracer) leave(p *Process) {
 		return
 	}
 	sp.procs = slices.DeleteFunc(sp.procs, func(o *Process) bool { return o == p })
+	if sp.owner == p && len(sp.procs) > 0 {
+		sp.owner = sp.procs[0]
+	}
 }
 
 // Alive tells how many traced processes live.
@@ -666,7 +677,7 @@ func (t *Tracer) exec(ev *Event) {
 	sp.backlog, sp.rows = nil, nil
 	p.Comm, p.Space = ev.Comm, sp.id
 	p.Generation++
-	sp.procs, sp.last = append(sp.procs, p), p
+	sp.settle(p)
 	if ev.Flags&Incomplete != 0 {
 		sp.seeding = true
 		t.busy[sp] = true
@@ -825,7 +836,7 @@ func (t *Tracer) relist(task Task) {
 	t.leave(p)
 	p.Space, p.Comm = task.Space, task.Comm
 	p.Generation++
-	sp.procs, sp.last = append(sp.procs, p), p
+	sp.settle(p)
 }
 
 // vanish notes the end of a process whose last event was lost.
@@ -862,7 +873,7 @@ func (t *Tracer) tell(sp *addressSpace, c *Change) {
 	}
 	if c.Process == nil && sp != nil {
 		if c.Process = t.procs[c.TGID]; c.Process == nil {
-			c.Process = sp.last
+			c.Process = sp.owner
 		}
 	}
 	t.opts.OnChange(c)
