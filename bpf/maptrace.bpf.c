@@ -26,6 +26,7 @@ volatile const bool has_vma_iter = false; /* bpf_iter_task_vma is there (6.7) */
 #define MAX_SPACES 16384
 #define MAX_TASKS  65536
 
+#define EBUSY		  16
 #define S_IFMT		  0170000
 #define S_IFCHR		  0020000
 #define S_IFREG		  0100000
@@ -628,7 +629,11 @@ static __noinline int send_file_call(struct task_struct *task, struct pending *p
 	if (vma_decides(op, args, &f)) {
 		__u32 chardev = f.flags & MM_FILE_CHARDEV;
 
-		bpf_find_vma(task, (__u64)ret, vma_found, &f, 0);
+		/* It only tries to take the lock, which others may hold just now. */
+		for (int i = 0; i < 4; i++) {
+			if (bpf_find_vma(task, (__u64)ret, vma_found, &f, 0) != -EBUSY)
+				break;
+		}
 		f.flags |= chardev;
 	}
 	__builtin_memcpy(&c->file, &f, sizeof(f));

@@ -62,6 +62,7 @@ func BuildC(tb testing.TB, dir, name string) string {
 		Skip(tb, "the C workloads need gcc")
 	}
 	if built.dir == "" {
+		//nolint:usetesting // it outlives the test that builds it
 		if built.dir, err = os.MkdirTemp("", "maptrace-workload-"); err != nil {
 			tb.Fatal(err)
 		}

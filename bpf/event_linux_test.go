@@ -1,0 +1,170 @@
+//go:build amd64 || arm64
+
+package bpf
+
+import (
+	"encoding/binary"
+	"testing"
+	"unsafe"
+
+	"github.com/cilium/ebpf/btf"
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestLayoutsAgree compares the generated Go records with the object's own BTF:
+// a binding that was not generated anew shows here.
+func TestLayoutsAgree(t *testing.T) {
+	t.Parallel()
+	s, err := loadMm()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		size uintptr
+	}{
+		{"mm_call", unsafe.Sizeof(mmMmCall{})},
+		{"mm_file_call", unsafe.Sizeof(mmMmFileCall{})},
+		{"mm_vma", unsafe.Sizeof(mmMmVma{})},
+		{"mm_task", unsafe.Sizeof(mmMmTask{})},
+	} {
+		var st *btf.Struct
+		if err := s.Types.TypeByName(c.name, &st); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		if uintptr(st.Size) != c.size {
+			t.Errorf("%s: %d bytes in C, %d in Go", c.name, st.Size, c.size)
+		}
+	}
+	offsets := map[string]uintptr{
+		"time": unsafe.Offsetof(mmMmCall{}.Head.Time), "space": unsafe.Offsetof(mmMmCall{}.Head.Space),
+		"section": unsafe.Offsetof(mmMmCall{}.Head.Section), "tgid": unsafe.Offsetof(mmMmCall{}.Head.Tgid),
+		"tid": unsafe.Offsetof(mmMmCall{}.Head.Tid), "op": unsafe.Offsetof(mmMmCall{}.Head.Op),
+		"flags": unsafe.Offsetof(mmMmCall{}.Head.Flags), "nr": unsafe.Offsetof(mmMmCall{}.Head.Nr),
+	}
+	var head *btf.Struct
+	if err := s.Types.TypeByName("mm_head", &head); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range head.Members {
+		if want := uintptr(m.Offset.Bytes()); offsets[m.Name] != want {
+			t.Errorf("mm_head.%s: at %d in C, %d in Go", m.Name, want, offsets[m.Name])
+		}
+	}
+}
+
+func TestProgramNamesFitTheKernels(t *testing.T) {
+	t.Parallel()
+	s, err := loadMm()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range s.Programs {
+		if len(name) > 15 {
+			t.Errorf("program %q is cut by the kernel: BPF_OBJ_NAME_LEN", name)
+		}
+	}
+}
+
+// record builds the bytes of a record as the kernel side would.
+func record(op Op, flags Flags, file string) []byte {
+	size := callSize
+	if flags&HasFile != 0 {
+		size = fileCallSize
+	}
+	b := make([]byte, size)
+	ne := binary.NativeEndian
+	ne.PutUint64(b[0:], 11)
+	ne.PutUint64(b[8:], 22)
+	ne.PutUint32(b[16:], 33)
+	ne.PutUint32(b[20:], 44)
+	ne.PutUint32(b[24:], 55)
+	b[28], b[29] = byte(op), byte(flags)
+	ne.PutUint16(b[30:], 66)
+	ne.PutUint64(b[32:], ^uint64(0)-21) // -22
+	for i := range 6 {
+		ne.PutUint64(b[40+8*i:], uint64(100+i))
+	}
+	if flags&HasFile != 0 {
+		ne.PutUint64(b[callSize:], 77)
+		ne.PutUint32(b[callSize+40:], 8<<20|1)
+		ne.PutUint32(b[callSize+44:], uint32(FileRegular))
+		copy(b[callSize+48:], file)
+	}
+	return b
+}
+
+func TestRecordsAreDecoded(t *testing.T) {
+	t.Parallel()
+	want := Event{
+		Time: 11, Space: 22, Section: 33, TGID: 44, TID: 55, Op: OpMmap, Flags: Stamped | HasSection, NR: 66,
+		Ret: -22, Args: [6]uint64{100, 101, 102, 103, 104, 105},
+	}
+	// What the last record left behind must not show.
+	ev := Event{File: File{Name: "stale"}}
+	if err := decode(record(OpMmap, Stamped|HasSection, ""), &ev); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, ev); diff != "" {
+		t.Errorf("call (-want +got):\n%s", diff)
+	}
+	want.Flags |= HasFile
+	want.File = File{Inode: 77, Dev: 8<<20 | 1, Flags: FileRegular, Name: "libc.so.6"}
+	if err := decode(record(OpMmap, Stamped|HasSection|HasFile, "libc.so.6"), &ev); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, ev); diff != "" {
+		t.Errorf("file call (-want +got):\n%s", diff)
+	}
+}
+
+func TestOddRecordsAreRefused(t *testing.T) {
+	t.Parallel()
+	good := record(OpMmap, Stamped, "")
+	for name, raw := range map[string][]byte{
+		"nothing": nil, "short": good[:callSize-1], "long": append(good, 0),
+		"no operation": record(0, 0, ""), "an unknown one": record(OpSeeded+1, 0, ""),
+		"a VMA as a call": record(OpVMA, 0, ""), "a call as a VMA": good[:0:0],
+	} {
+		var ev Event
+		if err := decode(raw, &ev); err == nil {
+			t.Errorf("%s was decoded as %+v", name, ev)
+		}
+	}
+}
+
+func TestDecodeDoesNotAllocate(t *testing.T) {
+	raw := record(OpMmap, Stamped|HasSection, "")
+	var ev Event
+	if n := testing.AllocsPerRun(1000, func() {
+		if err := decode(raw, &ev); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations a record", n)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add(record(OpMmap, Stamped|HasSection, ""))
+	f.Add(record(OpMmap, HasFile, "x"))
+	f.Add(make([]byte, vmaSize))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var ev Event
+		if err := decode(raw, &ev); err == nil && (ev.Op < OpMmap || ev.Op > OpSeeded) {
+			t.Fatalf("decoded %+v", ev)
+		}
+	})
+}
+
+func BenchmarkDecode(b *testing.B) {
+	raw := record(OpMmap, Stamped|HasSection, "")
+	var ev Event
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := decode(raw, &ev); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
