@@ -29,7 +29,9 @@ type Live struct {
 	page  uint64
 	ev    bpf.Event
 	seen  bpf.Counters
-	gate  space.Row // [vsyscall], which the kernel shows in every process; empty without
+	gate  space.Row         // [vsyscall], which the kernel shows in every process; empty without
+	shm   procmaps.Device   // where the kernel keeps segments and their like
+	sizes map[uint64]uint64 // of segments, in bytes, by number
 
 	mu    sync.Mutex
 	procs map[int]*procmaps.Process // open directories of traced processes
@@ -39,11 +41,13 @@ type Live struct {
 func OpenLive(opts LiveOptions) (*Live, error) {
 	l := &Live{
 		fs: procmaps.Default(), page: uint64(os.Getpagesize()),
-		procs: make(map[int]*procmaps.Process),
+		procs: make(map[int]*procmaps.Process), sizes: make(map[uint64]uint64),
 	}
 	if err := l.findGate(); err != nil {
 		return nil, err
 	}
+	// Without it the tree takes a segment's identity from the next look.
+	l.shm, _ = procmaps.ShmDevice()
 	var err error
 	l.hooks, err = bpf.Open(bpf.Options{RingBytes: opts.RingBytes, NoFollow: opts.NoFollow})
 	if err != nil {
@@ -381,11 +385,30 @@ func (l *Live) convertCall(b *bpf.Event, ev *Event) {
 	f := &b.File
 	c.File = space.File{Dev: device(f.Dev), Inode: f.Inode, Name: fileName(f), Class: fileClass(b, f)}
 	if f.Flags&bpf.FileFromVMA == 0 {
+		if c.Op == space.OpShmat {
+			l.segment(c)
+		}
 		return
 	}
 	// Devices merge with their neighbours; the others have a file of their own.
 	if c.Op == space.OpShmat || f.Flags&bpf.FileCharDevice == 0 {
 		c.VMA = procmaps.Range{Start: uint64(b.Ret), End: f.End}
+	}
+	if c.Op == space.OpShmat {
+		const many = 4096 // numbers grow; old segments are not attached again for ever
+		if len(l.sizes) >= many {
+			clear(l.sizes)
+		}
+		l.sizes[f.Inode] = c.VMA.Len()
+	}
+}
+
+// segment identifies a System V segment whose VMA could not be looked at: the
+// mmap lock was taken. Its inode is its number, and its size may be known.
+func (l *Live) segment(c *space.Call) {
+	c.File.Dev, c.File.Inode = l.shm, c.Args[0]
+	if size := l.sizes[c.Args[0]]; size != 0 {
+		c.VMA = procmaps.Range{Start: uint64(c.Ret), End: uint64(c.Ret) + size}
 	}
 }
 

@@ -478,7 +478,7 @@ func (t *Tracer) call(sp *addressSpace, ev *Event) {
 	if eff.Violations > 0 {
 		sp.violations += uint64(eff.Violations)
 		t.log.Warn("impossible event", "reason", eff.Reason, "space", sp.id, "op", c.Op,
-			"range", eff.Range, "section", ev.Section, "tid", ev.TID)
+			"range", eff.Range, "from", eff.From, "args", c.Args, "section", ev.Section, "tid", ev.TID)
 	}
 	if len(eff.Doubts) > 0 {
 		t.want(sp, lookReason{op: space.OpReread})

@@ -258,6 +258,10 @@ func (s *Space) named(c *Call) procmaps.Range {
 // fail puts in doubt what a failed call may have changed before it failed.
 // A range that the kernel refuses at first sight is in none.
 func (s *Space) fail(c *Call) {
+	if c.Op == OpMadvise {
+		s.failAdvice(c)
+		return
+	}
 	at, aligned := max(c.Time, s.newest), c.Args[0]&(s.opts.PageSize-1) == 0
 	switch c.Op {
 	case OpMmap:
@@ -272,13 +276,6 @@ func (s *Space) fail(c *Call) {
 		if aligned {
 			s.doubt(s.named(c), at)
 		}
-	case OpMadvise:
-		switch c.Args[2] {
-		case madvDontFork, madvDoFork, madvWipeOnFork, madvKeepOnFork:
-			if aligned && c.Sub == 0 {
-				s.doubt(s.named(c), at)
-			}
-		}
 	case OpSetVMA:
 		s.doubt(s.named(c), at)
 	case OpMremap:
@@ -290,9 +287,34 @@ func (s *Space) fail(c *Call) {
 		}
 	case OpShmat:
 		if c.Args[2]&shmRemap != 0 {
-			s.doubt(s.shmRange(c, c.Args[1]&^(s.opts.PageSize-1)), at)
+			s.doubt(s.shmReach(c, c.Args[1]&^(s.opts.PageSize-1)), at)
 		}
 	}
+}
+
+// failAdvice handles the failure of a fork advice. mm/madvise.c:madvise_walk_vmas
+// passes over gaps, does the rest and then returns ENOMEM; with any other error
+// it stopped somewhere. Which memory a child gets is then not known.
+func (s *Space) failAdvice(c *Call) {
+	switch c.Args[2] {
+	case madvDontFork, madvDoFork, madvWipeOnFork, madvKeepOnFork:
+	default:
+		return
+	}
+	if c.Sub != 0 || c.Args[0]&(s.opts.PageSize-1) != 0 {
+		return
+	}
+	if c.Ret != -errnoNoMemory {
+		s.unadvised = append(s.unadvised, s.named(c))
+		if len(s.unadvised) > maxDoubts {
+			s.unadvised = append(s.unadvised[:0], All)
+		}
+		return
+	}
+	done := *c
+	done.Ret = 0
+	s.newest = max(s.newest, c.Time)
+	s.apply(&done)
 }
 
 // unplaced puts in doubt what a successful call that is too old changed.
@@ -311,7 +333,7 @@ func (s *Space) unplaced(c *Call) {
 		s.doubt(span(c.Args[0], s.pageAlign(c.Args[1])), at)
 		s.doubt(span(uint64(c.Ret), s.pageAlign(c.Args[2])), at)
 	case OpShmat:
-		s.doubt(s.shmRange(c, uint64(c.Ret)), at)
+		s.doubt(s.shmReach(c, uint64(c.Ret)), at)
 	case OpShmdt:
 		s.doubt(span(c.Args[0], s.opts.PageSize), at)
 	}

@@ -64,8 +64,9 @@ const (
 	shmRemap    = 0o40000
 	shmExec     = 0o100000
 
-	errnoBadFile = 9
-	errnoMax     = 4095
+	errnoBadFile  = 9
+	errnoNoMemory = 12
+	errnoMax      = 4095
 )
 
 // failed reports whether the call returned an error.

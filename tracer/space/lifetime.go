@@ -94,8 +94,8 @@ func (c *cell) fold(before uint64) bool {
 // WipeOnFork is mapped all the same. Origins are kept and the extents marked
 // Inherited. The ranges in the child that are not certain are returned, and
 // open in its Doubts: memory of devices and anonymous inodes, whose drivers
-// may forbid inheritance, what is in doubt here, and what has changed here
-// since the fork. For an older call applied here afterwards (Effect.Late) the
+// may forbid inheritance, what is in doubt here, where a fork advice failed
+// half-way, and what has changed here since the fork. For an older call applied here afterwards (Effect.Late) the
 // caller puts its range in the child in doubt too. The child is complete if s
 // is.
 func (s *Space) Clone(at uint64) (*Space, []procmaps.Range) {
@@ -128,6 +128,9 @@ func (s *Space) Clone(at uint64) (*Space, []procmaps.Range) {
 	}
 	for _, d := range s.open {
 		child.doubt(d.Range, at)
+	}
+	for _, r := range s.unadvised {
+		child.doubt(r, at)
 	}
 	return child, slices.Clone(child.doubts)
 }

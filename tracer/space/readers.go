@@ -297,8 +297,17 @@ func (s *Space) shmat(c *Call) {
 	w.base = r.Start
 	s.mapNew(c, r, &w, c.Args[2]&shmRemap != 0)
 	if c.VMA.Empty() {
-		s.doubt(r, c.Time)
+		s.doubt(s.shmReach(c, r.Start), c.Time)
 	}
+}
+
+// shmReach is where a segment attached at addr may be: the VMA if it is known,
+// else anything above.
+func (s *Space) shmReach(c *Call, addr uint64) procmaps.Range {
+	if c.VMA.Empty() {
+		return procmaps.Range{Start: addr, End: kernelHalf}
+	}
+	return s.shmRange(c, addr)
 }
 
 // shmdt imitates ipc/shm.c:ksys_shmdt: the first extent at or above addr that

@@ -546,3 +546,17 @@ func TestChunksAreJoinedWhenTheyEmpty(t *testing.T) {
 		t.Errorf("%d cells lie in %d chunks", cells, chunks)
 	}
 }
+
+func TestARefusedForkAdviceIsDoubtedInTheChild(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	s.Apply(&Call{Op: OpMmap, Time: 10, Ret: 0x10000, Args: [6]uint64{0, 0x8000, 3, 0x22}})
+	s.Apply(&Call{Op: OpMadvise, Time: 20, Ret: -22, Args: [6]uint64{0x12000, 0x2000, madvDontFork}})
+	if s.Doubtful() {
+		t.Errorf("doubts %v: what is mapped here is known", s.Doubts())
+	}
+	child, doubts := s.Clone(30)
+	if want := (procmaps.Range{Start: 0x12000, End: 0x14000}); len(doubts) != 1 || doubts[0] != want || !child.Doubtful() {
+		t.Errorf("doubts in the child %v, want %v", doubts, want)
+	}
+}

@@ -1,0 +1,210 @@
+package tracer
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// collector is what a queue delivers.
+type collector struct {
+	sections []uint32
+	late     []bool
+	kinds    []Kind
+	claimed  []Kind
+}
+
+func (c *collector) deliver(ev *Event, late bool) {
+	c.sections = append(c.sections, ev.Section)
+	c.late = append(c.late, late)
+	c.kinds = append(c.kinds, ev.Kind)
+	c.claimed = append(c.claimed, ev.Claimed)
+}
+
+func sectioned(kind Kind, section uint32) *Event {
+	return &Event{Kind: kind, Section: section, Flags: Stamped | HasSection, Time: uint64(section) + 1}
+}
+
+func TestAnyOrderOfArrivalIsDeliveredBySection(t *testing.T) {
+	seed := rand.Uint64()
+	rng := rand.New(rand.NewPCG(seed, 1))
+	for range 200 {
+		// The kernel's counter may wrap on the way.
+		first := rng.Uint32N(1 << 31)
+		if rng.IntN(2) == 0 {
+			first = 1<<31 - 50
+		}
+		var q queue
+		q.start(first)
+		order := rng.Perm(100)
+		var got collector
+		for _, i := range order {
+			q.push(sectioned(KindCall, (first+uint32(i))&(1<<31-1)), got.deliver)
+		}
+		for i, s := range got.sections {
+			if want := (first + uint32(i)) & (1<<31 - 1); s != want || got.late[i] {
+				t.Fatalf("seed %d, first %d: delivered %d as number %d, late %v; arrival %v", seed, first, s, i, got.late[i], order)
+			}
+		}
+		if len(got.sections) != 100 || q.missed != 0 || q.passed != 100 || q.blocked() {
+			t.Fatalf("seed %d: delivered %d, passed %d, missed %d", seed, len(got.sections), q.passed, q.missed)
+		}
+	}
+}
+
+func TestAHoleIsMissedUntilItsEventComes(t *testing.T) {
+	var q queue
+	var got collector
+	q.start(10)
+	for _, s := range []uint32{10, 13, 15} {
+		q.push(sectioned(KindCall, s), got.deliver)
+	}
+	if !slices.Equal(got.sections, []uint32{10}) || !q.blocked() {
+		t.Fatalf("delivered %v before the hole was given up", got.sections)
+	}
+	q.advance(1000, 0, got.deliver)
+	q.advance(1000, 0, got.deliver)
+	if !slices.Equal(got.sections, []uint32{10, 13, 15}) || q.missed != 3 || q.passed != 6 {
+		t.Fatalf("delivered %v, missed %d, passed %d", got.sections, q.missed, q.passed)
+	}
+	if q.unsettled(999) || !q.unsettled(1000) || q.unsettled(1000) {
+		t.Error("holes are to be settled once, when they are old enough")
+	}
+	q.push(sectioned(KindCall, 12), got.deliver)
+	q.push(sectioned(KindCall, 14), got.deliver)
+	if q.missed != 1 || !slices.Equal(got.late, []bool{false, false, false, true, true}) {
+		t.Errorf("missed %d, late %v after two of three came", q.missed, got.late)
+	}
+	q.push(sectioned(KindCall, 11), got.deliver)
+	if q.missed != 0 || q.passed != 6 {
+		t.Errorf("missed %d, passed %d after all came", q.missed, q.passed)
+	}
+}
+
+func TestAnExcuseMakesHolesLost(t *testing.T) {
+	var q queue
+	var got collector
+	q.start(0)
+	q.push(sectioned(KindCall, 5), got.deliver)
+	q.advance(1, 0, got.deliver)
+	q.excuse(20)
+	if q.missed != 0 || q.lost != 5 {
+		t.Errorf("missed %d, lost %d: the hole was there when the loss was", q.missed, q.lost)
+	}
+	q.push(sectioned(KindCall, 30), got.deliver)
+	q.advance(2, 0, got.deliver)
+	if q.lost != 5+14 || q.missed != 10 {
+		t.Errorf("missed %d, lost %d: only sections before 20 are excused", q.missed, q.lost)
+	}
+}
+
+func TestAClaimIsTakenOverByTheOwner(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		kinds   []Kind // of events with one section
+		kindOut []Kind
+		claimed []Kind
+	}{
+		{"stack, then the owner", []Kind{KindStack, KindCall}, []Kind{KindStack, KindCall}, []Kind{0, KindStack}},
+		{"the owner, then a stack", []Kind{KindCall, KindStack}, []Kind{KindCall}, []Kind{0}},
+		{"two stacks", []Kind{KindStack, KindStack}, []Kind{KindStack}, []Kind{0}},
+		{"announced, then made", []Kind{KindAnnounce, KindCall}, []Kind{KindAnnounce, KindCall}, []Kind{0, KindAnnounce}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var q queue
+			var got collector
+			q.start(7)
+			for _, k := range c.kinds {
+				q.push(sectioned(k, 7), got.deliver)
+			}
+			if !slices.Equal(got.kinds, c.kindOut) || !slices.Equal(got.claimed, c.claimed) {
+				t.Errorf("delivered %v claimed %v, want %v %v", got.kinds, got.claimed, c.kindOut, c.claimed)
+			}
+			// What is held back behaves the same.
+			q, got = queue{}, collector{}
+			q.start(6)
+			for _, k := range c.kinds {
+				q.push(sectioned(k, 7), got.deliver)
+			}
+			q.push(sectioned(KindCall, 6), got.deliver)
+			if len(got.kinds) != 1+len(c.kindOut) {
+				t.Errorf("delivered %v from the heap", got.kinds)
+			}
+			if q.passed != 2 || q.missed != 0 {
+				t.Errorf("passed %d, missed %d", q.passed, q.missed)
+			}
+		})
+	}
+}
+
+func TestTheSectionUnderWayAtTheStartIsOptional(t *testing.T) {
+	var q queue
+	var got collector
+	q.start(10)
+	q.push(sectioned(KindOther, 9), got.deliver)
+	q.push(sectioned(KindCall, 10), got.deliver)
+	if !slices.Equal(got.sections, []uint32{9, 10}) || q.missed != 0 {
+		t.Errorf("delivered %v, missed %d", got.sections, q.missed)
+	}
+}
+
+func TestWithoutSectionsTimeOrders(t *testing.T) {
+	var q queue
+	var got collector
+	push := func(section uint32, at uint64, flags Flags) {
+		q.push(&Event{Kind: KindCall, Section: section, Time: at, Flags: flags}, got.deliver)
+	}
+	push(3, 300, Stamped)
+	push(1, 100, Stamped)
+	push(0, 999, 0) // no stamp: delivered at once
+	push(2, 200, Stamped)
+	q.advance(0, 250, got.deliver)
+	push(9, 150, Stamped)
+	q.advance(0, 400, got.deliver)
+	if want := []uint32{0, 1, 2, 9, 3}; !slices.Equal(got.sections, want) {
+		t.Errorf("delivered %v, want %v", got.sections, want)
+	}
+	if want := []bool{false, false, false, true, false}; !slices.Equal(got.late, want) {
+		t.Errorf("late %v, want %v", got.late, want)
+	}
+	push(4, 5000, Stamped)
+	q.flush(0, got.deliver)
+	if q.blocked() || got.sections[len(got.sections)-1] != 4 {
+		t.Error("flush left something behind")
+	}
+}
+
+func FuzzQueue(f *testing.F) {
+	f.Add([]byte{0, 1, 2, 3}, true)
+	f.Add([]byte{5, 0x81, 1, 0x42, 200}, true)
+	f.Add([]byte{9, 8, 7}, false)
+	f.Fuzz(func(t *testing.T, data []byte, numbered bool) {
+		var q queue
+		if numbered {
+			q.start(100)
+		}
+		delivered := 0
+		deliver := func(*Event, bool) { delivered++ }
+		for i, b := range data {
+			kind := []Kind{KindCall, KindCall, KindStack, KindAnnounce}[b>>6]
+			q.push(sectioned(kind, 90+uint32(b&63)), deliver)
+			if i%7 == 6 {
+				q.advance(uint64(i), uint64(i)*10, deliver)
+			}
+		}
+		q.flush(1, deliver)
+		if q.blocked() || delivered > len(data) {
+			t.Fatalf("delivered %d of %d, blocked %v", delivered, len(data), q.blocked())
+		}
+		holes := uint64(0)
+		for i, h := range q.holes {
+			if h.from >= h.to || i > 0 && q.holes[i-1].to > h.from {
+				t.Fatalf("holes %v", q.holes)
+			}
+			holes += h.to - h.from
+		}
+		if holes != q.missed || q.missed > q.passed {
+			t.Fatalf("missed %d, holes %d, passed %d", q.missed, holes, q.passed)
+		}
+	})
+}

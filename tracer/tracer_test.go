@@ -1,0 +1,376 @@
+package tracer
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// script is a Source of given events; then it is idle, and when it has been asked
+// often enough it ends.
+type script struct {
+	events []Event
+	idle   int // how often it says that it is idle before it ends; -1: for ever
+}
+
+func (s *script) Next(ev *Event) error {
+	if len(s.events) > 0 {
+		*ev, s.events = s.events[0], s.events[1:]
+		return nil
+	}
+	if s.idle == 0 {
+		return io.EOF
+	}
+	s.idle--
+	return ErrIdle
+}
+
+// world is a World whose mappings a test sets.
+type world struct {
+	mu    sync.Mutex
+	clock uint64
+	rows  []space.Row
+	space uint64
+	tasks []Task
+	gone  bool
+	looks int
+	next  uint32
+}
+
+func (w *world) Now() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.clock += 1e6
+	return w.clock
+}
+
+func (w *world) Look(int, procmaps.Range, bool) (Look, error) {
+	at := w.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.looks++
+	if w.gone {
+		return Look{}, procmaps.ErrGone
+	}
+	return Look{Rows: w.rows, At: at, Until: at + 1, Space: w.space, Section: w.next, HasSection: true}, nil
+}
+
+func (w *world) Path(int, uint64) string { return "/lib/libx.so" }
+func (w *world) Tasks() ([]Task, error)  { return w.tasks, nil }
+func (w *world) Forget(int)              {}
+
+func row(from, to uint64, mode procmaps.Mode) space.Row {
+	return space.Row{Mapping: procmaps.Mapping{Range: procmaps.Range{Start: from << 12, End: to << 12}, Mode: mode}}
+}
+
+const rw = procmaps.Read | procmaps.Write
+
+// image is an exec with one mapping, from page 10 to 20.
+func image(pid int, id uint64, at uint64, first uint32) []Event {
+	head := Event{TGID: pid, TID: pid, Time: at, Space: id}
+	exec, r, seeded := head, head, head
+	exec.Kind, exec.Comm, exec.First, exec.Flags = KindExec, "prog", first, HasSection
+	r.Kind, r.Row = KindRow, row(10, 20, rw)
+	seeded.Kind = KindSeeded
+	return []Event{exec, r, seeded}
+}
+
+func call(pid int, id, at uint64, section uint32, op space.Op, ret int64, args ...uint64) Event {
+	ev := Event{
+		Kind: KindCall, TGID: pid, TID: pid, Time: at, Space: id, Section: section, Flags: Stamped | HasSection,
+		Call: space.Call{Op: op, Time: at, TID: uint32(pid), Ret: ret},
+	}
+	copy(ev.Call.Args[:], args)
+	return ev
+}
+
+func mmap(pid int, id, at uint64, section uint32, from, to uint64) Event {
+	return call(pid, id, at, section, space.OpMmap, int64(from<<12), 0, (to-from)<<12, 3, 0x22, ^uint64(0), 0)
+}
+
+func munmap(pid int, id, at uint64, section uint32, from, to uint64) Event {
+	return call(pid, id, at, section, space.OpMunmap, 0, from<<12, (to-from)<<12)
+}
+
+func exit(pid int, id, at uint64) Event {
+	return Event{Kind: KindExit, TGID: pid, TID: pid, Time: at, Space: id, Status: 7 << 8}
+}
+
+// pages prints the regions of a process in a report, in pages.
+func pages(rep Report, pid int) string {
+	var out []string
+	for _, sp := range rep.Spaces {
+		if sp.Process.PID != pid {
+			continue
+		}
+		for _, r := range sp.Tree.Regions(nil) {
+			out = append(out, fmt.Sprintf("%d-%d", r.Start>>12, r.End>>12))
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+func replay(t *testing.T, opts Options, events ...Event) Report {
+	t.Helper()
+	tr := New(&script{events: events}, nil, opts)
+	if err := tr.Run(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	return tr.Report()
+}
+
+func join(parts ...[]Event) (all []Event) {
+	for _, p := range parts {
+		all = append(all, p...)
+	}
+	return all
+}
+
+func TestARecordedRunNeedsNoKernel(t *testing.T) {
+	t.Parallel()
+	rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{
+		mmap(5, 1, 200, 3, 30, 40), munmap(5, 1, 300, 4, 12, 14), exit(5, 1, 400),
+	})...)
+	if got, want := pages(rep, 5), "10-12 14-20 30-40"; got != want {
+		t.Errorf("regions %s, want %s", got, want)
+	}
+	s := rep.Stats
+	if s.Calls != 2 || s.Sections != 2 || s.Missed+s.Lost+s.Violations+s.Late != 0 || rep.Picture.String() != "exact" {
+		t.Errorf("stats %+v, picture %s", s, rep.Picture)
+	}
+	if p := rep.Spaces[0].Process; !p.Exited || p.ExitText() != "status 7" {
+		t.Errorf("process %+v", p)
+	}
+}
+
+func TestEventsOfTwoThreadsAreTakenByCommit(t *testing.T) {
+	t.Parallel()
+	// The munmap made room for the mmap, but its thread came back later.
+	rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{
+		mmap(5, 1, 300, 4, 12, 14), munmap(5, 1, 200, 3, 12, 14),
+	})...)
+	if got := pages(rep, 5); got != "10-12 12-14 14-20" && got != "10-20" {
+		t.Errorf("regions %s", got)
+	}
+	if rep.Stats.Violations != 0 || rep.Stats.Late != 0 {
+		t.Errorf("stats %+v", rep.Stats)
+	}
+}
+
+func TestAMissedSectionIsCounted(t *testing.T) {
+	t.Parallel()
+	rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{mmap(5, 1, 300, 5, 30, 31)})...)
+	if rep.Stats.Missed != 2 || rep.Stats.Sections != 3 {
+		t.Errorf("missed %d of %d sections, want 2 of 3", rep.Stats.Missed, rep.Stats.Sections)
+	}
+}
+
+func TestAChildHasTheTreeAsOfTheFork(t *testing.T) {
+	t.Parallel()
+	fork := Event{
+		Kind: KindFork, TGID: 5, TID: 5, Time: 300, Space: 1, Section: 4, Flags: Stamped | HasSection,
+		Child: 6, ChildSpace: 2, First: 1,
+	}
+	// Before the fork a mapping came that is reported after the child's first call,
+	// after it one that the child must not have.
+	rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{
+		fork, mmap(6, 2, 500, 1, 50, 51), mmap(5, 1, 400, 5, 60, 61), mmap(5, 1, 200, 3, 40, 41),
+		exit(6, 2, 600), exit(5, 1, 700),
+	})...)
+	if got, want := pages(rep, 6), "10-20 40-41 50-51"; got != want {
+		t.Errorf("child %s, want %s", got, want)
+	}
+	if got, want := pages(rep, 5), "10-20 40-41 60-61"; got != want {
+		t.Errorf("parent %s, want %s", got, want)
+	}
+	if rep.Stats.Missed+rep.Stats.Violations != 0 || rep.Stats.Forks != 1 {
+		t.Errorf("stats %+v", rep.Stats)
+	}
+}
+
+func TestAChildThatSharesTheSpaceChangesIt(t *testing.T) {
+	t.Parallel()
+	vfork := Event{
+		Kind: KindFork, TGID: 5, TID: 5, Time: 150, Space: 1, Flags: SharesSpace, Child: 6, ChildSpace: 1,
+	}
+	rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{
+		vfork, mmap(6, 1, 200, 3, 30, 31),
+	}, image(6, 2, 300, 9), []Event{mmap(6, 2, 400, 9, 70, 71), mmap(5, 1, 500, 4, 32, 33)})...)
+	if got, want := pages(rep, 5), "10-20 30-31 32-33"; got != want {
+		t.Errorf("parent %s, want %s", got, want)
+	}
+	if got, want := pages(rep, 6), "10-20 70-71"; got != want {
+		t.Errorf("child after exec %s, want %s", got, want)
+	}
+}
+
+func TestAPidThatIsUsedAgainIsAnotherProcess(t *testing.T) {
+	t.Parallel()
+	rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{
+		mmap(5, 1, 200, 3, 30, 31), exit(5, 1, 300), {Kind: KindGone, TGID: 5, Space: 1, Time: 310},
+	}, image(5, 2, 400, 7), []Event{mmap(5, 2, 500, 7, 80, 81), exit(5, 2, 600)})...)
+	if got, want := pages(rep, 5), "10-20 30-31 10-20 80-81"; got != want {
+		t.Errorf("regions %s, want %s", got, want)
+	}
+	if rep.Stats.Processes != 2 || rep.Stats.Exits != 2 {
+		t.Errorf("stats %+v", rep.Stats)
+	}
+}
+
+func TestExitedProcessesBeyondTheBoundAreCountedOnly(t *testing.T) {
+	t.Parallel()
+	var events []Event
+	for i := range 10 {
+		id := uint64(i + 1)
+		events = join(events, image(100+i, id, 100, 3), []Event{mmap(100+i, id, 200, 3, 30, 31), exit(100+i, id, 300)})
+	}
+	rep := replay(t, Options{KeepExited: 4}, events...)
+	if len(rep.Spaces) != 4 || rep.NotKept != 6 || rep.Stats.Sections != 10 || rep.Stats.Exits != 10 {
+		t.Errorf("%d spaces, %d not kept, stats %+v", len(rep.Spaces), rep.NotKept, rep.Stats)
+	}
+}
+
+func TestALossWithoutAWorldStaysApproximate(t *testing.T) {
+	t.Parallel()
+	var told uint64
+	rep := replay(t, Options{OnChange: func(c *Change) { told += c.Lost }},
+		join(image(5, 1, 100, 3), []Event{{Kind: KindLost, Lost: 9, Time: 150}, mmap(5, 1, 200, 9, 30, 31)})...)
+	if told != 9 || rep.Stats.Lost != 9 || rep.Picture.String() != "approximate: events were lost" {
+		t.Errorf("told %d, lost %d, picture %s", told, rep.Stats.Lost, rep.Picture)
+	}
+}
+
+// live runs a script against a world until stop says so.
+func live(t *testing.T, w *world, opts Options, events []Event, stop func(*Change) bool) (*Tracer, []string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var told []string
+	opts.OnChange = func(c *Change) {
+		for _, f := range c.Found {
+			told = append(told, fmt.Sprintf("%s %d-%d", c.Call.Op, f.Range.Start>>12, f.Range.End>>12))
+		}
+		for _, d := range c.Drift {
+			told = append(told, fmt.Sprintf("drift %s %d-%d", d.What, d.Range.Start>>12, d.Range.End>>12))
+		}
+		if stop(c) {
+			cancel()
+		}
+	}
+	opts.OnIdle = func() error {
+		if stop(&Change{Event: &Event{}}) {
+			cancel()
+		}
+		return nil
+	}
+	tr := New(&script{events: events, idle: -1}, w, opts)
+	if err := tr.Add(w.tasks, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Run(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	return tr, told
+}
+
+func newWorld(rows ...space.Row) *world {
+	return &world{
+		clock: 1e9, rows: rows, space: 1, next: 0,
+		tasks: []Task{{PID: 5, Space: 1, Comm: "prog", Section: 3, HasSection: true}},
+	}
+}
+
+func TestWhatNoCallToldOfIsLookedAt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(row(10, 20, rw))
+	other := Event{Kind: KindOther, TGID: 5, TID: 5, Space: 1, Section: 3, Flags: Stamped | HasSection, Time: 2e9, NR: 206}
+	began := false
+	w.clock = 3e9
+	tr, told := live(t, w, Options{}, []Event{other}, func(c *Change) bool {
+		if c.Kind == KindBegin {
+			began = true
+			w.mu.Lock()
+			w.rows = []space.Row{row(10, 20, rw), row(30, 34, rw)}
+			w.mu.Unlock()
+		}
+		return c.Kind == KindReread
+	})
+	if diff := cmp.Diff([]string{"other 30-34"}, told); diff != "" || !began {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
+	if rep := tr.Report(); pages(rep, 5) != "10-20 30-34" || rep.Picture.String() != "exact" || rep.Stats.Others != 1 {
+		t.Errorf("regions %s, picture %s, stats %+v", pages(rep, 5), rep.Picture, rep.Stats)
+	}
+}
+
+func TestDriftIsFoundToldAndMended(t *testing.T) {
+	t.Parallel()
+	w := newWorld(row(10, 20, rw))
+	tr, told := live(t, w, Options{Verify: 1}, nil, func(c *Change) bool {
+		if c.Kind == KindBegin {
+			w.mu.Lock()
+			w.rows = []space.Row{row(10, 18, rw), row(40, 41, procmaps.Read)}
+			w.mu.Unlock()
+		}
+		return c.Kind == KindReread
+	})
+	want := []string{"drift extra 18-20", "drift missing 40-41", "re-read 18-20", "re-read 40-41"}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
+	rep := tr.Report()
+	if rep.Stats.Drift != 2 || rep.Picture.String() != "approximate: drift was found" || pages(rep, 5) != "10-18 40-41" {
+		t.Errorf("drift %d, picture %s, regions %s", rep.Stats.Drift, rep.Picture, pages(rep, 5))
+	}
+}
+
+func TestACallWithoutAStampIsReadInstead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(row(10, 20, rw))
+	unstamped := munmap(5, 1, 4e9, 0, 12, 14)
+	unstamped.Flags = 0
+	w.clock = 5e9
+	tr, _ := live(t, w, Options{}, []Event{unstamped}, func(*Change) bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.looks >= 2
+	})
+	if got := pages(tr.Report(), 5); got != "10-20" {
+		t.Errorf("regions %s: the kernel still has them all", got)
+	}
+}
+
+func TestALossIsHealedByAnotherLook(t *testing.T) {
+	t.Parallel()
+	w := newWorld(row(10, 20, rw))
+	events := []Event{{Kind: KindLost, Lost: 3, Time: 2e9}}
+	w.clock = 3e9
+	healed := func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.looks >= 1
+	}
+	tr, _ := live(t, w, Options{}, events, func(c *Change) bool { return c.Kind == KindBegin && healed() })
+	rep := tr.Report()
+	if rep.Stats.Lost != 3 || rep.Picture.String() != "resynced" || pages(rep, 5) != "10-20" {
+		t.Errorf("lost %d, picture %s, regions %s", rep.Stats.Lost, rep.Picture, pages(rep, 5))
+	}
+}
+
+func TestAProcessThatGoesBeforeItIsReadIsApproximate(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.gone = true
+	tr, _ := live(t, w, Options{}, nil, func(c *Change) bool { return c.Kind == KindBegin })
+	if got := tr.Report().Picture.String(); got != "approximate: gone before its mappings could be read" {
+		t.Errorf("picture %s", got)
+	}
+}
