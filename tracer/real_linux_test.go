@@ -148,10 +148,10 @@ func TestRealRedis(t *testing.T) {
 		reply := make([]byte, 64)
 		for i := range 200 {
 			value := big[:1000*(i+1)]
-			if _, err := fmt.Fprintf(c, "*3\r\n$3\r\nSET\r\n$3\r\n%03d\r\n$%d\r\n%s\r\n", i, len(value), value); err != nil {
+			if _, err = fmt.Fprintf(c, "*3\r\n$3\r\nSET\r\n$3\r\n%03d\r\n$%d\r\n%s\r\n", i, len(value), value); err != nil {
 				return err
 			}
-			if _, err := io.ReadAtLeast(c, reply[:5], 5); err != nil {
+			if _, err = io.ReadAtLeast(c, reply[:5], 5); err != nil {
 				return err
 			}
 		}
@@ -166,7 +166,7 @@ func TestRealPostgres(t *testing.T) {
 	if err != nil || len(bins) == 0 || os.Getuid() != 0 {
 		t.Skip("postgres is not installed, or we cannot become its user")
 	}
-	if _, err := exec.LookPath("runuser"); err != nil {
+	if _, err = exec.LookPath("runuser"); err != nil {
 		t.Skip("runuser is not installed")
 	}
 	bin := bins[len(bins)-1]

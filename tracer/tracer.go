@@ -98,6 +98,10 @@ type Tracer struct {
 	underway  int
 	stopLooks func()
 
+	// What is told of a call, kept here so that none is made for each.
+	effect space.Effect
+	change Change
+
 	stats      Stats
 	dropped    Picture // the worst of what is not kept
 	notKept    int
@@ -474,7 +478,8 @@ func (t *Tracer) call(sp *addressSpace, ev *Event) {
 		sp.growsDown = true
 	}
 	t.name(sp, ev)
-	eff := sp.tree.Apply(c)
+	t.effect = sp.tree.Apply(c)
+	eff := &t.effect
 	if eff.Violations > 0 {
 		sp.violations += uint64(eff.Violations)
 		t.log.Warn("impossible event", "reason", eff.Reason, "space", sp.id, "op", c.Op,
@@ -484,9 +489,10 @@ func (t *Tracer) call(sp *addressSpace, ev *Event) {
 		t.want(sp, lookReason{op: space.OpReread})
 	}
 	if eff.Late {
-		t.doubtChildren(sp, c, &eff)
+		t.doubtChildren(sp, c, eff)
 	}
-	t.tell(sp, &Change{Event: ev, Effect: &eff})
+	t.change = Change{Event: ev, Effect: eff}
+	t.tell(sp, &t.change)
 }
 
 // doubtChildren makes sure of children that were forked before a late call was
