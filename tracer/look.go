@@ -248,7 +248,7 @@ func (t *Tracer) unpark(sp *addressSpace, began, now uint64) {
 		switch {
 		case res.isSeed():
 			if sp.seeding {
-				t.seed(sp, last.Rows, last.At, last.Until)
+				t.seed(sp, last)
 				t.resynced(sp, last.At)
 			}
 		case !res.audit:
@@ -301,7 +301,7 @@ func (t *Tracer) resynced(sp *addressSpace, at uint64) {
 	}
 	sp.stale = false
 	sp.state.resynced(at)
-	sp.tree.SetComplete(true)
+	sp.complete()
 }
 
 // compare is the audit itself.
@@ -361,22 +361,22 @@ func (t *Tracer) prune(sp *addressSpace, now uint64) {
 // finish settles what can be settled while the processes live: what is in
 // doubt is read, and everything is audited if audits were asked for.
 func (t *Tracer) finish() error {
-	const bound = 3 * uint64(1e9)
-	deadline := t.now() + bound
-	audited := t.opts.Verify == 0
+	bound := uint64(1e9) // a flood must not keep us
 	pending := make(map[*addressSpace]bool)
-	if !audited {
+	if t.opts.Verify > 0 {
+		bound *= 3
 		for _, sp := range t.spaces {
 			pending[sp] = len(sp.procs) > 0 && !sp.gone
 		}
 	}
+	deadline := t.now() + bound
 	t.opts.Verify = 0 // from here on each space is audited once
 	for t.now() < deadline {
 		n, err := t.drain(batch)
 		if err != nil {
 			return err
 		}
-		open := n == batch || t.underway > 0
+		open := t.underway > 0
 		for sp := range t.busy {
 			open = open || len(sp.procs) > 0
 		}
@@ -387,10 +387,36 @@ func (t *Tracer) finish() error {
 			}
 		}
 		if !open {
-			return nil
+			return t.stop()
 		}
-		t.pause(context.Background(), pollBusy)
+		if n < batch {
+			t.pause(context.Background(), pollBusy)
+		}
 	}
 	t.log.Warn("some mappings were still in doubt at the end")
+	return t.stop()
+}
+
+// stop draws the line: what has taken effect by now is still waited for, since a
+// call may have committed and not returned; what comes later is not looked at.
+func (t *Tracer) stop() error {
+	t.stopAt = t.now()
+	for deadline := t.stopAt + uint64(1e9); t.now() < deadline; {
+		began := t.now()
+		n, err := t.drain(batch)
+		if err != nil {
+			return err
+		}
+		open := n == batch || began < t.stopAt
+		for sp := range t.busy {
+			open = open || sp.q.blocked()
+		}
+		if !open {
+			break
+		}
+		if n < batch {
+			t.pause(context.Background(), pollBusy)
+		}
+	}
 	return nil
 }

@@ -114,12 +114,10 @@ func (q *queue) straggler(s uint64, ev *Event, deliver func(*Event, bool)) {
 		deliver(ev, k != KindAnnounce)
 		return
 	}
-	if !q.fill(s) && s != q.optional {
-		if ev.Kind.claims() {
-			return // its owner was here before
-		}
+	if !q.fill(s) && s != q.optional && ev.Kind.claims() {
+		return // its owner was here before
 	}
-	deliver(ev, true)
+	deliver(ev, s != q.optional)
 }
 
 // fill takes a section out of the holes and tells whether it was in one.

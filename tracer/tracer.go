@@ -107,6 +107,7 @@ type Tracer struct {
 	notKept    int
 	nextVerify uint64
 	nextPrune  uint64
+	stopAt     uint64 // what happens later is not our concern; 0 while running
 	alive      int
 }
 
@@ -139,6 +140,7 @@ type addressSpace struct {
 	drift      uint64
 	late       uint64
 
+	completeAt uint64      // the section from which on the tree is known to hold everything; 0 if it does
 	blockedAt  uint64      // q.next when it was found blocked
 	forks      []forkStamp // the latest
 	growsDown  bool        // there is memory that grows as the stack does
@@ -218,7 +220,7 @@ func (t *Tracer) Add(tasks []Task, now bool) error {
 		if err != nil {
 			return err
 		}
-		t.seed(sp, look.Rows, look.At, look.Until)
+		t.seed(sp, &look)
 	}
 	return nil
 }
@@ -381,6 +383,9 @@ func (t *Tracer) drain(limit int) (int, error) {
 
 // arrive takes one event from the Source.
 func (t *Tracer) arrive(ev *Event) {
+	if t.stopAt != 0 && ev.Time > t.stopAt && ev.Kind != KindLost {
+		return // after the end
+	}
 	t.stats.Records++
 	t.stats.Newest = max(t.stats.Newest, ev.Time)
 	switch ev.Kind {
@@ -431,6 +436,9 @@ func (t *Tracer) enter(sp *addressSpace, ev *Event) {
 		sp.q.push(ev, sp.deliver)
 		if sp.q.blocked() {
 			t.busy[sp] = true
+		}
+		if sp.completeAt != 0 {
+			sp.complete()
 		}
 	}
 }
@@ -712,20 +720,34 @@ func (t *Tracer) imaged(sp *addressSpace, ev *Event) {
 			m.Name = full
 		}
 	}
-	t.seed(sp, rows, ev.Time, ev.Time)
+	t.seed(sp, &Look{Rows: rows, At: ev.Time, Until: ev.Time})
 }
 
 // seed makes a tree of what was read, and lets in what waited for it.
-func (t *Tracer) seed(sp *addressSpace, rows []space.Row, began, ended uint64) {
+func (t *Tracer) seed(sp *addressSpace, look *Look) {
 	sp.seeding = false
+	rows := look.Rows
 	for i := range rows {
 		if rows[i].Flags&space.GrowsDown != 0 && rows[i].Name != "[stack]" && !sp.tree.IsStack(rows[i].Range) {
 			sp.growsDown = true
 		}
 	}
-	sp.tree.Reread(space.Read{Range: space.All, Rows: rows, Began: began, Ended: ended, Op: space.OpSeed})
-	sp.tree.SetComplete(true)
-	t.begin(sp, began)
+	sp.tree.Reread(space.Read{Range: space.All, Rows: rows, Began: look.At, Ended: look.Until, Op: space.OpSeed})
+	if look.HasSection && sp.q.numbered {
+		// The read may have seen what a section under way had done, and whose
+		// stamp is yet to come.
+		sp.completeAt = sp.q.section(&Event{Section: look.Section})
+	}
+	sp.complete()
+	t.begin(sp, look.At)
+}
+
+// complete says that the tree holds everything, once it does.
+func (sp *addressSpace) complete() {
+	if sp.completeAt <= sp.q.next {
+		sp.completeAt = 0
+		sp.tree.SetComplete(true)
+	}
 }
 
 // begin lets in what waited for a space's first state.
