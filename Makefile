@@ -4,6 +4,9 @@ GO      ?= go
 GOFLAGS ?= -trimpath
 BIN     ?= maptrace
 
+# "./..." passes over directories called testdata.
+PACKAGES = ./... ./testdata/bench ./testdata/workload ./testdata/workload/gochurn
+
 # The linters are pinned here; they come through the Go module proxy.
 GOLANGCI_LINT = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
@@ -29,7 +32,7 @@ demo: build ## trace a small leaking program that is built in (needs root)
 	./$(BIN) demo
 
 test: ## run the tests; those that trace need root, and are skipped without
-	$(GO) test ./... ./testdata/...
+	$(GO) test -timeout 10m $(PACKAGES)
 
 test-race: ## the same with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race ./...
@@ -47,7 +50,7 @@ fuzz: ## run every fuzz test for FUZZTIME
 	@set -e; for f in $$(grep -rl '^func Fuzz' --include='*_test.go' .); do \
 		for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do \
 			echo "$$t in $$(dirname $$f)"; \
-			$(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) $$(dirname $$f); \
+			$(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5x $$(dirname $$f); \
 		done; \
 	done
 
@@ -55,18 +58,18 @@ cover: ## coverage of the tests, as an HTML page
 	$(GO) test -coverprofile=coverage.out ./... && $(GO) tool cover -html=coverage.out
 
 lint: ## go vet, golangci-lint, module file, formatting of Go and C
-	$(GO) vet ./... ./testdata/...
+	$(GO) vet $(PACKAGES)
 	GOOS=darwin $(GO) vet ./procmaps/... ./tracer/space/...
 	GOARCH=arm64 $(GO) vet ./...
-	$(GOLANGCI_LINT) run ./... ./testdata/...
+	$(GOLANGCI_LINT) run $(PACKAGES)
 	$(GO) mod tidy -diff
 	@if command -v clang-format >/dev/null; then \
-		clang-format --dry-run -Werror bpf/*.c bpf/*.h testdata/workload/*.c; \
+		clang-format --dry-run -Werror bpf/*.c bpf/*.h testdata/*/*.c; \
 	else echo "clang-format is not installed: C formatting not checked"; fi
 
 fmt: ## format Go and C
-	$(GOLANGCI_LINT) fmt ./... ./testdata/...
-	clang-format -i bpf/*.c bpf/*.h testdata/workload/*.c
+	$(GOLANGCI_LINT) fmt $(PACKAGES)
+	clang-format -i bpf/*.c bpf/*.h testdata/*/*.c
 
 generate: ## compile the BPF programs and make their Go bindings (needs clang $(CLANG_MAJOR))
 	$(GO) generate .
