@@ -25,7 +25,12 @@ as it should, keeps a growing heap and a growing file mapped, and leaks one of
 its buffers now and then. It prints what happens, the table at the end, and
 which mapping grew.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runDemo(cmd.Context(), s, length) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if length <= 0 {
+				return usagef("--duration %s: want a time to run", length)
+			}
+			return runDemo(cmd.Context(), s, length)
+		},
 	}
 	cmd.Flags().DurationVar(&length, "duration", length, "how long the program runs")
 	return cmd
@@ -43,6 +48,7 @@ func newLeaky() *cobra.Command {
 }
 
 func runDemo(ctx context.Context, s streams, length time.Duration) (err error) {
+	defer keepFromPipe()()
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -50,7 +56,7 @@ func runDemo(ctx context.Context, s streams, length time.Duration) (err error) {
 	o := &traceOptions{
 		target: target{argv: []string{self, leakyCommand, "--duration", length.String()}},
 		output: "text", minSize: 16 << 10, verify: true,
-		ops: []string{"mmap", "munmap", "brk", "mremap", "stack", "exit"},
+		ops: []string{"mmap", "munmap", "brk", "mremap", "stack"},
 	}
 	se, err := openSession(s, o)
 	if err != nil {

@@ -39,8 +39,14 @@ func runDoctor(w io.Writer) error {
 	nsErr := checkNamespace()
 	fmt.Fprintf(w, "pid namespace %s\n\n", okOr(nsErr, "the host's"))
 
-	missing := nsErr != nil
+	missing, denied, said := nsErr != nil, false, ""
 	for _, c := range bpf.Probe() {
+		// Without the permission for a map, what maps the kernel knows cannot be
+		// told either: that looks like an old kernel.
+		if denied && !c.Optional && errors.Is(c.Err, ebpf.ErrNotSupported) {
+			c.Err = errUntold
+		}
+		denied = denied || errors.Is(c.Err, os.ErrPermission)
 		verdict := "ok  "
 		switch {
 		case c.Err != nil && c.Optional:
@@ -51,8 +57,9 @@ func runDoctor(w io.Writer) error {
 		fmt.Fprintf(w, "%s  %-26s %s\n", verdict, c.Name, c.What)
 		if c.Err != nil {
 			fmt.Fprintf(w, "      %s\n", oneLine(c.Err))
-			if hint := probeHint(c.Err); hint != "" {
+			if hint := probeHint(c.Err); hint != "" && hint != said {
 				fmt.Fprintf(w, "      -> %s\n", hint)
+				said = hint
 			}
 		}
 	}
@@ -80,6 +87,9 @@ func smapsCheck(missing bool) (string, bool) {
 	return "ok    " + what, missing
 }
 
+// errUntold is the verdict on what only those who may trace can try.
+var errUntold = fmt.Errorf("not tried: %w", os.ErrPermission)
+
 func okOr(err error, ok string) string {
 	if err != nil {
 		return err.Error()
@@ -94,18 +104,26 @@ func oneLine(err error) string {
 // probeHint is what would help.
 func probeHint(err error) string {
 	switch {
-	case errors.Is(err, os.ErrPermission) && os.Geteuid() != 0:
-		return "run as root, or with CAP_BPF and CAP_PERFMON (setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep maptrace)"
-	case errors.Is(err, os.ErrPermission) && strings.HasPrefix(lockdown(), "confidentiality"):
-		return "the kernel is locked down for confidentiality: boot with lockdown=integrity or without"
 	case errors.Is(err, os.ErrPermission):
-		return "CAP_BPF and CAP_PERFMON are needed; a container gets them with --cap-add"
+		return permissionHint()
 	case errors.Is(err, unix.ENOMEM):
 		return "the kernel is out of memory for this"
 	case errors.Is(err, ebpf.ErrNotSupported):
 		return "this kernel lacks it: Linux 6.1 or later with CONFIG_DEBUG_INFO_BTF has it"
 	}
 	return ""
+}
+
+// permissionHint is what would help where the kernel refuses BPF programs.
+func permissionHint() string {
+	switch {
+	case os.Geteuid() != 0:
+		return "tracing needs root, or CAP_BPF and CAP_PERFMON, and CAP_SYS_PTRACE for other users' processes" +
+			" (setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep maptrace)"
+	case strings.HasPrefix(lockdown(), "confidentiality"):
+		return "the kernel is locked down for confidentiality: boot with lockdown=integrity or without"
+	}
+	return "CAP_BPF and CAP_PERFMON are needed; a container gets them with --cap-add"
 }
 
 // lockdown is the active mode of the kernel's lockdown.

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/procmaps/table"
 )
 
 // exitCode is what the process ends with.
@@ -69,9 +70,6 @@ func run(ctx context.Context, args []string, s streams) exitCode {
 		args = append([]string{"pmap"}, args...)
 	}
 	root.SetArgs(args)
-	root.SetIn(s.in)
-	root.SetOut(s.out)
-	root.SetErr(s.err)
 	err := root.ExecuteContext(ctx)
 	return report(s.err, err)
 }
@@ -90,9 +88,6 @@ func report(w io.Writer, err error) exitCode {
 	if errors.As(err, &coded) && coded.cause == nil {
 		return coded.code
 	}
-	if errors.Is(err, syscall.EPIPE) {
-		return exitError // nobody reads any more: the reader knows why
-	}
 	fmt.Fprintf(w, "maptrace: %s\n", explain(err))
 	if coded != nil {
 		return coded.code
@@ -110,17 +105,20 @@ func codeOf(err error) exitCode {
 	return exitError
 }
 
-// explain adds to an error what would help, in one line.
+// explain adds to an error what would help, in one line. An error may hold the
+// name of a process, so it is escaped.
 func explain(err error) string {
-	msg := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
+	msg := table.Escape(strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
 	hint := ""
 	switch {
 	case errors.Is(err, errBPFPermission):
-		hint = "tracing needs root, or CAP_BPF and CAP_PERFMON (and CAP_SYS_PTRACE for other users' processes)"
+		hint = permissionHint()
 	case errors.Is(err, fs.ErrPermission):
 		hint = "other users' processes need root or CAP_SYS_PTRACE"
 	case errors.Is(err, ebpf.ErrNotSupported):
 		hint = "'maptrace doctor' tells what this kernel lacks"
+	case errors.Is(err, syscall.EPIPE):
+		hint = "nobody reads the output any more"
 	case errors.Is(err, syscall.ENOMEM):
 		hint = "the kernel has no memory for the programs or the ring: try a smaller --ring"
 	}
@@ -154,16 +152,34 @@ putting anything into it.
 		return &codedError{exitUsage, err}
 	})
 	root.AddCommand(newTrace(s), newPmap(s), newDoctor(s), newDemo(s), newLeaky(), newVersion(s))
+	root.Args = noCommand
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	root.InitDefaultCompletionCmd() // now, to be like the others
 	for _, c := range root.Commands() {
-		c.Args = usageArgs(c.Args)
-	}
-	root.Args = usageArgs(func(_ *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return fmt.Errorf("unknown command %q; see 'maptrace --help'", args[0])
+		if c.Name() == "completion" {
+			c.Args, c.RunE = noCommand, root.RunE
 		}
-		return nil
-	})
+	}
+	checkUsage(root)
 	return root
+}
+
+// noCommand refuses arguments of commands that only have subcommands.
+func noCommand(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unknown command %q; see '%s --help'", args[0], cmd.CommandPath())
+	}
+	return nil
+}
+
+// checkUsage gives a command and those below it usageArgs.
+func checkUsage(cmd *cobra.Command) {
+	cmd.Args = usageArgs(cmd.Args)
+	for _, c := range cmd.Commands() {
+		checkUsage(c)
+	}
 }
 
 // usageArgs gives errors about arguments the usage exit code.

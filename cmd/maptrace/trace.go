@@ -14,19 +14,20 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer"
 )
 
 // errBPFPermission marks a refusal of the kernel side, for explain.
-var errBPFPermission = errors.New("not permitted")
+var errBPFPermission = errors.New("the kernel does not let us load BPF programs")
 
 // traceOptions are the flags of trace.
 type traceOptions struct {
@@ -68,22 +69,53 @@ func (t *target) addFlags(cmd *cobra.Command) {
 // resolve lists the processes that are there and checks each.
 func (t *target) resolve(fs procmaps.FS) ([]int, error) {
 	pids := slices.Clone(t.pids)
-	for _, c := range t.comms {
-		found, err := tracer.FindComm(fs, c)
-		if err != nil {
-			return nil, err
-		}
-		pids = append(pids, found...)
-	}
 	for _, pid := range pids {
 		if err := tracer.CheckTarget(fs, pid); err != nil {
 			return nil, err
 		}
 	}
+	for _, c := range t.comms {
+		found, err := named(fs, c)
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, found...)
+	}
 	if t.noFollow || len(pids) == 0 {
 		return pids, nil
 	}
-	return tracer.Descendants(fs, pids)
+	return descendants(fs, pids)
+}
+
+// named lists the processes of a name that can be traced. Those that end
+// meanwhile are no error as long as there is another.
+func named(fs procmaps.FS, comm string) ([]int, error) {
+	found, err := tracer.FindComm(fs, comm)
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, pid := range found {
+		err := tracer.CheckTarget(fs, pid)
+		switch {
+		case pid == os.Getpid(), errors.Is(err, procmaps.ErrGone), errors.Is(err, tracer.ErrNoMemory):
+		case err != nil:
+			return nil, err
+		default:
+			pids = append(pids, pid)
+		}
+	}
+	if len(pids) == 0 {
+		return nil, fmt.Errorf("no other process is called %q: %w", comm, procmaps.ErrGone)
+	}
+	return pids, nil
+}
+
+// descendants are pids and the processes below them, except ourselves, who are
+// below the shell we were started from.
+func descendants(fs procmaps.FS, pids []int) ([]int, error) {
+	all, err := tracer.Descendants(fs, pids)
+	return slices.DeleteFunc(all, func(pid int) bool { return pid == os.Getpid() }), err
 }
 
 func newTrace(s streams) *cobra.Command {
@@ -100,14 +132,15 @@ the mapped size in KiB with its sign, or the size of the range where nothing cam
 or went; the mode; the mapping; and what became of what was there.
 
 It ends when the traced processes have, after --duration or --count, or at ^C.
-The exit status is that of the command, if one was started.`,
+The exit status is that of the command, if one was started; what the command
+itself prints goes where it always goes, so use --to to keep the two apart.`,
 		Example: `  maptrace trace -p 1234
   maptrace trace --op mmap,munmap,brk --min-size 1M -- ./server --port 80
   maptrace trace -p 1234 --summary-only --duration 10s -o json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.argv = args
-			if cmd.ArgsLenAtDash() < 0 && len(args) > 0 {
-				return usagef("put -- before the command to trace: maptrace trace [flags] -- %s", strings.Join(args, " "))
+			if cmd.ArgsLenAtDash() != 0 && len(args) > 0 {
+				return usagef("put -- before the command to trace, and nothing else: maptrace trace [flags] -- CMD [ARG…]")
 			}
 			if err := o.check(); err != nil {
 				return err
@@ -169,6 +202,9 @@ func (o *traceOptions) check() error {
 	}
 	if _, err := path.Match(o.glob, ""); err != nil {
 		return usagef("path glob %q: %w", o.glob, err)
+	}
+	if o.count > 0 && o.summary {
+		return usagef("--count counts the lines that --summary-only leaves out: use --duration")
 	}
 	if o.count < 0 || o.duration < 0 || o.tableEvery < 0 {
 		return usagef("--count, --duration and --table-every cannot be negative")
@@ -232,10 +268,7 @@ func (f *filter) shows(e *render.Event) bool {
 
 // runTrace sets everything up, runs, and prints the end.
 func runTrace(ctx context.Context, s streams, o *traceOptions) (err error) {
-	// A closed pipe is an error of the write, not the end of us: there is
-	// something to detach.
-	signal.Ignore(syscall.SIGPIPE)
-	defer signal.Reset(syscall.SIGPIPE)
+	defer keepFromPipe()()
 	out := s.out
 	if o.toFile != "" {
 		f, e := os.Create(o.toFile)
@@ -253,6 +286,15 @@ func runTrace(ctx context.Context, s streams, o *traceOptions) (err error) {
 	return se.run(ctx, out)
 }
 
+// keepFromPipe makes a closed pipe an error of the write instead of the end of
+// us, until restore is called: there is something to detach. To ignore the signal
+// would be inherited by the command that is traced; to catch it is not.
+func keepFromPipe() (restore func()) {
+	sigs := make(chan os.Signal, 1) // nobody reads it: the write tells
+	signal.Notify(sigs, unix.SIGPIPE)
+	return func() { signal.Stop(sigs) }
+}
+
 // session is one run of trace.
 type session struct {
 	o       *traceOptions
@@ -265,9 +307,11 @@ type session struct {
 	out     *bufio.Writer
 	enc     *json.Encoder
 	line    []byte
+	events  []render.Event
 	printed int
 	stop    context.CancelFunc
-	tables  time.Time // when the next are due
+	tables  time.Time    // when the next are due
+	unread  map[int]bool // processes whose mappings must be known before we are ready
 }
 
 // openSession checks the targets before it touches the kernel, attaches, and
@@ -292,7 +336,8 @@ func openSession(s streams, o *traceOptions) (_ *session, err error) {
 	}
 	if len(o.argv) > 0 {
 		if se.cmd, err = tracer.StartCommand(o.argv, s.in, s.out, s.err); err != nil {
-			return nil, err
+			// Whatever it is, it does not mean that tracing is not permitted.
+			return nil, errors.New(err.Error())
 		}
 		pids = []int{se.cmd.PID()}
 	}
@@ -310,6 +355,10 @@ func openSession(s streams, o *traceOptions) (_ *session, err error) {
 		opts.Verify = 100 * time.Millisecond
 	}
 	se.tr = tracer.New(se.live, se.live, opts)
+	se.unread = make(map[int]bool)
+	for _, task := range tasks {
+		se.unread[task.PID] = true
+	}
 	return se, se.tr.Add(tasks, se.cmd != nil)
 }
 
@@ -327,7 +376,7 @@ func (se *session) trace(fs procmaps.FS, pids []int) ([]tracer.Task, error) {
 		if se.o.noFollow || se.cmd != nil {
 			return tasks, nil
 		}
-		all, err := tracer.Descendants(fs, pids)
+		all, err := descendants(fs, pids)
 		if err != nil {
 			return nil, err
 		}
@@ -338,10 +387,15 @@ func (se *session) trace(fs procmaps.FS, pids []int) ([]tracer.Task, error) {
 	}
 }
 
-// refusal gives an error of the kernel side its hint.
+// refusal marks an error of the kernel side that means a lack of permission. To
+// those who may not, the first refusal may look like that of an old kernel.
 func refusal(err error) error {
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		return fmt.Errorf("%w: %w", &joined{errBPFPermission, os.ErrPermission}, err)
+	denied := errors.Is(err, os.ErrPermission)
+	if !denied && errors.Is(err, ebpf.ErrNotSupported) {
+		denied = slices.ContainsFunc(bpf.Probe(), func(c bpf.Check) bool { return errors.Is(c.Err, os.ErrPermission) })
+	}
+	if denied {
+		return &joined{errBPFPermission, os.ErrPermission}
 	}
 	return err
 }
@@ -377,7 +431,7 @@ func (se *session) run(ctx context.Context, out io.Writer) error {
 	ctx, se.stop = context.WithCancel(ctx)
 	defer se.stop()
 	se.out = bufio.NewWriterSize(out, 64<<10)
-	se.enc = json.NewEncoder(se.out)
+	se.enc = json.NewEncoder(render.JSONWriter(se.out))
 	if se.o.duration > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, se.o.duration)
@@ -394,16 +448,16 @@ func (se *session) run(ctx context.Context, out io.Writer) error {
 	}
 	if se.cmd != nil {
 		defer se.cmd.PassSignals()()
-		if err := se.cmd.Continue(); err != nil {
-			return err
-		}
 	} else {
 		var cancel context.CancelFunc
-		ctx, cancel = signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+		ctx, cancel = signal.NotifyContext(ctx, endSignals()...)
 		defer cancel()
 	}
-	if se.o.readyFile != "" {
-		if err := os.WriteFile(se.o.readyFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
+	if se.cmd != nil {
+		if err := se.tellReady(); err != nil {
+			return err
+		}
+		if err := se.cmd.Continue(); err != nil {
 			return err
 		}
 	}
@@ -415,6 +469,34 @@ func (se *session) run(ctx context.Context, out io.Writer) error {
 		return se.exitStatus(err)
 	}
 	return errors.Join(err, se.verdict())
+}
+
+// tellReady creates the file that was asked for as soon as the mappings of all
+// processes are known, and once only.
+func (se *session) tellReady() error {
+	if se.unread == nil {
+		return nil
+	}
+	for pid := range se.unread {
+		if se.tr.Tree(pid) == nil {
+			return nil
+		}
+		delete(se.unread, pid)
+	}
+	se.unread = nil
+	if se.o.readyFile == "" {
+		return nil
+	}
+	return os.WriteFile(se.o.readyFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644)
+}
+
+// endSignals are those that ask for the end. Under nohup(1), SIGHUP does not.
+func endSignals() []os.Signal {
+	sigs := []os.Signal{unix.SIGINT, unix.SIGTERM}
+	if !signal.Ignored(unix.SIGHUP) {
+		sigs = append(sigs, unix.SIGHUP)
+	}
+	return sigs
 }
 
 // exitStatus waits for the command and passes its status on, if there is
@@ -444,23 +526,26 @@ func (se *session) verdict() error {
 
 // change prints a change. It is called from within the loop.
 func (se *session) change(c *tracer.Change) {
+	if c.Kind == tracer.KindExit {
+		delete(se.unread, c.TGID)
+	}
 	if se.o.summary && c.Kind != tracer.KindLost && c.Kind != tracer.KindDrift {
 		return
 	}
-	events := render.Events(c)
-	for i := range events {
-		e := &events[i]
+	se.events = render.AppendEvents(se.events[:0], c)
+	for i := range se.events {
+		e := &se.events[i]
 		if !se.filter.shows(e) || se.o.count > 0 && se.printed >= se.o.count {
 			continue
 		}
 		se.printed++
 		// Errors are kept by the writer and reported by idle.
 		if se.o.output == "json" {
-			_ = se.enc.Encode(e.Object(se.clock))
+			se.line = e.AppendJSON(se.line[:0], se.clock)
 		} else {
 			se.line = se.text.Append(se.line[:0], e)
-			_, _ = se.out.Write(se.line)
 		}
+		_, _ = se.out.Write(se.line)
 		if se.printed == se.o.count {
 			se.stop()
 		}
@@ -469,6 +554,9 @@ func (se *session) change(c *tracer.Change) {
 
 // idle writes out what was printed, and tables when they are due.
 func (se *session) idle() error {
+	if err := se.tellReady(); err != nil {
+		return err
+	}
 	if se.o.tableEvery > 0 && time.Now().After(se.tables) {
 		se.tables = time.Now().Add(se.o.tableEvery)
 		r := se.tr.Report()

@@ -79,13 +79,13 @@ func (e *Event) Size() uint64 {
 	return max(uint64(e.Delta), e.Range.Len())
 }
 
-// Events are the lines of a change: most have one, a look at /proc one for each
+// AppendEvents appends the lines of a change: most have one, a look at /proc one for each
 // thing found, and some nothing worth a line.
-func Events(c *tracer.Change) []Event {
+func AppendEvents(dst []Event, c *tracer.Change) []Event {
 	e := Event{Time: c.Time, PID: c.TGID, TID: c.TID, Space: c.Space}
 	switch c.Kind {
 	case tracer.KindCall:
-		return callEvent(e, c)
+		return callEvent(dst, e, c)
 	case tracer.KindFork:
 		e.Op, e.Detail = "fork", "child "+strconv.Itoa(c.Child)
 		switch {
@@ -102,18 +102,18 @@ func Events(c *tracer.Change) []Event {
 			e.Detail = c.Process.ExitText()
 		}
 	case tracer.KindReread:
-		return foundEvents(e, c)
+		return foundEvents(dst, e, c)
 	case tracer.KindDrift:
-		return driftEvents(e, c)
+		return driftEvents(dst, e, c)
 	case tracer.KindLost:
 		e.Op, e.Detail = "lost", strconv.FormatUint(c.Lost, 10)
 	default:
-		return nil
+		return dst
 	}
-	return []Event{e}
+	return append(dst, e)
 }
 
-func callEvent(e Event, c *tracer.Change) []Event {
+func callEvent(dst []Event, e Event, c *tracer.Change) []Event {
 	e.Op = tracer.CallName(c.Call.Op, c.Call.Sub)
 	eff := c.Effect
 	e.Range, e.From, e.Delta, e.Late = eff.Range, eff.From, eff.Delta, eff.Late
@@ -121,24 +121,38 @@ func callEvent(e Event, c *tracer.Change) []Event {
 	e.Mapped = e.Now.Kind != 0
 	if c.Call.Ret < 0 && c.Call.Ret > -4096 {
 		e.Errno = unix.Errno(-c.Call.Ret)
-		if e.Range.Empty() && c.Call.Op != space.OpMmap {
-			e.Range = procmaps.Range{Start: c.Call.Args[0], End: c.Call.Args[0] + c.Call.Args[1]}
-		} else if e.Range.Empty() {
-			e.Range = procmaps.Range{End: c.Call.Args[1]} // the address was the kernel's to choose
+		if e.Range.Empty() {
+			e.Range = asked(&c.Call)
 		}
-		return []Event{e}
+		return append(dst, e)
 	}
 	if c.Call.Op == space.OpBrk && e.Range.Empty() {
-		return nil // a question, or refused: brk(2) knows no errors
+		return dst // a question, or refused: brk(2) knows no errors
 	}
 	if c.Call.Op == space.OpMadvise {
 		e.Detail = advice(c.Call.Args[2])
 	}
-	return []Event{e}
+	return append(dst, e)
 }
 
-func foundEvents(e Event, c *tracer.Change) []Event {
-	out := make([]Event, 0, len(c.Found))
+// asked is the range that a failed call named. For mmap the address may be 0:
+// the kernel's to choose.
+func asked(c *space.Call) procmaps.Range {
+	addr, size := c.Args[0], c.Args[1]
+	switch {
+	case c.Sub == space.SubMlockall, c.Sub == space.SubMunlockall:
+		return procmaps.Range{}
+	case c.Op == space.OpShmat:
+		addr, size = c.Args[1], 0
+	case c.Op == space.OpShmdt:
+		size = 0
+	case c.Op == space.OpSetVMA:
+		addr, size = c.Args[2], c.Args[3]
+	}
+	return procmaps.Range{Start: addr, End: addr + size}
+}
+
+func foundEvents(out []Event, e Event, c *tracer.Change) []Event {
 	for _, f := range c.Found {
 		f1 := e
 		f1.Op, f1.Range, f1.Now = c.Call.Op.String(), f.Range, f.Now
@@ -162,8 +176,7 @@ func foundEvents(e Event, c *tracer.Change) []Event {
 	return out
 }
 
-func driftEvents(e Event, c *tracer.Change) []Event {
-	out := make([]Event, 0, len(c.Drift))
+func driftEvents(out []Event, e Event, c *tracer.Change) []Event {
 	for _, d := range c.Drift {
 		d1 := e
 		d1.Op, d1.Range, d1.Now, d1.Mapped = "drift", d.Range, d.Tree, d.Tree.Kind != 0

@@ -87,7 +87,7 @@ func WriteTable(w io.Writer, r *tracer.SpaceReport, clock Clock, paths bool) err
 	if r.Process.Exited {
 		b = fmt.Appendf(b, " (exited, %s)", r.Process.ExitText())
 	}
-	b = fmt.Appendf(b, "  since %s, %s\n", clock.Text(r.Began), r.Picture.Line(clock.Text))
+	b = fmt.Appendf(b, "  since %s, %s\n", clock.Text(r.Began), table.Escape(r.Picture.Line(clock.Text)))
 	a := table.NewAligned(liveColumns(paths))
 	b = a.AppendHeader(b)
 	for _, row := range rows {
@@ -127,7 +127,7 @@ func WriteSummary(w io.Writer, r *tracer.Report, untracked uint64, clock Clock) 
 	} else {
 		ordering = "commit, by time (this kernel does not number sections: no proof that none was missed)"
 	}
-	fmt.Fprintf(&b, "ordering: %s\npicture: %s\n", ordering, r.Picture.Line(clock.Text))
+	fmt.Fprintf(&b, "ordering: %s\npicture: %s\n", ordering, table.Escape(r.Picture.Line(clock.Text)))
 	_, err := io.WriteString(w, b.String())
 	return err
 }

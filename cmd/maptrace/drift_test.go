@@ -1,0 +1,74 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/maptrace/maptrace/bpf"
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// liar is a kernel that reports no change, and whose /proc shows one page at
+// the first look, and two at every other.
+type liar struct{ looks atomic.Int64 }
+
+var lied = tracer.Task{PID: 4711, Space: 1, HasSection: true, Section: 1, Comm: "liar"}
+
+func (*liar) Next(*tracer.Event) error      { return tracer.ErrIdle }
+func (*liar) Now() uint64                   { return bpf.Now() }
+func (*liar) Path(int, uint64) string       { return "" }
+func (*liar) Forget(int)                    {}
+func (*liar) Tasks() ([]tracer.Task, error) { return []tracer.Task{lied}, nil }
+
+func (l *liar) Look(int, procmaps.Range, bool) (tracer.Look, error) {
+	end := uint64(0x11000)
+	if l.looks.Add(1) > 1 {
+		end += 0x1000
+	}
+	row := space.Row{Mapping: procmaps.Mapping{
+		Range: procmaps.Range{Start: 0x10000, End: end}, Mode: procmaps.Read,
+	}}
+	at := bpf.Now()
+	return tracer.Look{
+		Rows: []space.Row{row}, At: at, Until: bpf.Now(),
+		Space: lied.Space, Section: lied.Section, HasSection: true,
+	}, nil
+}
+
+func TestDriftIsToldAndHasItsExitCode(t *testing.T) {
+	t.Parallel()
+	ctx, stop := context.WithTimeout(t.Context(), bound)
+	defer stop()
+	var told []render.Event
+	src := &liar{}
+	se := &session{}
+	se.tr = tracer.New(src, src, tracer.Options{
+		Verify: time.Millisecond,
+		OnChange: func(c *tracer.Change) {
+			if c.Kind == tracer.KindDrift {
+				told = render.AppendEvents(told, c)
+				stop()
+			}
+		},
+	})
+	if err := se.tr.Add([]tracer.Task{lied}, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := se.tr.Run(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	if len(told) != 1 || told[0].Op != "drift" || told[0].Range != (procmaps.Range{Start: 0x11000, End: 0x12000}) {
+		t.Errorf("told %+v, want one drift in the second page", told)
+	}
+	var stderr bytes.Buffer
+	if code := report(&stderr, se.verdict()); code != exitDrift {
+		t.Errorf("exit code %d, want %d", code, exitDrift)
+	}
+	checkOneLine(t, stderr.String(), "differed from /proc in 1 places")
+}

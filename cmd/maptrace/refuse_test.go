@@ -1,0 +1,280 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become somebody else")
+	}
+}
+
+// asNobody runs the program as a user without any capability.
+func asNobody(t *testing.T, args ...string) result {
+	t.Helper()
+	needRoot(t)
+	cmd := exec.Command(binary(t), args...)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	return launch(t, cmd).result()
+}
+
+func TestWithoutCapabilities(t *testing.T) {
+	t.Parallel()
+	t.Run("a command", func(t *testing.T) {
+		t.Parallel()
+		// More than once: which map the kernel is asked for first is chance.
+		for range 5 {
+			r := asNobody(t, "trace", "--", "true")
+			if r.code != exitUnsupported || r.out != "" {
+				t.Errorf("exit code %d, output %q", r.code, r.out)
+			}
+			checkOneLine(t, r.stderr, "tracing needs root, or CAP_BPF and CAP_PERFMON")
+		}
+	})
+	t.Run("another user's process", func(t *testing.T) {
+		t.Parallel()
+		r := asNobody(t, "trace", "-p", strconv.Itoa(os.Getpid()))
+		if r.code != exitUnsupported || r.out != "" {
+			t.Errorf("exit code %d, output %q", r.code, r.out)
+		}
+		checkOneLine(t, r.stderr, "permission denied: other users' processes need root or CAP_SYS_PTRACE")
+	})
+	t.Run("the demo", func(t *testing.T) {
+		t.Parallel()
+		r := asNobody(t, "demo")
+		if r.code != exitUnsupported {
+			t.Errorf("exit code %d", r.code)
+		}
+		checkOneLine(t, r.stderr, "CAP_BPF and CAP_PERFMON")
+	})
+	t.Run("doctor", func(t *testing.T) {
+		t.Parallel()
+		r := asNobody(t, "doctor")
+		if r.code != exitUnsupported || r.stderr != "" {
+			t.Errorf("exit code %d, standard error %q", r.code, r.stderr)
+		}
+		for _, want := range []string{
+			"user          uid 65534, has none of the capabilities that matter; lacks CAP_BPF",
+			"\nFAIL  ring buffer ", "\nFAIL  tp_btf/sys_exit ", "\nok    smaps ",
+			"      -> tracing needs root, or CAP_BPF and CAP_PERFMON",
+			"\ntracing does not work here; 'maptrace pmap' does",
+		} {
+			if !strings.Contains(r.out, want) {
+				t.Errorf("no %q in:\n%s", want, r.out)
+			}
+		}
+		// It is not the kernel that is too old.
+		if strings.Contains(r.out, "this kernel lacks it") {
+			t.Errorf("a wrong diagnosis:\n%s", r.out)
+		}
+	})
+	t.Run("pmap of another user's process", func(t *testing.T) {
+		t.Parallel()
+		r := asNobody(t, "pmap", strconv.Itoa(os.Getpid()))
+		if r.code != exitError || !strings.HasPrefix(r.out, strconv.Itoa(os.Getpid())+":   ") {
+			t.Errorf("exit code %d, output %q", r.code, r.out)
+		}
+		checkOneLine(t, r.stderr, "permission denied: other users' processes need root or CAP_SYS_PTRACE")
+	})
+}
+
+func TestTargetsThatCannotBeTraced(t *testing.T) {
+	t.Parallel()
+	kthread := "2"
+	if comm, err := os.ReadFile("/proc/2/comm"); err != nil || string(comm) != "kthreadd\n" {
+		kthread = ""
+	}
+	// Beyond PID_MAX_LIMIT of include/linux/threads.h: there is no such process.
+	const missing = "4194305"
+	dead := exec.Command("true")
+	if err := dead.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = dead.Wait() }() // its end is what the test is about
+	zombie := strconv.Itoa(dead.Process.Pid)
+	eventually(t, "a zombie", func() bool {
+		b, err := os.ReadFile("/proc/" + zombie + "/stat")
+		return err == nil && strings.Contains(string(b), ") Z ")
+	})
+	tests := []struct {
+		name string
+		args []string
+		code exitCode
+		want string
+	}{
+		{"no such process", []string{"-p", missing}, exitGone, "process " + missing + ": process is gone"},
+		{"no such name", []string{"--comm", "no such name"}, exitGone, `no process is called "no such name"`},
+		{"a process and one that is not there", []string{"-p", strconv.Itoa(os.Getpid()), "-p", missing}, exitGone, missing},
+		{"a kernel thread", []string{"-p", kthread}, exitError, "kthreadd) is a kernel thread"},
+		{"a zombie", []string{"-p", zombie}, exitError, "is a zombie"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.args[1] == "" {
+				t.Skip("no kernel threads to be seen")
+			}
+			r := inProcess(t, append([]string{"trace"}, tt.args...)...)
+			if r.code != tt.code || r.out != "" {
+				t.Errorf("exit code %d, output %q, want code %d", r.code, r.out, tt.code)
+			}
+			checkOneLine(t, r.stderr, tt.want)
+		})
+	}
+}
+
+func TestAnotherNamespaceOfProcesses(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	for _, args := range [][]string{{"trace", "-p", "1"}, {"trace", "--", "true"}, {"demo"}} {
+		cmd := exec.Command(binary(t), args...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
+		// /proc is that of the host still, and so is the link in it.
+		r := launch(t, cmd).result()
+		if r.code != exitUnsupported || r.out != "" {
+			t.Errorf("%v: exit code %d, output %q", args, r.code, r.out)
+		}
+		checkOneLine(t, r.stderr, "not the host's pid namespace")
+	}
+}
+
+func TestDoctor(t *testing.T) {
+	t.Parallel()
+	needBPF(t)
+	r := succeed(t, maptrace(t, "doctor"))
+	if !strings.HasSuffix(r.out, "\n\ntracing works here\n") || strings.Contains(r.out, "FAIL") {
+		t.Errorf("the doctor says:\n%s", r.out)
+	}
+	if n := strings.Count(r.out, "\nok    tp_btf/"); n != 5 {
+		t.Errorf("%d programs were tried, want 5:\n%s", n, r.out)
+	}
+}
+
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	needBPF(t)
+	r := succeed(t, maptrace(t, "demo", "--duration", "1s"))
+	table, grown, ok := strings.Cut(r.out, "\ngrew most: ")
+	checkText(t, table)
+	// 50 requests are served in a second by an idle machine; half of them leak.
+	if !ok || !regexp.MustCompile(`^\[ anon \] at [0-9a-f]+, \+\d+ K in \d+ pieces since `).MatchString(grown) {
+		t.Errorf("the leak is not named:\n%s", r.out)
+	}
+	if strings.Contains(r.out, "audits 0") {
+		t.Errorf("nothing was compared:\n%s", r.out)
+	}
+}
+
+func TestDemoThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	needBPF(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	cmd := exec.Command(binary(t), "demo", "--duration", "100ms")
+	cmd.Stdout = w
+	res := launch(t, cmd).result()
+	if res.code != exitError {
+		t.Errorf("exit code %d, want %d", res.code, exitError)
+	}
+	checkOneLine(t, res.stderr, "nobody reads the output any more")
+}
+
+func TestPmap(t *testing.T) {
+	t.Parallel()
+	h := startHelper(t, "calls", "/dev/null")
+	link := filepath.Join(t.TempDir(), "pmap")
+	if err := os.Symlink(binary(t), link); err != nil {
+		t.Fatal(err)
+	}
+	run := func(name string, args ...string) result {
+		return succeed(t, launch(t, exec.Command(name, args...)).result())
+	}
+	for _, flags := range [][]string{nil, {"-x"}, {"-d"}, {"-q"}, {"-p"}, {"-x", "-q", "-p"}} {
+		want := run(binary(t), append([]string{"pmap", h.pid()}, flags...)...)
+		if got := run(link, append(flags, h.pid())...); got != want {
+			t.Errorf("as pmap %v: %+v, want %+v", flags, got, want)
+		}
+		if got := run(binary(t), append([]string{h.pid()}, flags...)...); got != want {
+			t.Errorf("maptrace PID %v: %+v, want %+v", flags, got, want)
+		}
+	}
+	maps, err := os.ReadFile("/proc/" + h.pid() + "/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The helper is a Go program, and lives on: compare what it cannot change.
+	got := run(binary(t), h.pid())
+	for line := range strings.Lines(string(maps)) {
+		if !strings.Contains(line, ".test\n") {
+			continue
+		}
+		start, _, _ := strings.Cut(line, "-")
+		n, err := strconv.ParseUint(start, 16, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		row := strconv.FormatUint(n, 16)
+		if row = "\n" + strings.Repeat("0", 16-len(row)) + row + " "; !strings.Contains(got.out, row) {
+			t.Errorf("no row %q in:\n%s", row, got.out)
+		}
+	}
+	if !strings.HasPrefix(got.out, h.pid()+":   ") || !strings.Contains(got.out, "\n total ") {
+		t.Errorf("no heading or total:\n%s", got.out)
+	}
+}
+
+func TestPmapOfProcessesThatAreNotThere(t *testing.T) {
+	t.Parallel()
+	const missing = "4194305"
+	r := inProcess(t, "pmap", missing)
+	if r.code != exitMissing || r.out != "" {
+		t.Errorf("exit code %d, output %q", r.code, r.out)
+	}
+	checkOneLine(t, r.stderr, "pmap: process "+missing+": ")
+
+	self := strconv.Itoa(os.Getpid())
+	r = inProcess(t, "pmap", missing, self)
+	if r.code != exitMissing || !strings.HasPrefix(r.out, self+":   ") {
+		t.Errorf("one of two: exit code %d, output %q", r.code, r.out)
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	t.Parallel()
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		r := inProcess(t, "completion", shell)
+		if r.code != exitOK || r.stderr != "" || !strings.Contains(r.out, "maptrace") {
+			t.Errorf("%s: exit code %d, standard error %q", shell, r.code, r.stderr)
+		}
+		path, err := exec.LookPath(shell)
+		if err != nil {
+			continue // its script cannot be checked here
+		}
+		cmd := exec.Command(path, "-n")
+		cmd.Stdin = strings.NewReader(r.out)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s does not like its script: %v\n%s", shell, err, out)
+		}
+	}
+	r := inProcess(t, "__complete", "")
+	for _, want := range []string{"trace\t", "pmap\t", "doctor\t", "demo\t", "version\t"} {
+		if !strings.Contains(r.out, want) {
+			t.Errorf("%q is not offered: %s", want, r.out)
+		}
+	}
+}
