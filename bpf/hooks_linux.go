@@ -188,16 +188,6 @@ func (h *Hooks) Trace(tgids ...int) ([]Task, error) {
 	return h.List()
 }
 
-// Untrace forgets a process: its children are no longer followed. The address
-// space stays known until it goes.
-func (h *Hooks) Untrace(tgid int) error {
-	err := h.coll.Maps[mmMapTasks].Delete(uint32(tgid))
-	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("forget process %d: %w", tgid, err)
-	}
-	return nil
-}
-
 // List returns the traced processes that have an address space, as the kernel
 // has them now. It walks all tasks of the machine, about a microsecond each.
 func (h *Hooks) List() ([]Task, error) {
@@ -250,12 +240,6 @@ func (h *Hooks) Next(ev *Event) error {
 	}
 	return decode(h.record.RawSample, ev)
 }
-
-// Pending tells how many bytes of records wait to be read.
-func (h *Hooks) Pending() int { return h.reader.AvailableBytes() }
-
-// RingBytes tells the size of the ring.
-func (h *Hooks) RingBytes() int { return h.reader.BufferSize() }
 
 // Counters reads what the programs could not do.
 func (h *Hooks) Counters() (Counters, error) {

@@ -12,7 +12,6 @@ package tracer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"slices"
@@ -279,9 +278,6 @@ func (t *Tracer) leave(p *Process) {
 		sp.owner = sp.procs[0]
 	}
 }
-
-// Alive tells how many traced processes live.
-func (t *Tracer) Alive() int { return t.alive }
 
 // Run handles events until every traced process is gone, the Source ends or
 // ctx is done; then it finishes: what is in doubt is read a last time, the
@@ -907,18 +903,13 @@ func (t *Tracer) tell(sp *addressSpace, c *Change) {
 	t.opts.OnChange(c)
 }
 
-// Tree gives the tree of a process, for reading from within OnChange and
-// OnIdle; nil if there is none.
-func (t *Tracer) Tree(pid int) *space.Space {
+// Known tells whether the mappings of a process are known. It is for OnChange
+// and OnIdle.
+func (t *Tracer) Known(pid int) bool {
 	p := t.procs[pid]
 	if p == nil {
-		return nil
+		return false
 	}
-	if sp := t.spaces[p.Space]; sp != nil && !sp.waiting {
-		return sp.tree
-	}
-	return nil
+	sp := t.spaces[p.Space]
+	return sp != nil && !sp.waiting
 }
-
-// String names the picture of a space for logs.
-func (sp *addressSpace) String() string { return fmt.Sprintf("space %d (%s)", sp.id, sp.state) }

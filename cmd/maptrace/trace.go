@@ -478,7 +478,7 @@ func (se *session) tellReady() error {
 		return nil
 	}
 	for pid := range se.unread {
-		if se.tr.Tree(pid) == nil {
+		if !se.tr.Known(pid) {
 			return nil
 		}
 		delete(se.unread, pid)

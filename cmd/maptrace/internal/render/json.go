@@ -60,68 +60,6 @@ func (a Address) MarshalText() ([]byte, error) {
 	return strconv.AppendUint([]byte("0x"), uint64(a), 16), nil
 }
 
-// EventObject is one change.
-type EventObject struct {
-	Event     string            `json:"event"` // the operation
-	Time      time.Time         `json:"time"`
-	PID       int               `json:"pid,omitempty"`
-	TID       int               `json:"tid,omitempty"`
-	Space     uint64            `json:"space,omitempty"` // of the address space, in this run
-	Address   *Address          `json:"address,omitempty"`
-	Size      uint64            `json:"size,omitempty"` // of the range acted on
-	Delta     int64             `json:"delta,omitempty"`
-	Mode      string            `json:"mode,omitempty"`
-	Kind      string            `json:"kind,omitempty"`
-	Mapping   string            `json:"mapping,omitempty"` // as maps prints it; absent for nameless memory
-	From      *Address          `json:"from,omitempty"`
-	FromSize  uint64            `json:"from_size,omitempty"`
-	Displaced []DisplacedObject `json:"displaced,omitempty"`
-	Errno     string            `json:"errno,omitempty"`
-	Detail    string            `json:"detail,omitempty"`
-	Late      bool              `json:"late,omitempty"`
-}
-
-// DisplacedObject is a piece of memory that an operation took away or changed.
-type DisplacedObject struct {
-	How     string  `json:"how"`
-	Address Address `json:"address"`
-	Size    uint64  `json:"size"`
-	Mode    string  `json:"mode"`
-	Kind    string  `json:"kind"`
-	Mapping string  `json:"mapping,omitempty"`
-	Split   bool    `json:"split,omitempty"` // it reached beyond, and the rest is still there
-}
-
-// Object makes the JSON form of an event.
-func (e *Event) Object(clock Clock) EventObject {
-	o := EventObject{
-		Event: e.Op, Time: clock.Time(e.Time), PID: e.PID, TID: e.TID, Space: e.Space,
-		Size: e.Range.Len(), Delta: e.Delta, Detail: e.Detail, Late: e.Late,
-	}
-	if !e.Range.Empty() {
-		a := Address(e.Range.Start)
-		o.Address = &a
-	}
-	if e.Mapped {
-		o.Mode, o.Kind, o.Mapping = e.Now.Mode.String(), e.Now.Kind.String(), e.Now.Name
-	}
-	if !e.From.Empty() {
-		a := Address(e.From.Start)
-		o.From, o.FromSize = &a, e.From.Len()
-	}
-	if e.Errno != 0 {
-		o.Errno = errnoName(e.Errno)
-	}
-	for i := range e.Displaced {
-		d := &e.Displaced[i]
-		o.Displaced = append(o.Displaced, DisplacedObject{
-			How: d.How.String(), Address: Address(d.Start), Size: d.Len(),
-			Mode: d.Mode.String(), Kind: d.Kind.String(), Mapping: d.Name, Split: d.Partial,
-		})
-	}
-	return o
-}
-
 func errnoName(e unix.Errno) string {
 	if s := unix.ErrnoName(e); s != "" {
 		return s
