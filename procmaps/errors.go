@@ -12,7 +12,7 @@ var (
 
 	// ErrGone says that the process has ended. A process hidden by the mount
 	// option hidepid cannot be told from one that has ended.
-	ErrGone = errors.New("process is gone")
+	ErrGone = errors.New("no such process")
 )
 
 // ParseError says which line of which file was malformed. It matches [ErrParse].

@@ -450,7 +450,8 @@ func fileName(f *bpf.File) string {
 	case strings.HasPrefix(f.Name, "["):
 		return "anon_inode:" + f.Name
 	}
-	return f.Name
+	// fs/seq_file.c:seq_file_path escapes the one character that would end the row.
+	return strings.ReplaceAll(f.Name, "\n", `\012`)
 }
 
 // vm_flags of include/linux/mm.h.

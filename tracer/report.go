@@ -146,7 +146,7 @@ func (t *Tracer) Report() Report {
 		if !sp.q.numbered {
 			r.Ordering = "time"
 		}
-		if sp.tree == nil || sp.owner == nil || sp.waiting {
+		if sp.tree == nil || sp.owner == nil || sp.waiting || sp.replaced {
 			continue
 		}
 		p := *sp.owner

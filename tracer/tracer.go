@@ -139,6 +139,7 @@ type addressSpace struct {
 	drift      uint64
 	late       uint64
 
+	replaced   bool        // by exec: its figures count, its table is of no use
 	completeAt uint64      // the section from which on the tree is known to hold everything; 0 if it does
 	blockedAt  uint64      // q.next when it was found blocked
 	forks      []forkStamp // the latest
@@ -495,6 +496,9 @@ func (t *Tracer) call(sp *addressSpace, ev *Event) {
 	if eff.Late {
 		t.doubtChildren(sp, c, eff)
 	}
+	if c.Time < sp.began {
+		return // it is part of the state that was found
+	}
 	t.change = Change{Event: ev, Effect: eff}
 	t.tell(sp, &t.change)
 }
@@ -589,12 +593,18 @@ func (t *Tracer) path(sp *addressSpace, id fileID, base string, addr uint64) str
 	if t.world == nil || len(sp.procs) == 0 || known.tries >= maxTries {
 		return ""
 	}
-	known.tries++
-	known.name = t.world.Path(sp.procs[0].PID, addr)
-	if basename(known.name) != base {
-		known.name = "" // it was replaced already
-	} else {
+	switch known.name = t.world.Path(sp.procs[0].PID, addr); {
+	case basename(known.name) == base:
 		known.tries = 0
+	case known.name != "":
+		known.name = "" // it was replaced already, or is not what it seems
+		known.tries++
+	default:
+		return "" // the process is gone: another may tell
+	}
+	const many = 1 << 16 // files come and go for as long as we run
+	if len(t.paths) >= many {
+		clear(t.paths)
 	}
 	t.paths[id] = known
 	return known.name
@@ -672,6 +682,9 @@ func (t *Tracer) exec(ev *Event) {
 		t.alive++
 		t.stats.Processes++
 	} else {
+		if old := t.spaces[p.Space]; old != nil && len(old.procs) == 1 {
+			old.replaced = true
+		}
 		t.leave(p)
 	}
 	sp := t.spaces[ev.Space]
@@ -803,7 +816,13 @@ func (t *Tracer) retire(sp *addressSpace) {
 func (t *Tracer) bury(sp *addressSpace) {
 	sp.gone = true
 	delete(t.busy, sp)
-	if len(sp.procs) == 0 {
+	switch {
+	case len(sp.procs) > 0:
+	case sp.replaced:
+		t.stats.fold(sp)
+		t.dropped.worsen(sp.state)
+		delete(t.spaces, sp.id)
+	default:
 		t.retire(sp)
 	}
 }

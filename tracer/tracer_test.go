@@ -374,3 +374,17 @@ func TestAProcessThatGoesBeforeItIsReadIsApproximate(t *testing.T) {
 		t.Errorf("picture %s", got)
 	}
 }
+
+func TestAnImageThatExecReplacedHasNoTable(t *testing.T) {
+	t.Parallel()
+	rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{mmap(5, 1, 200, 3, 30, 31)},
+		image(5, 2, 300, 3), []Event{
+			{Kind: KindGone, TGID: 5, Space: 1, Time: 310}, mmap(5, 2, 400, 3, 70, 71), exit(5, 2, 500),
+		})...)
+	if got, want := pages(rep, 5), "10-20 70-71"; got != want || len(rep.Spaces) != 1 {
+		t.Errorf("regions %s of %d spaces, want %s of one", got, len(rep.Spaces), want)
+	}
+	if rep.Stats.Sections != 2 {
+		t.Errorf("%d sections, want those of both images", rep.Stats.Sections)
+	}
+}

@@ -112,7 +112,7 @@ func TestTargetsThatCannotBeTraced(t *testing.T) {
 		code exitCode
 		want string
 	}{
-		{"no such process", []string{"-p", missing}, exitGone, "process " + missing + ": process is gone"},
+		{"no such process", []string{"-p", missing}, exitGone, "process " + missing + ": no such process"},
 		{"no such name", []string{"--comm", "no such name"}, exitGone, `no process is called "no such name"`},
 		{"a process and one that is not there", []string{"-p", strconv.Itoa(os.Getpid()), "-p", missing}, exitGone, missing},
 		{"a kernel thread", []string{"-p", kthread}, exitError, "kthreadd) is a kernel thread"},

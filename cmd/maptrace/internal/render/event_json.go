@@ -61,6 +61,15 @@ func (e *Event) AppendJSON(dst []byte, clock Clock) []byte {
 	if e.Errno != 0 {
 		dst = appendText(dst, `,"errno":`, errnoName(e.Errno))
 	}
+	dst = appendNumber(dst, `,"child":`, uint64(e.Child))
+	dst = appendText(dst, `,"comm":`, e.Comm)
+	dst = appendNumber(dst, `,"lost":`, e.Lost)
+	switch {
+	case e.Ended && e.Signal != 0:
+		dst = appendNumber(dst, `,"signal":`, uint64(e.Signal))
+	case e.Ended:
+		dst = strconv.AppendInt(append(dst, `,"status":`...), int64(e.Status), 10)
+	}
 	dst = appendText(dst, `,"detail":`, e.Detail)
 	if e.Late {
 		dst = append(dst, `,"late":true`...)

@@ -36,7 +36,8 @@ func TestTheWrittenLineIsTheEncodedOne(t *testing.T) {
 		},
 	}
 	for name, e := range map[string]Event{
-		"everything": full, "little": {Op: "exit", PID: 7, Detail: "status 0"}, "nothing": {},
+		"everything": full, "an exit": {Op: "exit", PID: 7, Ended: true, Detail: "status 0"}, "a death": {Op: "exit", Ended: true, Signal: 9},
+		"a fork": {Op: "fork", Child: 12}, "an exec": {Op: "exec", Comm: "a\x1bb"}, "a loss": {Op: "lost", Lost: 1 << 60}, "nothing": {},
 		"a whole second": {Op: "mmap", Time: 1000 + 321_100_000},
 	} {
 		if got, want := string(e.AppendJSON(nil, clock)), encoded(t, &e, clock); got != want {
@@ -90,6 +91,11 @@ type EventObject struct {
 	FromSize  uint64            `json:"from_size,omitempty"`
 	Displaced []DisplacedObject `json:"displaced,omitempty"`
 	Errno     string            `json:"errno,omitempty"`
+	Child     int               `json:"child,omitempty"`
+	Comm      string            `json:"comm,omitempty"`
+	Lost      uint64            `json:"lost,omitempty"`
+	Signal    int               `json:"signal,omitempty"`
+	Status    *int              `json:"status,omitempty"`
 	Detail    string            `json:"detail,omitempty"`
 	Late      bool              `json:"late,omitempty"`
 }
@@ -110,6 +116,13 @@ func (e *Event) Object(clock Clock) EventObject {
 	o := EventObject{
 		Event: e.Op, Time: clock.Time(e.Time), PID: e.PID, TID: e.TID, Space: e.Space,
 		Size: e.Range.Len(), Delta: e.Delta, Detail: e.Detail, Late: e.Late,
+		Child: e.Child, Comm: e.Comm, Lost: e.Lost,
+	}
+	switch {
+	case e.Ended && e.Signal != 0:
+		o.Signal = e.Signal
+	case e.Ended:
+		o.Status = &e.Status
 	}
 	if !e.Range.Empty() {
 		a := Address(e.Range.Start)

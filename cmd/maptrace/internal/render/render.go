@@ -45,7 +45,13 @@ type Event struct {
 	Mapped    bool
 	Displaced []space.Displaced
 	Errno     unix.Errno
-	Detail    string // what else there is to say
+	Detail    string // what else there is to say, for people
+	Child     int    // of a fork
+	Comm      string // of an exec
+	Lost      uint64 // records
+	Ended     bool   // an exit, with:
+	Status    int
+	Signal    int // that killed it, 0 for none
 	Late      bool
 }
 
@@ -87,7 +93,7 @@ func AppendEvents(dst []Event, c *tracer.Change) []Event {
 	case tracer.KindCall:
 		return callEvent(dst, e, c)
 	case tracer.KindFork:
-		e.Op, e.Detail = "fork", "child "+strconv.Itoa(c.Child)
+		e.Op, e.Child, e.Detail = "fork", c.Child, "child "+strconv.Itoa(c.Child)
 		switch {
 		case c.Flags&tracer.SharesSpace != 0:
 			e.Detail += ", which shares the address space"
@@ -95,18 +101,19 @@ func AppendEvents(dst []Event, c *tracer.Change) []Event {
 			e.Detail += ", not followed"
 		}
 	case tracer.KindExec:
-		e.Op, e.Detail = "exec", c.Comm
+		e.Op, e.Comm, e.Detail = "exec", c.Comm, c.Comm
 	case tracer.KindExit:
 		e.Op = "exit"
 		if c.Process != nil {
 			e.Detail = c.Process.ExitText()
+			e.Ended, e.Signal, e.Status = true, int(c.Process.Status&0x7f), int(c.Process.Status>>8&0xff)
 		}
 	case tracer.KindReread:
 		return foundEvents(dst, e, c)
 	case tracer.KindDrift:
 		return driftEvents(dst, e, c)
 	case tracer.KindLost:
-		e.Op, e.Detail = "lost", strconv.FormatUint(c.Lost, 10)
+		e.Op, e.Lost, e.Detail = "lost", c.Lost, strconv.FormatUint(c.Lost, 10)
 	default:
 		return dst
 	}

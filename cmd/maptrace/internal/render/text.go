@@ -1,6 +1,7 @@
 package render
 
 import (
+	"bytes"
 	"strconv"
 
 	"github.com/maptrace/maptrace/procmaps/table"
@@ -41,7 +42,7 @@ func (t *Text) Append(dst []byte, e *Event) []byte {
 	dst = append(dst, e.Op...)
 	if e.Range.Empty() && !e.Mapped && e.Errno == 0 {
 		dst = pad(dst, from, 8)
-		return append(append(dst, table.Escape(e.Detail)...), '\n')
+		return endLine(append(dst, table.Escape(e.Detail)...))
 	}
 	dst = pad(dst, from, 8)
 	dst = appendAddress(dst, e.Range.Start)
@@ -68,8 +69,12 @@ func (t *Text) Append(dst []byte, e *Event) []byte {
 	} else {
 		dst = append(dst, '-')
 	}
-	dst = t.appendNotes(dst, e)
-	return append(dst, '\n')
+	return endLine(t.appendNotes(dst, e))
+}
+
+// endLine ends a line without spaces before its end.
+func endLine(dst []byte) []byte {
+	return append(bytes.TrimRight(dst, " "), '\n')
 }
 
 func appendAddress(dst []byte, addr uint64) []byte {
