@@ -324,7 +324,7 @@ static __always_inline void fill_head(struct mm_head *h, struct task_struct *tas
 }
 
 /* A section seen at its release, sent from there. */
-static __always_inline void send_section(struct task_struct *task, struct space *sp, __u32 op,
+static __always_inline void send_section(struct task_struct *task, __u64 space, __u32 op,
 					 __u32 section, __u64 nr, bool write, bool remote)
 {
 	struct mm_call *c = reserve(sizeof(*c));
@@ -332,7 +332,7 @@ static __always_inline void send_section(struct task_struct *task, struct space 
 	if (!c)
 		return;
 	__builtin_memset(c, 0, sizeof(*c));
-	fill_head(&c->head, task, sp->id, op);
+	fill_head(&c->head, task, space, op);
 	c->head.time = bpf_ktime_get_ns();
 	c->head.section = section;
 	c->head.flags = MM_F_STAMPED | (sections_numbered() ? MM_F_SECTION : 0) |
@@ -419,7 +419,7 @@ static __always_inline int released(struct mm_struct *mm, bool write)
 		return 0;
 	if (write && mm->mm_users.counter == 0) {
 		/* mm/mmap.c: exit_mmap, the last section of an address space. */
-		send_section(task, sp, MM_OP_GONE, 0, 0, true, false);
+		send_section(task, sp->id, MM_OP_GONE, 0, 0, true, false);
 		bpf_map_delete_elem(&spaces, &key);
 		return 0;
 	}
@@ -462,7 +462,8 @@ static __always_inline int released(struct mm_struct *mm, bool write)
 				sp->brk = mm->brk;
 			}
 			if (op != IS_CLONE && populates(task, mm, op))
-				send_section(task, sp, MM_OP_ANNOUNCE, section, nr, write, !own);
+				send_section(task, sp->id, MM_OP_ANNOUNCE, section, nr, write,
+					     !own);
 			return 0;
 		}
 	}
@@ -471,7 +472,7 @@ unowned:
 		sp->last = section;
 		sp->brk = mm->brk;
 		sp->stack_vm = mm->stack_vm;
-		send_section(task, sp, MM_OP_OTHER, section, nr, true, !own);
+		send_section(task, sp->id, MM_OP_OTHER, section, nr, true, !own);
 		return 0;
 	}
 stack:
@@ -483,14 +484,14 @@ stack:
 		 */
 		sp->last = section;
 		sp->stack_vm = mm->stack_vm;
-		send_section(task, sp, MM_OP_STACK, section, nr, false, !own);
+		send_section(task, sp->id, MM_OP_STACK, section, nr, false, !own);
 		return 0;
 	}
 	if (!write && own && nr >= 0 && op == NOT_OURS && is_compat(task) && sections_numbered()) {
 		/* A 32-bit munmap, brk or mremap that downgraded: 91, 45, 163 on x86 and arm. */
 		if (nr == 91 || nr == 45 || nr == 163) {
 			sp->brk = mm->brk;
-			send_section(task, sp, MM_OP_OTHER, section, nr, false, false);
+			send_section(task, sp->id, MM_OP_OTHER, section, nr, false, false);
 		}
 	}
 	return 0;
@@ -662,8 +663,7 @@ SEC("tp_btf/sys_exit")
 int mm_sys_exit(__u64 *ctx)
 {
 	struct task_struct *task;
-	struct pending *p, none = {};
-	struct mm_struct *mm;
+	struct pending *p, call = {};
 	struct space *sp;
 	struct pt_regs *regs = (struct pt_regs *)ctx[0];
 	long ret = ctx[1], nr;
@@ -680,45 +680,37 @@ int mm_sys_exit(__u64 *ctx)
 	if (op == NOT_OURS)
 		return 0;
 	task = bpf_get_current_task_btf();
-	mm = task->mm;
-	if (!mm)
-		return 0;
-	key = (__u64)mm;
-	sp = bpf_map_lookup_elem(&spaces, &key);
-	if (!sp && op != MM_OP_PROCESS_MADVISE)
-		return 0;
-	if (is_compat(task))
-		return 0;
+	/* The release noted whose space it was: most calls need no other look-up. */
 	p = bpf_task_storage_get(&pendings, task, 0, 0);
+	if (p && p->have) {
+		call = *p;
+		p->have = 0;
+	}
 	if (op == IS_CLONE) {
 		/* A fork that failed after it had copied: its section has no other owner. */
-		if (p && p->have) {
-			p->have = 0;
-			if (ret < 0 && (p->flags & MM_F_SECTION))
-				send_section(task, sp, MM_OP_OTHER, p->section, nr, true, false);
-		}
+		if (call.have && ret < 0 && (call.flags & MM_F_SECTION))
+			send_section(task, call.space, MM_OP_OTHER, call.section, nr, true, false);
 		return 0;
 	}
-	call_args(regs, args);
-	if (p && p->have) {
-		none = *p;
-		p->have = 0;
-	} else {
-		if (!sp)
+	if (!call.have) {
+		key = (__u64)task->mm;
+		sp = bpf_map_lookup_elem(&spaces, &key);
+		if (!sp || is_compat(task))
 			return 0;
-		none.time = bpf_ktime_get_ns();
-		none.space = sp->id;
+		call.time = bpf_ktime_get_ns();
+		call.space = sp->id;
 	}
+	call_args(regs, args);
 	if (op == MM_OP_SET_VMA && args[0] != PR_SET_VMA) {
 		/* The other prctls: an own section of theirs is nobody's else. */
-		if (sp && (none.flags & MM_F_SECTION))
-			send_section(task, sp, MM_OP_OTHER, none.section, nr, true, false);
+		if (call.flags & MM_F_SECTION)
+			send_section(task, call.space, MM_OP_OTHER, call.section, nr, true, false);
 		return 0;
 	}
 	if (op == MM_OP_SET_VMA)
-		return send_name(task, &none, args, ret);
+		return send_name(task, &call, args, ret);
 	if (has_file(op, args, ret)) {
-		send_file_call(task, &none, op, args, ret);
+		send_file_call(task, &call, op, args, ret);
 		/* Looking for the VMA took the lock, and its release was noted. */
 		p = bpf_task_storage_get(&pendings, task, 0, 0);
 		if (p)
@@ -729,7 +721,7 @@ int mm_sys_exit(__u64 *ctx)
 	if (!c)
 		return 0;
 	__builtin_memset(c, 0, sizeof(*c));
-	fill_call(c, task, &none, op, args, ret);
+	fill_call(c, task, &call, op, args, ret);
 	if (op == MM_OP_PROCESS_MADVISE) {
 		/* The first range, where the caller named it. */
 		__u64 iov[2] = {};

@@ -269,6 +269,12 @@ func (t *Tracer) apply(sp *addressSpace, res lookResult) {
 	if res.reason.op == 0 {
 		res.reason.op = space.OpReread
 	}
+	// A call that was announced may have shown itself to the read, though its
+	// stamp is later.
+	ended := res.until()
+	for _, at := range sp.announced {
+		ended = max(ended, at)
+	}
 	for i, l := range res.looks {
 		r := res.ranges[i]
 		// Rows reach beyond what was asked for: a stack has grown down.
@@ -277,7 +283,7 @@ func (t *Tracer) apply(sp *addressSpace, res lookResult) {
 			r.End = max(r.End, l.Rows[len(l.Rows)-1].End)
 		}
 		found := sp.tree.Reread(space.Read{
-			Range: r, Rows: l.Rows, Began: l.At, Ended: l.Until,
+			Range: r, Rows: l.Rows, Began: l.At, Ended: ended,
 			Op: res.reason.op, TID: res.reason.tid,
 		})
 		if len(found) == 0 {

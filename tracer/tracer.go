@@ -753,10 +753,18 @@ func (t *Tracer) seed(sp *addressSpace, look *Look) {
 
 // complete says that the tree holds everything, once it does.
 func (sp *addressSpace) complete() {
-	if sp.completeAt <= sp.q.next {
-		sp.completeAt = 0
-		sp.tree.SetComplete(true)
+	if sp.completeAt > sp.q.next {
+		return
 	}
+	if sp.completeAt != 0 {
+		for section := range sp.announced {
+			if int32((section-uint32(sp.completeAt))<<1) < 0 {
+				return // passed, but what it did is yet to come
+			}
+		}
+	}
+	sp.completeAt = 0
+	sp.tree.SetComplete(true)
 }
 
 // begin lets in what waited for a space's first state.

@@ -72,6 +72,11 @@ type (
 			Split   bool   `json:"split"`
 		} `json:"displaced"`
 		Errno  string `json:"errno"`
+		Child  int    `json:"child"`
+		Comm   string `json:"comm"`
+		Lost   uint64 `json:"lost"`
+		Signal int    `json:"signal"`
+		Status *int   `json:"status"`
 		Detail string `json:"detail"`
 		Late   bool   `json:"late"`
 	}
