@@ -53,6 +53,7 @@ struct space {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC); /* tens of thousands are rarely there */
 	__uint(max_entries, MAX_SPACES);
 	__type(key, __u64); /* the mm_struct's address; removed by exit_mmap's last section */
 	__type(value, struct space);
@@ -61,6 +62,7 @@ struct {
 /* The traced processes: what fork extends, exit shrinks, and exec asks. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC); /* tens of thousands are rarely there */
 	__uint(max_entries, MAX_TASKS);
 	__type(key, __u32);   /* tgid, as the initial pid namespace numbers it */
 	__type(value, __u64); /* number of the address space; 0 until it is known */
@@ -174,8 +176,12 @@ enum class {
 	IS_CLONE = 255, /* others: enum mm_op */
 };
 
-/* arch/x86/entry/syscalls/syscall_64.tbl; include/uapi/asm-generic/unistd.h */
-static __always_inline __u32 classify(long nr)
+/*
+ * arch/x86/entry/syscalls/syscall_64.tbl; include/uapi/asm-generic/unistd.h.
+ * Not static: a global function is verified by itself, once, and not again with
+ * each result on each path of its callers, which took most of the start.
+ */
+__noinline __u32 classify(long nr)
 {
 	switch (nr) {
 #if defined(__TARGET_ARCH_x86)
