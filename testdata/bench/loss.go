@@ -80,17 +80,17 @@ func (b *bench) fullSpeed(ctx context.Context, m mode, length time.Duration) (_ 
 	if err != nil {
 		return full{}, err
 	}
-	if err := tr.Add(tasks, true); err != nil {
+	if err = tr.Add(tasks, true); err != nil {
 		return full{}, err
 	}
 	cpu, began := cpuTime(), time.Now()
-	if err := cmd.Continue(); err != nil {
+	if err = cmd.Continue(); err != nil {
 		return full{}, err
 	}
-	if err := tr.Run(ctx, live.Detach); err != nil {
+	if err = tr.Run(ctx, live.Detach); err != nil {
 		return full{}, err
 	}
-	if err := ctx.Err(); err != nil {
+	if err = ctx.Err(); err != nil {
 		return full{}, fmt.Errorf("the loop did not end: %w", err)
 	}
 	f.took, f.cpu, f.report = time.Since(began), cpuTime()-cpu, tr.Report()

@@ -84,7 +84,7 @@ func main() {
 
 func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 	b := &bench{out: out, log: log}
-	if err := b.parse(args); err != nil {
+	if err = b.parse(args); err != nil {
 		return err
 	}
 	if b.dir, err = os.MkdirTemp("", "maptrace-bench-"); err != nil {

@@ -15,12 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The calls that maptrace's peers are asked about, and those of their
-// tracepoints.
-var (
-	peerCalls = []string{"mmap", "munmap", "brk", "mremap", "mprotect", "madvise"}
-	perfCalls = "syscalls:sys_enter_{" + strings.Join(peerCalls, ",") + "} and sys_exit_{…}"
-)
+// The calls that maptrace's peers are asked about.
+var peerCalls = []string{"mmap", "munmap", "brk", "mremap", "mprotect", "madvise"}
 
 // peer is a tracer in a process of its own.
 type peer struct {
@@ -176,20 +172,20 @@ func (b *bench) begin(ctx context.Context, p peer, pid int) (_ *child, err error
 	}
 	same, count := 0, -1
 	err = await(ctx, p.name+" attaches", 20*time.Second, every, func() (bool, error) {
-		if err := c.alive(); err != nil {
-			return false, err
+		if e := c.alive(); e != nil {
+			return false, e
 		}
-		ok, err := p.attached(c.pid(), pid)
-		if err != nil || !ok {
-			return false, err
+		ok, e := p.attached(c.pid(), pid)
+		if e != nil || !ok {
+			return false, e
 		}
-		n, err := perfEventCount(c.pid())
+		n, e := perfEventCount(c.pid())
 		if n == count {
 			same++
 		} else {
 			same, count = 0, n
 		}
-		return same >= still, err
+		return same >= still, e
 	})
 	if err != nil {
 		c.kill()
@@ -207,11 +203,11 @@ func (b *bench) beginMaptrace(ctx context.Context, pid int, args ...string) (*ch
 		return nil, err
 	}
 	err = await(ctx, "maptrace attaches", 20*time.Second, 200*time.Microsecond, func() (bool, error) {
-		if err := c.alive(); err != nil {
-			return false, err
+		if e := c.alive(); e != nil {
+			return false, e
 		}
-		_, err := os.Stat(ready)
-		return err == nil, nil
+		_, e := os.Stat(ready)
+		return e == nil, nil
 	})
 	if err != nil {
 		c.kill()

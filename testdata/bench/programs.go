@@ -174,7 +174,7 @@ func (b *bench) timedRun(ctx context.Context, tool *peer, script string) (inside
 	if err != nil {
 		return 0, 0, err
 	}
-	if err := c.wait(ctx, time.Minute); err != nil {
+	if err = c.wait(ctx, time.Minute); err != nil {
 		return 0, 0, err
 	}
 	whole = time.Since(began)
@@ -194,7 +194,7 @@ func (b *bench) callsOf(ctx context.Context, script string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := c.wait(ctx, time.Minute); err != nil {
+	if err = c.wait(ctx, time.Minute); err != nil {
 		return 0, err
 	}
 	f, err := os.Open(path)

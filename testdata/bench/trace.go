@@ -44,7 +44,7 @@ func traceHere(ctx context.Context, pid int) (_ *session, err error) {
 		}
 	})
 	ctx, s.cancel = context.WithCancel(ctx)
-	if err := s.tr.Add(tasks, false); err != nil {
+	if err = s.tr.Add(tasks, false); err != nil {
 		s.cancel()
 		return nil, errors.Join(err, s.live.Close())
 	}

@@ -67,14 +67,14 @@ func (b *bench) startLoop(ctx context.Context, m mode) (_ *workload, err error) 
 	}()
 	size := m.threads() * lineBytes
 	err = await(ctx, "start of the loop", 10*time.Second, time.Millisecond, func() (bool, error) {
-		if err := w.alive(); err != nil {
-			return false, err
+		if e := w.alive(); e != nil {
+			return false, e
 		}
-		st, err := os.Stat(path)
-		if errors.Is(err, os.ErrNotExist) {
+		st, e := os.Stat(path)
+		if errors.Is(e, os.ErrNotExist) {
 			return false, nil
 		}
-		return err == nil && st.Size() == int64(size), err
+		return e == nil && st.Size() == int64(size), e
 	})
 	if err != nil {
 		return nil, err
