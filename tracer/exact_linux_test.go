@@ -170,9 +170,15 @@ func (r *traced) mustEqualMaps(rep Report, pid int) {
 // still, and checks the claim and the end state.
 func churn(t *testing.T, attach bool, args ...string) {
 	t.Helper()
+	churnWith(t, attach, false, args...)
+}
+
+func churnWith(t *testing.T, attach, byTime bool, args ...string) {
+	t.Helper()
 	program := bpftest.BuildC(t, workloads, "churn")
 	args = append(args, "-W")
 	r := newTraced(t, LiveOptions{}, 20*time.Millisecond)
+	r.live.byTime = byTime
 	in, hold := io.Pipe()
 	done, say := io.Pipe()
 	defer done.Close()
@@ -255,6 +261,15 @@ func TestExactWhenAttachedInTheMiddle(t *testing.T) {
 	for _, threads := range []string{"1", "8"} {
 		t.Run(threads+" threads", func(t *testing.T) {
 			churn(t, true, "-m", "all", "-t", threads, "-n", "12000", "-s", "2")
+		})
+	}
+}
+
+// TestExactByTime is what kernels before 6.4 have: no numbers of sections.
+func TestExactByTime(t *testing.T) {
+	for _, mix := range []string{"mm", "all"} {
+		t.Run(mix, func(t *testing.T) {
+			churnWith(t, false, true, "-m", mix, "-t", "4", "-n", "8000", "-s", "5")
 		})
 	}
 }

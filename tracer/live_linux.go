@@ -28,10 +28,12 @@ type Live struct {
 	fs    procmaps.FS
 	page  uint64
 	ev    bpf.Event
-	seen  bpf.Counters
-	gate  space.Row         // [vsyscall], which the kernel shows in every process; empty without
-	shm   procmaps.Device   // where the kernel keeps segments and their like
-	sizes map[uint64]uint64 // of segments, in bytes, by number
+	// byTime makes as if this kernel did not number sections; for tests.
+	byTime bool
+	seen   bpf.Counters
+	gate   space.Row         // [vsyscall], which the kernel shows in every process; empty without
+	shm    procmaps.Device   // where the kernel keeps segments and their like
+	sizes  map[uint64]uint64 // of segments, in bytes, by number
 
 	mu    sync.Mutex
 	procs map[int]*procmaps.Process // open directories of traced processes
@@ -79,22 +81,22 @@ func (l *Live) findGate() error {
 // have an address space.
 func (l *Live) Trace(pids ...int) ([]Task, error) {
 	tasks, err := l.hooks.Trace(pids...)
-	return convertTasks(tasks), err
+	return l.convertTasks(tasks), err
 }
 
 // Tasks implements World.
 func (l *Live) Tasks() ([]Task, error) {
 	tasks, err := l.hooks.List()
-	return convertTasks(tasks), err
+	return l.convertTasks(tasks), err
 }
 
-func convertTasks(in []bpf.Task) []Task {
+func (l *Live) convertTasks(in []bpf.Task) []Task {
 	out := make([]Task, len(in))
 	for i, t := range in {
 		out[i] = Task{
 			PID: t.TGID, Space: t.Space, StartTime: t.StartTime,
 			StartBrk: t.StartBrk, Brk: t.Brk, StartStack: t.StartStack,
-			Section: t.Section, HasSection: t.HasSection, Comm: t.Comm,
+			Section: t.Section, HasSection: t.HasSection && !l.byTime, Comm: t.Comm,
 		}
 	}
 	return out
@@ -182,7 +184,7 @@ func (l *Live) look(pid int, r procmaps.Range, full bool) (Look, error) {
 	}
 	for _, t := range tasks {
 		if t.TGID == pid {
-			look.Space, look.Section, look.HasSection = t.Space, t.Section, t.HasSection
+			look.Space, look.Section, look.HasSection = t.Space, t.Section, t.HasSection && !l.byTime
 		}
 	}
 	if look.Space == 0 {
@@ -322,6 +324,9 @@ func (l *Live) convert(b *bpf.Event, ev *Event) {
 	*ev = Event{
 		Kind: KindCall, Time: b.Time, Space: b.Space, Section: b.Section,
 		TGID: int(b.TGID), TID: int(b.TID), Flags: convertFlags(b.Flags),
+	}
+	if l.byTime {
+		ev.Flags &^= HasSection
 	}
 	if int(b.Op) < len(calls) && calls[b.Op].op != 0 {
 		l.convertCall(b, ev)

@@ -451,7 +451,9 @@ func (t *Tracer) deliver(sp *addressSpace, ev *Event, late bool) {
 	case KindFork:
 		t.fork(sp, ev, late)
 	case KindAnnounce:
-		sp.announced[ev.Section] = ev.Time
+		if sp.q.numbered { // else nothing tells when the call itself has come
+			sp.announced[ev.Section] = ev.Time
+		}
 	case KindOther:
 		t.stats.Others++
 		t.doubt(sp, space.All, ev.Time, lookReason{space.OpOther, uint32(ev.TID), ev.NR})
