@@ -132,7 +132,7 @@ func (t *Tracer) accept(sp *addressSpace, res lookResult) {
 	if res.err != nil && !errors.Is(res.err, procmaps.ErrGone) {
 		t.log.Warn("read mappings", "pid", res.pid, "error", res.err)
 		sp.state.approximate("its mappings cannot be read: " + res.err.Error())
-		sp.seeding = false
+		sp.seeding, sp.unreadable = false, true // it would be refused again
 		if sp.waiting {
 			t.begin(sp, t.now())
 		}

@@ -144,7 +144,7 @@ type addressSpace struct {
 	forks      []forkStamp // the latest
 	growsDown  bool        // there is memory that grows as the stack does
 	failed     int         // looks in a row that found nobody
-	unreadable bool        // nobody is left to be asked
+	unreadable bool   // nobody is left to be asked, or who is refuses
 	auditDue   bool        // it is to be audited as soon as nothing is in doubt
 	suspect    int         // audits in a row that found a difference
 }

@@ -2,6 +2,7 @@ package tracer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -41,6 +42,7 @@ type world struct {
 	space uint64
 	tasks []Task
 	gone  bool
+	err   error
 	looks int
 	next  uint32
 }
@@ -59,6 +61,9 @@ func (w *world) Look(int, procmaps.Range, bool) (Look, error) {
 	w.looks++
 	if w.gone {
 		return Look{}, procmaps.ErrGone
+	}
+	if w.err != nil {
+		return Look{}, w.err
 	}
 	return Look{Rows: w.rows, At: at, Until: at + 1, Space: w.space, Section: w.next, HasSection: true}, nil
 }
@@ -386,5 +391,16 @@ func TestAnImageThatExecReplacedHasNoTable(t *testing.T) {
 	}
 	if rep.Stats.Sections != 2 {
 		t.Errorf("%d sections, want those of both images", rep.Stats.Sections)
+	}
+}
+
+func TestAProcessThatMayNotBeReadIsAskedOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.err = errors.New("permission denied")
+	idle := 0
+	tr, _ := live(t, w, Options{}, nil, func(*Change) bool { idle++; return idle > 20 })
+	if got := tr.Report().Picture.String(); got != "approximate: its mappings cannot be read: permission denied" || w.looks != 1 {
+		t.Errorf("picture %s after %d looks", got, w.looks)
 	}
 }
