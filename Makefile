@@ -71,7 +71,7 @@ fmt: ## format Go and C
 	$(GOLANGCI_LINT) fmt $(PACKAGES)
 	clang-format -i bpf/*.c bpf/*.h testdata/*/*.c
 
-generate: ## compile the BPF programs and make their Go bindings (needs clang $(CLANG_MAJOR))
+generate: ## compile the BPF programs and make their Go bindings (needs clang 14)
 	$(GO) generate .
 
 check-generated: ## the committed objects are what the sources give
