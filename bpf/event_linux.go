@@ -36,7 +36,7 @@ const (
 	OpExit           = Op(mmMmOpMM_OP_EXIT)     // the process' last thread; Args[0] is the wait status
 	OpGone           = Op(mmMmOpMM_OP_GONE)     // the address space itself
 	OpOther          = Op(mmMmOpMM_OP_OTHER)    // a section no decoded call owns; NR is the system call, Args[1] 1 for a write release
-	OpStack          = Op(mmMmOpMM_OP_STACK)    // the stack grew
+	OpStack          = Op(mmMmOpMM_OP_STACK)    // the stack grew, by Args[2] pages
 	OpAnnounce       = Op(mmMmOpMM_OP_ANNOUNCE) // the section's call has committed and returns much later
 	OpVMA            = Op(mmMmOpMM_OP_VMA)      // one VMA of the image that OpExec told of
 	OpSeeded         = Op(mmMmOpMM_OP_SEEDED)   // the last of them was sent; none were if the lock was busy

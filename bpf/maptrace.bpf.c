@@ -331,7 +331,8 @@ static __always_inline void fill_head(struct mm_head *h, struct task_struct *tas
 
 /* A section seen at its release, sent from there. */
 static __always_inline void send_section(struct task_struct *task, __u64 space, __u32 op,
-					 __u32 section, __u64 nr, bool write, bool remote)
+					 __u32 section, __u64 nr, bool write, bool remote,
+					 __u64 grown)
 {
 	struct mm_call *c = reserve(sizeof(*c));
 
@@ -346,6 +347,7 @@ static __always_inline void send_section(struct task_struct *task, __u64 space, 
 	c->head.nr = (__u16)nr;
 	c->args[0] = nr;
 	c->args[1] = write;
+	c->args[2] = grown;
 	submit(c);
 }
 
@@ -425,7 +427,7 @@ static __always_inline int released(struct mm_struct *mm, bool write)
 		return 0;
 	if (write && mm->mm_users.counter == 0) {
 		/* mm/mmap.c: exit_mmap, the last section of an address space. */
-		send_section(task, sp->id, MM_OP_GONE, 0, 0, true, false);
+		send_section(task, sp->id, MM_OP_GONE, 0, 0, true, false, 0);
 		bpf_map_delete_elem(&spaces, &key);
 		return 0;
 	}
@@ -468,8 +470,8 @@ static __always_inline int released(struct mm_struct *mm, bool write)
 				sp->brk = mm->brk;
 			}
 			if (op != IS_CLONE && populates(task, mm, op))
-				send_section(task, sp->id, MM_OP_ANNOUNCE, section, nr, write,
-					     !own);
+				send_section(task, sp->id, MM_OP_ANNOUNCE, section, nr, write, !own,
+					     0);
 			return 0;
 		}
 	}
@@ -478,7 +480,7 @@ unowned:
 		sp->last = section;
 		sp->brk = mm->brk;
 		sp->stack_vm = mm->stack_vm;
-		send_section(task, sp->id, MM_OP_OTHER, section, nr, true, !own);
+		send_section(task, sp->id, MM_OP_OTHER, section, nr, true, !own, 0);
 		return 0;
 	}
 stack:
@@ -488,16 +490,18 @@ stack:
 		 * growth first reports it; it may be another thread's call that is
 		 * about to report itself, which then takes the section over.
 		 */
+		__u64 grown = mm->stack_vm - sp->stack_vm;
+
 		sp->last = section;
 		sp->stack_vm = mm->stack_vm;
-		send_section(task, sp->id, MM_OP_STACK, section, nr, false, !own);
+		send_section(task, sp->id, MM_OP_STACK, section, nr, false, !own, grown);
 		return 0;
 	}
 	if (!write && own && nr >= 0 && op == NOT_OURS && is_compat(task) && sections_numbered()) {
 		/* A 32-bit munmap, brk or mremap that downgraded: 91, 45, 163 on x86 and arm. */
 		if (nr == 91 || nr == 45 || nr == 163) {
 			sp->brk = mm->brk;
-			send_section(task, sp->id, MM_OP_OTHER, section, nr, false, false);
+			send_section(task, sp->id, MM_OP_OTHER, section, nr, false, false, 0);
 		}
 	}
 	return 0;
@@ -695,7 +699,8 @@ int mm_sys_exit(__u64 *ctx)
 	if (op == IS_CLONE) {
 		/* A fork that failed after it had copied: its section has no other owner. */
 		if (call.have && ret < 0 && (call.flags & MM_F_SECTION))
-			send_section(task, call.space, MM_OP_OTHER, call.section, nr, true, false);
+			send_section(task, call.space, MM_OP_OTHER, call.section, nr, true, false,
+				     0);
 		return 0;
 	}
 	if (!call.have) {
@@ -710,7 +715,8 @@ int mm_sys_exit(__u64 *ctx)
 	if (op == MM_OP_SET_VMA && args[0] != PR_SET_VMA) {
 		/* The other prctls: an own section of theirs is nobody's else. */
 		if (call.flags & MM_F_SECTION)
-			send_section(task, call.space, MM_OP_OTHER, call.section, nr, true, false);
+			send_section(task, call.space, MM_OP_OTHER, call.section, nr, true, false,
+				     0);
 		return 0;
 	}
 	if (op == MM_OP_SET_VMA)

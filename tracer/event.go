@@ -80,6 +80,9 @@ type Event struct {
 	// Status is the wait status of KindExit.
 	Status uint32
 
+	// Pages is by how many pages the stack grew, of KindStack.
+	Pages int64
+
 	// Lost is the number of records of KindLost.
 	Lost uint64
 

@@ -234,6 +234,9 @@ func (t *Tracer) exit(sp *addressSpace, ev *Event) {
 		t.world.Forget(p.PID)
 	}
 	if sp != nil && len(sp.procs) == 0 {
+		if sp.tree != nil && sp.tree.Doubtful() {
+			sp.state.approximate(unread)
+		}
 		t.retire(sp)
 	}
 }

@@ -345,7 +345,7 @@ func (l *Live) convert(b *bpf.Event, ev *Event) {
 	case KindExit:
 		ev.Status = uint32(b.Args[0])
 	case KindOther, KindStack, KindAnnounce:
-		ev.NR = int16(b.NR)
+		ev.NR, ev.Pages = int16(b.NR), int64(b.Args[2])
 	}
 }
 

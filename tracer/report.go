@@ -16,6 +16,9 @@ type Picture struct {
 	Missed     bool // a section nobody reported was found, and not read again yet
 }
 
+// unread is why a tree that was in doubt when its last process ended is not exact.
+const unread = "gone before its last changes could be read"
+
 func (p *Picture) approximate(why string) {
 	if p.Why == "" {
 		p.Why = why

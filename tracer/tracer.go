@@ -144,7 +144,7 @@ type addressSpace struct {
 	forks      []forkStamp // the latest
 	growsDown  bool        // there is memory that grows as the stack does
 	failed     int         // looks in a row that found nobody
-	unreadable bool   // nobody is left to be asked, or who is refuses
+	unreadable bool        // nobody is left to be asked, or who is refuses
 	auditDue   bool        // it is to be audited as soon as nothing is in doubt
 	suspect    int         // audits in a row that found a difference
 }
@@ -403,7 +403,7 @@ func (t *Tracer) deliver(sp *addressSpace, ev *Event, late bool) {
 		t.doubt(sp, space.All, ev.Time, lookReason{space.OpOther, uint32(ev.TID), ev.NR})
 	case KindStack:
 		t.stats.Others++
-		t.doubt(sp, t.stackRange(sp), ev.Time, lookReason{space.OpStack, uint32(ev.TID), ev.NR})
+		t.stack(sp, ev)
 	}
 }
 
@@ -503,15 +503,37 @@ func (t *Tracer) want(sp *addressSpace, why lookReason) {
 	t.busy[sp] = true
 }
 
-// stackRange is where a stack may have grown, and may grow before we look: that
-// of the main thread, unless the program has made others with MAP_GROWSDOWN.
-func (t *Tracer) stackRange(sp *addressSpace) procmaps.Range {
-	const reach = 64 << 20
+// stack lets the stack of the main thread grow. If the program has made others
+// with MAP_GROWSDOWN nobody knows which it was, and all is read again.
+func (t *Tracer) stack(sp *addressSpace, ev *Event) {
 	e, ok := sp.tree.Stack()
-	if !ok || e.Start < reach || sp.growsDown {
-		return space.All
+	size := uint64(ev.Pages) * t.opts.PageSize
+	if !ok || sp.growsDown || ev.Pages <= 0 || size >= e.Start {
+		t.doubt(sp, space.All, ev.Time, lookReason{space.OpStack, uint32(ev.TID), ev.NR})
+		return
 	}
-	return procmaps.Range{Start: e.Start - reach, End: e.End}
+	grown := procmaps.Range{Start: e.Start - size, End: e.Start}
+	found := sp.tree.Reread(space.Read{
+		Range: grown, Began: ev.Time, Op: space.OpStack, TID: uint32(ev.TID),
+		Rows: []space.Row{{
+			Mapping: procmaps.Mapping{Range: grown, Mode: e.Mode},
+			Flags:   space.GrowsDown, Known: space.GrowsDown,
+		}},
+	})
+	if len(found) == 0 {
+		return // a read has seen it
+	}
+	for i := range found {
+		// By itself the piece is as anonymous as any.
+		found[i].Now.Kind, found[i].Now.Name = procmaps.KindStack, "[stack]"
+	}
+	t.tell(sp, &Change{
+		Event: &Event{
+			Kind: KindReread, Time: ev.Time, Space: sp.id, TGID: ev.TGID, TID: ev.TID, NR: ev.NR,
+			Call: space.Call{Op: space.OpStack, Time: ev.Time, TID: uint32(ev.TID)},
+		},
+		Found: found,
+	})
 }
 
 // tell reports a change.

@@ -404,3 +404,46 @@ func TestAProcessThatMayNotBeReadIsAskedOnce(t *testing.T) {
 		t.Errorf("picture %s after %d looks", got, w.looks)
 	}
 }
+
+// stackImage is an image whose stack is pages 100 to 104.
+func stackImage() []Event {
+	events := image(5, 1, 100, 3)
+	events[0].StartStack = 103 << 12
+	stack := events[1]
+	stack.Row = row(100, 104, rw)
+	stack.Row.Flags, stack.Row.Known = space.GrowsDown, space.GrowsDown
+	return []Event{events[0], events[1], stack, events[2]}
+}
+
+func TestTheStackGrowsByWhatTheKernelSays(t *testing.T) {
+	t.Parallel()
+	grow := func(section uint32, at uint64, pages int64) Event {
+		return Event{
+			Kind: KindStack, TGID: 5, TID: 5, Space: 1, Section: section, Time: at, Pages: pages, NR: -1, Flags: Stamped | HasSection,
+		}
+	}
+	var told []string
+	rep := replay(t, Options{OnChange: func(c *Change) {
+		for _, f := range c.Found {
+			told = append(told, fmt.Sprintf("%s %d-%d %s", c.Call.Op, f.Range.Start>>12, f.Range.End>>12, f.Now.Kind))
+		}
+	}}, join(stackImage(), []Event{grow(3, 200, 2), grow(4, 300, 1), exit(5, 1, 400)})...)
+	if got, want := pages(rep, 5), "10-20 97-104"; got != want {
+		t.Errorf("regions %s, want %s", got, want)
+	}
+	if diff := cmp.Diff([]string{"stack 98-100 stack", "stack 97-98 stack"}, told); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
+	if rep.Picture.String() != "exact" {
+		t.Errorf("picture %s", rep.Picture)
+	}
+}
+
+func TestATreeInDoubtAtTheEndIsNotExact(t *testing.T) {
+	t.Parallel()
+	other := Event{Kind: KindOther, TGID: 5, TID: 5, Space: 1, Section: 3, Flags: Stamped | HasSection, Time: 200, NR: 206}
+	rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{other, exit(5, 1, 400)})...)
+	if got, want := rep.Picture.String(), "approximate: "+unread; got != want {
+		t.Errorf("picture %s, want %s", got, want)
+	}
+}

@@ -124,6 +124,9 @@ func (s *Space) readRow(rd *Read, row *Row, r procmaps.Range) {
 	switch {
 	case row.Name == heapName && s.brkStart == 0:
 		s.brkStart, s.brk = row.Start, max(s.brk, row.End)
+	case row.Name == heapName && rd.Began > s.brkAt && row.Start >= s.brkStart:
+		// Something that is not a call moved the break: a 32-bit brk, prctl.
+		s.brk, s.brkAt = row.End, rd.Began
 	case row.Name == stackName:
 		if s.stack == 0 {
 			s.stack = row.End - 1 // it grows down: the top stays
