@@ -141,6 +141,8 @@ type smapsParser struct {
 	shapes map[string]*shape
 	flags  map[string]VmFlags
 	texts  map[string]bool // keys that are not numbers
+	// emit takes a row that is complete, and its numbers; neither is kept then.
+	emit func(*SmapsRow, []uint64)
 
 	// The row being read.
 	open    bool   // there is one
@@ -303,7 +305,12 @@ func (p *smapsParser) closeRow() {
 		p.like = p.shapeOf(p.like.keys[:p.same])
 	}
 	if !p.skip {
-		p.row().shape = p.like
+		r := p.row()
+		r.shape = p.like
+		if p.emit != nil {
+			p.emit(r, p.s.vals[r.at:])
+			p.s.Rows, p.s.vals = p.s.Rows[:0], p.s.vals[:0]
+		}
 	}
 	p.open, p.same, p.differs = false, 0, false
 }

@@ -143,6 +143,22 @@ func SmapsRows(s *procmaps.Smaps) iter.Seq[Row] {
 	}
 }
 
+// PackedRows makes rows of packed ones; their numbers are those of t.Keys. Each is
+// valid until the next one.
+func PackedRows(t *procmaps.Packed) iter.Seq[Row] {
+	return func(yield func(Row) bool) {
+		for r := range t.All() {
+			row := Row{Mapping: &r.Mapping, Flags: r.Flags}
+			if len(t.Keys) > 0 {
+				row.Values = r
+			}
+			if !yield(row) {
+				return
+			}
+		}
+	}
+}
+
 // Describe reads everything about a process but its rows. Where the reader may
 // not know an address or the shared memory device, it stays 0 as with pmap.
 func Describe(p *procmaps.Process) (*Process, error) {
@@ -180,6 +196,21 @@ func (t *Process) Load(p *procmaps.Process, l Layout) error {
 		return err
 	}
 	t.Keys, t.Rows = nil, MapsRows(rows)
+	return nil
+}
+
+// LoadPacked is Load with rows that are valid until the next one, which is all that
+// printing in address order needs, and takes much less memory.
+func (t *Process) LoadPacked(p *procmaps.Process, l Layout) error {
+	read := p.PackedMaps
+	if l.NeedsSmaps() {
+		read = p.PackedSmaps
+	}
+	rows, err := read()
+	if err != nil {
+		return err
+	}
+	t.Keys, t.Rows = rows.Keys, PackedRows(rows)
 	return nil
 }
 

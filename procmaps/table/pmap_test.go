@@ -306,6 +306,40 @@ func TestDescribeAndLoad(t *testing.T) {
 	}
 }
 
+func TestPackedRowsPrintAsRowsDo(t *testing.T) {
+	root, err := procmaps.NewFS(filepath.Join("..", "testdata", "proc"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids, err := root.Pids()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range pids {
+		p, err := root.Process(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		for _, l := range []Layout{LayoutDefault, LayoutExtended, LayoutDevice, LayoutDetails, LayoutAll} {
+			table := func(load func(*Process, *procmaps.Process, Layout) error) string {
+				proc := &Process{PID: pid}
+				if err := load(proc, p, l); err != nil {
+					t.Fatal(err)
+				}
+				var s strings.Builder
+				if err := NewPrinter(&s, Options{Layout: l}).Print(proc); err != nil {
+					t.Fatal(err)
+				}
+				return s.String()
+			}
+			if diff := cmp.Diff(table((*Process).LoadPacked), table((*Process).Load)); diff != "" {
+				t.Errorf("process %d, layout %d (-packed +rows):\n%s", pid, l, diff)
+			}
+		}
+	}
+}
+
 func TestPrinterReportsTheWritersError(t *testing.T) {
 	r, w := io.Pipe()
 	r.Close()
