@@ -43,6 +43,9 @@ test-long: ## 30 seeds of the exactness test, and every real program (minutes)
 bench: build ## overhead, beside strace, perf and bpftrace where installed (needs root, a C compiler)
 	$(GO) run ./testdata/bench -maptrace ./$(BIN)
 
+bench-pmap: build ## pmap's tables beside pmap itself (needs a C compiler)
+	$(GO) run ./testdata/bench -maptrace ./$(BIN) -only pmap
+
 bench-go: ## the Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./...
 
@@ -87,4 +90,4 @@ check: lint check-generated test test-race fuzz ## everything CI runs
 clean: ## remove what was built
 	rm -f $(BIN) coverage.out
 
-.PHONY: help build demo test test-race test-long bench bench-go fuzz cover lint fmt generate check-generated check clean
+.PHONY: help build demo test test-race test-long bench bench-pmap bench-go fuzz cover lint fmt generate check-generated check clean

@@ -27,18 +27,28 @@ type child struct {
 
 // start runs a program with its output thrown away.
 func start(argv ...string) (*child, error) {
+	c := newChild(argv...)
+	return c, c.start()
+}
+
+// newChild prepares a program whose cmd may be changed before its start.
+func newChild(argv ...string) *child {
 	c := &child{cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})}
 	c.cmd.Stderr = &c.said
 	c.cmd.WaitDelay = time.Second // what it leaves behind must not hold us up
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
+	return c
+}
+
+func (c *child) start() error {
 	if err := c.cmd.Start(); err != nil {
-		return nil, err
+		return err
 	}
 	go func() {
 		c.err = c.cmd.Wait()
 		close(c.done)
 	}()
-	return c, nil
+	return nil
 }
 
 func (c *child) pid() int { return c.cmd.Process.Pid }

@@ -2,7 +2,8 @@
 
 // Bench measures what tracing costs the traced program, others, and nobody,
 // under maptrace and beside it under strace, perf trace, perf record and
-// bpftrace, as far as they are installed. It prints Markdown.
+// bpftrace, as far as they are installed; and what maptrace pmap costs beside
+// pmap. It prints Markdown.
 //
 //	go run ./testdata/bench -maptrace ./maptrace [-short] [-only PART,...]
 //
@@ -33,7 +34,7 @@ import (
 // options are the flags.
 type options struct {
 	maptrace string
-	workload string // folder of loop.c
+	workload string // folder of loop.c and vmas.c
 	helpers  string // folder of timed.c
 	only     string
 	short    bool
@@ -67,6 +68,7 @@ var parts = []part{
 	{"loss", "Nothing lost at full speed", (*bench).losses},
 	{"startup", "From start to attached", (*bench).startups},
 	{"programs", "Real programs", (*bench).programs},
+	{"pmap", "Beside pmap", (*bench).besidePmap},
 }
 
 func main() {
@@ -120,10 +122,10 @@ func (b *bench) parse(args []string) error {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(b.log)
 	f.StringVar(&b.maptrace, "maptrace", "./maptrace", "the `binary` to measure")
-	f.StringVar(&b.workload, "workload", "testdata/workload", "the `folder` of loop.c")
+	f.StringVar(&b.workload, "workload", "testdata/workload", "the `folder` of loop.c and vmas.c")
 	f.StringVar(&b.helpers, "helpers", "testdata/bench", "the `folder` of timed.c")
-	f.StringVar(&b.only, "only", "", "run only these `parts`: toggle, untraced, loss, startup, programs")
-	f.BoolVar(&b.short, "short", false, "one minute instead of six, and wider spreads")
+	f.StringVar(&b.only, "only", "", "run only these `parts`: toggle, untraced, loss, startup, programs, pmap")
+	f.BoolVar(&b.short, "short", false, "two minutes instead of eight, and wider spreads")
 	f.IntVar(&b.pairs, "pairs", 12, "slices of time under each tracer")
 	f.IntVar(&b.rounds, "rounds", 3, "runs of each real program under each tracer")
 	f.DurationVar(&b.slice, "slice", 250*time.Millisecond, "length of a slice; twice that for tools in processes of their own")

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -178,12 +177,21 @@ func (b *bench) timedRun(ctx context.Context, tool *peer, script string) (inside
 		return 0, 0, err
 	}
 	whole = time.Since(began)
-	text, err := os.ReadFile(result)
+	inside, _, err = timedResult(result)
+	return inside, whole, err
+}
+
+// timedResult reads what timed.c wrote: how long its command took, and how many
+// KiB that had resident at most.
+func timedResult(path string) (took time.Duration, peakKB int64, err error) {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0, 0, err
 	}
-	ns, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-	return time.Duration(ns), whole, err
+	if _, err := fmt.Sscan(string(text), (*int64)(&took), &peakKB); err != nil {
+		return 0, 0, fmt.Errorf("%s: %w", path, err)
+	}
+	return took, peakKB, nil
 }
 
 // callsOf tells how many mapping calls a script and its children make. It also

@@ -5,8 +5,10 @@
 
 /*
  * timed FILE CMD [ARG...]: runs a command and writes to FILE how many ns it took, from before its
- * start to after its end. A tracer that starts this program has attached by then and has not begun
- * to end, so that what it takes for that is not in the figure. The status is that of the command.
+ * start to after its end, and the most memory it had resident, in KiB. A tracer that starts this
+ * program has attached by then and has not begun to end, so that what it takes for that is not in
+ * the figure. A program inherits its parent's peak until exec, and this parent is small. The status
+ * is that of the command.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -14,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,6 +40,7 @@ int main(int argc, char **argv)
 {
 	int status;
 	pid_t pid;
+	struct rusage used;
 
 	if (argc < 3) {
 		fprintf(stderr, "usage: timed FILE CMD [ARG...]\n");
@@ -49,9 +53,9 @@ int main(int argc, char **argv)
 	int err = posix_spawnp(&pid, argv[2], NULL, NULL, argv + 2, environ);
 	if (err)
 		die(argv[2], err);
-	if (waitpid(pid, &status, 0) != pid)
+	if (wait4(pid, &status, 0, &used) != pid)
 		die("wait", errno);
-	fprintf(out, "%lld\n", now() - began);
+	fprintf(out, "%lld %ld\n", now() - began, used.ru_maxrss);
 	if (fclose(out))
 		die(argv[1], errno);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
