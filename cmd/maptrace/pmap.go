@@ -69,7 +69,7 @@ func runPmap(s streams, o *pmapOptions) error {
 		opts.Layout = table.LayoutDevice
 	}
 	if isTerminal(s.out) {
-		opts.Names = table.NamesEscaped
+		opts.Escape = true
 	}
 	printer := table.NewPrinter(s.out, opts)
 	// Without it System V segments are named as files, as pmap does.

@@ -68,6 +68,14 @@ func (v Value) Uint64() uint64 {
 	return v.num
 }
 
+// Int64 returns the number of an Int, and 0 for everything else.
+func (v Value) Int64() int64 {
+	if v.kind != kindInt {
+		return 0
+	}
+	return int64(v.num)
+}
+
 // Append appends the plain form: decimal numbers, text as it is, and nothing for
 // a value that is not known.
 func (v Value) Append(dst []byte) []byte {
@@ -146,6 +154,18 @@ const (
 	Right
 )
 
+// FormatChange formats an Int with its sign, and "-" for none.
+func FormatChange(dst []byte, v Value) []byte {
+	n := v.Int64()
+	if n == 0 {
+		return append(dst, '-')
+	}
+	if n > 0 {
+		dst = append(dst, '+')
+	}
+	return strconv.AppendInt(dst, n, 10)
+}
+
 // Column is one column of a table with rows of type R. Every writer (text, JSON,
 // CSV) and every ordering uses the same Value.
 type Column[R any] struct {
@@ -219,15 +239,7 @@ func (a *Aligned[R]) fitCells(rows iter.Seq[R], first, end int) {
 }
 
 func (a *Aligned[R]) fitTotals(rows iter.Seq[R]) {
-	sums := make([]Value, len(a.columns))
-	for r := range rows {
-		for i := range a.columns {
-			if a.columns[i].Sum {
-				sums[i] = sums[i].add(a.columns[i].Value(r))
-			}
-		}
-	}
-	for i, v := range sums {
+	for i, v := range Sums(a.columns, rows) {
 		a.widen(i, v)
 	}
 }
@@ -351,4 +363,18 @@ func appendSpaces(dst []byte, n int) []byte {
 		n -= len(spaces)
 	}
 	return append(dst, spaces[:max(n, 0)]...)
+}
+
+// Sums adds the columns with Sum over rows, in the order of columns. Those of the
+// others, and of columns of which no row has a value, are not known.
+func Sums[R any](columns []Column[R], rows iter.Seq[R]) []Value {
+	sums := make([]Value, len(columns))
+	for r := range rows {
+		for i := range columns {
+			if columns[i].Sum {
+				sums[i] = sums[i].add(columns[i].Value(r))
+			}
+		}
+	}
+	return sums
 }

@@ -2,6 +2,7 @@ package table
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"github.com/maptrace/maptrace/procmaps"
@@ -14,14 +15,31 @@ var hiddenKeys = map[string]bool{
 	"Shared_Dirty": true, "Private_Dirty": true, "Shared_Clean": true, "Private_Clean": true,
 }
 
-// fixedColumns is the number of columns before the keys.
-const fixedColumns = 5
+// keyName is the stable name of a number of smaps.
+func keyName(k procmaps.Key) string {
+	name := strings.ToLower(k.Name)
+	if k.KB {
+		name += "_kb"
+	}
+	return name
+}
+
+// field reports whether the layout has the column with this heading.
+func (p *Printer) field(name string) bool {
+	switch p.opt.Layout {
+	case LayoutDetails:
+		return !hiddenKeys[name] && name != "VmFlags"
+	case LayoutFields:
+		return p.opt.Fields[name]
+	}
+	return true
+}
 
 // fitDetails prepares the table of -X and -XX for the current process and reports
 // whether it has rows at all.
-func (p *Printer) fitDetails(index func(string) int) bool {
+func (p *Printer) fitDetails() bool {
 	some := false
-	for range p.all() {
+	for range p.proc.rows() {
 		some = true
 		break
 	}
@@ -30,7 +48,7 @@ func (p *Printer) fitDetails(index func(string) int) bool {
 	}
 	if p.aligned == nil {
 		for _, k := range p.proc.Keys {
-			if p.opt.Layout == LayoutAll || !hiddenKeys[k.Name] {
+			if p.field(k.Name) {
 				p.keys = append(p.keys, k)
 			}
 		}
@@ -38,15 +56,19 @@ func (p *Printer) fitDetails(index func(string) int) bool {
 		p.aligned = p.newAligned(p.detailColumns()...)
 	}
 	for i, k := range p.keys {
-		p.keyAt[i] = index(k.Name)
+		p.keyAt[i] = keyIndex(p.proc.Keys, k.Name)
 	}
 	if !p.opt.Quiet {
 		p.aligned.fitHeader()
 		p.aligned.fitTotals(p.shown())
 	}
 	// Rows out of the limit count for the fixed columns, as in pmap.
-	p.aligned.fitCells(p.all(), 0, fixedColumns)
-	p.aligned.fitCells(p.shown(), fixedColumns, len(p.aligned.columns)-1)
+	p.aligned.fitCells(p.proc.rows(), 0, p.fixed)
+	end := len(p.aligned.columns)
+	if p.field("Mapping") {
+		end-- // the last column is not padded, this one
+	}
+	p.aligned.fitCells(p.shown(), p.fixed, end)
 	return true
 }
 
@@ -60,13 +82,12 @@ func (p *Printer) detailColumns() []Column[Row] {
 		{Name: "Device", Key: "device", Value: func(r Row) Value { return Text(p.device(r.Mapping.Dev, "%02x:%02x")) }},
 		{Name: "Inode", Key: "inode", Value: func(r Row) Value { return Uint(r.Mapping.Inode) }},
 	}
+	// The address is always shown.
+	columns = slices.DeleteFunc(columns, func(c Column[Row]) bool { return c.Name != "Address" && !p.field(c.Name) })
+	p.fixed = len(columns)
 	for i, k := range p.keys {
-		key := strings.ToLower(k.Name)
-		if k.KB {
-			key += "_kb"
-		}
 		// pmap adds up page sizes and flags as well.
-		columns = append(columns, Column[Row]{Name: k.Name, Key: key, Sum: true, Value: func(r Row) Value {
+		c := Column[Row]{Name: k.Name, Key: keyName(k), Sum: true, Value: func(r Row) Value {
 			if r.Values == nil || p.keyAt[i] < 0 {
 				return Value{}
 			}
@@ -75,9 +96,13 @@ func (p *Printer) detailColumns() []Column[Row] {
 				return Value{}
 			}
 			return Uint(v)
-		}})
+		}}
+		if k.KB {
+			c = p.sized(c)
+		}
+		columns = append(columns, c)
 	}
-	if p.opt.Layout == LayoutAll {
+	if p.field("VmFlags") {
 		columns = append(columns, Column[Row]{
 			Name: "VmFlags", Key: "vmflags",
 			Value: func(r Row) Value { return Text(r.Flags.String()) },
@@ -85,6 +110,9 @@ func (p *Printer) detailColumns() []Column[Row] {
 	}
 	for i := range columns {
 		columns[i].Align = Right
+	}
+	if !p.field("Mapping") {
+		return columns
 	}
 	return append(columns, Column[Row]{
 		Name: "Mapping", Key: "mapping",
@@ -98,7 +126,7 @@ func (p *Printer) kernelName(m *procmaps.Mapping) string {
 	if !p.opt.ShowPath && !strings.HasPrefix(name, "[") {
 		name = name[strings.LastIndexByte(name, '/')+1:]
 	}
-	if p.opt.Names == NamesEscaped {
+	if p.opt.Escape {
 		return Escape(name)
 	}
 	return name
@@ -110,20 +138,24 @@ func (p *Printer) appendDetailsFooter() {
 		return
 	}
 	gap := 0
-	for _, w := range p.aligned.widths[:fixedColumns] {
+	for _, w := range p.aligned.widths[:p.fixed] {
 		gap += w + 1
 	}
 	p.buf = appendSpaces(p.buf, gap)
 	for i := range p.keys {
-		p.buf = append(p.buf, bytes.Repeat([]byte{'='}, p.aligned.widths[fixedColumns+i])...)
+		p.buf = append(p.buf, bytes.Repeat([]byte{'='}, p.aligned.widths[p.fixed+i])...)
 		p.buf = append(p.buf, ' ')
 	}
 	p.buf = append(p.buf, '\n')
 	p.buf = appendSpaces(p.buf, gap)
 	for i := range p.keys {
-		total := p.aligned.Total(fixedColumns + i).Append(nil)
-		p.buf = appendSpaces(p.buf, p.aligned.widths[fixedColumns+i]-len(total))
+		total := p.aligned.columns[p.fixed+i].append(nil, p.aligned.Total(p.fixed+i))
+		p.buf = appendSpaces(p.buf, p.aligned.widths[p.fixed+i]-len(total))
 		p.buf = append(append(p.buf, total...), ' ')
+	}
+	if p.opt.Human {
+		p.buf = append(p.buf, '\n')
+		return
 	}
 	p.buf = append(p.buf, "KB \n"...)
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"iter"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -25,26 +24,29 @@ const (
 	LayoutDevice                 // -d: offset and device
 	LayoutDetails                // -X: what smaps has, less eight keys
 	LayoutAll                    // -XX: all that smaps has
+	LayoutFields                 // -c, -C: the columns of Options.Fields, in the order of -XX
 )
 
 // NeedsSmaps reports whether the layout shows numbers that only smaps has.
-func (l Layout) NeedsSmaps() bool { return l == LayoutExtended || l == LayoutDetails || l == LayoutAll }
+func (l Layout) NeedsSmaps() bool { return l == LayoutExtended || l.details() }
 
-// NameStyle says what becomes of bytes in names and command lines that may not
-// reach a terminal.
-type NameStyle uint8
+// details reports whether the layout is one of those whose columns are what
+// smaps happens to have.
+func (l Layout) details() bool { return l == LayoutDetails || l == LayoutAll || l == LayoutFields }
 
+// Compat is a version of procps-ng whose output is imitated.
+type Compat uint8
+
+// The versions that differ in what they print. Earlier ones than these are not
+// imitated: before 3.3.12 each row of -x came twice.
 const (
-	// NamesUTF8 is what pmap 4.0.5 and later do in a UTF-8 locale: bytes that
-	// are not UTF-8 become '?', control characters pass. In the command line
-	// those become '?' too. With -X and -XX names are not changed at all.
-	NamesUTF8 NameStyle = iota
-	// NamesASCII is what pmap up to 4.0.4 does in the C locale: every byte
-	// outside printable ASCII becomes '?', and in the command line ASCII control
-	// characters become '.'. With -X and -XX names are not changed at all.
-	NamesASCII
-	// NamesEscaped is safe for terminals: see Escape.
-	NamesEscaped
+	// Compat407 is the newest, 4.0.7: bytes of names that are no characters of
+	// the locale become '?', control characters pass, and -A holds for -X.
+	Compat407 Compat = iota
+	// Compat402 is 4.0.2: every byte of a name outside printable ASCII becomes
+	// '?', -X shows all rows whatever -A says, and its totals go on from one
+	// process to the next.
+	Compat402
 )
 
 // Limit selects rows by address, both ends included, as pmap -A does: a row
@@ -52,26 +54,55 @@ const (
 type Limit struct{ Low, High uint64 }
 
 // ParseLimit parses the argument of pmap -A: LOW,HIGH in hex with or without 0x.
-// LOW alone means that address; a missing end means no limit on that side.
+// LOW alone means that address; a missing end means no limit on that side. As
+// with strtoul(3), which pmap uses, spaces and a sign may come first, and what is
+// too large is the largest number.
 func ParseLimit(s string) (Limit, error) {
-	bad := func() (Limit, error) { return Limit{}, fmt.Errorf("address range %q: want LOW[,HIGH] in hex", s) }
 	low, high, two := strings.Cut(s, ",")
 	l := Limit{0, math.MaxUint64}
-	var err error
-	if low != "" {
-		if l.Low, err = strconv.ParseUint(strings.TrimPrefix(low, "0x"), 16, 64); err != nil {
-			return bad()
+	for _, part := range [2]struct {
+		text string
+		dst  *uint64
+	}{{low, &l.Low}, {high, &l.High}} {
+		if part.text == "" {
+			continue
 		}
-		if !two {
-			l.High = l.Low
+		v, rest := parseHex(part.text)
+		if rest != "" {
+			return Limit{}, fmt.Errorf("address range %q: want LOW[,HIGH] in hex", s)
 		}
+		*part.dst = v
 	}
-	if high != "" {
-		if l.High, err = strconv.ParseUint(strings.TrimPrefix(high, "0x"), 16, 64); err != nil {
-			return bad()
-		}
+	if !two && low != "" {
+		l.High = l.Low
 	}
 	return l, nil
+}
+
+// parseHex is strtoul(3) in base 16: it returns the number and what follows it,
+// which is all of s when there is none.
+func parseHex(s string) (v uint64, rest string) {
+	digits := strings.TrimLeft(s, " \t\n\v\f\r")
+	negative := strings.HasPrefix(digits, "-")
+	if negative || strings.HasPrefix(digits, "+") {
+		digits = digits[1:]
+	}
+	isHex := func(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f' }
+	if len(digits) > 2 && digits[0] == '0' && digits[1]|0x20 == 'x' && isHex(digits[2]) {
+		digits = digits[2:]
+	}
+	n := 0
+	for n < len(digits) && isHex(digits[n]) {
+		n++
+	}
+	if n == 0 {
+		return 0, s
+	}
+	v, err := strconv.ParseUint(digits[:n], 16, 64) // the largest number if out of range
+	if negative && err == nil {
+		v = -v
+	}
+	return v, digits[n:]
 }
 
 // Options say how a Printer prints. The zero value is pmap without options.
@@ -82,12 +113,23 @@ type Options struct {
 	// ShowPath prints paths whole instead of their last element (-p).
 	ShowPath bool
 	// KernelNames prints [heap] and the like as the kernel does (-k). It has no
-	// effect on LayoutDetails and LayoutAll, which always do.
+	// effect on LayoutDetails and its kin, which always do.
 	KernelNames bool
 	// Limit selects rows (-A); nil prints all.
 	Limit *Limit
-	// Names says how to treat unprintable bytes.
-	Names NameStyle
+	// Fields are the columns of LayoutFields, by the names of -XX's headings.
+	// Names that no column has are passed over.
+	Fields map[string]bool
+	// Compat is the version to imitate where versions differ.
+	Compat Compat
+	// CLocale replaces what is not ASCII in names and command lines, as pmap does
+	// in the C locale; otherwise text is UTF-8.
+	CLocale bool
+	// Escape makes names and command lines safe for a terminal, see [Escape],
+	// instead of what pmap does to some bytes and not to others.
+	Escape bool
+	// Human prints sizes with a unit, rounded, instead of in KiB.
+	Human bool
 }
 
 // Values gives the numbers of one row. [*procmaps.SmapsRow] implements it.
@@ -101,6 +143,7 @@ type Row struct {
 	Mapping *procmaps.Mapping
 	Values  Values // nil when only the mapping is known
 	Flags   procmaps.VmFlags
+	About   *About // nil unless the rows were explained
 }
 
 // Process is an address space to print, wherever it was read or kept.
@@ -247,6 +290,7 @@ type Printer struct {
 	dirty   [2]int
 	keys    []procmaps.Key // the columns of -X
 	keyAt   []int          // their indexes in proc.Keys
+	fixed   int            // how many columns precede them
 	devices map[procmaps.Device]string
 	lastDev procmaps.Device // rows of one file are neighbours
 	devText string          // of lastDev
@@ -262,11 +306,15 @@ func NewPrinter(w io.Writer, opt Options) *Printer {
 	p := &Printer{w: w, opt: opt, devices: map[procmaps.Device]string{}}
 	switch opt.Layout {
 	case LayoutDefault:
-		p.aligned = p.newAligned(address(16), size("", 7, true), mode(), p.name())
+		size := p.size("")
+		if !opt.Human {
+			size.Format = func(dst []byte, v Value) []byte { return append(v.Append(dst), 'K') }
+		}
+		p.aligned = p.newAligned(address(16), size, mode(), p.name())
 	case LayoutExtended:
-		p.aligned = p.newAligned(address(16), size("Kbytes", 7, false), p.rssKB(), p.dirtyKB(), mode(), p.name())
+		p.aligned = p.newAligned(address(16), p.size(p.sizeName()), p.rssKB(), p.dirtyKB(), mode(), p.name())
 	case LayoutDevice:
-		p.aligned = p.newAligned(address(16), size("Kbytes", 7, false), mode(), offset(16), p.wideDevice(), p.name())
+		p.aligned = p.newAligned(address(16), p.size(p.sizeName()), mode(), offset(16), p.wideDevice(), p.name())
 	}
 	return p
 }
@@ -298,18 +346,21 @@ func (p *Printer) PrintHead(proc *Process) error {
 // PrintTable prints the heading, the rows and the totals.
 func (p *Printer) PrintTable(proc *Process) error {
 	p.proc, p.summary = proc, summary{}
-	index := func(name string) int {
-		return slices.IndexFunc(proc.Keys, func(k procmaps.Key) bool { return k.Name == name })
-	}
-	p.rss, p.dirty = index("Rss"), [2]int{index("Shared_Dirty"), index("Private_Dirty")}
-	if p.opt.Layout == LayoutDetails || p.opt.Layout == LayoutAll {
-		if !p.fitDetails(index) {
+	p.rss = keyIndex(proc.Keys, "Rss")
+	p.dirty = [2]int{keyIndex(proc.Keys, "Shared_Dirty"), keyIndex(proc.Keys, "Private_Dirty")}
+	if p.opt.Layout.details() {
+		if !p.fitDetails() {
 			return nil
 		}
 	}
-	p.aligned.ResetTotals()
+	if !p.opt.Layout.details() || p.opt.Compat != Compat402 {
+		p.aligned.ResetTotals()
+	}
 	if !p.opt.Quiet && p.opt.Layout != LayoutDefault {
 		p.buf = p.aligned.AppendHeader(p.buf)
+		if p.opt.Layout.details() && !p.field("Mapping") {
+			p.buf = append(p.buf[:len(p.buf)-1], " \n"...) // every other heading is followed by a space
+		}
 	}
 	for r := range p.shown() {
 		p.buf = p.aligned.AppendRow(p.buf, r)
@@ -336,23 +387,15 @@ func (p *Printer) flush() error {
 	return nil
 }
 
-// all yields every row.
-func (p *Printer) all() iter.Seq[Row] {
-	if p.proc.Rows == nil {
-		return func(func(Row) bool) {}
-	}
-	return p.proc.Rows
-}
-
 // shown yields the rows inside the limit.
 func (p *Printer) shown() iter.Seq[Row] {
 	l := p.opt.Limit
-	if l == nil {
-		return p.all()
+	if l == nil || p.opt.Compat == Compat402 && p.opt.Layout.details() {
+		return p.proc.rows()
 	}
 	return func(yield func(Row) bool) {
-		for r := range p.all() {
-			if r.Mapping.Start > l.High || r.Mapping.End-1 >= l.Low && !yield(r) {
+		for r := range p.proc.rows() {
+			if l.holds(r.Mapping) && !yield(r) {
 				return
 			}
 		}
@@ -373,16 +416,28 @@ func (s *summary) add(m *procmaps.Mapping) {
 func (p *Printer) appendFooter() {
 	switch p.opt.Layout {
 	case LayoutDefault:
-		p.buf = fmt.Appendf(p.buf, " total %16dK\n", p.summary.mapped)
+		p.buf = fmt.Appendf(p.buf, " total %17s\n", p.amount(p.summary.mapped))
 	case LayoutExtended:
 		p.buf = p.aligned.AppendRule(p.buf)
-		p.buf = p.aligned.AppendTotals(p.buf, "total kB")
+		label := "total kB"
+		if p.opt.Human {
+			label = "total"
+		}
+		p.buf = p.aligned.AppendTotals(p.buf, label)
 	case LayoutDevice:
-		p.buf = fmt.Appendf(p.buf, "mapped: %dK    writeable/private: %dK    shared: %dK\n",
-			p.summary.mapped, p.summary.private, p.summary.shared)
-	case LayoutDetails, LayoutAll:
+		p.buf = fmt.Appendf(p.buf, "mapped: %s    writeable/private: %s    shared: %s\n",
+			p.amount(p.summary.mapped), p.amount(p.summary.private), p.amount(p.summary.shared))
+	default:
 		p.appendDetailsFooter()
 	}
+}
+
+// amount is a sum of KiB with its unit.
+func (p *Printer) amount(kb uint64) string {
+	if p.opt.Human {
+		return string(AppendHuman(nil, kb))
+	}
+	return strconv.FormatUint(kb, 10) + "K"
 }
 
 // The columns of the tables with fixed widths.
@@ -395,29 +450,41 @@ func address(digits int) Column[Row] {
 	}
 }
 
-func size(name string, width int, unit bool) Column[Row] {
-	c := Column[Row]{
-		Name: name, Key: "size_kb", Align: Right, Width: width, Sum: true,
-		Value: func(r Row) Value { return Uint(r.Mapping.Len() / 1024) },
+// sizeName is the heading above sizes.
+func (p *Printer) sizeName() string {
+	if p.opt.Human {
+		return "Size"
 	}
-	if unit {
-		c.Format = func(dst []byte, v Value) []byte { return append(v.Append(dst), 'K') }
+	return "Kbytes"
+}
+
+// sized gives a column of KiB the form that was asked for.
+func (p *Printer) sized(c Column[Row]) Column[Row] {
+	if p.opt.Human {
+		c.Format = formatHuman
 	}
 	return c
 }
 
+func (p *Printer) size(name string) Column[Row] {
+	return p.sized(Column[Row]{
+		Name: name, Key: "size_kb", Align: Right, Width: 7, Sum: true,
+		Value: func(r Row) Value { return Uint(r.Mapping.Len() / 1024) },
+	})
+}
+
 func (p *Printer) rssKB() Column[Row] {
-	return Column[Row]{
+	return p.sized(Column[Row]{
 		Name: "RSS", Key: "rss_kb", Align: Right, Width: 7, Sum: true,
 		Value: func(r Row) Value { return Uint(number(r, p.rss)) },
-	}
+	})
 }
 
 func (p *Printer) dirtyKB() Column[Row] {
-	return Column[Row]{
+	return p.sized(Column[Row]{
 		Name: "Dirty", Key: "dirty_kb", Align: Right, Width: 7, Sum: true,
 		Value: func(r Row) Value { return Uint(number(r, p.dirty[0]) + number(r, p.dirty[1])) },
-	}
+	})
 }
 
 // number returns a number of the row, or 0 if there is none, as pmap does.
@@ -527,16 +594,23 @@ func (p *Printer) path(name string) string {
 }
 
 func (p *Printer) cleanName(s string) string {
-	switch p.opt.Names {
-	case NamesASCII:
+	switch {
+	case p.opt.Escape:
+		return Escape(s)
+	case p.opt.Compat == Compat402:
 		return replaceBad(s, func(s string) (int, byte) {
 			if isASCII(s[0]) {
 				return 1, 0
 			}
 			return 1, '?'
 		})
-	case NamesEscaped:
-		return Escape(s)
+	case p.opt.CLocale:
+		return replaceBad(s, func(s string) (int, byte) {
+			if s[0] < utf8.RuneSelf {
+				return 1, 0
+			}
+			return 1, '?'
+		})
 	}
 	return replaceBad(s, func(s string) (int, byte) {
 		r, n := utf8.DecodeRuneInString(s)
@@ -548,8 +622,10 @@ func (p *Printer) cleanName(s string) string {
 }
 
 func (p *Printer) cleanCommand(s string) string {
-	switch p.opt.Names {
-	case NamesASCII:
+	switch {
+	case p.opt.Escape:
+		return Escape(s)
+	case p.opt.CLocale:
 		return replaceBad(s, func(s string) (int, byte) {
 			switch c := s[0]; {
 			case isASCII(c):
@@ -559,8 +635,6 @@ func (p *Printer) cleanCommand(s string) string {
 			}
 			return 1, '?'
 		})
-	case NamesEscaped:
-		return Escape(s)
 	}
 	return replaceBad(s, func(s string) (int, byte) {
 		r, n := utf8.DecodeRuneInString(s)
@@ -571,7 +645,6 @@ func (p *Printer) cleanCommand(s string) string {
 	})
 }
 
-// isASCII reports whether c prints in the C locale.
 func isASCII(c byte) bool { return ' ' <= c && c < 0x7f }
 
 // replaceBad replaces characters. For the first character of a string, judge

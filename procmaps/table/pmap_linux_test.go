@@ -170,7 +170,7 @@ func TestTheTablesAreThoseOfPmap(t *testing.T) {
 					args = append(args, o.args)
 				}
 				opt := o.opt
-				opt.Names = NamesASCII // as pmap 4.0.2 in the C locale
+				opt.Compat, opt.CLocale = Compat402, true // as pmap 4.0.2 in the C locale
 				if o.limit {
 					arg := strings.Replace(mid(p), "-", ",", 1)
 					l, err := ParseLimit(arg)

@@ -81,7 +81,7 @@ func TestPrinter(t *testing.T) {
 00007ffd00000000    132K rw---   [ stack ]
  total          1048724K
 `},
-		{name: "extended", opt: Options{Layout: LayoutExtended, Names: NamesASCII}, want: `42:   a b .[1m?
+		{name: "extended", opt: Options{Layout: LayoutExtended, Compat: Compat402, CLocale: true}, want: `42:   a b .[1m?
 Address           Kbytes     RSS   Dirty Mode  Mapping
 0000000000400000       8       8       3 r-x-- a b
 0000000000600000 1048576   12000   12000 rw---   [ anon ]
@@ -92,7 +92,7 @@ Address           Kbytes     RSS   Dirty Mode  Mapping
 total kB         1048724   12024   12019
 `},
 		{name: "the totals of -x are those of the rows shown", opt: Options{
-			Layout: LayoutExtended, Names: NamesEscaped, ShowPath: true, KernelNames: true,
+			Layout: LayoutExtended, Escape: true, ShowPath: true, KernelNames: true,
 			Limit: &Limit{0x7f0000000fff, 0x7f0000002000},
 		}, want: `42:   a b \x1b[1m\xff
 Address           Kbytes     RSS   Dirty Mode  Mapping
@@ -126,6 +126,32 @@ mapped: 1048724K    writeable/private: 1048712K    shared: 4K
 7ffd00000000 rw-p 00000000  00:00     0     132    12           0 [stack]
                                         ======= ===== ===========~
                                         1048724 12024           1 KB~
+`},
+		{name: "the fields asked for", opt: Options{Layout: LayoutFields, Fields: map[string]bool{
+			"Rss": true, "Perm": true, "VmFlags": true, "Nothing": true,
+		}}, want: `42:   a b ?[1m?
+     Address Perm   Rss                 VmFlags~
+    00400000 r-xp     8          rd ex mr mw me
+    00600000 rw-p 12000       rd wr mr mw me ac
+7f0000000000 rw-s     0 rd wr sh mr mw me ms sd
+7f0000002000 rw-p     4       rd wr mr mw me ac
+7ffd00000000 rw-p    12    rd wr mr mw me gd ac
+                  =====~
+                  12024 KB~
+`},
+		{name: "no fields but the address", opt: Options{Layout: LayoutFields, Limit: &Limit{0, 0x400000}}, want: `42:   a b ?[1m?
+     Address~
+    00400000
+`},
+		{name: "sizes for people", opt: Options{Layout: LayoutExtended, Human: true}, want: `42:   a b ?[1m?
+Address             Size     RSS   Dirty Mode  Mapping
+0000000000400000      8K      8K      3K r-x-- a b
+0000000000600000    1.0G     12M     12M rw---   [ anon ]
+00007f0000000000      4K      0K      0K rw-s-   [ shmid=0x1802a ]
+00007f0000002000      4K      4K      4K rw---   [ anon ]
+00007ffd00000000    132K     12K     12K rw---   [ stack ]
+---------------- ------- ------- -------~
+total               1.0G     12M     12M
 `},
 		{name: "all details of some rows, quiet", opt: Options{Layout: LayoutAll, Quiet: true, Limit: &Limit{0x7f0000000000, ^uint64(0)}}, want: `42:   a b ?[1m?
 7f0000000000 rw-s 00000000 00:01 98346   4 4  0 0  0 0 rd wr sh mr mw me ms sd SYSV00000000 (deleted)
@@ -224,12 +250,13 @@ func TestParseLimit(t *testing.T) {
 	for in, want := range map[string]Limit{
 		"": {0, end}, ",": {0, end}, "10": {0x10, 0x10}, "0x10": {0x10, 0x10}, "10,": {0x10, end},
 		",20": {0, 0x20}, "10,0x20": {0x10, 0x20}, "ffffffffffffffff": {end, end},
+		"-1": {end, end}, "+1": {1, 1}, " \t1": {1, 1}, "10000000000000000": {end, end}, "0XaF,B": {0xaf, 0xb},
 	} {
 		if got, err := ParseLimit(in); got != want || err != nil {
 			t.Errorf("ParseLimit(%q) = %+v, %v; want %+v", in, got, err, want)
 		}
 	}
-	for _, in := range []string{"zz", "1,zz", "1,2,3", "-1", "+1", " 1", "10000000000000000", "0x"} {
+	for _, in := range []string{"zz", "1,zz", "1,2,3", "1 ", "- 1", "--1", "0x", "0xg", " ", ", "} {
 		if got, err := ParseLimit(in); err == nil {
 			t.Errorf("ParseLimit(%q) = %+v", in, got)
 		}
@@ -251,9 +278,10 @@ func TestNames(t *testing.T) {
 		{"an anonymous inode by the kernel's name", procmaps.Mapping{Name: "anon_inode:[perf_event]"}, Options{KernelNames: true}, "[perf_event]"},
 		{"a file called like a segment elsewhere", procmaps.Mapping{Name: "/SYSV0 (deleted)", Dev: procmaps.Device{Minor: 2}}, Options{}, "SYSV0 (deleted)"},
 		{"a tab passes in the newer style", procmaps.Mapping{Name: "/a\tb\xffé"}, Options{}, "a\tb?é"},
-		{"a tab does not pass in the older", procmaps.Mapping{Name: "/a\tb\xffé"}, Options{Names: NamesASCII}, "a?b???"},
-		{"escaped", procmaps.Mapping{Name: "/a\tb\xffé"}, Options{Names: NamesEscaped}, `a\x09b\xffé`},
-		{"an escaped name of -X", procmaps.Mapping{Name: "/a\tb"}, Options{Names: NamesEscaped, Layout: LayoutDetails}, `a\x09b`},
+		{"a tab passes in the C locale too", procmaps.Mapping{Name: "/a\tb\xffé"}, Options{CLocale: true}, "a\tb???"},
+		{"a tab does not pass in the older", procmaps.Mapping{Name: "/a\tb\xffé"}, Options{Compat: Compat402, CLocale: true}, "a?b???"},
+		{"escaped", procmaps.Mapping{Name: "/a\tb\xffé"}, Options{Escape: true}, `a\x09b\xffé`},
+		{"an escaped name of -X", procmaps.Mapping{Name: "/a\tb"}, Options{Escape: true, Layout: LayoutDetails}, `a\x09b`},
 		{"a raw name of -X", procmaps.Mapping{Name: "/a\tb\xff"}, Options{Layout: LayoutDetails}, "a\tb\xff"},
 		{"a long name", procmaps.Mapping{Name: "/" + strings.Repeat("d", 2000) + "/" + strings.Repeat("f", 255)}, Options{}, strings.Repeat("f", 255)},
 		{"a long name of -X", procmaps.Mapping{Name: "/" + strings.Repeat("d", 2000) + "/f"}, Options{Layout: LayoutDetails}, "f"},

@@ -1,12 +1,10 @@
 package render
 
 import (
-	"fmt"
 	"strconv"
 	"time"
-	"unicode"
-	"unicode/utf16"
-	"unicode/utf8"
+
+	"github.com/maptrace/maptrace/procmaps/table"
 )
 
 // AppendJSON appends the line that encoding Object through JSONWriter would
@@ -14,7 +12,7 @@ import (
 // second, and whoever prints them takes the processor from it.
 func (e *Event) AppendJSON(dst []byte, clock Clock) []byte {
 	dst = append(dst, `{"event":`...)
-	dst = appendString(dst, e.Op)
+	dst = table.AppendJSONString(dst, e.Op)
 	dst = append(dst, `,"time":"`...)
 	dst = clock.Time(e.Time).AppendFormat(dst, time.RFC3339Nano)
 	dst = append(dst, '"')
@@ -44,11 +42,11 @@ func (e *Event) AppendJSON(dst []byte, clock Clock) []byte {
 		} else {
 			dst = append(dst, ',')
 		}
-		dst = appendString(append(dst, `{"how":`...), d.How.String())
+		dst = table.AppendJSONString(append(dst, `{"how":`...), d.How.String())
 		dst = appendHex(append(dst, `,"address":`...), d.Start)
 		dst = strconv.AppendUint(append(dst, `,"size":`...), d.Len(), 10)
-		dst = appendString(append(dst, `,"mode":`...), d.Mode.String())
-		dst = appendString(append(dst, `,"kind":`...), d.Kind.String())
+		dst = table.AppendJSONString(append(dst, `,"mode":`...), d.Mode.String())
+		dst = table.AppendJSONString(append(dst, `,"kind":`...), d.Kind.String())
 		dst = appendText(dst, `,"mapping":`, d.Name)
 		if d.Partial {
 			dst = append(dst, `,"split":true`...)
@@ -90,65 +88,10 @@ func appendText(dst []byte, key, s string) []byte {
 	if s == "" {
 		return dst
 	}
-	return appendString(append(dst, key...), s)
+	return table.AppendJSONString(append(dst, key...), s)
 }
 
 func appendHex(dst []byte, v uint64) []byte {
 	dst = strconv.AppendUint(append(dst, `"0x`...), v, 16)
 	return append(dst, '"')
-}
-
-// appendString appends s quoted, as encoding/json and JSONWriter do together:
-// what is not printable is escaped, and so is what is special in HTML.
-func appendString(dst []byte, s string) []byte {
-	dst = append(dst, '"')
-	for i := 0; i < len(s); {
-		c := s[i]
-		switch {
-		case c == '"' || c == '\\':
-			dst = append(dst, '\\', c)
-		case c >= ' ' && c < 0x7f && c != '<' && c != '>' && c != '&':
-			dst = append(dst, c)
-		case c < utf8.RuneSelf:
-			dst = appendShort(dst, c)
-		default:
-			r, n := utf8.DecodeRuneInString(s[i:])
-			dst = appendRune(dst, r, n)
-			i += n
-			continue
-		}
-		i++
-	}
-	return append(dst, '"')
-}
-
-// appendShort appends an ASCII character that cannot stand for itself.
-func appendShort(dst []byte, c byte) []byte {
-	switch c {
-	case '\b':
-		return append(dst, '\\', 'b')
-	case '\f':
-		return append(dst, '\\', 'f')
-	case '\n':
-		return append(dst, '\\', 'n')
-	case '\r':
-		return append(dst, '\\', 'r')
-	case '\t':
-		return append(dst, '\\', 't')
-	}
-	return fmt.Appendf(dst, `\u%04x`, c)
-}
-
-// appendRune appends a character beyond ASCII that took n bytes.
-func appendRune(dst []byte, r rune, n int) []byte {
-	switch {
-	case r == utf8.RuneError && n == 1:
-		return append(dst, `\ufffd`...)
-	case unicode.IsPrint(r):
-		return utf8.AppendRune(dst, r)
-	case r <= 0xffff:
-		return fmt.Appendf(dst, `\u%04x`, r)
-	}
-	hi, lo := utf16.EncodeRune(r)
-	return fmt.Appendf(dst, `\u%04x\u%04x`, hi, lo)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/maptrace/maptrace/procmaps"
@@ -35,7 +34,7 @@ func liveColumns(paths bool) []table.Column[liveRow] {
 		}},
 		{Name: "Delta", Align: table.Right, Width: 8, Sum: true, Value: func(r liveRow) table.Value {
 			return table.Int(r.delta >> 10)
-		}, Format: appendSigned},
+		}, Format: table.FormatChange},
 		{Name: "Ops", Align: table.Right, Width: 6, Value: func(r liveRow) table.Value {
 			return table.Uint(r.Ops)
 		}},
@@ -50,18 +49,6 @@ func liveColumns(paths bool) []table.Column[liveRow] {
 			return table.Text(name)
 		}},
 	}
-}
-
-// appendSigned appends a change with its sign, and nothing for none.
-func appendSigned(dst []byte, v table.Value) []byte {
-	n, ok := v.Any().(int64)
-	if !ok || n == 0 {
-		return append(dst, '-')
-	}
-	if n > 0 {
-		dst = append(dst, '+')
-	}
-	return strconv.AppendInt(dst, n, 10)
 }
 
 // WriteTable writes the pmap-style table of one address space, from its tree:

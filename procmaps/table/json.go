@@ -1,0 +1,97 @@
+package table
+
+import (
+	"fmt"
+	"strconv"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// AppendJSON appends a row as a JSON object with the columns' keys. Values that
+// are not known are left out, and numbers are as the column has them, whatever
+// its text form.
+func AppendJSON[R any](dst []byte, columns []Column[R], r R) []byte {
+	dst = append(dst, '{')
+	for i := range columns {
+		c := &columns[i]
+		v := c.Value(r)
+		if !v.Known() {
+			continue
+		}
+		if dst[len(dst)-1] != '{' {
+			dst = append(dst, ',')
+		}
+		dst = AppendJSONString(dst, c.Key)
+		dst = append(dst, ':')
+		dst = v.appendJSON(dst)
+	}
+	return append(dst, '}')
+}
+
+func (v Value) appendJSON(dst []byte) []byte {
+	switch v.kind {
+	case kindText:
+		return AppendJSONString(dst, v.text)
+	case kindFloat:
+		// The plain form has one decimal; here nothing is rounded.
+		return strconv.AppendFloat(dst, v.float(), 'g', -1, 64)
+	}
+	return v.Append(dst)
+}
+
+// AppendJSONString appends s quoted, as encoding/json does, with every character
+// that is not printable escaped too: names come from traced programs, and some
+// terminals obey the control characters that JSON lets through.
+func AppendJSONString(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	for i := 0; i < len(s); {
+		c := s[i]
+		switch {
+		case c == '"' || c == '\\':
+			dst = append(dst, '\\', c)
+		case c >= ' ' && c < 0x7f && c != '<' && c != '>' && c != '&':
+			dst = append(dst, c)
+		case c < utf8.RuneSelf:
+			dst = appendShort(dst, c)
+		default:
+			r, n := utf8.DecodeRuneInString(s[i:])
+			dst = appendRune(dst, r, n)
+			i += n
+			continue
+		}
+		i++
+	}
+	return append(dst, '"')
+}
+
+// appendShort appends an ASCII character that cannot stand for itself.
+func appendShort(dst []byte, c byte) []byte {
+	switch c {
+	case '\b':
+		return append(dst, '\\', 'b')
+	case '\f':
+		return append(dst, '\\', 'f')
+	case '\n':
+		return append(dst, '\\', 'n')
+	case '\r':
+		return append(dst, '\\', 'r')
+	case '\t':
+		return append(dst, '\\', 't')
+	}
+	return fmt.Appendf(dst, `\u%04x`, c)
+}
+
+// appendRune appends a character beyond ASCII that took n bytes.
+func appendRune(dst []byte, r rune, n int) []byte {
+	switch {
+	case r == utf8.RuneError && n == 1:
+		return append(dst, `\ufffd`...)
+	case unicode.IsPrint(r):
+		return utf8.AppendRune(dst, r)
+	case r <= 0xffff:
+		return fmt.Appendf(dst, `\u%04x`, r)
+	}
+	hi, lo := utf16.EncodeRune(r)
+	return fmt.Appendf(dst, `\u%04x\u%04x`, hi, lo)
+}
