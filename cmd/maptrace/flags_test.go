@@ -70,12 +70,6 @@ func TestUsage(t *testing.T) {
 		{"arguments of version", "version x", "unknown command"},
 		{"arguments of demo", "demo x", "unknown command"},
 		{"a demo of no length", "demo --duration 0s", "want a time to run"},
-		{"pmap of nothing", "pmap", "which process?"},
-		{"pmap of a word", "pmap x", `"x" is no process number`},
-		{"pmap of 0", "pmap 0", `"0" is no process number`},
-		{"pmap of a negative number", "pmap -- -1", `"-1" is no process number`},
-		{"pmap of a number beyond 31 bits", "pmap 2147483648", `"2147483648" is no process number`},
-		{"pmap in two layouts", "pmap -x -d 1", "mutually exclusive"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,13 +1,18 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"strconv"
+	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/getopt"
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
 )
@@ -15,89 +20,204 @@ import (
 // exitMissing is pmap's own code for fewer processes than asked for.
 const exitMissing exitCode = 42
 
-// pmapOptions are the flags of pmap.
-type pmapOptions struct {
-	extended bool
-	device   bool
-	quiet    bool
-	showPath bool
-	pids     []int
-}
-
+// newPmap makes the command that help and completion know. Its options are not
+// cobra's to read: pmap's users bundle them, repeat them and cut them short.
 func newPmap(s streams) *cobra.Command {
-	var o pmapOptions
 	cmd := &cobra.Command{
-		Use:   "pmap [flags] PID…",
-		Short: "Print the mappings of processes, as pmap does",
-		Long: `pmap prints the memory mappings of processes in the tables of procps' pmap, byte
-for byte. On a terminal, names that hold control characters are escaped.
-
-Exit status: 0; 1 if mappings could not be read; 42 if a process is not there.`,
-		Example: `  maptrace pmap 1234
-  maptrace pmap -x 1234 5678`,
-		RunE: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usagef("which process? maptrace pmap PID…")
-			}
-			if o.extended && o.device {
-				return usagef("options -d, -x are mutually exclusive")
-			}
-			for _, a := range args {
-				pid, err := strconv.ParseInt(a, 10, 32)
-				if err != nil || pid <= 0 {
-					return usagef("%q is no process number", a)
-				}
-				o.pids = append(o.pids, int(pid))
-			}
-			return runPmap(s, &o)
+		Use:                "pmap [options] PID…",
+		Short:              "Print the mappings of processes, as pmap does",
+		DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runPmap(cmd.Context(), s, "maptrace pmap", args)
 		},
 	}
-	f := cmd.Flags()
-	f.BoolVarP(&o.extended, "extended", "x", false, "resident and dirty sizes too")
-	f.BoolVarP(&o.device, "device", "d", false, "offset and device too")
-	f.BoolVarP(&o.quiet, "quiet", "q", false, "no heading and no totals")
-	f.BoolVarP(&o.showPath, "show-path", "p", false, "whole paths instead of their last element")
+	cmd.SetHelpFunc(func(*cobra.Command, []string) { writePmapHelp(s.out, "maptrace pmap", table.Compat407) })
 	return cmd
 }
 
-func runPmap(s streams, o *pmapOptions) error {
-	opts := table.Options{Quiet: o.quiet, ShowPath: o.showPath}
+// runPmap is pmap. Name is what usage calls it; messages always begin with
+// "pmap: ", and the exit codes are pmap's.
+func runPmap(ctx context.Context, s streams, name string, args []string) error {
+	say := func(msg string) { fmt.Fprintf(s.err, "pmap: %s\n", table.Escape(msg)) }
+	o, err := parsePmap(args, say)
+	var mistake *getopt.Error
+	var coded *codedError
 	switch {
-	case o.extended:
-		opts.Layout = table.LayoutExtended
-	case o.device:
-		opts.Layout = table.LayoutDevice
-	}
-	if isTerminal(s.out) {
-		opts.Escape = true
-	}
-	printer := table.NewPrinter(s.out, opts)
-	// Without it System V segments are named as files, as pmap does.
-	device, _ := procmaps.ShmDevice()
-	code := exitOK
-	for _, pid := range o.pids {
-		err := printPmap(printer, pid, opts.Layout, device)
-		switch {
-		case errors.Is(err, procmaps.ErrGone):
-			code |= exitMissing
-		case errors.Is(err, fs.ErrPermission):
-			code |= exitError
-		case err != nil:
+	case err == nil:
+	case errors.Is(err, errAnswered):
+		if o.answer == "version" {
+			_, err = fmt.Fprintf(s.out, "pmap from maptrace %s, as procps-ng 4.0.7\n", version())
 			return err
 		}
-		if err != nil {
-			fmt.Fprintf(s.err, "pmap: process %d: %s\n", pid, explain(err))
+		writePmapHelp(s.out, name, o.compat)
+		return nil
+	case errors.As(err, &mistake), errors.Is(err, errPmapUsage):
+		if mistake != nil {
+			say(mistake.Reason)
 		}
+		writePmapUsage(s.err, name, o.compat)
+		return &codedError{code: exitError}
+	case errors.As(err, &coded):
+		say(coded.Error())
+		return &codedError{code: exitError}
 	}
-	if code != exitOK {
-		return &codedError{code: code}
+	if o.createRC || o.toGiven {
+		return o.writeRC(say)
 	}
+	if err = o.loadRC(say); err != nil {
+		return err
+	}
+	err = newPmapRun(s, o, say).run(ctx)
+	if errors.As(err, &coded) && coded.cause != nil {
+		say(coded.Error())
+		err = &codedError{code: coded.code}
+	}
+	return err
+}
+
+// writeRC is -n and -N.
+func (o *pmapOptions) writeRC(say func(string)) error {
+	path, failure := o.rcTo, "couldn't create the rc file"
+	if o.createRC {
+		var err error
+		if path, err = defaultRC(say); err != nil {
+			return err
+		}
+		failure = "couldn't create ~/.pmaprc"
+	}
+	switch err := createRC(path); {
+	case err == nil:
+		say("rc file successfully created, feel free to edit the content")
+		return nil
+	case errors.Is(err, errRCExists):
+		say(err.Error())
+	}
+	say(failure)
+	return &codedError{code: exitError}
+}
+
+// loadRC is -c and -C.
+func (o *pmapOptions) loadRC(say func(string)) error {
+	path, failure := o.rcFrom, "couldn't read the rc file"
+	switch {
+	case o.readRC:
+		var err error
+		if path, err = defaultRC(say); err != nil {
+			return err
+		}
+		failure = "couldn't read ~/.pmaprc"
+	case !o.fromGiven:
+		return nil
+	}
+	f, err := os.Open(path)
+	if err == nil {
+		defer f.Close()
+		o.rc, err = parseRC(f, say)
+	}
+	if err != nil {
+		say(failure)
+		return &codedError{code: exitError}
+	}
+	o.path = o.path != o.rc.togglePath
 	return nil
 }
 
-// printPmap prints one process; like pmap, it prints the line with the command
-// even when the mappings may not be read.
-func printPmap(printer *table.Printer, pid int, layout table.Layout, device procmaps.Device) error {
+func defaultRC(say func(string)) (string, error) {
+	home, ok := os.LookupEnv("HOME")
+	if !ok {
+		say("HOME variable undefined")
+		return "", &codedError{code: exitError}
+	}
+	return home + "/.pmaprc", nil
+}
+
+// pmapRun is one run of pmap.
+type pmapRun struct {
+	o    *pmapOptions
+	out  io.Writer
+	say  func(string)
+	opts table.Options
+	// show prints a process whose head line, if the form has one, is printed.
+	show func(*table.Process) error
+	// head prints what stands before a table even if there will be none.
+	head func(*table.Process) error
+	// smaps says that the form needs numbers that only smaps has, explain that it
+	// needs to know what rows are for.
+	smaps, explain bool
+	// order is what --sort and --top ask of rows that are not mappings.
+	order table.Selection
+	shm   procmaps.Device
+}
+
+func newPmapRun(s streams, o *pmapOptions, say func(string)) *pmapRun {
+	r := &pmapRun{o: o, out: s.out, say: say}
+	r.opts = table.Options{
+		Layout: o.layout(), Quiet: o.quiet, ShowPath: o.path, KernelNames: o.kernel, Limit: o.limit,
+		Compat: o.compat, CLocale: !utf8Locale(os.Getenv), Human: o.human,
+		Escape: !o.rawNames && isTerminal(s.out),
+	}
+	if o.rc != nil {
+		r.opts.Fields = o.rc.fields
+	}
+	r.explain = o.json || o.csv || o.group != ""
+	r.smaps = r.opts.Layout.NeedsSmaps() || o.selection.NeedsSmaps() || o.watch > 0
+	// The printer looks at the range by itself; with the other options it must be
+	// applied first.
+	if o.given {
+		o.selection.Limit = o.limit
+	}
+	if o.group != "" || o.watch > 0 && !o.json {
+		r.order.By, r.order.Top = o.selection.By, o.selection.Top
+		o.selection.By, o.selection.Top = "", 0
+	}
+	r.chooseForm()
+	// Without it System V segments are named as files, as pmap does.
+	r.shm, _ = procmaps.ShmDevice()
+	return r
+}
+
+// utf8Locale tells whether text is UTF-8 here: setlocale(3).
+func utf8Locale(getenv func(string) string) bool {
+	locale := cmp.Or(getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG"))
+	_, codeset, _ := strings.Cut(strings.ToLower(locale), ".")
+	codeset, _, _ = strings.Cut(codeset, "@")
+	return codeset == "utf-8" || codeset == "utf8"
+}
+
+// run prints all processes, once or with --watch until the end.
+func (r *pmapRun) run(ctx context.Context) error {
+	if r.o.watch > 0 {
+		return r.watch(ctx)
+	}
+	code, err := r.all(r.o.pids)
+	if err == nil && code != exitOK {
+		err = &codedError{code: code}
+	}
+	return err
+}
+
+// all prints every process in turn and says why if one cannot be.
+func (r *pmapRun) all(pids []int) (code exitCode, err error) {
+	for _, pid := range pids {
+		err := r.one(pid)
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, procmaps.ErrGone):
+			code |= exitMissing
+		case errors.Is(err, fs.ErrPermission), errors.Is(err, procmaps.ErrParse), errors.Is(err, fs.ErrNotExist):
+			code |= exitError
+		default:
+			return code, err
+		}
+		r.say(fmt.Sprintf("process %d: %s", pid, explain(err)))
+	}
+	return code, nil
+}
+
+// one prints one process; like pmap, it prints the line with the command even
+// when the mappings may not be read.
+func (r *pmapRun) one(pid int) error {
 	p, err := procmaps.Default().Process(pid)
 	if err != nil {
 		return err
@@ -107,12 +227,29 @@ func printPmap(printer *table.Printer, pid int, layout table.Layout, device proc
 	if err != nil {
 		return err
 	}
-	proc.ShmDevice = device
-	if err := printer.PrintHead(proc); err != nil {
+	proc.ShmDevice = r.shm
+	if err := r.head(proc); err != nil {
 		return err
 	}
-	if err := proc.Load(p, layout); err != nil {
+	if err := r.load(p, proc); err != nil {
 		return err
 	}
-	return printer.PrintTable(proc)
+	if err := r.o.selection.Apply(proc); err != nil {
+		return pmapMistake("%w", err)
+	}
+	return r.show(proc)
+}
+
+// load reads what the form needs.
+func (r *pmapRun) load(p *procmaps.Process, proc *table.Process) error {
+	switch {
+	case r.explain:
+		return proc.LoadExplained(p)
+	case r.smaps && r.o.given:
+		return proc.Load(p, table.LayoutAll)
+	case r.o.given:
+		return proc.Load(p, r.opts.Layout)
+	}
+	// Rows are printed one after the other, and kept by nobody.
+	return proc.LoadPacked(p, r.opts.Layout)
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -62,20 +63,32 @@ func usagef(format string, args ...any) error {
 
 // run is the whole program but for the exit itself.
 func run(ctx context.Context, args []string, s streams) exitCode {
-	root := newRoot(s)
 	args, name := args[1:], filepath.Base(args[0])
-	if name == "pmap" {
-		args = append([]string{"pmap"}, args...)
-	} else if len(args) > 0 && isPID(args[0]) {
-		args = append([]string{"pmap"}, args...)
+	// pmap is over in milliseconds, so the rest is not even set up for it.
+	switch {
+	case name == "pmap":
+		return report(s.err, runPmap(ctx, s, "pmap", args))
+	case len(args) > 0 && args[0] == "pmap":
+		return report(s.err, runPmap(ctx, s, "maptrace pmap", args[1:]))
+	case meansPmap(args):
+		return report(s.err, runPmap(ctx, s, "maptrace", args))
 	}
+	root := newRoot(s)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	return report(s.err, err)
+	return report(s.err, root.ExecuteContext(ctx))
+}
+
+// meansPmap tells whether a command line without a command is one of pmap: it
+// begins with a process, or with an option and has a process.
+func meansPmap(args []string) bool {
+	if len(args) == 0 {
+		return false
+	}
+	return isPID(args[0]) || strings.HasPrefix(args[0], "-") && slices.ContainsFunc(args, isPID)
 }
 
 func isPID(s string) bool {
-	_, err := strconv.ParseUint(s, 10, 31)
+	_, err := strconv.ParseUint(strings.TrimPrefix(s, "/proc/"), 10, 31)
 	return err == nil
 }
 
@@ -136,7 +149,7 @@ func newRoot(s streams) *cobra.Command {
 every change of them as the kernel makes it, without stopping the process or
 putting anything into it.
 
-"maptrace PID" is "maptrace pmap PID".`,
+"maptrace [options] PID" is "maptrace pmap [options] PID".`,
 		Example: `  maptrace pmap -x 1234          the table pmap -x prints
   maptrace trace -p 1234         every change of a running process' mappings
   maptrace trace -- make all     the same for a command and its children

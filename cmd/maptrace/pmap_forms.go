@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/signal"
+	"slices"
+	"time"
+
+	"github.com/maptrace/maptrace/procmaps/table"
+)
+
+// chooseForm sets how a process is printed.
+func (r *pmapRun) chooseForm() {
+	o := r.o
+	nothing := func(*table.Process) error { return nil }
+	printer := table.NewPrinter(r.out, r.opts)
+	r.head = printer.PrintHead
+	switch {
+	case o.group != "" && o.json:
+		r.head, r.show = nothing, r.groupsJSON
+	case o.group != "" && o.csv:
+		r.head, r.show = nothing, r.csvForm(r.groupsCSV)
+	case o.group != "":
+		r.show = r.groups
+	case o.json:
+		r.head, r.show = nothing, r.regionsJSON
+	case o.csv:
+		r.head, r.show = nothing, r.csvForm(r.regionsCSV)
+	default:
+		r.show = printer.PrintTable
+	}
+}
+
+func (r *pmapRun) write(b []byte) error {
+	if _, err := r.out.Write(b); err != nil {
+		return fmt.Errorf("print mappings: %w", err)
+	}
+	return nil
+}
+
+// groups prints the table of --group.
+func (r *pmapRun) groups(p *table.Process) error {
+	groups := p.GroupRows(r.o.group)
+	columns := table.GroupColumns(r.o.group, groups, r.opts)
+	groups, err := table.Order(columns, groups, r.order.By, r.order.Top)
+	if err != nil {
+		return pmapMistake("%w", err)
+	}
+	a := table.NewAligned(columns)
+	a.Fit(slices.Values(groups))
+	var b []byte
+	if !r.o.quiet {
+		b = a.AppendHeader(b)
+	}
+	for _, g := range groups {
+		b = a.AppendRow(b, g)
+	}
+	if !r.o.quiet {
+		b = a.AppendRule(b)
+		b = a.AppendTotals(b, "total")
+	}
+	return r.write(b)
+}
+
+// machineGroups are the groups for programs, with their columns.
+func (r *pmapRun) machineGroups(p *table.Process) ([]table.Column[table.Group], []table.Group, error) {
+	groups := p.GroupRows(r.o.group)
+	columns := table.MachineGroupColumns(r.o.group, groups)
+	groups, err := table.Order(columns, groups, r.order.By, r.order.Top)
+	if err != nil {
+		return nil, nil, pmapMistake("%w", err)
+	}
+	return columns, groups, nil
+}
+
+func (r *pmapRun) groupsJSON(p *table.Process) error {
+	columns, groups, err := r.machineGroups(p)
+	if err != nil {
+		return err
+	}
+	return r.writeObject(appendObject(p, `,"groups":[`, columns, groups))
+}
+
+func (r *pmapRun) regionsJSON(p *table.Process) error {
+	var rows []table.Row
+	if p.Rows != nil {
+		rows = slices.Collect(p.Rows)
+	}
+	return r.writeObject(appendObject(p, `,"regions":[`, p.Columns(), rows))
+}
+
+func (r *pmapRun) writeObject(b []byte) error { return r.write(append(b, '\n')) }
+
+// appendObject appends the object of one process: who it is, its rows and the
+// sums of them.
+func appendObject[R any](p *table.Process, list string, columns []table.Column[R], rows []R) []byte {
+	b := fmt.Appendf(nil, `{"time":"%s","pid":%d,"command":`, time.Now().Format(time.RFC3339Nano), p.PID)
+	b = table.AppendJSONString(b, p.Command)
+	b = append(b, list...)
+	for i, row := range rows {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = table.AppendJSON(b, columns, row)
+	}
+	b = append(b, `],"totals":`...)
+	sums := table.Sums(columns, slices.Values(rows))
+	totals := make([]table.Column[int], len(columns))
+	for i := range columns {
+		totals[i] = table.Column[int]{Key: columns[i].Key, Value: func(int) table.Value { return sums[i] }}
+	}
+	return append(table.AppendJSON(b, totals, 0), '}')
+}
+
+// processColumn tells whose a row is, where rows of several processes follow
+// each other.
+func processColumn[R any](p *table.Process) table.Column[R] {
+	return table.Column[R]{Key: "pid", Value: func(R) table.Value { return table.Uint(uint64(p.PID)) }}
+}
+
+// csvForm prints the heading before the first process.
+func (r *pmapRun) csvForm(show func(p *table.Process, heading bool) error) func(*table.Process) error {
+	heading := !r.o.quiet
+	return func(p *table.Process) error {
+		first := heading
+		heading = false
+		return show(p, first)
+	}
+}
+
+func (r *pmapRun) groupsCSV(p *table.Process, heading bool) error {
+	columns, groups, err := r.machineGroups(p)
+	if err != nil {
+		return err
+	}
+	return r.write(appendCSV(p, columns, groups, heading))
+}
+
+func (r *pmapRun) regionsCSV(p *table.Process, heading bool) error {
+	// A process without memory has no keys, and those of the kernel are the same
+	// for all that have.
+	if p.Rows == nil || len(p.Keys) == 0 {
+		return nil
+	}
+	return r.write(appendCSV(p, p.Columns(), slices.Collect(p.Rows), heading))
+}
+
+func appendCSV[R any](p *table.Process, columns []table.Column[R], rows []R, heading bool) []byte {
+	columns = append([]table.Column[R]{processColumn[R](p)}, columns...)
+	var b []byte
+	if heading {
+		b = table.AppendCSVHeader(b, columns)
+	}
+	for _, row := range rows {
+		b = table.AppendCSV(b, columns, row)
+	}
+	return b
+}
+
+// watch prints every process again and again, until none is left, the count is
+// reached or a signal comes.
+func (r *pmapRun) watch(ctx context.Context) error {
+	ctx, cancel := signal.NotifyContext(ctx, endSignals()...)
+	defer cancel()
+	watches := map[int]*watched{}
+	if !r.o.json {
+		r.show = func(p *table.Process) error {
+			w := watches[p.PID]
+			if w == nil {
+				w = &watched{began: time.Now()}
+				watches[p.PID] = w
+			}
+			return r.showChanges(w, p)
+		}
+	}
+	pids := r.o.pids
+	tick := time.NewTicker(r.o.watch)
+	defer tick.Stop()
+	for n := 1; ; n++ {
+		alive := pids[:0:0]
+		code := exitOK
+		for _, pid := range pids {
+			c, err := r.all([]int{pid})
+			if err != nil {
+				return err
+			}
+			if c == exitOK {
+				alive = append(alive, pid)
+			}
+			code |= c
+		}
+		if n == 1 && code != exitOK {
+			// Who was never there is an error; who ends while watched is not.
+			return &codedError{code: code}
+		}
+		if pids = alive; len(pids) == 0 || n == r.o.count {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// watched is one process of --watch.
+type watched struct {
+	table.Watch
+	began time.Time
+}
+
+// showChanges prints one table of --watch.
+func (r *pmapRun) showChanges(w *watched, p *table.Process) error {
+	now := time.Now()
+	var b []byte
+	if !r.o.quiet {
+		b = fmt.Appendf(b, "%s, %.1f s since the start\n", now.Format("15:04:05"), now.Sub(w.began).Seconds())
+	}
+	rows := w.Next(p)
+	columns := table.WatchColumns(r.opts)
+	a := table.NewAligned(columns)
+	a.Fit(slices.Values(rows))
+	if r.o.changed {
+		rows = slices.DeleteFunc(rows, func(row table.WatchRow) bool { return !row.Changed() })
+	}
+	rows, err := table.Order(columns, rows, r.order.By, r.order.Top)
+	if err != nil {
+		return pmapMistake("%w", err)
+	}
+	if !r.o.quiet {
+		b = a.AppendHeader(b)
+	}
+	for _, row := range rows {
+		b = a.AppendRow(b, row)
+	}
+	if !r.o.quiet {
+		b = a.AppendRule(b)
+		b = a.AppendTotals(b, "total")
+	}
+	return r.write(append(b, '\n'))
+}
