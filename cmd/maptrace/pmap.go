@@ -87,7 +87,11 @@ func (o *pmapOptions) writeRC(say func(string)) error {
 	}
 	switch err := createRC(path); {
 	case err == nil:
-		say("rc file successfully created, feel free to edit the content")
+		file := "rc file"
+		if o.createRC {
+			file = "~/.pmaprc file"
+		}
+		say(file + " successfully created, feel free to edit the content")
 		return nil
 	case errors.Is(err, errRCExists):
 		say(err.Error())
@@ -144,6 +148,8 @@ type pmapRun struct {
 	// smaps says that the form needs numbers that only smaps has, explain that it
 	// needs to know what rows are for.
 	smaps, explain bool
+	// selects says that rows are chosen, ordered or kept.
+	selects bool
 	// order is what --sort and --top ask of rows that are not mappings.
 	order table.Selection
 	shm   procmaps.Device
@@ -163,7 +169,7 @@ func newPmapRun(s streams, o *pmapOptions, say func(string)) *pmapRun {
 	r.smaps = r.opts.Layout.NeedsSmaps() || o.selection.NeedsSmaps() || o.watch > 0
 	// The printer looks at the range by itself; with the other options it must be
 	// applied first.
-	if o.given {
+	if r.selects = o.selection.By != "" || o.selection.Top > 0 || len(o.selection.Kinds) > 0 || r.explain || o.watch > 0; r.selects {
 		o.selection.Limit = o.limit
 	}
 	if o.group != "" || o.watch > 0 && !o.json {
@@ -245,9 +251,9 @@ func (r *pmapRun) load(p *procmaps.Process, proc *table.Process) error {
 	switch {
 	case r.explain:
 		return proc.LoadExplained(p)
-	case r.smaps && r.o.given:
+	case r.smaps && r.selects:
 		return proc.Load(p, table.LayoutAll)
-	case r.o.given:
+	case r.selects:
 		return proc.Load(p, r.opts.Layout)
 	}
 	// Rows are printed one after the other, and kept by nobody.

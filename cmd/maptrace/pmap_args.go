@@ -27,7 +27,6 @@ type pmapOptions struct {
 	compat              table.Compat
 	pids                []int
 
-	given           bool // one of these, which only maptrace has
 	json, csv       bool
 	selection       table.Selection
 	group           string
@@ -71,14 +70,28 @@ var pmapFlags = []getopt.Option{
 	{Long: "compat", Extra: true, Arg: "VERSION", Help: "print what procps 4.0.2 or 4.0.7 (the default) does"},
 }
 
-// flagsOf are the options that the version asked for has: -k came with 4.0.6.
-func flagsOf(args []string) []getopt.Option {
-	for i, word := range args {
-		if word == "--compat=4.0.2" || word == "--compat" && i+1 < len(args) && args[i+1] == "4.0.2" {
-			return slices.DeleteFunc(slices.Clone(pmapFlags), func(f getopt.Option) bool { return f.Short == 'k' })
+// cutCompat takes --compat out of a command line, since what else is an option
+// depends on it: -k came with 4.0.6.
+func cutCompat(args []string) (rest []string, flags []getopt.Option) {
+	flags = pmapFlags
+	for i := 0; i < len(args); i++ {
+		name, value, given := strings.Cut(args[i], "=")
+		if !given && i+1 < len(args) {
+			value = args[i+1]
+		}
+		if name != "--compat" || value != "4.0.2" && value != "4.0.7" {
+			rest = append(rest, args[i])
+			continue
+		}
+		if !given {
+			i++
+		}
+		flags = pmapFlags
+		if value == "4.0.2" {
+			flags = slices.DeleteFunc(slices.Clone(pmapFlags), func(f getopt.Option) bool { return f.Short == 'k' })
 		}
 	}
-	return pmapFlags
+	return rest, flags
 }
 
 // errPmapUsage asks for pmap's usage message after what was said.
@@ -128,7 +141,6 @@ func (o *pmapOptions) set(f *getopt.Option, arg string, warn func(string)) (err 
 			o.details++
 		}
 	default:
-		o.given = true
 		err = o.setExtra(f.Long, arg)
 	}
 	return err
@@ -172,15 +184,8 @@ func (o *pmapOptions) setExtra(name, arg string) (err error) {
 		o.changed = true
 	case "raw-names":
 		o.rawNames = true
-	case "compat":
-		switch arg {
-		case "4.0.2":
-			o.compat = table.Compat402
-		case "4.0.7":
-			o.compat = table.Compat407
-		default:
-			return pmapMistake("--compat %q: want 4.0.2 or 4.0.7", arg)
-		}
+	case "compat": // a version that cutCompat does not know
+		return pmapMistake("--compat %q: want 4.0.2 or 4.0.7", arg)
 	}
 	return err
 }
@@ -198,10 +203,14 @@ func positive(name, arg string) (int, error) {
 // codedError, or errAnswered.
 func parsePmap(args []string, warn func(string)) (*pmapOptions, error) {
 	o := &pmapOptions{}
+	args, flags := cutCompat(args)
+	if len(flags) < len(pmapFlags) {
+		o.compat = table.Compat402
+	}
 	if len(args) == 0 {
 		return o, errPmapUsage
 	}
-	operands, err := getopt.Parse(flagsOf(args), args, func(f *getopt.Option, arg string) error { return o.set(f, arg, warn) })
+	operands, err := getopt.Parse(flags, args, func(f *getopt.Option, arg string) error { return o.set(f, arg, warn) })
 	if err != nil {
 		return o, err
 	}

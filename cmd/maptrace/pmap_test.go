@@ -62,6 +62,7 @@ func TestPmapArguments(t *testing.T) {
 	const usage = "usage"
 	tests := []struct{ name, args, want string }{
 		{"nothing", "", usage},
+		{"nothing but a version", "--compat 4.0.2", usage},
 		{"a word", "x", usage},
 		{"a word after a process", "1 x", usage},
 		{"an unknown letter", "-z 1", "invalid option -- 'z'; " + usage},
@@ -224,7 +225,7 @@ func TestPmapRC(t *testing.T) {
 		return r
 	}
 	check(1, "pmap: couldn't read ~/.pmaprc\n", "-c", self)
-	check(0, "pmap: rc file successfully created, feel free to edit the content\n", "-n")
+	check(0, "pmap: ~/.pmaprc file successfully created, feel free to edit the content\n", "-n")
 	check(1, "pmap: the file already exists - delete or rename it first\npmap: couldn't create ~/.pmaprc\n", "-n")
 	file := filepath.Join(home, "f")
 	check(0, "pmap: rc file successfully created, feel free to edit the content\n", "-N", file)

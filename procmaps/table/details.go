@@ -43,6 +43,13 @@ func (p *Printer) fitDetails() bool {
 		some = true
 		break
 	}
+	if p.aligned != nil {
+		for i := range p.aligned.columns {
+			if !p.aligned.columns[i].Sum {
+				p.aligned.widths[i] = 0
+			}
+		}
+	}
 	if !some {
 		return false
 	}
@@ -60,7 +67,14 @@ func (p *Printer) fitDetails() bool {
 	}
 	if !p.opt.Quiet {
 		p.aligned.fitHeader()
-		p.aligned.fitTotals(p.shown())
+		// The totals so far go on where they were not reset.
+		sums := Sums(p.aligned.columns, p.shown())
+		for i, v := range sums {
+			if p.opt.Compat == Compat402 {
+				v = v.add(p.aligned.sums[i])
+			}
+			p.aligned.widen(i, v)
+		}
 	}
 	// Rows out of the limit count for the fixed columns, as in pmap.
 	p.aligned.fitCells(p.proc.rows(), 0, p.fixed)

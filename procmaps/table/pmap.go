@@ -149,7 +149,7 @@ type Row struct {
 // Process is an address space to print, wherever it was read or kept.
 type Process struct {
 	PID     int    // of the process, not of a thread
-	Command string // see CommandLine; not yet escaped
+	Command string // see CommandLine; neither cleaned nor escaped
 	// StartStack is an address in the main thread's stack: Stat.StartStack.
 	// With 0 no mapping is called a stack.
 	StartStack uint64
@@ -258,22 +258,21 @@ func (t *Process) LoadPacked(p *procmaps.Process, l Layout) error {
 }
 
 // CommandLine makes the text that follows the PID out of the raw command line
-// (of which pmap reads 128 KiB), and of the comm where there is none.
+// (of which pmap reads 128 KiB), and of the comm where there is none. It is empty
+// when all arguments are.
 func CommandLine(args []byte, comm string, zombie bool) string {
-	args = bytes.TrimRight(args[:min(len(args), 128<<10)], "\x00")
-	s := strings.NewReplacer("\x00", " ", "\n", " ").Replace(string(args))
-	s = strings.TrimSuffix(s, " ")
 	switch {
 	case zombie:
 		return "[" + comm + "] <defunct>"
-	case s == "":
+	case len(args) == 0:
 		return "[" + comm + "]"
 	}
-	return s
+	args = bytes.TrimRight(args[:min(len(args), 128<<10)], "\x00")
+	return strings.NewReplacer("\x00", " ", "\n", " ").Replace(string(args))
 }
 
 // Printer prints processes one after the other, as one run of pmap does: with
-// LayoutDetails and LayoutAll the columns are those of the first process, and
+// LayoutDetails and its kin the numbers are those of the first process, and their
 // widths never shrink. It is not safe for concurrent use.
 //
 // It departs from pmap where that is wrong: lines of any length are read whole,
@@ -348,13 +347,22 @@ func (p *Printer) PrintTable(proc *Process) error {
 	p.proc, p.summary = proc, summary{}
 	p.rss = keyIndex(proc.Keys, "Rss")
 	p.dirty = [2]int{keyIndex(proc.Keys, "Shared_Dirty"), keyIndex(proc.Keys, "Private_Dirty")}
+	some := true
 	if p.opt.Layout.details() {
-		if !p.fitDetails() {
-			return nil
-		}
+		some = p.fitDetails()
+	}
+	if p.aligned == nil {
+		return nil // no process has told the columns yet
 	}
 	if !p.opt.Layout.details() || p.opt.Compat != Compat402 {
 		p.aligned.ResetTotals()
+	}
+	if !some {
+		// pmap leaves the heading out and prints the last lines.
+		if !p.opt.Quiet {
+			p.appendDetailsFooter()
+		}
+		return p.flush()
 	}
 	if !p.opt.Quiet && p.opt.Layout != LayoutDefault {
 		p.buf = p.aligned.AppendHeader(p.buf)
@@ -621,17 +629,21 @@ func (p *Printer) cleanName(s string) string {
 	})
 }
 
+// cleanCommand replaces characters as library/escape.c of procps does.
 func (p *Printer) cleanCommand(s string) string {
 	switch {
 	case p.opt.Escape:
 		return Escape(s)
+	case s == "" && p.opt.Compat == Compat402:
+		return "?"
+	case s == "":
+		return "-"
+	case p.opt.Compat == Compat402:
+		return replaceBad(s, oldEscape(p.opt.CLocale))
 	case p.opt.CLocale:
 		return replaceBad(s, func(s string) (int, byte) {
-			switch c := s[0]; {
-			case isASCII(c):
+			if isASCII(s[0]) {
 				return 1, 0
-			case c < utf8.RuneSelf:
-				return 1, '.'
 			}
 			return 1, '?'
 		})
@@ -639,10 +651,40 @@ func (p *Printer) cleanCommand(s string) string {
 	return replaceBad(s, func(s string) (int, byte) {
 		r, n := utf8.DecodeRuneInString(s)
 		if r == utf8.RuneError && n == 1 || unicode.Is(unicode.Co, r) || unicode.IsControl(r) {
-			return n, '?'
+			return 1, '?' // one for each byte: the rest of it is no character
 		}
 		return n, 0
 	})
+}
+
+// oldEscape judges the characters of a command line as procps 4.0.2 does, one
+// after the other. In a UTF-8 locale it looks at first bytes only, and from the
+// first one that cannot be one it takes everything for the C locale's.
+func oldEscape(cLocale bool) func(string) (int, byte) {
+	return func(s string) (int, byte) {
+		c := s[0]
+		n := 1
+		if !cLocale && c >= utf8.RuneSelf {
+			switch {
+			case 0xc2 <= c && c <= 0xdf:
+				n = 2
+			case 0xe0 <= c && c <= 0xef:
+				n = 3
+			case 0xf0 <= c && c <= 0xf4:
+				n = 4
+			}
+			cLocale = n == 1 || n > len(s)
+		}
+		switch {
+		case isASCII(c):
+			return 1, 0
+		case !cLocale && c >= utf8.RuneSelf:
+			return n, 0
+		case cLocale && c < utf8.RuneSelf:
+			return 1, '.'
+		}
+		return 1, '?'
+	}
 }
 
 func isASCII(c byte) bool { return ' ' <= c && c < 0x7f }

@@ -207,18 +207,84 @@ func TestSeveralProcesses(t *testing.T) {
 		if two := print(l, sampleProcess(t), sampleProcess(t)); two != one+one {
 			t.Errorf("layout %d: totals or widths carry over:\n%s", l, two)
 		}
-		// The columns of -X, and their widths, are those of the first process.
+		// The numbers of -X, and their widths, are those of the first process.
 		got, want := print(l, sampleProcess(t), small), one+print(l, small)
 		if l == LayoutDetails {
 			want = one + `1:   small
-     Address Perm   Offset Device Inode    Size   Rss THPeligible Mapping
-    00001000 ---p 00000000  00:00     0                           ` + `
-                                        ======= ===== =========== ` + `
-                                              0     0           0 KB ` + `
+ Address Perm   Offset Device Inode    Size   Rss THPeligible Mapping
+00001000 ---p 00000000  00:00     0                           ` + `
+                                    ======= ===== =========== ` + `
+                                          0     0           0 KB ` + `
 `
 		}
 		if l != LayoutAll && got != want {
 			t.Errorf("layout %d: %s", l, cmp.Diff(got, want))
+		}
+	}
+}
+
+func TestAKernelThreadAfterAProcess(t *testing.T) {
+	print := func(opt Options) string {
+		var out strings.Builder
+		p := NewPrinter(&out, opt)
+		for _, proc := range []*Process{{PID: 2, Command: "[kthreadd]"}, sampleProcess(t), {PID: 2, Command: "[kthreadd]"}} {
+			if err := p.Print(proc); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return strings.ReplaceAll(out.String()[strings.LastIndex(out.String(), "2:   "):], " \n", "~\n")
+	}
+	for want, opt := range map[string]Options{
+		"2:   [kthreadd]\n     ======= ===== ===========~\n           0     0           0 KB~\n": {Layout: LayoutDetails},
+		"2:   [kthreadd]\n     ======= ===== ===========~\n     1048724 12024           1 KB~\n": {Layout: LayoutDetails, Compat: Compat402},
+		"2:   [kthreadd]\n": {Layout: LayoutDetails, Quiet: true},
+	} {
+		if got := print(opt); got != want {
+			t.Errorf("%+v:\n%s", opt, cmp.Diff(got, want))
+		}
+	}
+}
+
+func TestTheTotalsOf402GoOn(t *testing.T) {
+	var out strings.Builder
+	p := NewPrinter(&out, Options{Layout: LayoutDetails, Compat: Compat402, Limit: &Limit{0, 0x400000}})
+	for range 10 {
+		if err := p.Print(sampleProcess(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The limit does not hold there, and the column fits what the total has grown to.
+	const want = "                                        ======== ====== =========== \n                                        10487240 120240          10 KB \n"
+	if !strings.HasSuffix(out.String(), want) {
+		t.Errorf("got the end %q, want %q", out.String()[out.Len()-len(want):], want)
+	}
+}
+
+// What was seen of procps 4.0.2 and 4.0.7, in the C locale and in C.UTF-8.
+func TestCommandsAreCleanedAsPmapDoes(t *testing.T) {
+	tests := []struct{ in, c402, utf402, c407, utf407 string }{
+		{"", "?", "?", "-", "-"},
+		{"é \x01\t \u0085 \ue000 ok", "?? .. ?? ??? ok", "é ?? \u0085 \ue000 ok", "?? ?? ?? ??? ok", "é ?? ?? ??? ok"},
+		{"é \xc0\xaf é \x01", "?? ?? ?? .", "é ?? ?? .", "?? ?? ?? ?", "é ?? é ?"},
+		{"é \xed\xa0\x80 é \x01", "?? ??? ?? .", "é \xed\xa0\x80 é ?", "?? ??? ?? ?", "é ??? é ?"},
+		{"é \xf5\x80\x80\x80 é \x01", "?? ???? ?? .", "é ???? ?? .", "?? ???? ?? ?", "é ???? é ?"},
+		{"\xc3A é \x01", "?A ?? .", "\xc3A é ?", "?A ?? ?", "?A é ?"},
+		{"\xe2\x01\x02 é \x01", "?.. ?? .", "\xe2\x01\x02 é ?", "??? ?? ?", "??? é ?"},
+		{"x é \x01\xf0\x9f\x92", "x ?? .???", "x é ????", "x ?? ????", "x é ????"},
+		{"\u200b\u202e \u0378 \U000f0000", "?????? ?? ????", "\u200b\u202e \u0378 \U000f0000", "?????? ?? ????", "\u200b\u202e \u0378 ????"},
+	}
+	for _, tt := range tests {
+		for want, opt := range map[*string]Options{
+			&tt.c402: {Compat: Compat402, CLocale: true}, &tt.utf402: {Compat: Compat402},
+			&tt.c407: {CLocale: true}, &tt.utf407: {},
+		} {
+			var out strings.Builder
+			if err := NewPrinter(&out, opt).PrintHead(&Process{PID: 1, Command: tt.in}); err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.TrimSuffix(strings.TrimPrefix(out.String(), "1:   "), "\n"); got != *want {
+				t.Errorf("%q with %+v is %q, want %q", tt.in, opt, got, *want)
+			}
 		}
 	}
 }
@@ -230,11 +296,11 @@ func TestCommandLine(t *testing.T) {
 		want       string
 	}{
 		{"arguments", "a\x00b c\x00", false, "a b c"},
-		{"empty arguments at the end are lost but one space", "a\x00\x00b\x00\x00\x00", false, "a  b"},
-		{"one final space is dropped", "a\x00b  \x00", false, "a b "},
+		{"empty arguments at the end are lost", "a\x00\x00b\x00\x00\x00", false, "a  b"},
+		{"spaces at the end stay", "a\x00b  \x00\n\x00\x00", false, "a b    "},
 		{"newlines are spaces, other bytes stay", "a\nb\t\xff\x00", false, "a b\t\xff"},
 		{"no arguments", "", false, "[comm]"},
-		{"only empty arguments", "\x00\x00", false, "[comm]"},
+		{"only empty arguments", "\x00\x00", false, ""},
 		{"a zombie", "", true, "[comm] <defunct>"},
 		{"no more than 128 KiB", strings.Repeat("x", 200<<10), false, strings.Repeat("x", 128<<10)},
 	}
