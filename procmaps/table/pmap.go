@@ -258,16 +258,17 @@ func (t *Process) LoadPacked(p *procmaps.Process, l Layout) error {
 }
 
 // CommandLine makes the text that follows the PID out of the raw command line
-// (of which pmap reads 128 KiB), and of the comm where there is none. It is empty
+// (of which pmap takes 128 KiB less one), and of the comm where there is none. It is empty
 // when all arguments are.
 func CommandLine(args []byte, comm string, zombie bool) string {
+	const longestCommand = 128<<10 - 1 // library/readproc.c: MAX_BUFSZ, less the NUL at its end
 	switch {
 	case zombie:
 		return "[" + comm + "] <defunct>"
 	case len(args) == 0:
 		return "[" + comm + "]"
 	}
-	args = bytes.TrimRight(args[:min(len(args), 128<<10)], "\x00")
+	args = bytes.TrimRight(args[:min(len(args), longestCommand)], "\x00")
 	return strings.NewReplacer("\x00", " ", "\n", " ").Replace(string(args))
 }
 

@@ -302,7 +302,7 @@ func TestCommandLine(t *testing.T) {
 		{"no arguments", "", false, "[comm]"},
 		{"only empty arguments", "\x00\x00", false, ""},
 		{"a zombie", "", true, "[comm] <defunct>"},
-		{"no more than 128 KiB", strings.Repeat("x", 200<<10), false, strings.Repeat("x", 128<<10)},
+		{"no more than fits pmap's buffer", strings.Repeat("x", 200<<10), false, strings.Repeat("x", 128<<10-1)},
 	}
 	for _, tt := range tests {
 		if got := CommandLine([]byte(tt.args), "comm", tt.zombie); got != tt.want {
