@@ -374,7 +374,7 @@ func (p *Printer) PrintTable(proc *Process) error {
 	for r := range p.shown() {
 		p.buf = p.aligned.AppendRow(p.buf, r)
 		p.summary.add(r.Mapping)
-		if len(p.buf) >= 64<<10 {
+		if len(p.buf) >= 16<<10 {
 			if err := p.flush(); err != nil {
 				return err
 			}

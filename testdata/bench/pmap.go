@@ -32,10 +32,10 @@ var pmapTables = []tabled{
 
 // besidePmap is the part about the command pmap, beside the one it imitates.
 func (b *bench) besidePmap(ctx context.Context) error {
-	original, err := exec.LookPath("pmap")
-	if err != nil {
-		fmt.Fprintln(b.out, "Left out: pmap is not installed.")
-		return nil
+	original, _ := exec.LookPath("pmap")
+	if original == "" {
+		_, err := fmt.Fprintln(b.out, "Left out: pmap is not installed.")
+		return err
 	}
 	vmas, err := b.compile(ctx, filepath.Join(b.workload, "vmas.c"))
 	if err != nil {
@@ -142,9 +142,9 @@ func (b *bench) inTurn(ctx context.Context, commands ...[]string) (took, peak [2
 		least, limit = 3, time.Second
 	}
 	one := func(i int) error {
-		ms, mib, err := b.wholeRun(ctx, commands[i])
+		ms, mib, failed := b.wholeRun(ctx, commands[i])
 		took[i], peak[i] = append(took[i], ms), append(peak[i], mib)
-		return err
+		return failed
 	}
 	if err = one(0); err != nil {
 		return took, peak, err
