@@ -1,6 +1,7 @@
 // Package procmaps reads what Linux says about the memory of a process: the
 // files maps, smaps, smaps_rollup, stat, status, cmdline, comm and cgroup of
-// /proc/PID.
+// /proc/PID, and where the threads' stack pointers are (task/TID/syscall); and
+// infers from them what the mappings are for.
 //
 // The parsers are pure functions over bytes or readers, run on any operating
 // system, and are strict: text that does not have the kernel's form is a

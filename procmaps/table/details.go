@@ -111,8 +111,8 @@ func (p *Printer) detailColumns() []Column[Row] {
 			}
 			return Uint(v)
 		}}
-		if k.KB {
-			c = p.sized(c)
+		if k.KB && p.opt.Human {
+			c.Format = formatHuman
 		}
 		columns = append(columns, c)
 	}

@@ -94,14 +94,7 @@ func GroupColumns(by string, groups []Group, opt Options) []Column[Group] {
 		rss += g.RSSKB
 	}
 	kb := func(name, key string, value func(*Group) uint64) Column[Group] {
-		c := Column[Group]{
-			Name: name, Key: key, Align: Right, Width: 8, Sum: true,
-			Value: func(g Group) Value { return Uint(value(&g)) },
-		}
-		if opt.Human {
-			c.Format = formatHuman
-		}
-		return c
+		return amountColumn(&opt, name, key, 8, value)
 	}
 	share := func(key string, total uint64, value func(*Group) uint64) Column[Group] {
 		return Column[Group]{
@@ -115,13 +108,9 @@ func GroupColumns(by string, groups []Group, opt Options) []Column[Group] {
 		}
 	}
 	sizeKB, rssKB := func(g *Group) uint64 { return g.SizeKB }, func(g *Group) uint64 { return g.RSSKB }
-	sizeName := "Kbytes"
-	if opt.Human {
-		sizeName = "Size"
-	}
 	return []Column[Group]{
 		{Name: "Rows", Key: "rows", Align: Right, Width: 8, Sum: true, Value: func(g Group) Value { return Uint(g.Rows) }},
-		kb(sizeName, "size_kb", sizeKB), share("size_percent", size, sizeKB),
+		kb(opt.sizeName(), "size_kb", sizeKB), share("size_percent", size, sizeKB),
 		kb("Reserved", "reserved_kb", func(g *Group) uint64 { return g.Commit.ReservedKB }),
 		kb("Noresrv", "noreserve_kb", func(g *Group) uint64 { return g.Commit.NoReserveKB }),
 		kb("Commit", "committed_kb", func(g *Group) uint64 { return g.Commit.CommittedKB }),

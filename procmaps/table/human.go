@@ -30,3 +30,23 @@ func AppendHumanChange(dst []byte, kb int64) []byte {
 }
 
 func formatHuman(dst []byte, v Value) []byte { return AppendHuman(dst, v.Uint64()) }
+
+// sizeName is the heading above sizes.
+func (o *Options) sizeName() string {
+	if o.Human {
+		return "Size"
+	}
+	return "Kbytes"
+}
+
+// amountColumn is a column of KiB, in the form that was asked for.
+func amountColumn[R any](o *Options, name, key string, width int, value func(*R) uint64) Column[R] {
+	c := Column[R]{
+		Name: name, Key: key, Align: Right, Width: width, Sum: true,
+		Value: func(r R) Value { return Uint(value(&r)) },
+	}
+	if o.Human {
+		c.Format = formatHuman
+	}
+	return c
+}

@@ -312,9 +312,9 @@ func NewPrinter(w io.Writer, opt Options) *Printer {
 		}
 		p.aligned = p.newAligned(address(16), size, mode(), p.name())
 	case LayoutExtended:
-		p.aligned = p.newAligned(address(16), p.size(p.sizeName()), p.rssKB(), p.dirtyKB(), mode(), p.name())
+		p.aligned = p.newAligned(address(16), p.size(p.opt.sizeName()), p.rssKB(), p.dirtyKB(), mode(), p.name())
 	case LayoutDevice:
-		p.aligned = p.newAligned(address(16), p.size(p.sizeName()), mode(), offset(16), p.wideDevice(), p.name())
+		p.aligned = p.newAligned(address(16), p.size(p.opt.sizeName()), mode(), offset(16), p.wideDevice(), p.name())
 	}
 	return p
 }
@@ -459,40 +459,17 @@ func address(digits int) Column[Row] {
 	}
 }
 
-// sizeName is the heading above sizes.
-func (p *Printer) sizeName() string {
-	if p.opt.Human {
-		return "Size"
-	}
-	return "Kbytes"
-}
-
-// sized gives a column of KiB the form that was asked for.
-func (p *Printer) sized(c Column[Row]) Column[Row] {
-	if p.opt.Human {
-		c.Format = formatHuman
-	}
-	return c
-}
-
 func (p *Printer) size(name string) Column[Row] {
-	return p.sized(Column[Row]{
-		Name: name, Key: "size_kb", Align: Right, Width: 7, Sum: true,
-		Value: func(r Row) Value { return Uint(r.Mapping.Len() / 1024) },
-	})
+	return amountColumn(&p.opt, name, "size_kb", 7, func(r *Row) uint64 { return r.Mapping.Len() / 1024 })
 }
 
 func (p *Printer) rssKB() Column[Row] {
-	return p.sized(Column[Row]{
-		Name: "RSS", Key: "rss_kb", Align: Right, Width: 7, Sum: true,
-		Value: func(r Row) Value { return Uint(number(r, p.rss)) },
-	})
+	return amountColumn(&p.opt, "RSS", "rss_kb", 7, func(r *Row) uint64 { return number(*r, p.rss) })
 }
 
 func (p *Printer) dirtyKB() Column[Row] {
-	return p.sized(Column[Row]{
-		Name: "Dirty", Key: "dirty_kb", Align: Right, Width: 7, Sum: true,
-		Value: func(r Row) Value { return Uint(number(r, p.dirty[0]) + number(r, p.dirty[1])) },
+	return amountColumn(&p.opt, "Dirty", "dirty_kb", 7, func(r *Row) uint64 {
+		return number(*r, p.dirty[0]) + number(*r, p.dirty[1])
 	})
 }
 

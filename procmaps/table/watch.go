@@ -138,14 +138,7 @@ func sameMemory(a, b *procmaps.Mapping) bool {
 // since the table before.
 func WatchColumns(opt Options) []Column[WatchRow] {
 	kb := func(name, key string, value func(*WatchRow) uint64) Column[WatchRow] {
-		c := Column[WatchRow]{
-			Name: name, Key: key, Align: Right, Width: 8, Sum: true,
-			Value: func(r WatchRow) Value { return Uint(value(&r)) },
-		}
-		if opt.Human {
-			c.Format = formatHuman
-		}
-		return c
+		return amountColumn(&opt, name, key, 8, value)
 	}
 	change := func(name, key string, value func(*WatchRow) int64) Column[WatchRow] {
 		c := Column[WatchRow]{
@@ -157,16 +150,12 @@ func WatchColumns(opt Options) []Column[WatchRow] {
 		}
 		return c
 	}
-	sizeName := "Kbytes"
-	if opt.Human {
-		sizeName = "Size"
-	}
 	return []Column[WatchRow]{
 		{
 			Name: "Address", Key: "address", Width: 16, Format: hexDigits(16),
 			Value: func(r WatchRow) Value { return Uint(r.Start) },
 		},
-		kb(sizeName, "size_kb", func(r *WatchRow) uint64 {
+		kb(opt.sizeName(), "size_kb", func(r *WatchRow) uint64 {
 			if r.Gone {
 				return 0
 			}
