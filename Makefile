@@ -31,11 +31,14 @@ build: ## build ./maptrace
 demo: build ## trace a small leaking program that is built in (needs root)
 	./$(BIN) demo
 
+# One package at a time: several load the machine on purpose, and bound how long
+# what they wait for may take.
 test: ## run the tests; those that trace need root, and are skipped without
-	$(GO) test -timeout 10m $(PACKAGES)
+	$(GO) test -p 1 -timeout 10m $(PACKAGES)
 
+# The comparisons with pmap run the program itself, which is built without it.
 test-race: ## the same with the race detector (needs a C compiler)
-	CGO_ENABLED=1 $(GO) test -race ./...
+	CGO_ENABLED=1 $(GO) test -race -skip 'OfPmap' ./...
 
 test-long: ## 30 seeds of the exactness test, and every real program (minutes)
 	MAPTRACE_LONG=1 $(GO) test -count=1 -timeout 60m -run 'Exact|Real' -v ./tracer/...
