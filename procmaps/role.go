@@ -65,6 +65,11 @@ const (
 	// bits. What lies lower was put there, like Java's heap with compressed pointers.
 	lowestMmap = 64 << 30
 
+	// nearby is how far apart two mappings are at most whose places the kernel
+	// has chosen, one below the other: a full heap looks like a full arena of
+	// Go's heap, which Go puts at a place of its own.
+	nearby = 1 << 40
+
 	// goArena and goChunk are heapArenaBytes and PallocChunkBytes of Go's
 	// runtime on 64-bit Linux: the heap reserves the one and grows by the other.
 	goArena = 64 * mib
@@ -91,7 +96,8 @@ const (
 //     stack with memory above it, which then counts as stack.
 //   - A heap of a malloc arena is what malloc/arena.c:new_heap() and grow_heap()
 //     leave: an aligned 64 MiB, writable at first and then without access. Heaps
-//     without a rest, fully grown, count when there is another of that shape.
+//     without a rest, fully grown, count when there is another of that shape not
+//     far away.
 //   - A guard is memory without access directly below a stack, or a part of a
 //     file without access between others of it.
 //
@@ -230,20 +236,22 @@ func (in *inference) arenas() {
 	}
 	type run struct{ row, n int }
 	var full []run
-	found := false
+	var found []uint64 // where heaps are for sure
 	for i := 0; i < len(in.rows); {
 		n, rest := in.arenaAt(i)
 		switch {
 		case rest:
 			mark(i, n, detail)
-			found = true
+			found = append(found, in.rows[i].Start)
 		case n > 0:
 			full = append(full, run{i, n})
 		}
 		i += max(n, 1)
 	}
 	for _, r := range full {
-		if found || in.purposes[r.row].Role == RoleArena {
+		start := in.rows[r.row].Start
+		near := slices.ContainsFunc(found, func(heap uint64) bool { return max(start, heap)-min(start, heap) < nearby })
+		if near || in.purposes[r.row].Role == RoleArena {
 			mark(r.row, r.n, detail+", fully grown")
 		}
 	}

@@ -345,3 +345,24 @@ func TestCommit(t *testing.T) {
 		t.Errorf("the sum is %+v, want %+v", sum, want)
 	}
 }
+
+// A full arena of Go's heap, at a place of its own, looks like a full heap of
+// glibc's: seen in a Go program with C in it.
+func TestAFullHeapFarFromOthersIsNone(t *testing.T) {
+	row := func(start, size uint64, mode Mode) Mapping {
+		return Mapping{Range: Range{start, start + size}, Mode: mode}
+	}
+	const near, far = 0x7f1000000000, 0x218000000000
+	rows := []Mapping{
+		row(far, 2*heapMax, Read|Write),
+		row(near, heapMax, Read|Write),
+		row(near+4*heapMax, 0x21000, Read|Write), row(near+4*heapMax+0x21000, heapMax-0x21000, 0),
+	}
+	var got []Role
+	for _, p := range Infer(rows, nil) {
+		got = append(got, p.Role)
+	}
+	if diff := cmp.Diff(got, []Role{RoleAnon, RoleArena, RoleArena, RoleArena}); diff != "" {
+		t.Errorf("(-got +want):\n%s", diff)
+	}
+}
