@@ -759,8 +759,8 @@ func (c *comparison) rangesDetails() bool { return c.patch <= 4 || c.patch >= 7 
 // addsUp tells the same for the totals of -X with several processes.
 func (c *comparison) addsUp() bool { return c.patch != 4 }
 
-// ranges are arguments of -A around rows of the process.
-func ranges(t *testing.T, pid int) []string {
+// mapsOf reads the mappings of a process.
+func mapsOf(t *testing.T, pid int) []procmaps.Mapping {
 	t.Helper()
 	p, err := procmaps.Default().Process(pid)
 	if err != nil {
@@ -771,6 +771,13 @@ func ranges(t *testing.T, pid int) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return rows
+}
+
+// ranges are arguments of -A around rows of the process.
+func ranges(t *testing.T, pid int) []string {
+	t.Helper()
+	rows := mapsOf(t, pid)
 	low, high := procmaps.Range{Start: 0x1000, End: 0x2000}, procmaps.Range{Start: 0x1000, End: 0x2000}
 	if len(rows) > 0 {
 		low, high = rows[len(rows)/3].Range, rows[len(rows)*2/3].Range
@@ -907,7 +914,7 @@ func TestOptionsAreThoseOfPmap(t *testing.T) {
 		{"-xx", pid},
 		{"-dd", pid},
 		{"-X", "-X", pid},
-		{"-XXX", pid},
+		{"-XX", "-X", pid},
 		{"-X", pid, "-X"},
 		{"-xq", "-p", pid},
 		{"--ext", pid},
@@ -1185,15 +1192,7 @@ sys.stdin.readline()
 func TestTheBugsOfPmapStayFixed(t *testing.T) {
 	c := newComparison(t)
 	pid := frozen(t, pythonCommand(t, deepFile, c.dir))
-	p, err := procmaps.Default().Process(pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	rows, err := p.Maps()
-	if err != nil {
-		t.Fatal(err)
-	}
+	rows := mapsOf(t, pid)
 	var kb uint64
 	for _, m := range rows {
 		kb += m.Len() / 1024

@@ -49,18 +49,22 @@ func (r *pmapRun) groups(p *table.Process) error {
 	}
 	a := table.NewAligned(columns)
 	a.Fit(slices.Values(groups))
-	var b []byte
-	if !r.o.quiet {
+	return r.write(appendTable(nil, a, groups, r.o.quiet))
+}
+
+// appendTable appends the rows and, unless quiet, the lines around them.
+func appendTable[R any](b []byte, a *table.Aligned[R], rows []R, quiet bool) []byte {
+	if !quiet {
 		b = a.AppendHeader(b)
 	}
-	for _, g := range groups {
-		b = a.AppendRow(b, g)
+	for _, row := range rows {
+		b = a.AppendRow(b, row)
 	}
-	if !r.o.quiet {
+	if !quiet {
 		b = a.AppendRule(b)
 		b = a.AppendTotals(b, "total")
 	}
-	return r.write(b)
+	return b
 }
 
 // machineGroups are the groups for programs, with their columns.
@@ -229,15 +233,5 @@ func (r *pmapRun) showChanges(w *watched, p *table.Process) error {
 	if err != nil {
 		return pmapMistake("%w", err)
 	}
-	if !r.o.quiet {
-		b = a.AppendHeader(b)
-	}
-	for _, row := range rows {
-		b = a.AppendRow(b, row)
-	}
-	if !r.o.quiet {
-		b = a.AppendRule(b)
-		b = a.AppendTotals(b, "total")
-	}
-	return r.write(append(b, '\n'))
+	return r.write(append(appendTable(b, a, rows, r.o.quiet), '\n'))
 }
