@@ -93,7 +93,8 @@ type Event struct {
 	NR      uint16
 	Ret     int64
 	Args    [6]uint64
-	File    File // zero unless HasFile is set or Op is OpVMA
+	Stack   uint64 // ID of the Stack that was sent before; 0 for none
+	File    File   // zero unless HasFile is set or Op is OpVMA
 }
 
 // The sizes of the records, as the C side defines them.
@@ -126,7 +127,7 @@ func decode(raw []byte, ev *Event) error {
 	}
 	ev.Time, ev.Space, ev.Section = h.Time, h.Space, h.Section
 	ev.TGID, ev.TID, ev.Op, ev.Flags, ev.NR = h.Tgid, h.Tid, Op(h.Op), Flags(h.Flags), h.Nr
-	ev.Ret, ev.Args = c.Ret, c.Args
+	ev.Ret, ev.Args, ev.Stack = c.Ret, c.Args, c.Stack
 	if len(file) == 0 {
 		ev.File = File{}
 		return nil

@@ -27,6 +27,7 @@ func TestLayoutsAgree(t *testing.T) {
 		{"mm_file_call", unsafe.Sizeof(mmMmFileCall{})},
 		{"mm_vma", unsafe.Sizeof(mmMmVma{})},
 		{"mm_task", unsafe.Sizeof(mmMmTask{})},
+		{"mm_stack", unsafe.Sizeof(mmMmStack{})},
 	} {
 		var st *btf.Struct
 		if err := s.Types.TypeByName(c.name, &st); err != nil {
@@ -167,4 +168,47 @@ func BenchmarkDecode(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+func TestAStackIsDecodedOrRefused(t *testing.T) {
+	t.Parallel()
+	head := int(unsafe.Sizeof(mmMmStack{}))
+	raw := make([]byte, head+16)
+	m := mmMmStack{
+		Id: 7, Time: 8, Space: 9, Addr: 10, Skipped: 11, Tgid: 12, Tid: 13,
+		Size: 13, Op: uint8(OpFault), Cut: 1, Regs: [33]uint64{0: 100, 32: 132},
+	}
+	copy(raw, unsafe.Slice((*byte)(unsafe.Pointer(&m)), head))
+	copy(raw[head:], "thirteen byte")
+	var got Stack
+	if err := decodeStack(raw, &got); err != nil {
+		t.Fatal(err)
+	}
+	want := Stack{
+		ID: 7, Time: 8, Space: 9, Addr: 10, Skipped: 11, TGID: 12, TID: 13, Op: OpFault, Cut: true,
+		Regs: Regs{0: 100, 32: 132}, Copy: []byte("thirteen byte"),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	for name, bad := range map[string][]byte{
+		"cut in its head": raw[:head-1], "shorter than it says": raw[:head+12],
+	} {
+		if err := decodeStack(bad, &got); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func FuzzDecodeStack(f *testing.F) {
+	head := int(unsafe.Sizeof(mmMmStack{}))
+	raw := make([]byte, head+64)
+	raw[52], raw[48] = uint8(OpMmap), 64
+	f.Add(raw)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var s Stack
+		if err := decodeStack(raw, &s); err == nil && len(s.Copy) > len(raw)-head {
+			t.Errorf("%d bytes of stack from %d", len(s.Copy), len(raw))
+		}
+	})
 }

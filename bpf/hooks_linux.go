@@ -4,6 +4,7 @@ package bpf
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -33,7 +34,34 @@ type Options struct {
 	RingBytes int
 	// NoFollow leaves the children of traced processes alone.
 	NoFollow bool
+	// Stacks asks for the user stacks of calls that make memory larger, and of
+	// page faults. Nil asks for none, and costs nothing.
+	Stacks *StackOptions
 }
+
+// StackOptions say which stacks are wanted and what they may cost. The zero
+// value is usable.
+type StackOptions struct {
+	// Bytes is how much of a stack is copied, up to 64 KiB; 0 means
+	// DefaultStackBytes.
+	Bytes int
+	// Rate is how many stacks of calls one address space may send a second, a
+	// quarter of it at once; 0 means DefaultStackRate.
+	Rate int
+	// FaultRate is the same for page faults; 0 asks for none of them.
+	FaultRate int
+	// RingBytes is the size of their ring, a power of two and a multiple of the
+	// page size; 0 means DefaultRingBytes.
+	RingBytes int
+}
+
+// What a stack may cost unless told otherwise. 16 KiB hold nearly every stack
+// whole, and take 2 to 4 µs to copy.
+const (
+	DefaultStackBytes = 16 << 10
+	DefaultStackRate  = 2000
+	MaxStackBytes     = 64 << 10
+)
 
 // Hooks are the loaded and attached programs. One goroutine may call Next at a
 // time; the other methods may be called from anywhere.
@@ -43,6 +71,7 @@ type Hooks struct {
 	tasks  *link.Iter
 	reader *ringbuf.Reader
 	record ringbuf.Record
+	stacks *ringbuf.Reader // nil unless asked for
 }
 
 // Task is a traced process and its address space.
@@ -64,6 +93,12 @@ type Counters struct {
 	NoStamp uint64 // calls whose commit stamp had no place
 	NoSpace uint64 // address spaces beyond the table's 16,384
 	NoTask  uint64 // processes beyond the table's 65,536
+
+	// Calls that made memory larger, or faults, without a stack: the budget was
+	// used up, the ring had no room, or the CPU was in the midst of another.
+	StackBudget, StackDropped, StackBusy uint64
+	// Faults are the page faults of traced processes.
+	Faults uint64
 }
 
 // program is one program and how the kernel may refuse it.
@@ -109,7 +144,37 @@ func spec(kernel *btf.Spec, opts Options) (*ebpf.CollectionSpec, error) {
 	if opts.RingBytes != 0 {
 		s.Maps[mmMapEvents].MaxEntries = uint32(opts.RingBytes)
 	}
-	return s, nil
+	return s, stackSpec(s, opts.Stacks)
+}
+
+// stackSpec fits what serves the stacks to what is asked for.
+func stackSpec(s *ebpf.CollectionSpec, o *StackOptions) error {
+	if o == nil || o.FaultRate == 0 {
+		delete(s.Programs, mmProgMmFault)
+	}
+	if o == nil {
+		s.Maps[mmMapStacks].MaxEntries = uint32(os.Getpagesize())
+		return nil
+	}
+	size, rate, ring := cmp.Or(o.Bytes, DefaultStackBytes), cmp.Or(o.Rate, DefaultStackRate), cmp.Or(o.RingBytes, DefaultRingBytes)
+	if size < 0 || size > MaxStackBytes || rate < 0 || o.FaultRate < 0 {
+		return fmt.Errorf("stacks of %d bytes, %d and %d a second: out of range", size, rate, o.FaultRate)
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return err
+	}
+	s.Maps[mmMapScratches].MaxEntries = uint32(cpus)
+	s.Maps[mmMapStacks].MaxEntries = uint32(ring)
+	faultEvery := uint64(0)
+	if o.FaultRate > 0 {
+		faultEvery = uint64(time.Second) / uint64(o.FaultRate)
+	}
+	return errors.Join(
+		s.Variables[mmVarStackBytes].Set(uint32(size)),
+		s.Variables[mmVarStackEvery].Set(uint64(time.Second)/uint64(rate)),
+		s.Variables[mmVarFaultEvery].Set(faultEvery),
+	)
 }
 
 // tracepointArgs tells how many arguments a raw tracepoint has here.
@@ -156,6 +221,11 @@ func Open(opts Options) (_ *Hooks, err error) {
 	}()
 	if h.reader, err = ringbuf.NewReader(coll.Maps[mmMapEvents]); err != nil {
 		return nil, fmt.Errorf("open ring: %w", err)
+	}
+	if opts.Stacks != nil {
+		if err = h.openStacks(opts.Stacks); err != nil {
+			return nil, err
+		}
 	}
 	for _, p := range programs {
 		if p.name == mmProgMmTasks {
@@ -241,6 +311,23 @@ func (h *Hooks) Next(ev *Event) error {
 	return decode(h.record.RawSample, ev)
 }
 
+// NextStack reads the next record of the ring of stacks, as Next does of the
+// other. A stack is sent before the event that names it. s.Copy is overwritten by
+// the next call.
+func (h *Hooks) NextStack(s *Stack) error {
+	if h.stacks == nil {
+		return ErrEmpty
+	}
+	h.stacks.SetDeadline(past)
+	switch err := h.stacks.ReadInto(&h.record); {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return ErrEmpty
+	case err != nil:
+		return fmt.Errorf("read ring of stacks: %w", err)
+	}
+	return decodeStack(h.record.RawSample, s)
+}
+
 // Counters reads what the programs could not do.
 func (h *Hooks) Counters() (Counters, error) {
 	var sums [mmMmCounterMM_C_COUNT]uint64
@@ -258,6 +345,11 @@ func (h *Hooks) Counters() (Counters, error) {
 		NoStamp: sums[mmMmCounterMM_C_NO_STAMP],
 		NoSpace: sums[mmMmCounterMM_C_NO_SPACE],
 		NoTask:  sums[mmMmCounterMM_C_NO_TASK],
+
+		StackBudget:  sums[mmMmCounterMM_C_STACK_BUDGET],
+		StackDropped: sums[mmMmCounterMM_C_STACK_DROPPED],
+		StackBusy:    sums[mmMmCounterMM_C_STACK_BUSY],
+		Faults:       sums[mmMmCounterMM_C_FAULTS],
 	}, nil
 }
 
@@ -278,9 +370,11 @@ func (h *Hooks) Close() error {
 		errs = append(errs, h.tasks.Close())
 		h.tasks = nil
 	}
-	if h.reader != nil {
-		errs = append(errs, h.reader.Close())
-		h.reader = nil
+	for _, r := range []**ringbuf.Reader{&h.reader, &h.stacks} {
+		if *r != nil {
+			errs = append(errs, (*r).Close())
+			*r = nil
+		}
 	}
 	if h.coll != nil {
 		h.coll.Close()

@@ -22,9 +22,16 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* Set before loading. */
 volatile const bool follow = true;	  /* trace the children of traced processes */
 volatile const bool has_vma_iter = false; /* bpf_iter_task_vma is there (6.7) */
+volatile const __u32 stack_bytes = 0;	  /* of user stack to copy at growth; 0: no stacks */
+volatile const __u64 stack_every = 0;	  /* ns: the budget of an address space, for calls */
+volatile const __u64 fault_every = 0;	  /* and for page faults */
 
 #define MAX_SPACES 16384
 #define MAX_TASKS  65536
+
+#define MAX_STACK   65536
+#define STACK_PIECE 4096	/* no page is smaller */
+#define STACK_BURST 250000000UL /* ns of its budget that a space may use at once */
 
 #define EBUSY		  16
 #define S_IFMT		  0170000
@@ -34,6 +41,7 @@ volatile const bool has_vma_iter = false; /* bpf_iter_task_vma is there (6.7) */
 #define READ_IMPLIES_EXEC 0x0400000
 #define VM_LOCKED	  0x2000
 #define VM_SHARED_ANON	  (MAP_SHARED | MAP_ANONYMOUS)
+#define PROT_WRITE	  0x2
 #define MAP_SHARED	  0x01
 #define MAP_ANONYMOUS	  0x20
 #define MAP_LOCKED	  0x2000
@@ -49,6 +57,9 @@ struct space {
 	__u64 stack_vm; /* pages of stack, as of the last report */
 	__u32 last;	/* the last section reported or kept for a report */
 	__u32 pad;
+	__u64 stack_due; /* when the budget for calls will be whole again, ns */
+	__u64 fault_due; /* and that for faults */
+	__u64 skipped;	 /* faults since the last one with a record */
 };
 
 struct {
@@ -73,6 +84,7 @@ struct pending {
 	__u64 space;
 	__u64 time;
 	__u64 old_brk;
+	__u64 stack; /* set at the return: the number of the stack that was sent */
 	__u32 section;
 	__u8 flags;
 	__u8 have;
@@ -100,13 +112,39 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
+/* Sized before loading: small unless stacks are asked for. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 65536);
+} stacks SEC(".maps");
+
+/*
+ * Where a stack is put together, one for each CPU. A record of the true size is
+ * sent from here, which lets fewer be dropped than to reserve the largest. Not a
+ * per-CPU array: their values end at 32 KiB.
+ */
+struct scratch {
+	__u64 busy;
+	struct mm_stack head;
+	__u8 data[MAX_STACK];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
 __u64 last_space;
+__u64 last_stack;
 
 /* For bpf2go: the records are in the BTF only if something names them. */
 struct mm_call unused_call __attribute__((unused));
 struct mm_file_call unused_file_call __attribute__((unused));
 struct mm_vma unused_vma __attribute__((unused));
 struct mm_task unused_task __attribute__((unused));
+struct mm_stack unused_stack __attribute__((unused));
 enum mm_op unused_op __attribute__((unused));
 enum mm_flag unused_flag __attribute__((unused));
 enum mm_file_flag unused_file_flag __attribute__((unused));
@@ -612,6 +650,7 @@ static __always_inline void fill_call(struct mm_call *c, struct task_struct *tas
 	if (task->personality & READ_IMPLIES_EXEC)
 		c->head.flags |= MM_F_READ_EXEC;
 	c->ret = ret;
+	c->stack = p->stack;
 	__builtin_memcpy(c->args, args, sizeof(c->args));
 	if (op == MM_OP_BRK)
 		c->args[1] = p->old_brk;
@@ -668,6 +707,179 @@ static __noinline int send_name(struct task_struct *task, struct pending *p, __u
 	return 0;
 }
 
+/*
+ * Whether a budget has room for one more now: the generic cell rate algorithm,
+ * one number for a token bucket. Threads that race let one too many pass.
+ */
+static __always_inline bool within_budget(__u64 *due, __u64 every)
+{
+	__u64 now = bpf_ktime_get_ns(), at = *due;
+
+	if (at > now + STACK_BURST)
+		return false;
+	*due = (at > now ? at : now) + every;
+	return true;
+}
+
+static __always_inline void read_regs(__u64 *out, struct task_struct *task)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+
+#if defined(__TARGET_ARCH_x86)
+	out[0] = regs->ax;
+	out[1] = regs->dx;
+	out[2] = regs->cx;
+	out[3] = regs->bx;
+	out[4] = regs->si;
+	out[5] = regs->di;
+	out[6] = regs->bp;
+	out[7] = regs->sp;
+	out[8] = regs->r8;
+	out[9] = regs->r9;
+	out[10] = regs->r10;
+	out[11] = regs->r11;
+	out[12] = regs->r12;
+	out[13] = regs->r13;
+	out[14] = regs->r14;
+	out[15] = regs->r15;
+	out[16] = regs->ip;
+#else
+	for (int i = 0; i < 31; i++)
+		out[i] = regs->regs[i];
+	out[31] = regs->sp;
+	out[32] = regs->pc;
+#endif
+}
+
+/*
+ * Copies the current thread's user stack, up to stack_bytes of it, into s. The
+ * first read ends at a page's end, the others are whole pages: one that reaches
+ * into a page that is not there fails as a whole.
+ */
+static __noinline __u32 copy_stack(struct scratch *s, __u64 sp)
+{
+	__u32 done = 0, n = STACK_PIECE - (sp & (STACK_PIECE - 1)), limit = stack_bytes;
+
+	for (int i = 0; i <= MAX_STACK / STACK_PIECE; i++) {
+		if (done >= limit || done >= MAX_STACK)
+			break;
+		if (n > limit - done)
+			n = limit - done;
+		if (n > STACK_PIECE || done > MAX_STACK - STACK_PIECE) {
+			s->head.cut = 1;
+			return done;
+		}
+		if (bpf_probe_read_user(&s->data[done], n, (void *)(sp + done)))
+			return done;
+		done += n;
+		n = STACK_PIECE;
+	}
+	s->head.cut = 1;
+	return done;
+}
+
+/* Sends the current thread's stack, and returns its number, 0 if it could not. */
+static __noinline __u64 send_stack(struct task_struct *task, struct space *sp, __u32 op, __u64 addr)
+{
+	__u32 cpu = bpf_get_smp_processor_id(), size;
+	struct scratch *s = bpf_map_lookup_elem(&scratches, &cpu);
+	__u64 id = 0, skipped = 0;
+
+	if (!s)
+		return 0;
+	if (__sync_lock_test_and_set(&s->busy, 1)) {
+		count(MM_C_STACK_BUSY); /* preempted, or a fault amid another copy */
+		return 0;
+	}
+	if (op == MM_OP_FAULT)
+		skipped = __sync_lock_test_and_set(&sp->skipped, 0);
+	id = __sync_fetch_and_add(&last_stack, 1) + 1;
+	s->head.id = id;
+	s->head.time = bpf_ktime_get_ns();
+	s->head.space = sp->id;
+	s->head.addr = addr;
+	s->head.skipped = skipped;
+	s->head.tgid = task->tgid;
+	s->head.tid = task->pid;
+	s->head.op = op;
+	s->head.cut = 0;
+	read_regs(s->head.regs, task);
+#if defined(__TARGET_ARCH_x86)
+	size = copy_stack(s, s->head.regs[7]);
+#else
+	size = copy_stack(s, s->head.regs[31]);
+#endif
+	if (size > MAX_STACK)
+		size = MAX_STACK;
+	s->head.size = size;
+	if (bpf_ringbuf_output(&stacks, &s->head, sizeof(s->head) + size, BPF_RB_NO_WAKEUP)) {
+		count(MM_C_STACK_DROPPED);
+		if (skipped)
+			__sync_fetch_and_add(&sp->skipped, skipped);
+		id = 0;
+	}
+	__sync_lock_test_and_set(&s->busy, 0);
+	return id;
+}
+
+/* Whether a call that succeeded has made memory, or made memory writable. */
+static __always_inline bool grows(__u32 op, __u64 *args, long ret, __u64 old_brk)
+{
+	if (ret < 0 && ret > -4096)
+		return false;
+	switch (op) {
+	case MM_OP_MMAP:
+	case MM_OP_SHMAT:
+		return true;
+	case MM_OP_BRK:
+		return (__u64)ret > old_brk;
+	case MM_OP_MREMAP:
+		return args[2] > args[1];
+	case MM_OP_MPROTECT:
+	case MM_OP_PKEY_MPROTECT:
+		return args[2] & PROT_WRITE;
+	}
+	return false;
+}
+
+/* The number of the stack of a call that makes memory larger; 0: none was sent. */
+static __noinline __u64 stack_of_call(struct task_struct *task, struct pending *p, __u32 op,
+				      __u64 *args, long ret)
+{
+	__u64 key = (__u64)task->mm;
+	struct space *sp;
+
+	if (!grows(op, args, ret, p->old_brk))
+		return 0;
+	sp = bpf_map_lookup_elem(&spaces, &key);
+	if (!sp)
+		return 0;
+	if (!within_budget(&sp->stack_due, stack_every)) {
+		count(MM_C_STACK_BUDGET);
+		return 0;
+	}
+	return send_stack(task, sp, op, 0);
+}
+
+/* PERF_COUNT_SW_PAGE_FAULTS, each one, on each CPU. */
+SEC("perf_event")
+int mm_fault(struct bpf_perf_event_data *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 key = (__u64)task->mm, addr = ctx->addr;
+	struct space *sp;
+
+	if (!key)
+		return 0;
+	sp = bpf_map_lookup_elem(&spaces, &key);
+	if (!sp)
+		return 0;
+	count(MM_C_FAULTS);
+	if (!within_budget(&sp->fault_due, fault_every) || !send_stack(task, sp, MM_OP_FAULT, addr))
+		__sync_fetch_and_add(&sp->skipped, 1);
+	return 0;
+}
+
 /* include/trace/events/syscalls.h: sys_exit (regs, ret) */
 SEC("tp_btf/sys_exit")
 int mm_sys_exit(__u64 *ctx)
@@ -721,6 +933,8 @@ int mm_sys_exit(__u64 *ctx)
 	}
 	if (op == MM_OP_SET_VMA)
 		return send_name(task, &call, args, ret);
+	if (stack_bytes)
+		call.stack = stack_of_call(task, &call, op, args, ret);
 	if (has_file(op, args, ret)) {
 		send_file_call(task, &call, op, args, ret);
 		/* Looking for the VMA took the lock, and its release was noted. */

@@ -41,6 +41,8 @@ enum mm_op {
 	/* One VMA of a new image, and the end of such a list. */
 	MM_OP_VMA,
 	MM_OP_SEEDED,
+	/* A page fault: only in the ring of stacks. */
+	MM_OP_FAULT,
 };
 
 enum mm_flag {
@@ -90,6 +92,7 @@ struct mm_call {
 	struct mm_head head;
 	__s64 ret;
 	__u64 args[6];
+	__u64 stack; /* number of the mm_stack that was sent before; 0: none was */
 };
 
 struct mm_file {
@@ -128,12 +131,40 @@ struct mm_task {
 	__u32 pad;
 };
 
+/*
+ * A record of the ring of stacks: the registers a thread will have in user mode,
+ * and its stack from the stack pointer up. "op" is that of the call whose record
+ * names it, or MM_OP_FAULT.
+ */
+#define MM_REGS 33
+
+struct mm_stack {
+	__u64 id;
+	__u64 time; /* CLOCK_MONOTONIC, ns */
+	__u64 space;
+	__u64 addr;    /* of the fault */
+	__u64 skipped; /* faults of this space without a record since its last one */
+	__u32 tgid;
+	__u32 tid;
+	__u32 size; /* bytes of stack that follow */
+	__u8 op;
+	__u8 cut; /* the copy ended because it was long enough */
+	__u16 pad;
+	/* x86: DWARF's 0 to 16, rip last; arm64: x0 to x30, sp, pc. */
+	__u64 regs[MM_REGS];
+};
+
 /* Counters, summed over the CPUs by the reader. */
 enum mm_counter {
 	MM_C_DROPPED,  /* records the ring had no room for */
 	MM_C_NO_STAMP, /* no task storage to keep a commit stamp in */
 	MM_C_NO_SPACE, /* an address space that did not fit the table */
 	MM_C_NO_TASK,  /* a process that did not fit the table */
+	/* Calls that made memory larger and have no stack, by the reason. */
+	MM_C_STACK_BUDGET,  /* the address space's budget was used up */
+	MM_C_STACK_DROPPED, /* the ring of stacks had no room */
+	MM_C_STACK_BUSY,    /* the CPU's scratch buffer was in use */
+	MM_C_FAULTS,	    /* page faults of traced processes, sampled or not */
 	MM_C_COUNT,
 };
 

@@ -26,18 +26,23 @@ type mmMmCall struct {
 		Flags   uint8
 		Nr      uint16
 	}
-	Ret  int64
-	Args [6]uint64
+	Ret   int64
+	Args  [6]uint64
+	Stack uint64
 }
 
 type mmMmCounter uint32
 
 const (
-	mmMmCounterMM_C_DROPPED  mmMmCounter = 0
-	mmMmCounterMM_C_NO_STAMP mmMmCounter = 1
-	mmMmCounterMM_C_NO_SPACE mmMmCounter = 2
-	mmMmCounterMM_C_NO_TASK  mmMmCounter = 3
-	mmMmCounterMM_C_COUNT    mmMmCounter = 4
+	mmMmCounterMM_C_DROPPED       mmMmCounter = 0
+	mmMmCounterMM_C_NO_STAMP      mmMmCounter = 1
+	mmMmCounterMM_C_NO_SPACE      mmMmCounter = 2
+	mmMmCounterMM_C_NO_TASK       mmMmCounter = 3
+	mmMmCounterMM_C_STACK_BUDGET  mmMmCounter = 4
+	mmMmCounterMM_C_STACK_DROPPED mmMmCounter = 5
+	mmMmCounterMM_C_STACK_BUSY    mmMmCounter = 6
+	mmMmCounterMM_C_FAULTS        mmMmCounter = 7
+	mmMmCounterMM_C_COUNT         mmMmCounter = 8
 )
 
 type mmMmFileCall struct {
@@ -55,8 +60,9 @@ type mmMmFileCall struct {
 			Flags   uint8
 			Nr      uint16
 		}
-		Ret  int64
-		Args [6]uint64
+		Ret   int64
+		Args  [6]uint64
+		Stack uint64
 	}
 	File struct {
 		_       structs.HostLayout
@@ -124,7 +130,24 @@ const (
 	mmMmOpMM_OP_ANNOUNCE         mmMmOp = 26
 	mmMmOpMM_OP_VMA              mmMmOp = 27
 	mmMmOpMM_OP_SEEDED           mmMmOp = 28
+	mmMmOpMM_OP_FAULT            mmMmOp = 29
 )
+
+type mmMmStack struct {
+	_       structs.HostLayout
+	Id      uint64
+	Time    uint64
+	Space   uint64
+	Addr    uint64
+	Skipped uint64
+	Tgid    uint32
+	Tid     uint32
+	Size    uint32
+	Op      uint8
+	Cut     uint8
+	Pad     uint16
+	Regs    [33]uint64
+}
 
 type mmMmTask struct {
 	_          structs.HostLayout
@@ -171,6 +194,7 @@ type mmPending struct {
 	Space   uint64
 	Time    uint64
 	OldBrk  uint64
+	Stack   uint64
 	Section uint32
 	Flags   uint8
 	Have    uint8
@@ -178,13 +202,37 @@ type mmPending struct {
 	Pad     uint8
 }
 
+type mmScratch struct {
+	_    structs.HostLayout
+	Busy uint64
+	Head struct {
+		_       structs.HostLayout
+		Id      uint64
+		Time    uint64
+		Space   uint64
+		Addr    uint64
+		Skipped uint64
+		Tgid    uint32
+		Tid     uint32
+		Size    uint32
+		Op      uint8
+		Cut     uint8
+		Pad     uint16
+		Regs    [33]uint64
+	}
+	Data [65536]uint8
+}
+
 type mmSpace struct {
-	_       structs.HostLayout
-	Id      uint64
-	Brk     uint64
-	StackVm uint64
-	Last    uint32
-	Pad     uint32
+	_        structs.HostLayout
+	Id       uint64
+	Brk      uint64
+	StackVm  uint64
+	Last     uint32
+	Pad      uint32
+	StackDue uint64
+	FaultDue uint64
+	Skipped  uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -194,24 +242,32 @@ const (
 	mmMapCounters       = "counters"
 	mmMapEvents         = "events"
 	mmMapPendings       = "pendings"
+	mmMapScratches      = "scratches"
 	mmMapSpaces         = "spaces"
+	mmMapStacks         = "stacks"
 	mmMapTasks          = "tasks"
 	mmProgMmExec        = "mm_exec"
 	mmProgMmExit        = "mm_exit"
+	mmProgMmFault       = "mm_fault"
 	mmProgMmFork        = "mm_fork"
 	mmProgMmReleased    = "mm_released"
 	mmProgMmReleased3   = "mm_released3"
 	mmProgMmSysExit     = "mm_sys_exit"
 	mmProgMmTasks       = "mm_tasks"
+	mmVarFaultEvery     = "fault_every"
 	mmVarFollow         = "follow"
 	mmVarHasVmaIter     = "has_vma_iter"
 	mmVarLastSpace      = "last_space"
+	mmVarLastStack      = "last_stack"
+	mmVarStackBytes     = "stack_bytes"
+	mmVarStackEvery     = "stack_every"
 	mmVarUnusedCall     = "unused_call"
 	mmVarUnusedCounter  = "unused_counter"
 	mmVarUnusedFileCall = "unused_file_call"
 	mmVarUnusedFileFlag = "unused_file_flag"
 	mmVarUnusedFlag     = "unused_flag"
 	mmVarUnusedOp       = "unused_op"
+	mmVarUnusedStack    = "unused_stack"
 	mmVarUnusedTask     = "unused_task"
 	mmVarUnusedVma      = "unused_vma"
 )
@@ -260,6 +316,7 @@ type mmSpecs struct {
 type mmProgramSpecs struct {
 	MmExec      *ebpf.ProgramSpec `ebpf:"mm_exec"`
 	MmExit      *ebpf.ProgramSpec `ebpf:"mm_exit"`
+	MmFault     *ebpf.ProgramSpec `ebpf:"mm_fault"`
 	MmFork      *ebpf.ProgramSpec `ebpf:"mm_fork"`
 	MmReleased  *ebpf.ProgramSpec `ebpf:"mm_released"`
 	MmReleased3 *ebpf.ProgramSpec `ebpf:"mm_released3"`
@@ -271,26 +328,33 @@ type mmProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type mmMapSpecs struct {
-	Counters *ebpf.MapSpec `ebpf:"counters"`
-	Events   *ebpf.MapSpec `ebpf:"events"`
-	Pendings *ebpf.MapSpec `ebpf:"pendings"`
-	Spaces   *ebpf.MapSpec `ebpf:"spaces"`
-	Tasks    *ebpf.MapSpec `ebpf:"tasks"`
+	Counters  *ebpf.MapSpec `ebpf:"counters"`
+	Events    *ebpf.MapSpec `ebpf:"events"`
+	Pendings  *ebpf.MapSpec `ebpf:"pendings"`
+	Scratches *ebpf.MapSpec `ebpf:"scratches"`
+	Spaces    *ebpf.MapSpec `ebpf:"spaces"`
+	Stacks    *ebpf.MapSpec `ebpf:"stacks"`
+	Tasks     *ebpf.MapSpec `ebpf:"tasks"`
 }
 
 // mmVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type mmVariableSpecs struct {
+	FaultEvery     *ebpf.VariableSpec `ebpf:"fault_every"`
 	Follow         *ebpf.VariableSpec `ebpf:"follow"`
 	HasVmaIter     *ebpf.VariableSpec `ebpf:"has_vma_iter"`
 	LastSpace      *ebpf.VariableSpec `ebpf:"last_space"`
+	LastStack      *ebpf.VariableSpec `ebpf:"last_stack"`
+	StackBytes     *ebpf.VariableSpec `ebpf:"stack_bytes"`
+	StackEvery     *ebpf.VariableSpec `ebpf:"stack_every"`
 	UnusedCall     *ebpf.VariableSpec `ebpf:"unused_call"`
 	UnusedCounter  *ebpf.VariableSpec `ebpf:"unused_counter"`
 	UnusedFileCall *ebpf.VariableSpec `ebpf:"unused_file_call"`
 	UnusedFileFlag *ebpf.VariableSpec `ebpf:"unused_file_flag"`
 	UnusedFlag     *ebpf.VariableSpec `ebpf:"unused_flag"`
 	UnusedOp       *ebpf.VariableSpec `ebpf:"unused_op"`
+	UnusedStack    *ebpf.VariableSpec `ebpf:"unused_stack"`
 	UnusedTask     *ebpf.VariableSpec `ebpf:"unused_task"`
 	UnusedVma      *ebpf.VariableSpec `ebpf:"unused_vma"`
 }
@@ -315,11 +379,13 @@ func (o *mmObjects) Close() error {
 //
 // It can be passed to loadMmObjects or ebpf.CollectionSpec.LoadAndAssign.
 type mmMaps struct {
-	Counters *ebpf.Map `ebpf:"counters"`
-	Events   *ebpf.Map `ebpf:"events"`
-	Pendings *ebpf.Map `ebpf:"pendings"`
-	Spaces   *ebpf.Map `ebpf:"spaces"`
-	Tasks    *ebpf.Map `ebpf:"tasks"`
+	Counters  *ebpf.Map `ebpf:"counters"`
+	Events    *ebpf.Map `ebpf:"events"`
+	Pendings  *ebpf.Map `ebpf:"pendings"`
+	Scratches *ebpf.Map `ebpf:"scratches"`
+	Spaces    *ebpf.Map `ebpf:"spaces"`
+	Stacks    *ebpf.Map `ebpf:"stacks"`
+	Tasks     *ebpf.Map `ebpf:"tasks"`
 }
 
 func (m *mmMaps) Close() error {
@@ -327,7 +393,9 @@ func (m *mmMaps) Close() error {
 		m.Counters,
 		m.Events,
 		m.Pendings,
+		m.Scratches,
 		m.Spaces,
+		m.Stacks,
 		m.Tasks,
 	)
 }
@@ -336,15 +404,20 @@ func (m *mmMaps) Close() error {
 //
 // It can be passed to loadMmObjects or ebpf.CollectionSpec.LoadAndAssign.
 type mmVariables struct {
+	FaultEvery     *ebpf.Variable `ebpf:"fault_every"`
 	Follow         *ebpf.Variable `ebpf:"follow"`
 	HasVmaIter     *ebpf.Variable `ebpf:"has_vma_iter"`
 	LastSpace      *ebpf.Variable `ebpf:"last_space"`
+	LastStack      *ebpf.Variable `ebpf:"last_stack"`
+	StackBytes     *ebpf.Variable `ebpf:"stack_bytes"`
+	StackEvery     *ebpf.Variable `ebpf:"stack_every"`
 	UnusedCall     *ebpf.Variable `ebpf:"unused_call"`
 	UnusedCounter  *ebpf.Variable `ebpf:"unused_counter"`
 	UnusedFileCall *ebpf.Variable `ebpf:"unused_file_call"`
 	UnusedFileFlag *ebpf.Variable `ebpf:"unused_file_flag"`
 	UnusedFlag     *ebpf.Variable `ebpf:"unused_flag"`
 	UnusedOp       *ebpf.Variable `ebpf:"unused_op"`
+	UnusedStack    *ebpf.Variable `ebpf:"unused_stack"`
 	UnusedTask     *ebpf.Variable `ebpf:"unused_task"`
 	UnusedVma      *ebpf.Variable `ebpf:"unused_vma"`
 }
@@ -355,6 +428,7 @@ type mmVariables struct {
 type mmPrograms struct {
 	MmExec      *ebpf.Program `ebpf:"mm_exec"`
 	MmExit      *ebpf.Program `ebpf:"mm_exit"`
+	MmFault     *ebpf.Program `ebpf:"mm_fault"`
 	MmFork      *ebpf.Program `ebpf:"mm_fork"`
 	MmReleased  *ebpf.Program `ebpf:"mm_released"`
 	MmReleased3 *ebpf.Program `ebpf:"mm_released3"`
@@ -366,6 +440,7 @@ func (p *mmPrograms) Close() error {
 	return _MmClose(
 		p.MmExec,
 		p.MmExit,
+		p.MmFault,
 		p.MmFork,
 		p.MmReleased,
 		p.MmReleased3,

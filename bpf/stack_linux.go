@@ -1,0 +1,119 @@
+//go:build amd64 || arm64
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
+)
+
+// OpFault is the Op of a Stack that a page fault sent. No Event has it.
+const OpFault = Op(mmMmOpMM_OP_FAULT)
+
+// Regs are the registers of a Stack: on amd64 those that DWARF numbers 0 to 16,
+// rip last; on arm64 x0 to x30, sp and pc.
+type Regs = [mmRegs]uint64
+
+const mmRegs = len(mmMmStack{}.Regs)
+
+// Stack is what a thread had in user mode when it made memory larger, or
+// touched a page: its registers, and its stack from the stack pointer up.
+type Stack struct {
+	ID      uint64 // Event.Stack of the call it belongs to
+	Time    uint64 // CLOCK_MONOTONIC, ns
+	Space   uint64
+	Addr    uint64 // that OpFault touched
+	Skipped uint64 // OpFault: how many faults of this space before it were passed over
+	TGID    uint32
+	TID     uint32
+	Op      Op
+	Cut     bool // the stack goes on beyond the copy
+	Regs    Regs
+	Copy    []byte
+}
+
+// decodeStack fills s from one record of the ring of stacks; Copy is raw's.
+func decodeStack(raw []byte, s *Stack) error {
+	var m mmMmStack
+	head := unsafe.Slice((*byte)(unsafe.Pointer(&m)), unsafe.Sizeof(m))
+	if len(raw) < len(head) {
+		return fmt.Errorf("decode stack: %d bytes is too short", len(raw))
+	}
+	copy(head, raw)
+	data := raw[len(head):]
+	// The ring rounds sizes up.
+	if uint64(m.Size) > uint64(len(data)) || m.Size > MaxStackBytes {
+		return fmt.Errorf("decode stack: %d bytes of %d", len(data), m.Size)
+	}
+	if m.Op < uint8(OpMmap) || m.Op > uint8(OpFault) {
+		return fmt.Errorf("decode stack: operation %d", m.Op)
+	}
+	*s = Stack{
+		ID: m.Id, Time: m.Time, Space: m.Space, Addr: m.Addr, Skipped: m.Skipped,
+		TGID: m.Tgid, TID: m.Tid, Op: Op(m.Op), Cut: m.Cut != 0, Regs: m.Regs, Copy: data[:m.Size],
+	}
+	return nil
+}
+
+// openStacks opens the ring of stacks, and the page faults where they are asked for.
+func (h *Hooks) openStacks(o *StackOptions) (err error) {
+	if h.stacks, err = ringbuf.NewReader(h.coll.Maps[mmMapStacks]); err != nil {
+		return fmt.Errorf("open ring of stacks: %w", err)
+	}
+	if o.FaultRate == 0 {
+		return nil
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return err
+	}
+	for cpu := range cpus {
+		l, err := attachFaults(h.coll.Programs[mmProgMmFault], cpu)
+		if errors.Is(err, unix.ENODEV) {
+			continue // switched off; what it does when switched on later is not seen
+		}
+		if err != nil {
+			return fmt.Errorf("attach page faults of CPU %d: %w", cpu, err)
+		}
+		h.links = append(h.links, l)
+	}
+	return nil
+}
+
+// openFaults opens the count of every page fault on a CPU (perf_event_open(2)).
+func openFaults(cpu int) (int, error) {
+	attr := unix.PerfEventAttr{
+		Type: unix.PERF_TYPE_SOFTWARE, Config: unix.PERF_COUNT_SW_PAGE_FAULTS,
+		Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{})), Sample: 1,
+	}
+	return unix.PerfEventOpen(&attr, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
+}
+
+// faults is one CPU's event with the program on it.
+type faults struct {
+	fd   int
+	link io.Closer
+}
+
+func attachFaults(prog *ebpf.Program, cpu int) (io.Closer, error) {
+	fd, err := openFaults(cpu)
+	if err != nil {
+		return nil, err
+	}
+	// A BPF link on a perf event came with 5.15.
+	l, err := link.AttachRawLink(link.RawLinkOptions{Program: prog, Attach: ebpf.AttachPerfEvent, Target: fd})
+	if err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	return &faults{fd, l}, nil
+}
+
+// Close takes the program off and closes the event.
+func (f *faults) Close() error { return errors.Join(f.link.Close(), unix.Close(f.fd)) }

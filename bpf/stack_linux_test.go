@@ -1,0 +1,105 @@
+//go:build amd64 || arm64
+
+package bpf_test
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/bpf"
+)
+
+// readAll reads both rings until they are empty.
+func readAll(t *testing.T, h *bpf.Hooks) (events []bpf.Event, stacks map[uint64]bpf.Stack) {
+	t.Helper()
+	stacks = make(map[uint64]bpf.Stack)
+	for {
+		var ev bpf.Event
+		err := h.Next(&ev)
+		if errors.Is(err, bpf.ErrEmpty) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, ev)
+	}
+	for {
+		var s bpf.Stack
+		err := h.NextStack(&s)
+		if errors.Is(err, bpf.ErrEmpty) {
+			return events, stacks
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Copy = append([]byte(nil), s.Copy...)
+		stacks[s.ID] = s
+	}
+}
+
+// TestGrowthAndFaultsCarryStacks traces this process: each call that makes
+// memory larger names a stack, no other does, and each page touched is either
+// sampled or counted in the next sample.
+func TestGrowthAndFaultsCarryStacks(t *testing.T) {
+	h := open(t, bpf.Options{Stacks: &bpf.StackOptions{FaultRate: 1000}})
+	defer h.Close()
+	if _, err := h.Trace(os.Getpid()); err != nil {
+		t.Fatal(err)
+	}
+	const pages = 500
+	size := pages * os.Getpagesize()
+	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Else a huge page may take one fault for all.
+	if err := unix.Madvise(mem, unix.MADV_NOHUGEPAGE); err != nil && !errors.Is(err, unix.EINVAL) {
+		t.Fatal(err)
+	}
+	for i := 0; i < size; i += os.Getpagesize() {
+		mem[i] = 1
+	}
+	if err := errors.Join(unix.Mprotect(mem, unix.PROT_READ), unix.Mprotect(mem, unix.PROT_READ|unix.PROT_WRITE), unix.Munmap(mem)); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Detach(); err != nil {
+		t.Fatal(err)
+	}
+	events, stacks := readAll(t, h)
+	named := make(map[bpf.Op]int)
+	for _, ev := range events {
+		if ev.Stack == 0 {
+			continue
+		}
+		s, ok := stacks[ev.Stack]
+		if !ok || s.Op != ev.Op || s.TID != ev.TID || s.Space != ev.Space || len(s.Copy) == 0 {
+			t.Errorf("event %+v names stack %+v", ev, s)
+		}
+		grows := ev.Op == bpf.OpMmap || ev.Op == bpf.OpBrk || ev.Op == bpf.OpMprotect && ev.Args[2]&unix.PROT_WRITE != 0
+		if !grows {
+			t.Errorf("event %+v has a stack", ev)
+		}
+		named[ev.Op]++
+	}
+	if named[bpf.OpMmap] == 0 || named[bpf.OpMprotect] == 0 {
+		t.Errorf("stacks by operation: %v", named)
+	}
+	c, err := h.Counters()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sampled, counted uint64
+	for _, s := range stacks {
+		if s.Op == bpf.OpFault {
+			sampled++
+			counted += 1 + s.Skipped
+		}
+	}
+	if c.Faults < pages || sampled == 0 || counted > c.Faults {
+		t.Errorf("%d faults, %d sampled that stand for %d", c.Faults, sampled, counted)
+	}
+}
