@@ -169,7 +169,12 @@ func (s *Space) mprotect(c *Call) {
 	if sv.alive < r.Len() && s.violate(c, r, sv.newest, ProtectedAbsent) {
 		s.doubt(r, c.Time)
 	}
-	s.write(r, &write{regs: regProt, at: c.Time, mode: c.modeOf(c.Args[2])}, &sv)
+	w := write{regs: regProt, at: c.Time, mode: c.modeOf(c.Args[2])}
+	if c.Site != 0 {
+		// Without sites the steps of a heap that grows so become one extent.
+		w.grantAt, w.grantSite = c.Time, c.Site
+	}
+	s.write(r, &w, &sv)
 }
 
 // growsDownFrom returns where an mprotect with PROT_GROWSDOWN begins: at the

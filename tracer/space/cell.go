@@ -42,13 +42,16 @@ type cell struct {
 	off  uint64 // of start, in the file
 	born uint64
 	site uint64
-	tid  uint32
-	ops  uint32
-	file FileID
-	name nameID
-	mode procmaps.Mode // Shared belongs to the map register
-	op   Op
-	flag Flags
+	// Who set the permissions last, where that call had a site. Of the
+	// register that protAt stamps.
+	grantAt, grantSite uint64
+	tid                uint32
+	ops                uint32
+	file               FileID
+	name               nameID
+	mode               procmaps.Mode // Shared belongs to the map register
+	op                 Op
+	flag               Flags
 }
 
 func (c *cell) rng() procmaps.Range { return procmaps.Range{Start: c.start, End: c.end} }
@@ -73,6 +76,7 @@ func mergeable(a, b *cell) bool {
 	return a.end == b.start &&
 		a.mapAt == b.mapAt && a.protAt == b.protAt && a.nameAt == b.nameAt &&
 		a.forkAt == b.forkAt && a.wipeAt == b.wipeAt && a.growAt == b.growAt &&
+		a.grantAt == b.grantAt && a.grantSite == b.grantSite &&
 		a.born == b.born && a.site == b.site && a.tid == b.tid && a.op == b.op &&
 		a.file == b.file && a.name == b.name && a.mode == b.mode && a.flag == b.flag &&
 		a.offAt(b.start) == b.off
@@ -108,6 +112,8 @@ type write struct {
 	tid, ops   uint32
 	born, site uint64
 	base, off  uint64
+	// Of a write to regProt alone; what makes memory has its origin.
+	grantAt, grantSite uint64
 }
 
 func (w *write) offAt(addr uint64) uint64 {
@@ -124,6 +130,7 @@ func (w *write) cell(r procmaps.Range) cell {
 		start: r.Start, end: r.End,
 		mapAt: w.at, protAt: w.at, nameAt: w.at, forkAt: w.at, wipeAt: w.at, growAt: w.at,
 		off: w.offAt(r.Start), born: w.born, site: w.site, tid: w.tid, ops: w.ops,
+		grantAt: w.grantAt, grantSite: w.grantSite,
 		file: w.file, name: w.name, mode: w.mode, op: w.op, flag: w.flag,
 	}
 }
@@ -145,6 +152,9 @@ func (s *Space) put(c *cell, w *write) {
 		}
 	}
 	if w.regs&regProt != 0 && w.at > c.protAt {
+		if !w.read || replaced || (was.mode^w.mode)&procmaps.Perm != 0 {
+			c.grantAt, c.grantSite = w.grantAt, w.grantSite
+		}
 		if was.mode&procmaps.Perm != w.mode&procmaps.Perm {
 			c.mode = c.mode&procmaps.Shared | w.mode&procmaps.Perm
 			changed = true

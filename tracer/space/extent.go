@@ -16,6 +16,12 @@ type Origin struct {
 	Site uint64
 }
 
+// Grant says who set the permissions of an extent, and when.
+type Grant struct {
+	Time uint64 // commit stamp; 0 if nobody did
+	Site uint64 // what Call.Site was
+}
+
 // Extent is a piece of memory made by one operation.
 type Extent struct {
 	procmaps.Range
@@ -26,6 +32,10 @@ type Extent struct {
 	Offset uint64 // in the file, bytes
 	Name   string // as maps prints it, or as much of it as is known
 	Origin Origin
+	// Granted is the call that set the permissions last, if that was not the one
+	// that made the extent and had a Site: a heap that is reserved as a whole
+	// grows by such calls.
+	Granted Grant
 	// Ops counts the operations that made, changed or moved the extent, and
 	// those of the extent it replaced. Of extents that became one, the largest.
 	Ops uint32
@@ -40,8 +50,18 @@ func (s *Space) extent(c *cell) Extent {
 	return Extent{
 		Range: c.rng(), Mode: c.mode, Kind: kind, Flags: c.flag & flagMask,
 		File: c.file, Offset: c.off, Name: name, Ops: c.ops,
-		Origin: Origin{Op: c.op, TID: c.tid, Time: c.born, Site: c.site},
+		Origin:  Origin{Op: c.op, TID: c.tid, Time: c.born, Site: c.site},
+		Granted: Grant{Time: c.grantAt, Site: c.grantSite},
 	}
+}
+
+// Blame is the time and the site that stand for the extent: of the call that
+// made its memory, or of a later one that allowed it to be written.
+func (e *Extent) Blame() (at, site uint64) {
+	if e.Granted.Site != 0 && e.Mode&procmaps.Write != 0 {
+		return e.Granted.Time, e.Granted.Site
+	}
+	return e.Origin.Time, e.Origin.Site
 }
 
 // describe returns the kind and name of memory like c that spans r. It

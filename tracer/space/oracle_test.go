@@ -325,7 +325,7 @@ func (k *kernel) step() *Call {
 	}
 	if c != nil {
 		k.time += 10
-		c.Time, c.TID = k.time, uint32(1+k.IntN(3))
+		c.Time, c.TID, c.Site = k.time, uint32(1+k.IntN(3)), k.time*uint64(k.IntN(2))
 	}
 	return c
 }

@@ -106,7 +106,7 @@ func copyOf(c *cell, at uint64, base uint64) write {
 		regs: regAll, at: at, how: Replaced,
 		mode: c.mode, flag: c.flag, file: c.file, name: c.name,
 		op: c.op, tid: c.tid, ops: c.ops + 1, born: c.born, site: c.site,
-		base: base, off: c.off,
+		base: base, off: c.off, grantAt: c.grantAt, grantSite: c.grantSite,
 	}
 }
 
@@ -230,6 +230,7 @@ func (s *Space) placeCopies(c *Call, src, dst procmaps.Range) {
 		w.off = last.offAt(src.End)
 	}
 	w.origin(c)
+	w.grantAt, w.grantSite = 0, 0
 	w.flag &^= Inherited
 	sv := s.survey(grown)
 	s.write(grown, &w, &sv)
@@ -259,6 +260,7 @@ func (s *Space) remapFilePages(c *Call) {
 	}
 	w := copyOf(&s.copied[0], c.Time, r.Start)
 	w.origin(c)
+	w.grantAt, w.grantSite = 0, 0
 	w.flag &= present
 	w.name = 0
 	w.off = c.Args[3] * s.opts.PageSize

@@ -156,6 +156,47 @@ func TestOriginAndCountFollowTheMemory(t *testing.T) {
 	}
 }
 
+// A heap is reserved as a whole and allowed to be written step by step: the
+// steps have sites of their own, whichever is applied first.
+func TestWhoAllowsWritingIsBlamed(t *testing.T) {
+	t.Parallel()
+	grant := func(lo, hi, at, prot uint64) *Call {
+		return &Call{
+			Op: OpMprotect, Time: at, Site: at * 100,
+			Args: [6]uint64{lo * page, (hi - lo) * page, prot},
+		}
+	}
+	calls := []*Call{
+		grant(0x10, 0x12, 20, 3), grant(0x12, 0x14, 30, 3), grant(0x10, 0x11, 40, 3), grant(0x13, 0x14, 50, 1),
+	}
+	want := map[procmaps.Range][2]uint64{
+		pages(0x10, 0x11): {40, 4000},
+		pages(0x11, 0x12): {20, 2000},
+		pages(0x12, 0x13): {30, 3000},
+		pages(0x13, 0x14): {10, 1000}, // who forbids it is not
+		pages(0x14, 0x20): {10, 1000},
+	}
+	for _, order := range [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {2, 0, 3, 1}} {
+		s := New(Options{})
+		s.Apply(anonMmap(0x10, 0x20, 10))
+		for _, i := range order {
+			s.Apply(calls[i])
+		}
+		// A look that agrees leaves the blame where it is.
+		s.Reread(Read{Range: pages(0x10, 0x12), Began: 60, Rows: rowsOf([]procmaps.Mapping{
+			{Range: pages(0x10, 0x12), Mode: procmaps.Read | procmaps.Write},
+		})})
+		got := map[procmaps.Range][2]uint64{}
+		for e := range s.Extents(All) {
+			at, site := e.Blame()
+			got[e.Range] = [2]uint64{at, site}
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("order %v (-want +got):\n%s", order, d)
+		}
+	}
+}
+
 func TestReadKeepsTheOriginOfWhatAgrees(t *testing.T) {
 	t.Parallel()
 	s := New(Options{})
