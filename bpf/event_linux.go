@@ -54,6 +54,7 @@ const (
 	Remote      = Flags(mmMmFlagMM_F_REMOTE)    // the caller belongs to another address space
 	SharesSpace = Flags(mmMmFlagMM_F_SHARED)    // OpFork: parent and child share the space
 	Unseeded    = Flags(mmMmFlagMM_F_UNSEEDED)  // OpExec: no VMAs follow, this kernel cannot list them
+	Unsampled   = Flags(mmMmFlagMM_F_UNSAMPLED) // the call made memory larger, and its stack was not sent
 )
 
 // FileFlags qualify a File. The values are those of enum mm_file_flag.

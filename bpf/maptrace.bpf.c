@@ -842,9 +842,9 @@ static __always_inline bool grows(__u32 op, __u64 *args, long ret, __u64 old_brk
 	return false;
 }
 
-/* The number of the stack of a call that makes memory larger; 0: none was sent. */
-static __noinline __u64 stack_of_call(struct task_struct *task, struct pending *p, __u32 op,
-				      __u64 *args, long ret)
+/* Sends the stack of a call that makes memory larger, and notes its number. */
+static __noinline int note_stack(struct task_struct *task, struct pending *p, __u32 op, __u64 *args,
+				 long ret)
 {
 	__u64 key = (__u64)task->mm;
 	struct space *sp;
@@ -854,11 +854,13 @@ static __noinline __u64 stack_of_call(struct task_struct *task, struct pending *
 	sp = bpf_map_lookup_elem(&spaces, &key);
 	if (!sp)
 		return 0;
-	if (!within_budget(&sp->stack_due, stack_every)) {
+	if (within_budget(&sp->stack_due, stack_every))
+		p->stack = send_stack(task, sp, op, 0);
+	else
 		count(MM_C_STACK_BUDGET);
-		return 0;
-	}
-	return send_stack(task, sp, op, 0);
+	if (!p->stack)
+		p->flags |= MM_F_UNSAMPLED;
+	return 0;
 }
 
 /* PERF_COUNT_SW_PAGE_FAULTS, each one, on each CPU. */
@@ -934,7 +936,7 @@ int mm_sys_exit(__u64 *ctx)
 	if (op == MM_OP_SET_VMA)
 		return send_name(task, &call, args, ret);
 	if (stack_bytes)
-		call.stack = stack_of_call(task, &call, op, args, ret);
+		note_stack(task, &call, op, args, ret);
 	if (has_file(op, args, ret)) {
 		send_file_call(task, &call, op, args, ret);
 		/* Looking for the VMA took the lock, and its release was noted. */

@@ -60,6 +60,8 @@ enum mm_flag {
 	MM_F_SHARED = 1 << 5,
 	/* exec: no VMAs follow, the kernel has no iterator. */
 	MM_F_UNSEEDED = 1 << 6,
+	/* The call made memory larger, and its stack, though asked for, was not sent. */
+	MM_F_UNSAMPLED = 1 << 7,
 };
 
 enum mm_file_flag {

@@ -97,6 +97,7 @@ const (
 	mmMmFlagMM_F_REMOTE    mmMmFlag = 16
 	mmMmFlagMM_F_SHARED    mmMmFlag = 32
 	mmMmFlagMM_F_UNSEEDED  mmMmFlag = 64
+	mmMmFlagMM_F_UNSAMPLED mmMmFlag = 128
 )
 
 type mmMmOp uint32

@@ -103,3 +103,47 @@ func TestGrowthAndFaultsCarryStacks(t *testing.T) {
 		t.Errorf("%d faults, %d sampled that stand for %d", c.Faults, sampled, counted)
 	}
 }
+
+// TestBeyondItsBudgetASpaceSendsNone asks for one stack a second: few of many calls
+// at once have one, and each of the others says so.
+func TestBeyondItsBudgetASpaceSendsNone(t *testing.T) {
+	h := open(t, bpf.Options{Stacks: &bpf.StackOptions{Rate: 1, Bytes: 512}})
+	defer h.Close()
+	if _, err := h.Trace(os.Getpid()); err != nil {
+		t.Fatal(err)
+	}
+	const calls = 23
+	size := 7 * os.Getpagesize()
+	for range calls {
+		mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Munmap(mem); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.Detach(); err != nil {
+		t.Fatal(err)
+	}
+	events, stacks := readAll(t, h)
+	var made, with, without uint64
+	for _, ev := range events {
+		if ev.Op != bpf.OpMmap {
+			continue
+		}
+		made++
+		if ev.Stack != 0 {
+			with++
+			if s := stacks[ev.Stack]; len(s.Copy) != 512 || !s.Cut {
+				t.Errorf("%d bytes of stack, cut %v, want 512, cut", len(s.Copy), s.Cut)
+			}
+		}
+		if ev.Flags&bpf.Unsampled != 0 {
+			without++
+		}
+	}
+	if made < calls || with+without != made || with == 0 || without < calls-2 {
+		t.Errorf("%d mmaps: %d with a stack, %d that say they have none", made, with, without)
+	}
+}
