@@ -13,6 +13,11 @@ var (
 	// ErrGone says that the process has ended. A process hidden by the mount
 	// option hidepid cannot be told from one that has ended.
 	ErrGone = errors.New("no such process")
+
+	// ErrNoMemory says that there is no address space, or no longer the one
+	// that was opened: the process has ended, has executed another program, or
+	// is a kernel thread. Opening it again tells which.
+	ErrNoMemory = errors.New("no address space")
 )
 
 // ParseError says which line of which file was malformed. It matches [ErrParse].

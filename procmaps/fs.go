@@ -264,10 +264,6 @@ func (p *Process) gone() bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH)
 }
 
-// errNoMemory says that a file was read of a thread without an address space,
-// or of an address space that was torn down meanwhile.
-var errNoMemory = errors.New("no address space")
-
 // readFunc reads a file that shows an address space and returns how many rows it
 // found. It may be called more than once; only what the last call read counts.
 type readFunc func(r io.Reader, file string) (int, error)
@@ -277,7 +273,7 @@ type readFunc func(r io.Reader, file string) (int, error)
 // any; that there is none is no error if the process is there.
 func (p *Process) memory(name string, read readFunc) (found bool, err error) {
 	err = p.memoryOf(".", name, read)
-	if !errors.Is(err, errNoMemory) {
+	if !errors.Is(err, ErrNoMemory) {
 		return err == nil, err
 	}
 	tids, err := p.Threads()
@@ -286,7 +282,7 @@ func (p *Process) memory(name string, read readFunc) (found bool, err error) {
 	}
 	for _, tid := range tids {
 		err := p.memoryOf(filepath.Join("task", strconv.Itoa(tid)), name, read)
-		if !errors.Is(err, errNoMemory) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrGone) {
+		if !errors.Is(err, ErrNoMemory) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrGone) {
 			return err == nil, err
 		}
 	}
@@ -316,8 +312,8 @@ func (p *Process) memoryOf(dir, name string, read readFunc) error {
 		switch {
 		case err == nil && n > 0 && alive:
 			return nil
-		case errors.Is(err, errNoMemory), errors.Is(err, syscall.ESRCH), err == nil && n == 0:
-			return errNoMemory
+		case errors.Is(err, ErrNoMemory), errors.Is(err, syscall.ESRCH), err == nil && n == 0:
+			return ErrNoMemory
 		case err != nil && alive:
 			return err
 		}
@@ -331,7 +327,7 @@ func (p *Process) openMemory(dir, name string) (*os.File, error) {
 	f, err := p.root.Open(filepath.Join(dir, name))
 	// Since 6.16 opening says what older kernels show as an empty file.
 	if errors.Is(err, syscall.ESRCH) {
-		return nil, errNoMemory
+		return nil, ErrNoMemory
 	}
 	if err != nil {
 		return nil, p.fail(filepath.Join(dir, name), err)

@@ -18,7 +18,7 @@ var errNoQuery = errors.New("no PROCMAP_QUERY")
 // (6.11+, about 0.7 µs a mapping) and reads all of maps where that is missing.
 func (p *Process) Query(r Range) ([]Mapping, error) {
 	rows, err := p.query(".", r)
-	if errors.Is(err, errNoMemory) {
+	if errors.Is(err, ErrNoMemory) {
 		// The leader may have ended before the other threads.
 		tids, _ := p.Threads()
 		for _, tid := range tids {

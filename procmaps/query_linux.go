@@ -54,7 +54,7 @@ func newQuerier(f *os.File) *querier {
 func (q *querier) close() { q.pin.Unpin() }
 
 // next finds the mapping that covers addr, or the next above it. It returns
-// errNoQuery where the kernel cannot tell, and errNoMemory when the address
+// errNoQuery where the kernel cannot tell, and ErrNoMemory when the address
 // space is gone.
 func (q *querier) next(addr uint64, m *Mapping) (found bool, err error) {
 	q.arg = procmapQuery{
@@ -77,7 +77,7 @@ func (q *querier) next(addr uint64, m *Mapping) (found bool, err error) {
 	case syscall.ENOENT:
 		return false, nil
 	case syscall.ESRCH:
-		return false, errNoMemory
+		return false, ErrNoMemory
 	default:
 		// ENOTTY: older than 6.11, or not a proc file. ENAMETOOLONG: maps shows
 		// paths of any length. Others (EPERM of a seccomp filter): maps will tell.
