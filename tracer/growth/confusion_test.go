@@ -1,0 +1,67 @@
+package growth
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+var watchLengths = []int{10, 20, 30, 60, 600}
+
+// TestNoInnocentIsCalledALeakAndLeaksAreFound prints how the labels fall for
+// each kind of program; with -v.
+func TestNoInnocentIsCalledALeakAndLeaksAreFound(t *testing.T) {
+	t.Parallel()
+	seeds := 40
+	if testing.Short() {
+		seeds = 10
+	}
+	var table strings.Builder
+	fmt.Fprintf(&table, "\n%-40s %5s |", "", "ticks")
+	for l := Leaks; l <= Leaks; l-- {
+		fmt.Fprintf(&table, " %8s", l)
+	}
+	table.WriteByte('\n')
+	innocents, accused := 0, 0
+	leaks, found := map[bool]int{}, map[bool]int{}
+	for _, s := range shapes {
+		for _, n := range watchLengths {
+			var labels [Leaks + 1]int
+			for seed := range seeds {
+				p := newProgram(uint64(seed), n)
+				s.run(p)
+				f := p.w.Findings()[0]
+				labels[f.Label]++
+				switch {
+				case s.leaks:
+					leaks[n >= max(s.from, 30)]++
+					if f.Label == Leaks {
+						found[n >= max(s.from, 30)]++
+					}
+				case f.Label == Leaks:
+					accused++
+					t.Errorf("%s, %d ticks, seed %d: %s: %s", s.name, n, seed, f.Label, f.Reason)
+				}
+				if !s.leaks {
+					innocents++
+				}
+			}
+			fmt.Fprintf(&table, "%-40s %5d |", s.name, n)
+			for l := Leaks; l <= Leaks; l-- {
+				if labels[l] > 0 {
+					fmt.Fprintf(&table, " %8d", labels[l])
+				} else {
+					fmt.Fprintf(&table, " %8s", ".")
+				}
+			}
+			table.WriteByte('\n')
+		}
+	}
+	t.Log(table.String())
+	t.Logf("innocents: %d runs, %d called leaks", innocents, accused)
+	t.Logf("leaks of 30 ticks and more: %d runs, %d found (%.2f %%); shorter: %d of %d",
+		leaks[true], found[true], 100*float64(found[true])/float64(leaks[true]), found[false], leaks[false])
+	if share := float64(found[true]) / float64(leaks[true]); share < 0.99 {
+		t.Errorf("only %.2f %% of the leaks were found", 100*share)
+	}
+}

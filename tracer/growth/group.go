@@ -1,0 +1,170 @@
+package growth
+
+import (
+	"cmp"
+	"strconv"
+	"time"
+)
+
+// What says what a group's memory is for.
+type What uint8
+
+// The purposes of memory. Other is the group of all that has none of its own.
+const (
+	Other       What = iota
+	Anon             // private memory without a file or a name
+	NamedAnon        // the same, named by the program; Key.Name is the name
+	Heap             // the brk heap
+	Arena            // a heap of a glibc malloc arena, its reserve included
+	Reserve          // address space that a runtime sets aside and opens up as it goes
+	Stack            // the main thread's stack
+	ThreadStack      // the stacks of the other threads
+	File             // a file or a device; Key.Name is the path
+	Shm              // System V or POSIX shared memory, shared anonymous memory
+	Memfd            // a memfd; Key.Name is its name
+	Special          // mapped by the kernel
+	All              // the whole process: of Watch.Total, not for callers
+)
+
+var whatNames = [...]string{
+	Other: "other", Anon: "anon", NamedAnon: "named anon", Heap: "heap", Arena: "malloc arena",
+	Reserve: "reserve", Stack: "stack", ThreadStack: "thread stack", File: "file",
+	Shm: "shared", Memfd: "memfd", Special: "special", All: "all",
+}
+
+// String returns the word used in output.
+func (w What) String() string { return name(whatNames[:], uint8(w), "what") }
+
+func name(names []string, i uint8, kind string) string {
+	if int(i) < len(names) {
+		return names[i]
+	}
+	return kind + "(" + strconv.Itoa(int(i)) + ")"
+}
+
+// Key identifies a group. It outlives the addresses of its mappings.
+type Key struct {
+	What What
+	Name string // path of the file, name of the anonymous memory; as the program chose it, not escaped
+	Site uint32 // the creating site; 0 if made before the watch, or unknown
+}
+
+func compareKeys(a, b Key) int {
+	return cmp.Or(cmp.Compare(a.What, b.What), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Site, b.Site))
+}
+
+// Holding is what a group holds at one moment: bytes, and a number of mappings.
+type Holding struct {
+	Mapped, Writable, Resident uint64
+	Mappings                   int
+}
+
+func (h Holding) of(m Measure) float64 {
+	switch m {
+	case Resident:
+		return float64(h.Resident)
+	case Writable:
+		return float64(h.Writable)
+	case Mapped:
+		return float64(h.Mapped)
+	default:
+		return float64(h.Mappings)
+	}
+}
+
+// merge applies f to each member.
+func (h Holding) merge(o Holding, f func(a, b uint64) uint64) Holding {
+	return Holding{
+		Mapped: f(h.Mapped, o.Mapped), Writable: f(h.Writable, o.Writable), Resident: f(h.Resident, o.Resident),
+		Mappings: int(f(uint64(h.Mappings), uint64(o.Mappings))),
+	}
+}
+
+func lower(a, b uint64) uint64  { return min(a, b) }
+func higher(a, b uint64) uint64 { return max(a, b) }
+func sum(a, b uint64) uint64    { return a + b }
+
+// Measure is one of the sizes of a group.
+type Measure uint8
+
+// The measures. All but Mappings are in bytes.
+const (
+	Resident Measure = iota
+	Writable
+	Mapped
+	Mappings
+	measures = iota
+)
+
+var measureNames = [...]string{Resident: "resident", Writable: "writable", Mapped: "mapped", Mappings: "mappings"}
+
+// String returns the word used in output.
+func (m Measure) String() string { return name(measureNames[:], uint8(m), "measure") }
+
+// Label is a verdict. A greater one is worse.
+type Label uint8
+
+// The labels. Steady is all that has no other.
+const (
+	Steady   Label = iota
+	Churns         // much was mapped and unmapped, without growth
+	Sawtooth       // falls back again and again, and the troughs do not rise
+	Plateau        // grew, and is flat now
+	Grows          // grew, but slows down, gives back, or has not been seen for long enough
+	Leaks          // grows all the time and gives nothing back
+)
+
+var labelNames = [...]string{
+	Steady: "steady", Churns: "churns", Sawtooth: "sawtooth", Plateau: "plateau", Grows: "grows", Leaks: "leaks",
+}
+
+// String returns the word used in output.
+func (l Label) String() string { return name(labelNames[:], uint8(l), "label") }
+
+// Point is a group at one moment of the watch.
+type Point struct {
+	At time.Duration
+	// Low and High are the least and the greatest of each measure since the
+	// point before. They differ only if the watch has thinned out its points.
+	Low, High Holding
+}
+
+// Rate is a speed per second: of bytes, or of the number of mappings. Low and
+// High are its confidence interval ([Options.Confidence]).
+type Rate struct{ PerSecond, Low, High float64 }
+
+// Finding is the verdict on one group.
+type Finding struct {
+	Key
+	Label  Label
+	Reason string  // for people, without what the program chose: safe to print
+	Score  float64 // what ranks findings of one label: bytes a second
+
+	First, Last Holding // at the first and the last observation
+	Peak        Holding // the greatest of each measure, at different moments perhaps
+
+	// Bytes and pieces that were mapped and unmapped during the watch. What
+	// was mapped before the watch and unmapped in it counts as died.
+	Born, Died           uint64
+	BornCount, DiedCount uint64
+	// AliveShare is the share, from 0 to 1, of AliveOf that is still mapped.
+	// AliveOf are the bytes that were mapped after the warm-up and before the
+	// last tenth of the watch, which has had little time to die. Where AliveOf
+	// is 0, AliveShare says nothing.
+	AliveShare float64
+	AliveOf    uint64
+	// MedianAge is the age that half of the bytes have reached which were
+	// mapped during the watch and are still there; 0 if there are none.
+	MedianAge time.Duration
+
+	Measure  Measure       // the one that the rest is about
+	From, To time.Duration // the part of the watch that was judged
+	Growth   float64       // from From to To, in the unit of Measure; below 0 if it shrank
+	// Slope is a robust mean per second in the unit of Measure, with its
+	// confidence interval; 0 if it moved by less than the least growth.
+	Slope, SlopeLow, SlopeHigh float64
+	Monotone                   float64 // share of all movement that was upwards; 1: never shrank; 0: never grew
+	Rates                      [measures]Rate
+
+	Series []Point // the whole watch, at most Options.MaxPoints
+}

@@ -1,0 +1,307 @@
+package growth
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// window returns the points of a group that are judged: those after the
+// warm-up, which begins when the group appears.
+func (w *Watch) window(g *group) (from int) {
+	n := len(w.times)
+	seen := slices.IndexFunc(g.spans, func(s span) bool { return s.high != Holding{} })
+	if seen < 0 {
+		return n
+	}
+	seen = max(seen-1, 0)
+	begin := w.times[seen]
+	until, ticks := begin+w.opts.Warmup, 0
+	if w.opts.Warmup <= 0 {
+		until, ticks = begin+(w.times[n-1]-begin)/10, 2
+	}
+	from = seen + (ticks+w.stride-1)/w.stride
+	for from < n && w.times[from] < until {
+		from++
+	}
+	return from
+}
+
+// judge gives the verdict on one group.
+func (w *Watch) judge(k Key, g *group) Finding {
+	f := Finding{
+		Key: k, First: g.first, Last: g.last, Peak: g.peak,
+		Born: g.born, Died: g.died, BornCount: g.bornCount, DiedCount: g.diedCount,
+		Monotone: 1,
+	}
+	f.Series = make([]Point, len(g.spans))
+	for i, s := range g.spans {
+		f.Series[i] = Point{At: w.times[i], Low: s.low, High: s.high}
+	}
+	n := len(w.times)
+	if n == 0 {
+		f.Reason = "not observed yet"
+		return f
+	}
+	from := min(w.window(g), n-1)
+	f.From, f.To = w.times[from], w.times[n-1]
+	w.survival(g, from, &f)
+
+	var v [measures]verdict
+	for m := range Measure(measures) {
+		v[m] = w.measure(g, from, m, v[:m], &f)
+		f.Rates[m] = Rate{v[m].trend.slope, v[m].trend.low, v[m].trend.high}
+		w.restrain(&v[m], m, g, &f)
+	}
+	m := choose(v[:])
+	f.Measure, f.Label = m, v[m].label
+	f.Growth, f.Monotone = v[m].growth, v[m].monotone
+	f.Slope, f.SlopeLow, f.SlopeHigh = v[m].trend.slope, v[m].trend.low, v[m].trend.high
+	churns := f.Born >= max(w.opts.MinGrowth, f.Peak.Mapped/10) && f.Died >= f.Born/2
+	if churns && (f.Label == Steady || f.Label == Plateau && float64(f.Born) > 3*f.Growth) {
+		f.Label = Churns
+	}
+	f.Score = w.score(&f)
+	f.Reason = w.reason(&f, v[:])
+	return f
+}
+
+// measure judges one measure of a group; before are the verdicts on the
+// measures before it.
+func (w *Watch) measure(g *group, from int, m Measure, before []verdict, f *Finding) verdict {
+	n := len(w.times) - from
+	s := series{
+		t: make([]float64, n), low: make([]float64, n), high: make([]float64, n),
+		measure: m, confidence: w.opts.Confidence,
+	}
+	same := m > 0
+	for i, p := range g.spans[from:] {
+		s.t[i] = (w.times[from+i] - w.times[from]).Seconds()
+		s.low[i], s.high[i] = p.low.of(m), p.high.of(m)
+		same = same && s.low[i] == p.low.of(m-1) && s.high[i] == p.high.of(m-1)
+	}
+	if same {
+		return before[m-1] // anonymous memory is all writable, and mostly touched
+	}
+	s.least = max(float64(w.opts.MinGrowth), w.opts.MinShare*slices.Min(s.low))
+	if m == Mappings {
+		s.least = float64(w.opts.MinMappings)
+	}
+	growth := s.high[n-1] - s.low[0]
+	s.alive = m != Mappings && f.AliveShare >= 0.99 && float64(f.AliveOf) >= growth/2 && w.births(g, from) >= minBirths
+	return s.judge()
+}
+
+// births is the number of points in which something was mapped.
+func (w *Watch) births(g *group, from int) int {
+	n := 0
+	for i := from + 1; i < len(g.cohorts); i++ {
+		if g.cohorts[i].born > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// survival fills in what became of the bytes mapped during the watch.
+func (w *Watch) survival(g *group, from int, f *Finding) {
+	n := len(w.times)
+	late := f.To - (f.To-w.times[0])/10
+	var alive uint64
+	for i, c := range g.cohorts {
+		if i > from && i < n-1 && w.times[i] <= late {
+			f.AliveOf += c.born
+			alive += c.alive
+		}
+	}
+	if f.AliveOf > 0 {
+		f.AliveShare = float64(alive) / float64(f.AliveOf)
+	}
+	var all, older uint64
+	for _, c := range g.cohorts {
+		all += c.alive
+	}
+	for i, c := range g.cohorts {
+		if older += c.alive; c.alive > 0 && older >= (all+1)/2 {
+			f.MedianAge = f.To - w.middle(i)
+			break
+		}
+	}
+}
+
+// middle is the mean time of what is counted in a point.
+func (w *Watch) middle(i int) time.Duration {
+	switch {
+	case i >= len(w.times):
+		return w.times[len(w.times)-1]
+	case i == 0:
+		return w.times[0]
+	default:
+		return (w.times[i-1] + w.times[i]) / 2
+	}
+}
+
+// restrain takes a verdict back that something else than the shape speaks
+// against.
+func (w *Watch) restrain(v *verdict, m Measure, g *group, f *Finding) {
+	if v.label != Leaks {
+		return
+	}
+	// A vector that is copied to a larger block each time holds as many
+	// mappings as ever: its old blocks have died, nothing of what they held has.
+	replaced := g.last.Mappings <= max(g.first.Mappings, 1)
+	var note string
+	switch {
+	case !v.troughs && !replaced && (m == Mappings || float64(f.AliveOf) > giveBack*v.growth) && f.AliveOf > 0 && f.AliveShare < aliveShare:
+		note = "though most of what is mapped goes again"
+		if f.AliveShare >= 0.5 {
+			note = "though some of what is mapped goes again"
+		}
+	case f.To-f.From < (f.To-w.times[0])/2:
+		note = fmt.Sprintf("but is there only since %s before the end", seconds((f.To - f.From).Seconds()))
+	case f.What == File && m == Resident && g.peak.Writable == 0:
+		note = "but they are pages of the file, which the kernel can drop"
+	default:
+		return
+	}
+	v.label = Grows
+	v.note = join(v.note, note)
+}
+
+// choose returns the measure with the worst label. Among several, resident
+// memory is what is paid for, unless it is next to nothing beside the others.
+func choose(v []verdict) Measure {
+	worst := Resident
+	for m := range Measure(len(v)) {
+		switch {
+		case v[m].label > v[worst].label:
+			worst = m
+		case v[m].label == v[worst].label && m != Mappings && v[m].label >= Grows && v[m].growth > 10*v[worst].growth:
+			worst = m
+		}
+	}
+	return worst
+}
+
+// score ranks findings of one label.
+func (w *Watch) score(f *Finding) float64 {
+	length := (f.To - w.times[0]).Seconds()
+	switch {
+	case f.Label == Churns && length > 0:
+		return float64(f.Born) / length
+	case f.Measure == Mappings:
+		return max(0, f.Rates[Mapped].PerSecond)
+	default:
+		return max(0, f.Slope)
+	}
+}
+
+// reason puts the verdict into words, the most important ones first.
+func (w *Watch) reason(f *Finding, v []verdict) string {
+	m := f.Measure
+	length := seconds((f.To - f.From).Seconds())
+	said := v[m]
+	switch {
+	case f.Label == Churns:
+		return fmt.Sprintf("mapped %s in %s and unmapped %s, without lasting growth",
+			amount(Mapped, float64(f.Born)), pieces(f.BornCount), amount(Mapped, float64(f.Died)))
+	case f.Label == Sawtooth:
+		return join(said.note, "to lows that do not rise")
+	case f.Label == Steady && said.note != "" && said.growth > 0:
+		return fmt.Sprintf("grew %s in %s, %s", amount(m, said.growth), length, said.note)
+	case f.Label == Steady && said.note != "":
+		return said.note
+	case f.Label == Steady && said.growth <= -float64(w.opts.MinGrowth):
+		return fmt.Sprintf("shrank by %s in %s", amount(m, -said.growth), length)
+	case f.Label == Steady && said.fell >= float64(w.opts.MinGrowth):
+		return fmt.Sprintf("moved within %s, without a trend", amount(m, said.fell))
+	case f.Label == Steady:
+		return "did not grow"
+	}
+	r := fmt.Sprintf("grew %s in %s", amount(m, said.growth), length)
+	if f.AliveOf > 0 && f.Label >= Grows {
+		r += fmt.Sprintf(", %s still alive", percent(f.AliveShare))
+	}
+	if f.Label >= Grows && !said.troughs && said.fell == 0 {
+		r += ", never shrank"
+	}
+	r = join(r, said.note)
+	switch resident := v[Resident].growth; {
+	case m == Resident && v[Mapped].growth <= said.growth/10 && f.Label >= Grows:
+		r += ", inside mappings that stay as large"
+	case (m == Mapped || m == Writable) && resident < said.growth/2:
+		r += fmt.Sprintf(" (%s; resident grew only %s)", m, amount(m, max(0, resident)))
+	}
+	return r
+}
+
+func join(a, b string) string {
+	switch {
+	case a == "":
+		return b
+	case b == "":
+		return a
+	}
+	return a + ", " + b
+}
+
+func percent(share float64) string {
+	p := 100 * share
+	if p > 99 && p < 100 { // 100 % is a strong word
+		return fmt.Sprintf("%.1f %%", min(p, 99.9))
+	}
+	return fmt.Sprintf("%.0f %%", p)
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func pieces(n uint64) string {
+	if n == 1 {
+		return "1 piece"
+	}
+	return fmt.Sprintf("%d pieces", n)
+}
+
+func times(n int) string {
+	if n == 2 {
+		return "twice"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
+// amount is a size with its unit.
+func amount(m Measure, v float64) string {
+	const kib, mib, gib, tib = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+	switch {
+	case m == Mappings:
+		return count(int(v+0.5), "mapping")
+	case v >= tib:
+		return fmt.Sprintf("%.1f TiB", v/tib)
+	case v >= gib:
+		return fmt.Sprintf("%.1f GiB", v/gib)
+	case v >= mib:
+		return fmt.Sprintf("%.1f MiB", v/mib)
+	default:
+		return fmt.Sprintf("%.0f KiB", v/kib)
+	}
+}
+
+// seconds is a length of time, to two of its units.
+func seconds(s float64) string {
+	d := time.Duration(s * float64(time.Second))
+	switch {
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.2g s", s)
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%.0f s", s)
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
+	default:
+		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+	}
+}

@@ -1,0 +1,359 @@
+package growth
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Options of a Watch. The zero value gives the defaults.
+type Options struct {
+	// Warmup is not judged. By default it is a tenth of the watch, at least
+	// two ticks. A group that appears later has a warm-up of its own.
+	Warmup     time.Duration
+	Confidence float64 // of intervals and tests for trends, default 0.95
+	// MinGrowth is the least growth in bytes that is told from nothing, default
+	// 256 KiB; MinShare is the same as a share of what the group holds,
+	// default 0.001. The greater of both counts. MinMappings is the least
+	// growth of the number of mappings, default 64.
+	MinGrowth   uint64
+	MinShare    float64
+	MinMappings int
+	// MaxPoints is how many moments are kept of each group, default 512. A
+	// point takes 64 bytes. When they are full every second one is dropped.
+	MaxPoints int
+	// MaxGroups is how many groups are kept, default 2,000. Beyond it, those
+	// that hold nothing make room, and then what has no place counts as Other.
+	MaxGroups int
+}
+
+func (o Options) withDefaults() Options {
+	if o.Confidence <= 0 || o.Confidence >= 1 {
+		o.Confidence = 0.95
+	}
+	if o.MinGrowth == 0 {
+		o.MinGrowth = 256 << 10
+	}
+	if o.MinShare <= 0 {
+		o.MinShare = 0.001
+	}
+	if o.MinMappings <= 0 {
+		o.MinMappings = 64
+	}
+	if o.MaxPoints <= 0 {
+		o.MaxPoints = 512
+	}
+	o.MaxPoints = max(o.MaxPoints&^1, 16)
+	if o.MaxGroups <= 0 {
+		o.MaxGroups = 2000
+	}
+	return o
+}
+
+// span is what a group held between two moments.
+type span struct{ low, high Holding }
+
+func (s *span) add(h Holding) {
+	s.low, s.high = s.low.merge(h, lower), s.high.merge(h, higher)
+}
+
+func (s *span) join(o span) {
+	s.low, s.high = s.low.merge(o.low, lower), s.high.merge(o.high, higher)
+}
+
+// cohort is what was mapped between two moments.
+type cohort struct {
+	born, alive uint64
+}
+
+func (c *cohort) add(o cohort) {
+	c.born += o.born
+	c.alive += o.alive
+}
+
+type group struct {
+	spans             []span   // one for each of Watch.times
+	cohorts           []cohort // the same, and one for what came since; shorter if nothing came late
+	first, last, peak Holding
+
+	born, died           uint64
+	bornCount, diedCount uint64
+	active               int // the tick at which it last held or got something
+}
+
+// Watch collects what groups hold over time. Make one with [NewWatch].
+type Watch struct {
+	opts   Options
+	times  []time.Duration // of the points; the last may stand for less than stride ticks
+	stride int             // ticks in a point
+	fill   int             // ticks in the last point
+	ticks  int
+
+	groups  map[Key]*group
+	total   *group
+	other   *group // nil until needed
+	evicted int    // groups that Other has swallowed
+	outside int    // most groups without a place of their own at one tick
+}
+
+// NewWatch returns a watch that has seen nothing.
+func NewWatch(opts Options) *Watch {
+	return &Watch{opts: opts.withDefaults(), stride: 1, groups: make(map[Key]*group), total: new(group)}
+}
+
+// Ticks returns the number of observations.
+func (w *Watch) Ticks() int { return w.ticks }
+
+// Crowd tells how many groups lost their own place to the group Other because
+// they held nothing, and how many more at most had none at one observation.
+func (w *Watch) Crowd() (evicted, outside int) { return w.evicted, w.outside }
+
+// group returns the group of a key, a new one if there is a place.
+func (w *Watch) group(k Key) *group {
+	if k.What == Other {
+		return w.others()
+	}
+	if g := w.groups[k]; g != nil {
+		return g
+	}
+	if len(w.groups) >= w.opts.MaxGroups {
+		return w.others()
+	}
+	g := w.newGroup()
+	w.groups[k] = g
+	return g
+}
+
+func (w *Watch) others() *group {
+	if w.other == nil {
+		w.other = w.newGroup()
+	}
+	return w.other
+}
+
+func (w *Watch) newGroup() *group {
+	g := &group{active: w.ticks}
+	if n := len(w.times); n > 0 {
+		g.spans = make([]span, n, max(n+n/2, 16))
+	}
+	return g
+}
+
+// Born says that memory was mapped, at a time since the start of the watch.
+// The order of calls between two observations does not matter, but for one: a
+// piece is born before it dies.
+func (w *Watch) Born(k Key, at time.Duration, bytes uint64) {
+	i := w.point(at)
+	for _, g := range [...]*group{w.group(k), w.total} {
+		g.active = w.ticks
+		g.born += bytes
+		g.bornCount++
+		if i >= len(g.cohorts) {
+			g.cohorts = append(g.cohorts, make([]cohort, i+1-len(g.cohorts))...)
+		}
+		g.cohorts[i].born += bytes
+		g.cohorts[i].alive += bytes
+	}
+}
+
+// Died says that memory mapped at the time born was unmapped: a whole mapping
+// or a piece of it. A mapping from before the watch has a born below 0.
+func (w *Watch) Died(k Key, born, _ time.Duration, bytes uint64) {
+	i := w.point(born)
+	for _, g := range [...]*group{w.group(k), w.total} {
+		g.died += bytes
+		g.diedCount++
+		// A death of more than was born then is one of memory whose birth was
+		// not told: it takes nothing from the other cohorts.
+		if born >= 0 && i < len(g.cohorts) {
+			g.cohorts[i].alive -= min(bytes, g.cohorts[i].alive)
+		}
+	}
+}
+
+// point returns the index of the point that a time belongs to: the first that
+// is not before it, len(times) if all are.
+func (w *Watch) point(at time.Duration) int {
+	if n := len(w.times); n == 0 || at > w.times[n-1] {
+		return n
+	}
+	i, _ := slices.BinarySearch(w.times, at)
+	return i
+}
+
+// Observe says what the groups hold at a time since the start of the watch.
+// Groups that are not in the map hold nothing. The map is only read. An
+// observation that is not later than the one before is ignored.
+func (w *Watch) Observe(at time.Duration, holdings map[Key]Holding) {
+	if n := len(w.times); n > 0 && at <= w.times[n-1] {
+		return
+	}
+	w.admit(holdings)
+	grow := len(w.times) == 0 || w.fill == w.stride
+	if grow && len(w.times) == w.opts.MaxPoints {
+		w.thin()
+	}
+	if w.ticks++; grow {
+		w.times, w.fill = append(w.times, at), 1
+	} else {
+		w.times[len(w.times)-1] = at
+		w.fill++
+	}
+	var total, rest Holding
+	for k, h := range holdings {
+		total = total.merge(h, sum)
+		if _, ok := w.groups[k]; !ok {
+			rest = rest.merge(h, sum)
+		}
+	}
+	for k, g := range w.groups {
+		w.push(g, holdings[k], grow)
+	}
+	if w.other != nil {
+		w.push(w.other, rest, grow)
+	}
+	w.push(w.total, total, grow)
+	if len(w.groups) >= w.opts.MaxGroups {
+		w.evict()
+	}
+}
+
+// admit gives new groups their places, the largest first where places are few.
+func (w *Watch) admit(holdings map[Key]Holding) {
+	var strangers []Key
+	for k := range holdings {
+		if _, ok := w.groups[k]; !ok {
+			strangers = append(strangers, k)
+		}
+	}
+	slices.SortFunc(strangers, func(a, b Key) int {
+		return cmp.Or(cmp.Compare(holdings[b].Mapped, holdings[a].Mapped), compareKeys(a, b))
+	})
+	outside := 0
+	for _, k := range strangers {
+		if w.group(k) == w.other && k.What != Other {
+			outside++
+		}
+	}
+	w.outside = max(w.outside, outside)
+}
+
+// push adds an observation to a group.
+func (w *Watch) push(g *group, h Holding, grow bool) {
+	if grow {
+		g.spans = append(g.spans, span{h, h})
+	} else {
+		g.spans[len(g.spans)-1].add(h)
+	}
+	if n := len(w.times); len(g.cohorts) > n { // what came after the point's end, which has moved
+		g.cohorts[n-1].add(g.cohorts[n])
+		g.cohorts = g.cohorts[:n]
+	}
+	if w.ticks == 1 {
+		g.first = h
+	}
+	g.last = h
+	g.peak = g.peak.merge(h, higher)
+	if h != (Holding{}) {
+		g.active = w.ticks
+	}
+}
+
+// thin halves the number of points. All of them are full, and their number is
+// even.
+func (w *Watch) thin() {
+	for i := range len(w.times) / 2 {
+		w.times[i] = w.times[2*i+1]
+	}
+	w.times = w.times[:len(w.times)/2]
+	w.stride *= 2
+	w.fill = w.stride
+	w.each(func(g *group) {
+		for i := range len(g.spans) / 2 {
+			g.spans[i] = g.spans[2*i]
+			g.spans[i].join(g.spans[2*i+1])
+		}
+		g.spans = g.spans[:len(g.spans)/2]
+		for i, c := range g.cohorts {
+			if i%2 == 0 {
+				g.cohorts[i/2] = c
+			} else {
+				g.cohorts[i/2].add(c)
+			}
+		}
+		g.cohorts = g.cohorts[:(len(g.cohorts)+1)/2]
+	})
+}
+
+func (w *Watch) each(f func(*group)) {
+	for _, g := range w.groups {
+		f(g)
+	}
+	if w.other != nil {
+		f(w.other)
+	}
+	f(w.total)
+}
+
+// evict makes room: up to a quarter of the places, from groups that hold
+// nothing, those first that have been idle for longest.
+func (w *Watch) evict() {
+	var idle []Key
+	for k, g := range w.groups {
+		if g.active < w.ticks {
+			idle = append(idle, k)
+		}
+	}
+	slices.SortFunc(idle, func(a, b Key) int {
+		return cmp.Or(cmp.Compare(w.groups[a].active, w.groups[b].active), compareKeys(a, b))
+	})
+	idle = idle[:min(len(idle), max(1, w.opts.MaxGroups/4))]
+	for _, k := range idle {
+		w.others().swallow(w.groups[k])
+		delete(w.groups, k)
+		w.evicted++
+	}
+}
+
+// swallow adds all that g was.
+func (o *group) swallow(g *group) {
+	for i, s := range g.spans {
+		o.spans[i].low = o.spans[i].low.merge(s.low, sum)
+		o.spans[i].high = o.spans[i].high.merge(s.high, sum)
+		o.peak = o.peak.merge(o.spans[i].high, higher)
+	}
+	o.first = o.first.merge(g.first, sum)
+	if n := len(g.cohorts); n > len(o.cohorts) {
+		o.cohorts = append(o.cohorts, make([]cohort, n-len(o.cohorts))...)
+	}
+	for i, c := range g.cohorts {
+		o.cohorts[i].add(c)
+	}
+	o.born += g.born
+	o.died += g.died
+	o.bornCount += g.bornCount
+	o.diedCount += g.diedCount
+}
+
+// Findings judges all groups that held or got anything, the worst first: by
+// label, and by bytes a second among those with the same one. The Watch may be
+// used on.
+func (w *Watch) Findings() []Finding {
+	found := make([]Finding, 0, len(w.groups)+1)
+	for k, g := range w.groups {
+		if g.peak != (Holding{}) || g.bornCount > 0 {
+			found = append(found, w.judge(k, g))
+		}
+	}
+	if w.other != nil {
+		f := w.judge(Key{}, w.other)
+		found = append(found, f)
+	}
+	slices.SortFunc(found, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(b.Label, a.Label), cmp.Compare(b.Score, a.Score), compareKeys(a.Key, b.Key))
+	})
+	return found
+}
+
+// Total judges the sum of all groups. Its Key is All.
+func (w *Watch) Total() Finding { return w.judge(Key{What: All}, w.total) }
