@@ -16,14 +16,13 @@ import (
 
 // traceOptions are the flags of trace.
 type traceOptions struct {
-	target
+	attachOptions
 	ops        []string
 	minSize    sizeValue
 	kinds      []string
 	glob       string
 	tids       []int
 	failed     bool
-	duration   time.Duration
 	count      int
 	output     string
 	toFile     string
@@ -31,9 +30,6 @@ type traceOptions struct {
 	tableEvery time.Duration
 	verify     bool
 	paths      bool
-	ring       sizeValue
-	readyFile  string
-	verbose    bool
 }
 
 func newTrace(s streams) *cobra.Command {
@@ -56,9 +52,8 @@ itself prints goes where it always goes, so use --to to keep the two apart.`,
   maptrace trace --op mmap,munmap,brk --min-size 1M -- ./server --port 80
   maptrace trace -p 1234 --summary-only --duration 10s -o json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.argv = args
-			if cmd.ArgsLenAtDash() != 0 && len(args) > 0 {
-				return usagef("put -- before the command to trace, and nothing else: maptrace trace [flags] -- CMD [ARG…]")
+			if err := o.command(cmd, args); err != nil {
+				return err
 			}
 			if err := o.check(); err != nil {
 				return err
@@ -82,28 +77,13 @@ itself prints goes where it always goes, so use --to to keep the two apart.`,
 	f.DurationVar(&o.tableEvery, "table-every", 0, "also print the tables this often")
 	f.BoolVar(&o.verify, "verify", false, "compare the tree with /proc/PID/maps all the time; exit status 5 if they ever differ")
 	f.BoolVar(&o.paths, "show-path", false, "whole paths instead of their last element")
-	f.Var(&o.ring, "ring", "size of the ring the kernel writes events to (default 16M)")
-	f.StringVar(&o.readyFile, "ready-file", "", "create this file once everything is attached and read")
-	f.BoolVarP(&o.verbose, "verbose", "v", false, "tell more on standard error")
 	return cmd
 }
 
 // check finds what is wrong with the flags before anything is done.
 func (o *traceOptions) check() error {
-	given := 0
-	if len(o.pids) > 0 || len(o.comms) > 0 {
-		given++
-	}
-	if len(o.argv) > 0 {
-		given++
-	}
-	if given != 1 {
-		return usagef("say what to trace: -p PID, --comm NAME, or -- CMD [ARG…]")
-	}
-	for _, pid := range o.pids {
-		if pid <= 0 {
-			return usagef("%d is no process number", pid)
-		}
+	if err := o.attachOptions.check(); err != nil {
+		return err
 	}
 	if o.output != "text" && o.output != "json" {
 		return usagef("output %q: want text or json", o.output)
@@ -124,12 +104,8 @@ func (o *traceOptions) check() error {
 	if o.count > 0 && o.summary {
 		return usagef("--count counts the lines that --summary-only leaves out: use --duration")
 	}
-	if o.count < 0 || o.duration < 0 || o.tableEvery < 0 {
-		return usagef("--count, --duration and --table-every cannot be negative")
-	}
-	page := uint64(os.Getpagesize())
-	if r := uint64(o.ring); r != 0 && (r < page || r&(r-1) != 0 || r > 1<<30) {
-		return usagef("--ring %d: want a power of two from %d to 1G", r, page)
+	if o.count < 0 || o.tableEvery < 0 {
+		return usagef("--count and --table-every cannot be negative")
 	}
 	return nil
 }

@@ -1,0 +1,306 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/bpf"
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer"
+)
+
+// errBPFPermission marks a refusal of the kernel side, for explain.
+var errBPFPermission = errors.New("the kernel does not let us load BPF programs")
+
+// attachOptions are the flags of every command that traces.
+type attachOptions struct {
+	target
+	duration  time.Duration
+	ring      sizeValue
+	readyFile string
+	verbose   bool
+}
+
+func (o *attachOptions) addFlags(cmd *cobra.Command) {
+	o.target.addFlags(cmd)
+	f := cmd.Flags()
+	f.Var(&o.ring, "ring", "size of the ring the kernel writes events to (default 16M)")
+	f.StringVar(&o.readyFile, "ready-file", "", "create this file once everything is attached and read")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "tell more on standard error")
+}
+
+// check finds what is wrong with the flags before anything is done.
+func (o *attachOptions) check() error {
+	given := 0
+	if len(o.pids) > 0 || len(o.comms) > 0 {
+		given++
+	}
+	if len(o.argv) > 0 {
+		given++
+	}
+	if given != 1 {
+		return usagef("say what to trace: -p PID, --comm NAME, or -- CMD [ARG…]")
+	}
+	for _, pid := range o.pids {
+		if pid <= 0 {
+			return usagef("%d is no process number", pid)
+		}
+	}
+	if o.duration < 0 {
+		return usagef("a time cannot be negative")
+	}
+	page := uint64(os.Getpagesize())
+	if r := uint64(o.ring); r != 0 && (r < page || r&(r-1) != 0 || r > 1<<30) {
+		return usagef("--ring %d: want a power of two from %d to 1G", r, page)
+	}
+	return nil
+}
+
+// command takes the arguments after -- as the command to trace.
+func (o *attachOptions) command(cmd *cobra.Command, args []string) error {
+	o.argv = args
+	if cmd.ArgsLenAtDash() != 0 && len(args) > 0 {
+		return usagef("put -- before the command to trace, and nothing else: %s [flags] -- CMD [ARG…]", cmd.CommandPath())
+	}
+	return nil
+}
+
+// keepFromPipe makes a closed pipe an error of the write instead of the end of
+// us, until restore is called: there is something to detach. To ignore the signal
+// would be inherited by the command that is traced; to catch it is not.
+func keepFromPipe() (restore func()) {
+	sigs := make(chan os.Signal, 1) // nobody reads it: the write tells
+	signal.Notify(sigs, unix.SIGPIPE)
+	return func() { signal.Stop(sigs) }
+}
+
+// attached is a run of the tracer: the programs, the loop and what is traced.
+type attached struct {
+	o      *attachOptions
+	live   *tracer.Live
+	tr     *tracer.Tracer
+	cmd    *tracer.Command
+	clock  render.Clock
+	stop   context.CancelFunc
+	unread map[int]bool // processes whose mappings must be known before we are ready
+}
+
+// attach checks the targets before it touches the kernel, attaches, and then
+// makes the processes known. The hooks of opts are called from within run.
+func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts *tracer.Options) (_ *attached, err error) {
+	fs := procmaps.Default()
+	if err = checkNamespace(); err != nil {
+		return nil, err
+	}
+	pids, err := o.resolve(fs)
+	if err != nil {
+		return nil, err
+	}
+	a := &attached{o: o}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close())
+		}
+	}()
+	kernel.RingBytes, kernel.NoFollow = int(o.ring), o.noFollow
+	if a.live, err = tracer.OpenLive(kernel); err != nil {
+		return nil, refusal(err)
+	}
+	if len(o.argv) > 0 {
+		if a.cmd, err = tracer.StartCommand(o.argv, s.in, s.out, s.err); err != nil {
+			// Whatever it is, it does not mean that tracing is not permitted.
+			return nil, errors.New(err.Error())
+		}
+		pids = []int{a.cmd.PID()}
+	}
+	tasks, err := a.trace(fs, pids)
+	if err != nil {
+		return nil, err
+	}
+	a.clock = render.NewClock(time.Now(), a.live.Now())
+	opts.PageSize, opts.Log = uint64(os.Getpagesize()), logger(s.err, o.verbose)
+	opts.Gate, _ = a.live.Gate()
+	a.tr = tracer.New(a.live, a.live, *opts)
+	a.unread = make(map[int]bool)
+	for _, task := range tasks {
+		a.unread[task.PID] = true
+	}
+	return a, a.tr.Add(tasks, a.cmd != nil)
+}
+
+// trace makes processes known to the kernel side, and their children that were
+// born between the listing and that.
+func (a *attached) trace(fs procmaps.FS, pids []int) ([]tracer.Task, error) {
+	for {
+		tasks, err := a.live.Trace(pids...)
+		if err != nil {
+			return nil, refusal(err)
+		}
+		if len(tasks) == 0 {
+			return nil, fmt.Errorf("process %d: %w", pids[0], procmaps.ErrGone)
+		}
+		if a.o.noFollow || a.cmd != nil {
+			return tasks, nil
+		}
+		all, err := descendants(fs, pids)
+		if err != nil {
+			return nil, err
+		}
+		if len(all) == len(pids) {
+			return tasks, nil
+		}
+		pids = all
+	}
+}
+
+// refusal marks an error of the kernel side that means a lack of permission. To
+// those who may not, the first refusal may look like that of an old kernel.
+func refusal(err error) error {
+	denied := errors.Is(err, os.ErrPermission)
+	if !denied && errors.Is(err, ebpf.ErrNotSupported) {
+		denied = slices.ContainsFunc(bpf.Probe(), func(c bpf.Check) bool { return errors.Is(c.Err, os.ErrPermission) })
+	}
+	if denied {
+		return &joined{errBPFPermission, os.ErrPermission}
+	}
+	return err
+}
+
+// joined is two marks that print as the first.
+type joined struct{ mark, class error }
+
+func (j *joined) Error() string   { return j.mark.Error() }
+func (j *joined) Unwrap() []error { return []error{j.mark, j.class} }
+
+// checkNamespace refuses what would be answered wrongly: the kernel side numbers
+// processes as the initial pid namespace does.
+func checkNamespace() error {
+	const initial = "pid:[4026531836]" // include/linux/proc_ns.h: PROC_PID_INIT_INO
+	// Without the link there are no such namespaces.
+	if ns, _ := os.Readlink("/proc/self/ns/pid"); ns == initial || ns == "" {
+		return nil
+	}
+	return &codedError{exitUnsupported, errors.New(
+		"this is not the host's pid namespace, where the kernel's process numbers count: run maptrace on the host, or in a container with --pid=host")}
+}
+
+func logger(w io.Writer, verbose bool) *slog.Logger {
+	level := slog.LevelError
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+// run lets everything go, and calls finish when it is over. It returns the error
+// that decides the exit status: that of the command, unless there is something
+// more important to say.
+func (a *attached) run(ctx context.Context, finish func() error) error {
+	ctx, a.stop = context.WithCancel(ctx)
+	defer a.stop()
+	if a.o.duration > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, a.o.duration)
+		defer cancel()
+	}
+	if a.cmd != nil {
+		defer a.cmd.PassSignals()()
+		if err := a.tellReady(); err != nil {
+			return err
+		}
+		if err := a.cmd.Continue(); err != nil {
+			return err
+		}
+	} else {
+		var cancel context.CancelFunc
+		ctx, cancel = signal.NotifyContext(ctx, endSignals()...)
+		defer cancel()
+	}
+	err := a.tr.Run(ctx, a.live.Detach)
+	if err == nil {
+		err = finish()
+	}
+	if a.cmd != nil && (ctx.Err() == nil || err != nil) {
+		return a.exitStatus(err)
+	}
+	return errors.Join(err, a.verdict())
+}
+
+// tellReady creates the file that was asked for as soon as the mappings of all
+// processes are known, and once only.
+func (a *attached) tellReady() error {
+	if a.unread == nil {
+		return nil
+	}
+	for pid := range a.unread {
+		if !a.tr.Known(pid) {
+			return nil
+		}
+		delete(a.unread, pid)
+	}
+	a.unread = nil
+	if a.o.readyFile == "" {
+		return nil
+	}
+	return os.WriteFile(a.o.readyFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644)
+}
+
+// endSignals are those that ask for the end. Under nohup(1), SIGHUP does not.
+func endSignals() []os.Signal {
+	sigs := []os.Signal{unix.SIGINT, unix.SIGTERM}
+	if !signal.Ignored(unix.SIGHUP) {
+		sigs = append(sigs, unix.SIGHUP)
+	}
+	return sigs
+}
+
+// exitStatus waits for the command and passes its status on, if there is
+// nothing more important to say.
+func (a *attached) exitStatus(err error) error {
+	status, waitErr := a.cmd.Wait()
+	switch verdict := a.verdict(); {
+	case err != nil:
+		return err
+	case verdict != nil:
+		return verdict
+	case waitErr != nil:
+		return waitErr
+	case status != 0:
+		return &codedError{code: exitCode(status)}
+	}
+	return nil
+}
+
+// verdict is an error if an audit found the picture wrong.
+func (a *attached) verdict() error {
+	if n := a.tr.Report().Stats.Drift; n > 0 {
+		return &codedError{exitDrift, fmt.Errorf("the tree differed from /proc in %d places: please report this", n)}
+	}
+	return nil
+}
+
+// close frees the kernel side; a command that was never let go is ended.
+func (a *attached) close() error {
+	var errs []error
+	if a.cmd != nil {
+		errs = append(errs, a.cmd.Abandon())
+	}
+	if a.live != nil {
+		errs = append(errs, a.live.Close())
+		a.live = nil
+	}
+	return errors.Join(errs...)
+}
