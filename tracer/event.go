@@ -5,6 +5,7 @@ import (
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/space"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 // Kind says what an Event reports.
@@ -23,6 +24,7 @@ const (
 	KindStack                    // the stack grew
 	KindAnnounce                 // a call has committed and will be reported much later
 	KindLost                     // events were lost before this one
+	KindFault                    // a page was touched: a sample of such events
 )
 
 // claims tells whether an event stands for a section without being its owner.
@@ -38,6 +40,7 @@ const (
 	SharesSpace                   // KindFork: parent and child share the address space
 	Remote                        // the caller belongs to another address space
 	Incomplete                    // KindExec: no rows follow; KindFork: what the child holds is uncertain
+	Unsampled                     // KindCall: it made memory larger, and its stack, though asked for, is not there
 )
 
 // Event is one thing a Source reports. It is plain data: what the kernel said,
@@ -85,6 +88,16 @@ type Event struct {
 
 	// Lost is the number of records of KindLost.
 	Lost uint64
+
+	// Addr was touched, of KindFault, which stands for Weight faults: it and
+	// those before it that were passed over.
+	Addr   uint64
+	Weight uint64
+
+	// Sample is what the thread had in user mode, of KindFault and of a KindCall
+	// that made memory larger; nil where stacks are not asked for, and with
+	// Unsampled.
+	Sample *stack.Sample
 
 	// Claimed is set by the loop: the section was reported before by a claim.
 	Claimed Kind

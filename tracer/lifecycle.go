@@ -208,7 +208,7 @@ func (t *Tracer) begin(sp *addressSpace, at uint64) {
 	sp.waiting = false
 	sp.began = at
 	sp.start = sp.tree.Snapshot()
-	t.tell(sp, &Change{Event: &Event{Kind: KindBegin, Time: at, Space: sp.id}})
+	t.tell(sp, &Change{Event: &Event{Kind: KindBegin, Time: at, Space: sp.id}, Start: &sp.start})
 	backlog := sp.backlog
 	sp.backlog = nil
 	for _, ev := range backlog {

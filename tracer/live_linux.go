@@ -18,6 +18,8 @@ import (
 type LiveOptions struct {
 	RingBytes int  // size of the ring of records; 0 means bpf.DefaultRingBytes
 	NoFollow  bool // leave the children of traced processes alone
+	// Stacks asks for the stacks of what makes memory larger; nil for none.
+	Stacks *bpf.StackOptions
 }
 
 // Live is the running kernel: a Source of its events, and the World they are
@@ -31,6 +33,7 @@ type Live struct {
 	// byTime makes as if this kernel did not number sections; for tests.
 	byTime bool
 	seen   bpf.Counters
+	stacks *stackStore       // nil unless asked for
 	gate   space.Row         // [vsyscall], which the kernel shows in every process; empty without
 	shm    procmaps.Device   // where the kernel keeps segments and their like
 	sizes  map[uint64]uint64 // of segments, in bytes, by number
@@ -51,9 +54,12 @@ func OpenLive(opts LiveOptions) (*Live, error) {
 	// Without it the tree takes a segment's identity from the next look.
 	l.shm, _ = procmaps.ShmDevice()
 	var err error
-	l.hooks, err = bpf.Open(bpf.Options{RingBytes: opts.RingBytes, NoFollow: opts.NoFollow})
+	l.hooks, err = bpf.Open(bpf.Options{RingBytes: opts.RingBytes, NoFollow: opts.NoFollow, Stacks: opts.Stacks})
 	if err != nil {
 		return nil, err
+	}
+	if opts.Stacks != nil {
+		l.stacks = newStackStore(l.hooks)
 	}
 	return l, nil
 }
@@ -241,13 +247,24 @@ func (l *Live) Path(pid int, addr uint64) string {
 func (l *Live) Next(ev *Event) error {
 	err := l.hooks.Next(&l.ev)
 	if errors.Is(err, bpf.ErrEmpty) {
+		if l.stacks != nil {
+			if ok, err := l.stacks.fault(ev); ok || err != nil {
+				return err
+			}
+		}
 		return l.nextLoss(ev)
 	}
 	if err != nil {
 		return err
 	}
 	l.convert(&l.ev, ev)
-	return nil
+	if l.ev.Stack == 0 || l.stacks == nil {
+		return nil
+	}
+	if ev.Sample, err = l.stacks.claim(l.ev.Stack); ev.Sample == nil {
+		ev.Flags |= Unsampled
+	}
+	return err
 }
 
 func (l *Live) nextLoss(ev *Event) error {
@@ -269,6 +286,21 @@ func (l *Live) nextLoss(ev *Event) error {
 func (l *Live) Untracked() (uint64, error) {
 	c, err := l.hooks.Counters()
 	return c.NoSpace + c.NoTask, err
+}
+
+// StackCounters say why calls and faults have no stack, and how many faults there
+// were in all.
+type StackCounters struct {
+	Budget  uint64 // the address space's budget was used up
+	Dropped uint64 // the ring of stacks had no room
+	Busy    uint64 // the CPU was in the midst of another
+	Faults  uint64 // of traced processes, sampled or not
+}
+
+// StackCounters reads them.
+func (l *Live) StackCounters() (StackCounters, error) {
+	c, err := l.hooks.Counters()
+	return StackCounters{Budget: c.StackBudget, Dropped: c.StackDropped, Busy: c.StackBusy, Faults: c.Faults}, err
 }
 
 // Detach stops the events; those already sent can still be read.
@@ -360,6 +392,7 @@ func convertFlags(f bpf.Flags) Flags {
 		{bpf.SharesSpace, SharesSpace},
 		{bpf.Remote, Remote},
 		{bpf.Unseeded, Incomplete},
+		{bpf.Unsampled, Unsampled},
 	} {
 		if f&p.from != 0 {
 			out |= p.to

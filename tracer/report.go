@@ -66,6 +66,9 @@ type Stats struct {
 	Violations uint64 // events that cannot have happened to the tree as it was
 	Drift      uint64 // differences that audits found
 
+	Unsampled uint64 // calls that made memory larger and whose stack is not there
+	Faults    uint64 // page faults whose stack is
+
 	Audits           uint64 // comparisons with /proc
 	AuditsUnfinished uint64 // those given up because calls were under way
 	Rereads          uint64 // reads of mappings that events did not tell of

@@ -18,6 +18,7 @@ import (
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/space"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 // ErrIdle is returned by a Source that has no event now.
@@ -41,9 +42,31 @@ type Options struct {
 	// KeepExited is how many address spaces of exited processes are kept for
 	// the final report; the oldest go first. 0 means 64.
 	KeepExited int
+	// Sites makes sites of the stacks that come with events; nil makes none.
+	Sites Sites
 	// Log receives what is of use for finding faults; nil discards it.
 	Log *slog.Logger
 }
+
+// Sites makes numbers of stacks, for the origins of what is mapped.
+type Sites interface {
+	// Site returns the number of the place in the program that a stack leads to,
+	// not 0. The tree is the address space of the process, as it was before the
+	// call that the stack belongs to. It is called from within Run.
+	Site(pid int, tree *space.Space, s *stack.Sample) uint32
+}
+
+// Blame is what an origin's site holds: the number of a site and how many calls
+// it stands for, itself and those before it that have none. Zero is no site.
+type Blame uint64
+
+func makeBlame(site uint32, stands uint32) Blame { return Blame(stands)<<32 | Blame(site) }
+
+// Site is the number that Sites gave.
+func (b Blame) Site() uint32 { return uint32(b) }
+
+// Stands is how many calls it stands for.
+func (b Blame) Stands() uint32 { return uint32(b >> 32) }
 
 // Change is one thing that happened, as told to Options.OnChange.
 type Change struct {
@@ -51,6 +74,13 @@ type Change struct {
 	Process *Process
 	// Effect is what a KindCall did to the tree.
 	Effect *space.Effect
+	// Site is the site of a KindFault, and of a KindCall that has one.
+	Site uint32
+	// At is what is mapped where a KindFault touched, the zero Extent if nothing
+	// is known to be.
+	At space.Extent
+	// Start is what is mapped at a KindBegin.
+	Start *space.Snapshot
 	// Found is what a look at /proc showed that no call had told of: growth of
 	// the stack, mappings made by the kernel, repairs after a loss. Found are
 	// changes of KindReread.
@@ -134,6 +164,7 @@ type addressSpace struct {
 	gone      bool
 
 	state      Picture
+	unsampled  uint32 // calls without a site since the last one that has one
 	violations uint64
 	drift      uint64
 	late       uint64
@@ -336,6 +367,9 @@ func (t *Tracer) arrive(ev *Event) {
 	case KindExec:
 		t.exec(ev)
 		return
+	case KindFault:
+		t.fault(ev)
+		return
 	case KindFork:
 		t.forked(ev)
 	}
@@ -429,6 +463,7 @@ func (t *Tracer) call(sp *addressSpace, ev *Event) {
 		sp.growsDown = true
 	}
 	t.name(sp, ev)
+	site := t.site(sp, ev)
 	t.effect = sp.tree.Apply(c)
 	eff := &t.effect
 	if eff.Violations > 0 {
@@ -445,7 +480,36 @@ func (t *Tracer) call(sp *addressSpace, ev *Event) {
 	if c.Time < sp.began {
 		return // it is part of the state that was found
 	}
-	t.change = Change{Event: ev, Effect: eff}
+	t.change = Change{Event: ev, Effect: eff, Site: site}
+	t.tell(sp, &t.change)
+}
+
+// site finds the site of a call, which becomes the origin of what it makes.
+func (t *Tracer) site(sp *addressSpace, ev *Event) uint32 {
+	switch {
+	case t.opts.Sites == nil:
+		return 0
+	case ev.Sample != nil:
+		site := t.opts.Sites.Site(ev.TGID, sp.tree, ev.Sample)
+		ev.Call.Site = uint64(makeBlame(site, 1+sp.unsampled))
+		sp.unsampled = 0
+		return site
+	case ev.Flags&Unsampled != 0:
+		sp.unsampled++
+		t.stats.Unsampled++
+	}
+	return 0
+}
+
+// fault finds the site of a page fault. Its place in the order does not matter.
+func (t *Tracer) fault(ev *Event) {
+	sp := t.spaces[ev.Space]
+	if sp == nil || sp.waiting || t.opts.Sites == nil {
+		return
+	}
+	t.stats.Faults++
+	t.change = Change{Event: ev, Site: t.opts.Sites.Site(ev.TGID, sp.tree, ev.Sample)}
+	t.change.At, _ = sp.tree.At(ev.Addr)
 	t.tell(sp, &t.change)
 }
 
