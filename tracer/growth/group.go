@@ -59,7 +59,8 @@ type Holding struct {
 	Mappings                   int
 }
 
-func (h Holding) of(m Measure) float64 {
+// Of returns one of the sizes.
+func (h Holding) Of(m Measure) float64 {
 	switch m {
 	case Resident:
 		return float64(h.Resident)
@@ -167,4 +168,14 @@ type Finding struct {
 	Rates                      [measures]Rate
 
 	Series []Point // the whole watch, at most Options.MaxPoints
+}
+
+// ParseWhat is the inverse of What.String.
+func ParseWhat(s string) (What, bool) {
+	for w, name := range whatNames {
+		if name == s {
+			return What(w), true
+		}
+	}
+	return 0, false
 }

@@ -77,8 +77,8 @@ func (w *Watch) measure(g *group, from int, m Measure, before []verdict, f *Find
 	same := m > 0
 	for i, p := range g.spans[from:] {
 		s.t[i] = (w.times[from+i] - w.times[from]).Seconds()
-		s.low[i], s.high[i] = p.low.of(m), p.high.of(m)
-		same = same && s.low[i] == p.low.of(m-1) && s.high[i] == p.high.of(m-1)
+		s.low[i], s.high[i] = p.low.Of(m), p.high.Of(m)
+		same = same && s.low[i] == p.low.Of(m-1) && s.high[i] == p.high.Of(m-1)
 	}
 	if same {
 		return before[m-1] // anonymous memory is all writable, and mostly touched

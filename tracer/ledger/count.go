@@ -1,0 +1,122 @@
+package ledger
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// piece is an extent whose pages are being counted.
+type piece struct {
+	key    growth.Key
+	site   uint32
+	stands uint64
+	mode   procmaps.Mode
+	first  bool // of its region
+}
+
+// Ranges appends the address ranges whose resident pages [Book.Observe] wants to
+// know, ascending and disjoint, to dst: one for each extent of tree. Threads tell
+// thread stacks from other memory; they may be nil.
+func (b *Book) Ranges(dst []procmaps.Range, tree *space.Space, threads []procmaps.Thread) []procmaps.Range {
+	b.regions = tree.Regions(b.regions[:0])
+	purposes := procmaps.Infer(mappings(b.regions), threads)
+	b.pieces = b.pieces[:0]
+	at, last := 0, -1
+	for e := range tree.Extents(space.All) {
+		key, blame := b.key(&e)
+		if e.Kind == procmaps.KindSpecial || b.hidden(&e, blame) {
+			continue
+		}
+		for at < len(b.regions) && b.regions[at].End <= e.Start {
+			at++
+		}
+		if at < len(purposes) && e.Kind == procmaps.KindAnon {
+			b.roles[key] = purposes[at].Role
+		}
+		b.pieces = append(b.pieces, piece{key, blame.Site(), stands(blame), e.Mode, at != last})
+		last = at
+		dst = append(dst, e.Range)
+	}
+	return dst
+}
+
+// Observe books what is mapped and resident at a moment (CLOCK_MONOTONIC, ns).
+// The ranges are those of the last call of Ranges, and resident is what was found
+// in each, in bytes.
+func (b *Book) Observe(at uint64, ranges []procmaps.Range, resident []procmaps.Resident) {
+	holdings := make(map[growth.Key]growth.Holding)
+	for _, p := range b.made {
+		p.Now = growth.Holding{}
+	}
+	for i, r := range ranges {
+		p := &b.pieces[i]
+		h := growth.Holding{Resident: resident[i].Bytes * p.stands}
+		if usable(p.mode) {
+			h.Mapped = r.Len() * p.stands
+		}
+		if p.mode&procmaps.Write != 0 {
+			h.Writable = h.Mapped
+		}
+		if p.first {
+			h.Mappings = int(p.stands)
+		}
+		holdings[p.key] = plus(holdings[p.key], h)
+		own := b.part(p.key, p.site)
+		own.Now = plus(own.Now, h)
+	}
+	if b.watch.Ticks() == 0 {
+		for _, p := range b.made {
+			p.First = p.Now
+		}
+	}
+	b.watch.Observe(b.since(at), holdings)
+}
+
+func plus(a, b growth.Holding) growth.Holding {
+	return growth.Holding{
+		Mapped: a.Mapped + b.Mapped, Writable: a.Writable + b.Writable,
+		Resident: a.Resident + b.Resident, Mappings: a.Mappings + b.Mappings,
+	}
+}
+
+// Ticks is how often Observe was called.
+func (b *Book) Ticks() int { return b.watch.Ticks() }
+
+// Watched is the time from the opening of the book to a moment.
+func (b *Book) Watched(now uint64) time.Duration { return b.since(now) }
+
+// Role is what anonymous memory of a group was last seen to be for, 0 if that
+// is not known.
+func (b *Book) Role(k growth.Key) procmaps.Role { return b.roles[k] }
+
+// Findings gives the verdicts, worst first, each with the sites behind it.
+func (b *Book) Findings() []Finding {
+	parts := make(map[growth.Key][]Part)
+	for k, p := range b.made {
+		parts[k.key] = append(parts[k.key], *p)
+	}
+	shares := make(map[growth.Key][]Share)
+	for k, n := range b.touched {
+		shares[k.key] = append(shares[k.key], Share{k.site, float64(n) / float64(b.faults[k.key])})
+	}
+	found := b.watch.Findings()
+	out := make([]Finding, len(found))
+	for i, f := range found {
+		out[i] = Finding{Finding: f, Parts: parts[f.Key], Touched: shares[f.Key], Faults: b.faults[f.Key]}
+		slices.SortFunc(out[i].Parts, func(x, y Part) int {
+			return cmp.Or(cmp.Compare(y.grown(), x.grown()), cmp.Compare(x.Site, y.Site))
+		})
+		slices.SortFunc(out[i].Touched, func(x, y Share) int {
+			return cmp.Or(cmp.Compare(y.Share, x.Share), cmp.Compare(x.Site, y.Site))
+		})
+	}
+	return out
+}
+
+// grown is how many bytes more a site holds than at the first look.
+func (p *Part) grown() int64 { return int64(p.Now.Mapped) - int64(p.First.Mapped) }

@@ -1,0 +1,106 @@
+package ledger
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// ownGroup is from which size on memory that was there before is a group of its
+// own, named by its addresses. What is smaller is together by its purpose.
+const ownGroup = 4 << 20
+
+// oldRegion is anonymous memory that was there before.
+type oldRegion struct {
+	procmaps.Range
+	role procmaps.Role
+}
+
+// key tells the group of an extent, and the site that stands for it. It depends
+// on nothing but the extent and what was there before, so that a piece is in the
+// same group when it comes, while it is there and when it goes.
+func (b *Book) key(e *space.Extent) (growth.Key, tracer.Blame) {
+	_, at := e.Blame()
+	blame := tracer.Blame(at)
+	k := growth.Key{What: whatOf(e)}
+	switch k.What {
+	case growth.File, growth.Memfd, growth.NamedAnon:
+		k.Name = e.Name
+		if k.What == growth.File {
+			return k, blame // a file is one, whoever maps it
+		}
+	}
+	if site := blame.Site(); site != 0 {
+		k.Site = b.sites.Group(site)
+		return k, blame
+	}
+	if k.What == growth.Anon {
+		if r, ok := b.before(e.Start); ok {
+			k.What = whatRoles[r.role]
+			if r.Len() >= ownGroup {
+				k.Name = fmt.Sprintf("%x-%x", r.Start, r.End)
+			}
+		}
+	}
+	return k, blame
+}
+
+// before finds the old region around an address.
+func (b *Book) before(addr uint64) (oldRegion, bool) {
+	i, found := slices.BinarySearchFunc(b.old, addr, func(r oldRegion, addr uint64) int {
+		switch {
+		case r.End <= addr:
+			return -1
+		case r.Start > addr:
+			return 1
+		}
+		return 0
+	})
+	if !found {
+		return oldRegion{}, false
+	}
+	return b.old[i], true
+}
+
+// whatRoles are the purposes of anonymous memory.
+var whatRoles = map[procmaps.Role]growth.What{
+	procmaps.RoleAnon: growth.Anon, procmaps.RoleHeap: growth.Heap, procmaps.RoleStack: growth.Stack,
+	procmaps.RoleThreadStack: growth.ThreadStack, procmaps.RoleArena: growth.Arena,
+	procmaps.RoleGuard: growth.Anon, procmaps.RoleReserved: growth.Reserve,
+}
+
+// whatOf tells what an extent is for by itself.
+func whatOf(e *space.Extent) growth.What {
+	switch e.Kind {
+	case procmaps.KindHeap:
+		return growth.Heap
+	case procmaps.KindStack:
+		return growth.Stack
+	case procmaps.KindFile:
+		return growth.File
+	case procmaps.KindShm:
+		if strings.HasPrefix(e.Name, "/memfd:") {
+			return growth.Memfd
+		}
+		return growth.Shm
+	case procmaps.KindSpecial:
+		return growth.Special
+	}
+	if e.Name != "" {
+		return growth.NamedAnon
+	}
+	return growth.Anon
+}
+
+func mappings(regions []space.Region) []procmaps.Mapping {
+	rows := make([]procmaps.Mapping, len(regions))
+	for i := range regions {
+		rows[i] = regions[i].Mapping
+	}
+	return rows
+}

@@ -1,0 +1,236 @@
+// Package ledger keeps the books of an address space: which memory each place in
+// the program made, what of it is still there, how much of it is in use, and who
+// touches it. It turns a tracer's changes and trees into what package growth
+// judges.
+//
+// What is counted and what is estimated: mappings are counted, each one, and so
+// is what is resident, page by page, at the moments it is looked at. Where the
+// kernel side's budget left calls without a stack, those that have one stand for
+// them, and the figures of sites are estimates (see [Book.Estimated]). Who
+// touched pages is always an estimate, from a sample of page faults.
+//
+// A Book has one owner: the goroutine that runs the tracer.
+package ledger
+
+import (
+	"time"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// Sites says which sites are one: those of the same function, say, whatever led
+// there. Group returns the number of one of them that stands for all.
+type Sites interface {
+	Group(site uint32) uint32
+}
+
+// Book is what is known of one address space since a moment.
+type Book struct {
+	sites Sites
+	watch *growth.Watch
+	began uint64 // CLOCK_MONOTONIC, ns
+
+	old     []oldRegion // what was there when the book was opened, by address
+	regions []space.Region
+	pieces  []piece // what the ranges handed out by Ranges belong to
+	roles   map[growth.Key]procmaps.Role
+
+	made    map[part]*Part   // by group and site
+	touched map[touch]uint64 // faults
+	faults  map[growth.Key]uint64
+
+	unsampled uint64 // bytes of memory made by calls without a stack
+	estimated bool
+}
+
+// part is one site's share of a group.
+type part struct {
+	key  growth.Key
+	site uint32
+}
+
+// touch is a site that touched memory of a group.
+type touch struct {
+	key  growth.Key
+	site uint32
+}
+
+// Part is what one site holds of a group, in bytes.
+type Part struct {
+	Site uint32
+	// Born is what it has made since the beginning, in BornCount calls, and Died
+	// what of all it ever made has gone.
+	Born, Died uint64
+	BornCount  uint64
+	First, Now growth.Holding
+}
+
+// Share is a site's part in something, from 0 to 1.
+type Share struct {
+	Site  uint32
+	Share float64
+}
+
+// Finding is a verdict, with the sites behind it.
+type Finding struct {
+	growth.Finding
+	// Parts are the sites that made the group's memory, those that made the most
+	// of what is still there first.
+	Parts []Part
+	// Touched are the sites whose page faults were sampled in it, the most
+	// frequent first; their shares are of all such faults.
+	Touched []Share
+	Faults  uint64 // that the shares are of
+}
+
+// Start is an address space as it was when its book was opened.
+type Start struct {
+	At      uint64 // CLOCK_MONOTONIC, ns; changes before are not told
+	Regions []space.Region
+	Threads []procmaps.Thread // may be nil
+}
+
+// New opens a book.
+func New(sites Sites, start Start, opts growth.Options) *Book {
+	b := &Book{
+		sites: sites, watch: growth.NewWatch(opts), began: start.At, roles: make(map[growth.Key]procmaps.Role),
+		made: make(map[part]*Part), touched: make(map[touch]uint64), faults: make(map[growth.Key]uint64),
+	}
+	rows := mappings(start.Regions)
+	for i, p := range procmaps.Infer(rows, start.Threads) {
+		if start.Regions[i].Kind == procmaps.KindAnon {
+			b.old = append(b.old, oldRegion{rows[i].Range, p.Role})
+		}
+	}
+	return b
+}
+
+// since is a stamp as growth wants it; what was before is below 0.
+func (b *Book) since(at uint64) time.Duration { return time.Duration(int64(at - b.began)) }
+
+// usable tells whether memory can be used at all.
+func usable(m procmaps.Mode) bool { return m&procmaps.Perm != 0 }
+
+// Estimated tells whether some calls had no stack, and others stand for them.
+func (b *Book) Estimated() bool { return b.estimated }
+
+// Unsampled is how much memory was made by calls without a stack, in bytes.
+func (b *Book) Unsampled() uint64 { return b.unsampled }
+
+// Change books one change of the address space. Only what OnChange is given can
+// be booked, at that moment.
+func (b *Book) Change(c *tracer.Change) {
+	switch c.Kind {
+	case tracer.KindCall:
+		b.call(c)
+	case tracer.KindReread:
+		for i := range c.Found {
+			f := &c.Found[i]
+			b.died(&f.Was, f.Range)
+			b.born(&f.Now, f.Range.Len(), c.Time)
+		}
+	case tracer.KindFault:
+		b.fault(c)
+	}
+}
+
+func (b *Book) call(c *tracer.Change) {
+	if c.Flags&tracer.Unsampled != 0 {
+		b.estimated = true
+		b.unsampled += uint64(max(c.Effect.Delta, 0))
+	}
+	call, eff := &c.Call, c.Effect
+	for i := range eff.Displaced {
+		d := &eff.Displaced[i]
+		switch d.How {
+		case space.Unmapped, space.Replaced:
+			b.died(&d.Extent, d.Range)
+		case space.Protected:
+			was := d.Extent
+			now := was
+			now.Mode = now.Mode&^procmaps.Perm | eff.Now.Mode&procmaps.Perm
+			now.Granted = space.Grant{Time: call.Time, Site: call.Site}
+			if usable(was.Mode) != usable(now.Mode) {
+				b.died(&was, d.Range)
+				b.born(&now, d.Range.Len(), call.Time)
+			}
+		}
+	}
+	switch call.Op {
+	case space.OpMmap, space.OpShmat:
+		b.born(&eff.Now, eff.Range.Len(), call.Time)
+	case space.OpBrk:
+		if eff.Delta > 0 {
+			b.born(&eff.Now, eff.Range.Len(), call.Time)
+		}
+	case space.OpMremap:
+		if grown := eff.Range.Len() - min(eff.From.Len(), eff.Range.Len()); grown > 0 {
+			now := eff.Now
+			now.Origin, now.Granted = space.Origin{Op: call.Op, Time: call.Time, Site: call.Site}, space.Grant{}
+			b.born(&now, grown, call.Time)
+		}
+	}
+}
+
+// born books memory that came to be.
+func (b *Book) born(e *space.Extent, bytes, at uint64) {
+	if e.Kind == 0 || !usable(e.Mode) || bytes == 0 {
+		return
+	}
+	key, blame := b.key(e)
+	if b.hidden(e, blame) {
+		return
+	}
+	bytes *= stands(blame)
+	b.watch.Born(key, b.since(at), bytes)
+	p := b.part(key, blame.Site())
+	p.Born += bytes
+	p.BornCount += stands(blame)
+}
+
+// died books memory that has gone.
+func (b *Book) died(e *space.Extent, r procmaps.Range) {
+	if e.Kind == 0 || !usable(e.Mode) {
+		return
+	}
+	key, blame := b.key(e)
+	if b.hidden(e, blame) {
+		return
+	}
+	made, _ := e.Blame()
+	bytes := r.Len() * stands(blame)
+	b.watch.Died(key, b.since(made), b.since(made), bytes)
+	b.part(key, blame.Site()).Died += bytes
+}
+
+// stands is how many mappings one stands for.
+func stands(blame tracer.Blame) uint64 { return max(uint64(blame.Stands()), 1) }
+
+// hidden tells whether an extent is stood for by others.
+func (b *Book) hidden(e *space.Extent, blame tracer.Blame) bool {
+	return b.estimated && blame == 0 && e.Origin.Time >= b.began && e.Origin.Op != space.OpReread
+}
+
+func (b *Book) part(k growth.Key, site uint32) *Part {
+	p := b.made[part{k, site}]
+	if p == nil {
+		p = &Part{Site: site}
+		b.made[part{k, site}] = p
+	}
+	return p
+}
+
+func (b *Book) fault(c *tracer.Change) {
+	if c.At.Kind == 0 {
+		return
+	}
+	key, blame := b.key(&c.At)
+	if b.hidden(&c.At, blame) {
+		return
+	}
+	b.touched[touch{key, c.Site}] += c.Weight
+	b.faults[key] += c.Weight
+}
