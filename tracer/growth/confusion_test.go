@@ -2,6 +2,7 @@ package growth
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 )
@@ -9,12 +10,13 @@ import (
 var watchLengths = []int{10, 20, 30, 60, 600}
 
 // TestNoInnocentIsCalledALeakAndLeaksAreFound prints how the labels fall for
-// each kind of program; with -v.
+// each kind of program; with -v. MAPTRACE_LONG=1 runs ten times as many, among
+// which chance has its say: one random walk in some thousands looks like a leak.
 func TestNoInnocentIsCalledALeakAndLeaksAreFound(t *testing.T) {
 	t.Parallel()
-	seeds := 40
-	if testing.Short() {
-		seeds = 10
+	seeds, allowed := 20, 0
+	if os.Getenv("MAPTRACE_LONG") != "" {
+		seeds, allowed = 200, 6
 	}
 	var table strings.Builder
 	fmt.Fprintf(&table, "\n%-40s %5s |", "", "ticks")
@@ -40,7 +42,7 @@ func TestNoInnocentIsCalledALeakAndLeaksAreFound(t *testing.T) {
 					}
 				case f.Label == Leaks:
 					accused++
-					t.Errorf("%s, %d ticks, seed %d: %s: %s", s.name, n, seed, f.Label, f.Reason)
+					t.Logf("%s, %d ticks, seed %d: %s: %s", s.name, n, seed, f.Label, f.Reason)
 				}
 				if !s.leaks {
 					innocents++
@@ -61,6 +63,9 @@ func TestNoInnocentIsCalledALeakAndLeaksAreFound(t *testing.T) {
 	t.Logf("innocents: %d runs, %d called leaks", innocents, accused)
 	t.Logf("leaks of 30 ticks and more: %d runs, %d found (%.2f %%); shorter: %d of %d",
 		leaks[true], found[true], 100*float64(found[true])/float64(leaks[true]), found[false], leaks[false])
+	if accused > allowed {
+		t.Errorf("%d innocents are called leaks", accused)
+	}
 	if share := float64(found[true]) / float64(leaks[true]); share < 0.99 {
 		t.Errorf("only %.2f %% of the leaks were found", 100*share)
 	}

@@ -167,7 +167,7 @@ type Finding struct {
 	Monotone                   float64 // share of all movement that was upwards; 1: never shrank; 0: never grew
 	Rates                      [measures]Rate
 
-	Series []Point // the whole watch, at most Options.MaxPoints
+	Series []Point // the whole watch, the warm-up included, in at most 60 points
 }
 
 // ParseWhat is the inverse of What.String.

@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// maxSeries is the most points in Finding.Series.
+const maxSeries = 60
+
 // window returns the points of a group that are judged: those after the
 // warm-up, which begins when the group appears.
 func (w *Watch) window(g *group) (from int) {
@@ -34,10 +37,7 @@ func (w *Watch) judge(k Key, g *group) Finding {
 		Born: g.born, Died: g.died, BornCount: g.bornCount, DiedCount: g.diedCount,
 		Monotone: 1,
 	}
-	f.Series = make([]Point, len(g.spans))
-	for i, s := range g.spans {
-		f.Series[i] = Point{At: w.times[i], Low: s.low, High: s.high}
-	}
+	f.Series = w.curve(g)
 	n := len(w.times)
 	if n == 0 {
 		f.Reason = "not observed yet"
@@ -64,6 +64,24 @@ func (w *Watch) judge(k Key, g *group) Finding {
 	f.Score = w.score(&f)
 	f.Reason = w.reason(&f, v[:])
 	return f
+}
+
+// curve returns the points of a group, as many as a line of text can show.
+func (w *Watch) curve(g *group) []Point {
+	size := (len(g.spans) + maxSeries - 1) / maxSeries
+	if size == 0 {
+		return nil
+	}
+	points := make([]Point, 0, (len(g.spans)+size-1)/size)
+	for i := 0; i < len(g.spans); i += size {
+		end := min(i+size, len(g.spans))
+		s := g.spans[i]
+		for _, o := range g.spans[i+1 : end] {
+			s.join(o)
+		}
+		points = append(points, Point{At: w.times[end-1], Low: s.low, High: s.high})
+	}
+	return points
 }
 
 // measure judges one measure of a group; before are the verdicts on the

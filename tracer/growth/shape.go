@@ -80,7 +80,8 @@ func (s *series) judge() verdict {
 		return verdict{}
 	}
 	y := median3(s.low)
-	v := verdict{growth: rise(y), fell: drawdown(s.low, s.high), monotone: monotone(y)}
+	first, last := ends(y)
+	v := verdict{growth: last - first, fell: drawdown(s.low, s.high), monotone: monotone(y)}
 	span := slices.Max(median3(s.high)) - slices.Min(y)
 	if span < s.least {
 		return v
@@ -137,15 +138,15 @@ func (s *series) judge() verdict {
 	return v
 }
 
-// rise is the difference between the end and the beginning, each the median
-// of a few points.
-func rise(y []float64) float64 {
-	w := edge(len(y))
-	return median(y[len(y)-w:]) - median(y[:w])
+// ends returns the heights at the beginning and at the end: of a series that
+// falls, the medians of a few points.
+func ends(y []float64) (first, last float64) {
+	n, w := len(y), 1
+	if drawdown(y, y) > 0 {
+		w = min(max(n/15, 1), 5)
+	}
+	return median(y[:w]), median(y[n-w:])
 }
-
-// edge is how many of n points make a beginning or an end.
-func edge(n int) int { return min(max(n/15, 1), 5) }
 
 // drawdown is the deepest that low falls below an earlier high.
 func drawdown(low, high []float64) float64 {
@@ -195,7 +196,7 @@ func progressOf(t, y, raw []float64, growth float64) *progress {
 	}
 	// The time of each twentieth of the growth; noise is less.
 	level, last := 1, t[0]
-	base := median(y[:edge(len(y))])
+	base, _ := ends(y)
 	for i := range y {
 		for ; level < 20 && y[i]-base >= growth*float64(level)/20; level++ {
 			p.pause = max(p.pause, t[i]-last)
@@ -345,7 +346,7 @@ func (p *progress) miss(tr trend) string {
 }
 
 // slows says whether the rate surely falls: of the growth in each of six parts
-// of the time. In random order, they would once in 120 times.
+// of the time. In random order they do once in 36 times.
 func (p *progress) slows() bool {
 	const parts = 6
 	if len(p.y) < shortSeries {

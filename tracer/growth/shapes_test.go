@@ -22,6 +22,32 @@ type program struct {
 	at     time.Duration
 	h      Holding // without noise
 	blocks []block
+	tape   []call // all that w was told
+}
+
+// call is a call of Born, Died or Observe.
+type call struct {
+	what     byte // 'b', 'd' or 'o'
+	key      Key
+	born, at time.Duration
+	bytes    uint64
+	holdings map[Key]Holding
+}
+
+func (c call) apply(w *Watch) {
+	switch c.what {
+	case 'b':
+		w.Born(c.key, c.at, c.bytes)
+	case 'd':
+		w.Died(c.key, c.born, c.at, c.bytes)
+	case 'o':
+		w.Observe(c.at, c.holdings)
+	}
+}
+
+func (p *program) tell(c call) {
+	c.apply(p.w)
+	p.tape = append(p.tape, c)
 }
 
 type block struct {
@@ -46,9 +72,9 @@ func (p *program) base(mapped, resident uint64) {
 
 // mmap maps a block of which some is touched.
 func (p *program) mmap(bytes, resident float64) {
-	b := block{p.at + time.Duration(p.Float64()*9e8), uint64(bytes) &^ 4095, uint64(resident) &^ 4095}
+	b := block{p.at - time.Duration(p.Float64()*9e8), uint64(bytes) &^ 4095, uint64(resident) &^ 4095}
 	p.blocks = append(p.blocks, b)
-	p.w.Born(p.key, b.born, b.bytes)
+	p.tell(call{what: 'b', key: p.key, at: b.born, bytes: b.bytes})
 	p.h = p.h.merge(Holding{b.bytes, b.bytes, b.resident, 1}, sum)
 }
 
@@ -56,7 +82,7 @@ func (p *program) mmap(bytes, resident float64) {
 func (p *program) munmap(i int) {
 	b := p.blocks[i]
 	p.blocks = slices.Delete(p.blocks, i, i+1)
-	p.w.Died(p.key, b.born, p.at+95e7, b.bytes)
+	p.tell(call{what: 'd', key: p.key, born: b.born, at: p.at - 1, bytes: b.bytes})
 	p.h = p.h.merge(Holding{b.bytes, b.bytes, b.resident, 1}, func(a, b uint64) uint64 { return a - b })
 }
 
@@ -73,7 +99,7 @@ func (p *program) touch(bytes float64) { p.h.Resident = uint64(max(0, bytes)) &^
 func (p *program) tick(noise float64) {
 	h := p.h
 	h.Resident = uint64(max(0, float64(h.Resident)+noise)) &^ 4095
-	p.w.Observe(p.at, map[Key]Holding{p.key: h})
+	p.tell(call{what: 'o', at: p.at, holdings: map[Key]Holding{p.key: h}})
 	p.now++
 	p.at = time.Duration(p.now)*time.Second + time.Duration((p.Float64()-0.5)*5e7)
 }
@@ -151,7 +177,7 @@ var shapes = []shape{
 		rate, free := p.between(max(16, 2000/float64(p.n))*kib, mib), 0.0
 		p.each(func() {
 			for free -= rate; free < 0; free += 132 * kib {
-				p.w.Born(p.key, p.at+1, 132*kib)
+				p.tell(call{what: 'b', key: p.key, at: p.at - 1, bytes: 132 * kib})
 				p.h.Mapped += 132 * kib
 				p.h.Writable += 132 * kib
 			}
@@ -186,7 +212,7 @@ var shapes = []shape{
 			used += rate
 			for float64(p.h.Mapped) < used {
 				more := (p.h.Mapped/8 + 4095) &^ 4095
-				p.w.Born(p.key, p.at+1, more)
+				p.tell(call{what: 'b', key: p.key, at: p.at - 1, bytes: more})
 				p.h.Mapped += more
 				p.h.Writable += more
 			}

@@ -72,15 +72,20 @@ func trendOf(t, y []float64, confidence float64) trend {
 }
 
 // blocks cuts a long series into at most limit blocks of equal length and gives
-// the medians of each.
+// the middle of the times and the median of the values of each.
 func blocks(t, y []float64, limit int) (bt, by []float64) {
 	size := (len(y) + limit - 1) / limit
 	if size <= 1 {
 		return t, y
 	}
+	n := (len(y) + size - 1) / size
+	bt, by = make([]float64, 0, n), make([]float64, 0, n)
+	scratch := make([]float64, size)
 	for i := 0; i < len(y); i += size {
 		end := min(i+size, len(y))
-		bt, by = append(bt, median(t[i:end])), append(by, median(y[i:end]))
+		block := scratch[:copy(scratch, y[i:end])]
+		slices.Sort(block)
+		bt, by = append(bt, (t[i]+t[end-1])/2), append(by, medianSorted(block))
 	}
 	return bt, by
 }
@@ -111,8 +116,8 @@ func senInterval(sorted []float64, sigma, confidence float64) (low, high float64
 		return 0, 0
 	}
 	c := normalQuantile(confidence) * sigma
-	lo := int(math.Round((float64(n) - c) / 2))
-	hi := int(math.Round((float64(n)+c)/2)) - 1
+	lo := int(math.Floor((float64(n)-c)/2)) - 1
+	hi := int(math.Ceil((float64(n) + c) / 2))
 	return sorted[min(max(lo, 0), n-1)], sorted[max(min(hi, n-1), 0)]
 }
 

@@ -2,6 +2,7 @@ package growth
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -141,13 +142,17 @@ func (w *Watch) newGroup() *group {
 
 // Born says that memory was mapped, at a time since the start of the watch.
 // The order of calls between two observations does not matter, but for one: a
-// piece is born before it dies.
+// piece is born before it dies. Births before the start, at below 0, are
+// counted, but no survivors are looked for among them.
 func (w *Watch) Born(k Key, at time.Duration, bytes uint64) {
 	i := w.point(at)
 	for _, g := range [...]*group{w.group(k), w.total} {
 		g.active = w.ticks
 		g.born += bytes
 		g.bornCount++
+		if at < 0 {
+			continue
+		}
 		if i >= len(g.cohorts) {
 			g.cohorts = append(g.cohorts, make([]cohort, i+1-len(g.cohorts))...)
 		}
@@ -335,18 +340,20 @@ func (o *group) swallow(g *group) {
 	o.diedCount += g.diedCount
 }
 
-// Findings judges all groups that held or got anything, the worst first: by
+// Findings judges all groups that held, got or lost anything, the worst first: by
 // label, and by bytes a second among those with the same one. The Watch may be
 // used on.
 func (w *Watch) Findings() []Finding {
 	found := make([]Finding, 0, len(w.groups)+1)
 	for k, g := range w.groups {
-		if g.peak != (Holding{}) || g.bornCount > 0 {
+		if g.peak != (Holding{}) || g.bornCount+g.diedCount > 0 {
 			found = append(found, w.judge(k, g))
 		}
 	}
 	if w.other != nil {
 		f := w.judge(Key{}, w.other)
+		f.Reason += fmt.Sprintf(" (all that had no place of its own: %d groups that had come to hold nothing, and at most %d at once)",
+			w.evicted, w.outside)
 		found = append(found, f)
 	}
 	slices.SortFunc(found, func(a, b Finding) int {

@@ -1,0 +1,535 @@
+package growth
+
+import (
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func replay(opts Options, tape []call) *Watch {
+	w := NewWatch(opts)
+	for _, c := range tape {
+		c.apply(w)
+	}
+	return w
+}
+
+// programs are runs of each shape, with their names.
+func programs(ticks int, seeds uint64) iter.Seq2[string, *program] {
+	return func(yield func(string, *program) bool) {
+		for _, s := range shapes {
+			for seed := range seeds {
+				p := newProgram(seed, ticks)
+				s.run(p)
+				if !yield(fmt.Sprintf("%s, seed %d", s.name, seed), p) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func TestVerdictsDoNotDependOnTheUnitOfTime(t *testing.T) {
+	t.Parallel()
+	for name, p := range programs(60, 3) {
+		const scale = 8
+		slow := slices.Clone(p.tape)
+		for i := range slow {
+			slow[i].at *= scale
+			slow[i].born *= scale
+		}
+		f, g := p.w.Findings()[0], replay(Options{}, slow).Findings()[0]
+		if f.Label != g.Label || f.Measure != g.Measure || f.Growth != g.Growth || f.AliveShare != g.AliveShare {
+			t.Errorf("%s: %s by %g %s, but slower %s by %g %s", name, f.Label, f.Growth, f.Measure, g.Label, g.Growth, g.Measure)
+		}
+		near(t, name+": the slope", g.Slope*scale, f.Slope, 1e-9*math.Abs(f.Slope))
+		if (f.MedianAge*scale - g.MedianAge).Abs() > scale { // of the nanoseconds that halving drops
+			t.Errorf("%s: median age %v became %v", name, f.MedianAge, g.MedianAge)
+		}
+	}
+}
+
+func TestVerdictsDoNotDependOnTheUnitOfSize(t *testing.T) {
+	t.Parallel()
+	for name, p := range programs(60, 3) {
+		const scale = 16
+		large := slices.Clone(p.tape)
+		for i, c := range large {
+			large[i].bytes *= scale
+			large[i].holdings = make(map[Key]Holding)
+			for k, h := range c.holdings {
+				large[i].holdings[k] = Holding{h.Mapped * scale, h.Writable * scale, h.Resident * scale, h.Mappings}
+			}
+		}
+		f := p.w.Findings()[0]
+		g := replay(Options{MinGrowth: scale * 256 << 10}, large).Findings()[0]
+		if f.Label != g.Label || f.Measure != g.Measure {
+			t.Errorf("%s: %s (%s) became %s (%s)", name, f.Label, f.Measure, g.Label, g.Measure)
+		}
+		if f.Measure != Mappings && math.Abs(f.Slope*scale-g.Slope) > 1e-9*math.Abs(g.Slope) {
+			t.Errorf("%s: slope %g became %g", name, f.Slope, g.Slope)
+		}
+	}
+}
+
+func TestOrderWithinATickDoesNotMatter(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(7, 8))
+	for name, p := range programs(60, 3) {
+		mixed := slices.Clone(p.tape)
+		begin := 0
+		for i, c := range mixed {
+			if c.what != 'o' {
+				continue
+			}
+			tick := mixed[begin:i]
+			r.Shuffle(len(tick), func(i, j int) { tick[i], tick[j] = tick[j], tick[i] })
+			slices.SortStableFunc(tick, func(a, b call) int { return int(a.what) - int(b.what) }) // births first
+			begin = i + 1
+		}
+		if d := cmp.Diff(p.w.Findings(), replay(Options{}, mixed).Findings()); d != "" {
+			t.Errorf("%s, in another order (-told +mixed):\n%s", name, d)
+		}
+	}
+}
+
+func TestFindingsLeaveTheWatchAsItWas(t *testing.T) {
+	t.Parallel()
+	p := newProgram(1, 60)
+	shapes[0].run(p)
+	first := p.w.Findings()
+	if d := cmp.Diff(first, p.w.Findings()); d != "" {
+		t.Errorf("the second time (-first +second):\n%s", d)
+	}
+}
+
+func TestThinningKeepsTheVerdictAndTheExtremes(t *testing.T) {
+	t.Parallel()
+	for name, p := range programs(600, 1) {
+		few := replay(Options{MaxPoints: 128}, p.tape)
+		if len(few.times) > 128 {
+			t.Errorf("%s: %d points", name, len(few.times))
+		}
+		f, g := p.w.Findings()[0], few.Findings()[0]
+		if f.First != g.First || f.Last != g.Last || f.Peak != g.Peak || f.Born != g.Born || f.Died != g.Died {
+			t.Errorf("%s: %+v became %+v", name, f, g)
+		}
+		if (f.Label == Leaks) != (g.Label == Leaks) {
+			t.Errorf("%s: %s (%s) became %s (%s)", name, f.Label, f.Reason, g.Label, g.Reason)
+		}
+		var low, high uint64 = math.MaxUint64, 0
+		for _, q := range g.Series {
+			low, high = min(low, q.Low.Resident), max(high, q.High.Resident)
+		}
+		var wantLow uint64 = math.MaxUint64
+		for _, c := range p.tape {
+			if c.what == 'o' {
+				wantLow = min(wantLow, c.holdings[p.key].Resident)
+			}
+		}
+		if low != wantLow || high != f.Peak.Resident {
+			t.Errorf("%s: series from %d to %d, want %d to %d", name, low, high, wantLow, f.Peak.Resident)
+		}
+	}
+}
+
+func TestDeathsInPiecesLowerTheShareOfTheirCohortOnly(t *testing.T) {
+	t.Parallel()
+	w := NewWatch(Options{})
+	k := Key{What: Anon}
+	sec := func(s float64) time.Duration { return time.Duration(s * 1e9) }
+	for i := range 21 {
+		w.Observe(sec(float64(i)), map[Key]Holding{k: {Mapped: mib, Mappings: 1}})
+		switch i {
+		case 5, 10:
+			w.Born(k, sec(float64(i)+0.5), 100*kib)
+		case 12:
+			w.Died(k, sec(5.5), sec(12.5), 30*kib)
+			w.Died(k, sec(5.5), sec(12.6), 20*kib)
+			w.Died(k, -1, sec(12.7), 500*kib) // from before the watch
+		case 19:
+			w.Born(k, sec(19.5), mib) // too late to count
+		}
+	}
+	f := w.Findings()[0]
+	if f.AliveOf != 200*kib || f.AliveShare != 0.75 {
+		t.Errorf("%g of %d alive, want 0.75 of %d", f.AliveShare, f.AliveOf, 200*kib)
+	}
+	if f.Born != 200*kib+mib || f.Died != 550*kib || f.BornCount != 3 || f.DiedCount != 3 {
+		t.Errorf("born %d in %d, died %d in %d", f.Born, f.BornCount, f.Died, f.DiedCount)
+	}
+	if f.MedianAge != sec(0.5) {
+		t.Errorf("median age %v, want 0.5 s: most is from the last second", f.MedianAge)
+	}
+}
+
+func TestObservationsThatAreNotLaterAreIgnored(t *testing.T) {
+	t.Parallel()
+	w := NewWatch(Options{})
+	k := Key{What: Heap}
+	w.Observe(time.Second, map[Key]Holding{k: {Resident: 5}})
+	w.Observe(time.Second, map[Key]Holding{k: {Resident: 6}})
+	w.Observe(0, map[Key]Holding{k: {Resident: 7}})
+	if f := w.Findings()[0]; w.Ticks() != 1 || f.Last.Resident != 5 {
+		t.Errorf("%d ticks, last %+v", w.Ticks(), f.Last)
+	}
+}
+
+func TestTooManyGroupsGoToOther(t *testing.T) {
+	t.Parallel()
+	w := NewWatch(Options{MaxGroups: 10})
+	const ticks, each = 40, 8
+	born, died := uint64(0), uint64(0)
+	for i := range ticks {
+		at := time.Duration(i) * time.Second
+		h := make(map[Key]Holding)
+		for j := range each {
+			k := Key{What: Anon, Site: uint32(i*each + j)} // a new site each time
+			w.Born(k, at, mib)
+			born += mib
+			h[k] = Holding{Mapped: mib, Mappings: 1}
+			if i > 0 {
+				old := Key{What: Anon, Site: uint32((i-1)*each + j)}
+				w.Died(old, at-time.Second, at, mib)
+				died += mib
+			}
+		}
+		w.Observe(at, h)
+		if n := len(w.groups); n > 10 {
+			t.Fatalf("%d groups", n)
+		}
+		var mapped uint64
+		for _, f := range w.Findings() {
+			mapped += f.Last.Mapped
+		}
+		if mapped != each*mib {
+			t.Fatalf("tick %d: groups hold %d bytes, want %d", i, mapped, each*mib)
+		}
+	}
+	var gotBorn, gotDied uint64
+	other := ""
+	for _, f := range w.Findings() {
+		gotBorn += f.Born
+		gotDied += f.Died
+		if f.What == Other {
+			other = f.Reason
+		}
+	}
+	if gotBorn != born || gotDied != died {
+		t.Errorf("born %d, died %d, want %d, %d", gotBorn, gotDied, born, died)
+	}
+	evicted, outside := w.Crowd()
+	if evicted == 0 || outside == 0 || !strings.Contains(other, fmt.Sprintf("%d groups that", evicted)) {
+		t.Errorf("%d evicted, %d outside: %q", evicted, outside, other)
+	}
+	if f := w.Total(); f.Born != born || f.Died != died || f.Last.Mapped != each*mib || f.What != All {
+		t.Errorf("in total %+v", f)
+	}
+}
+
+func TestASmallLeakComesBeforeALargeInnocent(t *testing.T) {
+	t.Parallel()
+	w := NewWatch(Options{})
+	leak, cache, fast := Key{What: Anon, Site: 1}, Key{What: Anon, Site: 2}, Key{What: Heap}
+	for i := range uint64(60) {
+		w.Observe(time.Duration(i)*time.Second, map[Key]Holding{
+			leak:  {Mapped: i * 16 * kib, Resident: i * 16 * kib},
+			cache: {Mapped: 8 << 30, Resident: min(i, 30) * 100 * mib},
+			fast:  {Mapped: i * mib, Resident: i * mib},
+		})
+	}
+	f := w.Findings()
+	if f[0].Key != fast || f[1].Key != leak || f[2].Key != cache || f[1].Label != Leaks || f[2].Label != Plateau {
+		for _, f := range f {
+			t.Errorf("%v: %s: %s", f.Key, f.Label, f.Reason)
+		}
+	}
+}
+
+func TestReasonsReadAsSentences(t *testing.T) {
+	t.Parallel()
+	const n = 61
+	at := func(f func(p *program)) string {
+		p := newProgram(1, n)
+		f(p)
+		r := p.w.Findings()[0]
+		return r.Label.String() + ": " + r.Reason
+	}
+	for _, c := range []struct {
+		name, want string
+		run        func(p *program)
+	}{
+		{"leak", "leaks: grew 10.4 MiB in 53 s, 100 % still alive, never shrank", func(p *program) {
+			p.each(func() { p.mmap(200*kib, 200*kib) })
+		}},
+		{"old mapping", "leaks: grew 53.0 MiB in 53 s, never shrank, inside mappings that stay as large", func(p *program) {
+			p.base(1<<30, 0)
+			p.each(func() { p.touch(float64(p.now) * mib) })
+		}},
+		{"thread stacks", "leaks: grew 48.0 MiB in 47 s, 100 % still alive, never shrank, in 6 steps (writable; resident grew only 96 KiB)", func(p *program) {
+			p.each(func() {
+				if p.every(8) {
+					p.mmap(8*mib, 16*kib)
+				}
+			})
+		}},
+		{"once", "plateau: grew 64.0 MiB in 53 s, but only once, 30 s before the end", func(p *program) {
+			p.base(mib, mib)
+			p.each(func() {
+				if p.now == 30 {
+					p.mmap(64*mib, 64*mib)
+				}
+			})
+		}},
+		{"ring", "churns: mapped 61.0 MiB in 61 pieces and unmapped 57.0 MiB, without lasting growth", func(p *program) {
+			p.each(func() {
+				if p.mmap(mib, mib); len(p.blocks) > 4 {
+					p.munmap(0)
+				}
+			})
+		}},
+		{"garbage collector", "sawtooth: fell back 5 times by up to 9.0 MiB, to lows that do not rise", func(p *program) {
+			p.base(1<<30, 0)
+			p.each(func() { p.touch(float64(p.now%10) * mib) })
+		}},
+		{"file", "grows: grew 53.0 MiB in 53 s, never shrank, but they are pages of the file, which the kernel can drop, inside mappings that stay as large", func(p *program) {
+			p.key = Key{What: File, Name: "/x"}
+			p.base(1<<30, 0)
+			p.h.Writable = 0
+			p.each(func() { p.touch(float64(p.now) * mib) })
+		}},
+		{"few mappings", "steady: did not grow", func(p *program) {
+			p.base(1<<30, 1<<30)
+			p.each(func() {})
+		}},
+	} {
+		if got := at(c.run); got != c.want {
+			t.Errorf("%s:\n got %s\nwant %s", c.name, got, c.want)
+		}
+	}
+}
+
+func TestShortWatchesSayThatTheyAreShort(t *testing.T) {
+	t.Parallel()
+	for n := range 14 {
+		p := newProgram(1, n)
+		p.base(1<<30, 0)
+		p.each(func() { p.touch(float64(p.now) * mib) })
+		found := p.w.Findings()
+		if n == 0 {
+			if len(found) != 0 || p.w.Total().Reason != "not observed yet" {
+				t.Errorf("without an observation: %+v", found)
+			}
+			continue
+		}
+		f := found[0]
+		switch short := strings.Contains(f.Reason, "too short to tell"); {
+		case f.Label == Leaks:
+			t.Errorf("%d ticks: leaks: %s", n, f.Reason)
+		case n > 4 && !short, f.Label != Steady && f.SlopeLow <= 0:
+			t.Errorf("%d ticks: %s from %g: %s", n, f.Label, f.SlopeLow, f.Reason)
+		}
+	}
+}
+
+func TestAnotherWarmupIsKept(t *testing.T) {
+	t.Parallel()
+	w := NewWatch(Options{Warmup: 20 * time.Second})
+	k := Key{What: Heap}
+	for i := range 61 {
+		w.Observe(time.Duration(i)*time.Second, map[Key]Holding{k: {Resident: uint64(min(i, 20)) * mib}})
+	}
+	if f := w.Findings()[0]; f.From != 20*time.Second || f.To != time.Minute || f.Label != Steady {
+		t.Errorf("from %v to %v: %s", f.From, f.To, f.Label)
+	}
+}
+
+func TestTimeToALimit(t *testing.T) {
+	t.Parallel()
+	w := NewWatch(Options{})
+	k := Key{What: Anon, Site: 1}
+	for i := range uint64(61) {
+		w.Observe(time.Duration(i)*time.Second, map[Key]Holding{
+			k:                           {Mapped: (1 + i) * 2 * mib, Resident: (1 + i) * mib, Mappings: int(2 + 2*i)},
+			{What: File, Name: "/idle"}: {Mapped: mib},
+		})
+	}
+	f := w.Findings()[0]
+	limits := Limits{
+		{"memory.max", Resident, 100 * mib, 160 * mib},
+		{"RLIMIT_AS", Mapped, 100 * mib, 200 * mib},
+		{"vm.max_map_count", Mappings, 30, 65530},
+	}
+	for i, want := range []time.Duration{60 * time.Second, 50 * time.Second, 32750 * time.Second} {
+		got, ok := TimeTo(f, limits[i])
+		if !ok || (got-want).Abs() > time.Millisecond {
+			t.Errorf("%s in %v (%t), want %v", limits[i].Name, got, ok, want)
+		}
+	}
+	if l, in, ok := limits.Soonest(f); !ok || l.Name != "RLIMIT_AS" || in.Round(time.Second) != 50*time.Second {
+		t.Errorf("first %q in %v (%t)", l.Name, in, ok)
+	}
+	if l, _, ok := limits.Soonest(w.Total()); !ok || l.Name != "RLIMIT_AS" {
+		t.Errorf("in total first %q (%t)", l.Name, ok)
+	}
+	if in, ok := TimeTo(f, Limit{"full", Resident, 5, 5}); !ok || in != 0 {
+		t.Errorf("a limit that is reached comes in %v (%t)", in, ok)
+	}
+	for name, c := range map[string]struct {
+		f Finding
+		l Limit
+	}{
+		"a group that is steady": {w.Findings()[1], limits[0]},
+		"a limit without bound":  {f, Limit{"max", Resident, 0, math.MaxUint64}},
+		"an unknown measure":     {f, Limit{"?", 99, 0, 5}},
+	} {
+		if in, ok := TimeTo(c.f, c.l); ok {
+			t.Errorf("%s: in %v", name, in)
+		}
+	}
+	if _, _, ok := limits.Soonest(Finding{Label: Leaks}); ok {
+		t.Error("a finding without a rate reaches a limit")
+	}
+}
+
+func TestNamesOfNumbersOutOfRange(t *testing.T) {
+	t.Parallel()
+	got := []string{What(200).String(), Measure(200).String(), Label(200).String(), All.String(), Mappings.String(), Leaks.String()}
+	if d := cmp.Diff([]string{"what(200)", "measure(200)", "label(200)", "all", "mappings", "leaks"}, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestAmountsAndTimesAreReadable(t *testing.T) {
+	t.Parallel()
+	got := []string{
+		amount(Resident, 320*kib), amount(Mapped, 12*mib), amount(Mapped, 3<<30), amount(Mapped, 1.5*(1<<40)),
+		amount(Mappings, 1), amount(Mappings, 71.4), seconds(2.5), seconds(60), seconds(150), seconds(3 * 3600),
+		percent(1), percent(0.999), percent(0.9999999), percent(0.5), pieces(1), pieces(2), times(2), times(3),
+	}
+	want := []string{
+		"320 KiB", "12.0 MiB", "3.0 GiB", "1.5 TiB", "1 mapping", "71 mappings", "2.5 s", "60 s", "2 min 30 s", "3 h 0 min",
+		"100 %", "99.9 %", "99.9 %", "50 %", "1 piece", "2 pieces", "twice", "3 times",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+// FuzzWatch feeds arbitrary calls: nothing panics, no byte gets lost between
+// the groups, and shares are shares.
+func FuzzWatch(f *testing.F) {
+	f.Add([]byte("o1b2345678d2345678o2b999o3"), uint8(3), uint8(0))
+	f.Add([]byte(strings.Repeat("o\x01\x00\x00\x00b\x02\x00\x10\x00d\x02\x00\x08\x00", 60)), uint8(2), uint8(1))
+	f.Fuzz(func(t *testing.T, data []byte, groups, points uint8) {
+		w := NewWatch(Options{MaxGroups: 1 + int(groups%8), MaxPoints: int(points % 40)})
+		var born, died, bornCount, diedCount uint64
+		var now time.Duration
+		var mapped uint64
+		for len(data) >= 5 {
+			op, word := data[0], binary.LittleEndian.Uint32(data[1:])
+			data = data[5:]
+			k := Key{What: What(word % uint32(All)), Site: word >> 3 % 16}
+			bytes := uint64(word) << (word % 24)
+			at := now + time.Duration(int32(word))
+			switch op % 3 {
+			case 0:
+				w.Born(k, at, bytes)
+				born, bornCount = born+bytes, bornCount+1
+			case 1:
+				w.Died(k, at, now, bytes)
+				died, diedCount = died+bytes, diedCount+1
+			default:
+				h := make(map[Key]Holding)
+				sum := uint64(0)
+				for i := range word % 12 {
+					k.Site = i * word % 16
+					h[k] = Holding{Mapped: bytes, Writable: bytes / 2, Resident: bytes / uint64(i+1), Mappings: int(word)}
+				}
+				for _, v := range h {
+					sum += v.Mapped
+				}
+				if next := now + time.Duration(int32(word)); next > now || w.Ticks() == 0 {
+					now, mapped = next, sum
+				}
+				w.Observe(now, h)
+			}
+		}
+		total := w.Total()
+		var got Finding
+		for _, f := range w.Findings() {
+			got.Born += f.Born
+			got.Died += f.Died
+			got.BornCount += f.BornCount
+			got.DiedCount += f.DiedCount
+			got.Last.Mapped += f.Last.Mapped
+			if f.AliveShare < 0 || f.AliveShare > 1 || f.Monotone < 0 || f.Monotone > 1 || math.IsNaN(f.Slope+f.Score) {
+				t.Errorf("alive %g, monotone %g, slope %g", f.AliveShare, f.Monotone, f.Slope)
+			}
+			if len(f.Series) > maxSeries || f.Reason == "" {
+				t.Errorf("%d points, reason %q", len(f.Series), f.Reason)
+			}
+		}
+		if total.Born != born || total.Died != died || total.BornCount != bornCount || total.DiedCount != diedCount {
+			t.Errorf("total born %d in %d, died %d in %d; want %d in %d, %d in %d", total.Born, total.BornCount,
+				total.Died, total.DiedCount, born, bornCount, died, diedCount)
+		}
+		if got.Born != born || got.Died != died || got.BornCount != bornCount || got.DiedCount != diedCount {
+			t.Errorf("groups born %d in %d, died %d in %d; want %d in %d, %d in %d", got.Born, got.BornCount,
+				got.Died, got.DiedCount, born, bornCount, died, diedCount)
+		}
+		if w.Ticks() > 0 && (got.Last.Mapped != mapped || total.Last.Mapped != mapped) {
+			t.Errorf("groups hold %d, total %d, want %d", got.Last.Mapped, total.Last.Mapped, mapped)
+		}
+	})
+}
+
+func manyGroups(i, groups int) map[Key]Holding {
+	h := make(map[Key]Holding, groups)
+	for j := range groups {
+		size := uint64(i*j) * 16 * kib
+		h[Key{What: Anon, Site: uint32(j)}] = Holding{Mapped: size, Writable: size, Resident: size * 7 / 8, Mappings: i}
+	}
+	return h
+}
+
+func BenchmarkObserve1000Groups(b *testing.B) {
+	h := manyGroups(5, 1000)
+	w := NewWatch(Options{})
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		w.Observe(time.Duration(i)*time.Second, h)
+	}
+}
+
+func BenchmarkFindings1000GroupsOf600Ticks(b *testing.B) {
+	w := NewWatch(Options{})
+	for i := range 600 {
+		w.Observe(time.Duration(i)*time.Second, manyGroups(i, 1000))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		w.Findings()
+	}
+}
+
+func BenchmarkBornAndDied(b *testing.B) {
+	w := NewWatch(Options{})
+	for i := range 600 {
+		w.Observe(time.Duration(i)*time.Second, manyGroups(i, 10))
+	}
+	k := Key{What: Anon, Site: 5}
+	b.ReportAllocs()
+	for b.Loop() {
+		w.Born(k, 601*time.Second, mib)
+		w.Died(k, 601*time.Second, 602*time.Second, mib)
+	}
+}
