@@ -42,8 +42,8 @@ test: ## run the tests; those that trace need root, and are skipped without
 test-race: ## the same with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -skip 'OfPmap' ./...
 
-test-long: ## 30 seeds of the exactness test, and every real program (minutes)
-	MAPTRACE_LONG=1 $(GO) test -count=1 -timeout 60m -run 'Exact|Real' -v ./tracer/...
+test-long: ## 30 seeds of the exactness test, 200 of the verdicts, every real program (minutes)
+	MAPTRACE_LONG=1 $(GO) test -count=1 -timeout 60m -run 'Exact|Real|Innocent' -v ./tracer/...
 
 bench: build ## overhead, beside strace, perf and bpftrace where installed (needs root, a C compiler)
 	$(GO) run ./testdata/bench -maptrace ./$(BIN)

@@ -165,25 +165,46 @@ func (w *Watch) restrain(v *verdict, m Measure, g *group, f *Finding) {
 	if v.label != Leaks {
 		return
 	}
+	dies := f.AliveOf > 0 && f.AliveShare < aliveShare
 	// A vector that is copied to a larger block each time holds as many
 	// mappings as ever: its old blocks have died, nothing of what they held has.
-	replaced := g.last.Mappings <= max(g.first.Mappings, 1)
+	v.replaced = dies && g.last.Mappings <= max(g.first.Mappings, 1)
 	var note string
 	switch {
-	case !v.troughs && !replaced && (m == Mappings || float64(f.AliveOf) > giveBack*v.growth) && f.AliveOf > 0 && f.AliveShare < aliveShare:
+	case f.To-f.From < (f.To-w.times[0])/2:
+		note = fmt.Sprintf("but it has been there for %s only", seconds((f.To - f.From).Seconds()))
+	case f.What == File && m == Resident && g.peak.Writable == 0:
+		note = "but they are pages of the file, which the kernel can drop"
+	case v.replaced:
+		v.note = join(v.note, "with mappings that take the place of smaller ones")
+	case dies && w.settled(g, f):
+		v.note = join(v.note, "what outlives the first moments stays")
+	case dies && !v.troughs && (m == Mappings || float64(f.AliveOf) > giveBack*v.growth):
 		note = "though most of what is mapped goes again"
 		if f.AliveShare >= 0.5 {
 			note = "though some of what is mapped goes again"
 		}
-	case f.To-f.From < (f.To-w.times[0])/2:
-		note = fmt.Sprintf("but is there only since %s before the end", seconds((f.To - f.From).Seconds()))
-	case f.What == File && m == Resident && g.peak.Writable == 0:
-		note = "but they are pages of the file, which the kernel can drop"
-	default:
-		return
 	}
-	v.label = Grows
-	v.note = join(v.note, note)
+	if note != "" {
+		v.label, v.note = Grows, join(v.note, note)
+	}
+}
+
+// settled says whether a part of what is mapped dies early and the rest never:
+// of the bytes from the first third of the judged time as large a share is alive
+// as of those from the second. What is freed sooner or later has a smaller one.
+func (w *Watch) settled(g *group, f *Finding) bool {
+	var born, alive [2]float64
+	for i, c := range g.cohorts {
+		if i >= len(w.times) || w.times[i] <= f.From {
+			continue
+		}
+		if third := int(3 * (w.times[i] - f.From) / (f.To - f.From)); third < 2 {
+			born[third] += float64(c.born)
+			alive[third] += float64(c.alive)
+		}
+	}
+	return alive[0] > 0 && alive[1] > 0 && alive[0]*born[1] >= settledShare*alive[1]*born[0]
 }
 
 // choose returns the measure with the worst label. Among several, resident
@@ -237,7 +258,7 @@ func (w *Watch) reason(f *Finding, v []verdict) string {
 		return "did not grow"
 	}
 	r := fmt.Sprintf("grew %s in %s", amount(m, said.growth), length)
-	if f.AliveOf > 0 && f.Label >= Grows {
+	if f.AliveOf > 0 && f.Label >= Grows && !said.replaced {
 		r += fmt.Sprintf(", %s still alive", percent(f.AliveShare))
 	}
 	if f.Label >= Grows && !said.troughs && said.fell == 0 {

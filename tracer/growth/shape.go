@@ -18,7 +18,8 @@ const (
 	// The smoothing of single points hides some of the scatter.
 	// Few troughs in ascending order need less.
 	driftZ, smoothDriftZ, fewDriftZ = 3.5, 5, 2.8
-	// minChanges in one direction are as rare.
+	// minChanges in one direction are as rare. With fewer points than that,
+	// nothing is called a leak.
 	minChanges = 12
 	// minSteps of growth in steps; minTroughs of growth under a sawtooth, of
 	// which chance puts fewer than 1 % in ascending order.
@@ -48,6 +49,8 @@ const (
 	maxSpikes = 0.2
 	// aliveShare is what must still be there of what was mapped.
 	aliveShare = 0.9
+	// settledShare is the share of the old survivors over that of the younger.
+	settledShare = 0.9
 )
 
 // series is one measure of a group in the part of the watch that is judged.
@@ -69,6 +72,7 @@ type verdict struct {
 	trend    trend
 	monotone float64
 	fell     float64 // the deepest fall below an earlier height
+	replaced bool    // by mappings that take the place of smaller ones
 	troughs  bool    // the label rests on the troughs of a sawtooth
 	note     string  // what follows the amount in the reason
 }
@@ -334,6 +338,8 @@ func (p *progress) miss(tr trend) string {
 		return "but in bursts with long pauses"
 	case last < slowAlways*first || last < slowSure*first && p.slows():
 		return "but is slowing down"
+	case len(p.raw) < minChanges && !p.few:
+		return "too short to tell more"
 	case !steps && tr.low <= 0:
 		return "but unsteadily"
 	case !steps && !p.drifts():

@@ -290,6 +290,19 @@ var shapes = []shape{
 			}
 		})
 	}, 0},
+	{"one in ten is kept", true, func(p *program) {
+		size := p.between(mib, 2*mib)
+		p.each(func() {
+			for i := range slices.Backward(p.blocks) {
+				if i >= p.now { // the first of each tick stays
+					p.munmap(i)
+				}
+			}
+			for range 10 {
+				p.mmap(size, size)
+			}
+		})
+	}, 0},
 	{"at random moments", true, func(p *program) {
 		size := p.between(mib, 4*mib)
 		p.each(func() {
@@ -447,6 +460,18 @@ var shapes = []shape{
 				if p.Float64() < 1/life {
 					p.munmap(i)
 				}
+			}
+		})
+	}, 0},
+	{"pool with less and less of the old", false, func(p *program) {
+		p.each(func() {
+			for i := range slices.Backward(p.blocks) {
+				if p.IntN(p.n) < 6 {
+					p.munmap(i)
+				}
+			}
+			for range 10 {
+				p.mmap(mib, mib)
 			}
 		})
 	}, 0},

@@ -281,6 +281,21 @@ func TestReasonsReadAsSentences(t *testing.T) {
 				}
 			})
 		}},
+		{"copied vector", "leaks: grew 54.0 MiB in 54 s, never shrank, with mappings that take the place of smaller ones", func(p *program) {
+			p.mmap(mib, 0)
+			p.each(func() {
+				for p.touch(float64(p.now) * mib); p.h.Mapped < p.h.Resident; p.munmap(0) {
+					p.mmap(2*float64(p.h.Mapped), 0)
+				}
+			})
+		}},
+		{"one in ten", "leaks: grew 6.0 MiB in 53 s, 11 % still alive, never shrank, in 6 steps, what outlives the first moments stays", func(p *program) {
+			p.each(func() {
+				if p.mmap(mib, mib); p.now%10 != 0 {
+					p.munmap(len(p.blocks) - 1)
+				}
+			})
+		}},
 		{"once", "plateau: grew 64.0 MiB in 53 s, but only once, 30 s before the end", func(p *program) {
 			p.base(mib, mib)
 			p.each(func() {
@@ -305,6 +320,22 @@ func TestReasonsReadAsSentences(t *testing.T) {
 			p.base(1<<30, 0)
 			p.h.Writable = 0
 			p.each(func() { p.touch(float64(p.now) * mib) })
+		}},
+		{"late", "grows: grew 15.0 MiB in 15 s, 100 % still alive, never shrank, but it has been there for 15 s only", func(p *program) {
+			p.each(func() {
+				if p.now >= 44 {
+					p.mmap(mib, mib)
+				}
+			})
+		}},
+		{"ages", "grows: grew 53.0 MiB in 53 s, 77 % still alive, never shrank, though some of what is mapped goes again", func(p *program) {
+			p.each(func() {
+				p.mmap(4*mib, mib)
+				if p.now%2 == 0 && p.now > 20 {
+					p.mmap(mib, mib)
+					p.munmap(0)
+				}
+			})
 		}},
 		{"few mappings", "steady: did not grow", func(p *program) {
 			p.base(1<<30, 1<<30)
