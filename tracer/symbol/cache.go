@@ -1,0 +1,337 @@
+package symbol
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/maptrace/maptrace/procmaps"
+)
+
+// ErrReplaced is matched by the error about a file that is no longer the one that
+// was mapped, and cannot be reached any more.
+var ErrReplaced = errors.New("replaced since it was mapped")
+
+// ID tells files apart: two modules with the same ID have the same names. It is
+// comparable.
+type ID struct {
+	Dev, Inode uint64 // as stat has them; 0 for the vdso
+	Size       int64  // bytes
+	ModTime    int64  // nanoseconds since 1970
+	BuildID    string
+}
+
+// CacheOptions bound what a cache holds.
+type CacheOptions struct {
+	// MaxBytes limits what all modules together have loaded: those not asked for
+	// the longest drop it, and load it again when they are asked. One module may
+	// go beyond it alone. 0 stands for 256 MiB.
+	MaxBytes int64
+	// MaxModules limits the modules, each of which holds one or two files open:
+	// beyond it the one not asked for the longest is closed, and has no names for
+	// those who still hold it. 0 stands for 1024.
+	MaxModules int
+	// MaxDWARF is as in Options.
+	MaxDWARF int64
+	// NoDebugFiles turns the search for separate debug files off.
+	NoDebugFiles bool
+}
+
+// Cache holds the modules of all processes: most share a few. It is safe for
+// concurrent use.
+type Cache struct {
+	opts  CacheOptions
+	total atomic.Int64 // bytes that the modules hold
+	clock atomic.Int64
+
+	mu      sync.Mutex
+	modules map[ID]*Module
+	files   map[fileKey]*Module
+	failed  map[failKey]failure
+}
+
+// fileKey is a file as maps has it. While a module holds the file open, its inode
+// number is not given to another.
+type fileKey struct {
+	dev   procmaps.Device
+	inode uint64
+}
+
+type failKey struct {
+	pid int
+	procmaps.Range
+	fileKey
+}
+
+// failure is remembered for a while: the process may gain a name, or we a right.
+type failure struct {
+	err   error
+	until time.Time
+}
+
+const (
+	defaultMaxBytes   = 256 << 20
+	defaultMaxModules = 1024
+	maxFailures       = 1 << 14
+	failureLife       = 10 * time.Second
+)
+
+// NewCache returns an empty cache.
+func NewCache(o CacheOptions) *Cache {
+	if o.MaxBytes <= 0 {
+		o.MaxBytes = defaultMaxBytes
+	}
+	if o.MaxModules <= 0 {
+		o.MaxModules = defaultMaxModules
+	}
+	return &Cache{
+		opts: o, modules: make(map[ID]*Module), files: make(map[fileKey]*Module),
+		failed: make(map[failKey]failure),
+	}
+}
+
+// Bytes returns how many bytes the modules' tables take.
+func (c *Cache) Bytes() int64 { return c.total.Load() }
+
+// Module returns the module that a process has mapped: a file, or the vdso. The
+// mapping is a row of the process' maps. It asks the file itself, not its name,
+// so a file that was replaced or deleted meanwhile is read as it was mapped or
+// refused. Errors are remembered for some seconds.
+func (c *Cache) Module(pid int, m *procmaps.Mapping) (*Module, error) {
+	key := fileKey{m.Dev, m.Inode}
+	fail := failKey{pid, m.Range, key}
+	c.mu.Lock()
+	if mod := c.files[key]; mod != nil && m.Inode != 0 {
+		if mod.unchanged() {
+			c.touch(mod)
+			c.mu.Unlock()
+			return mod, nil
+		}
+		c.remove(mod)
+	}
+	if f, ok := c.failed[fail]; ok && time.Now().Before(f.until) {
+		c.mu.Unlock()
+		return nil, f.err
+	}
+	c.mu.Unlock()
+
+	mod, exact, err := c.open(pid, m)
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		if len(c.failed) >= maxFailures {
+			clear(c.failed)
+		}
+		c.failed[fail] = failure{err, time.Now().Add(failureLife)}
+		return nil, err
+	}
+	if known := c.modules[mod.id]; known != nil {
+		if err := mod.Close(); err != nil {
+			return nil, fmt.Errorf("close module: %w", err)
+		}
+		mod = known
+	} else {
+		c.makeRoom()
+		c.modules[mod.id] = mod
+		mod.cache = c
+	}
+	// On some file systems, as btrfs, maps shows one device for what stat says
+	// are several: then its numbers do not identify a file.
+	if exact {
+		c.files[key] = mod
+	}
+	c.touch(mod)
+	return mod, nil
+}
+
+// open opens the file of a mapping. It reports whether the mapping's device and
+// inode number identify it.
+func (c *Cache) open(pid int, m *procmaps.Mapping) (mod *Module, exact bool, err error) {
+	if m.Name == "[vdso]" {
+		mod, err = OpenVDSO(pid, m.Range)
+		return mod, false, err
+	}
+	f, err := OpenMapped(pid, m)
+	if err != nil {
+		return nil, false, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, false, fmt.Errorf("open mapped file: %w", err)
+	}
+	o := Options{MaxDWARF: c.opts.MaxDWARF}
+	if !c.opts.NoDebugFiles {
+		o.Debug = debugFiles(pid, m.Path())
+	}
+	mod, err = ReadModule(f, info.Size(), o)
+	if err != nil {
+		f.Close()
+		return nil, false, fmt.Errorf("read %q of process %d: %w", m.Name, pid, err)
+	}
+	mod.closer, mod.file = f, f
+	mod.id = fileID(info)
+	mod.id.BuildID = mod.buildID
+	return mod, sameFile(info, m), nil
+}
+
+// unchanged reports whether the file is as it was when it was opened: somebody
+// may have written into it.
+func (m *Module) unchanged() bool {
+	if m.file == nil {
+		return true
+	}
+	info, err := m.file.Stat()
+	return err == nil && info.Size() == m.id.Size && info.ModTime().UnixNano() == m.id.ModTime
+}
+
+// ID returns the identity of a module from a cache.
+func (m *Module) ID() ID { return m.id }
+
+func (c *Cache) touch(m *Module) { m.used.Store(c.clock.Add(1)) }
+
+// makeRoom closes modules until there is room for one more.
+func (c *Cache) makeRoom() {
+	for len(c.modules) >= c.opts.MaxModules {
+		if m := c.oldest(func(*Module) bool { return true }); m != nil {
+			c.remove(m)
+		}
+	}
+}
+
+// remove forgets a module and closes it.
+func (c *Cache) remove(m *Module) {
+	delete(c.modules, m.id)
+	for key, other := range c.files {
+		if other == m {
+			delete(c.files, key)
+		}
+	}
+	_ = m.Close() // it was only read
+	c.count(m)
+}
+
+// oldest returns the module asked for the longest ago, of those that pass.
+func (c *Cache) oldest(pass func(*Module) bool) *Module {
+	var found *Module
+	for _, m := range c.modules {
+		if pass(m) && (found == nil || m.used.Load() < found.used.Load()) {
+			found = m
+		}
+	}
+	return found
+}
+
+// count brings the sum up to date with what a module holds now.
+func (c *Cache) count(m *Module) {
+	now := m.bytes.Load()
+	c.total.Add(now - m.counted.Swap(now))
+}
+
+// settle is called after a module may have loaded something, without its lock:
+// a module's lock is only taken under the cache's, never the other way round.
+func (c *Cache) settle(m *Module) {
+	c.touch(m)
+	c.count(m)
+	if c.total.Load() <= c.opts.MaxBytes {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.total.Load() > c.opts.MaxBytes {
+		old := c.oldest(func(o *Module) bool { return o != m && o.bytes.Load() > 0 })
+		if old == nil {
+			return
+		}
+		old.mu.Lock()
+		old.drop()
+		old.mu.Unlock()
+		c.count(old)
+	}
+}
+
+// Close closes all modules.
+func (c *Cache) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for _, m := range c.modules {
+		errs = append(errs, m.Close())
+		c.count(m)
+	}
+	clear(c.modules)
+	clear(c.files)
+	return errors.Join(errs...)
+}
+
+// Place is what is known about an address in a process.
+type Place struct {
+	// Module is nil for code that no file holds, as a JIT compiler makes it.
+	Module *Module
+	// Addr is the address in the module's own numbering; the address itself
+	// without a module.
+	Addr uint64
+	// Function has an empty name when the address has none. Its Start is in the
+	// same numbering as Addr.
+	Function Function
+	// Lines are the functions at the address, as by Module.Lines.
+	Lines []Line
+}
+
+// Process resolves addresses of one process. It is safe for concurrent use.
+type Process struct {
+	cache *Cache
+	pid   int
+	jit   *PerfFile
+}
+
+// Process returns a resolver for a process. It opens nothing yet.
+func (c *Cache) Process(pid int) *Process {
+	return &Process{cache: c, pid: pid, jit: NewPerfFile(pid)}
+}
+
+// Close releases what belongs to the process alone; modules stay in the cache.
+func (p *Process) Close() error { return p.jit.Close() }
+
+// Resolve says what is at pc, which lies in the mapping m. When call is set, pc
+// is the address to which a call returns, and what is named is the call. The
+// lines are appended to buf. The error says why there is no module; there may be
+// a name from a JIT compiler's map all the same.
+func (p *Process) Resolve(m *procmaps.Mapping, pc uint64, call bool, buf []Line) (Place, error) {
+	at := pc
+	if call && at > m.Start {
+		at--
+	}
+	place := Place{Addr: at}
+	var err error
+	if m.Inode != 0 || m.Name == "[vdso]" {
+		var mod *Module
+		mod, err = p.cache.Module(p.pid, m)
+		if err == nil {
+			bias, ok := mod.Bias(m.Start, m.Offset)
+			if !ok {
+				return place, fmt.Errorf("resolve %#x in %q: no segment of the file is mapped there", pc, m.Name)
+			}
+			place.Module, place.Addr = mod, at-bias
+			place.Function, _ = mod.Function(place.Addr)
+			place.Lines = mod.Lines(place.Addr, buf)
+			return place, nil
+		}
+	}
+	if name, start, size, ok := p.jit.Lookup(at); ok {
+		place.Function = Function{Name: name, Start: start, Size: size, From: FromJIT}
+		place.Lines = append(buf, Line{Function: name})
+	}
+	return place, err
+}
+
+// moduleFile is what the cache keeps about a module.
+type moduleFile struct {
+	file    *os.File // to see whether it changes; nil for the vdso
+	id      ID
+	counted atomic.Int64 // what of bytes the cache has counted
+}

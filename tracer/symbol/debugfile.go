@@ -1,0 +1,170 @@
+package symbol
+
+import (
+	"bytes"
+	"compress/zlib"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io"
+	"math"
+	"os"
+	"strings"
+)
+
+// maxChecked limits the size of a debug file that is read as a whole for its
+// checksum.
+const maxChecked = 2 << 30
+
+// debugFile is a separate file with a module's symbols and debug information.
+type debugFile struct {
+	file    *os.File
+	head    *header
+	symbols *symbols
+}
+
+// debugRef says which file that would be; false when nothing tells.
+func (m *Module) debugRef() (DebugRef, bool) {
+	ref := DebugRef{BuildID: m.buildID}
+	// The section: the name, padding to 4 bytes, and the checksum.
+	if b := contents(m.head.section(".gnu_debuglink"), 4096); len(b) > 4 {
+		name, _, ok := strings.Cut(string(b), "\x00")
+		at := (len(name) + 4) &^ 3
+		// It is a base name: a path would be somebody's attempt at another file.
+		if ok && name != "" && name != "." && name != ".." && !strings.Contains(name, "/") && at+4 <= len(b) {
+			ref.Link, ref.CRC = name, m.head.order.Uint32(b[at:])
+		}
+	}
+	return ref, ref.BuildID != "" || ref.Link != ""
+}
+
+// debugFile finds the debug file, once.
+func (m *Module) debugFile() *debugFile {
+	return load(&m.debug, func() *debugFile {
+		ref, ok := m.debugRef()
+		if !ok || m.opts.Debug == nil {
+			return nil
+		}
+		for f := range m.opts.Debug(ref) {
+			if head := m.belongs(f, ref); head != nil {
+				d := &debugFile{file: f, head: head}
+				d.symbols = m.readSymbols(head, elf.SHT_SYMTAB, FromDebug)
+				return d
+			}
+			f.Close()
+		}
+		return nil
+	})
+}
+
+// belongs checks that a file was split from the module. The build ID decides
+// where the module has one.
+func (m *Module) belongs(f *os.File, ref DebugRef) *header {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	head, err := readHeader(f, info.Size())
+	if err != nil || head.machine != m.head.machine || head.is64 != m.head.is64 {
+		return nil
+	}
+	if ref.BuildID != "" {
+		id := ""
+		guard(func() { id = head.buildID() })
+		if id != ref.BuildID {
+			return nil
+		}
+		return head
+	}
+	if info.Size() > maxChecked {
+		return nil
+	}
+	sum := crc32.NewIEEE()
+	if _, err := io.Copy(sum, io.NewSectionReader(f, 0, info.Size())); err != nil || sum.Sum32() != ref.CRC {
+		return nil
+	}
+	return head
+}
+
+// blob is the content of a section: in the file, or in memory once decompressed.
+type blob struct {
+	r    io.ReaderAt
+	size uint64
+	held int64 // bytes of memory
+}
+
+// at returns n bytes at off, or nil when the section does not have them.
+func (b *blob) at(off, n uint64) []byte {
+	if off > b.size || n > b.size-off {
+		return nil
+	}
+	buf := make([]byte, n)
+	if got, _ := b.r.ReadAt(buf, int64(off)); got < len(buf) {
+		return nil
+	}
+	return buf
+}
+
+// from returns up to n bytes at off, fewer at the end of the section.
+func (b *blob) from(off, n uint64) []byte {
+	if off >= b.size {
+		return nil
+	}
+	return b.at(off, min(n, b.size-off))
+}
+
+func (b *blob) string(off uint64) string {
+	if off >= b.size {
+		return ""
+	}
+	return readString(b.r, int64(off))
+}
+
+var errTooLarge = errors.New("section too large")
+
+// debugSection opens a section that may be compressed, in which case it takes its
+// size from the budget. A section that is not there is empty.
+func (h *header) debugSection(name string, budget *int64) (blob, error) {
+	s := h.section(".debug_" + name)
+	if s == nil {
+		return h.oldCompressed(name, budget)
+	}
+	if s.Flags&elf.SHF_COMPRESSED == 0 {
+		return blob{r: s, size: s.Size}, nil
+	}
+	return inflate(s.Open(), s.Size, s.FileSize, budget)
+}
+
+// oldCompressed reads a section in the form that GNU tools wrote before 2015, and
+// Go before 1.20: "ZLIB" and the size in the content.
+func (h *header) oldCompressed(name string, budget *int64) (blob, error) {
+	s := h.section(".zdebug_" + name)
+	if s == nil {
+		return blob{r: bytes.NewReader(nil)}, nil
+	}
+	var b [12]byte
+	if n, _ := s.ReadAt(b[:], 0); n < len(b) || string(b[:4]) != "ZLIB" {
+		return blob{}, errors.New("malformed compressed section")
+	}
+	z, err := zlib.NewReader(io.NewSectionReader(s, 12, math.MaxInt64-12))
+	if err != nil {
+		return blob{}, err
+	}
+	return inflate(z, binary.BigEndian.Uint64(b[4:]), s.FileSize, budget)
+}
+
+// inflate decompresses up to the declared size. A bomb is told by what it claims:
+// zlib cannot shrink anything more than 1032-fold.
+func inflate(r io.Reader, size, packed uint64, budget *int64) (blob, error) {
+	const most = 1100
+	if size > uint64(*budget) || size/most > packed {
+		return blob{}, errTooLarge
+	}
+	b := make([]byte, size)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return blob{}, err
+	}
+	*budget -= int64(size)
+	return blob{r: bytes.NewReader(b), size: size, held: int64(size)}, nil
+}

@@ -1,0 +1,263 @@
+package symbol
+
+import (
+	"debug/elf"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var kinds = []struct {
+	name   string
+	source string
+	flags  []string
+}{
+	{"C position independent", "calls.c", []string{"-O2", "-g", "-fPIE", "-pie"}},
+	{"C at fixed addresses", "calls.c", []string{"-O2", "-g", "-no-pie"}},
+	{"C static", "calls.c", []string{"-O2", "-g", "-static"}},
+	{"C of DWARF 4", "calls.c", []string{"-O2", "-gdwarf-4"}},
+	{"C of DWARF 3", "calls.c", []string{"-O1", "-gdwarf-3", "-gstrict-dwarf"}},
+	{"C of DWARF 2", "calls.c", []string{"-O1", "-gdwarf-2", "-gstrict-dwarf"}},
+	{"C compressed", "calls.c", []string{"-O2", "-gz"}},
+	{"C with functions in sections", "calls.c", []string{"-O2", "-g", "-ffunction-sections", "-Wl,--gc-sections"}},
+	{"C++", "shapes.cc", []string{"-O2", "-g"}},
+	{"C++ not optimized", "shapes.cc", []string{"-O0", "-gdwarf-4"}},
+	{"C++ optimized as a whole", "shapes.cc", []string{"-O2", "-g", "-flto"}},
+}
+
+func TestFunctionsAreNamedAsByNm(t *testing.T) {
+	t.Parallel()
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			prog := compile(t, k.source, k.flags...)
+			all := nm(t, prog)
+			checkNames(t, open(t, prog), all, all, FromSymtab)
+		})
+	}
+}
+
+func TestLinesAreThoseOfAddr2line(t *testing.T) {
+	t.Parallel()
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			prog := compile(t, k.source, append(k.flags, "-g")...)
+			all := nm(t, prog)
+			if k.name == "C static" { // the rest is the C library's
+				all = slices.DeleteFunc(all, func(s nmSymbol) bool {
+					return s.name != "local" && s.name != "outer" && s.name != "main"
+				})
+			}
+			addrs := addresses(all, 3, 20000)
+			if share := checkLines(t, open(t, prog), prog, addrs); share < 0.98 {
+				t.Errorf("only %.1f %% agree", 100*share)
+			}
+		})
+	}
+}
+
+// The largest programs at hand, with and without a full symbol table.
+func TestRealProgramsAreNamedAsByNm(t *testing.T) {
+	t.Parallel()
+	need(t, "nm")
+	files, err := filepath.Glob("/usr/lib/jvm/*/lib/server/libjvm.so")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = append(files, "/usr/bin/node", "/lib/x86_64-linux-gnu/libstdc++.so.6", "/lib/x86_64-linux-gnu/libc.so.6")
+	for _, file := range files {
+		if _, err := os.Stat(file); err != nil {
+			continue
+		}
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			m := open(t, file)
+			if m.head.section(".symtab") != nil {
+				all := nm(t, file)
+				checkNames(t, m, inCode(m, slices.Clone(all)), all, FromSymtab)
+			} else {
+				all := nm(t, file, "-D")
+				checkNames(t, m, inCode(m, slices.Clone(all)), all, FromDynsym)
+			}
+		})
+	}
+}
+
+// inCode leaves out the constants in the code, which nm lists as if they were
+// functions, and all but some thousand others.
+func inCode(m *Module, symbols []nmSymbol) []nmSymbol {
+	data := map[uint64]bool{}
+	for _, read := range []func() ([]elf.Symbol, error){m.head.file.Symbols, m.head.file.DynamicSymbols} {
+		all, err := read()
+		if err != nil {
+			continue // it has the other
+		}
+		for _, s := range all {
+			if elf.ST_TYPE(s.Info) == elf.STT_OBJECT {
+				data[s.Value] = true
+			}
+		}
+	}
+	const enough = 5000
+	i, step := 0, len(symbols)/enough+1
+	return slices.DeleteFunc(symbols, func(s nmSymbol) bool {
+		i++
+		return data[s.start] || !covered(m.head.code, s.start) || i%step != 0
+	})
+}
+
+func TestAssemblyWithoutSizesIsNamedUpToTheNextSymbol(t *testing.T) {
+	t.Parallel()
+	prog := compile(t, "calls.c", "-O2", "-no-pie")
+	m := open(t, prog)
+	var after uint64
+	for _, s := range nm(t, prog) {
+		if s.name == "after" {
+			after = s.start
+		}
+	}
+	fn, ok := m.Function(after - 1)
+	if want := (Function{Name: "bare", Start: after - 3, Size: 3, From: FromSymtab}); !ok || fn != want {
+		t.Errorf("Function(after-1) = %+v, %v; want %+v", fn, ok, want)
+	}
+	if fn, ok := m.Function(after); !ok || fn.Name != "after" || fn.Size != 1 {
+		t.Errorf("Function(after) = %+v, %v", fn, ok)
+	}
+}
+
+func TestStrippedProgramsNameWhatTheyImportAndNothingElse(t *testing.T) {
+	t.Parallel()
+	for _, flags := range [][]string{
+		{"-O2", "-fcf-protection=full"},
+		{"-O2", "-fcf-protection=none"},
+		{"-O2", "-fcf-protection=full", "-Wl,-z,lazy"},
+		{"-O2", "-fcf-protection=none", "-Wl,-z,lazy", "-no-pie"},
+	} {
+		prog := compile(t, "calls.c", flags...)
+		all := nm(t, prog)
+		run(t, "", "strip", prog)
+		m := open(t, prog)
+		for _, s := range all {
+			if fn, ok := m.Function(s.start); ok && s.name != "main" {
+				t.Errorf("%q: Function(%s) = %+v in a stripped program", flags, s.name, fn)
+			}
+		}
+		got := map[string]bool{}
+		for _, stub := range callTargets(t, prog) {
+			fn, ok := m.Function(stub.addr)
+			if !ok || fn.From != FromPLT || fn.Name != stub.name {
+				t.Errorf("%q: Function(%#x) = %+v, %v; objdump says %s", flags, stub.addr, fn, ok, stub.name)
+			}
+			got[stub.name] = true
+		}
+		if !got["malloc@plt"] || !got["printf@plt"] && !got["__printf_chk@plt"] {
+			t.Errorf("%q: objdump lists no call of malloc and printf, only %v", flags, got)
+		}
+	}
+}
+
+type target struct {
+	addr uint64
+	name string
+}
+
+// callTargets lists the stubs as objdump labels them: "0000000000001030 <malloc@plt>:".
+func callTargets(t *testing.T, file string) []target {
+	t.Helper()
+	need(t, "objdump")
+	var all []target
+	for line := range strings.Lines(run(t, "", "objdump", "-d", file)) {
+		addr, name, ok := strings.Cut(strings.TrimSpace(line), " <")
+		name, isLabel := strings.CutSuffix(name, ">:")
+		if !ok || !isLabel || !strings.HasSuffix(name, "@plt") {
+			continue
+		}
+		n, err := strconv.ParseUint(addr, 16, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, target{n, name})
+	}
+	return all
+}
+
+func TestDebugFilesAreFoundByBuildIDAndByLink(t *testing.T) {
+	t.Parallel()
+	for _, k := range []struct {
+		name  string
+		flags []string
+		dir   string
+	}{
+		{"beside", []string{"-Wl,--build-id"}, "."},
+		{"in .debug", []string{"-Wl,--build-id"}, ".debug"},
+		{"beside, by its checksum", []string{"-Wl,--build-id=none"}, "."},
+	} {
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			prog, debug := split(t, k.dir, k.flags...)
+			m := open(t, prog)
+			all := nm(t, debug)
+			all = slices.DeleteFunc(all, func(s nmSymbol) bool { return s.name != "local" && s.name != "outer" })
+			checkNames(t, m, all, all, FromDebug)
+			if share := checkLines(t, m, debug, addresses(all, 1, 1000)); share < 0.98 {
+				t.Errorf("only %.1f %% of the lines agree", 100*share)
+			}
+		})
+	}
+}
+
+// split compiles a program and moves its debug information into a file of its own.
+func split(t *testing.T, dir string, flags ...string) (prog, debug string) {
+	t.Helper()
+	prog = compile(t, "calls.c", append([]string{"-O2", "-g"}, flags...)...)
+	dir = filepath.Join(filepath.Dir(prog), dir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	debug = filepath.Join(dir, "prog.debug")
+	run(t, "", "objcopy", "--only-keep-debug", prog, debug)
+	run(t, "", "strip", prog)
+	run(t, "", "objcopy", "--add-gnu-debuglink="+debug, prog)
+	return prog, debug
+}
+
+func TestDebugFileOfAnotherProgramIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{"-Wl,--build-id", "-Wl,--build-id=none"} {
+		prog, debug := split(t, ".", id)
+		_, other := split(t, ".", id, "-DOTHER", "-O1")
+		run(t, "", "cp", other, debug)
+		all := nm(t, debug)
+		m := open(t, prog)
+		for _, s := range all {
+			if fn, ok := m.Function(s.start); ok && fn.From == FromDebug {
+				t.Errorf("with %s: Function(%s) = %+v from another program's debug file", id, s.name, fn)
+			}
+		}
+	}
+}
+
+func TestLinesOf64BitDWARFAreThoseOf32Bit(t *testing.T) {
+	t.Parallel()
+	narrow, wide := compile(t, "calls.c", "-O2", "-g"), compile(t, "calls.c", "-O2", "-g", "-gdwarf64")
+	a, b := open(t, narrow), open(t, wide)
+	addrs := addresses(nm(t, narrow), 1, 10000)
+	inlined := 0
+	for _, addr := range addrs {
+		want, got := a.Lines(addr, nil), b.Lines(addr, nil)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("Lines(%#x) (-32 +64):\n%s", addr, diff)
+		}
+		if len(got) > 1 {
+			inlined++
+		}
+	}
+	if inlined < 50 {
+		t.Errorf("%d of %d addresses are inlined", inlined, len(addrs))
+	}
+}

@@ -1,0 +1,231 @@
+package symbol
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/procmaps"
+)
+
+// maxVDSO is far more than any kernel's vdso takes.
+const maxVDSO = 1 << 20
+
+// OpenMapped opens the file behind a row of a process' maps for reading.
+//
+// It goes through /proc/PID/map_files, which leads to the file itself even when
+// it was replaced or deleted, and for memfds; that wants CAP_SYS_ADMIN or
+// CAP_CHECKPOINT_RESTORE, and that the mapping is still as the row says. Then
+// through the path in the process' root and /proc/PID/exe, where what is found
+// must have the row's inode and device. On btrfs and overlayfs stat shows another
+// device than maps: there the inode number has to do.
+//
+// Only regular files are opened, and symbolic links in the process' root cannot
+// lead out of it. An error matches [ErrReplaced] when another file has the path.
+// A file system that the process serves itself (FUSE) can make this call and later
+// reads wait; the kernel lets root into those only if they were mounted for all.
+func OpenMapped(pid int, m *procmaps.Mapping) (*os.File, error) {
+	if m.Inode == 0 {
+		return nil, fmt.Errorf("open mapped file %q of process %d: no file is mapped", m.Name, pid)
+	}
+	f, errMap := openMapFile(pid, m)
+	if errMap == nil {
+		return f, nil
+	}
+	f, errPath := openByPath(pid, m)
+	if errPath == nil {
+		return f, nil
+	}
+	f, info, err := openIn("", fmt.Sprintf("/proc/%d/exe", pid), 0)
+	if err == nil {
+		if sameInode(f, info, m) {
+			return f, nil
+		}
+		f.Close()
+	}
+	return nil, fmt.Errorf("open mapped file %q of process %d: %w (map_files: %w)", m.Name, pid, errPath, errMap)
+}
+
+func openMapFile(pid int, m *procmaps.Mapping) (*os.File, error) {
+	f, info, err := openIn("", fmt.Sprintf("/proc/%d/map_files/%x-%x", pid, m.Start, m.End), 0)
+	if err != nil {
+		return nil, err
+	}
+	if sameFile(info, m) {
+		return f, nil
+	}
+	// maps may count devices and inodes otherwise than stat. What it said before
+	// and says after is what was opened in between.
+	if err := stillMapped(pid, m); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func stillMapped(pid int, m *procmaps.Mapping) error {
+	p, err := procmaps.Default().Process(pid)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	rows, err := p.Query(m.Range)
+	if err != nil {
+		return err
+	}
+	if len(rows) != 1 || rows[0].Range != m.Range || rows[0].Dev != m.Dev || rows[0].Inode != m.Inode || rows[0].Offset != m.Offset {
+		return errors.New("mapped anew")
+	}
+	return nil
+}
+
+func openByPath(pid int, m *procmaps.Mapping) (*os.File, error) {
+	name := m.Path()
+	if name == "" {
+		return nil, errors.New("it has no path")
+	}
+	f, info, err := openIn(fmt.Sprintf("/proc/%d/root", pid), name, 0)
+	if err != nil {
+		return nil, err
+	}
+	if !sameInode(f, info, m) {
+		f.Close()
+		return nil, ErrReplaced
+	}
+	return f, nil
+}
+
+// openIn opens a regular file under a root, which nothing in the path leads out
+// of; an empty root is for our own paths in /proc. What the path leads to is
+// looked at before it is opened: opening a FIFO or a device has effects.
+func openIn(root, name string, resolve uint64) (*os.File, os.FileInfo, error) {
+	dir := unix.AT_FDCWD
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC}
+	if root != "" {
+		var err error
+		dir, err = unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, nil, &os.PathError{Op: "open", Path: root, Err: err}
+		}
+		defer unix.Close(dir)
+		how.Resolve = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | resolve
+	}
+	fd, err := unix.Openat2(dir, name, &how)
+	if err != nil {
+		return nil, nil, &os.PathError{Op: "open", Path: root + name, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err != nil {
+		return nil, nil, &os.PathError{Op: "stat", Path: root + name, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, nil, &os.PathError{Op: "open", Path: root + name, Err: errors.New("not a regular file")}
+	}
+	self := "/proc/self/fd/" + strconv.Itoa(fd)
+	opened, err := unix.Open(self, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, &os.PathError{Op: "open", Path: root + name, Err: err}
+	}
+	f := os.NewFile(uintptr(opened), root+name)
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+// sameFile reports whether a file has the device and inode of a row of maps.
+func sameFile(info os.FileInfo, m *procmaps.Mapping) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Ino == m.Inode && unix.Major(st.Dev) == m.Dev.Major && unix.Minor(st.Dev) == m.Dev.Minor
+}
+
+// sameInode is sameFile where maps and stat agree about devices.
+func sameInode(f *os.File, info os.FileInfo, m *procmaps.Mapping) bool {
+	if sameFile(info, m) {
+		return true
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || st.Ino != m.Inode {
+		return false
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil {
+		return false
+	}
+	return fs.Type == unix.BTRFS_SUPER_MAGIC || fs.Type == unix.OVERLAYFS_SUPER_MAGIC
+}
+
+func fileID(info os.FileInfo) ID {
+	id := ID{Size: info.Size(), ModTime: info.ModTime().UnixNano()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		id.Dev, id.Inode = st.Dev, st.Ino
+	}
+	return id
+}
+
+// OpenVDSO copies the code that the kernel maps into every process, from the
+// process' memory. It has symbols of its own.
+func OpenVDSO(pid int, r procmaps.Range) (*Module, error) {
+	if r.Empty() || r.Len() > maxVDSO {
+		return nil, fmt.Errorf("read vdso of process %d: %d bytes", pid, r.Len())
+	}
+	f, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		return nil, fmt.Errorf("read vdso: %w", err)
+	}
+	defer f.Close()
+	b := make([]byte, r.Len())
+	if _, err = f.ReadAt(b, int64(r.Start)); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read vdso: %w", err)
+	}
+	m, err := ReadModule(bytes.NewReader(b), int64(len(b)), Options{})
+	if err != nil {
+		return nil, fmt.Errorf("read vdso of process %d: %w", pid, err)
+	}
+	m.id = ID{Size: m.size, BuildID: m.buildID}
+	return m, nil
+}
+
+// debugFiles looks where distributions put debug files: by build ID on this
+// machine; by name next to the file, in .debug and under /usr/lib/debug, in the
+// process' root and on this machine. What is found is checked by the module.
+func debugFiles(pid int, file string) func(DebugRef) iter.Seq[*os.File] {
+	const debugDir = "/usr/lib/debug"
+	return func(ref DebugRef) iter.Seq[*os.File] {
+		return func(yield func(*os.File) bool) {
+			try := func(root, name string) bool {
+				f, _, err := openIn(root, name, 0)
+				return err != nil || yield(f)
+			}
+			if _, err := hex.DecodeString(ref.BuildID); err == nil && len(ref.BuildID) > 2 {
+				name := path.Join(debugDir, ".build-id", ref.BuildID[:2], ref.BuildID[2:]+".debug")
+				if !try("/", name) {
+					return
+				}
+			}
+			if ref.Link == "" || file == "" {
+				return
+			}
+			dir := path.Dir(file)
+			for _, root := range []string{fmt.Sprintf("/proc/%d/root", pid), "/"} {
+				for _, d := range []string{dir, path.Join(dir, ".debug"), path.Join(debugDir, dir)} {
+					if !try(root, path.Join(d, ref.Link)) {
+						return
+					}
+				}
+			}
+		}
+	}
+}

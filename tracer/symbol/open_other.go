@@ -1,0 +1,48 @@
+//go:build !linux
+
+package symbol
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+
+	"github.com/maptrace/maptrace/procmaps"
+)
+
+// OpenMapped opens the file behind a row of a process' maps. Only Linux has it.
+func OpenMapped(pid int, m *procmaps.Mapping) (*os.File, error) {
+	return nil, fmt.Errorf("open mapped file %q of process %d: %w", m.Name, pid, errors.ErrUnsupported)
+}
+
+// OpenVDSO copies the code that the kernel maps into every process. Only Linux
+// has it.
+func OpenVDSO(pid int, _ procmaps.Range) (*Module, error) {
+	return nil, fmt.Errorf("read vdso of process %d: %w", pid, errors.ErrUnsupported)
+}
+
+// PerfFile is the map of one process' JIT compiler. Only Linux has it.
+type PerfFile struct{ pid int }
+
+// NewPerfFile returns a map without names.
+func NewPerfFile(pid int) *PerfFile { return &PerfFile{pid} }
+
+// Lookup finds nothing.
+func (p *PerfFile) Lookup(uint64) (name string, start, size uint64, ok bool) { return "", 0, 0, false }
+
+// Refresh returns an error.
+func (p *PerfFile) Refresh() error {
+	return fmt.Errorf("read perf map of process %d: %w", p.pid, errors.ErrUnsupported)
+}
+
+// Close does nothing.
+func (p *PerfFile) Close() error { return nil }
+
+func sameFile(os.FileInfo, *procmaps.Mapping) bool { return false }
+
+func fileID(info os.FileInfo) ID {
+	return ID{Size: info.Size(), ModTime: info.ModTime().UnixNano()}
+}
+
+func debugFiles(int, string) func(DebugRef) iter.Seq[*os.File] { return nil }

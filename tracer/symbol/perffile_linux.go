@@ -1,0 +1,118 @@
+package symbol
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/procmaps"
+)
+
+// perfInterval is how often a map is looked at for more.
+const perfInterval = 250 * time.Millisecond
+
+// PerfFile is the map of one process' JIT compiler, /tmp/perf-PID.map in the
+// process' own root and under its own number there. It is read when it is first
+// asked, and further when it has grown. It is safe for concurrent use.
+//
+// Only a regular file that belongs to the process' user or to root is read: /tmp
+// is everybody's.
+type PerfFile struct {
+	pid int
+
+	mu     sync.Mutex
+	looked time.Time
+	file   *os.File
+	info   os.FileInfo
+	offset int64
+	names  PerfMap
+}
+
+// NewPerfFile returns the map of a process, which need not have one.
+func NewPerfFile(pid int) *PerfFile { return &PerfFile{pid: pid} }
+
+// Lookup is that of [PerfMap].
+func (p *PerfFile) Lookup(addr uint64) (name string, start, size uint64, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := time.Now(); now.Sub(p.looked) >= perfInterval {
+		p.looked = now
+		// Without a map there are no names: what is wrong with it is told by Refresh.
+		_ = p.refresh()
+	}
+	return p.names.Lookup(addr)
+}
+
+// Refresh reads what has been written since. The error matches fs.ErrNotExist
+// when there is no map.
+func (p *PerfFile) Refresh() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.refresh()
+}
+
+func (p *PerfFile) refresh() error {
+	f, info, err := p.open()
+	if err != nil {
+		return fmt.Errorf("read perf map of process %d: %w", p.pid, err)
+	}
+	if p.file != nil && os.SameFile(p.info, info) && info.Size() >= p.offset {
+		f.Close()
+	} else { // another file, or written anew
+		p.close()
+		p.file, p.info = f, info
+	}
+	n, err := p.names.readFrom(io.NewSectionReader(p.file, p.offset, info.Size()-p.offset))
+	p.offset += n
+	if err != nil {
+		return fmt.Errorf("read perf map of process %d: %w", p.pid, err)
+	}
+	return nil
+}
+
+// open finds the file and checks whose it is.
+func (p *PerfFile) open() (*os.File, os.FileInfo, error) {
+	proc, err := procmaps.Default().Process(p.pid)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer proc.Close()
+	status, err := proc.Status()
+	if err != nil {
+		return nil, nil, err
+	}
+	number := p.pid
+	if n := len(status.NStgid); n > 0 {
+		number = status.NStgid[n-1]
+	}
+	f, info, err := openIn(fmt.Sprintf("/proc/%d/root", p.pid), fmt.Sprintf("/tmp/perf-%d.map", number), unix.RESOLVE_NO_SYMLINKS)
+	if err != nil {
+		return nil, nil, err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || st.Uid != 0 && st.Uid != status.UID[0] && st.Uid != status.UID[1] && st.Uid != status.UID[3] {
+		f.Close()
+		return nil, nil, fmt.Errorf("%s: belongs to another user", info.Name())
+	}
+	return f, info, nil
+}
+
+func (p *PerfFile) close() {
+	if p.file != nil {
+		p.file.Close()
+	}
+	p.file, p.info, p.offset, p.names = nil, nil, 0, PerfMap{}
+}
+
+// Close forgets the map.
+func (p *PerfFile) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.close()
+	return nil
+}

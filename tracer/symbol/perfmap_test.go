@@ -1,0 +1,146 @@
+package symbol
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+func TestPerfMapNamesWhatWasCompiledLast(t *testing.T) {
+	t.Parallel()
+	const text = `1000 100 Builtin:ArrayPush
+0x2000 0x80 LazyCompile:~grow /app/server.js:12
+3000 40 py::leak:/app/leak.py
+bad line
+4000 0 empty
+5000 zz bad size
+2040 20 moved function
+`
+	p, err := ReadPerfMap(strings.NewReader(text), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		addr  uint64
+		name  string
+		start uint64
+		size  uint64
+	}{
+		{0x0fff, "", 0, 0},
+		{0x1000, "Builtin:ArrayPush", 0x1000, 0x100},
+		{0x10ff, "Builtin:ArrayPush", 0x1000, 0x100},
+		{0x1100, "", 0, 0},
+		{0x203f, "LazyCompile:~grow /app/server.js:12", 0x2000, 0x80},
+		{0x2040, "moved function", 0x2040, 0x20},
+		{0x2060, "LazyCompile:~grow /app/server.js:12", 0x2000, 0x80},
+		{0x3001, "py::leak:/app/leak.py", 0x3000, 0x40},
+		{0x4000, "", 0, 0},
+	} {
+		name, start, size, ok := p.Lookup(tt.addr)
+		if name != tt.name || start != tt.start || size != tt.size || ok != (tt.name != "") {
+			t.Errorf("Lookup(%#x) = %q, %#x, %#x, %v; want %q, %#x, %#x", tt.addr, name, start, size, ok, tt.name, tt.start, tt.size)
+		}
+	}
+}
+
+// The oracle writes each function's name over the bytes of an array, in the order
+// of the lines, and the map must say the same of every byte, whatever the pieces
+// in which it is given the text.
+func TestPerfMapAgreesWithAnArrayOfBytes(t *testing.T) {
+	t.Parallel()
+	const span = 512
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		var names [span]string
+		var starts [span]uint64
+		var p PerfMap
+		var text strings.Builder
+		for i := range 1 + r.IntN(60) {
+			start, size := r.Uint64N(span-1), 1+r.Uint64N(60)
+			name := fmt.Sprintf("f%d", i)
+			fmt.Fprintf(&text, "%x %x %s\n", start, size, name)
+			for a := start; a < min(start+size, span); a++ {
+				names[a], starts[a] = name, start
+			}
+		}
+		for rest := []byte(text.String()); len(rest) > 0; {
+			n := min(len(rest), 1+r.IntN(100))
+			p.add(rest[:n])
+			rest = rest[n:]
+		}
+		for a := range uint64(span) {
+			name, start, _, _ := p.Lookup(a)
+			if name != names[a] || name != "" && start != starts[a] {
+				t.Fatalf("seed %d: Lookup(%d) = %q, %d; want %q, %d\n%s", seed, a, name, start, names[a], starts[a], text.String())
+			}
+		}
+	}
+}
+
+func TestPerfMapForgetsNamesThatNothingHasAnyMore(t *testing.T) {
+	t.Parallel()
+	var p PerfMap
+	name := strings.Repeat("x", 60_000)
+	for i := range 5000 { // 300 MB of names, of which the last few are alive
+		p.add(fmt.Appendf(nil, "%x 10 %d%s\n", i%8*16, i, name))
+	}
+	got, _, _, ok := p.Lookup(4999 % 8 * 16)
+	if !ok || got != "4999"+name {
+		t.Errorf("Lookup = %.10q, %v", got, ok)
+	}
+	if p.Full() || len(p.names) > maxPerfNames {
+		t.Errorf("full: %v, %d bytes of names", p.Full(), len(p.names))
+	}
+}
+
+func TestPerfMapIsBounded(t *testing.T) {
+	t.Parallel()
+	var p PerfMap
+	name := strings.Repeat("x", 60_000)
+	for i := range 2000 {
+		p.add(fmt.Appendf(nil, "%x 10 %d%s\n", i*16, i, name))
+	}
+	if !p.Full() || len(p.names) > maxPerfNames {
+		t.Errorf("full: %v, %d bytes of names; want full, at most %d", p.Full(), len(p.names), maxPerfNames)
+	}
+	if name, _, _, ok := p.Lookup(0); !ok || !strings.HasPrefix(name, "0x") {
+		t.Errorf("the first function is lost: %.10q", name)
+	}
+	long := append([]byte("100000 10 "), make([]byte, 3*maxPerfLine)...)
+	p.add(long)
+	p.add([]byte("\n"))
+	if len(p.rest) > maxPerfLine {
+		t.Errorf("holds %d bytes of a line", len(p.rest))
+	}
+}
+
+func FuzzPerfMap(f *testing.F) {
+	f.Add([]byte("1000 100 name\n1080 10 other name\n"), 5)
+	f.Add([]byte("0x0 ffffffffffffffff all\nfffffffffffffff0 f end\n\n 1 2\n"), 1)
+	f.Fuzz(func(t *testing.T, text []byte, cut int) {
+		whole, err := ReadPerfMap(strings.NewReader(string(text)+"\n"), 1<<30)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var parts PerfMap
+		cut = min(max(cut, 0), len(text))
+		parts.add(text[:cut])
+		parts.add(text[cut:])
+		parts.add([]byte("\n"))
+		last := uint64(0)
+		for i, p := range whole.pieces {
+			if p.start >= p.end || p.start < last {
+				t.Fatalf("piece %d: %+v after %#x", i, p, last)
+			}
+			last = p.end
+			for _, addr := range []uint64{p.start, p.end - 1, p.end} {
+				n1, s1, z1, ok1 := whole.Lookup(addr)
+				n2, s2, z2, ok2 := parts.Lookup(addr)
+				if n1 != n2 || s1 != s2 || z1 != z2 || ok1 != ok2 {
+					t.Fatalf("Lookup(%#x) = %q, %#x, %#x, %v whole and %q, %#x, %#x, %v in parts", addr, n1, s1, z1, ok1, n2, s2, z2, ok2)
+				}
+			}
+		}
+	})
+}

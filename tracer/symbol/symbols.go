@@ -1,0 +1,219 @@
+package symbol
+
+import (
+	"cmp"
+	"debug/elf"
+	"io"
+	"slices"
+	"sort"
+	"strings"
+	"unsafe"
+)
+
+// symbols is a symbol table: the functions, by address. The names stay in the
+// file and are read when they are wanted.
+type symbols struct {
+	syms  []sym
+	names io.ReaderAt
+	from  Source
+}
+
+// sym is one symbol. The bytes [start,end) are its own.
+type sym struct {
+	start, end uint64
+	name       uint32 // offset in the string table
+	rank       uint8  // lower is the better name for the same address
+}
+
+// How far back a lookup goes past symbols that end before the address, in
+// case an earlier one encloses them.
+const maxNested = 64
+
+// How many names of one address are compared.
+const maxAliases = 16
+
+// readSymbols reads the first symbol table of a type; nil when there is none.
+func (m *Module) readSymbols(h *header, kind elf.SectionType, from Source) *symbols {
+	var table *elf.Section
+	for _, s := range h.file.Sections {
+		if s.Type == kind {
+			table = s
+			break
+		}
+	}
+	if table == nil || table.Flags&elf.SHF_COMPRESSED != 0 || int(table.Link) >= len(h.file.Sections) {
+		return nil
+	}
+	names := h.file.Sections[table.Link]
+	if names.Type != elf.SHT_STRTAB || names.Flags&elf.SHF_COMPRESSED != 0 {
+		return nil
+	}
+	entry := elf.Sym32Size
+	if h.is64 {
+		entry = elf.Sym64Size
+	}
+	count := table.Size / uint64(entry)
+	if count > maxSymbols {
+		return nil
+	}
+	t := &symbols{names: names, from: from}
+	chunk := make([]byte, min(int(count), 1<<12)*entry)
+	for done := uint64(0); done < count && len(chunk) > 0; {
+		chunk = chunk[:min(uint64(len(chunk)), (count-done)*uint64(entry))]
+		if n, _ := table.ReadAt(chunk, int64(done)*int64(entry)); n < len(chunk) {
+			return nil
+		}
+		for b := chunk; len(b) > 0; b = b[entry:] {
+			if s, ok := h.function(b); ok {
+				t.syms = append(t.syms, s)
+			}
+		}
+		done += uint64(len(chunk) / entry)
+	}
+	if len(t.syms) == 0 {
+		return nil
+	}
+	t.syms = slices.Clip(h.bound(t.syms, kind == elf.SHT_SYMTAB))
+	m.bytes.Add(int64(len(t.syms)) * int64(unsafe.Sizeof(sym{})))
+	return t
+}
+
+// function decodes a symbol, and reports whether it may name code.
+func (h *header) function(b []byte) (sym, bool) {
+	var s sym
+	var info uint8
+	var shndx uint16
+	var size uint64
+	s.name = h.order.Uint32(b)
+	if h.is64 {
+		info, shndx = b[4], h.order.Uint16(b[6:])
+		s.start, size = h.order.Uint64(b[8:]), h.order.Uint64(b[16:])
+	} else {
+		s.start, size = uint64(h.order.Uint32(b[4:])), uint64(h.order.Uint32(b[8:]))
+		info, shndx = b[12], h.order.Uint16(b[14:])
+	}
+	kind := elf.ST_TYPE(info)
+	const gnuIFunc = elf.STT_LOOS
+	if kind != elf.STT_FUNC && kind != gnuIFunc && kind != elf.STT_NOTYPE || shndx == uint16(elf.SHN_UNDEF) || s.name == 0 {
+		return s, false
+	}
+	if h.machine == elf.EM_ARM {
+		s.start &^= 1 // the Thumb bit
+	}
+	in, ok := spanOf(h.code, s.start)
+	if !ok {
+		return s, false
+	}
+	s.end = s.start + min(size, in.end-s.start)
+	if kind == elf.STT_NOTYPE {
+		s.rank = 4
+	}
+	switch elf.ST_BIND(info) {
+	case elf.STB_GLOBAL:
+	case elf.STB_WEAK:
+		s.rank++
+	default:
+		s.rank += 2
+	}
+	return s, true
+}
+
+// bound orders the symbols and ends those without a size, as assembly has them,
+// at the next symbol or the end of their section. It drops those that are labels
+// inside another; and all of them when the table is not complete, since the next
+// symbol then says nothing.
+func (h *header) bound(syms []sym, complete bool) []sym {
+	slices.SortFunc(syms, func(a, b sym) int {
+		if c := cmp.Compare(a.start, b.start); c != 0 {
+			return c
+		}
+		if c := cmp.Compare(b.end, a.end); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.rank, b.rank)
+	})
+	kept := syms[:0]
+	var reach uint64 // where the sized symbols so far end
+	next := 0        // the first symbol with another start
+	for i, s := range syms {
+		if s.end > s.start {
+			reach = max(reach, s.end)
+			kept = append(kept, s)
+			continue
+		}
+		if !complete || s.start < reach {
+			continue
+		}
+		for next = max(next, i); next < len(syms) && syms[next].start == s.start; next++ {
+		}
+		in, _ := spanOf(h.code, s.start)
+		s.end = in.end
+		if next < len(syms) {
+			s.end = min(s.end, syms[next].start)
+		}
+		kept = append(kept, s)
+	}
+	return kept
+}
+
+// find returns the index of the best name of the innermost symbol that covers
+// addr, or -1.
+func (t *symbols) find(addr uint64) int {
+	if t == nil {
+		return -1
+	}
+	i := sort.Search(len(t.syms), func(i int) bool { return t.syms[i].start > addr }) - 1
+	for n := 0; i >= 0 && n < maxNested; i, n = i-1, n+1 {
+		if addr < t.syms[i].end {
+			return t.best(i, addr)
+		}
+	}
+	return -1
+}
+
+// best chooses among the names of one address: a function before a label, few
+// leading underscores, global before weak before local, short. So it is malloc
+// and not __libc_malloc.
+func (t *symbols) best(i int, addr uint64) int {
+	first := i
+	for first > 0 && i-first < maxAliases && t.syms[first-1].start == t.syms[i].start {
+		first--
+	}
+	if first == i {
+		return i
+	}
+	chosen, name := -1, ""
+	for k := first; k <= i; k++ {
+		if addr >= t.syms[k].end {
+			continue
+		}
+		n := t.name(k)
+		if n == "" {
+			continue
+		}
+		if chosen < 0 || better(t.syms[k], n, t.syms[chosen], name) {
+			chosen, name = k, n
+		}
+	}
+	return max(chosen, -1)
+}
+
+func better(a sym, an string, b sym, bn string) bool {
+	underscores := func(s string) int { return len(s) - len(strings.TrimLeft(s, "_")) }
+	return cmp.Or(
+		cmp.Compare(a.rank/4, b.rank/4),
+		cmp.Compare(underscores(an), underscores(bn)),
+		cmp.Compare(a.rank, b.rank),
+		cmp.Compare(len(an), len(bn)),
+		cmp.Compare(an, bn),
+	) < 0
+}
+
+// name reads a symbol's name, without the version that some tables append to it.
+func (t *symbols) name(i int) string {
+	name := readString(t.names, int64(t.syms[i].name))
+	if at := strings.IndexByte(name, '@'); at > 0 {
+		name = name[:at]
+	}
+	return name
+}
