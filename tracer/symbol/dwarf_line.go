@@ -131,7 +131,7 @@ func (d *dwarfData) readLines(u *unit) (t lineTable) {
 		return lineTable{}
 	}
 	c.at = start
-	d.run(&v, &c, &p, &t)
+	d.run(&c, &p, &t)
 	return t
 }
 
@@ -201,7 +201,7 @@ func (t *lineTable) readPaths(u *unit, c *cursor) {
 }
 
 // run collects the rows of a line number program that begins at c.
-func (d *dwarfData) run(u *unit, c *cursor, p *program, t *lineTable) {
+func (d *dwarfData) run(c *cursor, p *program, t *lineTable) {
 	const (
 		extended, opCopy, advancePC, advanceLine, setFile, setColumn = 0, 1, 2, 3, 4, 5
 		constAddPC, fixedAdvancePC                                   = 8, 9
@@ -279,7 +279,7 @@ func (d *dwarfData) run(u *unit, c *cursor, p *program, t *lineTable) {
 			}
 		}
 	}
-	t.rows = t.rows[:min(len(t.rows), max(start, 0))] // a sequence that does not end is of no use
+	t.rows = t.rows[:start] // a sequence that does not end is of no use
 	// The end of a sequence yields to the beginning of another at its address.
 	slices.SortStableFunc(t.rows, func(a, b row) int {
 		switch {

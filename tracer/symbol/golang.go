@@ -27,32 +27,32 @@ type goTable struct {
 	names, units, files, values, descs int64
 }
 
-// The names of the section, in all kinds of executables.
-func goSection(f *elf.File) *elf.Section {
-	for _, s := range f.Sections {
-		if (s.Name == ".gopclntab" || s.Name == ".data.rel.ro.gopclntab") && s.Type != elf.SHT_NOBITS {
-			return s
-		}
-	}
-	return nil
-}
-
 func (m *Module) goTable() *goTable { return load(&m.golang, m.readGo) }
 
 // readGo reads the table, or returns nil when there is none or another format.
 func (m *Module) readGo() *goTable {
-	s := goSection(m.head.file)
-	if s == nil || s.Flags&elf.SHF_COMPRESSED != 0 {
+	s := m.head.pclntab
+	if s == nil || s.Flags&elf.SHF_COMPRESSED != 0 || !m.head.is64 {
 		return nil
 	}
+	t := parseGo(s, int64(s.Size), m.head.order)
+	if t == nil || !m.placeGo(t) {
+		return nil
+	}
+	m.bytes.Add(int64(len(t.funcs)))
+	return t
+}
+
+// parseGo reads the header and the list of functions. Where they count from is
+// left to be found.
+func parseGo(r io.ReaderAt, size int64, order binary.ByteOrder) *goTable {
 	const (
 		magic118 = 0xfffffff0
 		magic120 = 0xfffffff1
 		word     = 8
 	)
 	var b [8 + 8*word]byte
-	order := m.head.order
-	if n, _ := s.ReadAt(b[:], 0); n < len(b) || !m.head.is64 || b[7] != word {
+	if n, _ := r.ReadAt(b[:], 0); n < len(b) || b[7] != word {
 		return nil
 	}
 	if magic := order.Uint32(b[:]); magic != magic118 && magic != magic120 {
@@ -60,22 +60,18 @@ func (m *Module) readGo() *goTable {
 	}
 	at := func(i int) int64 { return int64(order.Uint64(b[8+i*word:])) }
 	t := &goTable{
-		r: s, size: int64(s.Size), order: order, quantum: uint64(b[6]),
+		r: r, order: order, quantum: uint64(b[6]), text: uint64(at(2)),
 		names: at(3), units: at(4), files: at(5), values: at(6), descs: at(7),
 	}
 	n := at(0)
-	if n <= 0 || n > maxSymbols || t.descs < 0 || t.descs > t.size-(n*8+4) {
+	if n <= 0 || n > maxSymbols || t.descs < 0 || t.descs > size-(n*8+4) {
 		return nil
 	}
 	t.n = int(n)
 	t.funcs = make([]byte, n*8+4)
-	if got, _ := s.ReadAt(t.funcs, t.descs); got < len(t.funcs) {
+	if got, _ := r.ReadAt(t.funcs, t.descs); got < len(t.funcs) {
 		return nil
 	}
-	if !m.placeGo(t, uint64(at(2))) {
-		return nil
-	}
-	m.bytes.Add(int64(len(t.funcs)))
 	return t
 }
 
@@ -84,14 +80,14 @@ func (m *Module) readGo() *goTable {
 // the table's own header said it, unless it was to be relocated. What is left is
 // the start of .text, which is right when the entry point then has its name: C
 // code that comes first has another entry point.
-func (m *Module) placeGo(t *goTable, header uint64) bool {
+func (m *Module) placeGo(t *goTable) bool {
+	header := t.text
 	const (
 		word      = 8
 		textField = 22 // runtime/symtab.go: moduledata.text, in words
 	)
-	pclntab := goSection(m.head.file)
 	if b := contents(m.head.section(".go.module"), 1<<16); len(b) >= (textField+1)*word {
-		if t.order.Uint64(b) == pclntab.Addr {
+		if t.order.Uint64(b) == m.head.pclntab.Addr {
 			if t.text = t.order.Uint64(b[textField*word:]); covered(m.head.code, t.text) {
 				return true
 			}

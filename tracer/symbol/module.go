@@ -138,8 +138,10 @@ type header struct {
 	file    *elf.File
 	order   binary.ByteOrder
 	is64    bool
-	code    []span // executable sections, by address
 	machine elf.Machine
+	code    []span // executable sections, by address
+	stubs   []*elf.Section
+	pclntab *elf.Section // Go's function table, or nil
 }
 
 // span is a range of addresses in the file's own numbering.
@@ -200,6 +202,13 @@ func readHeader(r io.ReaderAt, size int64) (*header, error) {
 	}
 	h := &header{file: f, order: f.ByteOrder, is64: f.Class == elf.ELFCLASS64, machine: f.Machine}
 	for _, s := range f.Sections {
+		if isStubs(s) {
+			h.stubs = append(h.stubs, s)
+		}
+		// The names are those in all kinds of executables.
+		if (s.Name == ".gopclntab" || s.Name == ".data.rel.ro.gopclntab") && s.Type != elf.SHT_NOBITS {
+			h.pclntab = s
+		}
 		if s.Flags&elf.SHF_EXECINSTR != 0 && s.Flags&elf.SHF_ALLOC != 0 && s.Addr+s.Size > s.Addr {
 			h.code = append(h.code, span{s.Addr, s.Addr + s.Size})
 		}
@@ -251,9 +260,9 @@ func checkHeader(r io.ReaderAt, size int64) error {
 		return uint64(order.Uint32(b[8:])), uint64(order.Uint32(b[20:])), uint64(order.Uint32(b[24:])), nil
 	}
 	if shnum == 0 || shstrndx == int(elf.SHN_XINDEX) {
-		_, length, link, err := section(0)
-		if err != nil {
-			return err
+		_, length, link, failed := section(0)
+		if failed != nil {
+			return failed
 		}
 		if shnum == 0 {
 			shnum = int(min(length, math.MaxInt32))
@@ -286,7 +295,7 @@ func (m *Module) BuildID() string { return m.buildID }
 func (m *Module) File() (r io.ReaderAt, size int64) { return m.r, m.size }
 
 // IsGo reports whether the module holds Go code, which keeps frame pointers.
-func (m *Module) IsGo() bool { return goSection(m.head.file) != nil }
+func (m *Module) IsGo() bool { return m.head.pclntab != nil }
 
 // Bias returns what was added to the file's own addresses when a part of it was
 // mapped: start is where a mapping begins and offset what it shows of the file.
@@ -393,7 +402,7 @@ func (m *Module) find(addr uint64) (Function, bool) {
 	if fn, ok := m.named(exported, addr); ok {
 		return fn, true
 	}
-	if s := m.head.stubs(addr); s != nil {
+	if m.head.inStubs(addr) {
 		return findStub(load(&m.plt, m.readStubs), addr)
 	}
 	if own == nil {

@@ -15,65 +15,65 @@ import (
 )
 
 // need skips a test on a machine that lacks a program.
-func need(t testing.TB, programs ...string) {
-	t.Helper()
+func need(tb testing.TB, programs ...string) {
+	tb.Helper()
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("needs %s", p)
+			tb.Skipf("needs %s", p)
 		}
 	}
 }
 
 // run runs a program and returns what it prints.
-func run(t testing.TB, stdin string, argv ...string) string {
-	t.Helper()
+func run(tb testing.TB, stdin string, argv ...string) string {
+	tb.Helper()
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("%s: %v\n%s", strings.Join(argv, " "), err, stderr.Bytes())
+		tb.Fatalf("%s: %v\n%s", strings.Join(argv, " "), err, stderr.Bytes())
 	}
 	return string(out)
 }
 
 // compile builds testdata/NAME and returns the path of the program.
-func compile(t testing.TB, source string, flags ...string) string {
-	t.Helper()
+func compile(tb testing.TB, source string, flags ...string) string {
+	tb.Helper()
 	compiler := "gcc"
 	if strings.HasSuffix(source, ".cc") {
 		compiler = "g++"
 	}
-	need(t, compiler, "nm", "addr2line", "objcopy", "strip")
+	need(tb, compiler, "nm", "addr2line", "objcopy", "strip")
 	src, err := filepath.Abs(filepath.Join("testdata", source))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	out := filepath.Join(t.TempDir(), "prog")
-	run(t, "", append([]string{compiler, "-o", out, src}, flags...)...)
+	out := filepath.Join(tb.TempDir(), "prog")
+	run(tb, "", append([]string{compiler, "-o", out, src}, flags...)...)
 	return out
 }
 
 // open reads a module of a file, which looks for debug files as if a process of
 // this machine had mapped it.
-func open(t testing.TB, file string) *Module {
-	t.Helper()
+func open(tb testing.TB, file string) *Module {
+	tb.Helper()
 	f, err := os.Open(file)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	info, err := f.Stat()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	m, err := ReadModule(f, info.Size(), Options{Debug: debugFiles(os.Getpid(), file)})
 	if err != nil {
-		t.Fatalf("ReadModule(%s): %v", file, err)
+		tb.Fatalf("ReadModule(%s): %v", file, err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := m.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 		f.Close()
 	})
@@ -87,9 +87,9 @@ type nmSymbol struct {
 }
 
 // nm lists the functions that have a size.
-func nm(t testing.TB, file string, flags ...string) []nmSymbol {
-	t.Helper()
-	out := run(t, "", append(append([]string{"nm", "-S", "--defined-only"}, flags...), file)...)
+func nm(tb testing.TB, file string, flags ...string) []nmSymbol {
+	tb.Helper()
+	out := run(tb, "", append(append([]string{"nm", "-S", "--defined-only"}, flags...), file)...)
 	var all []nmSymbol
 	for line := range strings.Lines(out) {
 		f := strings.Fields(line)
@@ -99,7 +99,7 @@ func nm(t testing.TB, file string, flags ...string) []nmSymbol {
 		start, err1 := strconv.ParseUint(f[0], 16, 64)
 		size, err2 := strconv.ParseUint(f[1], 16, 64)
 		if err1 != nil || err2 != nil {
-			t.Fatalf("nm: %q", line)
+			tb.Fatalf("nm: %q", line)
 		}
 		name, _, _ := strings.Cut(f[3], "@")
 		if size > 0 {
@@ -138,13 +138,13 @@ func checkNames(t *testing.T, m *Module, symbols, all []nmSymbol, from Source) {
 }
 
 // addr2line returns the lines at each address, innermost first.
-func addr2line(t testing.TB, file string, addrs []uint64) [][]Line {
-	t.Helper()
+func addr2line(tb testing.TB, file string, addrs []uint64) [][]Line {
+	tb.Helper()
 	var in strings.Builder
 	for _, a := range addrs {
 		fmt.Fprintf(&in, "%#x\n", a)
 	}
-	out := run(t, in.String(), "addr2line", "-a", "-f", "-i", "-e", file)
+	out := run(tb, in.String(), "addr2line", "-a", "-f", "-i", "-e", file)
 	var all [][]Line
 	sc := bufio.NewScanner(strings.NewReader(out))
 	sc.Buffer(nil, 1<<20)
@@ -156,7 +156,7 @@ func addr2line(t testing.TB, file string, addrs []uint64) [][]Line {
 		}
 		l := Line{Function: text}
 		if !sc.Scan() {
-			t.Fatal("addr2line: odd number of lines")
+			tb.Fatal("addr2line: odd number of lines")
 		}
 		place, _, _ := strings.Cut(sc.Text(), " (discriminator")
 		i := strings.LastIndexByte(place, ':')

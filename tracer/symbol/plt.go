@@ -18,14 +18,14 @@ type stub struct {
 	name       string
 }
 
-// stubs returns the section of stubs that holds addr.
-func (h *header) stubs(addr uint64) *elf.Section {
-	for _, s := range h.file.Sections {
-		if isStubs(s) && s.Addr <= addr && addr-s.Addr < s.Size {
-			return s
+// inStubs reports whether addr is in a procedure linkage table.
+func (h *header) inStubs(addr uint64) bool {
+	for _, s := range h.stubs {
+		if s.Addr <= addr && addr-s.Addr < s.Size {
+			return true
 		}
 	}
-	return nil
+	return false
 }
 
 func isStubs(s *elf.Section) bool {
@@ -46,10 +46,7 @@ func (m *Module) readStubs() []stub {
 	}
 	slots := m.readSlots()
 	var all []stub
-	for _, s := range h.file.Sections {
-		if !isStubs(s) {
-			continue
-		}
+	for _, s := range h.stubs {
 		code := contents(s, maxStubBytes)
 		add := func(start, end, slot uint64) {
 			if name := slots[slot]; name != "" {
@@ -115,7 +112,8 @@ func (m *Module) readSlots() map[uint64]string {
 	slots := make(map[uint64]string)
 	for _, s := range h.file.Sections {
 		const entry = 24
-		if s.Type != elf.SHT_RELA || s.Flags&elf.SHF_ALLOC == 0 || s.Size/entry > maxRelocations {
+		if s.Type != elf.SHT_RELA || //nolint:misspell // the name in the standard library
+			s.Flags&elf.SHF_ALLOC == 0 || s.Size/entry > maxRelocations {
 			continue
 		}
 		var symtab *elf.Section
@@ -151,7 +149,7 @@ func (m *Module) target(symtab *elf.Section, info, addend uint64) string {
 		slot, indirect = r == elf.R_AARCH64_JUMP_SLOT || r == elf.R_AARCH64_GLOB_DAT, r == elf.R_AARCH64_IRELATIVE
 	}
 	if indirect {
-		if m.head.stubs(addend) != nil {
+		if m.head.inStubs(addend) {
 			return "" // it would look for its own name
 		}
 		fn, _ := m.function(addend)
