@@ -32,6 +32,7 @@ const (
 	exitGone        exitCode = 3
 	exitUnsupported exitCode = 4
 	exitDrift       exitCode = 5
+	exitGrowth      exitCode = 6
 )
 
 // streams are where a command reads and writes.
@@ -153,6 +154,7 @@ putting anything into it.
 		Example: `  maptrace pmap -x 1234          the table pmap -x prints
   maptrace trace -p 1234         every change of a running process' mappings
   maptrace trace -- make all     the same for a command and its children
+  maptrace grow -p 1234          which memory grows, and the code that grows it
   maptrace demo                  see it work on a small leaking program`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -164,7 +166,7 @@ putting anything into it.
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &codedError{exitUsage, err}
 	})
-	root.AddCommand(newTrace(s), newPmap(s), newDoctor(s), newDemo(s), newLeaky(), newVersion(s))
+	root.AddCommand(newTrace(s), newGrow(s), newPmap(s), newDoctor(s), newDemo(s), newLeaky(), newVersion(s))
 	root.Args = noCommand
 	root.SetIn(s.in)
 	root.SetOut(s.out)

@@ -119,8 +119,8 @@ func WriteSummary(w io.Writer, r *tracer.Report, untracked uint64, clock Clock) 
 	return err
 }
 
-// growth is what one region gained.
-type growth struct {
+// gain is what one region gained.
+type gain struct {
 	space.Region
 	bytes  uint64
 	pieces int
@@ -131,9 +131,9 @@ type growth struct {
 // time, which is a program's start, and is still there.
 func WriteGrowth(w io.Writer, r *tracer.SpaceReport, clock Clock, until uint64) error {
 	since := r.Began + (until-r.Began)/4
-	var grown []growth
+	var grown []gain
 	for _, m := range r.Tree.Regions(nil) {
-		g := growth{Region: m}
+		g := gain{Region: m}
 		for e := range r.Tree.Extents(m.Range) {
 			if e.Origin.Time > since && e.Mode&procmaps.Write != 0 {
 				g.bytes += e.Len()
@@ -144,7 +144,7 @@ func WriteGrowth(w io.Writer, r *tracer.SpaceReport, clock Clock, until uint64) 
 			grown = append(grown, g)
 		}
 	}
-	slices.SortStableFunc(grown, func(a, b growth) int { return cmp.Compare(b.bytes, a.bytes) })
+	slices.SortStableFunc(grown, func(a, b gain) int { return cmp.Compare(b.bytes, a.bytes) })
 	var b []byte
 	for i, g := range grown {
 		const most = 3

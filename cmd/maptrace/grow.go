@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/maptrace/maptrace/bpf"
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/growth"
+)
+
+// growOptions are the flags of grow.
+type growOptions struct {
+	attachOptions
+	interval  time.Duration
+	output    string
+	toFile    string
+	top       int
+	frames    int
+	stackSize sizeValue
+	stackRate int
+	faultRate int
+	budget    float64
+	pprof     string
+	folded    string
+	failOn    []string
+	rules     []growthRule
+}
+
+func newGrow(s streams) *cobra.Command {
+	var o growOptions
+	cmd := &cobra.Command{
+		Use:   "grow [flags] {-p PID | --comm NAME | -- CMD [ARG…]}",
+		Short: "Name the mappings that grow, and the code that grows them",
+		Long: `grow watches the traced processes for a while, and says which memory grows, how
+fast, who makes it, who touches it, and whether it is a leak.
+
+Memory is judged by who made it, not by its address: the functions whose calls
+made it larger (mmap, brk, mremap, mprotect, shmat), the file it is of, or, if it
+was there before, what it is for. The verdicts: leaks (grows all the time and gives
+nothing back), grows, plateau (grew, and is flat now), sawtooth, churns (comes and
+goes), steady. What is mapped is counted; what is resident is counted at each look;
+who touches it is estimated from a sample of page faults.
+
+It ends when the traced processes have, after --for, or at ^C. A command that is
+started is watched to its end unless --for says otherwise; it is not stopped then.
+For code by its name the program's symbols are needed, for lines its debug
+information; without, frames are module+address.`,
+		Example: `  maptrace grow -p 1234                        watch for a minute
+  maptrace grow --for 10m -p 1234 -o json      the same, longer, for programs
+  maptrace grow --pprof leak.pb.gz -- ./server and go tool pprof -http : leak.pb.gz
+  maptrace grow --fail-on 'anon growth > 10MiB/min' -- ./test`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.command(cmd, args); err != nil {
+				return err
+			}
+			if len(args) > 0 && !cmd.Flags().Changed("for") {
+				o.duration = 0
+			}
+			if err := o.check(); err != nil {
+				return err
+			}
+			return runGrow(cmd.Context(), s, &o)
+		},
+	}
+	o.addFlags(cmd)
+	f := cmd.Flags()
+	f.DurationVar(&o.duration, "for", time.Minute, "watch for this long; 0, and a command, for as long as it runs")
+	f.DurationVar(&o.interval, "interval", time.Second, "look at what is mapped and resident this often")
+	f.StringVarP(&o.output, "output", "o", "text", "form of the output: text, or json (one object a line)")
+	f.StringVar(&o.toFile, "to", "", "write to this file instead of standard output")
+	f.IntVar(&o.top, "top", 10, "list this many groups of each process; 0 for all")
+	f.IntVar(&o.frames, "frames", 16, "print this many frames of a stack; 0 for all")
+	f.Var(&o.stackSize, "stack-size", "how much of a stack is copied, up to 64K (default 16K)")
+	f.IntVar(&o.stackRate, "stack-rate", bpf.DefaultStackRate, "stacks of calls that one process may cost a second")
+	f.IntVar(&o.faultRate, "fault-rate", 200, "stacks of page faults that one process may cost a second; 0 for none")
+	f.Float64Var(&o.budget, "smaps-budget", 2, "percentage of the time that counting resident pages may keep the target's mmap lock")
+	f.StringVar(&o.pprof, "pprof", "", "write a profile for go tool pprof to this file")
+	f.StringVar(&o.folded, "folded", "", "write folded stacks, for flame graphs, to this file")
+	f.StringArrayVar(&o.failOn, "fail-on", nil, "exit with status 6 if this is so: 'leaks', or 'WHAT growth > SIZE/TIME' (repeatable)")
+	return cmd
+}
+
+func (o *growOptions) check() error {
+	if err := o.attachOptions.check(); err != nil {
+		return err
+	}
+	switch {
+	case o.output != "text" && o.output != "json":
+		return usagef("output %q: want text or json", o.output)
+	case o.interval < 10*time.Millisecond:
+		return usagef("--interval %s: want at least 10ms", o.interval)
+	case o.duration != 0 && o.duration < 3*o.interval:
+		return usagef("--for %s: want at least three times --interval %s, or nothing can be said", o.duration, o.interval)
+	case o.top < 0 || o.frames < 0:
+		return usagef("--top and --frames cannot be negative")
+	case o.stackSize > bpf.MaxStackBytes || o.stackSize != 0 && o.stackSize < 512:
+		return usagef("--stack-size %d: want 512 to 64K", uint64(o.stackSize))
+	case o.stackRate < 1 || o.faultRate < 0:
+		return usagef("--stack-rate must be at least 1, --fault-rate cannot be negative")
+	case o.budget <= 0 || o.budget > 100:
+		return usagef("--smaps-budget %g: want a percentage", o.budget)
+	}
+	for _, text := range o.failOn {
+		r, err := parseGrowthRule(text)
+		if err != nil {
+			return err
+		}
+		o.rules = append(o.rules, r)
+	}
+	return nil
+}
+
+// runGrow watches, and prints what was found.
+func runGrow(ctx context.Context, s streams, o *growOptions) (err error) {
+	defer keepFromPipe()()
+	out := s.out
+	if o.toFile != "" {
+		f, e := os.Create(o.toFile)
+		if e != nil {
+			return e
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		out = f
+	}
+	w := newGrowthWatch(s, o)
+	defer func() { err = errors.Join(err, w.close()) }()
+	kernel := tracer.LiveOptions{Stacks: &bpf.StackOptions{
+		Bytes: int(o.stackSize), Rate: o.stackRate, FaultRate: o.faultRate,
+	}}
+	opts := tracer.Options{OnChange: w.change, OnIdle: w.idle, Sites: w.sites}
+	if w.attached, err = attach(s, &o.attachOptions, kernel, &opts); err != nil {
+		return err
+	}
+	err = w.run(ctx, func() error { return w.finish(out) })
+	if err != nil {
+		return err
+	}
+	return w.broken()
+}
+
+// finish takes the last look and prints.
+func (w *growthWatch) finish(out io.Writer) error {
+	w.progress("")
+	if err := w.lastLook(); err != nil {
+		return err
+	}
+	w.report()
+	var errs []error
+	if w.o.output == "json" {
+		enc := json.NewEncoder(render.JSONWriter(out))
+		for i := range w.results {
+			errs = append(errs, render.EncodeGrowth(enc, &w.results[i], time.Now()))
+		}
+		st := w.summary()
+		errs = append(errs, enc.Encode(st))
+	} else {
+		errs = append(errs, render.WriteGrowthReports(out, w.results, w.o.top, w.o.frames, !utf8Locale(os.Getenv)))
+		errs = append(errs, w.summary().Write(out))
+	}
+	if w.o.pprof != "" {
+		errs = append(errs, w.writeFile(w.o.pprof, w.writeProfile))
+	}
+	if w.o.folded != "" {
+		errs = append(errs, w.writeFile(w.o.folded, w.writeFolded))
+	}
+	return errors.Join(errs...)
+}
+
+func (w *growthWatch) writeFile(name string, write func(io.Writer) error) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
+}
+
+// broken is an error if a rule of --fail-on is broken.
+func (w *growthWatch) broken() error {
+	var said []string
+	for _, r := range w.o.rules {
+		for i := range w.results {
+			if why := r.broken(&w.results[i]); why != "" {
+				said = append(said, fmt.Sprintf("process %d: %s", w.results[i].PID, why))
+			}
+		}
+	}
+	if len(said) == 0 {
+		return nil
+	}
+	return &codedError{exitGrowth, errors.New(strings.Join(said, "; "))}
+}
+
+// growthRule is one --fail-on.
+type growthRule struct {
+	text  string
+	leaks bool
+	what  growth.What
+	total bool
+	limit float64 // bytes a second
+}
+
+// parseGrowthRule reads 'leaks' or 'WHAT growth > SIZE/TIME'.
+func parseGrowthRule(text string) (growthRule, error) {
+	r := growthRule{text: text}
+	words := strings.Fields(strings.ReplaceAll(text, ">", " > "))
+	bad := func(why string) (growthRule, error) {
+		return r, usagef("--fail-on %q: %s: want 'leaks', or 'WHAT growth > SIZE/TIME', as 'anon growth > 10MiB/min'", text, why)
+	}
+	if len(words) == 1 && words[0] == "leaks" {
+		r.leaks = true
+		return r, nil
+	}
+	n := len(words)
+	if n < 4 || words[n-2] != ">" || words[n-3] != "growth" {
+		return bad("not understood")
+	}
+	name := strings.Join(words[:n-3], " ")
+	if name == "total" {
+		r.total = true
+	} else if what, ok := growth.ParseWhat(name); ok {
+		r.what = what
+	} else {
+		return bad("unknown kind " + name)
+	}
+	amount, per, ok := strings.Cut(words[n-1], "/")
+	seconds := map[string]float64{"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "hour": 3600}[per]
+	if !ok || seconds == 0 {
+		return bad("no time after /")
+	}
+	var size sizeValue
+	if err := size.Set(amount); err != nil {
+		return bad("no size before /")
+	}
+	r.limit = float64(size) / seconds
+	return r, nil
+}
+
+// broken says how a rule is broken; "" if it is not.
+func (r *growthRule) broken(g *render.Growth) string {
+	var rate float64
+	for i := range g.Findings {
+		f := &g.Findings[i]
+		if f.Label < growth.Grows || f.Measure == growth.Mappings {
+			continue
+		}
+		if r.leaks && f.Label == growth.Leaks {
+			return f.Sentence()
+		}
+		if r.total || f.What == r.what {
+			rate += max(f.Slope, 0)
+		}
+	}
+	if r.leaks || rate <= r.limit {
+		return ""
+	}
+	return fmt.Sprintf("%s: %s/min", r.text, render.Bytes(rate*60))
+}

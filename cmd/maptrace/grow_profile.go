@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/pprof/profile"
+
+	"github.com/maptrace/maptrace/procmaps/table"
+	"github.com/maptrace/maptrace/tracer/ledger"
+	"github.com/maptrace/maptrace/tracer/site"
+)
+
+// writeProfile writes what each stack holds and has made as a profile that go
+// tool pprof reads: bytes in use (mapped, writable, resident), and in total the
+// bytes and the calls since the watch began.
+func (w *growthWatch) writeProfile(out io.Writer) error {
+	p := &profile.Profile{
+		SampleType: []*profile.ValueType{
+			{Type: "mapped_space", Unit: "bytes"}, {Type: "writable_space", Unit: "bytes"},
+			{Type: "inuse_space", Unit: "bytes"}, // resident: pprof shows this one first
+			{Type: "alloc_space", Unit: "bytes"}, {Type: "alloc_objects", Unit: "count"},
+		},
+		DefaultSampleType: "inuse_space",
+		TimeNanos:         w.clock.Time(w.began()).UnixNano(),
+		DurationNanos:     int64(w.watched()),
+		Comments:          []string{"maptrace grow: memory by the calls that mapped it"},
+	}
+	b := profileBuilder{
+		p: p, sites: w.sites, mappings: make(map[*site.Module]*profile.Mapping),
+		locations: make(map[locationKey]*profile.Location), functions: make(map[functionKey]*profile.Function),
+	}
+	for _, part := range w.parts() {
+		frames, _ := w.sites.Frames(part.Site)
+		if len(frames) == 0 {
+			continue
+		}
+		s := &profile.Sample{Value: []int64{
+			int64(part.Now.Mapped), int64(part.Now.Writable), int64(part.Now.Resident),
+			int64(part.Born), int64(part.BornCount),
+		}, Label: map[string][]string{"memory": {part.subject}}}
+		for i := range frames {
+			s.Location = append(s.Location, b.location(&frames[i]))
+		}
+		p.Sample = append(p.Sample, s)
+	}
+	if err := p.CheckValid(); err != nil {
+		return fmt.Errorf("make profile: %w", err)
+	}
+	return p.Write(out)
+}
+
+// namedPart is a part with the memory it is of.
+type namedPart struct {
+	ledger.Part
+	subject string
+}
+
+// parts are the parts of all books that have a site, in a fixed order.
+func (w *growthWatch) parts() []namedPart {
+	var out []namedPart
+	for _, b := range w.books {
+		for _, f := range b.Findings() {
+			for _, p := range f.Parts {
+				if p.Site != 0 {
+					out = append(out, namedPart{p, subject(b, f.Key)})
+				}
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b namedPart) int {
+		if a.Site != b.Site {
+			return int(a.Site) - int(b.Site)
+		}
+		return strings.Compare(a.subject, b.subject)
+	})
+	return out
+}
+
+// began is when the first book was opened, and watched how long ago that is.
+func (w *growthWatch) began() uint64 {
+	now := w.live.Now()
+	return now - uint64(w.watched())
+}
+
+func (w *growthWatch) watched() time.Duration {
+	var most time.Duration
+	now := w.live.Now()
+	for _, b := range w.books {
+		most = max(most, b.Watched(now))
+	}
+	return most
+}
+
+type locationKey struct {
+	mapping *profile.Mapping
+	addr    uint64
+}
+
+type functionKey struct{ name, file string }
+
+// profileBuilder makes the tables of a profile.
+type profileBuilder struct {
+	p         *profile.Profile
+	sites     *site.Sites
+	mappings  map[*site.Module]*profile.Mapping
+	locations map[locationKey]*profile.Location
+	functions map[functionKey]*profile.Function
+}
+
+func (b *profileBuilder) location(f *site.Frame) *profile.Location {
+	m := b.mapping(f.Module)
+	key := locationKey{m, f.Addr}
+	if l := b.locations[key]; l != nil {
+		return l
+	}
+	l := &profile.Location{ID: uint64(len(b.p.Location) + 1), Mapping: m, Address: f.Addr}
+	for _, line := range b.sites.Lines(nil, f) {
+		l.Line = append(l.Line, profile.Line{Function: b.function(line), Line: int64(line.Line)})
+	}
+	b.p.Location = append(b.p.Location, l)
+	b.locations[key] = l
+	return l
+}
+
+func (b *profileBuilder) function(l site.Line) *profile.Function {
+	key := functionKey{l.Function, l.File}
+	if f := b.functions[key]; f != nil {
+		return f
+	}
+	f := &profile.Function{ID: uint64(len(b.p.Function) + 1), Name: l.Function, SystemName: l.Function, Filename: l.File}
+	b.p.Function = append(b.p.Function, f)
+	b.functions[key] = f
+	return f
+}
+
+func (b *profileBuilder) mapping(m *site.Module) *profile.Mapping {
+	if pm := b.mappings[m]; pm != nil {
+		return pm
+	}
+	pm := &profile.Mapping{
+		ID: uint64(len(b.p.Mapping) + 1), Limit: ^uint64(0),
+		HasFunctions: true, HasFilenames: true, HasLineNumbers: true, HasInlineFrames: true,
+	}
+	if m != nil {
+		pm.File, pm.BuildID = m.Path, m.BuildID()
+	} else {
+		pm.File = "[jit]"
+	}
+	b.p.Mapping = append(b.p.Mapping, pm)
+	b.mappings[m] = pm
+	return pm
+}
+
+// writeFolded writes what each stack has mapped and is still there, one stack a
+// line, outermost function first, as flame graphs want them.
+func (w *growthWatch) writeFolded(out io.Writer) error {
+	b := bufio.NewWriter(out)
+	for _, part := range w.parts() {
+		lines, _ := w.sites.Stack(part.Site)
+		if len(lines) == 0 || part.Now.Mapped == 0 {
+			continue
+		}
+		for i, l := range slices.Backward(lines) {
+			b.WriteString(strings.NewReplacer(";", ":", "\n", " ").Replace(table.Escape(l.Function)))
+			if i > 0 {
+				b.WriteByte(';')
+			}
+		}
+		fmt.Fprintf(b, " %d\n", part.Now.Mapped)
+	}
+	return b.Flush()
+}

@@ -1,0 +1,468 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/ledger"
+	"github.com/maptrace/maptrace/tracer/site"
+	"github.com/maptrace/maptrace/tracer/stack"
+)
+
+// growthWatch is one run of grow.
+type growthWatch struct {
+	*attached
+	o       *growOptions
+	err     io.Writer
+	sites   *site.Sites
+	books   map[uint64]*openBook // by address space
+	fs      procmaps.FS
+	next    time.Time // when the next look is due
+	counter *counter
+	under   bool // a look is under way
+	results []render.Growth
+	drawn   bool // a line of progress is on the terminal
+	blames  map[uint32]string
+}
+
+// openBook is the book of one address space, and what it takes to count.
+type openBook struct {
+	*ledger.Book
+	pid       int
+	comm      string
+	exited    bool
+	residency *procmaps.Residency
+	limits    growth.Limits
+	ranges    []procmaps.Range
+	resident  []procmaps.Resident
+	counted   bool // the look under way
+}
+
+func newGrowthWatch(s streams, o *growOptions) *growthWatch {
+	return &growthWatch{
+		o: o, err: s.err, sites: site.New(site.Options{}), books: make(map[uint64]*openBook),
+		counter: newCounter(), blames: make(map[uint32]string),
+	}
+}
+
+func (w *growthWatch) close() error {
+	errs := []error{w.counter.stop()}
+	for _, b := range w.books {
+		if b.residency != nil {
+			errs = append(errs, b.residency.Close())
+		}
+	}
+	errs = append(errs, w.sites.Close())
+	if w.attached != nil {
+		errs = append(errs, w.attached.close())
+	}
+	return errors.Join(errs...)
+}
+
+// change books what happened. It is called from within the loop.
+func (w *growthWatch) change(c *tracer.Change) {
+	b := w.books[c.Space]
+	switch {
+	case c.Kind == tracer.KindBegin && c.Process != nil:
+		w.open(c)
+		return
+	case c.Kind == tracer.KindExit:
+		if w.attached != nil {
+			delete(w.unread, c.TGID)
+		}
+		if b != nil && b.pid == c.TGID {
+			b.exited = true
+		}
+		return
+	}
+	if b != nil {
+		b.Change(c)
+	}
+}
+
+// open opens the book of a space whose mappings are known now.
+func (w *growthWatch) open(c *tracer.Change) {
+	b := &openBook{pid: c.Process.PID, comm: c.Process.Comm}
+	start := ledger.Start{At: c.Time, Regions: c.Start.Regions}
+	if p, err := w.fs.Process(b.pid); err == nil {
+		// Where they cannot be read, stacks of threads are found by their shape.
+		start.Threads, _ = p.ThreadInfo()
+		b.limits = limitsOf(w.fs, p)
+		b.residency, _ = p.OpenResidency() // or the process is gone: see look
+		_ = p.Close()
+	}
+	b.Book = ledger.New(w.sites, start, growth.Options{})
+	w.books[c.Space] = b
+}
+
+// limitsOf are the limits that a process may reach.
+func limitsOf(fs procmaps.FS, p *procmaps.Process) growth.Limits {
+	var ls growth.Limits
+	if groups, err := p.Cgroup(); err == nil {
+		if m, err := procmaps.MemoryOf(groups, ""); err == nil && m.Max != procmaps.Unlimited {
+			ls = append(ls, growth.Limit{Name: m.Name, Measure: growth.Resident, Used: m.Used, Max: m.Max})
+		}
+	}
+	st, err := p.Status()
+	if err != nil {
+		return ls
+	}
+	if limit, err := p.AddressSpaceLimit(); err == nil && limit != procmaps.Unlimited {
+		ls = append(ls, growth.Limit{Name: "RLIMIT_AS", Measure: growth.Mapped, Used: st.VmSizeKB << 10, Max: limit})
+	}
+	if n, err := fs.MaxMapCount(); err == nil {
+		ls = append(ls, growth.Limit{Name: "vm.max_map_count", Measure: growth.Mappings, Max: uint64(n)})
+	}
+	return ls
+}
+
+// idle looks when it is time. It is called from within the loop.
+func (w *growthWatch) idle() error {
+	if err := w.tellReady(); err != nil {
+		return err
+	}
+	if w.under {
+		select {
+		case busy := <-w.counter.done:
+			w.looked(busy)
+		default:
+		}
+		return nil
+	}
+	if now := time.Now(); now.After(w.next) {
+		w.next = now.Add(w.o.interval)
+		w.look()
+	}
+	return nil
+}
+
+// look begins to count what is resident.
+func (w *growthWatch) look() {
+	var jobs []*openBook
+	r := w.tr.Report()
+	for i := range r.Spaces {
+		sp := &r.Spaces[i]
+		b := w.books[sp.Process.Space]
+		if b == nil || b.exited || sp.Process.Exited {
+			continue
+		}
+		b.comm = sp.Process.Comm
+		b.ranges = b.Ranges(b.ranges[:0], sp.Tree, nil)
+		b.resident = slices.Grow(b.resident[:0], len(b.ranges))[:len(b.ranges)]
+		jobs = append(jobs, b)
+	}
+	w.under = true
+	w.counter.jobs <- jobs
+}
+
+// looked books what was counted, and keeps to the budget: what took long is not
+// done again soon.
+func (w *growthWatch) looked(done counted) {
+	w.under = false
+	now := w.live.Now()
+	for _, b := range done.books {
+		if b.counted {
+			b.Observe(now, b.ranges, b.resident)
+		}
+	}
+	if rest := time.Duration(float64(done.busy) * 100 / w.o.budget); rest > w.o.interval {
+		w.next = time.Now().Add(rest)
+	}
+	w.showProgress()
+}
+
+// lastLook waits for the look under way and takes one more.
+func (w *growthWatch) lastLook() error {
+	if !w.under {
+		w.look()
+	}
+	w.looked(<-w.counter.done)
+	return nil
+}
+
+// showProgress says on a terminal how far it is.
+func (w *growthWatch) showProgress() {
+	if !isTerminal(w.err) {
+		return
+	}
+	var worst *ledger.Finding
+	var of *openBook
+	var began time.Duration
+	for _, b := range w.books {
+		began = max(began, b.Watched(w.live.Now()))
+		if found := b.Findings(); len(found) > 0 && (worst == nil || found[0].Label > worst.Label) {
+			worst, of = &found[0], b
+		}
+	}
+	line := fmt.Sprintf("watched %s", render.Span(began))
+	if w.o.duration > 0 {
+		line += " of " + render.Span(w.o.duration)
+	}
+	if worst != nil && worst.Label >= growth.Plateau {
+		g := w.grown(of, worst)
+		line += ": " + g.Sentence()
+	}
+	w.progress(line)
+}
+
+// progress draws the line of progress over the one before; "" takes it away.
+func (w *growthWatch) progress(line string) {
+	const columns = 79
+	if line == "" && !w.drawn {
+		return
+	}
+	if r := []rune(line); len(r) > columns {
+		line = string(r[:columns])
+	}
+	w.drawn = line != ""
+	fmt.Fprintf(w.err, "\r\x1b[K%s", line)
+}
+
+// report makes the results of all books.
+func (w *growthWatch) report() {
+	r := w.tr.Report()
+	picture := make(map[uint64]string)
+	for i := range r.Spaces {
+		picture[r.Spaces[i].Process.Space] = r.Spaces[i].Picture.Line(w.clock.Text)
+	}
+	for space, b := range w.books {
+		// What came and went between two looks, and images that another has
+		// replaced, have nothing to tell.
+		if b.Ticks() == 0 || picture[space] == "" && !b.exited {
+			continue
+		}
+		g := render.Growth{
+			PID: b.pid, Comm: b.comm, Exited: b.exited, Watched: b.Watched(w.live.Now()), Looks: b.Ticks(),
+			Picture: picture[space], Estimated: b.Estimated(), Unsampled: b.Unsampled(),
+		}
+		if g.Picture == "" {
+			g.Picture = "not kept"
+		}
+		for _, f := range b.Findings() {
+			g.Findings = append(g.Findings, w.grown(b, &f))
+		}
+		w.results = append(w.results, g)
+	}
+	slices.SortFunc(w.results, func(a, b render.Growth) int {
+		return cmp.Or(cmp.Compare(worstOf(&b), worstOf(&a)), cmp.Compare(a.PID, b.PID))
+	})
+}
+
+func worstOf(g *render.Growth) float64 {
+	if len(g.Findings) == 0 {
+		return 0
+	}
+	return float64(g.Findings[0].Label)*1e18 + g.Findings[0].Score
+}
+
+// grown gives a finding its names.
+func (w *growthWatch) grown(b *openBook, f *ledger.Finding) render.Grown {
+	g := render.Grown{Finding: *f, Subject: subject(b, f.Key)}
+	if f.Site != 0 {
+		g.From = w.blamed(f.Site)
+	}
+	const most = 3
+	var total, others uint64
+	for _, p := range f.Parts {
+		if p.Site != 0 {
+			total += grew(&p)
+		}
+	}
+	for i, p := range f.Parts {
+		n := grew(&p)
+		if p.Site == 0 || n == 0 || total == 0 {
+			continue
+		}
+		if i >= most {
+			others += n
+			continue
+		}
+		if g.From == "" && f.What == growth.File {
+			g.From = w.blamed(p.Site)
+		}
+		g.Made = append(g.Made, w.stack(p.Site, float64(n)/float64(total), n))
+	}
+	g.Touched = w.touchers(f)
+	if l, left, ok := b.limits.Soonest(f.Finding); ok {
+		g.Limit = fmt.Sprintf("%s in %s", l.Name, render.Span(left))
+	}
+	return g
+}
+
+// grew is how many bytes of what a site has made are there and were not at the
+// first look.
+func grew(p *ledger.Part) uint64 {
+	return p.Now.Mapped - min(p.First.Mapped, p.Now.Mapped)
+}
+
+// touchers are the functions that touch a group's memory, each once.
+func (w *growthWatch) touchers(f *ledger.Finding) []render.Stack {
+	shares := make(map[uint32]float64)
+	for _, s := range f.Touched {
+		shares[w.sites.Group(s.Site)] += s.Share
+	}
+	var out []render.Stack
+	for id, share := range shares {
+		s := render.Stack{Share: share}
+		if l, ok := w.sites.Blamed(id); ok {
+			s.Frames = []string{l.String()}
+		}
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b render.Stack) int {
+		return cmp.Or(cmp.Compare(b.Share, a.Share), slices.Compare(a.Frames, b.Frames))
+	})
+	const most = 5
+	return out[:min(len(out), most)]
+}
+
+// blamed names the function that a site blames.
+func (w *growthWatch) blamed(id uint32) string {
+	if name, ok := w.blames[id]; ok {
+		return name
+	}
+	name := "an unknown place"
+	if l, ok := w.sites.Blamed(id); ok {
+		name = l.String()
+	}
+	w.blames[id] = name
+	return name
+}
+
+func (w *growthWatch) stack(id uint32, share float64, bytes uint64) render.Stack {
+	lines, end := w.sites.Stack(id)
+	s := render.Stack{Share: share, Bytes: bytes}
+	for _, l := range lines {
+		s.Frames = append(s.Frames, l.String())
+	}
+	if end != stack.EndRoot {
+		s.End = end.String()
+	}
+	return s
+}
+
+// subject is what a group's memory is called.
+func subject(b *openBook, k growth.Key) string {
+	switch k.What {
+	case growth.Heap:
+		return "[heap]"
+	case growth.Stack:
+		return "[stack]"
+	case growth.File:
+		return path.Base(k.Name)
+	case growth.NamedAnon:
+		return k.Name
+	case growth.Memfd:
+		return "memfd " + strings.TrimSuffix(strings.TrimPrefix(k.Name, "/memfd:"), " (deleted)")
+	case growth.Anon, growth.Arena, growth.ThreadStack, growth.Reserve:
+	default:
+		return k.What.String()
+	}
+	name := "[ anon ]"
+	switch {
+	case k.What != growth.Anon:
+		name = k.What.String()
+	case b.Role(k) == procmaps.RoleArena, b.Role(k) == procmaps.RoleThreadStack:
+		name = b.Role(k).String()
+	}
+	switch {
+	case k.Name != "":
+		name += " at " + k.Name
+	case k.Site == 0:
+		name += " from before"
+	}
+	return name
+}
+
+// counter counts resident pages beside the loop: it may take long.
+type counter struct {
+	jobs chan []*openBook
+	done chan counted
+	wait sync.WaitGroup
+}
+
+type counted struct {
+	books []*openBook
+	busy  time.Duration // that the targets' locks were held
+}
+
+func newCounter() *counter {
+	c := &counter{jobs: make(chan []*openBook), done: make(chan counted, 1)} // the loop is not waited for
+	c.wait.Go(func() {
+		for books := range c.jobs {
+			out := counted{books: books}
+			for _, b := range books {
+				out.busy += b.count()
+			}
+			c.done <- out
+		}
+	})
+	return c
+}
+
+func (c *counter) stop() error {
+	close(c.jobs)
+	c.wait.Wait()
+	return nil
+}
+
+// count fills resident, and returns how long the target's lock was held.
+func (b *openBook) count() time.Duration {
+	b.counted = false
+	if b.residency == nil {
+		return 0
+	}
+	before := b.residency.Cost().Busy
+	b.counted = b.residency.Count(b.ranges, b.resident) == nil // or it is gone
+	return b.residency.Cost().Busy - before
+}
+
+// summary says how well the watch went.
+func (w *growthWatch) summary() *render.GrowthSummary {
+	r := w.tr.Report()
+	st := w.sites.Stats()
+	s := &render.GrowthSummary{
+		Event: "summary", Time: time.Now(), Calls: r.Stats.Calls, Lost: r.Stats.Lost,
+		Stacks: st.Stacks, Sites: st.Sites, Ends: make(map[string]uint64), Missing: make(map[string]uint64),
+		Sampled: r.Stats.Faults, Counting: "PAGEMAP_SCAN",
+	}
+	for end, n := range st.Ends {
+		if n > 0 {
+			s.Ends[stack.End(end).String()] = n
+		}
+	}
+	if c, err := w.live.StackCounters(); err == nil {
+		s.Faults = c.Faults
+		for why, n := range map[string]uint64{
+			"beyond the budget": c.Budget, "no room in the ring": c.Dropped, "the CPU was at another": c.Busy,
+		} {
+			if n > 0 {
+				s.Missing[why] = n
+			}
+		}
+	}
+	for _, b := range w.books {
+		if b.residency == nil {
+			continue
+		}
+		if !b.residency.Scans() {
+			s.Counting = "pagemap"
+		}
+		c := b.residency.Cost()
+		s.CountCalls += c.Calls
+		s.CountBusy += c.Busy.Seconds()
+		s.CountMost = max(s.CountMost, c.Longest.Seconds())
+	}
+	return s
+}

@@ -1,0 +1,277 @@
+package render
+
+import (
+	"fmt"
+	"io"
+	"iter"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/maptrace/maptrace/procmaps/table"
+	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/ledger"
+)
+
+// Growth is what is to be said of one address space that was watched.
+type Growth struct {
+	PID      int
+	Comm     string
+	Exited   bool
+	Watched  time.Duration
+	Looks    int
+	Picture  string // how far the tree can be trusted
+	Findings []Grown
+	// Estimated: some calls had no stack, so the figures of sites are estimates.
+	Estimated bool
+	Unsampled uint64 // bytes that such calls made
+}
+
+// Grown is a finding with its names.
+type Grown struct {
+	ledger.Finding
+	Subject string  // what the memory is: "[ anon ]", a path
+	From    string  // who made it, where that is known: "leak (server.c:88)"
+	Made    []Stack // the stacks that made most of what came and is still there
+	Touched []Stack // the functions whose page faults were sampled in it
+	Limit   string  // which limit is reached first, and when; empty if none is
+}
+
+// Stack is a stack and its part in something.
+type Stack struct {
+	Share  float64 // from 0 to 1
+	Bytes  uint64
+	Frames []string // innermost first
+	End    string   // why there are no more frames; empty if it is whole
+}
+
+// Sentence is what a person reads first.
+func (g *Grown) Sentence() string {
+	var b strings.Builder
+	b.WriteString(g.Subject)
+	switch {
+	case g.From != "":
+		b.WriteString(" from " + g.From)
+	case g.Measure == growth.Resident && len(g.Touched) > 0 && len(g.Touched[0].Frames) > 0:
+		fmt.Fprintf(&b, ", touched by %s (%.0f %%),", g.Touched[0].Frames[0], 100*g.Touched[0].Share)
+	}
+	fmt.Fprintf(&b, " %s: %s", g.Reason, g.Label)
+	if g.Limit != "" && g.Label >= growth.Grows {
+		b.WriteString("; " + g.Limit)
+	}
+	return table.Escape(b.String())
+}
+
+// Bytes is an amount for people: "12.0 MiB".
+func Bytes(n float64) string {
+	sign := ""
+	if n < 0 {
+		sign, n = "-", -n
+	}
+	units := [...]string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+	i := 0
+	for n >= 1023.95 && i < len(units)-1 {
+		n /= 1024
+		i++
+	}
+	if i == 0 {
+		return sign + strconv.FormatFloat(n, 'f', 0, 64) + " B"
+	}
+	return sign + strconv.FormatFloat(n, 'f', 1, 64) + " " + units[i]
+}
+
+// Span is a time for people: "41 min".
+func Span(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return strconv.FormatFloat(d.Seconds(), 'f', 0, 64) + " s"
+	case d < 2*time.Hour:
+		return strconv.FormatFloat(d.Minutes(), 'f', 0, 64) + " min"
+	case d < 48*time.Hour:
+		return strconv.FormatFloat(d.Hours(), 'f', 0, 64) + " h"
+	}
+	return strconv.FormatFloat(d.Hours()/24, 'f', 0, 64) + " days"
+}
+
+// change is an amount with its sign.
+func change(n float64) string {
+	if n > 0 {
+		return "+" + Bytes(n)
+	}
+	return Bytes(n)
+}
+
+// sparkWidth is how many characters a trend has.
+const sparkWidth = 20
+
+// trend is the course of a finding's measure.
+func (g *Grown) trend(ascii bool) string {
+	values := make([]float64, len(g.Series))
+	for i, p := range g.Series {
+		values[i] = p.High.Of(g.Measure)
+	}
+	return Sparkline(values, sparkWidth, ascii)
+}
+
+// grows tells whether anything was found to grow.
+func (g *Growth) grows() bool {
+	return len(g.Findings) > 0 && g.Findings[0].Label >= growth.Grows
+}
+
+// WriteGrowthReports writes what grow found, process by process, the worst first.
+// Most bounds the findings that are listed of each, frames those of a stack; 0 for
+// no bound. Of several processes, those where nothing grows have a line each. With
+// ascii, trends are drawn without block characters.
+func WriteGrowthReports(w io.Writer, all []Growth, most, frames int, ascii bool) error {
+	var b []byte
+	for i := range all {
+		g := &all[i]
+		if i > 0 && (g.grows() || all[i-1].grows()) {
+			b = append(b, '\n')
+		}
+		b = g.appendHead(b)
+		if len(all) > 1 && !g.grows() {
+			b = append(b, ": nothing was seen to grow\n"...)
+			continue
+		}
+		b = g.appendFindings(append(b, "\n\n"...), most, frames, ascii)
+	}
+	if len(all) == 0 {
+		b = append(b, "No process was there for long enough to be looked at.\n"...)
+	}
+	_, err := w.Write(b)
+	return err
+}
+
+func (g *Growth) appendHead(b []byte) []byte {
+	b = fmt.Appendf(b, "Process %d (%s)", g.PID, table.Escape(g.Comm))
+	if g.Exited {
+		b = append(b, ", ended"...)
+	}
+	return fmt.Appendf(b, ": watched for %s, %d looks, tree %s", Span(g.Watched), g.Looks, table.Escape(g.Picture))
+}
+
+func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
+	found := g.Findings
+	if most > 0 && len(found) > most {
+		found = found[:most]
+	}
+	if !g.grows() {
+		b = append(b, "Nothing was seen to grow.\n"...)
+	}
+	for i := range found {
+		if found[i].Label >= growth.Grows {
+			b = append(append(b, found[i].Sentence()...), '\n')
+		}
+	}
+	b = append(b, '\n')
+	rows := table.NewAligned(growthColumns(ascii))
+	rows.Fit(pointers(found))
+	b = rows.AppendHeader(b)
+	for f := range pointers(found) {
+		b = rows.AppendRow(b, f)
+	}
+	if n := len(g.Findings) - len(found); n > 0 {
+		b = fmt.Appendf(b, "… and %d more, none of them worse\n", n)
+	}
+	for i := range found {
+		b = appendStacks(b, &found[i], frames)
+	}
+	if g.Estimated {
+		b = fmt.Appendf(b, "\nCalls that made %s had no stack, by the budget; those that have one stand for them, so the figures of sites are estimates.\n",
+			Bytes(float64(g.Unsampled)))
+	}
+	return b
+}
+
+// pointers yields the address of each element.
+func pointers[T any](all []T) iter.Seq[*T] {
+	return func(yield func(*T) bool) {
+		for i := range all {
+			if !yield(&all[i]) {
+				return
+			}
+		}
+	}
+}
+
+// growthColumns are the columns of the table of findings.
+func growthColumns(ascii bool) []table.Column[*Grown] {
+	right := func(name string, value func(*Grown) string) table.Column[*Grown] {
+		return table.Column[*Grown]{Name: name, Align: table.Right, Value: func(g *Grown) table.Value { return table.Text(value(g)) }}
+	}
+	left := func(name string, value func(*Grown) string) table.Column[*Grown] {
+		return table.Column[*Grown]{Name: name, Value: func(g *Grown) table.Value { return table.Text(value(g)) }}
+	}
+	return []table.Column[*Grown]{
+		left("VERDICT", func(g *Grown) string { return g.Label.String() }),
+		right("GREW", func(g *Grown) string {
+			if g.Measure == growth.Mappings {
+				return fmt.Sprintf("%+.0f maps", g.Growth)
+			}
+			return change(g.Growth)
+		}),
+		right("PER MIN", func(g *Grown) string {
+			if g.Measure == growth.Mappings {
+				return fmt.Sprintf("%+.0f maps", g.Slope*60)
+			}
+			return change(g.Slope * 60)
+		}),
+		right("RESIDENT", func(g *Grown) string { return Bytes(float64(g.Last.Resident)) }),
+		right("MAPPED", func(g *Grown) string { return Bytes(float64(g.Last.Mapped)) }),
+		right("ALIVE", func(g *Grown) string {
+			if g.AliveOf == 0 {
+				return "-"
+			}
+			return fmt.Sprintf("%.0f %%", 100*g.AliveShare)
+		}),
+		left("TREND", func(g *Grown) string { return g.trend(ascii) }),
+		left("WHAT", func(g *Grown) string {
+			if g.From == "" {
+				return table.Escape(g.Subject)
+			}
+			return table.Escape(g.Subject + " from " + g.From)
+		}),
+	}
+}
+
+// appendStacks appends the stacks behind a finding that grows.
+func appendStacks(b []byte, g *Grown, frames int) []byte {
+	if g.Label < growth.Grows || len(g.Made)+len(g.Touched) == 0 {
+		return b
+	}
+	b = fmt.Appendf(b, "\n%s", table.Escape(g.Subject))
+	if g.From != "" {
+		b = fmt.Appendf(b, " from %s", table.Escape(g.From))
+	}
+	b = append(b, '\n')
+	for _, s := range g.Made {
+		b = fmt.Appendf(b, "  %3.0f %% (%s) made by\n", 100*s.Share, Bytes(float64(s.Bytes)))
+		b = appendFrames(b, &s, frames)
+	}
+	for i, s := range g.Touched {
+		if i == 0 {
+			b = fmt.Appendf(b, "  touched, by a sample of %d page faults, by\n", g.Faults)
+		}
+		who := "an unknown place"
+		if len(s.Frames) > 0 {
+			who = s.Frames[0]
+		}
+		b = fmt.Appendf(b, "  %3.0f %% %s\n", 100*s.Share, table.Escape(who))
+	}
+	return b
+}
+
+func appendFrames(b []byte, s *Stack, most int) []byte {
+	for i, f := range s.Frames {
+		if most > 0 && i == most && len(s.Frames) > most+1 {
+			b = fmt.Appendf(b, "        … %d more\n", len(s.Frames)-most)
+			break
+		}
+		b = fmt.Appendf(b, "        %s\n", table.Escape(f))
+	}
+	if s.End != "" {
+		b = fmt.Appendf(b, "        (the stack ends here: %s)\n", s.End)
+	}
+	return b
+}

@@ -1,0 +1,153 @@
+package render
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+)
+
+// FindingObject is one finding of grow. Sizes are in bytes, times in seconds,
+// shares from 0 to 1.
+type FindingObject struct {
+	Event    string    `json:"event"` // "finding"
+	Time     time.Time `json:"time"`
+	PID      int       `json:"pid"`
+	Comm     string    `json:"comm"`
+	Verdict  string    `json:"verdict"`
+	Sentence string    `json:"sentence"`
+	Reason   string    `json:"reason"`
+	Kind     string    `json:"kind"`
+	Name     string    `json:"name,omitempty"` // of the file or the memory; of memory that was there before, its addresses
+	Subject  string    `json:"subject"`
+	From     string    `json:"from,omitempty"` // who made it
+	Measure  string    `json:"measure"`        // what the verdict is about: resident, writable, mapped, mappings
+	Growth   float64   `json:"growth"`
+	Slope    float64   `json:"slope"` // a second
+	SlopeLow float64   `json:"slope_low"`
+	SlopeTop float64   `json:"slope_high"`
+	Monotone float64   `json:"monotone"`
+	Mapped   uint64    `json:"mapped"`
+	Writable uint64    `json:"writable"`
+	Resident uint64    `json:"resident"`
+	Mappings int       `json:"mappings"`
+	Born     uint64    `json:"born"`
+	Died     uint64    `json:"died"`
+	Alive    *float64  `json:"alive_share,omitempty"` // of what was born after the warm-up
+	Age      float64   `json:"median_age"`
+	Limit    string    `json:"limit,omitempty"`
+	Series   [][2]any  `json:"series"` // seconds since the start, and the measure
+
+	Made    []StackObject `json:"made_by"`
+	Touched []StackObject `json:"touched_by"`
+	Faults  uint64        `json:"faults"` // that the shares of touched_by are of
+}
+
+// StackObject is a stack and its share.
+type StackObject struct {
+	Share  float64  `json:"share"`
+	Bytes  uint64   `json:"bytes,omitempty"`
+	Frames []string `json:"frames"` // innermost first
+	End    string   `json:"end,omitempty"`
+}
+
+// WatchObject is one process that was watched, before its findings.
+type WatchObject struct {
+	Event     string    `json:"event"` // "watch"
+	Time      time.Time `json:"time"`
+	PID       int       `json:"pid"`
+	Comm      string    `json:"comm"`
+	Exited    bool      `json:"exited"`
+	Seconds   float64   `json:"seconds"`
+	Looks     int       `json:"looks"`
+	Picture   string    `json:"picture"`
+	Estimated bool      `json:"estimated"`
+	Unsampled uint64    `json:"unsampled"` // bytes made by calls without a stack
+}
+
+// EncodeGrowth writes a process and its findings, an object each.
+func EncodeGrowth(enc *json.Encoder, g *Growth, now time.Time) error {
+	err := enc.Encode(WatchObject{
+		Event: "watch", Time: now, PID: g.PID, Comm: g.Comm, Exited: g.Exited, Seconds: g.Watched.Seconds(),
+		Looks: g.Looks, Picture: g.Picture, Estimated: g.Estimated, Unsampled: g.Unsampled,
+	})
+	for i := range g.Findings {
+		if err != nil {
+			return err
+		}
+		err = enc.Encode(g.Findings[i].object(g, now))
+	}
+	return err
+}
+
+func (g *Grown) object(of *Growth, now time.Time) FindingObject {
+	o := FindingObject{
+		Event: "finding", Time: now, PID: of.PID, Comm: of.Comm,
+		Verdict: g.Label.String(), Sentence: g.Sentence(), Reason: g.Reason,
+		Kind: g.What.String(), Name: g.Name, Subject: g.Subject, From: g.From,
+		Measure: g.Measure.String(), Growth: g.Growth, Slope: g.Slope, SlopeLow: g.SlopeLow, SlopeTop: g.SlopeHigh,
+		Monotone: g.Monotone, Mapped: g.Last.Mapped, Writable: g.Last.Writable, Resident: g.Last.Resident,
+		Mappings: g.Last.Mappings, Born: g.Born, Died: g.Died, Age: g.MedianAge.Seconds(), Limit: g.Limit,
+		Made: stackObjects(g.Made), Touched: stackObjects(g.Touched), Faults: g.Faults,
+		Series: make([][2]any, 0, len(g.Series)),
+	}
+	if g.AliveOf > 0 {
+		o.Alive = &g.AliveShare
+	}
+	for _, p := range g.Series {
+		o.Series = append(o.Series, [2]any{p.At.Seconds(), p.High.Of(g.Measure)})
+	}
+	return o
+}
+
+func stackObjects(in []Stack) []StackObject {
+	out := make([]StackObject, len(in))
+	for i, s := range in {
+		out[i] = StackObject{Share: s.Share, Bytes: s.Bytes, Frames: s.Frames, End: s.End}
+	}
+	return out
+}
+
+// GrowthSummary is how well a watch went: what was counted, and what is missing.
+type GrowthSummary struct {
+	Event   string            `json:"event"` // "summary"
+	Time    time.Time         `json:"time"`
+	Calls   uint64            `json:"calls"`
+	Lost    uint64            `json:"lost"`
+	Stacks  uint64            `json:"stacks"`
+	Ends    map[string]uint64 `json:"stack_ends"` // why they ended
+	Sites   int               `json:"sites"`
+	Missing map[string]uint64 `json:"stacks_missing"` // by the reason
+	Faults  uint64            `json:"faults"`
+	Sampled uint64            `json:"faults_sampled"`
+	// Counting says how resident pages were counted, and what it cost.
+	Counting   string  `json:"counting"`
+	CountCalls uint64  `json:"count_calls"`
+	CountBusy  float64 `json:"count_seconds"` // the targets' mmap locks were held, for reading
+	CountMost  float64 `json:"count_longest"` // at once
+}
+
+// Write writes the figures for people.
+func (s *GrowthSummary) Write(w io.Writer) error {
+	whole := s.Ends["root"]
+	b := fmt.Appendf(nil, "\n%d calls, lost %d; %d stacks", s.Calls, s.Lost, s.Stacks)
+	if s.Stacks > 0 {
+		b = fmt.Appendf(b, ", %.1f %% whole", 100*float64(whole)/float64(s.Stacks))
+	}
+	for _, why := range slices.Sorted(maps.Keys(s.Ends)) {
+		if why != "root" {
+			b = fmt.Appendf(b, ", %d %s", s.Ends[why], why)
+		}
+	}
+	for _, why := range slices.Sorted(maps.Keys(s.Missing)) {
+		b = fmt.Appendf(b, "; %d calls or faults without one: %s", s.Missing[why], why)
+	}
+	b = fmt.Appendf(b, "\n%d page faults, %d sampled; resident pages by %s: %s in all, %s at most at once\n",
+		s.Faults, s.Sampled, s.Counting, milliseconds(s.CountBusy), milliseconds(s.CountMost))
+	_, err := w.Write(b)
+	return err
+}
+
+func milliseconds(s float64) string { return fmt.Sprintf("%.1f ms", 1e3*s) }

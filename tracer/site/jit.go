@@ -1,0 +1,23 @@
+package site
+
+import (
+	"strings"
+
+	"github.com/maptrace/maptrace/tracer/symbol"
+)
+
+// jit returns the names of the code that a process' JIT compiler has written.
+func (s *Sites) jit(pid int) *symbol.PerfFile {
+	j := s.jits[pid]
+	if j == nil {
+		j = symbol.NewPerfFile(pid)
+		s.jits[pid] = j
+	}
+	return j
+}
+
+// trampoline tells whether pc is in code that python made to help perf.
+func (s *Sites) trampoline(pc uint64) bool {
+	name, _, _, ok := s.jit(s.pid).Lookup(pc)
+	return ok && strings.HasPrefix(name, "py::")
+}

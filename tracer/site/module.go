@@ -1,0 +1,159 @@
+package site
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/stack"
+	"github.com/maptrace/maptrace/tracer/symbol"
+)
+
+// Module is a file with code that frames are in. It is opened when a stack first
+// leads through it, and stays what it was then, whatever takes its path later.
+type Module struct {
+	// Path is the file as the traced process names it. It is whatever the
+	// program chose, and to be escaped before it is printed.
+	Path string
+	// Err is why the file cannot be read; its frames then have no names.
+	Err error
+
+	number uint32
+	sym    *symbol.Module // nil with Err
+	table  *stack.Table   // nil until it is asked for, and where there is none
+	tabled bool
+	rules  map[uint64]stack.Rule // by address
+}
+
+// Name is the last element of the path.
+func (m *Module) Name() string { return path.Base(m.Path) }
+
+// BuildID is the file's, in hexadecimal; empty if it has none.
+func (m *Module) BuildID() string {
+	if m.sym == nil {
+		return ""
+	}
+	return m.sym.BuildID()
+}
+
+// modules are all files with code seen so far.
+type modules struct {
+	cache *symbol.Cache
+	all   []*Module
+	files map[fileKey]*Module
+	names map[*symbol.Module]*Module // one file may have several inodes
+}
+
+type fileKey struct {
+	dev   procmaps.Device
+	inode uint64
+	vdso  int // the process, for what the kernel maps
+}
+
+func newModules() *modules {
+	return &modules{
+		cache: symbol.NewCache(symbol.CacheOptions{}),
+		files: make(map[fileKey]*Module), names: make(map[*symbol.Module]*Module),
+	}
+}
+
+func (ms *modules) close() error { return ms.cache.Close() }
+
+// at returns the module of a mapping with code.
+func (ms *modules) at(pid int, m *procmaps.Mapping) *Module {
+	key := fileKey{dev: m.Dev, inode: m.Inode}
+	if m.Inode == 0 {
+		key.vdso = pid
+	}
+	if found := ms.files[key]; found != nil {
+		return found
+	}
+	sym, err := ms.cache.Module(pid, m)
+	return ms.add(key, m.Name, sym, err)
+}
+
+// readMemory reads a process' memory.
+func readMemory(pid int, addr uint64, into []byte) (err error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	_, err = f.ReadAt(into, int64(addr))
+	return err
+}
+
+func (ms *modules) add(key fileKey, name string, sym *symbol.Module, err error) *Module {
+	m := ms.names[sym]
+	if m == nil || sym == nil {
+		m = &Module{Path: strings.TrimSuffix(name, " (deleted)"), Err: err, sym: sym, number: uint32(len(ms.all) + 1)}
+		ms.all = append(ms.all, m)
+		if sym != nil {
+			ms.names[sym] = m
+		}
+	}
+	ms.files[key] = m
+	return m
+}
+
+// unwind returns the module's table, nil where it has none.
+func (m *Module) unwind() *stack.Table {
+	if !m.tabled {
+		m.tabled = true
+		// A file without one is no error: its code is walked by frame pointers.
+		m.table, _ = stack.ReadTable(m.sym.File())
+	}
+	return m.table
+}
+
+// code tells how to unwind at a pc in the module.
+func (m *Module) code(s *Sites, pc, bias uint64) stack.Code {
+	addr := pc - bias
+	rule, ok := m.rules[addr]
+	if !ok {
+		if rule = m.rule(s, pc, addr); len(m.rules) >= maxRules || m.rules == nil {
+			m.rules = make(map[uint64]stack.Rule)
+		}
+		m.rules[addr] = rule
+	}
+	return stack.Code{Rule: rule, Table: m.table, Bias: bias}
+}
+
+// maxRules bounds what a module remembers of its return addresses.
+const maxRules = 1 << 16
+
+func (m *Module) rule(s *Sites, pc, addr uint64) stack.Rule {
+	if m.sym == nil {
+		return stack.RuleFramePointer
+	}
+	t := m.unwind()
+	if m.sym.IsGo() {
+		// Go keeps frame pointers, and its stacks are many. What cgo linked in
+		// does not: it is what Go's table does not know.
+		fn, ok := m.sym.Function(addr)
+		switch {
+		case ok && fn.Name == "runtime.sigreturn__sigaction":
+			return stack.RuleSigreturn
+		case ok && fn.From == symbol.FromGo, t == nil:
+			return stack.RuleFramePointer
+		}
+	}
+	if t != nil {
+		if _, _, ok := t.Function(addr); ok {
+			return stack.RuleCFI
+		}
+	}
+	if s.sigreturn(pc) {
+		return stack.RuleSigreturn
+	}
+	return stack.RuleCFI
+}
+
+// sigreturn tells whether pc is where signal handlers return to.
+func (s *Sites) sigreturn(pc uint64) bool {
+	var code [16]byte
+	return readMemory(s.pid, pc, code[:]) == nil && stack.Sigreturn(arch(), code[:])
+}

@@ -1,0 +1,174 @@
+package site
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/maptrace/maptrace/tracer/stack"
+	"github.com/maptrace/maptrace/tracer/symbol"
+)
+
+// Line is one function of a stack as a person reads it. Names come from files of
+// the traced program: they are to be escaped before they are printed.
+type Line struct {
+	Module   string // the file's last element; "[jit]" where there is none
+	Function string // demangled; where there is no name, module+0x with where the function starts
+	File     string // of the source; empty if it is not known
+	Line     int
+	Inlined  bool // into the function of the next line
+	// Unnamed says that Function is no name but an address.
+	Unnamed bool
+}
+
+// String is the function and where it is: "leak (server.c:88)", "free (libc.so.6)".
+func (l *Line) String() string {
+	switch {
+	case l.File != "":
+		return fmt.Sprintf("%s (%s:%d)", l.Function, l.File[strings.LastIndexByte(l.File, '/')+1:], l.Line)
+	case l.Unnamed:
+		return l.Function
+	}
+	return fmt.Sprintf("%s (%s)", l.Function, l.Module)
+}
+
+// jitModule is where code is that no file holds.
+const jitModule = "[jit]"
+
+// module is the name of the frame's file.
+func (f *Frame) module() string {
+	if f.Module == nil {
+		return jitModule
+	}
+	return f.Module.Name()
+}
+
+// function names a frame without its source lines, which are dear: its name, and
+// where it starts.
+func (s *Sites) function(f *Frame) (name string, start uint64, named bool) {
+	addr := f.look()
+	if f.Module == nil {
+		if name, start, _, ok := s.jit(f.pid).Lookup(addr); ok {
+			return name, start, true
+		}
+		return jitModule, 0, false
+	}
+	m := f.Module
+	if m.sym != nil {
+		if fn, ok := m.sym.Function(addr); ok {
+			return fn.Name, fn.Start, true
+		}
+		if t := m.unwind(); t != nil {
+			if start, _, ok := t.Function(addr); ok {
+				return fmt.Sprintf("%s+%#x", m.Name(), start), start, false
+			}
+		}
+	}
+	return fmt.Sprintf("%s+%#x", m.Name(), addr), addr, false
+}
+
+// Frames returns the frames of a site, innermost first, and why there are no more.
+func (s *Sites) Frames(id uint32) ([]Frame, stack.End) {
+	if int(id) >= len(s.sites) {
+		return nil, 0
+	}
+	return s.sites[id].frames, s.sites[id].end
+}
+
+// Stack names the frames of a site, innermost first, with the source lines and
+// inlined functions that debug information has.
+func (s *Sites) Stack(id uint32) ([]Line, stack.End) {
+	frames, end := s.Frames(id)
+	var out []Line
+	for i := range frames {
+		out = s.Lines(out, &frames[i])
+	}
+	return out, end
+}
+
+// Lines appends the functions of a frame to dst, innermost first.
+func (s *Sites) Lines(dst []Line, f *Frame) []Line {
+	module := f.module()
+	if f.Module != nil && f.Module.sym != nil {
+		var buf [8]symbol.Line
+		lines := f.Module.sym.Lines(f.look(), buf[:0])
+		for i, l := range lines {
+			if l.Function == "" {
+				l.Function, _, _ = s.function(f)
+			}
+			dst = append(dst, Line{
+				Module: module, Function: l.Function, File: l.File, Line: l.Line, Inlined: i < len(lines)-1,
+			})
+		}
+		if len(lines) > 0 {
+			return dst
+		}
+	}
+	name, _, named := s.function(f)
+	return append(dst, Line{Module: module, Function: name, Unnamed: !named})
+}
+
+// groupKey is a function of a module.
+type groupKey struct {
+	module uint32
+	pid    int // of code without a file
+	start  uint64
+	name   string
+}
+
+// Group implements ledger.Sites: all sites that blame one function are one.
+func (s *Sites) Group(id uint32) uint32 {
+	if int(id) >= len(s.sites) || len(s.sites[id].frames) == 0 {
+		return id
+	}
+	st := &s.sites[id]
+	if st.group != 0 {
+		return st.group
+	}
+	st.blame = int32(s.blame(st.frames))
+	f := &st.frames[st.blame]
+	name, start, _ := s.function(f)
+	key := groupKey{pid: f.pid, start: start, name: name}
+	if f.Module != nil {
+		key.module = f.Module.number
+	}
+	if s.groups[key] == 0 {
+		s.groups[key] = id
+	}
+	st.group = s.groups[key]
+	return st.group
+}
+
+// Blamed is the function that a site blames: the innermost that is not there to
+// hand out memory. ok is false for a site without frames.
+func (s *Sites) Blamed(id uint32) (l Line, ok bool) {
+	s.Group(id)
+	if int(id) >= len(s.sites) || len(s.sites[id].frames) == 0 {
+		return Line{}, false
+	}
+	st := &s.sites[id]
+	lines := s.Lines(nil, &st.frames[st.blame])
+	for _, l := range lines {
+		if !allocators.MatchString(l.Function) {
+			return l, true // not what was inlined into it, such as a container's code
+		}
+	}
+	return lines[len(lines)-1], true
+}
+
+// blame returns the index of the frame to blame: the innermost that is not there
+// to hand out memory, or, where all are, as in a library that loads another, the
+// innermost that does not have the name of one that is.
+func (s *Sites) blame(frames []Frame) int {
+	inLibrary := -1
+	for i := range frames {
+		name, _, _ := s.function(&frames[i])
+		switch {
+		case allocators.MatchString(name):
+		case !isLibrary(frames[i].module()):
+			return i
+		case inLibrary < 0:
+			inLibrary = i
+		}
+	}
+	return max(inLibrary, 0)
+}
