@@ -23,9 +23,11 @@
 //   - never gave back more than a small share of its growth; where it falls
 //     again and again, as under a garbage collector, all this is asked of the
 //     troughs;
-//   - still holds at least 90 % of the bytes mapped during the watch.
+//   - still holds at least 90 % of the bytes mapped during the watch; or of what
+//     does not die at once, as large a share of the old ones as of the younger;
+//     or is one block that moves to larger ones.
 //
-// Whatever rose and misses one of these is said to grow. Each of the measures
+// It takes a dozen observations after the warm-up to say so. Whatever rose and misses one of these is said to grow. Each of the measures
 // (resident, writable, mapped bytes, number of mappings) is judged, and the
 // worst is reported: reserved address space is no leak as long as it stays the
 // same, and a leak inside an old mapping shows in resident bytes alone.

@@ -428,9 +428,12 @@ func (s *series) teeth(v *verdict, y []float64, span float64) bool {
 	for i := range y {
 		rest[i] = y[i] - v.trend.slope*s.t[i]
 	}
+	if s.inside(v, span) {
+		return true
+	}
 	lows, path := troughs(y, swing*(slices.Max(rest)-slices.Min(rest)))
 	if len(lows) < 2 {
-		return s.inside(v, span)
+		return false
 	}
 	if float64(len(y))/float64(len(lows)) < minCycle || path < 0.35*movement(s.low) || noisy(s.low) {
 		return false
@@ -479,7 +482,7 @@ func (s *series) inside(v *verdict, span float64) bool {
 	for i := range depth {
 		depth[i] = s.high[i] - s.low[i]
 	}
-	if v.label != Steady || v.growth > span/2 || median(depth) < span/2 {
+	if v.growth > span/2 || median(depth) < span/2 {
 		return false
 	}
 	v.label = Sawtooth

@@ -21,7 +21,7 @@ type Options struct {
 	MinShare    float64
 	MinMappings int
 	// MaxPoints is how many moments are kept of each group, default 512. A
-	// point takes 64 bytes. When they are full every second one is dropped.
+	// point takes 64 bytes. When they are full they are joined in pairs.
 	MaxPoints int
 	// MaxGroups is how many groups are kept, default 2,000. Beyond it, those
 	// that hold nothing make room, and then what has no place counts as Other.

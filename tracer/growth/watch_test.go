@@ -337,6 +337,10 @@ func TestReasonsReadAsSentences(t *testing.T) {
 				}
 			})
 		}},
+		{"split", "leaks: grew 530 mappings in 53 s, never shrank", func(p *program) {
+			p.base(1<<30, 1<<30)
+			p.each(func() { p.h.Mappings += 10 })
+		}},
 		{"few mappings", "steady: did not grow", func(p *program) {
 			p.base(1<<30, 1<<30)
 			p.each(func() {})
@@ -345,6 +349,17 @@ func TestReasonsReadAsSentences(t *testing.T) {
 		if got := at(c.run); got != c.want {
 			t.Errorf("%s:\n got %s\nwant %s", c.name, got, c.want)
 		}
+	}
+}
+
+func TestTeethShorterThanAPointAreSeen(t *testing.T) {
+	t.Parallel()
+	p := newProgram(1, 600)
+	p.base(1<<30, 0)
+	p.each(func() { p.touch(float64(p.now%3+1) * mib) })
+	f := replay(Options{MaxPoints: 64}, p.tape).Findings()[0]
+	if want := "falls back by up to 2.0 MiB all the time, to lows that do not rise"; f.Label != Sawtooth || f.Reason != want {
+		t.Errorf("%s: %s", f.Label, f.Reason)
 	}
 }
 
