@@ -5,7 +5,7 @@ GOFLAGS ?= -trimpath
 BIN     ?= maptrace
 
 # "./..." passes over directories called testdata.
-PACKAGES = ./... ./testdata/bench ./testdata/workload ./testdata/workload/gochurn
+PACKAGES = ./... ./testdata/bench ./testdata/leaks ./testdata/leaks/goleak ./testdata/workload ./testdata/workload/gochurn
 
 # The linters are pinned here; they come through the Go module proxy.
 GOLANGCI_LINT = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -72,12 +72,12 @@ lint: ## go vet, golangci-lint, module file, formatting of Go and C
 	$(GOLANGCI_LINT) run $(PACKAGES)
 	$(GO) mod tidy -diff
 	@if command -v clang-format >/dev/null; then \
-		clang-format --dry-run -Werror bpf/*.c bpf/*.h testdata/*/*.c; \
+		clang-format --dry-run -Werror bpf/*.c bpf/*.h testdata/*/*.c testdata/*/*.cc; \
 	else echo "clang-format is not installed: C formatting not checked"; fi
 
 fmt: ## format Go and C
 	$(GOLANGCI_LINT) fmt $(PACKAGES)
-	clang-format -i bpf/*.c bpf/*.h testdata/*/*.c
+	clang-format -i bpf/*.c bpf/*.h testdata/*/*.c testdata/*/*.cc
 
 generate: ## compile the BPF programs and make their Go bindings (needs clang 14)
 	$(GO) generate .
