@@ -158,16 +158,16 @@ func (b *builder) define(op uint8, prog *reader, c *cie, fde bool) bool {
 		}
 		st.restore(prog.uleb(), &c.initial)
 	case opUndefined:
-		st.put(prog.uleb(), lost, 0)
+		b.put(prog.uleb(), lost, 0)
 	case opSameValue:
-		st.put(prog.uleb(), inPlace, 0)
+		b.put(prog.uleb(), inPlace, 0)
 	case opRegister:
 		reg, from := prog.uleb(), prog.uleb()
-		if from >= numRegs {
+		if from >= uint64(b.im.arch.registers()) {
 			// A vector register, say. Its value is not in the sample.
-			st.put(reg, lost, 0)
+			b.put(reg, lost, 0)
 		} else {
-			st.put(reg, inReg, int32(from))
+			b.put(reg, inReg, int32(from))
 		}
 	case opRestoreState:
 		if len(b.saved) == 0 {
@@ -177,27 +177,28 @@ func (b *builder) define(op uint8, prog *reader, c *cie, fde bool) bool {
 		b.saved = b.saved[:len(b.saved)-1]
 	case opDefCFA:
 		reg := prog.uleb()
-		return b.cfa(reg, int64(prog.uleb()))
+		return b.cfaRegister(reg) && b.cfaOffset(int64(prog.uleb()))
 	case opDefCFASF:
 		reg := prog.uleb()
-		return b.cfa(reg, prog.sleb()*c.dataAlign)
+		return b.cfaRegister(reg) && b.cfaOffset(prog.sleb()*c.dataAlign)
 	case opDefCFARegister:
-		return st.cfa.kind == cfaReg && b.cfa(prog.uleb(), int64(st.cfa.n))
+		return b.cfaRegister(prog.uleb())
 	case opDefCFAOffset:
-		return st.cfa.kind == cfaReg && b.cfa(uint64(st.cfa.reg), int64(prog.uleb()))
+		return b.cfaOffset(int64(prog.uleb()))
 	case opDefCFAOffsetSF:
-		return st.cfa.kind == cfaReg && b.cfa(uint64(st.cfa.reg), prog.sleb()*c.dataAlign)
+		return b.cfaOffset(prog.sleb() * c.dataAlign)
 	case opDefCFAExpression:
-		n, ok := b.rules.expr(prog.take(prog.uleb()))
-		st.cfa = save{kind: cfaExpr, n: n}
+		var ok bool
+		st.cfa.kind = cfaExpr
+		st.expr, ok = b.rules.expr(prog.take(prog.uleb()))
 		return ok
 	case opExpression, opValExpression:
 		reg := prog.uleb()
 		n, ok := b.rules.expr(prog.take(prog.uleb()))
 		if op == opExpression {
-			st.put(reg, atExpr, n)
+			b.put(reg, atExpr, n)
 		} else {
-			st.put(reg, isExpr, n)
+			b.put(reg, isExpr, n)
 		}
 		return ok
 	default:
@@ -206,12 +207,28 @@ func (b *builder) define(op uint8, prog *reader, c *cie, fde bool) bool {
 	return true
 }
 
+// put sets the rule of a register, if it is one that is kept.
+func (b *builder) put(reg uint64, k kind, n int32) {
+	if reg < uint64(b.im.arch.registers()) {
+		b.state.set |= 1 << reg
+		b.state.regs[reg] = save{reg: uint8(reg), kind: k, n: n}
+	}
+}
+
 func (b *builder) offset(reg uint64, k kind, n int64) bool {
-	b.state.put(reg, k, int32(n))
+	b.put(reg, k, int32(n))
 	return int64(int32(n)) == n
 }
 
-func (b *builder) cfa(reg uint64, n int64) bool {
-	b.state.cfa = save{reg: uint8(min(reg, numRegs)), kind: cfaReg, n: int32(n)}
-	return reg < numRegs && int64(int32(n)) == n
+// cfaRegister and cfaOffset set one half of the CFA, as libgcc does it: the
+// register replaces an expression, the offset waits until one does. Assembly
+// relies on it.
+func (b *builder) cfaRegister(reg uint64) bool {
+	b.state.cfa.kind, b.state.cfa.reg = cfaReg, uint8(reg)
+	return reg < uint64(b.im.arch.registers())
+}
+
+func (b *builder) cfaOffset(n int64) bool {
+	b.state.cfa.n = int32(n)
+	return int64(int32(n)) == n
 }

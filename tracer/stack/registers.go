@@ -30,10 +30,17 @@ const (
 	arm64LR = 30
 	arm64SP = 31
 
-	// numRegs bounds the registers that are kept: the general ones. Rules for
-	// the others, such as v8 of arm64, are read and left out.
 	numRegs = 33
 )
+
+// registers returns how many registers are kept: the general ones. Rules for
+// the others, such as v8 of arm64, are read and left out.
+func (a Arch) registers() int {
+	if a == ARM64 {
+		return arm64SP + 1
+	}
+	return amd64PC + 1
+}
 
 func (a Arch) fp() int {
 	if a == ARM64 {

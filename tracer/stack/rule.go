@@ -93,17 +93,10 @@ func (s *ruleSet) expr(b []byte) (int32, bool) {
 
 // state is what the program of an FDE has built up.
 type state struct {
-	cfa  save // its kind is inPlace while it is not defined
+	cfa  save  // its kind is inPlace while it is not defined
+	expr int32 // of a cfaExpr. The register and offset of cfa outlive it.
 	set  uint64
 	regs [numRegs]save // those in set
-}
-
-func (st *state) put(reg uint64, k kind, n int32) {
-	if reg >= numRegs {
-		return
-	}
-	st.set |= 1 << reg
-	st.regs[reg] = save{reg: uint8(reg), kind: k, n: n}
 }
 
 func (st *state) restore(reg uint64, initial *state) {
@@ -120,11 +113,15 @@ func (s *ruleSet) intern(st *state, c *cie) uint16 {
 	if st.cfa.kind == inPlace {
 		return noRule
 	}
-	k := append(s.key[:0], byte(st.cfa.kind), st.cfa.reg, c.ra, 0)
+	cfa := st.cfa
+	if cfa.kind == cfaExpr {
+		cfa.reg, cfa.n = 0, st.expr
+	}
+	k := append(s.key[:0], byte(cfa.kind), cfa.reg, c.ra, 0)
 	if c.signal {
 		k[3] = 1
 	}
-	k = binary.LittleEndian.AppendUint32(k, uint32(st.cfa.n))
+	k = binary.LittleEndian.AppendUint32(k, uint32(cfa.n))
 	root := false
 	for set := st.set; set != 0; set &= set - 1 {
 		r := &st.regs[bits.TrailingZeros64(set)]
@@ -158,7 +155,7 @@ func (s *ruleSet) intern(st *state, c *cie) uint16 {
 	}
 	i := uint16(len(s.rules))
 	s.rules = append(s.rules, rule{
-		n: st.cfa.n, first: uint32(len(s.saves)), saves: uint8(n), cfa: st.cfa.kind, reg: st.cfa.reg,
+		n: cfa.n, first: uint32(len(s.saves)), saves: uint8(n), cfa: cfa.kind, reg: cfa.reg,
 		ra: c.ra, root: root, signal: c.signal,
 	})
 	for k = k[head:]; len(k) > 0; k = k[each:] {

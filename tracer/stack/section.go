@@ -131,7 +131,7 @@ func (f *frames) readCIE(r reader) *cie {
 	} else {
 		ra = r.uleb()
 	}
-	if ra >= numRegs {
+	if ra >= uint64(f.out.im.arch.registers()) {
 		return nil
 	}
 	c.ra = uint8(ra)

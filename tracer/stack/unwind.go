@@ -183,9 +183,7 @@ func (u *Unwinder) byTable(code Code, codeAt func(pc uint64) (Code, bool)) bool 
 		// Its first instructions may not have set up a frame.
 		return false
 	}
-	// A handler returns to the first instruction of the code that follows,
-	// which the address before is not in.
-	if c, ok := codeAt(w.pc); ok && c.Rule == RuleSigreturn {
+	if c, _ := w.sigreturn(codeAt, code, true); c.Rule == RuleSigreturn {
 		return w.bySigreturn()
 	}
 	before := *w
@@ -255,11 +253,24 @@ func (w *walk) at() uint64 {
 // a part of it, and no code is there.
 func (w *walk) code(codeAt func(pc uint64) (Code, bool)) (Code, bool) {
 	c, ok := codeAt(w.at())
-	if ok || w.pc == w.alternate {
-		return c, ok
+	if !ok && w.pc != w.alternate {
+		w.pc = w.alternate
+		c, ok = codeAt(w.at())
 	}
-	w.pc = w.alternate
-	return codeAt(w.at())
+	if w.call && (!ok || c.Rule == RuleNone) {
+		c, ok = w.sigreturn(codeAt, c, ok)
+	}
+	return c, ok
+}
+
+// sigreturn looks at the pc itself where the code before it is of no use:
+// nobody has called the code that signal handlers return to, so the return
+// address is its first instruction.
+func (w *walk) sigreturn(codeAt func(pc uint64) (Code, bool), c Code, ok bool) (Code, bool) {
+	if at, found := codeAt(w.pc); found && at.Rule == RuleSigreturn {
+		return at, true
+	}
+	return c, ok
 }
 
 // load reads size bytes of the stack. When the copy does not have them, the
