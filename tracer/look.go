@@ -46,6 +46,7 @@ func (t *Tracer) startLooking() {
 	t.stopLooks = func() {
 		close(t.looks)
 		done.Wait()
+		t.looks = nil // what is in doubt from now on stays so
 	}
 }
 
@@ -65,7 +66,7 @@ func (t *Tracer) look(req lookRequest) lookResult {
 
 // ask sends a request, unless too many are under way.
 func (t *Tracer) ask(sp *addressSpace, req lookRequest) bool {
-	if len(sp.procs) == 0 || t.underway == cap(t.looks) {
+	if len(sp.procs) == 0 || t.looks == nil || t.underway == cap(t.looks) {
 		return false
 	}
 	req.space, req.pid = sp.id, sp.procs[0].PID

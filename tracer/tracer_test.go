@@ -380,6 +380,35 @@ func TestAProcessThatGoesBeforeItIsReadIsApproximate(t *testing.T) {
 	}
 }
 
+// What comes between the detaching and the last read, and leaves something in
+// doubt, finds nobody to ask any more.
+func TestADoubtAtTheVeryEndIsLeftOpen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(row(10, 20, rw))
+	w.clock = 3e9
+	src := &script{idle: -1}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	tr := New(src, w, Options{OnChange: func(c *Change) {
+		if c.Kind == KindBegin {
+			cancel()
+		}
+	}})
+	if err := tr.Add(w.tasks, false); err != nil {
+		t.Fatal(err)
+	}
+	err := tr.Run(ctx, func() error {
+		src.events = []Event{{Kind: KindOther, TGID: 5, TID: 5, Space: 1, Section: 3, Flags: Stamped | HasSection, Time: 2e9}}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tr.Report().Stats.Others; got != 1 {
+		t.Errorf("%d sections of others, want the one at the end", got)
+	}
+}
+
 func TestAnImageThatExecReplacedHasNoTable(t *testing.T) {
 	t.Parallel()
 	rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{mmap(5, 1, 200, 3, 30, 31)},
