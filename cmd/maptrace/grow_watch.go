@@ -394,7 +394,7 @@ type counter struct {
 
 type counted struct {
 	books []*openBook
-	busy  time.Duration // that the targets' locks were held
+	busy  time.Duration // the longest that the lock of one of them was held, in all
 }
 
 func newCounter() *counter {
@@ -403,7 +403,7 @@ func newCounter() *counter {
 		for books := range c.jobs {
 			out := counted{books: books}
 			for _, b := range books {
-				out.busy += b.count()
+				out.busy = max(out.busy, b.count())
 			}
 			c.done <- out
 		}

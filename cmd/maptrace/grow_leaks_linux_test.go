@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
+	"github.com/maptrace/maptrace/testdata/leaks"
+)
+
+// suspect is a program of the suite while it is watched.
+type suspect struct {
+	leaks.Case
+	*leaks.Program
+	name  string // of its file
+	found []render.FindingObject
+}
+
+// TestGrowFindsTheCulprits watches every program of testdata/leaks: the first
+// finding of each must be its leak and name the function that leaks; where a
+// program leaks nothing, and of what its innocents do, nothing may be called a
+// leak. It prints a table of confusion.
+func TestGrowFindsTheCulprits(t *testing.T) {
+	needBPF(t)
+	dir, err := os.MkdirTemp("", "leaks-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	var all []*suspect
+	argv := make(map[*suspect][]string)
+	for _, c := range leaks.Cases() {
+		if missing := c.Missing(); missing != "" {
+			t.Logf("%s left out: no %s", c.Name, missing)
+			continue
+		}
+		s := &suspect{Case: c}
+		// Compilers are done before the first program is watched.
+		argv[s] = leaks.Args(c.Build(t, dir), 10*time.Minute, 1<<20)
+		s.name = filepath.Base(argv[s][0])
+		all = append(all, s)
+	}
+	const together = 12
+	for group := range slices.Chunk(all, together) {
+		for _, s := range group {
+			s.Program = leaks.Start(t, dir, argv[s])
+		}
+		// What they do at their start is over after a second or two.
+		time.Sleep(2 * time.Second)
+		watchSuspects(t, group)
+		for _, s := range group {
+			_ = s.Process.Kill()
+		}
+	}
+	table := make(map[string]map[string]int)
+	count := func(who, verdict string) {
+		if table[who] == nil {
+			table[who] = make(map[string]int)
+		}
+		table[who][verdict]++
+	}
+	for _, s := range all {
+		s.judge(t, count)
+	}
+	var b strings.Builder
+	verdicts := []string{"leaks", "grows", "plateau", "sawtooth", "churns", "steady"}
+	fmt.Fprintf(&b, "%-10s", "")
+	for _, v := range verdicts {
+		fmt.Fprintf(&b, " %8s", v)
+	}
+	for _, who := range []string{"culprits", "innocents", "others"} {
+		fmt.Fprintf(&b, "\n%-10s", who)
+		for _, v := range verdicts {
+			fmt.Fprintf(&b, " %8d", table[who][v])
+		}
+	}
+	t.Logf("verdicts on %d programs:\n%s", len(all), b.String())
+}
+
+// watchSuspects runs grow on all of them at once.
+func watchSuspects(t *testing.T, group []*suspect) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "found")
+	args := []string{"grow", "--for", "14s", "--interval", "350ms", "-o", "json", "--to", file}
+	of := make(map[int]*suspect)
+	for _, s := range group {
+		of[s.Process.Pid] = s
+		args = append(args, "-p", strconv.Itoa(s.Process.Pid))
+	}
+	if out, err := exec.CommandContext(t.Context(), binary(t), args...).CombinedOutput(); err != nil {
+		t.Fatalf("grow: %v\n%s", err, out)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var o render.FindingObject
+		if err := json.Unmarshal(lines.Bytes(), &o); err != nil {
+			t.Fatalf("%s: %v", lines.Text(), err)
+		}
+		if s := of[o.PID]; s != nil && o.Event == "finding" {
+			s.found = append(s.found, o)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// judge compares what was found with what is known.
+func (s *suspect) judge(t *testing.T, count func(who, verdict string)) {
+	t.Helper()
+	if len(s.found) == 0 {
+		t.Errorf("%s: nothing was found", s.Case.Name)
+		return
+	}
+	for i := range s.found {
+		f := &s.found[i]
+		who := "others"
+		switch {
+		case s.guilty(f):
+			who = "culprits"
+		case slices.ContainsFunc(s.Innocents, func(name string) bool { return strings.HasPrefix(f.From, name) }):
+			who = "innocents"
+		}
+		count(who, f.Verdict)
+		if who != "culprits" && f.Verdict == "leaks" {
+			t.Errorf("%s: accused wrongly: %s", s.Case.Name, f.Sentence)
+		}
+	}
+	if s.What == leaks.Nothing {
+		return
+	}
+	first := &s.found[0]
+	switch {
+	case !s.guilty(first):
+		t.Errorf("%s: the first finding is not %v (%s+%#x) but: %s\n\tmade by %v\n\ttouched by %v", s.Case.Name, s.Culprit, s.name, s.Offset, first.Sentence,
+			frames(first.Made), frames(first.Touched))
+	case first.Verdict != "leaks":
+		t.Errorf("%s: only this of the culprit: %s", s.Case.Name, first.Sentence)
+	default:
+		t.Logf("%s: %s", s.Case.Name, first.Sentence)
+	}
+}
+
+func frames(stacks []render.StackObject) []string {
+	if len(stacks) == 0 {
+		return nil
+	}
+	return stacks[0].Frames
+}
+
+// guilty tells whether a finding names the culprit: as who made the memory, or,
+// of memory that was there before, as who touches it. Of scripts it is enough
+// that it is on the stack.
+func (s *suspect) guilty(f *render.FindingObject) bool {
+	names := slices.Clone(s.Culprit)
+	if s.Stripped && s.Prints {
+		names = []string{fmt.Sprintf("%s+%#x", s.name, s.Offset)}
+	}
+	accused := []string{f.From}
+	if f.From == "" {
+		accused = frames(f.Touched)
+	}
+	if s.What == leaks.Runtime || strings.HasPrefix(s.Case.Name, "node") || strings.HasPrefix(s.Case.Name, "java") {
+		accused = append(append(accused, frames(f.Made)...), frames(f.Touched)...)
+	}
+	return slices.ContainsFunc(accused, func(a string) bool {
+		return slices.ContainsFunc(names, func(name string) bool {
+			rest, ok := strings.CutPrefix(a, name)
+			return ok && (rest == "" || !isWord(rest[0]))
+		})
+	})
+}
+
+// isWord tells whether a name goes on with c.
+func isWord(c byte) bool {
+	return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+}
