@@ -2,8 +2,9 @@
 
 // Bench measures what tracing costs the traced program, others, and nobody,
 // under maptrace and beside it under strace, perf trace, perf record and
-// bpftrace, as far as they are installed; and what maptrace pmap costs beside
-// pmap. It prints Markdown.
+// bpftrace, as far as they are installed; what maptrace pmap costs beside pmap;
+// and what it costs a process that its resident memory is read. It prints
+// Markdown.
 //
 //	go run ./testdata/bench -maptrace ./maptrace [-short] [-only PART,...]
 //
@@ -35,7 +36,7 @@ import (
 type options struct {
 	maptrace string
 	workload string // folder of loop.c and vmas.c
-	helpers  string // folder of timed.c
+	helpers  string // folder of timed.c and latency.c
 	only     string
 	short    bool
 	pairs    int
@@ -69,6 +70,7 @@ var parts = []part{
 	{"startup", "From start to attached", (*bench).startups},
 	{"programs", "Real programs", (*bench).programs},
 	{"pmap", "Beside pmap", (*bench).besidePmap},
+	{"resident", "Reading resident memory again and again", (*bench).resident},
 }
 
 func main() {
@@ -123,9 +125,9 @@ func (b *bench) parse(args []string) error {
 	f.SetOutput(b.log)
 	f.StringVar(&b.maptrace, "maptrace", "./maptrace", "the `binary` to measure")
 	f.StringVar(&b.workload, "workload", "testdata/workload", "the `folder` of loop.c and vmas.c")
-	f.StringVar(&b.helpers, "helpers", "testdata/bench", "the `folder` of timed.c")
-	f.StringVar(&b.only, "only", "", "run only these `parts`: toggle, untraced, loss, startup, programs, pmap")
-	f.BoolVar(&b.short, "short", false, "two minutes instead of eight, and wider spreads")
+	f.StringVar(&b.helpers, "helpers", "testdata/bench", "the `folder` of timed.c and latency.c")
+	f.StringVar(&b.only, "only", "", "run only these `parts`: toggle, untraced, loss, startup, programs, pmap, resident")
+	f.BoolVar(&b.short, "short", false, "three minutes instead of eleven, and wider spreads")
 	f.IntVar(&b.pairs, "pairs", 12, "slices of time under each tracer")
 	f.IntVar(&b.rounds, "rounds", 3, "runs of each real program under each tracer")
 	f.DurationVar(&b.slice, "slice", 250*time.Millisecond, "length of a slice; twice that for tools in processes of their own")
