@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 func start(t *testing.T, argv ...string) int {
 	t.Helper()
 	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Dir = t.TempDir() // node leaves a log where it is started
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -303,6 +305,66 @@ func TestCacheStaysWithinItsBudgets(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestFileThatWasWrittenIsReadAgain(t *testing.T) {
+	t.Parallel()
+	prog := compile(t, "calls.c", "-O2", "-shared", "-fPIC")
+	other, err := os.ReadFile(compile(t, "shapes.cc", "-O2", "-shared", "-fPIC"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	need(t, "python3")
+	pid := start(t, "python3", "-c", `
+import mmap, os, sys, time
+m = mmap.mmap(os.open(sys.argv[1], os.O_RDONLY), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)
+print("mapped", flush=True)
+time.sleep(60)
+`, prog)
+	c := newCache(t, CacheOptions{})
+	m := codeOf(t, pid, "/prog")
+	before, err := c.Module(pid, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err = os.WriteFile(prog, other, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	after, err := c.Module(pid, m)
+	if err != nil || after == before || after.BuildID() == before.BuildID() {
+		t.Errorf("Module = %v, %v; before it was %v", after, err, before)
+	}
+}
+
+func TestCacheIsSafeForConcurrentUse(t *testing.T) {
+	t.Parallel()
+	c := newCache(t, CacheOptions{MaxBytes: 64 << 10, MaxModules: 2, NoDebugFiles: true})
+	var rows []*procmaps.Mapping
+	var pids []int
+	for i := range 3 {
+		prog := compile(t, "calls.c", "-O2", "-g", "-no-pie", fmt.Sprintf("-Wl,--defsym=unique=%d", i))
+		pid := start(t, prog, "wait")
+		rows, pids = append(rows, codeOf(t, pid, "/prog"), codeOf(t, pid, "/libc.so.6")), append(pids, pid, pid)
+	}
+	var group sync.WaitGroup
+	for worker := range 4 {
+		group.Go(func() {
+			for round := range 12 {
+				i := (worker + round) % len(rows)
+				p := c.Process(pids[i])
+				for pc := rows[i].Start; pc < min(rows[i].End, rows[i].Start+0x2000); pc += 0x333 {
+					if _, err := p.Resolve(rows[i], pc, true, nil); err != nil && !errors.Is(err, os.ErrClosed) {
+						t.Errorf("Resolve(%#x): %v", pc, err)
+						return
+					}
+				}
+				if err := p.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
 }
 
 func TestErrorsAreRememberedForAWhile(t *testing.T) {

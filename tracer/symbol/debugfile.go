@@ -130,7 +130,7 @@ func (h *header) debugSection(name string, budget *int64) (blob, error) {
 	if s == nil {
 		return h.oldCompressed(name, budget)
 	}
-	if s.Flags&elf.SHF_COMPRESSED == 0 {
+	if plain(s) {
 		return blob{r: s, size: s.Size}, nil
 	}
 	return inflate(s.Open(), s.Size, s.FileSize, budget)
@@ -140,7 +140,7 @@ func (h *header) debugSection(name string, budget *int64) (blob, error) {
 // Go before 1.20: "ZLIB" and the size in the content.
 func (h *header) oldCompressed(name string, budget *int64) (blob, error) {
 	s := h.section(".zdebug_" + name)
-	if s == nil {
+	if s == nil || !plain(s) {
 		return blob{r: bytes.NewReader(nil)}, nil
 	}
 	var b [12]byte

@@ -13,6 +13,7 @@ type lineTable struct {
 	dirs  []attribute
 	files []lineFile
 	base  uint32 // the number of files[0]
+	paths map[uint32]string
 }
 
 // row says that the code from addr to the next row is of a line. Line 0 begins
@@ -43,6 +44,23 @@ func (t *lineTable) find(addr uint64) (file, line uint32) {
 
 // fileName returns the path of a file, absolute if the compiler was told so.
 func (d *dwarfData) fileName(u *unit, t *lineTable, number uint32) string {
+	if name, ok := t.paths[number]; ok {
+		return name
+	}
+	name := d.readFileName(u, t, number)
+	if t.paths == nil {
+		t.paths = make(map[uint32]string)
+	}
+	if len(t.paths) < maxMemo {
+		t.paths[number] = name
+		n := int64(len(name)) + 48
+		d.held += n // with the unit
+		d.bytes.Add(n)
+	}
+	return name
+}
+
+func (d *dwarfData) readFileName(u *unit, t *lineTable, number uint32) string {
 	i := number - t.base
 	if uint64(i) >= uint64(len(t.files)) {
 		return ""

@@ -2,7 +2,6 @@ package symbol
 
 import (
 	"bufio"
-	"debug/elf"
 	"encoding/binary"
 	"io"
 	"sort"
@@ -18,7 +17,6 @@ import (
 // function it was inlined into.
 type goTable struct {
 	r                                  io.ReaderAt
-	size                               int64
 	order                              binary.ByteOrder
 	text                               uint64 // where the addresses count from
 	quantum                            uint64
@@ -32,7 +30,7 @@ func (m *Module) goTable() *goTable { return load(&m.golang, m.readGo) }
 // readGo reads the table, or returns nil when there is none or another format.
 func (m *Module) readGo() *goTable {
 	s := m.head.pclntab
-	if s == nil || s.Flags&elf.SHF_COMPRESSED != 0 || !m.head.is64 {
+	if s == nil || !plain(s) || !m.head.is64 {
 		return nil
 	}
 	t := parseGo(s, int64(s.Size), m.head.order)

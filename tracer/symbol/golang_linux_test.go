@@ -45,19 +45,19 @@ func main() { fmt.Println(C.twice(4)) }
 `
 
 // buildGo builds a program with the Go compiler.
-func buildGo(t *testing.T, source string, env []string, flags ...string) string {
-	t.Helper()
-	need(t, "go")
-	dir := t.TempDir()
+func buildGo(tb testing.TB, source string, env []string, flags ...string) string {
+	tb.Helper()
+	need(tb, "go")
+	dir := tb.TempDir()
 	for name, text := range map[string]string{"main.go": source, "go.mod": "module prog\n\ngo 1.26\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	out := filepath.Join(dir, "prog")
 	argv := append([]string{"env", "-C", dir}, env...)
 	argv = append(argv, "go", "build", "-o", out)
-	run(t, "", append(append(argv, flags...), ".")...)
+	run(tb, "", append(append(argv, flags...), ".")...)
 	return out
 }
 

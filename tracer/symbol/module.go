@@ -41,14 +41,12 @@ const (
 	FromDebug                    // the .symtab of a separate debug file
 	FromGo                       // Go's function table, which survives stripping
 	FromPLT                      // a stub through which an imported function is called
-	FromJIT                      // the map of a JIT compiler
 )
 
 // String returns a word for the source.
 func (s Source) String() string {
 	names := [...]string{
 		FromSymtab: "symtab", FromDynsym: "dynsym", FromDebug: "debug file", FromGo: "gopclntab", FromPLT: "plt",
-		FromJIT: "perf map",
 	}
 	if int(s) < len(names) && names[s] != "" {
 		return names[s]
@@ -420,11 +418,15 @@ func (m *Module) named(t *symbols, addr uint64) (Function, bool) {
 		return Function{}, false
 	}
 	key := memoKey{t.from, i}
-	if fn, ok := m.memo[key]; ok {
+	if fn, ok := m.memo[key]; ok && addr-fn.Start < fn.Size {
 		return fn, true
 	}
-	s := t.syms[i]
-	fn := Function{Name: demangled(t.name(i)), Start: s.start, Size: s.end - s.start, From: t.from}
+	best := t.best(i, addr)
+	if best < 0 {
+		return Function{}, false
+	}
+	s := t.syms[best]
+	fn := Function{Name: demangled(t.name(best)), Start: s.start, Size: s.end - s.start, From: t.from}
 	if fn.Name == "" {
 		return Function{}, false
 	}
@@ -510,9 +512,23 @@ func (h *header) section(name string) *elf.Section {
 	return nil
 }
 
+// plain reports whether a section can be read as it is: debug/elf gives one that
+// is compressed no reader.
+func plain(s *elf.Section) bool {
+	return s.Type != elf.SHT_NOBITS && s.Flags&elf.SHF_COMPRESSED == 0 && s.ReaderAt != nil
+}
+
+// linked returns the section that another refers to, if it can be read.
+func (h *header) linked(s *elf.Section) *elf.Section {
+	if int64(s.Link) >= int64(len(h.file.Sections)) || !plain(h.file.Sections[s.Link]) {
+		return nil
+	}
+	return h.file.Sections[s.Link]
+}
+
 // contents reads a small uncompressed section.
 func contents(s *elf.Section, limit uint64) []byte {
-	if s == nil || s.Type == elf.SHT_NOBITS || s.Flags&elf.SHF_COMPRESSED != 0 || s.Size > limit {
+	if s == nil || !plain(s) || s.Size > limit {
 		return nil
 	}
 	b := make([]byte, s.Size)

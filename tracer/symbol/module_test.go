@@ -466,7 +466,7 @@ func TestDemanglingIsBounded(t *testing.T) {
 
 func TestSourcesHaveNames(t *testing.T) {
 	t.Parallel()
-	for s := FromSymtab; s <= FromJIT; s++ {
+	for s := FromSymtab; s <= FromPLT; s++ {
 		if strings.HasPrefix(s.String(), "source(") {
 			t.Errorf("source %d has no name", s)
 		}

@@ -30,33 +30,22 @@ var kinds = []struct {
 	{"C++ optimized as a whole", "shapes.cc", []string{"-O2", "-g", "-flto"}},
 }
 
-func TestFunctionsAreNamedAsByNm(t *testing.T) {
-	t.Parallel()
-	for _, k := range kinds {
-		t.Run(k.name, func(t *testing.T) {
-			t.Parallel()
-			prog := compile(t, k.source, k.flags...)
-			all := nm(t, prog)
-			checkNames(t, open(t, prog), all, all, FromSymtab)
-		})
-	}
-}
-
-func TestLinesAreThoseOfAddr2line(t *testing.T) {
+func TestNamesAndLinesAreThoseOfNmAndAddr2line(t *testing.T) {
 	t.Parallel()
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
 			prog := compile(t, k.source, append(k.flags, "-g")...)
-			all := nm(t, prog)
+			m, all := open(t, prog), nm(t, prog)
+			checkNames(t, m, all, all, FromSymtab)
+			some := all
 			if k.name == "C static" { // the rest is the C library's
-				all = slices.DeleteFunc(all, func(s nmSymbol) bool {
+				some = slices.DeleteFunc(slices.Clone(all), func(s nmSymbol) bool {
 					return s.name != "local" && s.name != "outer" && s.name != "main"
 				})
 			}
-			addrs := addresses(all, 3, 20000)
-			if share := checkLines(t, open(t, prog), prog, addrs); share < 0.98 {
-				t.Errorf("only %.1f %% agree", 100*share)
+			if share := checkLines(t, m, prog, all, addresses(some, 3, 20000)); share < 0.98 {
+				t.Errorf("only %.1f %% of the lines agree", 100*share)
 			}
 		})
 	}
@@ -85,6 +74,26 @@ func TestRealProgramsAreNamedAsByNm(t *testing.T) {
 				checkNames(t, m, inCode(m, slices.Clone(all)), all, FromDynsym)
 			}
 		})
+	}
+}
+
+// The C library has a debug file where the distribution's package of it is
+// installed: of compressed sections, and units that share entries.
+func TestLinesOfTheCLibraryAreThoseOfAddr2line(t *testing.T) {
+	t.Parallel()
+	const file = "/lib/x86_64-linux-gnu/libc.so.6"
+	if _, err := os.Stat(file); err != nil {
+		t.Skip(err)
+	}
+	need(t, "addr2line", "nm")
+	m := open(t, file)
+	if d := m.debugFile(); d == nil {
+		t.Skip("needs the debug file of the C library")
+	}
+	all := nm(t, m.debugFile().file.Name())
+	some := slices.DeleteFunc(slices.Clone(all), func(s nmSymbol) bool { return s.start%64 != 0 })
+	if share := checkLines(t, m, file, all, addresses(some, 9, 3000)); share < 0.95 {
+		t.Errorf("only %.1f %% agree", 100*share)
 	}
 }
 
@@ -148,7 +157,7 @@ func TestStrippedProgramsNameWhatTheyImportAndNothingElse(t *testing.T) {
 			}
 		}
 		got := map[string]bool{}
-		for _, stub := range callTargets(t, prog) {
+		for _, stub := range callTargets(t, "objdump", prog) {
 			fn, ok := m.Function(stub.addr)
 			if !ok || fn.From != FromPLT || fn.Name != stub.name {
 				t.Errorf("%q: Function(%#x) = %+v, %v; objdump says %s", flags, stub.addr, fn, ok, stub.name)
@@ -161,17 +170,45 @@ func TestStrippedProgramsNameWhatTheyImportAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestProgramsForARM64AreNamed(t *testing.T) {
+	t.Parallel()
+	const tools = "aarch64-linux-gnu-"
+	need(t, tools+"gcc", tools+"objdump", "nm")
+	for _, protection := range []string{"none", "standard"} {
+		prog := filepath.Join(t.TempDir(), "prog")
+		run(t, "", tools+"gcc", "-O2", "-g", "-mbranch-protection="+protection, "-o", prog, filepath.Join("testdata", "calls.c"))
+		m, all := open(t, prog), nm(t, prog)
+		checkNames(t, m, all, all, FromSymtab)
+		stubs := callTargets(t, tools+"objdump", prog)
+		for _, s := range stubs {
+			if fn, ok := m.Function(s.addr); !ok || fn.Name != s.name || fn.From != FromPLT {
+				t.Errorf("%s: Function(%#x) = %+v, %v; objdump says %s", protection, s.addr, fn, ok, s.name)
+			}
+		}
+		if len(stubs) < 4 {
+			t.Errorf("%s: only %d stubs", protection, len(stubs))
+		}
+		for _, s := range all {
+			if s.name == "local" {
+				if l := m.Lines(s.start, nil); len(l) == 0 || l[len(l)-1].Function != "local" || l[0].Line == 0 {
+					t.Errorf("%s: Lines(local) = %+v", protection, l)
+				}
+			}
+		}
+	}
+}
+
 type target struct {
 	addr uint64
 	name string
 }
 
 // callTargets lists the stubs as objdump labels them: "0000000000001030 <malloc@plt>:".
-func callTargets(t *testing.T, file string) []target {
+func callTargets(t *testing.T, objdump, file string) []target {
 	t.Helper()
-	need(t, "objdump")
+	need(t, objdump)
 	var all []target
-	for line := range strings.Lines(run(t, "", "objdump", "-d", file)) {
+	for line := range strings.Lines(run(t, "", objdump, "-d", file)) {
 		addr, name, ok := strings.Cut(strings.TrimSpace(line), " <")
 		name, isLabel := strings.CutSuffix(name, ">:")
 		if !ok || !isLabel || !strings.HasSuffix(name, "@plt") {
@@ -204,7 +241,7 @@ func TestDebugFilesAreFoundByBuildIDAndByLink(t *testing.T) {
 			all := nm(t, debug)
 			all = slices.DeleteFunc(all, func(s nmSymbol) bool { return s.name != "local" && s.name != "outer" })
 			checkNames(t, m, all, all, FromDebug)
-			if share := checkLines(t, m, debug, addresses(all, 1, 1000)); share < 0.98 {
+			if share := checkLines(t, m, debug, all, addresses(all, 1, 1000)); share < 0.98 {
 				t.Errorf("only %.1f %% of the lines agree", 100*share)
 			}
 		})
@@ -259,5 +296,39 @@ func TestLinesOf64BitDWARFAreThoseOf32Bit(t *testing.T) {
 	}
 	if inlined < 50 {
 		t.Errorf("%d of %d addresses are inlined", inlined, len(addrs))
+	}
+}
+
+func TestRustIsDemangled(t *testing.T) {
+	t.Parallel()
+	need(t, "rustc", "nm")
+	dir := t.TempDir()
+	source := filepath.Join(dir, "prog.rs")
+	const text = `
+mod cache { pub struct Shelf<T> { pub all: Vec<T> }
+  impl<T: Clone> Shelf<T> { #[inline(never)] pub fn leak(&mut self, v: T) -> usize { self.all.push(v.clone()); self.all.len() } } }
+fn main() { let mut s = cache::Shelf { all: vec![] }; for i in 0..std::env::args().count() { println!("{}", s.leak(i)); } }
+`
+	if err := os.WriteFile(source, []byte(text), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, mangling := range []string{"legacy", "v0"} {
+		prog := filepath.Join(dir, mangling)
+		run(t, "", "env", "RUSTC_BOOTSTRAP=1", "rustc", "-Z", "unstable-options", "-g", "-O", "-C", "codegen-units=1", "-C", "symbol-mangling-version="+mangling, "-o", prog, source)
+		m := open(t, prog)
+		found := false
+		for _, s := range nm(t, prog) {
+			if strings.Contains(s.name, "Shelf") && strings.Contains(s.name, "leak") {
+				fn, ok := m.Function(s.start)
+				found = ok && strings.HasSuffix(fn.Name, "::leak") && strings.Contains(fn.Name, "cache::Shelf<") && !strings.Contains(fn.Name, "17h")
+				lines := m.Lines(s.start+s.size-1, nil)
+				if !found || len(lines) == 0 || lines[len(lines)-1].Function != fn.Name {
+					t.Errorf("%s: %s is %q, at %+v", mangling, s.name, fn.Name, lines)
+				}
+			}
+		}
+		if !found {
+			t.Errorf("%s: nm does not list the function", mangling)
+		}
 	}
 }

@@ -113,13 +113,10 @@ func (m *Module) readSlots() map[uint64]string {
 	for _, s := range h.file.Sections {
 		const entry = 24
 		if s.Type != elf.SHT_RELA || //nolint:misspell // the name in the standard library
-			s.Flags&elf.SHF_ALLOC == 0 || s.Size/entry > maxRelocations {
+			s.Flags&elf.SHF_ALLOC == 0 || !plain(s) || s.Size/entry > maxRelocations {
 			continue
 		}
-		var symtab *elf.Section
-		if int(s.Link) < len(h.file.Sections) {
-			symtab = h.file.Sections[s.Link]
-		}
+		symtab := h.linked(s)
 		chunk := make([]byte, min(s.Size, 4096*entry)/entry*entry)
 		for done := uint64(0); len(chunk) > 0 && done+entry <= s.Size; done += uint64(len(chunk)) {
 			chunk = chunk[:min(uint64(len(chunk)), (s.Size-done)/entry*entry)]
@@ -155,14 +152,15 @@ func (m *Module) target(symtab *elf.Section, info, addend uint64) string {
 		fn, _ := m.function(addend)
 		return fn.Name
 	}
-	if !slot || symtab == nil || symtab.Type != elf.SHT_DYNSYM || int(symtab.Link) >= len(m.head.file.Sections) {
+	if !slot || symtab == nil || symtab.Type != elf.SHT_DYNSYM {
 		return ""
 	}
+	names := m.head.linked(symtab)
 	var b [elf.Sym64Size]byte
-	if n, _ := symtab.ReadAt(b[:], int64(index*elf.Sym64Size)); n < len(b) {
+	if n, _ := symtab.ReadAt(b[:], int64(index*elf.Sym64Size)); names == nil || n < len(b) {
 		return ""
 	}
-	return demangled(readString(m.head.file.Sections[symtab.Link], int64(m.head.order.Uint32(b[:]))))
+	return demangled(readString(names, int64(m.head.order.Uint32(b[:]))))
 }
 
 func findStub(all []stub, addr uint64) (Function, bool) {

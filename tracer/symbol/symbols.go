@@ -25,6 +25,9 @@ type sym struct {
 	rank       uint8  // lower is the better name for the same address
 }
 
+// rankLabel is added to the rank of symbols without a type.
+const rankLabel = 4
+
 // How far back a lookup goes past symbols that end before the address, in
 // case an earlier one encloses them.
 const maxNested = 64
@@ -41,11 +44,11 @@ func (m *Module) readSymbols(h *header, kind elf.SectionType, from Source) *symb
 			break
 		}
 	}
-	if table == nil || table.Flags&elf.SHF_COMPRESSED != 0 || int(table.Link) >= len(h.file.Sections) {
+	if table == nil || !plain(table) {
 		return nil
 	}
-	names := h.file.Sections[table.Link]
-	if names.Type != elf.SHT_STRTAB || names.Flags&elf.SHF_COMPRESSED != 0 {
+	names := h.linked(table)
+	if names == nil || names.Type != elf.SHT_STRTAB {
 		return nil
 	}
 	entry := elf.Sym32Size
@@ -73,7 +76,14 @@ func (m *Module) readSymbols(h *header, kind elf.SectionType, from Source) *symb
 	if len(t.syms) == 0 {
 		return nil
 	}
-	t.syms = slices.Clip(h.bound(t.syms, kind == elf.SHT_SYMTAB))
+	t.syms = h.bound(t.syms, kind == elf.SHT_SYMTAB)
+	if h.machine == elf.EM_AARCH64 || h.machine == elf.EM_ARM {
+		// There $x, $d and the like mark where code and data begin.
+		t.syms = slices.DeleteFunc(t.syms, func(s sym) bool {
+			return s.rank >= rankLabel && strings.HasPrefix(readString(names, int64(s.name)), "$")
+		})
+	}
+	t.syms = slices.Clip(t.syms)
 	m.bytes.Add(int64(len(t.syms)) * int64(unsafe.Sizeof(sym{})))
 	return t
 }
@@ -106,7 +116,7 @@ func (h *header) function(b []byte) (sym, bool) {
 	}
 	s.end = s.start + min(size, in.end-s.start)
 	if kind == elf.STT_NOTYPE {
-		s.rank = 4
+		s.rank = rankLabel
 	}
 	switch elf.ST_BIND(info) {
 	case elf.STB_GLOBAL:
@@ -156,8 +166,8 @@ func (h *header) bound(syms []sym, complete bool) []sym {
 	return kept
 }
 
-// find returns the index of the best name of the innermost symbol that covers
-// addr, or -1.
+// find returns the index of the innermost symbol that covers addr, or -1. It may
+// have better names.
 func (t *symbols) find(addr uint64) int {
 	if t == nil {
 		return -1
@@ -165,13 +175,13 @@ func (t *symbols) find(addr uint64) int {
 	i := sort.Search(len(t.syms), func(i int) bool { return t.syms[i].start > addr }) - 1
 	for n := 0; i >= 0 && n < maxNested; i, n = i-1, n+1 {
 		if addr < t.syms[i].end {
-			return t.best(i, addr)
+			return i
 		}
 	}
 	return -1
 }
 
-// best chooses among the names of one address: a function before a label, few
+// best chooses among the symbols that begin where the i-th does: a function before a label, few
 // leading underscores, global before weak before local, short. So it is malloc
 // and not __libc_malloc.
 func (t *symbols) best(i int, addr uint64) int {
@@ -195,13 +205,13 @@ func (t *symbols) best(i int, addr uint64) int {
 			chosen, name = k, n
 		}
 	}
-	return max(chosen, -1)
+	return chosen
 }
 
 func better(a sym, an string, b sym, bn string) bool {
 	underscores := func(s string) int { return len(s) - len(strings.TrimLeft(s, "_")) }
 	return cmp.Or(
-		cmp.Compare(a.rank/4, b.rank/4),
+		cmp.Compare(a.rank/rankLabel, b.rank/rankLabel),
 		cmp.Compare(underscores(an), underscores(bn)),
 		cmp.Compare(a.rank, b.rank),
 		cmp.Compare(len(an), len(bn)),

@@ -1,0 +1,179 @@
+package symbol
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/maptrace/maptrace/procmaps"
+)
+
+// sleeper starts a process, and returns it and where its perf map would be.
+func sleeper(t *testing.T) (pid int, path string) {
+	t.Helper()
+	cmd := exec.Command("sleep", "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	path = fmt.Sprintf("/tmp/perf-%d.map", cmd.Process.Pid)
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		_ = os.Remove(path)
+	})
+	return cmd.Process.Pid, path
+}
+
+func write(t *testing.T, path, text string, flags int) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|flags, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPerfFileIsReadOnAsItGrowsAndAnewWhenItIsReplaced(t *testing.T) {
+	t.Parallel()
+	pid, path := sleeper(t)
+	p := NewPerfFile(pid)
+	defer p.Close()
+	if err := p.Refresh(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a map: %v", err)
+	}
+	expect := func(when string, want string) {
+		t.Helper()
+		if err := p.Refresh(); err != nil {
+			t.Fatalf("%s: %v", when, err)
+		}
+		var got []string
+		for _, addr := range []uint64{0x1000, 0x2000, 0x3000} {
+			if name, _, _, ok := p.Lookup(addr); ok {
+				got = append(got, name)
+			}
+		}
+		if s := strings.Join(got, " "); s != want {
+			t.Errorf("%s: names %q, want %q", when, s, want)
+		}
+	}
+	write(t, path, "1000 10 first\n2000 10 sec", os.O_TRUNC)
+	expect("with half a line", "first")
+	write(t, path, "ond\n", os.O_APPEND)
+	expect("with the line", "first second")
+	write(t, path, "1000 10 moved\n3000 10 third\n", os.O_APPEND)
+	expect("with more", "moved second third")
+	write(t, path, "1000 10 anew\n", os.O_TRUNC)
+	expect("when it was written anew", "anew")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, "1000 10 other\n2000 10 file\n", os.O_EXCL)
+	expect("when it was replaced", "other file")
+}
+
+func TestPerfFileThatIsNoRegularFileOfTheUserIsRefused(t *testing.T) {
+	t.Parallel()
+	const text = "1000 10 name\n"
+	for name, create := range map[string]func(path string) error{
+		"a FIFO": func(path string) error { return syscall.Mkfifo(path, 0o666) },
+		"a link": func(path string) error { return os.Symlink("/etc/passwd", path) },
+		"a directory": func(path string) error {
+			return os.Mkdir(path, 0o777)
+		},
+		"a file of another user": func(path string) error {
+			if os.Geteuid() != 0 {
+				t.Skip("needs root")
+			}
+			return errors.Join(os.WriteFile(path, []byte(text), 0o666), os.Chown(path, 65534, 65534))
+		},
+	} {
+		pid, path := sleeper(t)
+		if err := create(path); err != nil {
+			t.Fatal(err)
+		}
+		done := refreshLater(pid)
+		select {
+		case err := <-done:
+			if err == nil {
+				t.Errorf("%s was read", name)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: waits", name)
+		}
+	}
+}
+
+// refreshLater refreshes in the background, as it might wait.
+func refreshLater(pid int) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- NewPerfFile(pid).Refresh() }()
+	return done
+}
+
+func TestFunctionsOfNodeAreNamed(t *testing.T) {
+	t.Parallel()
+	need(t, "node")
+	pid := start(t, "node", "--perf-basic-prof", "-e", `
+function leakyFunction(n) { const all = []; for (let i = 0; i < n; i++) all.push(Buffer.alloc(16)); return all.length }
+let sum = 0
+for (let i = 0; i < 3000; i++) sum += leakyFunction(50)
+console.log(sum)
+setTimeout(() => {}, 60000)
+`)
+	path := fmt.Sprintf("/tmp/perf-%d.map", pid)
+	t.Cleanup(func() { _ = os.Remove(path) })
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var addr uint64
+	var name string
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		if strings.Contains(sc.Text(), "leakyFunction") {
+			fields := strings.SplitN(sc.Text(), " ", 3)
+			if _, err = fmt.Sscanf(fields[0], "%x", &addr); err != nil {
+				t.Fatal(err)
+			}
+			name = fields[2]
+		}
+	}
+	if addr == 0 {
+		t.Fatal("node writes nothing of the function")
+	}
+	c := newCache(t, CacheOptions{})
+	proc, err := procmaps.Default().Process(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proc.Close()
+	rows, err := proc.Maps()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := c.Process(pid)
+	defer p.Close()
+	for i := range rows {
+		if !rows[i].Contains(addr) {
+			continue
+		}
+		place, err := p.Resolve(&rows[i], addr+1, true, nil)
+		if err != nil || place.Function.Name != name || len(place.Lines) != 1 {
+			t.Errorf("Resolve(%#x) = %+v, %v; want %s", addr, place, err, name)
+		}
+		return
+	}
+	t.Errorf("nothing is mapped at %#x", addr)
+}
