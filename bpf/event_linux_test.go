@@ -177,6 +177,7 @@ func TestAStackIsDecodedOrRefused(t *testing.T) {
 	m := mmMmStack{
 		Id: 7, Time: 8, Space: 9, Addr: 10, Skipped: 11, Tgid: 12, Tid: 13,
 		Size: 13, Op: uint8(OpFault), Cut: 1, Regs: [33]uint64{0: 100, 32: 132},
+		Chained: 2, Chain: [64]uint64{7, 8, 9},
 	}
 	copy(raw, unsafe.Slice((*byte)(unsafe.Pointer(&m)), head))
 	copy(raw[head:], "thirteen byte")
@@ -186,7 +187,7 @@ func TestAStackIsDecodedOrRefused(t *testing.T) {
 	}
 	want := Stack{
 		ID: 7, Time: 8, Space: 9, Addr: 10, Skipped: 11, TGID: 12, TID: 13, Op: OpFault, Cut: true,
-		Regs: Regs{0: 100, 32: 132}, Copy: []byte("thirteen byte"),
+		Regs: Regs{0: 100, 32: 132}, Copy: []byte("thirteen byte"), Chain: []uint64{7, 8},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

@@ -312,8 +312,8 @@ func (h *Hooks) Next(ev *Event) error {
 }
 
 // NextStack reads the next record of the ring of stacks, as Next does of the
-// other. A stack is sent before the event that names it. s.Copy is overwritten by
-// the next call.
+// other. A stack is sent before the event that names it. s.Copy and s.Chain are
+// overwritten by the next call.
 func (h *Hooks) NextStack(s *Stack) error {
 	if h.stacks == nil {
 		return ErrEmpty

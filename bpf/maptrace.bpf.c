@@ -784,6 +784,7 @@ static __noinline __u64 send_stack(struct task_struct *task, struct space *sp, _
 	__u32 cpu = bpf_get_smp_processor_id(), size;
 	struct scratch *s = bpf_map_lookup_elem(&scratches, &cpu);
 	__u64 id = 0, skipped = 0;
+	long chained;
 
 	if (!s)
 		return 0;
@@ -804,6 +805,8 @@ static __noinline __u64 send_stack(struct task_struct *task, struct space *sp, _
 	s->head.op = op;
 	s->head.cut = 0;
 	read_regs(s->head.regs, task);
+	chained = bpf_get_task_stack(task, s->head.chain, sizeof(s->head.chain), BPF_F_USER_STACK);
+	s->head.chained = chained > 0 ? chained / sizeof(__u64) : 0;
 #if defined(__TARGET_ARCH_x86)
 	size = copy_stack(s, s->head.regs[7]);
 #else

@@ -138,7 +138,8 @@ struct mm_task {
  * and its stack from the stack pointer up. "op" is that of the call whose record
  * names it, or MM_OP_FAULT.
  */
-#define MM_REGS 33
+#define MM_REGS	 33
+#define MM_CHAIN 64
 
 struct mm_stack {
 	__u64 id;
@@ -150,10 +151,15 @@ struct mm_stack {
 	__u32 tid;
 	__u32 size; /* bytes of stack that follow */
 	__u8 op;
-	__u8 cut; /* the copy ended because it was long enough */
-	__u16 pad;
+	__u8 cut;      /* the copy ended because it was long enough */
+	__u16 chained; /* of chain, how many */
 	/* x86: DWARF's 0 to 16, rip last; arm64: x0 to x30, sp, pc. */
 	__u64 regs[MM_REGS];
+	/*
+	 * The program counters along the frame pointers, as the kernel follows them:
+	 * they may lead to another stack than the one that is copied.
+	 */
+	__u64 chain[MM_CHAIN];
 };
 
 /* Counters, summed over the CPUs by the reader. */

@@ -146,8 +146,9 @@ type mmMmStack struct {
 	Size    uint32
 	Op      uint8
 	Cut     uint8
-	Pad     uint16
+	Chained uint16
 	Regs    [33]uint64
+	Chain   [64]uint64
 }
 
 type mmMmTask struct {
@@ -218,8 +219,9 @@ type mmScratch struct {
 		Size    uint32
 		Op      uint8
 		Cut     uint8
-		Pad     uint16
+		Chained uint16
 		Regs    [33]uint64
+		Chain   [64]uint64
 	}
 	Data [65536]uint8
 }

@@ -37,6 +37,9 @@ type Stack struct {
 	Cut     bool // the stack goes on beyond the copy
 	Regs    Regs
 	Copy    []byte
+	// Chain are the program counters along the frame pointers, innermost first,
+	// as the kernel follows them: right only for code that keeps frame pointers.
+	Chain []uint64
 }
 
 // decodeStack fills s from one record of the ring of stacks; Copy is raw's.
@@ -52,12 +55,13 @@ func decodeStack(raw []byte, s *Stack) error {
 	if uint64(m.Size) > uint64(len(data)) || m.Size > MaxStackBytes {
 		return fmt.Errorf("decode stack: %d bytes of %d", len(data), m.Size)
 	}
-	if m.Op < uint8(OpMmap) || m.Op > uint8(OpFault) {
-		return fmt.Errorf("decode stack: operation %d", m.Op)
+	if m.Op < uint8(OpMmap) || m.Op > uint8(OpFault) || int(m.Chained) > len(m.Chain) {
+		return fmt.Errorf("decode stack: operation %d, chain of %d", m.Op, m.Chained)
 	}
+	chain := append(s.Chain[:0], m.Chain[:m.Chained]...)
 	*s = Stack{
 		ID: m.Id, Time: m.Time, Space: m.Space, Addr: m.Addr, Skipped: m.Skipped,
-		TGID: m.Tgid, TID: m.Tid, Op: Op(m.Op), Cut: m.Cut != 0, Regs: m.Regs, Copy: data[:m.Size],
+		TGID: m.Tgid, TID: m.Tid, Op: Op(m.Op), Cut: m.Cut != 0, Regs: m.Regs, Copy: data[:m.Size], Chain: chain,
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ package bpf_test
 import (
 	"errors"
 	"os"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +37,7 @@ func readAll(t *testing.T, h *bpf.Hooks) (events []bpf.Event, stacks map[uint64]
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.Copy = append([]byte(nil), s.Copy...)
+		s.Copy, s.Chain = slices.Clone(s.Copy), slices.Clone(s.Chain)
 		stacks[s.ID] = s
 	}
 }
@@ -82,6 +83,9 @@ func TestGrowthAndFaultsCarryStacks(t *testing.T) {
 		grows := ev.Op == bpf.OpMmap || ev.Op == bpf.OpBrk || ev.Op == bpf.OpMprotect && ev.Args[2]&unix.PROT_WRITE != 0
 		if !grows {
 			t.Errorf("event %+v has a stack", ev)
+		}
+		if len(s.Chain) < 3 {
+			t.Errorf("the chain of frame pointers of a Go program: %d", len(s.Chain))
 		}
 		named[ev.Op]++
 	}

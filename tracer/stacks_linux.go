@@ -5,6 +5,7 @@ package tracer
 import (
 	"errors"
 	"runtime"
+	"slices"
 
 	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/tracer/stack"
@@ -41,7 +42,9 @@ func (st *stackStore) drain() error {
 			return err
 		}
 		r := &st.raw
-		s := &stack.Sample{Regs: convertRegs(&r.Regs), Stack: append([]byte(nil), r.Copy...), Cut: r.Cut}
+		s := &stack.Sample{
+			Regs: convertRegs(&r.Regs), Stack: slices.Clone(r.Copy), Chain: slices.Clone(r.Chain), Cut: r.Cut,
+		}
 		if r.Op == bpf.OpFault {
 			st.next = append(st.next, Event{
 				Kind: KindFault, Time: r.Time, Space: r.Space, TGID: int(r.TGID), TID: int(r.TID),

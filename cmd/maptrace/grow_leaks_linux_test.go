@@ -148,7 +148,7 @@ func (s *suspect) judge(t *testing.T, count func(who, verdict string)) {
 	switch {
 	case !s.guilty(first):
 		t.Errorf("%s: the first finding is not %v (%s+%#x) but: %s\n\tmade by %v\n\ttouched by %v", s.Case.Name, s.Culprit, s.name, s.Offset, first.Sentence,
-			frames(first.Made), frames(first.Touched))
+			first.Made, first.Touched)
 	case first.Verdict != "leaks":
 		t.Errorf("%s: only this of the culprit: %s", s.Case.Name, first.Sentence)
 	default:
@@ -156,27 +156,22 @@ func (s *suspect) judge(t *testing.T, count func(who, verdict string)) {
 	}
 }
 
-func frames(stacks []render.StackObject) []string {
-	if len(stacks) == 0 {
-		return nil
-	}
-	return stacks[0].Frames
-}
-
 // guilty tells whether a finding names the culprit: as who made the memory, or,
-// of memory that was there before, as who touches it. Of scripts it is enough
-// that it is on the stack.
+// of memory that was there before, as who touches it. Of scripts, and of heaps
+// that it shares with innocents, it is enough that it is on a stack that is shown.
 func (s *suspect) guilty(f *render.FindingObject) bool {
 	names := slices.Clone(s.Culprit)
 	if s.Stripped && s.Prints {
 		names = []string{fmt.Sprintf("%s+%#x", s.name, s.Offset)}
 	}
 	accused := []string{f.From}
-	if f.From == "" {
-		accused = frames(f.Touched)
+	if f.From == "" && len(f.Touched) > 0 {
+		accused = f.Touched[0].Frames
 	}
-	if s.What == leaks.Runtime || strings.HasPrefix(s.Case.Name, "node") || strings.HasPrefix(s.Case.Name, "java") {
-		accused = append(append(accused, frames(f.Made)...), frames(f.Touched)...)
+	if s.Shared || strings.HasPrefix(s.Case.Name, "node") || strings.HasPrefix(s.Case.Name, "java") {
+		for _, st := range slices.Concat(f.Made, f.Touched) {
+			accused = append(accused, st.Frames...)
+		}
 	}
 	return slices.ContainsFunc(accused, func(a string) bool {
 		return slices.ContainsFunc(names, func(name string) bool {

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/procmaps"
@@ -57,7 +60,8 @@ func newGrowthWatch(s streams, o *growOptions) *growthWatch {
 }
 
 func (w *growthWatch) close() error {
-	errs := []error{w.counter.stop()}
+	w.counter.stop()
+	var errs []error
 	for _, b := range w.books {
 		if b.residency != nil {
 			errs = append(errs, b.residency.Close())
@@ -394,16 +398,21 @@ type counter struct {
 
 type counted struct {
 	books []*openBook
-	busy  time.Duration // the longest that the lock of one of them was held, in all
+	busy  time.Duration // CPU time of the kernel and ours, for the one that took the most
 }
 
 func newCounter() *counter {
 	c := &counter{jobs: make(chan []*openBook), done: make(chan counted, 1)} // the loop is not waited for
 	c.wait.Go(func() {
+		// The time of this thread is what counts: on a busy machine it waits for
+		// others most of the time.
+		runtime.LockOSThread()
 		for books := range c.jobs {
 			out := counted{books: books}
 			for _, b := range books {
-				out.busy = max(out.busy, b.count())
+				before := threadTime()
+				b.count()
+				out.busy = max(out.busy, threadTime()-before)
 			}
 			c.done <- out
 		}
@@ -411,21 +420,24 @@ func newCounter() *counter {
 	return c
 }
 
-func (c *counter) stop() error {
+func (c *counter) stop() {
 	close(c.jobs)
 	c.wait.Wait()
-	return nil
 }
 
-// count fills resident, and returns how long the target's lock was held.
-func (b *openBook) count() time.Duration {
-	b.counted = false
-	if b.residency == nil {
-		return 0
+// count fills resident.
+func (b *openBook) count() {
+	// If it fails, the process is gone or has another image by now.
+	b.counted = b.residency != nil && b.residency.Count(b.ranges, b.resident) == nil
+}
+
+// threadTime is the CPU time of the calling thread.
+func threadTime() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
+		return 0 // it cannot fail: the clock has been there since 2.6.12
 	}
-	before := b.residency.Cost().Busy
-	b.counted = b.residency.Count(b.ranges, b.resident) == nil // or it is gone
-	return b.residency.Cost().Busy - before
+	return time.Duration(ts.Nano())
 }
 
 // summary says how well the watch went.

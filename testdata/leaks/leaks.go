@@ -66,6 +66,9 @@ type Case struct {
 	Culprit []string
 	// What is leaked.
 	What Kind
+	// Shared says that innocents get memory from the same heap and give it back:
+	// who makes the heap larger is not always who keeps the memory.
+	Shared bool
 	// Innocents are functions that map memory too and must not be blamed.
 	Innocents []string
 	// Prints says that before "ready" comes a line "culprit NAME OFFSET": where
@@ -130,7 +133,8 @@ func casesInGo() []Case {
 		for _, stripped := range []bool{false, true} {
 			c := Case{
 				Name: "go " + mode.name, Needs: []string{"go"}, Stripped: stripped,
-				Culprit: []string{mode.culprit}, What: mode.what, Innocents: []string{"main.churn", "main.cachePut"},
+				Culprit: []string{mode.culprit}, What: mode.what, Shared: mode.what == Runtime,
+				Innocents: []string{"main.churn", "main.cachePut"},
 			}
 			name, flags := "goleak", ""
 			if stripped { // Go's own table of functions stays
@@ -152,7 +156,7 @@ func scripts() []Case {
 	innocents := []string{"churn", "cache_put"}
 	return []Case{
 		{
-			Name: "python extension", Needs: []string{"python3", "gcc"}, Culprit: []string{"leak_native"}, What: Heap, Innocents: innocents,
+			Name: "python extension", Needs: []string{"python3", "gcc"}, Culprit: []string{"leak_native"}, What: Anon, Innocents: innocents,
 			Build: func(tb testing.TB, dir string) []string {
 				tb.Helper()
 				lib := filepath.Join(dir, "libleak.so")
@@ -162,7 +166,7 @@ func scripts() []Case {
 			},
 		},
 		{
-			Name: "python list", Needs: []string{"python3"}, What: Runtime, Innocents: innocents,
+			Name: "python list", Needs: []string{"python3"}, What: Runtime, Shared: true, Innocents: innocents,
 			Culprit: []string{"leak_list", "PyBytes_FromStringAndSize"},
 			Build: func(tb testing.TB, dir string) []string {
 				tb.Helper()

@@ -9,11 +9,11 @@
 
 static void *kept;
 
-/* Forgets len bytes or a little more, in pieces of 16 KiB; returns how many, or 0 without memory.
+/* Forgets len bytes or a little more, in pieces of 256 KiB; returns how many, or 0 without memory.
  */
 __attribute__((noipa)) size_t leak_native(size_t len)
 {
-	const size_t piece = 16 * 1024;
+	const size_t piece = 256 * 1024; /* mapped each, not from the heap that python churns */
 	size_t done = 0;
 	for (; done < len; done += piece) {
 		void **p = malloc(piece);

@@ -34,7 +34,7 @@ var allocators = regexp.MustCompile(`^(` + strings.Join([]string{
 	`os::.*`, `AllocateHeap.*`, `Arena::.*`, `Chunk::.*`,
 	// CPython
 	`_?Py(Mem|Object)_(Raw|Debug|Gc)?(Malloc|Calloc|Realloc|New|NewVar).*`, `_PyObject_(Malloc|Calloc|Realloc|Arena).*`, `_PyMem_\w*`,
-	`_PyObject_GC_\w*`, `PyType_GenericAlloc`, `_PyObject_New\w*`,
+	`new_arena`, `allocate_from_new_pool`, `pymalloc_\w*`, `_PyObject_GC_\w*`, `PyType_GenericAlloc`, `_PyObject_New\w*`,
 }, `|`) + `)$`)
 
 func isLibrary(module string) bool {

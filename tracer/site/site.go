@@ -139,6 +139,16 @@ func (s *Sites) Site(pid int, tree *space.Space, sample *stack.Sample) uint32 {
 	clear(s.found)
 	var end stack.End
 	s.pcs, end = s.unwind.Unwind(sample, s.codeAt, s.pcs[:0])
+	if end == stack.EndTruncated && s.keepsFramePointers() {
+		// Go's runtime works on another stack than the code that calls it.
+		var more bool
+		if s.pcs, more = sample.Follow(s.pcs); more {
+			end = stack.EndRoot
+			if len(sample.Chain) == chainMost {
+				end = stack.EndTruncated
+			}
+		}
+	}
 	s.frames = s.frames[:0]
 	for _, f := range s.pcs {
 		at := f.PC
@@ -161,6 +171,22 @@ func (s *Sites) Site(pid int, tree *space.Space, sample *stack.Sample) uint32 {
 	s.stats.Stacks++
 	s.stats.Ends[end]++
 	return s.intern(end)
+}
+
+// chainMost is the longest chain that is sent.
+const chainMost = 64
+
+// keepsFramePointers tells whether the last frame is Go's.
+func (s *Sites) keepsFramePointers() bool {
+	if len(s.pcs) == 0 {
+		return false
+	}
+	f := s.pcs[len(s.pcs)-1]
+	if f.Call {
+		f.PC--
+	}
+	code, ok := s.codeAt(f.PC)
+	return ok && code.Rule == stack.RuleFramePointer
 }
 
 // intern finds the number of the frames just walked.

@@ -1,6 +1,9 @@
 package stack
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 // Rule says how to get from a frame to its caller.
 type Rule uint8
@@ -39,6 +42,27 @@ type Sample struct {
 	Regs  Registers
 	Stack []byte
 	Cut   bool // the copy ended because the budget did, not the stack
+	// Chain, if any, are the program counters along the frame pointers, innermost
+	// first. [Unwinder.Unwind] has no use for them; see [Sample.Follow].
+	Chain []uint64
+}
+
+// Follow appends to frames what the chain of frame pointers has beyond the last
+// of them, and reports whether it has that frame at all. Where code that keeps
+// frame pointers has changed the stack, as Go's runtime does for its own work, the
+// chain goes on beyond the copy.
+func (s *Sample) Follow(frames []Frame) ([]Frame, bool) {
+	if len(frames) == 0 {
+		return frames, false
+	}
+	i := slices.Index(s.Chain, frames[len(frames)-1].PC)
+	if i < 0 {
+		return frames, false
+	}
+	for _, pc := range s.Chain[i+1:] {
+		frames = append(frames, Frame{PC: pc, Call: true})
+	}
+	return frames, i+1 < len(s.Chain)
 }
 
 // Frame is one function on a stack, or several that were inlined into it.
