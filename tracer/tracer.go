@@ -60,6 +60,13 @@ type Sites interface {
 // it stands for, itself and those before it that have none. Zero is no site.
 type Blame uint64
 
+// missing is what a call has whose stack should be there and is not: those that
+// come later stand for it.
+const missing = Blame(1) << 32
+
+// Missing tells whether it is that of a call without the stack it should have.
+func (b Blame) Missing() bool { return b == missing }
+
 func makeBlame(site uint32, stands uint32) Blame { return Blame(stands)<<32 | Blame(site) }
 
 // Site is the number that Sites gave.
@@ -495,6 +502,7 @@ func (t *Tracer) site(sp *addressSpace, ev *Event) uint32 {
 		sp.unsampled = 0
 		return site
 	case ev.Flags&Unsampled != 0:
+		ev.Call.Site = uint64(missing)
 		sp.unsampled++
 		t.stats.Unsampled++
 	}

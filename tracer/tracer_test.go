@@ -13,6 +13,7 @@ import (
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/space"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 // script is a Source of given events; then it is idle, and when it has been asked
@@ -474,5 +475,79 @@ func TestATreeInDoubtAtTheEndIsNotExact(t *testing.T) {
 	rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{other, exit(5, 1, 400)})...)
 	if got, want := rep.Picture.String(), "approximate: "+unread; got != want {
 		t.Errorf("picture %s, want %s", got, want)
+	}
+}
+
+// numbers gives each stack the number in its first byte.
+type numbers struct{}
+
+func (numbers) Site(_ int, _ *space.Space, s *stack.Sample) uint32 { return uint32(s.Stack[0]) }
+
+func sampled(ev Event, site byte) Event {
+	ev.Sample = &stack.Sample{Stack: []byte{site}}
+	return ev
+}
+
+func TestACallWithAStackStandsForThoseThatLackIt(t *testing.T) {
+	t.Parallel()
+	unsampled := func(ev Event) Event {
+		ev.Flags |= Unsampled
+		return ev
+	}
+	var told []uint32
+	rep := replay(t, Options{Sites: numbers{}, OnChange: func(c *Change) {
+		if c.Kind == KindCall {
+			told = append(told, c.Site)
+		}
+	}}, join(image(5, 1, 100, 3), []Event{
+		unsampled(mmap(5, 1, 200, 3, 30, 31)), mmap(5, 1, 300, 4, 40, 41), unsampled(mmap(5, 1, 400, 5, 50, 51)),
+		sampled(mmap(5, 1, 500, 6, 60, 61), 9), sampled(mmap(5, 1, 600, 7, 70, 71), 8),
+	})...)
+	got := make(map[uint64]Blame)
+	for e := range rep.Spaces[0].Tree.Extents(space.All) {
+		_, site := e.Blame()
+		got[e.Start>>12] = Blame(site)
+	}
+	if b := got[60]; b.Site() != 9 || b.Stands() != 3 || b.Missing() {
+		t.Errorf("the call after two without stacks: site %d, stands for %d", b.Site(), b.Stands())
+	}
+	if b := got[70]; b.Site() != 8 || b.Stands() != 1 {
+		t.Errorf("the call after it: site %d, stands for %d", b.Site(), b.Stands())
+	}
+	for _, page := range []uint64{30, 50} {
+		if b := got[page]; !b.Missing() || b.Site() != 0 {
+			t.Errorf("what a call without its stack made has %#x", uint64(b))
+		}
+	}
+	// That no stack was wanted is another thing.
+	if b := got[40]; b != 0 || b.Missing() {
+		t.Errorf("what a call made that needs no stack has %#x", uint64(b))
+	}
+	if d := cmp.Diff([]uint32{0, 0, 0, 9, 8}, told); d != "" || rep.Stats.Unsampled != 2 {
+		t.Errorf("unsampled %d, sites (-want +got):\n%s", rep.Stats.Unsampled, d)
+	}
+}
+
+func TestAFaultIsToldWithWhatItTouched(t *testing.T) {
+	t.Parallel()
+	fault := func(id, at, addr uint64) Event {
+		return sampled(Event{Kind: KindFault, TGID: 5, TID: 5, Space: id, Time: at, Addr: addr, Weight: 3}, 7)
+	}
+	var told []Change
+	rep := replay(t, Options{Sites: numbers{}, OnChange: func(c *Change) {
+		if c.Kind == KindFault {
+			told = append(told, Change{Site: c.Site, At: c.At})
+		}
+	}}, join(image(5, 1, 100, 3), []Event{
+		fault(1, 150, 12<<12), fault(1, 160, 99<<12), fault(77, 170, 12<<12),
+	})...)
+	if len(told) != 2 || told[0].Site != 7 || told[0].At.Start > 12<<12 || told[0].At.End <= 12<<12 {
+		t.Fatalf("told %+v", told)
+	}
+	if told[1].At.Kind != 0 {
+		t.Errorf("a fault where nothing is known to be mapped touched %+v", told[1].At)
+	}
+	if rep.Stats.Faults != 2 {
+		t.Errorf("%d faults counted, want 2: the other's space is unknown", rep.Stats.Faults)
 	}
 }

@@ -377,6 +377,8 @@ func subject(b *openBook, k growth.Key) string {
 	switch {
 	case k.What != growth.Anon:
 		name = k.What.String()
+	case b.Label(k) != "":
+		name = b.Label(k)
 	case b.Role(k) == procmaps.RoleArena, b.Role(k) == procmaps.RoleThreadStack:
 		name = b.Role(k).String()
 	}

@@ -109,6 +109,9 @@ func (w *Watch) Ticks() int { return w.ticks }
 // they held nothing, and how many more at most had none at one observation.
 func (w *Watch) Crowd() (evicted, outside int) { return w.evicted, w.outside }
 
+// Has tells whether a group has its own place; else its figures are with Other's.
+func (w *Watch) Has(k Key) bool { return w.groups[k] != nil }
+
 // group returns the group of a key, a new one if there is a place.
 func (w *Watch) group(k Key) *group {
 	if k.What == Other {

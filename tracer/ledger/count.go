@@ -29,14 +29,14 @@ func (b *Book) Ranges(dst []procmaps.Range, tree *space.Space, threads []procmap
 	at, last := 0, -1
 	for e := range tree.Extents(space.All) {
 		key, blame := b.key(&e)
-		if e.Kind == procmaps.KindSpecial || b.hidden(&e, blame) {
+		if e.Kind == procmaps.KindSpecial || hidden(blame) {
 			continue
 		}
 		for at < len(b.regions) && b.regions[at].End <= e.Start {
 			at++
 		}
 		if at < len(purposes) && e.Kind == procmaps.KindAnon {
-			b.roles[key] = purposes[at].Role
+			b.looks[key] = look{purposes[at].Role, e.Name}
 		}
 		b.pieces = append(b.pieces, piece{key, blame.Site(), stands(blame), e.Mode, at != last})
 		last = at
@@ -75,6 +75,7 @@ func (b *Book) Observe(at uint64, ranges []procmaps.Range, resident []procmaps.R
 		}
 	}
 	b.watch.Observe(b.since(at), holdings)
+	b.tidy()
 }
 
 func plus(a, b growth.Holding) growth.Holding {
@@ -92,7 +93,11 @@ func (b *Book) Watched(now uint64) time.Duration { return b.since(now) }
 
 // Role is what anonymous memory of a group was last seen to be for, 0 if that
 // is not known.
-func (b *Book) Role(k growth.Key) procmaps.Role { return b.roles[k] }
+func (b *Book) Role(k growth.Key) procmaps.Role { return b.looks[k].role }
+
+// Label is the name that the program was last seen to have given a group's
+// memory, as maps prints it, and empty if it has none. It is not escaped.
+func (b *Book) Label(k growth.Key) string { return b.looks[k].name }
 
 // Findings gives the verdicts, worst first, each with the sites behind it.
 func (b *Book) Findings() []Finding {
@@ -120,3 +125,81 @@ func (b *Book) Findings() []Finding {
 
 // grown is how many bytes more a site holds than at the first look.
 func (p *Part) grown() int64 { return int64(p.Now.Mapped) - int64(p.First.Mapped) }
+
+// maxParts bounds the parts that are kept of what is gone, and the touchers.
+const maxParts = 8192
+
+// tidy bounds what a long watch of ever new places leaves behind. It loses who
+// made what is gone, no bytes.
+func (b *Book) tidy() {
+	if evicted, outside := b.watch.Crowd(); evicted+outside > 0 {
+		for k := range b.made {
+			b.fold(k, part{b.own(k.key), k.site})
+		}
+		for k, n := range b.touched {
+			if to := b.own(k.key); to != k.key {
+				delete(b.touched, k)
+				b.touched[touch{to, k.site}] += n
+			}
+		}
+		for k, n := range b.faults {
+			if to := b.own(k); to != k {
+				delete(b.faults, k)
+				b.faults[to] += n
+			}
+		}
+		for k := range b.looks {
+			if b.own(k) != k {
+				delete(b.looks, k)
+			}
+		}
+	}
+	if len(b.made) > maxParts {
+		for k, p := range b.made {
+			if p.Now == (growth.Holding{}) {
+				b.fold(k, part{k.key, 0})
+			}
+		}
+	}
+	b.forgetTouchers()
+}
+
+// own is the group that a group's figures are told with: itself, or Other.
+func (b *Book) own(k growth.Key) growth.Key {
+	if b.watch.Has(k) {
+		return k
+	}
+	return growth.Key{}
+}
+
+// fold adds one part to another.
+func (b *Book) fold(from, to part) {
+	if from == to {
+		return
+	}
+	p, o := b.made[from], b.part(to.key, to.site)
+	o.Born += p.Born
+	o.BornCount += p.BornCount
+	o.Died += p.Died
+	o.First, o.Now = plus(o.First, p.First), plus(o.Now, p.Now)
+	delete(b.made, from)
+}
+
+// forgetTouchers makes one of those that touched the least, if there are too many.
+func (b *Book) forgetTouchers() {
+	if len(b.touched) <= maxParts {
+		return
+	}
+	all := make([]touch, 0, len(b.touched))
+	for k := range b.touched {
+		all = append(all, k)
+	}
+	slices.SortFunc(all, func(x, y touch) int { return cmp.Compare(b.touched[x], b.touched[y]) })
+	for _, k := range all[:len(all)/2] {
+		if k.site == 0 {
+			continue
+		}
+		b.touched[touch{k.key, 0}] += b.touched[k]
+		delete(b.touched, k)
+	}
+}

@@ -29,15 +29,22 @@ func (b *Book) key(e *space.Extent) (growth.Key, tracer.Blame) {
 	blame := tracer.Blame(at)
 	k := growth.Key{What: whatOf(e)}
 	switch k.What {
-	case growth.File, growth.Memfd, growth.NamedAnon:
-		k.Name = e.Name
+	case growth.File, growth.Memfd:
+		// What is mapped may be deleted meanwhile, and is the same.
+		k.Name = strings.TrimSuffix(e.Name, " (deleted)")
 		if k.What == growth.File {
 			return k, blame // a file is one, whoever maps it
 		}
 	}
 	if site := blame.Site(); site != 0 {
+		if k.What == growth.NamedAnon {
+			k.What = growth.Anon // names come later than the memory, and change
+		}
 		k.Site = b.sites.Group(site)
 		return k, blame
+	}
+	if k.What == growth.NamedAnon {
+		k.Name = e.Name
 	}
 	if k.What == growth.Anon {
 		if r, ok := b.before(e.Start); ok {
@@ -76,6 +83,9 @@ var whatRoles = map[procmaps.Role]growth.What{
 
 // whatOf tells what an extent is for by itself.
 func whatOf(e *space.Extent) growth.What {
+	if e.Origin.Op == space.OpStack {
+		return growth.Stack // by itself it is as anonymous as any
+	}
 	switch e.Kind {
 	case procmaps.KindHeap:
 		return growth.Heap

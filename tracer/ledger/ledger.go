@@ -36,7 +36,7 @@ type Book struct {
 	old     []oldRegion // what was there when the book was opened, by address
 	regions []space.Region
 	pieces  []piece // what the ranges handed out by Ranges belong to
-	roles   map[growth.Key]procmaps.Role
+	looks   map[growth.Key]look
 
 	made    map[part]*Part   // by group and site
 	touched map[touch]uint64 // faults
@@ -44,6 +44,12 @@ type Book struct {
 
 	unsampled uint64 // bytes of memory made by calls without a stack
 	estimated bool
+}
+
+// look is what a group's memory was last seen to be.
+type look struct {
+	role procmaps.Role
+	name string
 }
 
 // part is one site's share of a group.
@@ -96,7 +102,7 @@ type Start struct {
 // New opens a book.
 func New(sites Sites, start Start, opts growth.Options) *Book {
 	b := &Book{
-		sites: sites, watch: growth.NewWatch(opts), began: start.At, roles: make(map[growth.Key]procmaps.Role),
+		sites: sites, watch: growth.NewWatch(opts), began: start.At, looks: make(map[growth.Key]look),
 		made: make(map[part]*Part), touched: make(map[touch]uint64), faults: make(map[growth.Key]uint64),
 	}
 	rows := mappings(start.Regions)
@@ -130,7 +136,7 @@ func (b *Book) Change(c *tracer.Change) {
 		for i := range c.Found {
 			f := &c.Found[i]
 			b.died(&f.Was, f.Range)
-			b.born(&f.Now, f.Range.Len(), c.Time)
+			b.born(&f.Now, f.Range.Len())
 		}
 	case tracer.KindFault:
 		b.fault(c)
@@ -145,47 +151,59 @@ func (b *Book) call(c *tracer.Change) {
 	call, eff := &c.Call, c.Effect
 	for i := range eff.Displaced {
 		d := &eff.Displaced[i]
+		now := d.Extent
 		switch d.How {
 		case space.Unmapped, space.Replaced:
 			b.died(&d.Extent, d.Range)
 		case space.Protected:
-			was := d.Extent
-			now := was
 			now.Mode = now.Mode&^procmaps.Perm | eff.Now.Mode&procmaps.Perm
-			now.Granted = space.Grant{Time: call.Time, Site: call.Site}
-			if usable(was.Mode) != usable(now.Mode) {
-				b.died(&was, d.Range)
-				b.born(&now, d.Range.Len(), call.Time)
+			if now.Granted = (space.Grant{}); call.Site != 0 {
+				now.Granted = space.Grant{Time: call.Time, Site: call.Site}
 			}
+			b.became(&d.Extent, &now, d.Range)
+		case space.Moved:
+			now.Start += eff.Range.Start - eff.From.Start
+			now.End += eff.Range.Start - eff.From.Start
+			b.became(&d.Extent, &now, d.Range)
 		}
 	}
 	switch call.Op {
-	case space.OpMmap, space.OpShmat:
-		b.born(&eff.Now, eff.Range.Len(), call.Time)
+	case space.OpMmap, space.OpShmat, space.OpRemapFilePages:
+		b.born(&eff.Now, eff.Range.Len())
 	case space.OpBrk:
 		if eff.Delta > 0 {
-			b.born(&eff.Now, eff.Range.Len(), call.Time)
+			b.born(&eff.Now, eff.Range.Len())
 		}
 	case space.OpMremap:
-		if grown := eff.Range.Len() - min(eff.From.Len(), eff.Range.Len()); grown > 0 {
-			now := eff.Now
-			now.Origin, now.Granted = space.Origin{Op: call.Op, Time: call.Time, Site: call.Site}, space.Grant{}
-			b.born(&now, grown, call.Time)
-		}
+		b.remapped(call, eff)
 	}
 }
 
+// remapped books what an mremap added, and copies whose source stays.
+func (b *Book) remapped(call *space.Call, eff *space.Effect) {
+	const dontUnmap = 4 // MREMAP_DONTUNMAP
+	kept := min(eff.From.Len(), eff.Range.Len())
+	if call.Args[3]&dontUnmap != 0 {
+		kept = 0
+	}
+	now := eff.Now
+	now.Start = eff.Range.Start + kept
+	now.Origin, now.Granted = space.Origin{Op: call.Op, Time: call.Time, Site: call.Site}, space.Grant{}
+	b.born(&now, eff.Range.Len()-kept)
+}
+
 // born books memory that came to be.
-func (b *Book) born(e *space.Extent, bytes, at uint64) {
+func (b *Book) born(e *space.Extent, bytes uint64) {
 	if e.Kind == 0 || !usable(e.Mode) || bytes == 0 {
 		return
 	}
 	key, blame := b.key(e)
-	if b.hidden(e, blame) {
+	if hidden(blame) {
 		return
 	}
+	made, _ := e.Blame()
 	bytes *= stands(blame)
-	b.watch.Born(key, b.since(at), bytes)
+	b.watch.Born(key, b.since(made), bytes)
 	p := b.part(key, blame.Site())
 	p.Born += bytes
 	p.BornCount += stands(blame)
@@ -197,7 +215,7 @@ func (b *Book) died(e *space.Extent, r procmaps.Range) {
 		return
 	}
 	key, blame := b.key(e)
-	if b.hidden(e, blame) {
+	if hidden(blame) {
 		return
 	}
 	made, _ := e.Blame()
@@ -206,13 +224,22 @@ func (b *Book) died(e *space.Extent, r procmaps.Range) {
 	b.part(key, blame.Site()).Died += bytes
 }
 
+// became books memory that is still there, but may be others' now.
+func (b *Book) became(was, now *space.Extent, r procmaps.Range) {
+	wasKey, wasBlame := b.key(was)
+	key, blame := b.key(now)
+	if usable(was.Mode) == usable(now.Mode) && wasKey == key && wasBlame == blame {
+		return
+	}
+	b.died(was, r)
+	b.born(now, r.Len())
+}
+
 // stands is how many mappings one stands for.
 func stands(blame tracer.Blame) uint64 { return max(uint64(blame.Stands()), 1) }
 
 // hidden tells whether an extent is stood for by others.
-func (b *Book) hidden(e *space.Extent, blame tracer.Blame) bool {
-	return b.estimated && blame == 0 && e.Origin.Time >= b.began && e.Origin.Op != space.OpReread
-}
+func hidden(blame tracer.Blame) bool { return blame.Missing() }
 
 func (b *Book) part(k growth.Key, site uint32) *Part {
 	p := b.made[part{k, site}]
@@ -228,7 +255,7 @@ func (b *Book) fault(c *tracer.Change) {
 		return
 	}
 	key, blame := b.key(&c.At)
-	if b.hidden(&c.At, blame) {
+	if hidden(blame) {
 		return
 	}
 	b.touched[touch{key, c.Site}] += c.Weight

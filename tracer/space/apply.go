@@ -138,20 +138,20 @@ func (s *Space) unmap(c *Call, r procmaps.Range, how How) {
 // the old break, and both ends are page aligned.
 func (s *Space) brkCall(c *Call) {
 	now := uint64(c.Ret)
+	from, to := s.pageAlign(c.OldBrk), s.pageAlign(now)
+	if to < from {
+		s.unmap(c, procmaps.Range{Start: to, End: from}, Unmapped) // while it is known to be the heap
+	}
 	if c.Time > s.brkAt {
 		s.brk, s.brkAt = now, c.Time
 	}
-	from, to := s.pageAlign(c.OldBrk), s.pageAlign(now)
-	switch {
-	case to > from:
+	if to > from {
 		w := write{
 			regs: regAll, at: c.Time, how: Replaced, flag: present,
 			mode: c.modeOf(uint64(procmaps.Read | procmaps.Write)),
 		}
 		w.origin(c)
 		s.mapNew(c, procmaps.Range{Start: from, End: to}, &w, false)
-	case to < from:
-		s.unmap(c, procmaps.Range{Start: to, End: from}, Unmapped)
 	}
 }
 

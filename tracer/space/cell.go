@@ -139,7 +139,7 @@ func (w *write) cell(r procmaps.Range) cell {
 // change if it is more than one of stamps. Only here, and in Space.replace for
 // the case that nothing is newer, are registers written.
 func (s *Space) put(c *cell, w *write) {
-	changed, replaced := false, false
+	changed, replaced, granted := false, false, false
 	was := *c
 	if w.regs&regMap != 0 && w.at > c.mapAt {
 		c.mapAt = w.at
@@ -153,6 +153,7 @@ func (s *Space) put(c *cell, w *write) {
 	}
 	if w.regs&regProt != 0 && w.at > c.protAt {
 		if !w.read || replaced || (was.mode^w.mode)&procmaps.Perm != 0 {
+			granted = c.grantAt != w.grantAt || c.grantSite != w.grantSite
 			c.grantAt, c.grantSite = w.grantAt, w.grantSite
 		}
 		if was.mode&procmaps.Perm != w.mode&procmaps.Perm {
@@ -184,6 +185,8 @@ func (s *Space) put(c *cell, w *write) {
 			c.ops++
 		}
 		s.report(&was, c, w, replaced)
+	} else if granted && !w.read && c.alive() && s.opts.Reports {
+		s.displace(&was, Protected) // as before, but another has said so
 	}
 }
 

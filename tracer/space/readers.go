@@ -128,7 +128,8 @@ func (s *Space) take(r procmaps.Range) {
 }
 
 // mremap imitates mm/mremap.c:do_mremap. A moved extent keeps its origin, since
-// it is the same memory; what is added to it has the origin of the mremap.
+// it is the same memory; what is added to it has the origin of the mremap, and
+// so has a copy whose source stays.
 func (s *Space) mremap(c *Call) {
 	addr, flags, to := c.Args[0], c.Args[3], uint64(c.Ret)
 	oldLen, newLen := s.pageAlign(c.Args[1]), s.pageAlign(c.Args[2])
@@ -218,6 +219,9 @@ func (s *Space) placeCopies(c *Call, src, dst procmaps.Range) {
 				continue
 			}
 			w := copyOf(from, c.Time, r.Start)
+			if c.Args[3]&mremapDontUnmap != 0 {
+				w.made(c)
+			}
 			sv := s.survey(r)
 			s.write(r, &w, &sv)
 		}
@@ -229,11 +233,16 @@ func (s *Space) placeCopies(c *Call, src, dst procmaps.Range) {
 	if !src.Empty() {
 		w.off = last.offAt(src.End)
 	}
+	w.made(c)
+	sv := s.survey(grown)
+	s.write(grown, &w, &sv)
+}
+
+// made makes a copy the call's own.
+func (w *write) made(c *Call) {
 	w.origin(c)
 	w.grantAt, w.grantSite = 0, 0
 	w.flag &^= Inherited
-	sv := s.survey(grown)
-	s.write(grown, &w, &sv)
 }
 
 // remapFilePages imitates mm/mmap.c:remap_file_pages, which maps the file of

@@ -1,0 +1,484 @@
+package ledger
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// page is that of the trees here; nothing depends on it.
+const page = 4096
+
+const rw = procmaps.Read | procmaps.Write
+
+// pairs makes two sites one group: 2 and 3, 4 and 5.
+type pairs struct{}
+
+func (pairs) Group(site uint32) uint32 { return site &^ 1 }
+
+// blame is what a call has that stands for so many.
+func blame(site, stands uint32) uint64 { return uint64(stands)<<32 | uint64(site) }
+
+// missing is what a call has whose stack was lost or not asked for.
+const missing = uint64(1) << 32
+
+func pages(lo, hi uint64) procmaps.Range { return procmaps.Range{Start: lo * page, End: hi * page} }
+
+// run is a tree with its book.
+type run struct {
+	tree *space.Space
+	book *Book
+	now  uint64
+	log  []string
+}
+
+// Where things are, in pages: what was there before, the heap, the window of
+// random calls, and the stack.
+const (
+	oldAt, oldEnd     = 0x100, 0x140
+	bigAt, bigEnd     = 0x1000, 0x1000 + 2*ownGroup/page
+	heapAt            = 0x400
+	windowAt          = 0x500
+	windowEnd         = 0x540
+	stackAt, stackEnd = 0x8000, 0x8020
+)
+
+func newRun() *run {
+	r := &run{tree: space.New(space.Options{PageSize: page, Reports: true}), now: 1000}
+	r.tree.SetBrk(heapAt*page, heapAt*page)
+	r.tree.SetStack(stackEnd*page - 64)
+	read := space.Read{Range: space.All, Began: r.now, Op: space.OpSeed}
+	for _, m := range []procmaps.Mapping{
+		{Range: pages(oldAt, oldEnd), Mode: rw},
+		{Range: pages(bigAt, bigEnd), Mode: rw},
+		{Range: pages(stackAt, stackEnd), Mode: rw, Name: "[stack]"},
+	} {
+		read.Rows = append(read.Rows, space.Row{Mapping: m})
+	}
+	r.tree.Reread(read)
+	r.book = New(pairs{}, Start{At: r.now, Regions: r.tree.Regions(nil)}, growth.Options{})
+	return r
+}
+
+// call applies a call to the tree and tells the book.
+func (r *run) call(c space.Call) {
+	r.now += 1_000_000
+	c.Time = r.now
+	flags := tracer.Stamped
+	if c.Site == missing {
+		flags |= tracer.Unsampled
+	}
+	eff := r.tree.Apply(&c)
+	r.log = append(r.log, fmt.Sprintf("%v %x = %x, site %x", c.Op, c.Args, c.Ret, c.Site))
+	r.book.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindCall, Time: c.Time, Flags: flags, Call: c}, Effect: &eff})
+}
+
+func (r *run) mmap(at procmaps.Range, mode procmaps.Mode, site uint64) {
+	const private, fixed, anonymous = 2, 0x10, 0x20
+	r.call(space.Call{
+		Op: space.OpMmap, Site: site, Ret: int64(at.Start),
+		Args: [6]uint64{at.Start, at.Len(), uint64(mode), private | fixed | anonymous},
+	})
+}
+
+func (r *run) munmap(at procmaps.Range) {
+	r.call(space.Call{Op: space.OpMunmap, Args: [6]uint64{at.Start, at.Len()}})
+}
+
+func (r *run) mprotect(at procmaps.Range, mode procmaps.Mode, site uint64) {
+	r.call(space.Call{Op: space.OpMprotect, Site: site, Args: [6]uint64{at.Start, at.Len(), uint64(mode)}})
+}
+
+func (r *run) mremap(from, to procmaps.Range, flags, site uint64) {
+	r.call(space.Call{
+		Op: space.OpMremap, Site: site, Ret: int64(to.Start),
+		Args: [6]uint64{from.Start, from.Len(), to.Len(), flags, to.Start},
+	})
+}
+
+func (r *run) brk(from, to, site uint64) {
+	r.call(space.Call{Op: space.OpBrk, Site: site, OldBrk: from * page, Ret: int64(to * page), Args: [6]uint64{to * page}})
+}
+
+// look observes, with every page resident.
+func (r *run) look() {
+	r.now += 1_000_000_000
+	ranges := r.book.Ranges(nil, r.tree, nil)
+	resident := make([]procmaps.Resident, len(ranges))
+	for i := range ranges {
+		resident[i].Bytes = ranges[i].Len()
+	}
+	r.book.Observe(r.now, ranges, resident)
+}
+
+// alive is what each site holds of each group, by the tree alone.
+func (r *run) alive() map[part]int64 {
+	sums := make(map[part]int64)
+	for e := range r.tree.Extents(space.All) {
+		_, site := e.Blame()
+		b := tracer.Blame(site)
+		if e.Mode&procmaps.Perm == 0 || e.Kind == procmaps.KindSpecial || b.Missing() {
+			continue
+		}
+		key, _ := r.book.key(&e)
+		sums[part{key, b.Site()}] += int64(e.Len()) * int64(max(b.Stands(), 1))
+	}
+	return sums
+}
+
+// balance is what each site made of each group and has not gone, by the book.
+func (r *run) balance() map[part]int64 {
+	sums := make(map[part]int64)
+	for k, p := range r.book.made {
+		sums[k] += int64(p.Born) - int64(p.Died)
+	}
+	return sums
+}
+
+// TestBirthsLessDeathsAreWhatIsAlive does random calls and compares, after each,
+// the books of every site with what the tree holds.
+func TestBirthsLessDeathsAreWhatIsAlive(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(60) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			rnd := rand.New(rand.NewPCG(seed, 7))
+			r := newRun()
+			before := r.alive()
+			r.look()
+			brk := uint64(heapAt)
+			for step := range 300 {
+				brk = r.random(rnd, brk)
+				got, want := r.balance(), r.alive()
+				for k, n := range before {
+					want[k] -= n
+				}
+				for _, sums := range []map[part]int64{got, want} {
+					for k, n := range sums {
+						if n == 0 {
+							delete(sums, k)
+						}
+					}
+				}
+				if d := cmp.Diff(want, got, cmp.AllowUnexported(part{})); d != "" {
+					t.Fatalf("step %d: alive (-) and balance (+) differ:\n%s\n%s", step, d, strings.Join(r.log, "\n"))
+				}
+				if rnd.IntN(20) == 0 {
+					r.look()
+				}
+			}
+			r.look()
+			r.conserves(t)
+		})
+	}
+}
+
+// random does one call that a kernel would let pass.
+func (r *run) random(rnd *rand.Rand, brk uint64) uint64 {
+	n := func(n uint64) uint64 { return uint64(rnd.IntN(int(n))) }
+	// Sites 2 to 7, some of which stand for more; and calls without.
+	site := blame(uint32(2+n(6)), uint32(1+n(3)))
+	if n(6) == 0 {
+		site = missing
+	}
+	lo := windowAt + n(windowEnd-windowAt)
+	at := pages(lo, lo+1+n(min(12, windowEnd-lo)))
+	if n(8) == 0 { // what was there before goes too
+		lo = oldAt + n(oldEnd-oldAt)
+		at = pages(lo, lo+1+n(oldEnd-lo))
+	}
+	free := func(at procmaps.Range) bool {
+		for range r.tree.Extents(at) {
+			return false
+		}
+		return true
+	}
+	// Within one extent: any mremap of a piece of it is legal.
+	var inside procmaps.Range
+	for e := range r.tree.Extents(at) {
+		inside = e.Intersect(at)
+		break
+	}
+	covered := uint64(0)
+	for e := range r.tree.Extents(at) {
+		covered += e.Intersect(at).Len()
+	}
+	modes := []procmaps.Mode{0, procmaps.Read, rw, procmaps.Read | procmaps.Exec}
+	switch n(12) {
+	case 0, 1, 2:
+		r.mmap(at, modes[n(4)], site)
+	case 3:
+		r.munmap(at)
+	case 4, 5, 6:
+		if covered != at.Len() {
+			break
+		}
+		mode := modes[n(4)]
+		if mode&procmaps.Write == 0 {
+			site = 0 // stacks are only asked for of what allows writing
+		}
+		r.mprotect(at, mode, site)
+	case 7, 8:
+		to := heapAt + n(0x80)
+		if to > brk && !free(pages(brk, to)) {
+			break
+		}
+		if to < brk {
+			site = 0
+		}
+		r.brk(brk, to, site)
+		return to
+	case 9, 10:
+		const mayMove, fixed, dontUnmap = 1, 2, 4
+		to := pages(windowEnd+0x100+n(0x40), 0)
+		to.End = to.Start + (1+n(8))*page
+		if inside.Empty() || to.Overlaps(inside) {
+			break
+		}
+		flags := uint64(mayMove | fixed)
+		if n(3) == 0 {
+			to.End = to.Start + inside.Len()
+			flags |= dontUnmap
+		}
+		r.mremap(inside, to, flags, site)
+	case 11:
+		const prSetVMA, anonName = 0x53564d41, 0
+		for e := range r.tree.Extents(at) {
+			if _, blamed := e.Blame(); tracer.Blame(blamed).Site() != 0 && e.Kind == procmaps.KindAnon {
+				r.call(space.Call{
+					Op: space.OpSetVMA, Name: fmt.Sprintf("name %d", n(3)),
+					Args: [6]uint64{prSetVMA, anonName, e.Start, e.Len()},
+				})
+				break
+			}
+		}
+	}
+	return brk
+}
+
+// conserves checks the findings: what the parts of one made and hold is what the
+// finding says of the whole.
+func (r *run) conserves(t *testing.T) {
+	t.Helper()
+	var all growth.Holding
+	for _, f := range r.book.Findings() {
+		var born, died uint64
+		var now growth.Holding
+		for _, p := range f.Parts {
+			born += p.Born
+			died += p.Died
+			now = plus(now, p.Now)
+		}
+		if born != f.Born || died != f.Died || now != f.Last {
+			t.Errorf("%+v: parts were born %d, died %d, hold %+v; the whole %d, %d, %+v",
+				f.Key, born, died, now, f.Born, f.Died, f.Last)
+		}
+		all = plus(all, now)
+		share := 0.0
+		for _, s := range f.Touched {
+			share += s.Share
+		}
+		if len(f.Touched) > 0 && (share < 0.999 || share > 1.001) {
+			t.Errorf("%+v: the shares of faults add up to %f", f.Key, share)
+		}
+	}
+	var mapped int64
+	for _, n := range r.alive() {
+		mapped += n
+	}
+	if all.Mapped != uint64(mapped) {
+		t.Errorf("findings hold %d bytes, the tree %d", all.Mapped, mapped)
+	}
+}
+
+// finding is that of a key, which must be there.
+func (r *run) finding(t *testing.T, key growth.Key) Finding {
+	t.Helper()
+	all := r.book.Findings()
+	i := slices.IndexFunc(all, func(f Finding) bool { return f.Key == key })
+	if i < 0 {
+		t.Fatalf("no finding of %+v in %+v", key, all)
+	}
+	return all[i]
+}
+
+func TestACallStandsForThoseWithoutAStack(t *testing.T) {
+	t.Parallel()
+	r := newRun()
+	r.look()
+	if r.book.Estimated() || r.book.Unsampled() != 0 {
+		t.Error("an estimate before anything happened")
+	}
+	r.mmap(pages(windowAt, windowAt+2), rw, missing)
+	r.mmap(pages(windowAt+4, windowAt+6), rw, missing)
+	r.mmap(pages(windowAt+8, windowAt+10), rw, blame(4, 3))
+	r.look()
+	f := r.finding(t, growth.Key{What: growth.Anon, Site: 4})
+	if want := uint64(6 * page); f.Last.Mapped != want || f.Last.Resident != want || f.Last.Mappings != 3 || f.Born != want {
+		t.Errorf("got %+v, born %d; want three times two pages", f.Last, f.Born)
+	}
+	if len(f.Parts) != 1 || f.Parts[0].BornCount != 3 {
+		t.Errorf("parts %+v, want one of three calls", f.Parts)
+	}
+	if !r.book.Estimated() || r.book.Unsampled() != 4*page {
+		t.Errorf("estimated %v, %d bytes unsampled", r.book.Estimated(), r.book.Unsampled())
+	}
+	// Those that are stood for take nothing away when they go.
+	r.munmap(pages(windowAt, windowAt+6))
+	r.look()
+	if f := r.finding(t, growth.Key{What: growth.Anon, Site: 4}); f.Died != 0 || f.Last.Mapped != 6*page {
+		t.Errorf("after the others went: died %d, mapped %d", f.Died, f.Last.Mapped)
+	}
+	r.munmap(pages(windowAt+8, windowAt+9))
+	r.look()
+	if f := r.finding(t, growth.Key{What: growth.Anon, Site: 4}); f.Died != 3*page || f.Last.Mapped != 3*page {
+		t.Errorf("after half of it went: died %d, mapped %d", f.Died, f.Last.Mapped)
+	}
+	r.conserves(t)
+}
+
+func TestMemoryFromBeforeIsGroupedByItsAddressesIfItIsLarge(t *testing.T) {
+	t.Parallel()
+	r := newRun()
+	r.look()
+	big := growth.Key{What: growth.Anon, Name: fmt.Sprintf("%x-%x", bigAt*page, bigEnd*page)}
+	if f := r.finding(t, big); f.Last.Mapped != (bigEnd-bigAt)*page || f.Last.Mappings != 1 {
+		t.Errorf("the large one holds %+v", f.Last)
+	}
+	small := growth.Key{What: growth.Anon}
+	if f := r.finding(t, small); f.Last.Mapped != (oldEnd-oldAt)*page {
+		t.Errorf("the others hold %+v", f.Last)
+	}
+	// A hole does not rename what is left.
+	r.munmap(pages(bigAt+8, bigAt+16))
+	r.look()
+	if f := r.finding(t, big); f.Last.Mapped != (bigEnd-bigAt-8)*page || f.Last.Mappings != 2 || f.Died != 8*page {
+		t.Errorf("with a hole it holds %+v, died %d", f.Last, f.Died)
+	}
+	// What is moved away is no longer at those addresses, and has not vanished.
+	r.mremap(pages(bigAt, bigAt+8), pages(windowAt, windowAt+8), 3, 0)
+	r.look()
+	if f := r.finding(t, big); f.Last.Mapped != (bigEnd-bigAt-16)*page || f.Died != 16*page {
+		t.Errorf("moved: it holds %+v, died %d", f.Last, f.Died)
+	}
+	if f := r.finding(t, small); f.Last.Mapped != (oldEnd-oldAt+8)*page || f.Born != 8*page {
+		t.Errorf("moved: the others hold %+v, born %d", f.Last, f.Born)
+	}
+	r.conserves(t)
+}
+
+func TestTheMainStackIsOneGroupHoweverItGrew(t *testing.T) {
+	t.Parallel()
+	r := newRun()
+	r.look()
+	r.now += 1_000_000
+	grown := pages(stackAt-16, stackAt)
+	found := slices.Clone(r.tree.Reread(space.Read{
+		Range: grown, Began: r.now, Op: space.OpStack,
+		Rows: []space.Row{{Mapping: procmaps.Mapping{Range: grown, Mode: rw}}},
+	}))
+	for i := range found {
+		found[i].Now.Kind, found[i].Now.Name = procmaps.KindStack, "[stack]" // as the tracer tells it
+	}
+	r.book.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindReread, Time: r.now}, Found: found})
+	// That other calls had no stack must not hide it.
+	r.mmap(pages(windowAt, windowAt+1), rw, missing)
+	r.look()
+	f := r.finding(t, growth.Key{What: growth.Stack})
+	if want := uint64(stackEnd-stackAt+16) * page; f.Last.Mapped != want || f.Born != 16*page {
+		t.Errorf("the stack holds %d bytes of %d, born %d", f.Last.Mapped, want, f.Born)
+	}
+	r.conserves(t)
+}
+
+func TestAFileKeepsItsNameWhenItIsDeleted(t *testing.T) {
+	t.Parallel()
+	e := space.Extent{Range: pages(windowAt, windowAt+1), Kind: procmaps.KindFile, Name: "/tmp/data"}
+	b := newRun().book
+	before, _ := b.key(&e)
+	e.Name += " (deleted)"
+	if after, _ := b.key(&e); before != after || before.Name != "/tmp/data" {
+		t.Errorf("the group was %+v and is %+v", before, after)
+	}
+}
+
+func TestANameGivenLaterDoesNotMoveMemoryToAnotherGroup(t *testing.T) {
+	t.Parallel()
+	r := newRun()
+	r.look()
+	at := pages(windowAt, windowAt+4)
+	r.mmap(at, rw, blame(2, 1))
+	r.call(space.Call{Op: space.OpSetVMA, Name: "Go: heap", Args: [6]uint64{0x53564d41, 0, at.Start, at.Len()}})
+	r.look()
+	key := growth.Key{What: growth.Anon, Site: 2}
+	if f := r.finding(t, key); f.Last.Mapped != 4*page || f.Born != 4*page {
+		t.Errorf("holds %+v, born %d", f.Last, f.Born)
+	}
+	if got := r.book.Label(key); got != "[anon:Go: heap]" {
+		t.Errorf("it is called %q", got)
+	}
+}
+
+func TestFaultsAreSharedByWeight(t *testing.T) {
+	t.Parallel()
+	r := newRun()
+	r.look()
+	r.mmap(pages(windowAt, windowAt+4), rw, blame(2, 1))
+	r.look()
+	at, _ := r.tree.At(windowAt * page)
+	fault := func(site uint32, weight uint64, at space.Extent) {
+		r.book.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindFault, Weight: weight}, Site: site, At: at})
+	}
+	fault(6, 3, at)
+	fault(7, 1, at)
+	fault(9, 100, space.Extent{}) // nobody knows what was touched
+	f := r.finding(t, growth.Key{What: growth.Anon, Site: 2})
+	if d := cmp.Diff([]Share{{6, 0.75}, {7, 0.25}}, f.Touched); d != "" || f.Faults != 4 {
+		t.Errorf("of %d faults (-want +got):\n%s", f.Faults, d)
+	}
+}
+
+func TestBooksOfALongWatchAreBounded(t *testing.T) {
+	t.Parallel()
+	r := newRun()
+	r.look()
+	kept := pages(windowEnd+16, windowEnd+20)
+	r.mmap(kept, rw, blame(2, 1))
+	var at space.Extent
+	const sites = 5 * maxParts
+	for i := uint32(4); i < sites; i++ {
+		piece := pages(windowAt, windowAt+1)
+		r.mmap(piece, rw, blame(i, 1))
+		at, _ = r.tree.At(piece.Start)
+		r.book.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindFault, Weight: 1}, Site: i, At: at})
+		r.log = r.log[:0]
+		if i%1024 == 0 {
+			r.look()
+		}
+	}
+	r.look()
+	if made, touched, looks := len(r.book.made), len(r.book.touched), len(r.book.looks); made > 2*maxParts || touched > 2*maxParts || looks > 2*maxParts {
+		t.Errorf("%d parts, %d touchers, %d looks", made, touched, looks)
+	}
+	f := r.finding(t, growth.Key{What: growth.Anon, Site: 2})
+	if f.Last.Mapped != kept.Len() || len(f.Parts) == 0 || f.Parts[0].Site != 2 {
+		t.Errorf("what is still there was lost: %+v", f)
+	}
+	var born, died uint64
+	for _, p := range r.book.made {
+		born += p.Born
+		died += p.Died
+	}
+	if want := uint64((sites-4)*page) + kept.Len(); born != want || born-died != page+kept.Len() {
+		t.Errorf("born %d, died %d; want %d born", born, died, want)
+	}
+}
