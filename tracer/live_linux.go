@@ -248,8 +248,8 @@ func (l *Live) Next(ev *Event) error {
 	err := l.hooks.Next(&l.ev)
 	if errors.Is(err, bpf.ErrEmpty) {
 		if l.stacks != nil {
-			if ok, err := l.stacks.fault(ev); ok || err != nil {
-				return err
+			if ok, e := l.stacks.fault(ev); ok || e != nil {
+				return e
 			}
 		}
 		return l.nextLoss(ev)

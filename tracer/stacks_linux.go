@@ -11,71 +11,104 @@ import (
 	"github.com/maptrace/maptrace/tracer/stack"
 )
 
-// maxUnclaimed bounds the stacks that wait for their events. A stack is sent
-// just before its event: those that wait longer belong to records that were lost.
-const maxUnclaimed = 4096
+// What may wait. A stack is sent just before its event, so those that wait long
+// belong to records that were lost; and faults wait for one more look only.
+const (
+	maxUnclaimed = 4096
+	maxFaults    = 4096
+	maxWaiting   = 64 << 20 // bytes of stack, of each
+)
+
+// stackSource gives the stacks that were sent; bpf.Hooks is one. It returns
+// bpf.ErrEmpty when there is none now.
+type stackSource interface {
+	NextStack(*bpf.Stack) error
+}
 
 // stackStore joins the ring of stacks with that of events.
 type stackStore struct {
-	hooks *bpf.Hooks
+	src   stackSource
 	raw   bpf.Stack
 	calls map[uint64]*stack.Sample // by number, until their event comes
-	order []uint64                 // their numbers, the oldest first
+	order []uint64                 // the numbers of those and of some claimed ones, the oldest first
+	bytes int                      // of their stacks
 
 	// Faults wait for one more look at the ring of events: what they touched may
 	// have been mapped by an event that was not read yet.
 	ready, next []Event
+	waiting     int    // bytes of the stacks of next
+	passed      uint64 // faults that had no room, for which the next one stands
 }
 
-func newStackStore(hooks *bpf.Hooks) *stackStore {
-	return &stackStore{hooks: hooks, calls: make(map[uint64]*stack.Sample)}
+func newStackStore(src stackSource) *stackStore {
+	return &stackStore{src: src, calls: make(map[uint64]*stack.Sample)}
 }
 
-// drain reads all stacks that were sent.
-func (st *stackStore) drain() error {
-	for {
-		err := st.hooks.NextStack(&st.raw)
-		if errors.Is(err, bpf.ErrEmpty) {
-			return nil
+// read takes one stack that was sent, and returns its number, 0 for a fault's.
+func (st *stackStore) read() (uint64, error) {
+	if err := st.src.NextStack(&st.raw); err != nil {
+		return 0, err
+	}
+	r := &st.raw
+	if r.Op == bpf.OpFault {
+		if len(st.next) >= maxFaults || st.waiting+len(r.Copy) > maxWaiting {
+			st.passed += 1 + r.Skipped
+			return 0, nil
 		}
-		if err != nil {
-			return err
-		}
-		r := &st.raw
-		s := &stack.Sample{
-			Regs: convertRegs(&r.Regs), Stack: slices.Clone(r.Copy), Chain: slices.Clone(r.Chain), Cut: r.Cut,
-		}
-		if r.Op == bpf.OpFault {
-			st.next = append(st.next, Event{
-				Kind: KindFault, Time: r.Time, Space: r.Space, TGID: int(r.TGID), TID: int(r.TID),
-				Addr: r.Addr, Weight: 1 + r.Skipped, Sample: s,
-			})
-			continue
-		}
-		st.calls[r.ID] = s
-		st.order = append(st.order, r.ID)
-		if len(st.order) > maxUnclaimed {
-			delete(st.calls, st.order[0])
-			st.order = st.order[1:]
-		}
+		st.waiting += len(r.Copy)
+		st.next = append(st.next, Event{
+			Kind: KindFault, Time: r.Time, Space: r.Space, TGID: int(r.TGID), TID: int(r.TID),
+			Addr: r.Addr, Weight: 1 + r.Skipped + st.passed, Sample: sampleOf(r),
+		})
+		st.passed = 0
+		return 0, nil
+	}
+	st.calls[r.ID] = sampleOf(r)
+	st.order = append(st.order, r.ID)
+	st.bytes += len(r.Copy)
+	for len(st.calls) > maxUnclaimed || st.bytes > maxWaiting || len(st.order) > 2*maxUnclaimed {
+		st.take(st.order[0])
+		st.order = st.order[1:]
+	}
+	return r.ID, nil
+}
+
+func sampleOf(r *bpf.Stack) *stack.Sample {
+	return &stack.Sample{
+		Regs: convertRegs(&r.Regs), Stack: slices.Clone(r.Copy), Chain: slices.Clone(r.Chain), Cut: r.Cut,
 	}
 }
 
-// claim returns the stack of an event, nil if it was lost. The ring gives nothing
+// take removes a stack that waits, nil if it does not.
+func (st *stackStore) take(id uint64) *stack.Sample {
+	s := st.calls[id]
+	if s != nil {
+		st.bytes -= len(s.Stack)
+		delete(st.calls, id)
+	}
+	return s
+}
+
+// claim returns the stack of an event, nil if it was lost. It reads no further
+// than to it: what else was sent may be more than can wait. The ring gives nothing
 // while an older record is still being written on another CPU, for microseconds.
 func (st *stackStore) claim(id uint64) (*stack.Sample, error) {
+	if s := st.take(id); s != nil {
+		return s, nil
+	}
 	const tries = 10
 	for range tries {
-		if s := st.calls[id]; s != nil {
-			delete(st.calls, id)
-			return s, nil
+		got, err := st.read()
+		for err == nil && got != id {
+			got, err = st.read()
 		}
-		if err := st.drain(); err != nil {
+		if err == nil {
+			return st.take(id), nil
+		}
+		if !errors.Is(err, bpf.ErrEmpty) {
 			return nil, err
 		}
-		if st.calls[id] == nil {
-			runtime.Gosched()
-		}
+		runtime.Gosched()
 	}
 	return nil, nil
 }
@@ -83,15 +116,24 @@ func (st *stackStore) claim(id uint64) (*stack.Sample, error) {
 // fault gives the next fault that may be told, when the ring of events is empty.
 func (st *stackStore) fault(ev *Event) (bool, error) {
 	if len(st.ready) == 0 {
-		st.ready, st.next = st.next, st.ready[:0]
-		if err := st.drain(); err != nil {
-			return false, err
+		st.ready, st.next, st.waiting = st.next, nil, 0
+		for {
+			_, err := st.read()
+			if errors.Is(err, bpf.ErrEmpty) {
+				break
+			}
+			if err != nil {
+				return false, err
+			}
+			if len(st.next) >= maxFaults {
+				break // the rest is for the next look
+			}
 		}
 	}
 	if len(st.ready) == 0 {
 		return false, nil
 	}
-	*ev = st.ready[0]
+	*ev, st.ready[0] = st.ready[0], Event{}
 	st.ready = st.ready[1:]
 	return true, nil
 }
