@@ -8,40 +8,74 @@ import (
 // libraries are those whose functions hand out memory on behalf of others: who
 // called into them is asked.
 var libraries = []string{
-	"libc.so", "libc-", "ld-linux", "ld-musl", "libc.musl", "ld.so", "libpthread", "libstdc++", "libc++", "libgcc_s",
-	"libjemalloc", "libtcmalloc", "libmimalloc", "libasan", "libtsan", "libdl", "[vdso]",
+	"libc.so", "libc-2.", "ld-linux", "ld-musl", "ld-2.", "libc.musl", "ld.so", "libpthread.so", "libpthread-2.",
+	"libdl.so", "libdl-2.", "libstdc++.so", "libc++.so", "libc++abi.so", "libgcc_s", "libglib-2.0.so",
+	"libjemalloc", "libtcmalloc", "libmimalloc", "libasan", "libtsan", "[vdso]",
 }
 
-// allocators are the functions that do so in programs that have them built in:
-// libc's in static ones, those of runtimes, and the containers of C++ and Rust.
-var allocators = regexp.MustCompile(`^(` + strings.Join([]string{
-	// malloc(3), its insides and its namesakes
-	`(__|_)?(libc_)?(malloc|calloc|realloc|reallocarray|memalign|posix_memalign|aligned_alloc|valloc|pvalloc|strdup|strndup)(@plt|\.part\.\d+|\.constprop\.\d+)?`,
-	`_int_(malloc|realloc|memalign)`, `_mid_memalign.*`, `sysmalloc.*`, `tcache_init.*`, `(new|grow|alloc_new)_heap.*`,
-	`malloc_consolidate`, `ptmalloc_init.*`, `arena_get.*`, `(__)?default_morecore`, `__glibc_morecore`,
-	`(je|tc|mi|rte|pas|scudo)_\w*alloc\w*`,
-	// system calls
-	`(__)?(mmap|mmap64|munmap|mremap|mprotect|brk|sbrk|shmat|syscall|pkey_mprotect)(@plt)?`, `__mmap64?`, `__brk`, `__sbrk`, `__mprotect`,
-	// threads, in static programs
-	`(__)?pthread_create.*`, `allocate_stack.*`,
-	// C++
-	`operator new.*`, `std::.*`, `__gnu_cxx::.*`, `void std::.*`,
-	// Rust
-	`<?(alloc|core|std|hashbrown)::.*`, `__rust_\w*alloc\w*`, `__rdl_\w*alloc\w*`, `__rg_\w*alloc\w*`, `<(alloc|core|std|hashbrown)::.*`,
-	// Go
-	`runtime\..*`, `runtime/.*`, `internal/runtime/.*`, `syscall\..*`, `golang\.org/x/sys/unix\..*`, `internal/syscall/.*`,
-	// JVM
-	`os::.*`, `AllocateHeap.*`, `Arena::.*`, `Chunk::.*`,
-	// CPython
-	`_?Py(Mem|Object)_(Raw|Debug|Gc)?(Malloc|Calloc|Realloc|New|NewVar).*`, `_PyObject_(Malloc|Calloc|Realloc|Arena).*`, `_PyMem_\w*`,
-	`new_arena`, `allocate_from_new_pool`, `pymalloc_\w*`, `_PyObject_GC_\w*`, `PyType_GenericAlloc`, `_PyObject_New\w*`,
-}, `|`) + `)$`)
+// whole matches names that are one of the expressions.
+func whole(expressions ...string) *regexp.Regexp {
+	return regexp.MustCompile(`^(?:` + strings.Join(expressions, `|`) + `)$`)
+}
+
+// Functions that hand out memory in programs that have them built in: libc's in
+// static ones, those of runtimes, and the containers of C++, Rust and Go. A
+// program's own functions have names of all kinds, so what is matched must be
+// reserved, or be where it means something.
+var (
+	allocators = whole(
+		// malloc(3) and its namesakes
+		`(__|_)?(libc_)?(malloc|calloc|realloc|reallocarray|memalign|posix_memalign|aligned_alloc|valloc|pvalloc|strdup|strndup)(@plt)?`,
+		`_int_(malloc|realloc|memalign)`, `_mid_memalign`, `sysmalloc(_mmap)?`, `malloc_consolidate`, `ptmalloc_init`,
+		`tcache_init`, `__default_morecore`, `__glibc_morecore`,
+		`_?(je|tc|mi|rte|pas|scudo)_\w*alloc\w*`,
+		// system calls
+		`(__)?(mmap|mmap64|munmap|mremap|mprotect|brk|sbrk|shmat|syscall|pkey_mprotect)(@plt)?`,
+		// threads
+		`(__)?pthread_create(_2_1)?(@plt)?`,
+		// C++
+		`operator new(\[\])?(@plt)?`, `(std|__gnu_cxx)::.*`,
+		// Rust
+		`__rust_\w*alloc\w*`, `__rdl_\w*alloc\w*`, `__rg_\w*alloc\w*`,
+		// CPython
+		`_?Py(Mem|Object)_(Raw|Debug|Gc)?(Malloc|Calloc|Realloc|New|NewVar).*`, `_PyObject_(Malloc|Calloc|Realloc|Arena).*`,
+		`new_arena`, `allocate_from_new_pool`, `pymalloc_alloc`, `_PyMem_\w*`, `_PyObject_GC_\w*`, `PyType_GenericAlloc`, `_PyObject_New\w*`,
+	)
+
+	// inside are those of libc that a program may have named its own as well: they
+	// count where one of the above has called them.
+	inside = whole(`(new|grow|alloc_new|shrink)_heap`, `arena_get(2|_retry)?`, `allocate_stack`, `create_thread`)
+
+	// inRust are namespaces that are free in other languages.
+	inRust = whole(`<*(alloc|core|hashbrown)::.*`, `<(std)::.*`)
+
+	// inGo are packages whose names have a dot or a slash, so that no other
+	// language has them.
+	inGo = whole(`runtime\..*`, `runtime/.*`, `internal/runtime/.*`, `syscall\..*`, `golang\.org/x/sys/unix\..*`, `internal/syscall/.*`)
+
+	// inJVM are classes of HotSpot.
+	inJVM = whole(`os::.*`, `AllocateHeap.*`, `Arena::.*`, `Chunk::.*`, `ChunkPool::.*`)
+)
 
 func isLibrary(module string) bool {
 	for _, l := range libraries {
 		if strings.HasPrefix(module, l) {
 			return true
 		}
+	}
+	return false
+}
+
+// handsOut tells whether a function is there to hand out memory, by its name, the
+// name of its module, and whether it is of Rust.
+func handsOut(name, module string, rust bool) bool {
+	switch {
+	case allocators.MatchString(name), inGo.MatchString(name):
+		return true
+	case rust:
+		return inRust.MatchString(name)
+	case strings.HasPrefix(module, "libjvm.so"):
+		return inJVM.MatchString(name)
 	}
 	return false
 }

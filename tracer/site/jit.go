@@ -6,10 +6,20 @@ import (
 	"github.com/maptrace/maptrace/tracer/symbol"
 )
 
+// maxJITs bounds the maps that are open. Those of processes that still run are
+// opened again; the frames of others have got their names when they were seen.
+const maxJITs = 256
+
 // jit returns the names of the code that a process' JIT compiler has written.
 func (s *Sites) jit(pid int) *symbol.PerfFile {
 	j := s.jits[pid]
 	if j == nil {
+		if len(s.jits) >= maxJITs {
+			for _, j := range s.jits {
+				_ = j.Close() // it was only read
+			}
+			clear(s.jits)
+		}
 		j = symbol.NewPerfFile(pid)
 		s.jits[pid] = j
 	}

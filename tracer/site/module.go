@@ -21,7 +21,9 @@ type Module struct {
 	// Err is why the file cannot be read; its frames then have no names.
 	Err error
 
+	of     *modules
 	number uint32
+	tried  int            // with Err, the last process whose file could not be read
 	sym    *symbol.Module // nil with Err
 	table  *stack.Table   // nil until it is asked for, and where there is none
 	tabled bool
@@ -42,37 +44,61 @@ func (m *Module) BuildID() string {
 // modules are all files with code seen so far.
 type modules struct {
 	cache *symbol.Cache
-	all   []*Module
+	count uint32 // of modules that were made
 	files map[fileKey]*Module
-	names map[*symbol.Module]*Module // one file may have several inodes
+	names map[symbol.ID]*Module // one file may have several inodes
+	// Those with tables, and what these take.
+	tabled []*Module
+	bytes  int
+	unwind *stack.Unwinder
 }
+
+// What is remembered. Beyond it, it is looked at again.
+const (
+	maxFiles  = 1 << 16
+	maxTables = 256 << 20 // bytes
+)
 
 type fileKey struct {
 	dev   procmaps.Device
 	inode uint64
-	vdso  int // the process, for what the kernel maps
+	// Of what has no inode number: the process, and what it is called there.
+	pid  int
+	name string
 }
 
-func newModules() *modules {
+func newModules(unwind *stack.Unwinder) *modules {
 	return &modules{
-		cache: symbol.NewCache(symbol.CacheOptions{}),
-		files: make(map[fileKey]*Module), names: make(map[*symbol.Module]*Module),
+		cache: symbol.NewCache(symbol.CacheOptions{}), unwind: unwind,
+		files: make(map[fileKey]*Module), names: make(map[symbol.ID]*Module),
 	}
 }
 
 func (ms *modules) close() error { return ms.cache.Close() }
 
-// at returns the module of a mapping with code.
+// at returns the module of a mapping with code. What could not be read in one
+// process, which may have ended before, is tried again in the next.
 func (ms *modules) at(pid int, m *procmaps.Mapping) *Module {
 	key := fileKey{dev: m.Dev, inode: m.Inode}
 	if m.Inode == 0 {
-		key.vdso = pid
+		key.pid, key.name = pid, m.Name
 	}
-	if found := ms.files[key]; found != nil {
+	found := ms.files[key]
+	if found != nil && (found.Err == nil || found.tried == pid) {
 		return found
 	}
 	sym, err := ms.cache.Module(pid, m)
-	return ms.add(key, m.Name, sym, err)
+	if found != nil && err != nil {
+		found.tried = pid
+		return found
+	}
+	if len(ms.files) >= maxFiles {
+		clear(ms.files)
+	}
+	made := ms.add(m.Name, sym, err)
+	made.tried = pid
+	ms.files[key] = made
+	return made
 }
 
 // readMemory reads a process' memory.
@@ -86,16 +112,18 @@ func readMemory(pid int, addr uint64, into []byte) (err error) {
 	return err
 }
 
-func (ms *modules) add(key fileKey, name string, sym *symbol.Module, err error) *Module {
-	m := ms.names[sym]
-	if m == nil || sym == nil {
-		m = &Module{Path: strings.TrimSuffix(name, " (deleted)"), Err: err, sym: sym, number: uint32(len(ms.all) + 1)}
-		ms.all = append(ms.all, m)
-		if sym != nil {
-			ms.names[sym] = m
+func (ms *modules) add(name string, sym *symbol.Module, err error) *Module {
+	if err == nil {
+		if m := ms.names[sym.ID()]; m != nil {
+			m.sym = sym // it may have been closed to make room, and opened again
+			return m
 		}
 	}
-	ms.files[key] = m
+	ms.count++
+	m := &Module{of: ms, Path: strings.TrimSuffix(name, " (deleted)"), Err: err, sym: sym, number: ms.count}
+	if err == nil {
+		ms.names[sym.ID()] = m
+	}
 	return m
 }
 
@@ -105,8 +133,25 @@ func (m *Module) unwind() *stack.Table {
 		m.tabled = true
 		// A file without one is no error: its code is walked by frame pointers.
 		m.table, _ = stack.ReadTable(m.sym.File())
+		m.of.hold(m)
 	}
 	return m.table
+}
+
+// hold counts a table that was read, and drops the others if they are too large.
+func (ms *modules) hold(m *Module) {
+	if m.table == nil {
+		return
+	}
+	if ms.bytes+m.table.Bytes() > maxTables {
+		for _, o := range ms.tabled {
+			o.table, o.tabled, o.rules = nil, false, nil
+		}
+		ms.tabled, ms.bytes = ms.tabled[:0], 0
+		ms.unwind.Forget()
+	}
+	ms.tabled = append(ms.tabled, m)
+	ms.bytes += m.table.Bytes()
 }
 
 // code tells how to unwind at a pc in the module.

@@ -43,27 +43,30 @@ func (f *Frame) module() string {
 }
 
 // function names a frame without its source lines, which are dear: its name, and
-// where it starts.
-func (s *Sites) function(f *Frame) (name string, start uint64, named bool) {
+// where it starts. Where there is no name, it says so, and makes one.
+func (s *Sites) function(f *Frame) (fn symbol.Function, named bool) {
 	addr := f.look()
+	if f.name != "" {
+		return symbol.Function{Name: f.name, Start: f.start}, true
+	}
 	if f.Module == nil {
 		if name, start, _, ok := s.jit(f.pid).Lookup(addr); ok {
-			return name, start, true
+			return symbol.Function{Name: name, Start: start}, true
 		}
-		return jitModule, 0, false
+		return symbol.Function{Name: jitModule}, false
 	}
 	m := f.Module
 	if m.sym != nil {
 		if fn, ok := m.sym.Function(addr); ok {
-			return fn.Name, fn.Start, true
+			return fn, true
 		}
 		if t := m.unwind(); t != nil {
 			if start, _, ok := t.Function(addr); ok {
-				return fmt.Sprintf("%s+%#x", m.Name(), start), start, false
+				return symbol.Function{Name: fmt.Sprintf("%s+%#x", m.Name(), start), Start: start}, false
 			}
 		}
 	}
-	return fmt.Sprintf("%s+%#x", m.Name(), addr), addr, false
+	return symbol.Function{Name: fmt.Sprintf("%s+%#x", m.Name(), addr), Start: addr}, false
 }
 
 // Frames returns the frames of a site, innermost first, and why there are no more.
@@ -93,7 +96,8 @@ func (s *Sites) Lines(dst []Line, f *Frame) []Line {
 		lines := f.Module.sym.Lines(f.look(), buf[:0])
 		for i, l := range lines {
 			if l.Function == "" {
-				l.Function, _, _ = s.function(f)
+				fn, _ := s.function(f)
+				l.Function = fn.Name
 			}
 			dst = append(dst, Line{
 				Module: module, Function: l.Function, File: l.File, Line: l.Line, Inlined: i < len(lines)-1,
@@ -103,8 +107,8 @@ func (s *Sites) Lines(dst []Line, f *Frame) []Line {
 			return dst
 		}
 	}
-	name, _, named := s.function(f)
-	return append(dst, Line{Module: module, Function: name, Unnamed: !named})
+	fn, named := s.function(f)
+	return append(dst, Line{Module: module, Function: fn.Name, Unnamed: !named})
 }
 
 // groupKey is a function of a module.
@@ -126,8 +130,8 @@ func (s *Sites) Group(id uint32) uint32 {
 	}
 	st.blame = int32(s.blame(st.frames))
 	f := &st.frames[st.blame]
-	name, start, _ := s.function(f)
-	key := groupKey{pid: f.pid, start: start, name: name}
+	fn, _ := s.function(f)
+	key := groupKey{pid: f.pid, start: fn.Start, name: fn.Name}
 	if f.Module != nil {
 		key.module = f.Module.number
 	}
@@ -146,9 +150,11 @@ func (s *Sites) Blamed(id uint32) (l Line, ok bool) {
 		return Line{}, false
 	}
 	st := &s.sites[id]
-	lines := s.Lines(nil, &st.frames[st.blame])
+	f := &st.frames[st.blame]
+	fn, _ := s.function(f)
+	lines := s.Lines(nil, f)
 	for _, l := range lines {
-		if !allocators.MatchString(l.Function) {
+		if !handsOut(l.Function, l.Module, fn.Rust) {
 			return l, true // not what was inlined into it, such as a container's code
 		}
 	}
@@ -161,9 +167,8 @@ func (s *Sites) Blamed(id uint32) (l Line, ok bool) {
 func (s *Sites) blame(frames []Frame) int {
 	inLibrary := -1
 	for i := range frames {
-		name, _, _ := s.function(&frames[i])
 		switch {
-		case allocators.MatchString(name):
+		case s.serves(frames[i:]):
 		case !isLibrary(frames[i].module()):
 			return i
 		case inLibrary < 0:
@@ -171,4 +176,22 @@ func (s *Sites) blame(frames []Frame) int {
 		}
 	}
 	return max(inLibrary, 0)
+}
+
+// serves tells whether the first of some frames is there to hand out memory.
+func (s *Sites) serves(frames []Frame) bool {
+	for i := range frames {
+		f := &frames[i]
+		if f.Module != frames[0].Module {
+			return false
+		}
+		fn, _ := s.function(f)
+		if handsOut(fn.Name, f.module(), fn.Rust) {
+			return true
+		}
+		if f.Module == nil || !inside.MatchString(fn.Name) {
+			return false
+		}
+	}
+	return false
 }

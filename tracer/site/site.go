@@ -24,8 +24,9 @@ import (
 
 // Options of Sites. The zero value is usable.
 type Options struct {
-	// MaxSites bounds the stacks that are told apart; 0 means 100,000. What is
-	// beyond has one number, and no frames.
+	// MaxSites bounds the stacks that are told apart; 0 means 100,000. They may
+	// have 32 frames each in the mean, so that long ones take the places of
+	// several. What is beyond has one number, and no frames.
 	MaxSites int
 	// Depth bounds the frames of a stack; 0 means 256. Of a longer one the
 	// innermost are kept.
@@ -41,7 +42,11 @@ type Frame struct {
 	// Call: Addr is that of a return, and the call is before it.
 	Call bool
 
-	pid int // whose memory Addr is in, where there is no file
+	// Where there is no file: whose memory Addr is in, and what was there when the
+	// stack was walked, for compilers put other code in its place.
+	pid   int
+	name  string
+	start uint64
 }
 
 // look is the address to look up for the frame.
@@ -76,6 +81,7 @@ type Sites struct {
 	stats   Stats
 
 	sites  []site // by number; 0 is none
+	depth  int    // frames of all sites
 	byKey  map[string]uint32
 	groups map[groupKey]uint32
 	jits   map[int]*symbol.PerfFile
@@ -109,12 +115,14 @@ func New(opts Options) *Sites {
 	if opts.Depth == 0 {
 		opts.Depth = 256
 	}
-	return &Sites{
-		opts: opts, modules: newModules(),
+	s := &Sites{
+		opts:   opts,
 		unwind: stack.Unwinder{MaxDepth: opts.Depth},
 		sites:  make([]site, overflow+1), byKey: make(map[string]uint32),
 		groups: make(map[groupKey]uint32), jits: make(map[int]*symbol.PerfFile), found: make(map[uint64]place),
 	}
+	s.modules = newModules(&s.unwind)
+	return s
 }
 
 // Close gives back the files that were opened.
@@ -164,7 +172,7 @@ func (s *Sites) Site(pid int, tree *space.Space, sample *stack.Sample) uint32 {
 	}
 	if end == stack.EndNoFDE && len(s.frames) > 0 {
 		// The dynamic loader's entry, written in assembly, has no caller.
-		if name, _, _ := s.function(&s.frames[len(s.frames)-1]); name == "_start" || name == "_dl_start_user" {
+		if fn, _ := s.function(&s.frames[len(s.frames)-1]); fn.Name == "_start" || fn.Name == "_dl_start_user" {
 			end = stack.EndRoot
 		}
 	}
@@ -204,12 +212,20 @@ func (s *Sites) intern(end stack.End) uint32 {
 	if id, ok := s.byKey[string(s.key)]; ok {
 		return id
 	}
-	if len(s.sites) >= s.opts.MaxSites {
+	const meanDepth = 32
+	if n := s.depth + len(s.frames); len(s.sites) > s.opts.MaxSites+overflow || n > meanDepth*s.opts.MaxSites {
 		s.stats.Beyond++
 		return overflow
 	}
+	s.depth += len(s.frames)
 	id := uint32(len(s.sites))
-	s.sites = append(s.sites, site{frames: append([]Frame(nil), s.frames...), end: end})
+	frames := append([]Frame(nil), s.frames...)
+	for i := range frames {
+		if f := &frames[i]; f.Module == nil {
+			f.name, f.start, _, _ = s.jit(f.pid).Lookup(f.look())
+		}
+	}
+	s.sites = append(s.sites, site{frames: frames, end: end})
 	s.byKey[string(s.key)] = id
 	return id
 }
@@ -255,6 +271,9 @@ func (s *Sites) find(pc uint64) place {
 	m := s.modules.at(s.pid, &procmaps.Mapping{
 		Range: e.Range, Mode: e.Mode, Offset: e.Offset, Dev: f.Dev, Inode: f.Inode, Name: e.Name,
 	})
+	if m.Err != nil && e.Kind == procmaps.KindShm {
+		return place{code: true} // a JIT compiler's, which writes elsewhere what it maps here
+	}
 	bias, ok := uint64(0), false
 	if m.sym != nil {
 		bias, ok = m.sym.Bias(e.Start, e.Offset)

@@ -43,3 +43,18 @@ func withoutClones(name string) string {
 	}
 	return name
 }
+
+// ofRust tells whether a mangled name is of Rust: it has its prefix, or, as it was
+// before that, looks like C++ but ends with a hash.
+func ofRust(name string) bool {
+	const hash = len("17h0123456789abcdefE")
+	if strings.HasPrefix(name, "_R") {
+		return true
+	}
+	name = withoutClones(name)
+	if !strings.HasPrefix(name, "_ZN") || len(name) <= hash {
+		return false
+	}
+	end := name[len(name)-hash:]
+	return strings.HasPrefix(end, "17h") && end[hash-1] == 'E' && strings.Trim(end[3:hash-1], "0123456789abcdef") == ""
+}

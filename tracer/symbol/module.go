@@ -61,6 +61,7 @@ type Function struct {
 	Start uint64
 	Size  uint64
 	From  Source
+	Rust  bool // the symbol is mangled as Rust does it
 }
 
 // Line is one function that an address belongs to. File is empty and Line 0
@@ -426,7 +427,8 @@ func (m *Module) named(t *symbols, addr uint64) (Function, bool) {
 		return Function{}, false
 	}
 	s := t.syms[best]
-	fn := Function{Name: demangled(t.name(best)), Start: s.start, Size: s.end - s.start, From: t.from}
+	raw := t.name(best)
+	fn := Function{Name: demangled(raw), Start: s.start, Size: s.end - s.start, From: t.from, Rust: ofRust(raw)}
 	if fn.Name == "" {
 		return Function{}, false
 	}

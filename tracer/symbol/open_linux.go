@@ -29,6 +29,9 @@ const maxVDSO = 1 << 20
 // must have the row's inode and device. On btrfs and overlayfs stat shows another
 // device than maps: there the inode number has to do.
 //
+// Of a process that has ended, the path is tried in this process' root, where the
+// same must hold.
+//
 // Only regular files are opened, and symbolic links in the process' root cannot
 // lead out of it. An error matches [ErrReplaced] when another file has the path.
 // A file system that the process serves itself (FUSE) can make this call and later
@@ -52,6 +55,9 @@ func OpenMapped(pid int, m *procmaps.Mapping) (*os.File, error) {
 		}
 		f.Close()
 	}
+	if f = openOfEnded(pid, m); f != nil {
+		return f, nil
+	}
 	return nil, fmt.Errorf("open mapped file %q of process %d: %w (map_files: %w)", m.Name, pid, errPath, errMap)
 }
 
@@ -70,6 +76,24 @@ func openMapFile(pid int, m *procmaps.Mapping) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// openOfEnded opens the file of a process that has no root any more, nil if it
+// cannot or the process has.
+func openOfEnded(pid int, m *procmaps.Mapping) *os.File {
+	_, err := os.Readlink(fmt.Sprintf("/proc/%d/root", pid))
+	if !errors.Is(err, os.ErrNotExist) || m.Path() == "" {
+		return nil
+	}
+	f, info, err := openIn("/", m.Path(), 0)
+	if err != nil {
+		return nil
+	}
+	if !sameInode(f, info, m) {
+		f.Close()
+		return nil
+	}
+	return f
 }
 
 func stillMapped(pid int, m *procmaps.Mapping) error {

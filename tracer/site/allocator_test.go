@@ -1,0 +1,141 @@
+package site
+
+import (
+	"testing"
+
+	"github.com/maptrace/maptrace/tracer/stack"
+)
+
+func TestNamesOfFunctionsThatHandOutMemory(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		module string
+		rust   bool
+		yes    []string
+		no     []string
+	}{
+		{
+			module: "server",
+			yes: []string{
+				"malloc", "calloc", "realloc", "__libc_malloc", "malloc@plt", "posix_memalign", "strdup", "_int_malloc",
+				"sysmalloc", "mmap", "__mmap64", "mprotect", "brk", "sbrk", "syscall", "pthread_create",
+				"je_malloc", "je_arena_malloc_hard", "mi_heap_malloc", "_mi_os_alloc", "tc_malloc", "rte_malloc_socket",
+				"operator new", "operator new[]", "std::vector<int, std::allocator<int> >::push_back",
+				"std::__cxx11::basic_string<char>::reserve", "__gnu_cxx::new_allocator<int>::allocate",
+				"__rust_alloc", "__rdl_realloc",
+				"runtime.mallocgc", "runtime.(*mheap).sysAlloc", "syscall.Mmap", "golang.org/x/sys/unix.Mmap",
+				"PyObject_Malloc", "_PyObject_New", "PyType_GenericAlloc", "_PyMem_RawMalloc", "PyMem_RawRealloc",
+			},
+			no: []string{
+				"stdlib_thing", "my_malloc_stats", "malloc_cache_of_mine", "mallocate", "xmalloc_pool", "brk_handler", "mmap_file",
+				"std", "stdx::vector<int>::push_back", "app::std::thing",
+				"operator newt", "server::operator new", "newton",
+				"Arena::grow", "Chunk::next_chop", "Chunk::append", "os::malloc", "os::Window::draw", "AllocateHeap",
+				"core::Engine::load", "alloc::Pool::grow", "hashbrown::thing", "runtime::start", "runtime_init", "syscalls_init",
+				"main.leak", "github.com/a/runtime.Leak", "PyLeak", "PyMemory_grow", "tc_row", "je_suis", "mi_row", "",
+			},
+		},
+		{
+			module: "libjvm.so",
+			yes:    []string{"os::malloc", "os::pd_commit_memory", "Arena::grow", "Chunk::next_chop", "AllocateHeap", "malloc"},
+			no:     []string{"Universe::initialize", "Compile::Compile", "osr::malloc", "ArenaUser::f"},
+		},
+		{
+			module: "server", rust: true,
+			yes: []string{
+				"alloc::raw_vec::finish_grow", "<alloc::vec::Vec<T> as core::clone::Clone>::clone", "core::ptr::drop_in_place",
+				"hashbrown::raw::RawTable<T, A>::reserve_rehash", "<std::io::Cursor<T> as std::io::Write>::write", "std::thread::spawn",
+			},
+			no: []string{"server::alloc::grow", "<server::Pool as core::ops::Drop>::drop", "allocator::grow", "corelib::f"},
+		},
+	} {
+		for _, name := range c.yes {
+			if !handsOut(name, c.module, c.rust) {
+				t.Errorf("%s in %s (rust %v) is blamed", name, c.module, c.rust)
+			}
+		}
+		for _, name := range c.no {
+			if handsOut(name, c.module, c.rust) {
+				t.Errorf("%s in %s (rust %v) is passed over", name, c.module, c.rust)
+			}
+		}
+	}
+}
+
+func TestLibrariesAreToldByTheirNames(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"libc.so.6", "libc-2.31.so", "ld-linux-x86-64.so.2", "ld-musl-aarch64.so.1", "libstdc++.so.6.0.30", "libpthread.so.0",
+		"libdl.so.2", "libjemalloc.so.2", "libglib-2.0.so.0.7400.6", "[vdso]", "libc.musl-x86_64.so.1",
+	} {
+		if !isLibrary(name) {
+			t.Errorf("%s is blamed", name)
+		}
+	}
+	for _, name := range []string{"server", "libclient.so", "libc-client.so.2007e", "libdlib.so.19", "libcrypto.so.3", "mylibc.so", "libpthreadpool.so", ""} {
+		if isLibrary(name) {
+			t.Errorf("%s is passed over", name)
+		}
+	}
+}
+
+// stackOf makes a site of code without files, whose frames have names.
+func stackOf(s *Sites, names ...string) uint32 {
+	s.frames = s.frames[:0]
+	for i, name := range names {
+		s.frames = append(s.frames, Frame{pid: 1 << 26, Addr: uint64(len(s.sites)<<16 + i), name: name})
+	}
+	s.sites = append(s.sites, site{frames: append([]Frame(nil), s.frames...), end: stack.EndRoot})
+	return uint32(len(s.sites) - 1)
+}
+
+func TestTheInnermostFunctionThatIsNotThereToHandOutMemoryIsBlamed(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	defer s.Close()
+	for _, c := range []struct {
+		want  string
+		stack []string
+	}{
+		{"leak", []string{"leak", "main"}},
+		{"leak", []string{"mmap", "leak", "main"}},
+		{"leak", []string{"__brk", "sbrk", "sysmalloc", "_int_malloc", "malloc", "operator new", "std::vector<int>::push_back", "leak", "main"}},
+		{"leak", []string{"malloc", "leak", "std::function<void ()>::operator()", "main"}},
+		// All are: the innermost must do.
+		{"mmap", []string{"mmap", "malloc"}},
+	} {
+		if l, ok := s.Blamed(stackOf(s, c.stack...)); !ok || l.Function != c.want {
+			t.Errorf("%q blames %q, want %q", c.stack, l.Function, c.want)
+		}
+	}
+}
+
+func TestInsidesOfLibcArePassedOverOnlyBelowIt(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	defer s.Close()
+	m := &Module{Path: "/bin/static", number: 1}
+	frames := func(names ...string) []Frame {
+		var out []Frame
+		for i, name := range names {
+			out = append(out, Frame{Module: m, Addr: uint64(i), name: name})
+		}
+		return out
+	}
+	for _, c := range []struct {
+		want  int
+		stack []string
+	}{
+		{5, []string{"mprotect", "grow_heap", "sysmalloc", "_int_malloc", "malloc", "leak", "main"}},
+		{6, []string{"mmap", "alloc_new_heap", "new_heap", "arena_get2", "malloc", "operator new", "leak", "main"}},
+		{3, []string{"mmap", "allocate_stack", "pthread_create", "start_workers", "main"}},
+		// The program's own functions of these names.
+		{1, []string{"mprotect", "grow_heap", "collect", "main"}},
+		{1, []string{"mmap", "new_heap", "vm_start", "main"}},
+		{1, []string{"mmap", "allocate_stack", "start_fiber", "main"}},
+	} {
+		if got := s.blame(frames(c.stack...)); got != c.want {
+			t.Errorf("%q blames %q, want %q", c.stack, c.stack[got], c.stack[c.want])
+		}
+	}
+}

@@ -1,0 +1,558 @@
+//go:build amd64 || arm64
+
+package site
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/maptrace/maptrace/bpf"
+	"github.com/maptrace/maptrace/bpf/bpftest"
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/space"
+	"github.com/maptrace/maptrace/tracer/stack"
+)
+
+// compile makes a program or a library of a file in testdata, without frame
+// pointers and without debug information.
+func compile(t *testing.T, out, source string, flags ...string) string {
+	t.Helper()
+	compiler := "gcc"
+	if strings.HasSuffix(source, ".cc") {
+		compiler = "g++"
+	}
+	if _, err := exec.LookPath(compiler); err != nil {
+		bpftest.Skip(t, "the programs need %s", compiler)
+	}
+	args := append([]string{"-O2", "-fomit-frame-pointer", "-Wall", "-Wextra", "-Wno-unused-result"}, flags...)
+	args = append(args, filepath.Join("testdata", source), "-o", out)
+	if text, err := exec.Command(compiler, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v\n%s", compiler, args, err, text)
+	}
+	return out
+}
+
+// program is testdata/sites.c, compiled into a directory of the test's own.
+func program(t *testing.T) string {
+	t.Helper()
+	return compile(t, filepath.Join(t.TempDir(), "sites"), "sites.c")
+}
+
+// made is a call that made memory larger.
+type made struct {
+	pid   int
+	op    space.Op
+	pages uint64
+	site  uint32
+}
+
+// watched is a program that was traced to its end.
+type watched struct {
+	t     *testing.T
+	sites *Sites
+	calls []made
+	out   bytes.Buffer
+}
+
+// watch runs a program under the tracer, from its first instruction on. before is
+// called while it stands there; it may be nil.
+func watch(t *testing.T, opts Options, before func(), argv ...string) *watched {
+	t.Helper()
+	w := &watched{t: t, sites: New(opts)}
+	t.Cleanup(func() {
+		if err := w.sites.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	live, err := tracer.OpenLive(tracer.LiveOptions{Stacks: &bpf.StackOptions{}})
+	if err != nil {
+		bpftest.SkipIfRefused(t, err)
+		t.Fatalf("%+v", err)
+	}
+	defer func() {
+		if e := live.Close(); e != nil {
+			t.Error(e)
+		}
+	}()
+	c, err := tracer.StartCommand(argv, nil, &w.out, os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tasks, err := live.Trace(c.PID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	topts := tracer.Options{Sites: w.sites, PageSize: uint64(os.Getpagesize()), OnChange: w.change}
+	topts.Gate, _ = live.Gate()
+	tr := tracer.New(live, live, topts)
+	if err := tr.Add(tasks, true); err != nil {
+		t.Fatal(err)
+	}
+	if before != nil {
+		before()
+	}
+	if err := c.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	defer stop()
+	if err := tr.Run(ctx, live.Detach); err != nil {
+		t.Fatal(err)
+	}
+	if status, err := c.Wait(); err != nil || status != 0 {
+		t.Fatalf("%v ended with status %d, %v", argv, status, err)
+	}
+	return w
+}
+
+func (w *watched) change(c *tracer.Change) {
+	if c.Kind == tracer.KindCall && c.Site != 0 {
+		w.calls = append(w.calls, made{
+			pid: c.TGID, op: c.Call.Op, site: c.Site,
+			pages: c.Effect.Range.Len() / uint64(os.Getpagesize()),
+		})
+	}
+}
+
+// of returns the sites of the mmaps of a number of pages, in order.
+func (w *watched) of(pages uint64) (sites []uint32) {
+	w.t.Helper()
+	for _, c := range w.calls {
+		if c.op == space.OpMmap && c.pages == pages {
+			sites = append(sites, c.site)
+		}
+	}
+	if len(sites) == 0 {
+		w.t.Fatalf("no mmap of %d pages among %+v", pages, w.calls)
+	}
+	return sites
+}
+
+// chain is the functions of a site's stack, innermost first, and how it ends.
+func (w *watched) chain(site uint32) ([]string, stack.End) {
+	lines, end := w.sites.Stack(site)
+	var names []string
+	for _, l := range lines {
+		names = append(names, l.Function)
+	}
+	return names, end
+}
+
+// mustBlame checks which function a site blames.
+func (w *watched) mustBlame(site uint32, want string) {
+	w.t.Helper()
+	l, ok := w.sites.Blamed(site)
+	if !ok || l.Function != want {
+		names, end := w.chain(site)
+		w.t.Errorf("site %d blames %+v, want %s; its stack is %q, %v", site, l, want, names, end)
+	}
+}
+
+// mustPass checks that a stack leads through functions, next to each other, and
+// reaches the root.
+func (w *watched) mustPass(site uint32, want ...string) {
+	w.t.Helper()
+	names, end := w.chain(site)
+	i := slices.Index(names, want[0])
+	if i < 0 || len(names) < i+len(want) || !slices.Equal(names[i:i+len(want)], want) || end != stack.EndRoot {
+		w.t.Errorf("the stack is %q, %v; want %q in it, to the root", names, end, want)
+	}
+}
+
+func TestStacksOfAProgramWithoutFramePointersAreWhole(t *testing.T) {
+	w := watch(t, Options{}, nil, program(t))
+	first, second, once, inMalloc := w.of(1011)[0], w.of(1013)[0], w.of(1017)[0], w.of(1301)[0]
+	w.mustPass(first, "leak_twice", "middle", "outer", "main")
+	w.mustPass(second, "leak_twice", "middle", "outer", "main")
+	w.mustPass(once, "leak_once", "middle", "outer", "main")
+	w.mustPass(inMalloc, "leak_malloc", "middle", "main")
+	w.mustBlame(first, "leak_twice")
+	w.mustBlame(once, "leak_once")
+	w.mustBlame(inMalloc, "leak_malloc")
+	if first == second {
+		t.Error("two calls in one function are one site")
+	}
+	if w.sites.Group(first) != w.sites.Group(second) {
+		t.Error("two calls in one function are two groups")
+	}
+	groups := []uint32{w.sites.Group(first), w.sites.Group(once), w.sites.Group(inMalloc)}
+	slices.Sort(groups)
+	if len(slices.Compact(groups)) != 3 {
+		t.Errorf("three functions have groups %v", groups)
+	}
+	if l, _ := w.sites.Blamed(first); l.Module != "sites" || l.Unnamed || l.String() != "leak_twice (sites)" {
+		t.Errorf("it is blamed as %+v", l)
+	}
+	st := w.sites.Stats()
+	if st.Sites == 0 || st.Stacks < uint64(st.Sites) || st.Beyond != 0 || st.Ends[stack.EndRoot] != st.Stacks {
+		t.Errorf("not all stacks are whole: %+v", st)
+	}
+}
+
+func TestAStrippedProgramIsNamedByWhereItsFunctionsBegin(t *testing.T) {
+	path := program(t)
+	start := symbolOf(t, path, "leak_twice")
+	if text, err := exec.Command("strip", path).CombinedOutput(); err != nil {
+		bpftest.Skip(t, "strip: %v\n%s", err, text)
+	}
+	w := watch(t, Options{}, nil, path)
+	first, second := w.of(1011)[0], w.of(1013)[0]
+	l, ok := w.sites.Blamed(first)
+	if want := fmt.Sprintf("sites+%#x", start); !ok || !l.Unnamed || l.Function != want || l.String() != want {
+		t.Errorf("blamed %+v, want %s", l, want)
+	}
+	if w.sites.Group(first) != w.sites.Group(second) || w.sites.Group(first) == w.sites.Group(w.of(1017)[0]) {
+		t.Error("groups are not functions")
+	}
+	if _, end := w.chain(first); end != stack.EndRoot {
+		t.Errorf("the stack ends with %v", end)
+	}
+}
+
+// symbolOf is where a function of a program begins, by nm.
+func symbolOf(t *testing.T, path, name string) uint64 {
+	t.Helper()
+	text, err := exec.Command("nm", path).Output()
+	if err != nil {
+		bpftest.Skip(t, "nm: %v", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) == 3 && f[2] == name {
+			addr, err := strconv.ParseUint(f[0], 16, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return addr
+		}
+	}
+	t.Fatalf("%s has no %s", path, name)
+	return 0
+}
+
+func TestEqualStacksOfTwoProcessesAreOneSite(t *testing.T) {
+	w := watch(t, Options{}, nil, program(t), "fork")
+	var pids []int
+	for _, c := range w.calls {
+		if c.pages == 1017 {
+			pids = append(pids, c.pid)
+		}
+	}
+	sites := w.of(1017)
+	if len(sites) != 2 || sites[0] != sites[1] || pids[0] == pids[1] {
+		t.Errorf("processes %v have sites %v", pids, sites)
+	}
+}
+
+func TestContainersAndNewAreNotBlamed(t *testing.T) {
+	path := compile(t, filepath.Join(t.TempDir(), "containers"), "containers.cc")
+	w := watch(t, Options{}, nil, path)
+	seen := make(map[string]bool)
+	for _, c := range w.calls {
+		names, _ := w.chain(c.site)
+		if slices.Contains(names, "main") {
+			l, _ := w.sites.Blamed(c.site)
+			seen[l.Function] = true
+		}
+	}
+	if d := cmp.Diff(map[string]bool{"core::fill": true, "core::Arena::grow": true}, seen); d != "" {
+		t.Errorf("blamed (-want +got):\n%s", d)
+	}
+}
+
+func TestStacksWithoutAPlaceHaveOneNumberAndNoFrames(t *testing.T) {
+	w := watch(t, Options{MaxSites: 3}, nil, program(t))
+	st := w.sites.Stats()
+	if st.Sites != 3 || st.Beyond == 0 {
+		t.Fatalf("%+v", st)
+	}
+	last := w.calls[len(w.calls)-1].site
+	frames, _ := w.sites.Frames(last)
+	if _, ok := w.sites.Blamed(last); ok || last != overflow || len(frames) != 0 || w.sites.Group(last) != overflow {
+		t.Errorf("the last call has site %d with %d frames", last, len(frames))
+	}
+}
+
+func TestSitesBeyondTheTableAreNothing(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	for _, id := range []uint32{noSite, overflow, 2, 1 << 30} {
+		lines, _ := s.Stack(id)
+		if _, ok := s.Blamed(id); ok || len(lines) != 0 || s.Group(id) != id {
+			t.Errorf("site %d is something", id)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAGoProgramIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	source := `package main
+
+import (
+	"syscall"
+	"time"
+)
+
+//go:noinline
+func leakInGo() {
+	_, err := syscall.Mmap(-1, 0, 1019*syscall.Getpagesize(), syscall.PROT_READ, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+	if err != nil {
+		panic(err)
+	}
+}
+
+func main() {
+	leakInGo()
+	time.Sleep(300 * time.Millisecond)
+}
+`
+	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(source), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, flags := range []string{"", "-s -w"} {
+		t.Run("flags "+flags, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "goprogram")
+			cmd := exec.Command("go", "build", "-ldflags="+flags, "-o", path, "main.go")
+			cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+			if text, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, text)
+			}
+			w := watch(t, Options{}, nil, path)
+			site := w.of(1019)[0]
+			w.mustBlame(site, "main.leakInGo")
+			w.mustPass(site, "main.leakInGo", "main.main", "runtime.main")
+		})
+	}
+}
+
+func TestCodeOfAJITCompilerIsNamedByItsMap(t *testing.T) {
+	for _, mode := range []string{"jit", "jit-shared"} {
+		t.Run(mode, func(t *testing.T) {
+			w := watch(t, Options{}, nil, program(t), mode)
+			w.mustPass(w.of(1017)[0], "leak_once", "compiled", "main")
+		})
+	}
+}
+
+func TestAFileThatIsReplacedWhileMappedKeepsItsNames(t *testing.T) {
+	path := program(t)
+	replace := func() {
+		other := compile(t, path+".new", "containers.cc")
+		if err := os.Rename(other, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := watch(t, Options{}, replace, path)
+	w.mustPass(w.of(1017)[0], "leak_once", "middle", "outer", "main")
+}
+
+// library compiles one whose function has a name and maps pages.
+func library(t *testing.T, dir, file, function string, pages int) string {
+	t.Helper()
+	return compile(t, filepath.Join(dir, file), "library.c",
+		"-shared", "-fPIC", "-DNAME="+function, "-DPAGES="+strconv.Itoa(pages))
+}
+
+func TestADeletedLibraryIsNamed(t *testing.T) {
+	path := program(t)
+	lib := library(t, filepath.Dir(path), "libgone.so", "in_deleted", 1023)
+	w := watch(t, Options{}, nil, path, "libraries", lib)
+	site := w.of(1023)[0]
+	w.mustBlame(site, "in_deleted")
+	if l, _ := w.sites.Blamed(site); l.Module != "libgone.so" {
+		t.Errorf("its module is %q", l.Module)
+	}
+}
+
+func TestALibraryAtTheAddressOfAnotherIsNotMistakenForIt(t *testing.T) {
+	path := program(t)
+	dir := filepath.Dir(path)
+	w := watch(t, Options{}, nil, path, "libraries",
+		library(t, dir, "libone.so", "in_first", 1023), library(t, dir, "libtwo.so", "in_second", 1029))
+	at := strings.Fields(w.out.String())
+	if len(at) != 2 || at[0] != at[1] {
+		t.Skipf("the libraries were at different addresses: %v", at)
+	}
+	w.mustPass(w.of(1023)[0], "in_first", "leak_library")
+	w.mustPass(w.of(1029)[0], "in_second", "leak_library")
+}
+
+// unshare returns how to run something in new namespaces, or skips.
+func unshare(t *testing.T, args ...string) []string {
+	t.Helper()
+	argv := append([]string{"unshare"}, args...)
+	if text, err := exec.Command(argv[0], append(argv[1:], "true")...).CombinedOutput(); err != nil {
+		t.Skipf("%v: %v\n%s", argv, err, text)
+	}
+	return argv
+}
+
+func TestAFileThatOnlyTheProcessSeesIsRead(t *testing.T) {
+	path := program(t)
+	argv := append(unshare(t, "-m"), "sh", "-c", `mount -t tmpfs none "$1" && cp "$2" "$1/hidden" && exec "$1/hidden"`,
+		"sh", t.TempDir(), path)
+	w := watch(t, Options{}, nil, argv...)
+	site := w.of(1017)[0]
+	w.mustPass(site, "leak_once", "middle", "outer", "main")
+	if l, _ := w.sites.Blamed(site); l.Module != "hidden" {
+		t.Errorf("its module is %q", l.Module)
+	}
+}
+
+func TestProcessesOfAnotherPIDNamespaceAreNamed(t *testing.T) {
+	argv := append(unshare(t, "--fork", "--pid"), program(t), "jit")
+	w := watch(t, Options{}, nil, argv...)
+	w.mustPass(w.of(1017)[0], "leak_once", "compiled", "main")
+}
+
+// self is a row of this process' maps: the test binary's code.
+func self(t *testing.T) procmaps.Mapping {
+	t.Helper()
+	p, err := procmaps.Default().Process(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	rows, err := p.Maps()
+	if err != nil {
+		t.Fatal(err)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range rows {
+		if m.Name == exe && m.Mode&procmaps.Exec != 0 {
+			return m
+		}
+	}
+	t.Fatalf("no code of %s", exe)
+	return procmaps.Mapping{}
+}
+
+// ended is the number of a process that is no more.
+func ended(t *testing.T) int {
+	t.Helper()
+	cmd := exec.Command("true")
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd.Process.Pid
+}
+
+func TestAFileThatOneProcessDidNotShowIsReadInTheNext(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	defer s.Close()
+	row := self(t)
+	row.Name = "/nowhere/at/all"
+	gone := ended(t)
+	m := s.modules.at(gone, &row)
+	if m.Err == nil {
+		t.Fatal("a file without a path was read in a process that has ended")
+	}
+	if again := s.modules.at(gone, &row); again != m {
+		t.Error("it was tried twice in the same process")
+	}
+	if m = s.modules.at(os.Getpid(), &row); m.Err != nil {
+		t.Errorf("in a process that shows it: %v", m.Err)
+	}
+	if again := s.modules.at(gone, &row); again != m || again.sym == nil {
+		t.Error("what is known was forgotten")
+	}
+}
+
+func TestAFileOfAProcessThatHasEndedIsFoundByItsPath(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	defer s.Close()
+	row := self(t)
+	if m := s.modules.at(ended(t), &row); m.Err != nil {
+		t.Error(m.Err)
+	}
+}
+
+func TestManyProcessesWithCompilersAreBounded(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	defer s.Close()
+	for pid := range 10 * maxJITs {
+		s.jit(1<<26 + pid).Lookup(1)
+		if len(s.jits) > maxJITs {
+			t.Fatalf("%d maps are open", len(s.jits))
+		}
+	}
+}
+
+func TestFramesOfAllSitesAreBounded(t *testing.T) {
+	t.Parallel()
+	s := New(Options{MaxSites: 100})
+	defer s.Close()
+	m := &Module{Path: "/x", number: 1, Err: io.EOF}
+	for i := range uint64(1000) {
+		s.frames = s.frames[:0]
+		for d := range uint64(256) {
+			s.frames = append(s.frames, Frame{Module: m, Addr: i<<16 + d})
+		}
+		s.intern(stack.EndDepth)
+	}
+	if st := s.Stats(); st.Sites != 100*32/256 || st.Beyond != uint64(1000-st.Sites) {
+		t.Errorf("%+v", st)
+	}
+}
+
+func TestUnnamedLinesSayWhereTheyAre(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		line Line
+		want string
+	}{
+		{"a source line", Line{Module: "server", Function: "leak", File: "/src/a/server.c", Line: 88}, "leak (server.c:88)"},
+		{"a symbol", Line{Module: "libc.so.6", Function: "free"}, "free (libc.so.6)"},
+		{"neither", Line{Module: "server", Function: "server+0x1234", Unnamed: true}, "server+0x1234"},
+	} {
+		if got := c.line.String(); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+var addressed = regexp.MustCompile(`^x\+0x[0-9a-f]+$`)
+
+func TestFramesOfAFileThatCannotBeReadAreAddresses(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	defer s.Close()
+	m := &Module{Path: "/tmp/x", number: 1, Err: io.EOF}
+	s.frames = []Frame{{Module: m, Addr: 0x1234, Call: true}, {Module: m, Addr: 0x5678}}
+	id := s.intern(stack.EndNoFDE)
+	lines, end := s.Stack(id)
+	if len(lines) != 2 || end != stack.EndNoFDE {
+		t.Fatalf("%+v, %v", lines, end)
+	}
+	for _, l := range lines {
+		if !l.Unnamed || l.Module != "x" || !addressed.MatchString(l.Function) {
+			t.Errorf("%+v", l)
+		}
+	}
+	if l, ok := s.Blamed(id); !ok || l != lines[0] {
+		t.Errorf("blamed %+v", l)
+	}
+}
