@@ -2,7 +2,10 @@
 
 package bpf
 
-import "github.com/cilium/ebpf"
+import (
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
 
 // ProgramID tells tests which of the kernel's programs is ours.
 func (h *Hooks) ProgramID() (ebpf.ProgramID, error) {
@@ -12,4 +15,11 @@ func (h *Hooks) ProgramID() (ebpf.ProgramID, error) {
 	}
 	id, _ := info.ID()
 	return id, nil
+}
+
+// RefusePerfEvents makes the kernel refuse perf events, until undo is called.
+func RefusePerfEvents(with error) (undo func()) {
+	was := perfEventOpen
+	perfEventOpen = func(*unix.PerfEventAttr, int, int, int, int) (int, error) { return -1, with }
+	return func() { perfEventOpen = was }
 }

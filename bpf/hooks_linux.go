@@ -72,6 +72,8 @@ type Hooks struct {
 	reader *ringbuf.Reader
 	record ringbuf.Record
 	stacks *ringbuf.Reader // nil unless asked for
+
+	faultsErr error
 }
 
 // Task is a traced process and its address space.

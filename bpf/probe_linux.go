@@ -44,7 +44,7 @@ func Probe() []Check {
 		c := Check{Name: p.hook, What: p.what, Err: probeProgram(kernel, p)}
 		checks = append(checks, c)
 	}
-	return append(checks, sectionCheck(kernel), vmaIterCheck(kernel))
+	return append(checks, sectionCheck(kernel), vmaIterCheck(kernel), stacksCheck(kernel), faultsCheck(kernel))
 }
 
 // notSupported marks a missing thing as such.
@@ -57,18 +57,9 @@ func notSupported(err error) error {
 
 // probeProgram attaches one program for an instant.
 func probeProgram(kernel *btf.Spec, p program) (err error) {
-	s, err := spec(kernel, Options{RingBytes: os.Getpagesize()})
+	coll, err := loadOne(kernel, p.name, nil)
 	if err != nil {
 		return err
-	}
-	for name := range s.Programs {
-		if name != p.name {
-			delete(s.Programs, name)
-		}
-	}
-	coll, err := ebpf.NewCollection(s)
-	if err != nil {
-		return fmt.Errorf("load: %w", err)
 	}
 	defer coll.Close()
 	var l link.Link
@@ -81,6 +72,54 @@ func probeProgram(kernel *btf.Spec, p program) (err error) {
 		return fmt.Errorf("attach: %w", err)
 	}
 	return l.Close()
+}
+
+// loadOne loads one program with the maps that it uses.
+func loadOne(kernel *btf.Spec, program string, stacks *StackOptions) (*ebpf.Collection, error) {
+	s, err := spec(kernel, Options{RingBytes: os.Getpagesize(), Stacks: stacks})
+	if err != nil {
+		return nil, err
+	}
+	for name := range s.Programs {
+		if name != program {
+			delete(s.Programs, name)
+		}
+	}
+	coll, err := ebpf.NewCollection(s)
+	if err != nil {
+		return nil, fmt.Errorf("load: %w", err)
+	}
+	return coll, nil
+}
+
+// stacksCheck tells whether stacks can be copied: the program that does so is
+// loaded with what it needs for that.
+func stacksCheck(kernel *btf.Spec) Check {
+	c := Check{Name: "user stacks", What: "naming the code that makes memory grow", Optional: true}
+	coll, err := loadOne(kernel, mmProgMmSysExit, &StackOptions{RingBytes: os.Getpagesize()})
+	if err != nil {
+		c.Err = err
+		return c
+	}
+	coll.Close()
+	return c
+}
+
+// faultsCheck tells whether page faults can be sampled, on every CPU.
+func faultsCheck(kernel *btf.Spec) Check {
+	c := Check{Name: "page fault events", What: "telling which code touches memory (5.15)", Optional: true}
+	coll, err := loadOne(kernel, mmProgMmFault, &StackOptions{RingBytes: os.Getpagesize(), FaultRate: 1})
+	if err != nil {
+		c.Err = err
+		return c
+	}
+	defer coll.Close()
+	links, err := attachAllFaults(coll.Programs[mmProgMmFault])
+	for _, l := range links {
+		err = errors.Join(err, l.Close())
+	}
+	c.Err = err
+	return c
 }
 
 // sectionCheck tells whether the mmap lock's write sections are numbered.

@@ -66,7 +66,8 @@ func decodeStack(raw []byte, s *Stack) error {
 	return nil
 }
 
-// openStacks opens the ring of stacks, and the page faults where they are asked for.
+// openStacks opens the ring of stacks, and the page faults where they are asked
+// for. To do without those is the caller's to decide: see FaultsErr.
 func (h *Hooks) openStacks(o *StackOptions) (err error) {
 	if h.stacks, err = ringbuf.NewReader(h.coll.Maps[mmMapStacks]); err != nil {
 		return fmt.Errorf("open ring of stacks: %w", err)
@@ -74,21 +75,41 @@ func (h *Hooks) openStacks(o *StackOptions) (err error) {
 	if o.FaultRate == 0 {
 		return nil
 	}
+	faults, err := attachAllFaults(h.coll.Programs[mmProgMmFault])
+	h.faultsErr = err
+	h.links = append(h.links, faults...)
+	return nil
+}
+
+// FaultsErr says why no page faults are reported though they were asked for; nil
+// if they are, or were not.
+func (h *Hooks) FaultsErr() error { return h.faultsErr }
+
+// attachAllFaults attaches the program to the page faults of every CPU, or to none.
+func attachAllFaults(prog *ebpf.Program) (_ []io.Closer, err error) {
+	var all []io.Closer
+	defer func() {
+		if err != nil {
+			for _, l := range all {
+				err = errors.Join(err, l.Close())
+			}
+		}
+	}()
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for cpu := range cpus {
-		l, err := attachFaults(h.coll.Programs[mmProgMmFault], cpu)
+		l, err := attachFaults(prog, cpu)
 		if errors.Is(err, unix.ENODEV) {
 			continue // switched off; what it does when switched on later is not seen
 		}
 		if err != nil {
-			return fmt.Errorf("attach page faults of CPU %d: %w", cpu, err)
+			return nil, fmt.Errorf("attach page faults of CPU %d: %w", cpu, err)
 		}
-		h.links = append(h.links, l)
+		all = append(all, l)
 	}
-	return nil
+	return all, nil
 }
 
 // openFaults opens the count of every page fault on a CPU (perf_event_open(2)).
@@ -97,8 +118,11 @@ func openFaults(cpu int) (int, error) {
 		Type: unix.PERF_TYPE_SOFTWARE, Config: unix.PERF_COUNT_SW_PAGE_FAULTS,
 		Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{})), Sample: 1,
 	}
-	return unix.PerfEventOpen(&attr, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	return perfEventOpen(&attr, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
 }
+
+// perfEventOpen is replaced in tests.
+var perfEventOpen = unix.PerfEventOpen
 
 // faults is one CPU's event with the program on it.
 type faults struct {

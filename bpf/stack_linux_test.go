@@ -58,16 +58,16 @@ func TestGrowthAndFaultsCarryStacks(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Else a huge page may take one fault for all.
-	if err := unix.Madvise(mem, unix.MADV_NOHUGEPAGE); err != nil && !errors.Is(err, unix.EINVAL) {
+	if err = unix.Madvise(mem, unix.MADV_NOHUGEPAGE); err != nil && !errors.Is(err, unix.EINVAL) {
 		t.Fatal(err)
 	}
 	for i := 0; i < size; i += os.Getpagesize() {
 		mem[i] = 1
 	}
-	if err := errors.Join(unix.Mprotect(mem, unix.PROT_READ), unix.Mprotect(mem, unix.PROT_READ|unix.PROT_WRITE), unix.Munmap(mem)); err != nil {
+	if err = errors.Join(unix.Mprotect(mem, unix.PROT_READ), unix.Mprotect(mem, unix.PROT_READ|unix.PROT_WRITE), unix.Munmap(mem)); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Detach(); err != nil {
+	if err = h.Detach(); err != nil {
 		t.Fatal(err)
 	}
 	events, stacks := readAll(t, h)
@@ -149,5 +149,61 @@ func TestBeyondItsBudgetASpaceSendsNone(t *testing.T) {
 	}
 	if made < calls || with+without != made || with == 0 || without < calls-2 {
 		t.Errorf("%d mmaps: %d with a stack, %d that say they have none", made, with, without)
+	}
+}
+
+// TestWithoutPerfEventsCallsStillHaveStacks refuses the page faults alone.
+func TestWithoutPerfEventsCallsStillHaveStacks(t *testing.T) {
+	undo := bpf.RefusePerfEvents(unix.EACCES)
+	defer undo()
+	h := open(t, bpf.Options{Stacks: &bpf.StackOptions{FaultRate: 1000}})
+	defer h.Close()
+	if err := h.FaultsErr(); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("it says %v", err)
+	}
+	if _, err := h.Trace(os.Getpid()); err != nil {
+		t.Fatal(err)
+	}
+	mem, err := unix.Mmap(-1, 0, 3*os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(unix.Munmap(mem), h.Detach()); err != nil {
+		t.Fatal(err)
+	}
+	events, stacks := readAll(t, h)
+	with := 0
+	for _, ev := range events {
+		if s, ok := stacks[ev.Stack]; ok && ev.Op == bpf.OpMmap && s.Op == bpf.OpMmap {
+			with++
+		}
+	}
+	if with == 0 {
+		t.Errorf("no mmap of %d events has one of %d stacks", len(events), len(stacks))
+	}
+	for _, c := range bpf.Probe() {
+		if c.Name == "page fault events" && (!c.Optional || !errors.Is(c.Err, os.ErrPermission)) {
+			t.Errorf("the check says %+v", c)
+		}
+	}
+}
+
+// TestTheProbeTriesWhatStacksNeed expects both checks to pass where tracing does.
+func TestTheProbeTriesWhatStacksNeed(t *testing.T) {
+	h := open(t, bpf.Options{Stacks: &bpf.StackOptions{FaultRate: 1}})
+	if err := errors.Join(h.FaultsErr(), h.Close()); err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, c := range bpf.Probe() {
+		if c.Name == "user stacks" || c.Name == "page fault events" {
+			found++
+			if c.Err != nil || !c.Optional || c.What == "" {
+				t.Errorf("%+v", c)
+			}
+		}
+	}
+	if found != 2 {
+		t.Errorf("%d of 2 checks are there", found)
 	}
 }

@@ -297,6 +297,10 @@ type StackCounters struct {
 	Faults  uint64 // of traced processes, sampled or not
 }
 
+// FaultsErr says why no page faults are reported though they were asked for; nil
+// if they are, or were not.
+func (l *Live) FaultsErr() error { return l.hooks.FaultsErr() }
+
 // StackCounters reads them.
 func (l *Live) StackCounters() (StackCounters, error) {
 	c, err := l.hooks.Counters()

@@ -47,7 +47,7 @@ func TestDriftIsToldAndHasItsExitCode(t *testing.T) {
 	defer stop()
 	var told []render.Event
 	src := &liar{}
-	se := &session{}
+	se := &session{attached: &attached{}}
 	se.tr = tracer.New(src, src, tracer.Options{
 		Verify: time.Millisecond,
 		OnChange: func(c *tracer.Change) {

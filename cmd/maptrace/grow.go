@@ -90,6 +90,9 @@ information; without, frames are module+address.`,
 	return cmd
 }
 
+// maxStackRate is more stacks a second than anything can read.
+const maxStackRate = 1_000_000
+
 func (o *growOptions) check() error {
 	if err := o.attachOptions.check(); err != nil {
 		return err
@@ -107,7 +110,9 @@ func (o *growOptions) check() error {
 		return usagef("--stack-size %d: want 512 to 64K", uint64(o.stackSize))
 	case o.stackRate < 1 || o.faultRate < 0:
 		return usagef("--stack-rate must be at least 1, --fault-rate cannot be negative")
-	case o.budget <= 0 || o.budget > 100:
+	case o.stackRate > maxStackRate || o.faultRate > maxStackRate:
+		return usagef("--stack-rate and --fault-rate: want at most %d", maxStackRate)
+	case !(o.budget > 0 && o.budget <= 100): // which NaN is not
 		return usagef("--smaps-budget %g: want a percentage", o.budget)
 	}
 	for _, text := range o.failOn {
@@ -225,7 +230,7 @@ func parseGrowthRule(text string) (growthRule, error) {
 		return bad("not understood")
 	}
 	name := strings.Join(words[:n-3], " ")
-	if name == "total" {
+	if name == "total" || name == growth.All.String() {
 		r.total = true
 	} else if what, ok := growth.ParseWhat(name); ok {
 		r.what = what
@@ -250,11 +255,11 @@ func (r *growthRule) broken(g *render.Growth) string {
 	var rate float64
 	for i := range g.Findings {
 		f := &g.Findings[i]
-		if f.Label < growth.Grows || f.Measure == growth.Mappings {
-			continue
-		}
 		if r.leaks && f.Label == growth.Leaks {
 			return f.Sentence()
+		}
+		if f.Label < growth.Grows || f.Measure == growth.Mappings {
+			continue
 		}
 		if r.total || f.What == r.what {
 			rate += max(f.Slope, 0)

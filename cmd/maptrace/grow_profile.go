@@ -91,7 +91,7 @@ func (w *growthWatch) watched() time.Duration {
 	var most time.Duration
 	now := w.live.Now()
 	for _, b := range w.books {
-		most = max(most, b.Watched(now))
+		most = max(most, b.watchedTo(now))
 	}
 	return most
 }

@@ -37,7 +37,22 @@ type growthWatch struct {
 	results []render.Growth
 	drawn   bool // a line of progress is on the terminal
 	blames  map[uint32]string
+	cost    counting // of books that are closed
 }
+
+// counting is what it cost to count resident pages.
+type counting struct {
+	calls         uint64
+	busy, longest time.Duration
+	pagemap       bool // somewhere without PAGEMAP_SCAN
+}
+
+// Books of processes that have ended are kept if they were looked at so often, the
+// worst of them, so many.
+const (
+	fewestLooks = 3
+	mostEnded   = 64
+)
 
 // openBook is the book of one address space, and what it takes to count.
 type openBook struct {
@@ -45,8 +60,12 @@ type openBook struct {
 	pid       int
 	comm      string
 	exited    bool
+	ended     uint64 // when, by the clock of events
 	residency *procmaps.Residency
+	looking   bool // the other goroutine uses it
+	settled   bool // it has ended, and nothing is open
 	limits    growth.Limits
+	worst     float64 // once it has ended
 	ranges    []procmaps.Range
 	resident  []procmaps.Resident
 	counted   bool // the look under way
@@ -86,7 +105,7 @@ func (w *growthWatch) change(c *tracer.Change) {
 			delete(w.unread, c.TGID)
 		}
 		if b != nil && b.pid == c.TGID {
-			b.exited = true
+			w.end(c.Space, b, c.Time)
 		}
 		return
 	}
@@ -95,8 +114,85 @@ func (w *growthWatch) change(c *tracer.Change) {
 	}
 }
 
-// open opens the book of a space whose mappings are known now.
+// end closes the book of a process that has ended: nothing is written any more.
+func (w *growthWatch) end(space uint64, b *openBook, at uint64) {
+	if b.exited {
+		return
+	}
+	b.exited, b.ended = true, at
+	if !b.looking {
+		w.settle(space, b)
+	}
+}
+
+// settle gives back what an ended process' book holds, and drops it if it has
+// little to tell: processes come and go by the thousand.
+func (w *growthWatch) settle(space uint64, b *openBook) {
+	w.closeResidency(b)
+	b.settled = true
+	if b.Ticks() < fewestLooks {
+		delete(w.books, space)
+		return
+	}
+	b.worst = w.worstOf(b)
+	var least uint64
+	ended := 0
+	for id, o := range w.books {
+		if !o.settled {
+			continue
+		}
+		if ended++; ended == 1 || o.worst < w.books[least].worst {
+			least = id
+		}
+	}
+	if ended > mostEnded {
+		delete(w.books, least)
+	}
+}
+
+// worstOf ranks a book by its worst finding.
+func (w *growthWatch) worstOf(b *openBook) float64 {
+	found := b.Findings()
+	if len(found) == 0 {
+		return 0
+	}
+	return rank(found[0].Finding)
+}
+
+// closeResidency closes what counts, and keeps what it has cost.
+func (w *growthWatch) closeResidency(b *openBook) {
+	if b.residency == nil {
+		return
+	}
+	w.cost.add(b.residency)
+	_ = b.residency.Close() // it was only read
+	b.residency = nil
+}
+
+func (c *counting) add(r *procmaps.Residency) {
+	cost := r.Cost()
+	c.calls += cost.Calls
+	c.busy += cost.Busy
+	c.longest = max(c.longest, cost.Longest)
+	c.pagemap = c.pagemap || !r.Scans()
+}
+
+// watchedTo is the time that a book was kept.
+func (b *openBook) watchedTo(now uint64) time.Duration {
+	if b.exited {
+		now = b.ended
+	}
+	return b.Watched(now)
+}
+
+// open opens the book of a space whose mappings are known now. If the process had
+// another image, that one's is closed.
 func (w *growthWatch) open(c *tracer.Change) {
+	for space, b := range w.books {
+		if b.pid == c.Process.PID && space != c.Space && !b.exited {
+			w.end(space, b, c.Time)
+		}
+	}
 	b := &openBook{pid: c.Process.PID, comm: c.Process.Comm}
 	start := ledger.Start{At: c.Time, Regions: c.Start.Regions}
 	if p, err := w.fs.Process(b.pid); err == nil {
@@ -164,6 +260,7 @@ func (w *growthWatch) look() {
 		b.comm = sp.Process.Comm
 		b.ranges = b.Ranges(b.ranges[:0], sp.Tree, nil)
 		b.resident = slices.Grow(b.resident[:0], len(b.ranges))[:len(b.ranges)]
+		b.looking = true
 		jobs = append(jobs, b)
 	}
 	w.under = true
@@ -176,8 +273,14 @@ func (w *growthWatch) looked(done counted) {
 	w.under = false
 	now := w.live.Now()
 	for _, b := range done.books {
+		b.looking = false
 		if b.counted {
 			b.Observe(now, b.ranges, b.resident)
+		}
+	}
+	for space, b := range w.books {
+		if b.exited && !b.settled && !b.looking {
+			w.settle(space, b)
 		}
 	}
 	if rest := time.Duration(float64(done.busy) * 100 / w.o.budget); rest > w.o.interval {
@@ -188,9 +291,10 @@ func (w *growthWatch) looked(done counted) {
 
 // lastLook waits for the look under way and takes one more.
 func (w *growthWatch) lastLook() error {
-	if !w.under {
-		w.look()
+	if w.under {
+		w.looked(<-w.counter.done)
 	}
+	w.look()
 	w.looked(<-w.counter.done)
 	return nil
 }
@@ -204,7 +308,7 @@ func (w *growthWatch) showProgress() {
 	var of *openBook
 	var began time.Duration
 	for _, b := range w.books {
-		began = max(began, b.Watched(w.live.Now()))
+		began = max(began, b.watchedTo(w.live.Now()))
 		if found := b.Findings(); len(found) > 0 && (worst == nil || found[0].Label > worst.Label) {
 			worst, of = &found[0], b
 		}
@@ -247,7 +351,7 @@ func (w *growthWatch) report() {
 			continue
 		}
 		g := render.Growth{
-			PID: b.pid, Comm: b.comm, Exited: b.exited, Watched: b.Watched(w.live.Now()), Looks: b.Ticks(),
+			PID: b.pid, Comm: b.comm, Exited: b.exited, Watched: b.watchedTo(w.live.Now()), Looks: b.Ticks(),
 			Picture: picture[space], Estimated: b.Estimated(), Unsampled: b.Unsampled(),
 		}
 		if g.Picture == "" {
@@ -267,8 +371,11 @@ func worstOf(g *render.Growth) float64 {
 	if len(g.Findings) == 0 {
 		return 0
 	}
-	return float64(g.Findings[0].Label)*1e18 + g.Findings[0].Score
+	return rank(g.Findings[0].Finding.Finding)
 }
+
+// rank orders findings of different processes.
+func rank(f growth.Finding) float64 { return float64(f.Label)*1e18 + f.Score }
 
 // grown gives a finding its names.
 func (w *growthWatch) grown(b *openBook, f *ledger.Finding) render.Grown {
@@ -456,6 +563,9 @@ func (w *growthWatch) summary() *render.GrowthSummary {
 			s.Ends[stack.End(end).String()] = n
 		}
 	}
+	if err := w.live.FaultsErr(); err != nil {
+		s.Unseen = err.Error()
+	}
 	if c, err := w.live.StackCounters(); err == nil {
 		s.Faults = c.Faults
 		for why, n := range map[string]uint64{
@@ -466,17 +576,15 @@ func (w *growthWatch) summary() *render.GrowthSummary {
 			}
 		}
 	}
+	cost := w.cost
 	for _, b := range w.books {
-		if b.residency == nil {
-			continue
+		if b.residency != nil {
+			cost.add(b.residency)
 		}
-		if !b.residency.Scans() {
-			s.Counting = "pagemap"
-		}
-		c := b.residency.Cost()
-		s.CountCalls += c.Calls
-		s.CountBusy += c.Busy.Seconds()
-		s.CountMost = max(s.CountMost, c.Longest.Seconds())
 	}
+	if cost.pagemap {
+		s.Counting = "pagemap"
+	}
+	s.CountCalls, s.CountBusy, s.CountMost = cost.calls, cost.busy.Seconds(), cost.longest.Seconds()
 	return s
 }

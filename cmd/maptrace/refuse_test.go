@@ -157,6 +157,11 @@ func TestDoctor(t *testing.T) {
 	if n := strings.Count(r.out, "\nok    tp_btf/"); n != 5 {
 		t.Errorf("%d programs were tried, want 5:\n%s", n, r.out)
 	}
+	for _, want := range []string{"  user stacks ", "  page fault events "} {
+		if !strings.Contains(r.out, want) {
+			t.Errorf("no %q in:\n%s", want, r.out)
+		}
+	}
 }
 
 func TestDemo(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/maptrace/maptrace/procmaps/table"
 )
 
 // FindingObject is one finding of grow. Sizes are in bytes, times in seconds,
@@ -105,7 +107,7 @@ func (g *Grown) object(of *Growth, now time.Time) FindingObject {
 func stackObjects(in []Stack) []StackObject {
 	out := make([]StackObject, len(in))
 	for i, s := range in {
-		out[i] = StackObject{Share: s.Share, Bytes: s.Bytes, Frames: s.Frames, End: s.End}
+		out[i] = StackObject(s)
 	}
 	return out
 }
@@ -122,6 +124,8 @@ type GrowthSummary struct {
 	Missing map[string]uint64 `json:"stacks_missing"` // by the reason
 	Faults  uint64            `json:"faults"`
 	Sampled uint64            `json:"faults_sampled"`
+	// Unseen says why page faults were not seen, if so.
+	Unseen string `json:"faults_unseen,omitempty"`
 	// Counting says how resident pages were counted, and what it cost.
 	Counting   string  `json:"counting"`
 	CountCalls uint64  `json:"count_calls"`
@@ -143,6 +147,9 @@ func (s *GrowthSummary) Write(w io.Writer) error {
 	}
 	for _, why := range slices.Sorted(maps.Keys(s.Missing)) {
 		b = fmt.Appendf(b, "; %d calls or faults without one: %s", s.Missing[why], why)
+	}
+	if s.Unseen != "" {
+		b = fmt.Appendf(b, "\nno page faults were seen, so who touches memory is not known: %s", table.Escape(s.Unseen))
 	}
 	b = fmt.Appendf(b, "\n%d page faults, %d sampled; resident pages by %s: %s in all, %s at most at once\n",
 		s.Faults, s.Sampled, s.Counting, milliseconds(s.CountBusy), milliseconds(s.CountMost))
