@@ -21,9 +21,11 @@ import (
 func (w *growthWatch) writeProfile(out io.Writer) error {
 	p := &profile.Profile{
 		SampleType: []*profile.ValueType{
-			{Type: "mapped_space", Unit: "bytes"}, {Type: "writable_space", Unit: "bytes"},
+			{Type: "mapped_space", Unit: "bytes"},
+			{Type: "writable_space", Unit: "bytes"},
 			{Type: "inuse_space", Unit: "bytes"}, // resident: pprof shows this one first
-			{Type: "alloc_space", Unit: "bytes"}, {Type: "alloc_objects", Unit: "count"},
+			{Type: "alloc_space", Unit: "bytes"},
+			{Type: "alloc_objects", Unit: "count"},
 		},
 		DefaultSampleType: "inuse_space",
 		TimeNanos:         w.clock.Time(w.began()).UnixNano(),
@@ -160,18 +162,17 @@ func (b *profileBuilder) mapping(m *site.Module) *profile.Mapping {
 // line, outermost function first, as flame graphs want them.
 func (w *growthWatch) writeFolded(out io.Writer) error {
 	b := bufio.NewWriter(out)
+	plain := strings.NewReplacer(";", ":", "\n", " ")
 	for _, part := range w.parts() {
 		lines, _ := w.sites.Stack(part.Site)
 		if len(lines) == 0 || part.Now.Mapped == 0 {
 			continue
 		}
-		for i, l := range slices.Backward(lines) {
-			b.WriteString(strings.NewReplacer(";", ":", "\n", " ").Replace(table.Escape(l.Function)))
-			if i > 0 {
-				b.WriteByte(';')
-			}
+		names := make([]string, 0, len(lines))
+		for _, l := range slices.Backward(lines) {
+			names = append(names, plain.Replace(table.Escape(l.Function)))
 		}
-		fmt.Fprintf(b, " %d\n", part.Now.Mapped)
+		fmt.Fprintf(b, "%s %d\n", strings.Join(names, ";"), part.Now.Mapped)
 	}
 	return b.Flush()
 }
