@@ -117,8 +117,12 @@ func casesInCC() []Case {
 func casesInRust() []Case {
 	s := source{"leaks.rs", sourceRust, "leaks-rs", []string{"rustc", "--edition", "2021", "-C", "opt-level=2", "-D", "warnings"}, "-Cstrip=symbols"}
 	innocents := []string{"leaks::churn", "leaks::queue_push"}
-	return append(s.cases("rust", "boxes", "leaks::leak_boxes", Anon, innocents),
-		s.cases("rust", "vec", "leaks::leak_vec", Heap, innocents)...)
+	cases := s.cases("rust", "boxes", "leaks::leak_boxes", Anon, innocents)
+	for _, c := range s.cases("rust", "vec", "leaks::leak_vec", Heap, innocents) {
+		c.Shared = true
+		cases = append(cases, c)
+	}
+	return cases
 }
 
 func casesInGo() []Case {

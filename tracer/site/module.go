@@ -178,11 +178,10 @@ func (m *Module) rule(s *Sites, pc, addr uint64) stack.Rule {
 	if m.sym.IsGo() {
 		// Go keeps frame pointers, and its stacks are many. What cgo linked in
 		// does not: it is what Go's table does not know.
-		fn, ok := m.sym.Function(addr)
-		switch {
+		switch fn, ok := m.sym.GoFunction(addr); {
 		case ok && fn.Name == "runtime.sigreturn__sigaction":
 			return stack.RuleSigreturn
-		case ok && fn.From == symbol.FromGo, t == nil:
+		case ok, t == nil:
 			return stack.RuleFramePointer
 		}
 	}

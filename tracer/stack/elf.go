@@ -9,10 +9,9 @@ import (
 	"io"
 )
 
-// Bounds on what a file may make ReadTable read. The largest .eh_frame of a
-// browser is about 30 MiB.
+// Bounds on what a file may make ReadTable read. libLLVM's .eh_frame has 5 MiB.
 const (
-	maxSection  = 128 << 20 // bytes of a section, compressed or not
+	maxSection  = 64 << 20 // bytes of a section, compressed or not
 	maxSections = 1 << 16
 	maxNames    = 4 << 20 // bytes of section names
 )

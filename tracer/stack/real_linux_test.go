@@ -305,12 +305,78 @@ func TestACutStackKeepsItsInnermostFrames(t *testing.T) {
 
 func TestARealStackOfArm64IsUnwoundAsLibgccDoesIt(t *testing.T) {
 	t.Parallel()
+	const signs = "-mbranch-protection=standard"
 	const root = "/usr/aarch64-linux-gnu" // of Debian's libc6-dev-arm64-cross
 	if _, err := exec.LookPath("qemu-aarch64"); err != nil {
 		t.Skip("there is no qemu-aarch64")
 	}
-	for _, flags := range [][]string{nil, {"-static"}, {"-mbranch-protection=standard"}} {
+	for _, flags := range [][]string{nil, {"-static"}, {signs}} {
 		bin := compile(t, "aarch64-linux-gnu-gcc", flags...)
-		realStacks(t, ARM64, flags == nil, "qemu-aarch64", "-cpu", "max", "-L", root, bin)
+		args := []string{"qemu-aarch64", "-cpu", "max", "-L", root, bin}
+		realStacks(t, ARM64, flags == nil, args...)
+		if signed := slices.Contains(flags, signs); signed != hasSignatures(run(t, ARM64, append(args, "plain")...)) {
+			t.Errorf("with %v, return addresses are signed: %v", flags, !signed)
+		}
+	}
+}
+
+// hasSignatures reports whether a return address on the stack has more bits
+// than an address.
+func hasSignatures(p *process) bool {
+	s := &p.samples[0]
+	for b := s.Stack; len(b) >= 8; b = b[8:] {
+		if v := binary.LittleEndian.Uint64(b); v != strip(v, 48) && slices.Contains(s.want, strip(v, 48)) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestTheVDSOHasATable(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := procmaps.ParseMaps(b, "maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(rows, func(m procmaps.Mapping) bool { return m.Name == "[vdso]" })
+	if i < 0 || nativeArch(t) != AMD64 {
+		t.Skip("there is no vdso with call frame information here")
+	}
+	mem, err := os.Open("/proc/self/mem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Close()
+	vdso := make([]byte, rows[i].End-rows[i].Start)
+	if _, err = mem.ReadAt(vdso, int64(rows[i].Start)); err != nil {
+		t.Fatal(err)
+	}
+	checkTable(t, mustTable(t, vdso))
+}
+
+// What the samples of a process cost: a C program, 17 frames deep.
+func BenchmarkUnwind(b *testing.B) {
+	p := run(b, nativeArch(b), compile(b, "gcc"), "library")
+	for _, bb := range []struct {
+		name  string
+		fresh bool
+	}{{"remembered", false}, {"cold", true}} {
+		b.Run(bb.name, func(b *testing.B) {
+			var u Unwinder
+			var frames []Frame
+			s := &p.samples[0].Sample
+			b.ReportAllocs()
+			for b.Loop() {
+				if bb.fresh {
+					clear(u.cache)
+				}
+				frames, _ = u.Unwind(s, p.codeAt, frames[:0])
+			}
+			b.ReportMetric(float64(len(frames)), "frames")
+		})
 	}
 }

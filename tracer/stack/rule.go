@@ -47,7 +47,7 @@ type rule struct {
 const noRule = 0
 
 // Bounds on the rules of one file. What does not fit is code without a rule.
-// They are several times what the largest of browsers and JVMs need.
+// libLLVM, which has the most of the files of a Debian, needs 1,002 rules.
 const (
 	maxRules = 1 << 16 // what an index of 16 bits can name
 	maxSaves = 1 << 20

@@ -395,7 +395,7 @@ func TestHostileFilesCostLittle(t *testing.T) {
 	var self info
 	self.entry(4, []byte("\x01\x00\x01\x78\x10")) // an FDE that is its own CIE
 
-	bomb := elfFile(AMD64, false, part{name: ".debug_frame", flags: elf.SHF_COMPRESSED, data: compressed(make([]byte, 160<<20))})
+	bomb := elfFile(AMD64, false, part{name: ".debug_frame", flags: elf.SHF_COMPRESSED, data: compressed(make([]byte, maxSection+1))})
 
 	for _, tt := range []struct {
 		name  string
@@ -413,7 +413,7 @@ func TestHostileFilesCostLittle(t *testing.T) {
 		start := time.Now()
 		tab, err := ReadTable(tt.f, tt.size)
 		d := time.Since(start)
-		if t.Logf("%s: %v", tt.name, d); d > 10*time.Second {
+		if t.Logf("%s: %v", tt.name, d); d > time.Minute {
 			t.Errorf("%s: took %v", tt.name, d)
 		}
 		switch {

@@ -232,8 +232,10 @@ type walk struct {
 	base  uint64 // the address of stack[0]
 	stack []byte
 	cut   bool
-	// moved: the stack pointer has left the copy for another stack.
+	// moved: the stack pointer has left the copy for another stack, of which
+	// nothing can be read. What the copy has is not for the frames there.
 	moved bool
+	flats int // the steps, up to here, that left the stack pointer as it was
 
 	bias  uint64 // of the code, for expressions
 	steps int
@@ -301,7 +303,7 @@ func (w *walk) sigreturn(codeAt func(pc uint64) (Code, bool), c Code, ok bool) (
 // walk ends, w.end says how, and load returns false.
 func (w *walk) load(addr uint64, size int) (uint64, bool) {
 	off := addr - w.base
-	if off < uint64(len(w.stack)) && uint64(len(w.stack))-off >= uint64(size) {
+	if !w.moved && off < uint64(len(w.stack)) && uint64(len(w.stack))-off >= uint64(size) {
 		if size == 8 {
 			return binary.LittleEndian.Uint64(w.stack[off:]), true
 		}
@@ -327,6 +329,9 @@ func (w *walk) leave(pc, sp uint64, signal, flat bool) bool {
 	case sp < w.sp || sp == w.sp && !flat:
 		w.end = EndBroken
 		return false
+	}
+	if w.flats++; sp != w.sp {
+		w.flats = 0
 	}
 	w.pc, w.sp, w.call = pc, sp, !signal
 	w.alternate = pc
@@ -418,7 +423,10 @@ func (w *walk) byRule(t *Table, r *rule, bias uint64) bool {
 		w.end = EndBroken
 		return false
 	}
-	return w.leave(pc, sp, r.signal, w.arch == ARM64 && (!w.call || moved))
+	// On arm64 a leaf needs no stack, nor does a function that keeps its return
+	// address in a register while it calls one (LLVM's outliner makes such).
+	flat := w.arch == ARM64 && (!w.call || moved && w.flats < 2)
+	return w.leave(pc, sp, r.signal, flat)
 }
 
 // byFramePointer takes a step by the frame pointer.

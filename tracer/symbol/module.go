@@ -296,6 +296,23 @@ func (m *Module) File() (r io.ReaderAt, size int64) { return m.r, m.size }
 // IsGo reports whether the module holds Go code, which keeps frame pointers.
 func (m *Module) IsGo() bool { return m.head.pclntab != nil }
 
+// GoFunction is Function by Go's own table alone: it knows Go's functions, and not
+// what cgo has linked in.
+func (m *Module) GoFunction(addr uint64) (fn Function, ok bool) {
+	defer m.settle()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed || !covered(m.head.code, addr) {
+		return Function{}, false
+	}
+	guard(func() {
+		if t := m.goTable(); t != nil {
+			fn, ok = t.function(addr)
+		}
+	})
+	return fn, ok
+}
+
 // Bias returns what was added to the file's own addresses when a part of it was
 // mapped: start is where a mapping begins and offset what it shows of the file.
 // Where two segments share the file's page, it is the one with code. The second

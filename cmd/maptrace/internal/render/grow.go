@@ -49,17 +49,30 @@ type Stack struct {
 func (g *Grown) Sentence() string {
 	var b strings.Builder
 	b.WriteString(g.Subject)
-	switch {
-	case g.From != "":
+	if g.From != "" {
 		b.WriteString(" from " + g.From)
-	case g.Measure == growth.Resident && len(g.Touched) > 0 && len(g.Touched[0].Frames) > 0:
-		fmt.Fprintf(&b, ", touched by %s (%.0f %%),", g.Touched[0].Frames[0], 100*g.Touched[0].Share)
+	}
+	if who, share := g.toucher(); who != "" {
+		fmt.Fprintf(&b, ", touched by %s (%.0f %%),", who, 100*share)
 	}
 	fmt.Fprintf(&b, " %s: %s", g.Reason, g.Label)
 	if g.Limit != "" && g.Label >= growth.Grows {
 		b.WriteString("; " + g.Limit)
 	}
 	return table.Escape(b.String())
+}
+
+// toucher is who touches most of what grows, where it is not who made it: of a heap
+// that many share, who makes it larger is not always who keeps what is in it.
+func (g *Grown) toucher() (who string, share float64) {
+	if g.Measure != growth.Resident || len(g.Touched) == 0 || len(g.Touched[0].Frames) == 0 {
+		return "", 0
+	}
+	const most = 0.3
+	if t := &g.Touched[0]; t.Frames[0] != g.From && (g.From == "" || t.Share >= most) {
+		return t.Frames[0], t.Share
+	}
+	return "", 0
 }
 
 // Bytes is an amount for people: "12.0 MiB".
