@@ -95,6 +95,7 @@ type attached struct {
 	cmd    *tracer.Command
 	clock  render.Clock
 	stop   context.CancelFunc
+	timer  *time.Timer  // that calls stop, if a time was given
 	unread map[int]bool // processes whose mappings must be known before we are ready
 }
 
@@ -212,9 +213,8 @@ func (a *attached) run(ctx context.Context, finish func() error) error {
 	ctx, a.stop = context.WithCancel(ctx)
 	defer a.stop()
 	if a.o.duration > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, a.o.duration)
-		defer cancel()
+		a.timer = time.AfterFunc(a.o.duration, a.stop)
+		defer a.timer.Stop()
 	}
 	if a.cmd != nil {
 		defer a.cmd.PassSignals()()
@@ -252,6 +252,9 @@ func (a *attached) tellReady() error {
 		delete(a.unread, pid)
 	}
 	a.unread = nil
+	if a.timer != nil {
+		a.timer.Reset(a.o.duration) // the time counts from here
+	}
 	if a.o.readyFile == "" {
 		return nil
 	}

@@ -9,8 +9,11 @@ import (
 	"io"
 	"time"
 
+	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/site"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 // session is one run of trace.
@@ -24,7 +27,9 @@ type session struct {
 	line    []byte
 	events  []render.Event
 	printed int
-	tables  time.Time // when the next are due
+	tables  time.Time           // when the next are due
+	sites   *site.Sites         // nil unless stacks are asked for
+	stacks  map[uint32][]string // of the sites printed so far
 }
 
 func openSession(s streams, o *traceOptions) (_ *session, err error) {
@@ -33,8 +38,13 @@ func openSession(s streams, o *traceOptions) (_ *session, err error) {
 	if o.verify {
 		opts.Verify = 100 * time.Millisecond
 	}
-	if se.attached, err = attach(s, &o.attachOptions, tracer.LiveOptions{}, &opts); err != nil {
-		return nil, err
+	var kernel tracer.LiveOptions
+	if o.stack {
+		se.sites, se.stacks = site.New(site.Options{}), make(map[uint32][]string)
+		opts.Sites, kernel.Stacks = se.sites, &bpf.StackOptions{}
+	}
+	if se.attached, err = attach(s, &o.attachOptions, kernel, &opts); err != nil {
+		return nil, errors.Join(err, se.closeSites())
 	}
 	se.text = render.Text{Clock: se.clock, Paths: o.paths}
 	return se, nil
@@ -56,6 +66,37 @@ func (se *session) run(ctx context.Context, out io.Writer) error {
 	return se.attached.run(ctx, se.end)
 }
 
+// close frees everything.
+func (se *session) close() error { return errors.Join(se.attached.close(), se.closeSites()) }
+
+func (se *session) closeSites() error {
+	if se.sites == nil {
+		return nil
+	}
+	return se.sites.Close()
+}
+
+// stackOf names the functions that led to a site.
+func (se *session) stackOf(id uint32) []string {
+	if s, ok := se.stacks[id]; ok {
+		return s
+	}
+	lines, end := se.sites.Stack(id)
+	s := make([]string, 0, len(lines)+1)
+	for i := range lines {
+		s = append(s, lines[i].String())
+	}
+	if end != stack.EndRoot {
+		s = append(s, "(the stack ends here: "+end.String()+")")
+	}
+	const many = 4096 // programs have fewer places that map memory
+	if len(se.stacks) >= many {
+		clear(se.stacks)
+	}
+	se.stacks[id] = s
+	return s
+}
+
 // change prints a change. It is called from within the loop.
 func (se *session) change(c *tracer.Change) {
 	if c.Kind == tracer.KindExit {
@@ -71,6 +112,12 @@ func (se *session) change(c *tracer.Change) {
 			continue
 		}
 		se.printed++
+		switch {
+		case c.Site != 0:
+			e.Stack = se.stackOf(c.Site)
+		case c.Kind == tracer.KindCall && c.Flags&tracer.Unsampled != 0:
+			e.Stack = []string{"(its stack is not here: there are too many a second)"}
+		}
 		// Errors are kept by the writer and reported by idle.
 		if se.o.output == "json" {
 			se.line = e.AppendJSON(se.line[:0], se.clock)

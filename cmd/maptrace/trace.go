@@ -30,6 +30,7 @@ type traceOptions struct {
 	tableEvery time.Duration
 	verify     bool
 	paths      bool
+	stack      bool
 }
 
 func newTrace(s streams) *cobra.Command {
@@ -76,6 +77,7 @@ itself prints goes where it always goes, so use --to to keep the two apart.`,
 	f.BoolVar(&o.summary, "summary-only", false, "print no changes, only the tables and figures at the end")
 	f.DurationVar(&o.tableEvery, "table-every", 0, "also print the tables this often")
 	f.BoolVar(&o.verify, "verify", false, "compare the tree with /proc/PID/maps all the time; exit status 5 if they ever differ")
+	f.BoolVar(&o.stack, "stack", false, "print the stack of each call that makes memory larger, or lets it be written")
 	f.BoolVar(&o.paths, "show-path", false, "whole paths instead of their last element")
 	return cmd
 }
@@ -103,6 +105,9 @@ func (o *traceOptions) check() error {
 	}
 	if o.count > 0 && o.summary {
 		return usagef("--count counts the lines that --summary-only leaves out: use --duration")
+	}
+	if o.stack && o.summary {
+		return usagef("--stack prints stacks with the lines that --summary-only leaves out")
 	}
 	if o.count < 0 || o.tableEvery < 0 {
 		return usagef("--count and --table-every cannot be negative")

@@ -435,6 +435,41 @@ func TestATIDSelectsItsThread(t *testing.T) {
 	checkOneLine(t, r.stderr, thread+" is a thread of process "+h.pid()+": name that")
 }
 
+// TestStack traces a program whose last calls all come from one place: each has the
+// stack that leads there, from the first function on.
+func TestStack(t *testing.T) {
+	t.Parallel()
+	needBPF(t)
+	dir := t.TempDir()
+	src, bin := filepath.Join(dir, "chain.c"), filepath.Join(dir, "chain")
+	const program = `
+#include <sys/mman.h>
+__attribute__((noipa)) long inner(long i) { return mmap(0, 4096 * i, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED; }
+__attribute__((noipa)) long outer(long i) { return inner(i) + 1; }
+int main(void) { long n = 0; for (long i = 1; i <= 23; i++) n += outer(i); return n != 46; }
+`
+	if err := os.WriteFile(src, []byte(program), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	gcc := exec.Command("gcc", "-O2", "-fomit-frame-pointer", "-o", bin, src)
+	if out, err := gcc.CombinedOutput(); errors.Is(err, exec.ErrNotFound) {
+		t.Skip("no gcc")
+	} else if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, form := range []string{"text", "json"} {
+		r := succeed(t, maptrace(t, "trace", "--stack", "-o", form, "--op", "mmap", "--", bin))
+		// What is between main and the first function is libc's.
+		chain := regexp.MustCompile(`"inner \(chain\)","outer \(chain\)","main \(chain\)",[^]]*"_start \(chain\)"\]`)
+		if form == "text" {
+			chain = regexp.MustCompile(`(?m)^ +inner \(chain\)\n +outer \(chain\)\n +main \(chain\)\n(?: {20}.*\n){1,3} +_start \(chain\)$`)
+		}
+		if n := len(chain.FindAllString(r.out, -1)); n != 23 {
+			t.Errorf("%s: %d calls have the stack of 23:\n%s", form, n, r.out)
+		}
+	}
+}
+
 func TestCount(t *testing.T) {
 	t.Parallel()
 	needBPF(t)

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"os"
 	"path"
+	"runtime"
 	"strconv"
 	"syscall"
 
@@ -30,7 +31,8 @@ const maxVDSO = 1 << 20
 // device than maps: there the inode number has to do.
 //
 // Of a process that has ended, the path is tried in this process' root, where the
-// same must hold.
+// same must hold; and of a path only the last element of which is known, the places
+// where libraries usually are.
 //
 // Only regular files are opened, and symbolic links in the process' root cannot
 // lead out of it. An error matches [ErrReplaced] when another file has the path.
@@ -79,22 +81,50 @@ func openMapFile(pid int, m *procmaps.Mapping) (*os.File, error) {
 }
 
 // openOfEnded opens the file of a process that has no root any more, nil if it
-// cannot or the process has.
+// cannot or the process has. The kernel side tells only the last element of a path;
+// of a process that ends at once no more may be known, so such a file is looked for
+// where libraries and programs usually are.
 func openOfEnded(pid int, m *procmaps.Mapping) *os.File {
 	_, err := os.Readlink(fmt.Sprintf("/proc/%d/root", pid))
-	if !errors.Is(err, os.ErrNotExist) || m.Path() == "" {
+	if !errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	f, info, err := openIn("/", m.Path(), 0)
-	if err != nil {
+	if name := m.Path(); name != "" {
+		f, info, err := openIn("/", name, 0)
+		switch {
+		case err != nil:
+			return nil
+		case !sameInode(f, info, m):
+			f.Close()
+			return nil
+		}
+		return f
+	}
+	name := m.Name
+	if name == "" || name[0] == '[' || path.Base(name) != name {
 		return nil
 	}
-	if !sameInode(f, info, m) {
+	for _, dir := range usualPlaces {
+		f, info, err := openIn("/", path.Join(dir, name), 0)
+		if err != nil {
+			continue
+		}
+		if sameFile(info, m) { // a guess must be confirmed in full
+			return f
+		}
 		f.Close()
-		return nil
 	}
-	return f
+	return nil
 }
+
+// usualPlaces are where distributions keep libraries (ld.so(8)) and programs.
+var usualPlaces = []string{
+	"/usr/lib/" + multiarch[runtime.GOARCH], "/usr/lib64", "/usr/lib", "/lib/" + multiarch[runtime.GOARCH], "/lib64", "/lib",
+	"/usr/local/lib", "/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin",
+}
+
+// multiarch is how Debian names the architectures in paths.
+var multiarch = map[string]string{"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 
 func stillMapped(pid int, m *procmaps.Mapping) error {
 	p, err := procmaps.Default().Process(pid)

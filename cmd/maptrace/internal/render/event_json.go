@@ -72,6 +72,17 @@ func (e *Event) AppendJSON(dst []byte, clock Clock) []byte {
 	if e.Late {
 		dst = append(dst, `,"late":true`...)
 	}
+	for i, frame := range e.Stack {
+		if i == 0 {
+			dst = append(dst, `,"stack":[`...)
+		} else {
+			dst = append(dst, ',')
+		}
+		dst = table.AppendJSONString(dst, frame)
+	}
+	if len(e.Stack) > 0 {
+		dst = append(dst, ']')
+	}
 	return append(dst, '}', '\n')
 }
 

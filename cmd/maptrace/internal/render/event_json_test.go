@@ -29,7 +29,7 @@ func TestTheWrittenLineIsTheEncodedOne(t *testing.T) {
 		Op: "mremap", Time: 2_000_001, PID: 1, TID: 2, Space: 3, Delta: -4096, Mapped: true, Late: true,
 		Range: procmaps.Range{Start: 0x7f0000001000, End: 0x7f0000003000}, From: procmaps.Range{Start: 0x1000, End: 0x2000},
 		Now:    space.Extent{Mode: procmaps.Read | procmaps.Shared, Kind: procmaps.KindShm, Name: "/memfd:x (deleted)"},
-		Detail: "by system call 206", Errno: unix.ENOMEM,
+		Detail: "by system call 206", Errno: unix.ENOMEM, Stack: []string{"a (b.c:1)", "\x1b[31m+0x10"},
 		Displaced: []space.Displaced{
 			{Extent: space.Extent{Range: procmaps.Range{Start: 1 << 12, End: 2 << 12}, Kind: procmaps.KindAnon}, How: space.Moved},
 			{Extent: space.Extent{Kind: procmaps.KindFile, Name: "/a"}, How: space.Replaced, Partial: true},
@@ -98,6 +98,7 @@ type EventObject struct {
 	Status    *int              `json:"status,omitempty"`
 	Detail    string            `json:"detail,omitempty"`
 	Late      bool              `json:"late,omitempty"`
+	Stack     []string          `json:"stack,omitempty"` // innermost first
 }
 
 // DisplacedObject is a piece of memory that an operation took away or changed.
@@ -116,7 +117,7 @@ func (e *Event) Object(clock Clock) EventObject {
 	o := EventObject{
 		Event: e.Op, Time: clock.Time(e.Time), PID: e.PID, TID: e.TID, Space: e.Space,
 		Size: e.Range.Len(), Delta: e.Delta, Detail: e.Detail, Late: e.Late,
-		Child: e.Child, Comm: e.Comm, Lost: e.Lost,
+		Child: e.Child, Comm: e.Comm, Lost: e.Lost, Stack: e.Stack,
 	}
 	switch {
 	case e.Ended && e.Signal != 0:

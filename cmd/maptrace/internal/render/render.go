@@ -53,6 +53,10 @@ type Event struct {
 	Status    int
 	Signal    int // that killed it, 0 for none
 	Late      bool
+
+	// Stack is the stack of the call, innermost function first, where it was asked
+	// for and is there; the names are as the program has them.
+	Stack []string
 }
 
 // Kind is the kind of mapping the event is about, 0 for none.

@@ -304,6 +304,19 @@ func TestText(t *testing.T) {
 	}
 }
 
+func TestStacksStandBelowTheirCalls(t *testing.T) {
+	t.Parallel()
+	e := Event{
+		Op: "brk", Time: 1, PID: 1, TID: 1, Range: span(0x1000, 0x3000), Delta: 0x2000, Mapped: true,
+		Now: extent(0x1000, 0x3000, rw, procmaps.KindHeap, "[heap]"), Stack: []string{"leak (a.c:1)", "\x1b[31mmain (a)"},
+	}
+	lines := strings.Split(string((&Text{}).Append(nil, &e)), "\n")
+	want := []string{stackIndent + "leak (a.c:1)", stackIndent + `\x1b[31mmain (a)`, ""}
+	if diff := cmp.Diff(want, lines[1:]); diff != "" || !strings.Contains(lines[0], " brk ") {
+		t.Errorf("below %q (-want +got)\n%s", lines[0], diff)
+	}
+}
+
 func TestJSON(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer

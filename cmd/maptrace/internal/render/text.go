@@ -69,8 +69,16 @@ func (t *Text) Append(dst []byte, e *Event) []byte {
 	} else {
 		dst = append(dst, '-')
 	}
-	return endLine(t.appendNotes(dst, e))
+	dst = endLine(t.appendNotes(dst, e))
+	for _, frame := range e.Stack {
+		dst = append(dst, stackIndent...)
+		dst = endLine(append(dst, table.Escape(frame)...))
+	}
+	return dst
 }
+
+// stackIndent puts the functions of a stack below the operation of their call.
+const stackIndent = "                            "
 
 // endLine ends a line without spaces before its end.
 func endLine(dst []byte) []byte {
