@@ -95,7 +95,7 @@ func Bytes(n float64) string {
 
 // Span is a time for people: "41 min".
 func Span(d time.Duration) string {
-	switch {
+	switch d = d.Round(time.Second); {
 	case d < time.Minute:
 		return strconv.FormatFloat(d.Seconds(), 'f', 0, 64) + " s"
 	case d < 2*time.Hour:
@@ -134,7 +134,8 @@ func (g *Growth) grows() bool {
 // WriteGrowthReports writes what grow found, process by process, the worst first.
 // Most bounds the findings that are listed of each, frames those of a stack; 0 for
 // no bound. Of several processes, those where nothing grows have a line each. With
-// ascii, trends are drawn without block characters.
+// ascii, trends are drawn without block characters, and nothing else but names
+// from the process has others either.
 func WriteGrowthReports(w io.Writer, all []Growth, most, frames int, ascii bool) error {
 	var b []byte
 	for i := range all {
@@ -185,10 +186,10 @@ func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
 		b = rows.AppendRow(b, f)
 	}
 	if n := len(g.Findings) - len(found); n > 0 {
-		b = fmt.Appendf(b, "… and %d more, none of them worse\n", n)
+		b = fmt.Appendf(b, "%s and %d more, none of them worse\n", dots(ascii), n)
 	}
 	for i := range found {
-		b = appendStacks(b, &found[i], frames)
+		b = appendStacks(b, &found[i], frames, ascii)
 	}
 	if g.Estimated {
 		b = fmt.Appendf(b, "\nCalls that made %s had no stack, by the budget; those that have one stand for them, so the figures of sites are estimates.\n",
@@ -248,8 +249,16 @@ func growthColumns(ascii bool) []table.Column[*Grown] {
 	}
 }
 
+// dots stand for what is left out.
+func dots(ascii bool) string {
+	if ascii {
+		return "..."
+	}
+	return "…"
+}
+
 // appendStacks appends the stacks behind a finding that grows.
-func appendStacks(b []byte, g *Grown, frames int) []byte {
+func appendStacks(b []byte, g *Grown, frames int, ascii bool) []byte {
 	if g.Label < growth.Grows || len(g.Made)+len(g.Touched) == 0 {
 		return b
 	}
@@ -260,7 +269,7 @@ func appendStacks(b []byte, g *Grown, frames int) []byte {
 	b = append(b, '\n')
 	for _, s := range g.Made {
 		b = fmt.Appendf(b, "  %3.0f %% (%s) made by\n", 100*s.Share, Bytes(float64(s.Bytes)))
-		b = appendFrames(b, &s, frames)
+		b = appendFrames(b, &s, frames, ascii)
 	}
 	for i, s := range g.Touched {
 		if i == 0 {
@@ -275,10 +284,10 @@ func appendStacks(b []byte, g *Grown, frames int) []byte {
 	return b
 }
 
-func appendFrames(b []byte, s *Stack, most int) []byte {
+func appendFrames(b []byte, s *Stack, most int, ascii bool) []byte {
 	for i, f := range s.Frames {
 		if most > 0 && i == most && len(s.Frames) > most+1 {
-			b = fmt.Appendf(b, "        … %d more\n", len(s.Frames)-most)
+			b = fmt.Appendf(b, "        %s %d more\n", dots(ascii), len(s.Frames)-most)
 			break
 		}
 		b = fmt.Appendf(b, "        %s\n", table.Escape(f))

@@ -1,0 +1,309 @@
+package render
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/ledger"
+)
+
+// rising is a series of resident sizes, one a second.
+func rising(from, by uint64, n int) (out []growth.Point) {
+	for i := range n {
+		h := growth.Holding{Resident: from + by*uint64(i), Mapped: 2 * (from + by*uint64(i)), Mappings: i}
+		out = append(out, growth.Point{At: time.Duration(i) * time.Second, Low: h, High: h})
+	}
+	return out
+}
+
+// watches is what a person may see: a leak with stacks, growth of mappings, memory
+// that is steady, and a process where nothing grows.
+func watches() []Growth {
+	leak := Grown{
+		Finding: ledger.Finding{
+			Finding: growth.Finding{
+				Key: growth.Key{What: growth.Anon, Site: 7}, Label: growth.Leaks,
+				Reason: "grew 30.0 MiB in 30 s, and gave nothing back", Measure: growth.Resident,
+				Growth: 30 << 20, Slope: 1 << 20, SlopeLow: 1 << 19, SlopeHigh: 1 << 21, Monotone: 1,
+				Last: growth.Holding{Mapped: 64 << 20, Writable: 62 << 20, Resident: 31 << 20, Mappings: 30},
+				Born: 60 << 20, Died: 1 << 20, AliveShare: 0.985, AliveOf: 50 << 20, MedianAge: 12 * time.Second,
+				Series: rising(1<<20, 1<<20, 31),
+			},
+			Faults: 900,
+		},
+		Subject: "[ anon ]", From: "leak (server.c:88)", Limit: "memory.max in 41 min",
+		Made: []Stack{
+			{Share: 0.9, Bytes: 54 << 20, Frames: []string{"mmap (libc.so.6)", "leak (server.c:88)", "serve (server.c:120)", "main (server.c:10)"}},
+			{Share: 0.1, Bytes: 6 << 20, Frames: []string{"server+0x1234"}, End: "truncated"},
+		},
+		Touched: []Stack{{Share: 0.75, Frames: []string{"fill (server.c:90)"}}, {Share: 0.25}},
+	}
+	maps := Grown{
+		Finding: ledger.Finding{Finding: growth.Finding{
+			Key: growth.Key{What: growth.File, Name: "/var/lib/data"}, Label: growth.Grows,
+			Reason: "has 90 mappings more", Measure: growth.Mappings, Growth: 90, Slope: 3,
+			Last: growth.Holding{Mapped: 1 << 20, Resident: 4096, Mappings: 91}, Series: rising(0, 0, 31),
+		}},
+		Subject: "data",
+	}
+	shrinks := Grown{
+		Finding: ledger.Finding{Finding: growth.Finding{
+			Key: growth.Key{What: growth.Heap}, Label: growth.Steady, Reason: "moved little", Growth: -8192, Slope: -273.06,
+			Last: growth.Holding{Mapped: 132 << 10, Resident: 100 << 10, Mappings: 1}, Series: rising(100<<10, 0, 31),
+		}},
+		Subject: "[heap]",
+	}
+	return []Growth{
+		{
+			PID: 4711, Comm: "server", Watched: 30 * time.Second, Looks: 31, Picture: "exact",
+			Findings: []Grown{leak, maps, shrinks}, Estimated: true, Unsampled: 12 << 20,
+		},
+		{PID: 4712, Comm: "worker", Exited: true, Watched: 9 * time.Second, Looks: 9, Picture: "not kept", Findings: []Grown{shrinks}},
+		{PID: 4713, Comm: "idle", Watched: 30 * time.Second, Looks: 31, Picture: "approximate: events were lost"},
+	}
+}
+
+func growthText(t *testing.T, all []Growth, most, frames int, ascii bool) string {
+	t.Helper()
+	var b strings.Builder
+	if err := WriteGrowthReports(&b, all, most, frames, ascii); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestGrowthReports(t *testing.T) {
+	t.Parallel()
+	golden(t, "growth.txt", growthText(t, watches(), 0, 0, false))
+	golden(t, "growth-short.txt", growthText(t, watches()[:1], 1, 2, true))
+	golden(t, "growth-quiet.txt", growthText(t, watches()[1:2], 10, 16, true))
+	if got, want := growthText(t, nil, 10, 16, false), "No process was there for long enough to be looked at.\n"; got != want {
+		t.Errorf("of nothing it says %q", got)
+	}
+}
+
+func TestAReportWithoutBlockCharactersIsASCII(t *testing.T) {
+	t.Parallel()
+	for _, r := range growthText(t, watches()[:1], 1, 2, true) {
+		if r > 0x7e {
+			t.Errorf("%q is in it", r)
+		}
+	}
+}
+
+// hostile is what a program may call its files, functions and itself.
+const hostile = "a\x1b]0;owned\x07\r\nb\x1b[2J\u202e\xff"
+
+func TestNamesInGrowthReportsAreEscaped(t *testing.T) {
+	t.Parallel()
+	all := watches()
+	for i := range all {
+		all[i].Comm, all[i].Picture = hostile, hostile
+		for j := range all[i].Findings {
+			f := &all[i].Findings[j]
+			f.Subject, f.From, f.Limit, f.Name = hostile, hostile, hostile, hostile
+			for _, stacks := range [][]Stack{f.Made, f.Touched} {
+				for k := range stacks {
+					stacks[k].Frames = []string{hostile, hostile}
+				}
+			}
+		}
+	}
+	for _, ascii := range []bool{false, true} {
+		text := growthText(t, all, 0, 0, ascii)
+		checkPrintable(t, text)
+		if strings.Count(text, `a\x1b]0;owned\x07`) < 20 {
+			t.Errorf("the names are not there:\n%s", text)
+		}
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(JSONWriter(&b))
+	for i := range all {
+		if err := EncodeGrowth(enc, &all[i], time.Unix(0, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkPrintable(t, b.String())
+	s := GrowthSummary{Unseen: hostile, Ends: map[string]uint64{}, Missing: map[string]uint64{}}
+	b.Reset()
+	if err := s.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	checkPrintable(t, b.String())
+}
+
+func TestGrowthAsJSON(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	enc := json.NewEncoder(JSONWriter(&b))
+	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	all := watches()
+	for i := range all {
+		for j := range all[i].Findings {
+			f := &all[i].Findings[j]
+			f.Series = f.Series[:min(len(f.Series), 3)]
+		}
+		if err := EncodeGrowth(enc, &all[i], now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := enc.Encode(summary(now)); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "growth.json", b.String())
+}
+
+func TestEveryObjectOfGrowthHasTheSameKeys(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	enc := json.NewEncoder(JSONWriter(&b))
+	// The least that there can be, for what is left out.
+	empty := Growth{Findings: []Grown{{}}}
+	if err := EncodeGrowth(enc, &empty, time.Unix(0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	dec := json.NewDecoder(&b)
+	for _, want := range [][]string{
+		{"comm", "estimated", "event", "exited", "looks", "picture", "pid", "seconds", "time", "unsampled"},
+		{
+			"born", "comm", "died", "event", "faults", "growth", "kind", "made_by", "mapped", "mappings", "measure", "median_age",
+			"monotone", "pid", "reason", "resident", "sentence", "series", "slope", "slope_high", "slope_low", "subject", "time",
+			"touched_by", "verdict", "writable",
+		},
+	} {
+		var object map[string]any
+		if err := dec.Decode(&object); err != nil {
+			t.Fatal(err)
+		}
+		var keys []string
+		for k, v := range object {
+			if v == nil {
+				t.Errorf("%s is null", k)
+			}
+			keys = append(keys, k)
+		}
+		slices.Sort(keys)
+		if d := cmp.Diff(want, keys); d != "" {
+			t.Errorf("keys (-want +got):\n%s", d)
+		}
+	}
+}
+
+func summary(now time.Time) *GrowthSummary {
+	return &GrowthSummary{
+		Event: "summary", Time: now, Calls: 1000, Lost: 1, Stacks: 800, Sites: 40,
+		Ends:    map[string]uint64{"root": 780, "truncated": 15, "no-fde": 5},
+		Missing: map[string]uint64{"beyond the budget": 190, "no room in the ring": 10},
+		Faults:  5000, Sampled: 900, Counting: "PAGEMAP_SCAN", CountCalls: 31, CountBusy: 0.0123, CountMost: 0.0011,
+	}
+}
+
+func TestSummaryOfAWatch(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		s    *GrowthSummary
+		want string
+	}{
+		{
+			"a busy one", summary(time.Time{}), `
+1000 calls, lost 1; 800 stacks, 97.5 % whole, 5 no-fde, 15 truncated; 190 calls or faults without one: beyond the budget; 10 calls or faults without one: no room in the ring
+5000 page faults, 900 sampled; resident pages by PAGEMAP_SCAN: 12.3 ms in all, 1.1 ms at most at once
+`,
+		},
+		{
+			"one that saw nothing", &GrowthSummary{Counting: "pagemap"}, `
+0 calls, lost 0; 0 stacks
+0 page faults, 0 sampled; resident pages by pagemap: 0.0 ms in all, 0.0 ms at most at once
+`,
+		},
+		{
+			"one without faults", &GrowthSummary{Counting: "pagemap", Unseen: "permission denied"}, `
+0 calls, lost 0; 0 stacks
+no page faults were seen, so who touches memory is not known: permission denied
+0 page faults, 0 sampled; resident pages by pagemap: 0.0 ms in all, 0.0 ms at most at once
+`,
+		},
+	} {
+		var b strings.Builder
+		if err := tt.s.Write(&b); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(tt.want, b.String()); d != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, d)
+		}
+	}
+}
+
+func TestAmountsForPeople(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[float64]string{
+		0: "0 B", 1: "1 B", 1023: "1023 B", 1023.94: "1024 B", 1024: "1.0 KiB", 1536: "1.5 KiB", -1536: "-1.5 KiB",
+		1023.94 * 1024: "1023.9 KiB", 1023.96 * 1024: "1.0 MiB", 12 << 20: "12.0 MiB", 5 << 30: "5.0 GiB", 3 << 40: "3.0 TiB",
+		2 << 50: "2.0 PiB", 1 << 63: "8.0 EiB", 1 << 75: "32768.0 EiB",
+	} {
+		if got := Bytes(n); got != want {
+			t.Errorf("%g bytes are %q, want %q", n, got, want)
+		}
+	}
+	for n, want := range map[float64]string{0: "0 B", 2048: "+2.0 KiB", -2048: "-2.0 KiB"} {
+		if got := change(n); got != want {
+			t.Errorf("a change of %g is %q, want %q", n, got, want)
+		}
+	}
+}
+
+func TestTimesForPeople(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{
+		0: "0 s", 400 * time.Millisecond: "0 s", 1500 * time.Millisecond: "2 s", 59 * time.Second: "59 s",
+		59*time.Second + 600*time.Millisecond: "1 min",
+		time.Minute:                           "1 min", 41 * time.Minute: "41 min", 119 * time.Minute: "119 min",
+		2 * time.Hour: "2 h", 47 * time.Hour: "47 h", 48 * time.Hour: "2 days", 100 * 24 * time.Hour: "100 days",
+	} {
+		if got := Span(d); got != want {
+			t.Errorf("%v is %q, want %q", d, got, want)
+		}
+	}
+}
+
+func TestSentences(t *testing.T) {
+	t.Parallel()
+	g := watches()[0].Findings[0]
+	for _, tt := range []struct {
+		name   string
+		change func(*Grown)
+		want   string
+	}{
+		{"made by somebody", func(*Grown) {}, "[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min"},
+		{
+			"from before, touched by somebody", func(g *Grown) { g.From = "" },
+			"[ anon ], touched by fill (server.c:90) (75 %), grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
+		},
+		{
+			"from before, mapped", func(g *Grown) { g.From, g.Measure, g.Limit = "", growth.Mapped, "" },
+			"[ anon ] grew 30.0 MiB in 30 s, and gave nothing back: leaks",
+		},
+		{
+			"touched by nobody knows whom", func(g *Grown) { g.From, g.Touched = "", []Stack{{Share: 1}} },
+			"[ anon ] grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
+		},
+		{
+			"steady, with a limit that is never reached", func(g *Grown) { g.Label, g.Reason = growth.Steady, "moved little" },
+			"[ anon ] from leak (server.c:88) moved little: steady",
+		},
+	} {
+		f := g
+		tt.change(&f)
+		if got := f.Sentence(); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
