@@ -108,6 +108,9 @@ func stackObjects(in []Stack) []StackObject {
 	out := make([]StackObject, len(in))
 	for i, s := range in {
 		out[i] = StackObject(s)
+		if s.Frames == nil {
+			out[i].Frames = []string{} // a list, for those who go through it
+		}
 	}
 	return out
 }
