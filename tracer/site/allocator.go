@@ -39,12 +39,12 @@ var (
 		`__rust_\w*alloc\w*`, `__rdl_\w*alloc\w*`, `__rg_\w*alloc\w*`,
 		// CPython
 		`_?Py(Mem|Object)_(Raw|Debug|Gc)?(Malloc|Calloc|Realloc|New|NewVar).*`, `_PyObject_(Malloc|Calloc|Realloc|Arena).*`,
-		`new_arena`, `allocate_from_new_pool`, `pymalloc_alloc`, `_PyMem_\w*`, `_PyObject_GC_\w*`, `PyType_GenericAlloc`, `_PyObject_New\w*`,
+		`pymalloc_alloc`, `_PyMem_\w*`, `_PyObject_GC_\w*`, `PyType_GenericAlloc`, `_PyObject_New\w*`,
 	)
 
-	// inside are those of libc that a program may have named its own as well: they
-	// count where one of the above has called them.
-	inside = whole(`(new|grow|alloc_new|shrink)_heap`, `arena_get(2|_retry)?`, `allocate_stack`, `create_thread`)
+	// inside are those of libc and CPython that a program may have named its own as
+	// well: they count where one of the above has called them.
+	inside = whole(`new_arena`, `allocate_from_new_pool`, `(new|grow|alloc_new|shrink)_heap`, `arena_get(2|_retry)?`, `allocate_stack`, `create_thread`)
 
 	// inRust are namespaces that are free in other languages.
 	inRust = whole(`<*(alloc|core|hashbrown)::.*`, `<(std)::.*`)

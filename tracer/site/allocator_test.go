@@ -129,7 +129,9 @@ func TestInsidesOfLibcArePassedOverOnlyBelowIt(t *testing.T) {
 		{5, []string{"mprotect", "grow_heap", "sysmalloc", "_int_malloc", "malloc", "leak", "main"}},
 		{6, []string{"mmap", "alloc_new_heap", "new_heap", "arena_get2", "malloc", "operator new", "leak", "main"}},
 		{3, []string{"mmap", "allocate_stack", "pthread_create", "start_workers", "main"}},
+		{4, []string{"mmap", "new_arena", "allocate_from_new_pool", "_PyObject_Malloc", "list_append", "main"}},
 		// The program's own functions of these names.
+		{1, []string{"mmap", "new_arena", "parse", "main"}},
 		{1, []string{"mprotect", "grow_heap", "collect", "main"}},
 		{1, []string{"mmap", "new_heap", "vm_start", "main"}},
 		{1, []string{"mmap", "allocate_stack", "start_fiber", "main"}},

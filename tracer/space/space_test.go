@@ -539,6 +539,59 @@ func TestReadThatChangesTheSourceOfACopyDoubtsTheCopy(t *testing.T) {
 	}
 }
 
+func TestWhatBrkGivesBackIsToldAsHeap(t *testing.T) {
+	t.Parallel()
+	s := New(Options{Reports: true})
+	s.SetBrk(0x10*page, 0x10*page)
+	brk := func(from, to, time uint64) Effect {
+		return s.Apply(&Call{Op: OpBrk, Time: time, OldBrk: from * page, Ret: int64(to * page)})
+	}
+	brk(0x10, 0x20, 10)
+	for i, to := range []uint64{0x18, 0x10} { // a part of it, and all
+		e := brk([]uint64{0x20, 0x18}[i], to, 20+uint64(i))
+		if len(e.Displaced) != 1 || e.Displaced[0].Kind != procmaps.KindHeap || e.Displaced[0].Len() != 8*page {
+			t.Errorf("down to %#x: %+v", to, e.Displaced)
+		}
+	}
+}
+
+func TestACopyWhoseSourceStaysHasTheOriginOfItsCall(t *testing.T) {
+	t.Parallel()
+	s := New(Options{Reports: true})
+	s.Apply(anonMmap(0x10, 0x14, 10))
+	s.Apply(&Call{
+		Op: OpMremap, Time: 30, TID: 6, Site: 77, Ret: 0x20 * page,
+		Args: [6]uint64{0x10 * page, 4 * page, 4 * page, 1 | mremapDontUnmap},
+	})
+	was, _ := s.At(0x10 * page)
+	e, _ := s.At(0x20 * page)
+	if want := (Origin{Op: OpMremap, TID: 6, Time: 30, Site: 77}); e.Origin != want || was.Origin.Op != OpMmap {
+		t.Errorf("the copy has %+v, the source %+v", e.Origin, was.Origin)
+	}
+}
+
+func TestAPermissionGivenAgainBySomebodyElseIsTold(t *testing.T) {
+	t.Parallel()
+	s := New(Options{Reports: true})
+	s.Apply(anonMmap(0x10, 0x14, 10))
+	protect := func(time, site uint64) Effect {
+		return s.Apply(&Call{Op: OpMprotect, Time: time, Site: site, Args: [6]uint64{0x10 * page, 4 * page, 3}})
+	}
+	e := protect(20, 55)
+	if len(e.Displaced) != 1 || e.Displaced[0].How != Protected || e.Displaced[0].Mode != e.Now.Mode || e.Changed {
+		t.Errorf("%+v", e)
+	}
+	if _, site := e.Now.Blame(); site != 55 {
+		t.Errorf("it is blamed on %d", site)
+	}
+	// Without sites nobody else has said so: nothing is told.
+	s = New(Options{Reports: true})
+	s.Apply(&Call{Op: OpMmap, Time: 10, Ret: 0x10 * page, Args: [6]uint64{0, 4 * page, 3, mapAnonymous | 2}})
+	if e := protect(20, 0); len(e.Displaced) != 0 {
+		t.Errorf("%+v", e.Displaced)
+	}
+}
+
 func TestPruneLeavesNewerStampsAlone(t *testing.T) {
 	t.Parallel()
 	s := New(Options{})
