@@ -3,9 +3,11 @@ package site
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"strings"
+	"syscall"
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/stack"
@@ -171,8 +173,11 @@ func (m *Module) code(s *Sites, pc, bias uint64) stack.Code {
 const maxRules = 1 << 16
 
 func (m *Module) rule(s *Sites, pc, addr uint64) stack.Rule {
-	if m.sym == nil {
-		return stack.RuleFramePointer
+	switch {
+	case m.sym == nil && m.unseen():
+		return stack.RuleNone // it may be anything: what frame pointers lead to would be a guess
+	case m.sym == nil:
+		return stack.RuleFramePointer // code of another format, as of Windows programs
 	}
 	t := m.unwind()
 	if m.sym.IsGo() {
@@ -194,6 +199,12 @@ func (m *Module) rule(s *Sites, pc, addr uint64) stack.Rule {
 		return stack.RuleSigreturn
 	}
 	return stack.RuleCFI
+}
+
+// unseen tells whether the file could not be opened.
+func (m *Module) unseen() bool {
+	return errors.Is(m.Err, fs.ErrNotExist) || errors.Is(m.Err, fs.ErrPermission) || errors.Is(m.Err, symbol.ErrReplaced) ||
+		errors.Is(m.Err, syscall.ESRCH)
 }
 
 // sigreturn tells whether pc is where signal handlers return to.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/bpf/bpftest"
@@ -475,6 +476,33 @@ func TestAFileThatOneProcessDidNotShowIsReadInTheNext(t *testing.T) {
 	}
 	if again := s.modules.at(gone, &row); again != m || again.sym == nil {
 		t.Error("what is known was forgotten")
+	}
+}
+
+func TestStacksStopAtCodeThatNobodyHasSeen(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	defer s.Close()
+	row := self(t)
+	row.Name = "/nowhere/at/all"
+	if rule := s.modules.at(ended(t), &row).code(s, row.Start, 0).Rule; rule != stack.RuleNone {
+		t.Errorf("of a file that cannot be opened the rule is %v", rule)
+	}
+	// What is there and is no ELF file may be of a compiler with a format of its own.
+	name := filepath.Join(t.TempDir(), "program.exe")
+	if err := os.WriteFile(name, []byte("MZ"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(name, &st); err != nil {
+		t.Fatal(err)
+	}
+	other := procmaps.Mapping{
+		Range: procmaps.Range{Start: 0x10000, End: 0x11000}, Mode: procmaps.Exec, Name: name, Inode: st.Ino,
+		Dev: procmaps.Device{Major: unix.Major(st.Dev), Minor: unix.Minor(st.Dev)},
+	}
+	if rule := s.modules.at(os.Getpid(), &other).code(s, other.Start, 0).Rule; rule != stack.RuleFramePointer {
+		t.Errorf("of a file of another format the rule is %v", rule)
 	}
 }
 
