@@ -28,6 +28,8 @@ func TestLayoutsAgree(t *testing.T) {
 		{"mm_vma", unsafe.Sizeof(mmMmVma{})},
 		{"mm_task", unsafe.Sizeof(mmMmTask{})},
 		{"mm_stack", unsafe.Sizeof(mmMmStack{})},
+		{"mm_timing", unsafe.Sizeof(mmMmTiming{})},
+		{"mm_lat", unsafe.Sizeof(mmMmLat{})},
 	} {
 		var st *btf.Struct
 		if err := s.Types.TypeByName(c.name, &st); err != nil {

@@ -37,6 +37,9 @@ type Options struct {
 	// Stacks asks for the user stacks of calls that make memory larger, and of
 	// page faults. Nil asks for none, and costs nothing.
 	Stacks *StackOptions
+	// Latency asks for how long mapping calls take. Nil asks for nothing, and
+	// costs nothing.
+	Latency *LatencyOptions
 }
 
 // StackOptions say which stacks are wanted and what they may cost. The zero
@@ -74,6 +77,9 @@ type Hooks struct {
 	stacks *ringbuf.Reader // nil unless asked for
 
 	faultsErr error
+
+	timings *ringbuf.Reader // likewise
+	timing  ringbuf.Record
 }
 
 // Task is a traced process and its address space.
@@ -101,6 +107,10 @@ type Counters struct {
 	StackBudget, StackDropped, StackBusy uint64
 	// Faults are the page faults of traced processes.
 	Faults uint64
+
+	// Timings that the ring had no room for, and calls and holds of the lock that
+	// could not be measured.
+	TimingDropped, NoTiming uint64
 }
 
 // program is one program and how the kernel may refuse it.
@@ -146,20 +156,28 @@ func spec(kernel *btf.Spec, opts Options) (*ebpf.CollectionSpec, error) {
 	if opts.RingBytes != 0 {
 		s.Maps[mmMapEvents].MaxEntries = uint32(opts.RingBytes)
 	}
-	return s, stackSpec(s, opts.Stacks)
+	if err := latencySpec(s, kernel, opts.Latency); err != nil {
+		return nil, err
+	}
+	return s, stackSpec(s, opts)
 }
 
 // stackSpec fits what serves the stacks to what is asked for.
-func stackSpec(s *ebpf.CollectionSpec, o *StackOptions) error {
+func stackSpec(s *ebpf.CollectionSpec, opts Options) error {
+	o := opts.Stacks
 	if o == nil || o.FaultRate == 0 {
 		delete(s.Programs, mmProgMmFault)
 	}
-	if o == nil {
+	growth := o != nil
+	switch {
+	case o == nil && opts.Latency == nil:
 		s.Maps[mmMapStacks].MaxEntries = uint32(os.Getpagesize())
 		return nil
+	case o == nil:
+		o = &StackOptions{RingBytes: timingRingBytes}
 	}
 	size, rate, ring := cmp.Or(o.Bytes, DefaultStackBytes), cmp.Or(o.Rate, DefaultStackRate), cmp.Or(o.RingBytes, DefaultRingBytes)
-	if size < 0 || size > MaxStackBytes || rate < 0 || o.FaultRate < 0 {
+	if size < 0 || size > MaxStackBytes || !goodRate(rate) || o.FaultRate < 0 {
 		return fmt.Errorf("stacks of %d bytes, %d and %d a second: out of range", size, rate, o.FaultRate)
 	}
 	cpus, err := ebpf.PossibleCPU()
@@ -168,16 +186,22 @@ func stackSpec(s *ebpf.CollectionSpec, o *StackOptions) error {
 	}
 	s.Maps[mmMapScratches].MaxEntries = uint32(cpus)
 	s.Maps[mmMapStacks].MaxEntries = uint32(ring)
-	faultEvery := uint64(0)
+	every, faultEvery := uint64(0), uint64(0)
+	if growth {
+		every = uint64(time.Second) / uint64(rate)
+	}
 	if o.FaultRate > 0 {
 		faultEvery = uint64(time.Second) / uint64(o.FaultRate)
 	}
 	return errors.Join(
 		s.Variables[mmVarStackBytes].Set(uint32(size)),
-		s.Variables[mmVarStackEvery].Set(uint64(time.Second)/uint64(rate)),
+		s.Variables[mmVarStackEvery].Set(every),
 		s.Variables[mmVarFaultEvery].Set(faultEvery),
 	)
 }
+
+// goodRate tells whether a number a second is an interval of ns, which is not 0.
+func goodRate(rate int) bool { return rate > 0 && rate <= int(time.Second) }
 
 // tracepointArgs tells how many arguments a raw tracepoint has here.
 func tracepointArgs(kernel *btf.Spec, name string) (int, error) {
@@ -224,8 +248,11 @@ func Open(opts Options) (_ *Hooks, err error) {
 	if h.reader, err = ringbuf.NewReader(coll.Maps[mmMapEvents]); err != nil {
 		return nil, fmt.Errorf("open ring: %w", err)
 	}
-	if opts.Stacks != nil {
-		if err = h.openStacks(opts.Stacks); err != nil {
+	if err = h.openStacks(opts); err != nil {
+		return nil, err
+	}
+	if opts.Latency != nil {
+		if err = h.openLatency(); err != nil {
 			return nil, err
 		}
 	}
@@ -352,6 +379,9 @@ func (h *Hooks) Counters() (Counters, error) {
 		StackDropped: sums[mmMmCounterMM_C_STACK_DROPPED],
 		StackBusy:    sums[mmMmCounterMM_C_STACK_BUSY],
 		Faults:       sums[mmMmCounterMM_C_FAULTS],
+
+		TimingDropped: sums[mmMmCounterMM_C_TIMINGS],
+		NoTiming:      sums[mmMmCounterMM_C_NO_TIMING],
 	}, nil
 }
 
@@ -372,7 +402,7 @@ func (h *Hooks) Close() error {
 		errs = append(errs, h.tasks.Close())
 		h.tasks = nil
 	}
-	for _, r := range []**ringbuf.Reader{&h.reader, &h.stacks} {
+	for _, r := range []**ringbuf.Reader{&h.reader, &h.stacks, &h.timings} {
 		if *r != nil {
 			errs = append(errs, (*r).Close())
 			*r = nil

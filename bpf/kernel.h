@@ -128,6 +128,7 @@ struct thread_info {
 struct task_struct {
 	struct thread_info thread_info;
 	struct mm_struct *mm;
+	unsigned int flags;
 	unsigned int personality;
 	int pid;
 	int tgid;

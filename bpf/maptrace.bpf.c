@@ -22,9 +22,10 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* Set before loading. */
 volatile const bool follow = true;	  /* trace the children of traced processes */
 volatile const bool has_vma_iter = false; /* bpf_iter_task_vma is there (6.7) */
-volatile const __u32 stack_bytes = 0;	  /* of user stack to copy at growth; 0: no stacks */
-volatile const __u64 stack_every = 0;	  /* ns: the budget of an address space, for calls */
+volatile const __u32 stack_bytes = 0;	  /* of user stack to copy */
+volatile const __u64 stack_every = 0;	  /* ns: a space's budget for growth; 0: none */
 volatile const __u64 fault_every = 0;	  /* and for page faults */
+volatile const bool latency = false;	  /* the programs of latency.h are there */
 
 #define MAX_SPACES 16384
 #define MAX_TASKS  65536
@@ -99,6 +100,33 @@ struct {
 	__type(value, struct pending);
 } pendings SEC(".maps");
 
+/* What the thread waits for and holds, and what its call has so far: latency.h. */
+struct lat_task {
+	__u64 mm;	  /* whose lock the next fields are about */
+	__u64 asked;	  /* when the thread began to wait for it; 0: it does not */
+	__u64 taken;	  /* when it got it; 0: it has not got it */
+	__u64 downgraded; /* when it kept it for reading only; 0: it did not */
+	__u64 waited;	  /* for it, in vain or not, since the last release */
+	__u64 began;	  /* the call that it is in; 0: in none of ours */
+	__u64 entered;	  /* when the call that has just ended had begun */
+	__u64 duration;	  /* of that call */
+	__u64 wait;
+	__u64 hold;
+	__u64 write_hold;
+	__u64 longest;
+	__u32 locks;
+	__u8 write; /* it got it for writing */
+	__u8 mute;  /* it is us who take it */
+	__u16 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct lat_task);
+} lat_tasks SEC(".maps");
+
 /* Sized before loading. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -145,6 +173,7 @@ struct mm_file_call unused_file_call __attribute__((unused));
 struct mm_vma unused_vma __attribute__((unused));
 struct mm_task unused_task __attribute__((unused));
 struct mm_stack unused_stack __attribute__((unused));
+struct mm_timing unused_timing __attribute__((unused));
 enum mm_op unused_op __attribute__((unused));
 enum mm_flag unused_flag __attribute__((unused));
 enum mm_file_flag unused_file_flag __attribute__((unused));
@@ -162,6 +191,18 @@ static __always_inline void count(__u32 which)
 
 	if (n)
 		*n += 1;
+}
+
+/* Leaves the lock that our own looking at VMAs takes out of the latencies. */
+static __always_inline void lat_mute(struct task_struct *task, bool mute)
+{
+	struct lat_task *l;
+
+	if (!latency)
+		return;
+	l = bpf_task_storage_get(&lat_tasks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (l)
+		l->mute = mute;
 }
 
 /* The reader polls: a wake-up a record would cost the traced program 2-3x. */
@@ -679,11 +720,13 @@ static __noinline int send_file_call(struct task_struct *task, struct pending *p
 	if (vma_decides(op, args, &f)) {
 		__u32 chardev = f.flags & MM_FILE_CHARDEV;
 
+		lat_mute(task, true);
 		/* It only tries to take the lock, which others may hold just now. */
 		for (int i = 0; i < 4; i++) {
 			if (bpf_find_vma(task, (__u64)ret, vma_found, &f, 0) != -EBUSY)
 				break;
 		}
+		lat_mute(task, false);
 		f.flags |= chardev;
 	}
 	__builtin_memcpy(&c->file, &f, sizeof(f));
@@ -938,7 +981,7 @@ int mm_sys_exit(__u64 *ctx)
 	}
 	if (op == MM_OP_SET_VMA)
 		return send_name(task, &call, args, ret);
-	if (stack_bytes)
+	if (stack_every)
 		note_stack(task, &call, op, args, ret);
 	if (has_file(op, args, ret)) {
 		send_file_call(task, &call, op, args, ret);
@@ -1065,6 +1108,7 @@ int mm_exec(__u64 *ctx)
 	if (!has_vma_iter)
 		return 0;
 
+	lat_mute(self, true);
 	bpf_iter_task_vma_new(&it, self, 0);
 	while ((vma = bpf_iter_task_vma_next(&it))) {
 		struct mm_vma *v = reserve(sizeof(*v));
@@ -1082,6 +1126,7 @@ int mm_exec(__u64 *ctx)
 		submit(v);
 	}
 	bpf_iter_task_vma_destroy(&it);
+	lat_mute(self, false);
 
 	struct mm_call *end = reserve(sizeof(*end));
 
@@ -1163,3 +1208,5 @@ int mm_tasks(struct bpf_iter__task *ctx)
 	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
 	return 0;
 }
+
+#include "latency.h"

@@ -41,8 +41,11 @@ enum mm_op {
 	/* One VMA of a new image, and the end of such a list. */
 	MM_OP_VMA,
 	MM_OP_SEEDED,
-	/* A page fault: only in the ring of stacks. */
+	/* A page fault: only in the ring of stacks, and among the latencies. */
 	MM_OP_FAULT,
+	/* Another process, or the kernel: only among the latencies. */
+	MM_OP_REMOTE,
+	MM_OP_COUNT,
 };
 
 enum mm_flag {
@@ -173,7 +176,90 @@ enum mm_counter {
 	MM_C_STACK_DROPPED, /* the ring of stacks had no room */
 	MM_C_STACK_BUSY,    /* the CPU's scratch buffer was in use */
 	MM_C_FAULTS,	    /* page faults of traced processes, sampled or not */
+	MM_C_TIMINGS,	    /* timings the ring had no room for */
+	MM_C_NO_TIMING,	    /* no task storage to measure in */
 	MM_C_COUNT,
+};
+
+/*
+ * How long something took, of all that there was: numbers by bucket. Below
+ * MM_LAT_SUB ns a bucket is one value; above, MM_LAT_SUB of equal width make an
+ * octave, so that none is wider than an eighth of its least value. The last also
+ * holds what is longer, 18 minutes.
+ */
+#define MM_LAT_SUB_BITS 3
+#define MM_LAT_SUB	(1 << MM_LAT_SUB_BITS)
+#define MM_LAT_TOP	39 /* the last octave's power of two */
+#define MM_LAT_BUCKETS	((MM_LAT_TOP - MM_LAT_SUB_BITS + 2) * MM_LAT_SUB)
+
+struct mm_lat_hist {
+	__u64 sum; /* ns */
+	__u64 max;
+	__u64 count[MM_LAT_BUCKETS];
+};
+
+/*
+ * The bucket of a number of ns. In plain shifts: the BPF targets of the
+ * compilers in use have no instruction for the highest bit.
+ */
+static inline __attribute__((always_inline)) __u32 mm_lat_bucket(__u64 v)
+{
+	__u32 e = 0;
+
+	if (v < MM_LAT_SUB)
+		return v;
+	for (__u32 step = 32; step; step >>= 1) {
+		if (v >> (e + step))
+			e += step;
+	}
+	if (e > MM_LAT_TOP)
+		return MM_LAT_BUCKETS - 1;
+	return (e - MM_LAT_SUB_BITS + 1) * MM_LAT_SUB +
+	       ((v >> (e - MM_LAT_SUB_BITS)) & (MM_LAT_SUB - 1));
+}
+
+/*
+ * Everything of one operation. Of a call, duration is from its entry to its
+ * return, wait and hold are the sums of what it spent waiting for mmap locks and
+ * holding them; they count calls that asked for one. Outside of the calls
+ * (MM_OP_FAULT, MM_OP_OTHER, MM_OP_EXIT, MM_OP_REMOTE) each hold counts by
+ * itself, and there is no duration.
+ */
+struct mm_lat {
+	__u64 failed;
+	__u64 slow;	  /* of at least the slow limit */
+	__u64 write_hold; /* of the time held, that for writing */
+	__u64 longest;	  /* single hold */
+	struct mm_lat_hist duration;
+	struct mm_lat_hist wait;
+	struct mm_lat_hist hold;
+};
+
+/* What a timing stands for beside itself: calls like it that were passed over. */
+struct mm_lat_carry {
+	__u64 calls;
+	__u64 duration;
+	__u64 wait;
+	__u64 hold;
+};
+
+/*
+ * A record of the ring of timings: a call with its times, in ns. "head.time" is
+ * its entry; "stack" as in mm_call.
+ */
+struct mm_timing {
+	struct mm_head head;
+	__s64 ret;
+	__u64 args[6];
+	__u64 stack;
+	__u64 duration;
+	__u64 wait;
+	__u64 hold;
+	__u64 write_hold;
+	__u64 longest;
+	struct mm_lat_carry skipped;
+	__u32 locks; /* how often it got a lock */
+	__u32 slow;  /* it is at least as long as the slow limit */
 };
 
 #endif

@@ -13,6 +13,26 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type mmLatTask struct {
+	_          structs.HostLayout
+	Mm         uint64
+	Asked      uint64
+	Taken      uint64
+	Downgraded uint64
+	Waited     uint64
+	Began      uint64
+	Entered    uint64
+	Duration   uint64
+	Wait       uint64
+	Hold       uint64
+	WriteHold  uint64
+	Longest    uint64
+	Locks      uint32
+	Write      uint8
+	Mute       uint8
+	Pad        uint16
+}
+
 type mmMmCall struct {
 	_    structs.HostLayout
 	Head struct {
@@ -42,7 +62,9 @@ const (
 	mmMmCounterMM_C_STACK_DROPPED mmMmCounter = 5
 	mmMmCounterMM_C_STACK_BUSY    mmMmCounter = 6
 	mmMmCounterMM_C_FAULTS        mmMmCounter = 7
-	mmMmCounterMM_C_COUNT         mmMmCounter = 8
+	mmMmCounterMM_C_TIMINGS       mmMmCounter = 8
+	mmMmCounterMM_C_NO_TIMING     mmMmCounter = 9
+	mmMmCounterMM_C_COUNT         mmMmCounter = 10
 )
 
 type mmMmFileCall struct {
@@ -100,6 +122,40 @@ const (
 	mmMmFlagMM_F_UNSAMPLED mmMmFlag = 128
 )
 
+type mmMmLat struct {
+	_         structs.HostLayout
+	Failed    uint64
+	Slow      uint64
+	WriteHold uint64
+	Longest   uint64
+	Duration  struct {
+		_     structs.HostLayout
+		Sum   uint64
+		Max   uint64
+		Count [304]uint64
+	}
+	Wait struct {
+		_     structs.HostLayout
+		Sum   uint64
+		Max   uint64
+		Count [304]uint64
+	}
+	Hold struct {
+		_     structs.HostLayout
+		Sum   uint64
+		Max   uint64
+		Count [304]uint64
+	}
+}
+
+type mmMmLatCarry struct {
+	_        structs.HostLayout
+	Calls    uint64
+	Duration uint64
+	Wait     uint64
+	Hold     uint64
+}
+
 type mmMmOp uint32
 
 const (
@@ -132,6 +188,8 @@ const (
 	mmMmOpMM_OP_VMA              mmMmOp = 27
 	mmMmOpMM_OP_SEEDED           mmMmOp = 28
 	mmMmOpMM_OP_FAULT            mmMmOp = 29
+	mmMmOpMM_OP_REMOTE           mmMmOp = 30
+	mmMmOpMM_OP_COUNT            mmMmOp = 31
 )
 
 type mmMmStack struct {
@@ -163,6 +221,38 @@ type mmMmTask struct {
 	Flags      uint32
 	Comm       [16]int8
 	Pad        uint32
+}
+
+type mmMmTiming struct {
+	_    structs.HostLayout
+	Head struct {
+		_       structs.HostLayout
+		Time    uint64
+		Space   uint64
+		Section uint32
+		Tgid    uint32
+		Tid     uint32
+		Op      uint8
+		Flags   uint8
+		Nr      uint16
+	}
+	Ret       int64
+	Args      [6]uint64
+	Stack     uint64
+	Duration  uint64
+	Wait      uint64
+	Hold      uint64
+	WriteHold uint64
+	Longest   uint64
+	Skipped   struct {
+		_        structs.HostLayout
+		Calls    uint64
+		Duration uint64
+		Wait     uint64
+		Hold     uint64
+	}
+	Locks uint32
+	Slow  uint32
 }
 
 type mmMmVma struct {
@@ -244,15 +334,26 @@ type mmSpace struct {
 const (
 	mmMapCounters       = "counters"
 	mmMapEvents         = "events"
+	mmMapLatCarries     = "lat_carries"
+	mmMapLatDues        = "lat_dues"
+	mmMapLatTasks       = "lat_tasks"
+	mmMapLats           = "lats"
 	mmMapPendings       = "pendings"
 	mmMapScratches      = "scratches"
 	mmMapSpaces         = "spaces"
 	mmMapStacks         = "stacks"
 	mmMapTasks          = "tasks"
+	mmMapTimings        = "timings"
 	mmProgMmExec        = "mm_exec"
 	mmProgMmExit        = "mm_exit"
 	mmProgMmFault       = "mm_fault"
 	mmProgMmFork        = "mm_fork"
+	mmProgMmLatEnter    = "mm_lat_enter"
+	mmProgMmLatExit     = "mm_lat_exit"
+	mmProgMmLatGot      = "mm_lat_got"
+	mmProgMmLatGot4     = "mm_lat_got4"
+	mmProgMmLatRelease  = "mm_lat_release"
+	mmProgMmLatStart    = "mm_lat_start"
 	mmProgMmReleased    = "mm_released"
 	mmProgMmReleased3   = "mm_released3"
 	mmProgMmSysExit     = "mm_sys_exit"
@@ -262,6 +363,10 @@ const (
 	mmVarHasVmaIter     = "has_vma_iter"
 	mmVarLastSpace      = "last_space"
 	mmVarLastStack      = "last_stack"
+	mmVarLatEvery       = "lat_every"
+	mmVarLatSlow        = "lat_slow"
+	mmVarLatWorst       = "lat_worst"
+	mmVarLatency        = "latency"
 	mmVarStackBytes     = "stack_bytes"
 	mmVarStackEvery     = "stack_every"
 	mmVarUnusedCall     = "unused_call"
@@ -272,6 +377,7 @@ const (
 	mmVarUnusedOp       = "unused_op"
 	mmVarUnusedStack    = "unused_stack"
 	mmVarUnusedTask     = "unused_task"
+	mmVarUnusedTiming   = "unused_timing"
 	mmVarUnusedVma      = "unused_vma"
 )
 
@@ -317,27 +423,38 @@ type mmSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type mmProgramSpecs struct {
-	MmExec      *ebpf.ProgramSpec `ebpf:"mm_exec"`
-	MmExit      *ebpf.ProgramSpec `ebpf:"mm_exit"`
-	MmFault     *ebpf.ProgramSpec `ebpf:"mm_fault"`
-	MmFork      *ebpf.ProgramSpec `ebpf:"mm_fork"`
-	MmReleased  *ebpf.ProgramSpec `ebpf:"mm_released"`
-	MmReleased3 *ebpf.ProgramSpec `ebpf:"mm_released3"`
-	MmSysExit   *ebpf.ProgramSpec `ebpf:"mm_sys_exit"`
-	MmTasks     *ebpf.ProgramSpec `ebpf:"mm_tasks"`
+	MmExec       *ebpf.ProgramSpec `ebpf:"mm_exec"`
+	MmExit       *ebpf.ProgramSpec `ebpf:"mm_exit"`
+	MmFault      *ebpf.ProgramSpec `ebpf:"mm_fault"`
+	MmFork       *ebpf.ProgramSpec `ebpf:"mm_fork"`
+	MmLatEnter   *ebpf.ProgramSpec `ebpf:"mm_lat_enter"`
+	MmLatExit    *ebpf.ProgramSpec `ebpf:"mm_lat_exit"`
+	MmLatGot     *ebpf.ProgramSpec `ebpf:"mm_lat_got"`
+	MmLatGot4    *ebpf.ProgramSpec `ebpf:"mm_lat_got4"`
+	MmLatRelease *ebpf.ProgramSpec `ebpf:"mm_lat_release"`
+	MmLatStart   *ebpf.ProgramSpec `ebpf:"mm_lat_start"`
+	MmReleased   *ebpf.ProgramSpec `ebpf:"mm_released"`
+	MmReleased3  *ebpf.ProgramSpec `ebpf:"mm_released3"`
+	MmSysExit    *ebpf.ProgramSpec `ebpf:"mm_sys_exit"`
+	MmTasks      *ebpf.ProgramSpec `ebpf:"mm_tasks"`
 }
 
 // mmMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type mmMapSpecs struct {
-	Counters  *ebpf.MapSpec `ebpf:"counters"`
-	Events    *ebpf.MapSpec `ebpf:"events"`
-	Pendings  *ebpf.MapSpec `ebpf:"pendings"`
-	Scratches *ebpf.MapSpec `ebpf:"scratches"`
-	Spaces    *ebpf.MapSpec `ebpf:"spaces"`
-	Stacks    *ebpf.MapSpec `ebpf:"stacks"`
-	Tasks     *ebpf.MapSpec `ebpf:"tasks"`
+	Counters   *ebpf.MapSpec `ebpf:"counters"`
+	Events     *ebpf.MapSpec `ebpf:"events"`
+	LatCarries *ebpf.MapSpec `ebpf:"lat_carries"`
+	LatDues    *ebpf.MapSpec `ebpf:"lat_dues"`
+	LatTasks   *ebpf.MapSpec `ebpf:"lat_tasks"`
+	Lats       *ebpf.MapSpec `ebpf:"lats"`
+	Pendings   *ebpf.MapSpec `ebpf:"pendings"`
+	Scratches  *ebpf.MapSpec `ebpf:"scratches"`
+	Spaces     *ebpf.MapSpec `ebpf:"spaces"`
+	Stacks     *ebpf.MapSpec `ebpf:"stacks"`
+	Tasks      *ebpf.MapSpec `ebpf:"tasks"`
+	Timings    *ebpf.MapSpec `ebpf:"timings"`
 }
 
 // mmVariableSpecs contains global variables before they are loaded into the kernel.
@@ -349,6 +466,10 @@ type mmVariableSpecs struct {
 	HasVmaIter     *ebpf.VariableSpec `ebpf:"has_vma_iter"`
 	LastSpace      *ebpf.VariableSpec `ebpf:"last_space"`
 	LastStack      *ebpf.VariableSpec `ebpf:"last_stack"`
+	LatEvery       *ebpf.VariableSpec `ebpf:"lat_every"`
+	LatSlow        *ebpf.VariableSpec `ebpf:"lat_slow"`
+	LatWorst       *ebpf.VariableSpec `ebpf:"lat_worst"`
+	Latency        *ebpf.VariableSpec `ebpf:"latency"`
 	StackBytes     *ebpf.VariableSpec `ebpf:"stack_bytes"`
 	StackEvery     *ebpf.VariableSpec `ebpf:"stack_every"`
 	UnusedCall     *ebpf.VariableSpec `ebpf:"unused_call"`
@@ -359,6 +480,7 @@ type mmVariableSpecs struct {
 	UnusedOp       *ebpf.VariableSpec `ebpf:"unused_op"`
 	UnusedStack    *ebpf.VariableSpec `ebpf:"unused_stack"`
 	UnusedTask     *ebpf.VariableSpec `ebpf:"unused_task"`
+	UnusedTiming   *ebpf.VariableSpec `ebpf:"unused_timing"`
 	UnusedVma      *ebpf.VariableSpec `ebpf:"unused_vma"`
 }
 
@@ -382,24 +504,34 @@ func (o *mmObjects) Close() error {
 //
 // It can be passed to loadMmObjects or ebpf.CollectionSpec.LoadAndAssign.
 type mmMaps struct {
-	Counters  *ebpf.Map `ebpf:"counters"`
-	Events    *ebpf.Map `ebpf:"events"`
-	Pendings  *ebpf.Map `ebpf:"pendings"`
-	Scratches *ebpf.Map `ebpf:"scratches"`
-	Spaces    *ebpf.Map `ebpf:"spaces"`
-	Stacks    *ebpf.Map `ebpf:"stacks"`
-	Tasks     *ebpf.Map `ebpf:"tasks"`
+	Counters   *ebpf.Map `ebpf:"counters"`
+	Events     *ebpf.Map `ebpf:"events"`
+	LatCarries *ebpf.Map `ebpf:"lat_carries"`
+	LatDues    *ebpf.Map `ebpf:"lat_dues"`
+	LatTasks   *ebpf.Map `ebpf:"lat_tasks"`
+	Lats       *ebpf.Map `ebpf:"lats"`
+	Pendings   *ebpf.Map `ebpf:"pendings"`
+	Scratches  *ebpf.Map `ebpf:"scratches"`
+	Spaces     *ebpf.Map `ebpf:"spaces"`
+	Stacks     *ebpf.Map `ebpf:"stacks"`
+	Tasks      *ebpf.Map `ebpf:"tasks"`
+	Timings    *ebpf.Map `ebpf:"timings"`
 }
 
 func (m *mmMaps) Close() error {
 	return _MmClose(
 		m.Counters,
 		m.Events,
+		m.LatCarries,
+		m.LatDues,
+		m.LatTasks,
+		m.Lats,
 		m.Pendings,
 		m.Scratches,
 		m.Spaces,
 		m.Stacks,
 		m.Tasks,
+		m.Timings,
 	)
 }
 
@@ -412,6 +544,10 @@ type mmVariables struct {
 	HasVmaIter     *ebpf.Variable `ebpf:"has_vma_iter"`
 	LastSpace      *ebpf.Variable `ebpf:"last_space"`
 	LastStack      *ebpf.Variable `ebpf:"last_stack"`
+	LatEvery       *ebpf.Variable `ebpf:"lat_every"`
+	LatSlow        *ebpf.Variable `ebpf:"lat_slow"`
+	LatWorst       *ebpf.Variable `ebpf:"lat_worst"`
+	Latency        *ebpf.Variable `ebpf:"latency"`
 	StackBytes     *ebpf.Variable `ebpf:"stack_bytes"`
 	StackEvery     *ebpf.Variable `ebpf:"stack_every"`
 	UnusedCall     *ebpf.Variable `ebpf:"unused_call"`
@@ -422,6 +558,7 @@ type mmVariables struct {
 	UnusedOp       *ebpf.Variable `ebpf:"unused_op"`
 	UnusedStack    *ebpf.Variable `ebpf:"unused_stack"`
 	UnusedTask     *ebpf.Variable `ebpf:"unused_task"`
+	UnusedTiming   *ebpf.Variable `ebpf:"unused_timing"`
 	UnusedVma      *ebpf.Variable `ebpf:"unused_vma"`
 }
 
@@ -429,14 +566,20 @@ type mmVariables struct {
 //
 // It can be passed to loadMmObjects or ebpf.CollectionSpec.LoadAndAssign.
 type mmPrograms struct {
-	MmExec      *ebpf.Program `ebpf:"mm_exec"`
-	MmExit      *ebpf.Program `ebpf:"mm_exit"`
-	MmFault     *ebpf.Program `ebpf:"mm_fault"`
-	MmFork      *ebpf.Program `ebpf:"mm_fork"`
-	MmReleased  *ebpf.Program `ebpf:"mm_released"`
-	MmReleased3 *ebpf.Program `ebpf:"mm_released3"`
-	MmSysExit   *ebpf.Program `ebpf:"mm_sys_exit"`
-	MmTasks     *ebpf.Program `ebpf:"mm_tasks"`
+	MmExec       *ebpf.Program `ebpf:"mm_exec"`
+	MmExit       *ebpf.Program `ebpf:"mm_exit"`
+	MmFault      *ebpf.Program `ebpf:"mm_fault"`
+	MmFork       *ebpf.Program `ebpf:"mm_fork"`
+	MmLatEnter   *ebpf.Program `ebpf:"mm_lat_enter"`
+	MmLatExit    *ebpf.Program `ebpf:"mm_lat_exit"`
+	MmLatGot     *ebpf.Program `ebpf:"mm_lat_got"`
+	MmLatGot4    *ebpf.Program `ebpf:"mm_lat_got4"`
+	MmLatRelease *ebpf.Program `ebpf:"mm_lat_release"`
+	MmLatStart   *ebpf.Program `ebpf:"mm_lat_start"`
+	MmReleased   *ebpf.Program `ebpf:"mm_released"`
+	MmReleased3  *ebpf.Program `ebpf:"mm_released3"`
+	MmSysExit    *ebpf.Program `ebpf:"mm_sys_exit"`
+	MmTasks      *ebpf.Program `ebpf:"mm_tasks"`
 }
 
 func (p *mmPrograms) Close() error {
@@ -445,6 +588,12 @@ func (p *mmPrograms) Close() error {
 		p.MmExit,
 		p.MmFault,
 		p.MmFork,
+		p.MmLatEnter,
+		p.MmLatExit,
+		p.MmLatGot,
+		p.MmLatGot4,
+		p.MmLatRelease,
+		p.MmLatStart,
 		p.MmReleased,
 		p.MmReleased3,
 		p.MmSysExit,

@@ -41,10 +41,10 @@ func Probe() []Check {
 	}
 	checks = append(checks, ring)
 	for _, p := range programs {
-		c := Check{Name: p.hook, What: p.what, Err: probeProgram(kernel, p)}
+		c := Check{Name: p.hook, What: p.what, Err: probeProgram(kernel, p, Options{})}
 		checks = append(checks, c)
 	}
-	return append(checks, sectionCheck(kernel), vmaIterCheck(kernel), stacksCheck(kernel), faultsCheck(kernel))
+	return append(checks, latencyCheck(kernel), sectionCheck(kernel), vmaIterCheck(kernel), stacksCheck(kernel), faultsCheck(kernel))
 }
 
 // notSupported marks a missing thing as such.
@@ -56,8 +56,8 @@ func notSupported(err error) error {
 }
 
 // probeProgram attaches one program for an instant.
-func probeProgram(kernel *btf.Spec, p program) (err error) {
-	coll, err := loadOne(kernel, p.name, nil)
+func probeProgram(kernel *btf.Spec, p program, opts Options) (err error) {
+	coll, err := loadOne(kernel, p.name, opts)
 	if err != nil {
 		return err
 	}
@@ -75,8 +75,9 @@ func probeProgram(kernel *btf.Spec, p program) (err error) {
 }
 
 // loadOne loads one program with the maps that it uses.
-func loadOne(kernel *btf.Spec, program string, stacks *StackOptions) (*ebpf.Collection, error) {
-	s, err := spec(kernel, Options{RingBytes: os.Getpagesize(), Stacks: stacks})
+func loadOne(kernel *btf.Spec, program string, opts Options) (*ebpf.Collection, error) {
+	opts.RingBytes = os.Getpagesize()
+	s, err := spec(kernel, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +97,7 @@ func loadOne(kernel *btf.Spec, program string, stacks *StackOptions) (*ebpf.Coll
 // loaded with what it needs for that.
 func stacksCheck(kernel *btf.Spec) Check {
 	c := Check{Name: "user stacks", What: "naming the code that makes memory grow", Optional: true}
-	coll, err := loadOne(kernel, mmProgMmSysExit, &StackOptions{RingBytes: os.Getpagesize()})
+	coll, err := loadOne(kernel, mmProgMmSysExit, Options{Stacks: &StackOptions{RingBytes: os.Getpagesize()}})
 	if err != nil {
 		c.Err = err
 		return c
@@ -108,7 +109,7 @@ func stacksCheck(kernel *btf.Spec) Check {
 // faultsCheck tells whether page faults can be sampled, on every CPU.
 func faultsCheck(kernel *btf.Spec) Check {
 	c := Check{Name: "page fault events", What: "telling which code touches memory (5.15)", Optional: true}
-	coll, err := loadOne(kernel, mmProgMmFault, &StackOptions{RingBytes: os.Getpagesize(), FaultRate: 1})
+	coll, err := loadOne(kernel, mmProgMmFault, Options{Stacks: &StackOptions{RingBytes: os.Getpagesize(), FaultRate: 1}})
 	if err != nil {
 		c.Err = err
 		return c
@@ -119,6 +120,18 @@ func faultsCheck(kernel *btf.Spec) Check {
 		err = errors.Join(err, l.Close())
 	}
 	c.Err = err
+	return c
+}
+
+// latencyCheck tells whether calls and the mmap lock can be timed.
+func latencyCheck(kernel *btf.Spec) Check {
+	c := Check{Name: "mmap_lock tracepoints", What: "'lat': how long calls take, and wait for the lock", Optional: true}
+	for _, p := range latencyPrograms {
+		if err := probeProgram(kernel, p, Options{Latency: &LatencyOptions{}}); err != nil {
+			c.Err = fmt.Errorf("%s, %s: %w", p.hook, p.what, err)
+			break
+		}
+	}
 	return c
 }
 

@@ -68,11 +68,14 @@ func decodeStack(raw []byte, s *Stack) error {
 
 // openStacks opens the ring of stacks, and the page faults where they are asked
 // for. To do without those is the caller's to decide: see FaultsErr.
-func (h *Hooks) openStacks(o *StackOptions) (err error) {
+func (h *Hooks) openStacks(opts Options) (err error) {
+	if opts.Stacks == nil && opts.Latency == nil {
+		return nil
+	}
 	if h.stacks, err = ringbuf.NewReader(h.coll.Maps[mmMapStacks]); err != nil {
 		return fmt.Errorf("open ring of stacks: %w", err)
 	}
-	if o.FaultRate == 0 {
+	if opts.Stacks == nil || opts.Stacks.FaultRate == 0 {
 		return nil
 	}
 	faults, err := attachAllFaults(h.coll.Programs[mmProgMmFault])

@@ -25,6 +25,7 @@ const (
 	KindAnnounce                 // a call has committed and will be reported much later
 	KindLost                     // events were lost before this one
 	KindFault                    // a page was touched: a sample of such events
+	KindTiming                   // how long a call took: slow ones, and a sample of the others
 )
 
 // claims tells whether an event stands for a section without being its owner.
@@ -94,9 +95,12 @@ type Event struct {
 	Addr   uint64
 	Weight uint64
 
-	// Sample is what the thread had in user mode, of KindFault and of a KindCall
-	// that made memory larger; nil where stacks are not asked for, and with
-	// Unsampled.
+	// Timing is how long the Call of KindTiming took. Time is when it began.
+	Timing *Timing
+
+	// Sample is what the thread had in user mode, of KindFault, KindTiming, and of
+	// a KindCall that made memory larger; nil where stacks are not asked for, and
+	// with Unsampled.
 	Sample *stack.Sample
 
 	// Claimed is set by the loop: the section was reported before by a claim.

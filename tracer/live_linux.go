@@ -20,6 +20,8 @@ type LiveOptions struct {
 	NoFollow  bool // leave the children of traced processes alone
 	// Stacks asks for the stacks of what makes memory larger; nil for none.
 	Stacks *bpf.StackOptions
+	// Latency asks for how long calls take; nil for nothing.
+	Latency *bpf.LatencyOptions
 }
 
 // Live is the running kernel: a Source of its events, and the World they are
@@ -54,12 +56,15 @@ func OpenLive(opts LiveOptions) (*Live, error) {
 	// Without it the tree takes a segment's identity from the next look.
 	l.shm, _ = procmaps.ShmDevice()
 	var err error
-	l.hooks, err = bpf.Open(bpf.Options{RingBytes: opts.RingBytes, NoFollow: opts.NoFollow, Stacks: opts.Stacks})
+	l.hooks, err = bpf.Open(bpf.Options{RingBytes: opts.RingBytes, NoFollow: opts.NoFollow, Stacks: opts.Stacks, Latency: opts.Latency})
 	if err != nil {
 		return nil, err
 	}
-	if opts.Stacks != nil {
+	if opts.Stacks != nil || opts.Latency != nil {
 		l.stacks = newStackStore(l.hooks)
+		if opts.Latency != nil {
+			l.stacks.timings = l.readTimings
+		}
 	}
 	return l, nil
 }
@@ -248,8 +253,11 @@ func (l *Live) Next(ev *Event) error {
 	err := l.hooks.Next(&l.ev)
 	if errors.Is(err, bpf.ErrEmpty) {
 		if l.stacks != nil {
-			if ok, e := l.stacks.fault(ev); ok || e != nil {
+			if ok, e := l.stacks.later(ev); ok || e != nil {
 				return e
+			}
+			if len(l.stacks.next) > 0 {
+				return l.Next(ev) // after that one more look
 			}
 		}
 		return l.nextLoss(ev)

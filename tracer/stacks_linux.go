@@ -33,11 +33,12 @@ type stackStore struct {
 	order []uint64                 // the numbers of those and of some claimed ones, the oldest first
 	bytes int                      // of their stacks
 
-	// Faults wait for one more look at the ring of events: what they touched may
-	// have been mapped by an event that was not read yet.
+	// Faults and timings wait for one more look at the ring of events: what they
+	// touched, or their code, may have been mapped by an event not read yet.
 	ready, next []Event
-	waiting     int    // bytes of the stacks of next
-	passed      uint64 // faults that had no room, for which the next one stands
+	waiting     int          // bytes of the stacks of next
+	passed      uint64       // faults that had no room, for which the next one stands
+	timings     func() error // reads timings into next; nil unless they are asked for
 }
 
 func newStackStore(src stackSource) *stackStore {
@@ -113,10 +114,17 @@ func (st *stackStore) claim(id uint64) (*stack.Sample, error) {
 	return nil, nil
 }
 
-// fault gives the next fault that may be told, when the ring of events is empty.
-func (st *stackStore) fault(ev *Event) (bool, error) {
+// later gives the next fault or timing that may be told, when the ring of events
+// is empty.
+func (st *stackStore) later(ev *Event) (bool, error) {
 	if len(st.ready) == 0 {
 		st.ready, st.next, st.waiting = st.next, nil, 0
+		// These first: their stacks may be more than can wait.
+		if st.timings != nil {
+			if err := st.timings(); err != nil {
+				return false, err
+			}
+		}
 		for {
 			_, err := st.read()
 			if errors.Is(err, bpf.ErrEmpty) {

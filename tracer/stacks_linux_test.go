@@ -149,7 +149,7 @@ func drainFaults(t *testing.T, st *stackStore) (faults []Event) {
 	t.Helper()
 	for {
 		var ev Event
-		ok, err := st.fault(&ev)
+		ok, err := st.later(&ev)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -168,7 +168,7 @@ func TestAFaultWaitsForOneMoreLookAtTheEvents(t *testing.T) {
 	look := func(want uint64) {
 		t.Helper()
 		var ev Event
-		ok, err := st.fault(&ev)
+		ok, err := st.later(&ev)
 		if err != nil || ok != (want != 0) || ev.Addr != want {
 			t.Errorf("told %v, %#x, %v; want %#x", ok, ev.Addr, err, want)
 		}
@@ -225,7 +225,7 @@ func TestAnErrorOfTheRingIsNotTakenForItsEnd(t *testing.T) {
 		t.Errorf("claim: %v", err)
 	}
 	var ev Event
-	if _, err := st.fault(&ev); !errors.Is(err, broken) {
+	if _, err := st.later(&ev); !errors.Is(err, broken) {
 		t.Errorf("fault: %v", err)
 	}
 }

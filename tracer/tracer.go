@@ -81,7 +81,7 @@ type Change struct {
 	Process *Process
 	// Effect is what a KindCall did to the tree.
 	Effect *space.Effect
-	// Site is the site of a KindFault, and of a KindCall that has one.
+	// Site is the site of a KindFault, and of a KindCall or KindTiming that has one.
 	Site uint32
 	// At is what is mapped where a KindFault touched, the zero Extent if nothing
 	// is known to be.
@@ -377,6 +377,11 @@ func (t *Tracer) arrive(ev *Event) {
 	case KindFault:
 		t.fault(ev)
 		return
+	case KindTiming:
+		if sp := t.spaces[ev.Space]; sp == nil || !sp.waiting {
+			t.timed(ev)
+			return
+		}
 	case KindFork:
 		t.forked(ev)
 	}
@@ -405,6 +410,8 @@ func (t *Tracer) enter(sp *addressSpace, ev *Event) {
 		sp.rows = append(sp.rows, ev.Row)
 	case KindSeeded:
 		t.imaged(sp, ev)
+	case KindTiming:
+		t.timed(ev) // it waited for the state
 	case KindExit:
 		// Every thread is past its last call; whoever shares the space is not.
 		if len(sp.procs) <= 1 {

@@ -1,0 +1,47 @@
+package tracer
+
+import "github.com/maptrace/maptrace/tracer/latency"
+
+// Timing is how long one call took, in ns.
+type Timing struct {
+	Duration  uint64 // from its entry to its return
+	Wait      uint64 // of that, waiting for mmap locks
+	Hold      uint64 // holding them
+	WriteHold uint64 // holding them for writing
+	Longest   uint64 // single hold
+	Locks     uint32 // how often it got one
+	Slow      bool   // it took at least what is called slow
+	Name      string // of the operation, as in Latency
+	// Skipped are the calls that this one stands for beside itself: of the same
+	// operation and as slow or not, and passed over since the last that was not.
+	Skipped Skipped
+}
+
+// Skipped is a number of calls, and what they took together, in ns.
+type Skipped struct{ Calls, Duration, Wait, Hold uint64 }
+
+// Latency is what all calls of an operation took: counted, not sampled. The
+// histograms of what is no call (Call is false) are of the holds of the mmap lock,
+// and Duration is empty.
+type Latency struct {
+	Name      string
+	Call      bool
+	Failed    uint64
+	Slow      uint64
+	Duration  latency.Hist
+	Wait      latency.Hist // of the calls that asked for a lock
+	Hold      latency.Hist // likewise
+	WriteHold uint64       // of the time held, that for writing
+	Longest   uint64       // single hold
+}
+
+// timed finds the site of a call that was timed. Its place in the order does not
+// matter.
+func (t *Tracer) timed(ev *Event) {
+	sp := t.spaces[ev.Space]
+	t.change = Change{Event: ev}
+	if sp != nil && ev.Sample != nil && t.opts.Sites != nil {
+		t.change.Site = t.opts.Sites.Site(ev.TGID, sp.tree, ev.Sample)
+	}
+	t.tell(sp, &t.change)
+}
