@@ -166,7 +166,7 @@ putting anything into it.
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &codedError{exitUsage, err}
 	})
-	root.AddCommand(newTrace(s), newGrow(s), newPmap(s), newDoctor(s), newDemo(s), newLeaky(), newVersion(s))
+	root.AddCommand(newTrace(s), newGrow(s), newLat(s), newPmap(s), newDoctor(s), newDemo(s), newLeaky(), newVersion(s))
 	root.Args = noCommand
 	root.SetIn(s.in)
 	root.SetOut(s.out)

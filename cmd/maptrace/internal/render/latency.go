@@ -1,0 +1,345 @@
+package render
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/procmaps/table"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/latency"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// Latencies are what is to be said of how long calls took. Names are not escaped
+// yet.
+type Latencies struct {
+	Measured  time.Duration
+	Processes int
+	Slow      time.Duration // what a slow call takes at least
+	Ops       []tracer.Latency
+	// Sites are the functions that made the calls, by what their calls took, the
+	// most first; Rest are those that are not shown, and NoSite is what is left of
+	// all calls.
+	Sites  []TimedSite
+	Rest   SiteSum
+	NoSite SiteSum
+	// Worst are the longest calls, the longest first.
+	Worst []TimedCall
+	// Sent is how many calls were told one by one: all figures of sites rest on
+	// them.
+	Sent    uint64
+	Missing tracer.TimingCounters
+	Picture string // how far the trees that stacks were walked with can be trusted
+}
+
+// TimedSite is what one function's calls of one operation took, estimated from
+// those of them that were sampled.
+type TimedSite struct {
+	Op       string
+	Function string
+	Stack    Stack        // of the longest of its calls
+	Duration latency.Hist // its maximum is that of the sampled calls
+	Wait     uint64       // ns
+	Hold     uint64
+	Sampled  uint64 // calls that all this is estimated from
+}
+
+// SiteSum is what calls took together, in ns.
+type SiteSum struct {
+	Sites    int    `json:"sites,omitempty"`
+	Calls    uint64 `json:"calls"`
+	Duration uint64 `json:"total_ns"`
+	Wait     uint64 `json:"wait_ns"`
+	Hold     uint64 `json:"hold_ns"`
+}
+
+// Add adds a site's calls.
+func (s *SiteSum) Add(t *TimedSite) {
+	s.Sites++
+	s.Calls += t.Duration.N
+	s.Duration += t.Duration.Sum
+	s.Wait += t.Wait
+	s.Hold += t.Hold
+}
+
+// TimedCall is one call.
+type TimedCall struct {
+	*tracer.Timing
+	Time     uint64 // when it began
+	PID, TID int
+	Call     space.Call
+	Stack    Stack
+}
+
+// size is the length of the range that the call was about, where it names one.
+func (c *TimedCall) size() (uint64, bool) {
+	switch {
+	case c.Call.Op == space.OpMremap:
+		return c.Call.Args[2], true
+	case c.Call.Op == 0, c.Call.Op == space.OpBrk, c.Call.Op == space.OpShmat, c.Call.Op == space.OpShmdt,
+		c.Call.Sub == space.SubProcessMadvise, c.Call.Sub == space.SubMlockall, c.Call.Sub == space.SubMunlockall:
+		return 0, false
+	}
+	return asked(&c.Call).Len(), true
+}
+
+// errno is the error that the call returned, 0 for none.
+func (c *TimedCall) errno() unix.Errno {
+	if c.Call.Ret < 0 && c.Call.Ret > -4096 {
+		return unix.Errno(-c.Call.Ret)
+	}
+	return 0
+}
+
+// Calls is how many calls there were, and how many of them were slow.
+func (l *Latencies) Calls() (calls, slow uint64) {
+	for i := range l.Ops {
+		if l.Ops[i].Call {
+			calls += l.Ops[i].Duration.N
+			slow += l.Ops[i].Slow
+		}
+	}
+	return calls, slow
+}
+
+// Nanos is a time for people, in at most six characters: "850ns", "12.3us".
+func Nanos(ns uint64) string {
+	v := float64(ns)
+	for _, u := range [...]string{"ns", "us", "ms"} {
+		switch {
+		case u == "ns" && v < 1000, v >= 99.95 && v < 999.5:
+			return strconv.FormatFloat(v, 'f', 0, 64) + u
+		case v >= 9.995 && v < 99.95:
+			return strconv.FormatFloat(v, 'f', 1, 64) + u
+		case v < 9.995:
+			return strconv.FormatFloat(v, 'f', 2, 64) + u
+		}
+		v /= 1000
+	}
+	if v < 9.995 {
+		return strconv.FormatFloat(v, 'f', 2, 64) + "s"
+	}
+	if v < 99.95 {
+		return strconv.FormatFloat(v, 'f', 1, 64) + "s"
+	}
+	return strconv.FormatFloat(v, 'f', 0, 64) + "s"
+}
+
+// quantiles are those that are printed.
+var quantiles = [...]float64{0.5, 0.9, 0.99, 0.999}
+
+// WriteLatencies writes tables, histograms and the longest calls, with so many
+// frames of their stacks; 0 for all.
+func WriteLatencies(w io.Writer, l *Latencies, clock Clock, frames int) error {
+	calls, slow := l.Calls()
+	b := fmt.Appendf(nil, "%s of %s in %.1f s, %d of them took %s or more\n",
+		plural(calls, "mapping call"), plural(uint64(l.Processes), "process"), l.Measured.Seconds(), slow, Nanos(uint64(l.Slow)))
+	if calls > 0 {
+		b = append(b, "\nDuration of the calls\n"...)
+		b = appendRowHead(b, "FAILED")
+		for i := range l.Ops {
+			if o := &l.Ops[i]; o.Call {
+				b = appendRow(b, o.Name, strconv.FormatUint(o.Failed, 10), &o.Duration)
+			}
+		}
+	}
+	b = l.appendLock(b)
+	for i := range l.Ops {
+		if o := &l.Ops[i]; max(o.Duration.N, o.Hold.N) >= worthPicture {
+			b = appendPicture(b, o)
+		}
+	}
+	b = l.appendSites(b)
+	b = l.appendWorst(b, clock, frames)
+	b = l.appendMissing(b)
+	_, err := w.Write(b)
+	return err
+}
+
+// worthPicture is how many there must be for a picture of how they are spread.
+const worthPicture = 10
+
+// plural is a number of things.
+func plural(n uint64, what string) string {
+	switch {
+	case n == 1:
+		return "1 " + what
+	case strings.HasSuffix(what, "s"):
+		what += "e"
+	}
+	return strconv.FormatUint(n, 10) + " " + what + "s"
+}
+
+// appendLock appends the tables of what was waited for and held.
+func (l *Latencies) appendLock(b []byte) []byte {
+	waited := false
+	for i := range l.Ops {
+		waited = waited || l.Ops[i].Wait.N > 0
+	}
+	if !waited {
+		return append(b, "\nThe mmap lock was taken by nobody.\n"...)
+	}
+	b = append(b, "\nWaiting for the mmap lock\n"...)
+	b = appendRowHead(b, "")
+	for i := range l.Ops {
+		if o := &l.Ops[i]; o.Wait.N > 0 {
+			b = appendRow(b, o.Name, "", &o.Wait)
+		}
+	}
+	b = append(b, "\nHolding it; WRITE is the time that it was held for writing\n"...)
+	b = appendRowHead(b, "WRITE")
+	for i := range l.Ops {
+		if o := &l.Ops[i]; o.Hold.N > 0 {
+			b = appendRow(b, o.Name, Nanos(o.WriteHold), &o.Hold)
+		}
+	}
+	return b
+}
+
+func appendRowHead(b []byte, extra string) []byte {
+	return fmt.Appendf(b, "%-15s %9s %6s %6s %6s %6s %6s %6s %6s\n",
+		"OPERATION", "COUNT", extra, "TOTAL", "P50", "P90", "P99", "P99.9", "MAX")
+}
+
+func appendRow(b []byte, name, extra string, h *latency.Hist) []byte {
+	b = fmt.Appendf(b, "%-15s %9d %6s %6s", name, h.N, extra, Nanos(h.Sum))
+	for _, q := range quantiles {
+		b = fmt.Appendf(b, " %6s", Nanos(h.Quantile(q)))
+	}
+	return fmt.Appendf(b, " %6s\n", Nanos(h.Max))
+}
+
+// barWidth is the length of the longest bar.
+const barWidth = 12
+
+// appendPicture appends the histograms of one operation side by side.
+func appendPicture(b []byte, o *tracer.Latency) []byte {
+	hists := []struct {
+		name string
+		h    *latency.Hist
+	}{{"duration", &o.Duration}, {"wait", &o.Wait}, {"hold", &o.Hold}}
+	counts := make([]map[uint64]uint64, len(hists))
+	most := make([]uint64, len(hists))
+	from, to := ^uint64(0), uint64(0)
+	for i, c := range hists {
+		counts[i] = make(map[uint64]uint64)
+		for _, oct := range c.h.Octaves() {
+			counts[i][oct.From] = oct.N
+			most[i] = max(most[i], oct.N)
+			if oct.N > 0 {
+				from, to = min(from, oct.From), max(to, oct.To)
+			}
+		}
+	}
+	b = append(b, '\n')
+	line := fmt.Appendf(nil, "%-16s", o.Name)
+	for i, c := range hists {
+		if most[i] > 0 {
+			line = fmt.Appendf(line, " %8s %-*s", "count", barWidth+1, c.name)
+		}
+	}
+	b = endLine(append(b, line...))
+	for at := from; at < to; at = max(at<<1, 2) {
+		line = fmt.Appendf(line[:0], "%6s .. %6s", Nanos(at), Nanos(max(at<<1, 2)))
+		for i := range hists {
+			if most[i] == 0 {
+				continue
+			}
+			n := counts[i][at]
+			// Whatever there is shows.
+			bar := int((n*barWidth + most[i] - 1) / most[i])
+			line = fmt.Appendf(line, " %8d |%-*s", n, barWidth, strings.Repeat("@", bar))
+		}
+		b = endLine(append(b, line...))
+	}
+	return b
+}
+
+// appendSites appends the table of functions.
+func (l *Latencies) appendSites(b []byte) []byte {
+	if len(l.Sites) == 0 {
+		return b
+	}
+	b = fmt.Appendf(b, "\nBy site, estimated from %d calls; each stands for those like it that were passed over\n", l.Sent)
+	b = fmt.Appendf(b, "%9s %6s %6s %6s %6s %6s %6s %s\n", "CALLS", "TOTAL", "P50", "P99", "MAX", "WAIT", "HOLD", "OPERATION AND SITE")
+	for i := range l.Sites {
+		s := &l.Sites[i]
+		b = fmt.Appendf(b, "%9d %6s %6s %6s %6s %6s %6s %s %s\n", s.Duration.N, Nanos(s.Duration.Sum),
+			Nanos(s.Duration.Quantile(0.5)), Nanos(s.Duration.Quantile(0.99)), Nanos(s.Duration.Max),
+			Nanos(s.Wait), Nanos(s.Hold), s.Op, table.Escape(s.Function))
+	}
+	sum := func(s *SiteSum, what string) {
+		if s.Calls > 0 {
+			b = fmt.Appendf(b, "%9d %6s %6s %6s %6s %6s %6s %s\n", s.Calls, Nanos(s.Duration), "-", "-", "-",
+				Nanos(s.Wait), Nanos(s.Hold), what)
+		}
+	}
+	sum(&l.Rest, plural(uint64(l.Rest.Sites), "other site"))
+	sum(&l.NoSite, "of which no stack tells")
+	return b
+}
+
+// appendWorst appends the longest calls, and then their stacks, each once.
+func (l *Latencies) appendWorst(b []byte, clock Clock, frames int) []byte {
+	if len(l.Worst) == 0 {
+		return b
+	}
+	b = append(b, "\nThe longest calls\n"...)
+	b = fmt.Appendf(b, "%-15s %-13s %-13s %9s %8s %6s %6s %5s\n", "TIME", "PID/TID", "OPERATION", "SIZE", "DURATION", "WAIT", "HOLD", "STACK")
+	numbers := make(map[string]int)
+	var stacks []*Stack
+	for i := range l.Worst {
+		c := &l.Worst[i]
+		size := "-"
+		if n, ok := c.size(); ok {
+			size = strconv.FormatUint(n>>10, 10) + "K"
+		}
+		key := strings.Join(c.Stack.Frames, "\n") + "\x00" + c.Stack.End
+		if numbers[key] == 0 {
+			stacks = append(stacks, &c.Stack)
+			numbers[key] = len(stacks)
+		}
+		b = fmt.Appendf(b, "%s %-13s %-13s %9s %8s %6s %6s %5s", clock.Text(c.Time),
+			strconv.Itoa(c.PID)+"/"+strconv.Itoa(c.TID), c.Name, size, Nanos(c.Duration), Nanos(c.Wait), Nanos(c.Hold),
+			"#"+strconv.Itoa(numbers[key]))
+		if e := c.errno(); e != 0 {
+			b = append(b, " = "+errnoName(e)...)
+		}
+		b = append(b, '\n')
+	}
+	for i, s := range stacks {
+		b = fmt.Appendf(b, "\n    #%d\n", i+1)
+		if len(s.Frames) == 0 {
+			b = append(b, "        (not known)\n"...)
+			continue
+		}
+		b = appendFrames(b, s, frames)
+	}
+	return b
+}
+
+// appendMissing says what the figures lack, and how good they are.
+func (l *Latencies) appendMissing(b []byte) []byte {
+	b = append(b, "\nNumbers, totals and maxima are of every call; percentiles are at most 6.25 % off.\n"...)
+	for _, m := range []struct {
+		n    uint64
+		what string
+	}{
+		{l.Missing.Dropped, "calls were not told one by one, by lack of room: the longest may be among them"},
+		{l.Missing.Unstacked, "calls were told without their stack, by lack of room"},
+		{l.Missing.Unmeasured, "calls or holds of the lock were not measured, by lack of kernel memory"},
+	} {
+		if m.n > 0 {
+			b = fmt.Appendf(b, "%d %s.\n", m.n, m.what)
+		}
+	}
+	if l.Picture != "exact" {
+		b = fmt.Appendf(b, "Stacks were walked with a picture of the mappings that is %s.\n", table.Escape(l.Picture))
+	}
+	return b
+}

@@ -1,0 +1,314 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/maptrace/maptrace/bpf"
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/site"
+	"github.com/maptrace/maptrace/tracer/stack"
+)
+
+// latOptions are the flags of lat.
+type latOptions struct {
+	attachOptions
+	slow   time.Duration
+	top    int
+	frames int
+	output string
+	toFile string
+}
+
+func newLat(s streams) *cobra.Command {
+	var o latOptions
+	cmd := &cobra.Command{
+		Use:   "lat [flags] {-p PID | --comm NAME | -- CMD [ARG…]}",
+		Short: "Measure how long mapping calls take, and the mmap lock",
+		Long: `lat measures for a while (or until ^C, or until the command ends) how long the
+mapping calls of the traced processes take, how long they wait for the mmap lock
+and how long they hold it. It prints percentiles and histograms by operation,
+which code the time goes to, and the longest calls with their stacks.
+
+Every call is counted, in the kernel: numbers, totals and maxima are exact, and
+percentiles are at most 6.25 % off. Which code makes the calls is estimated: of
+each operation 250 calls a second are sent with their stacks, and as many of those
+that --slow calls slow; each stands for those like it that were passed over. The
+longest are always sent. A call's duration includes what measuring it takes,
+less than a microsecond.
+
+Operations in parentheses are no mapping calls: holds of the lock by page faults,
+of which since Linux 6.4 mostly the first in a new mapping takes it; by other system
+calls of the process; by its end; and from outside ("remote"): by readers of
+/proc/PID/smaps, by the kernel's own threads, and by maptrace itself when it begins. Of clone, only what
+copies the address space is measured, as fork.`,
+		Example: `  maptrace lat -p 1234
+  maptrace lat --for 1m --slow 1ms --top 20 --comm postgres
+  maptrace lat -o json -- ./server --port 80`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.command(cmd, args); err != nil {
+				return err
+			}
+			if len(args) > 0 && !cmd.Flags().Changed("for") {
+				o.duration = 0
+			}
+			if err := o.check(); err != nil {
+				return err
+			}
+			return runLat(cmd.Context(), s, &o)
+		},
+	}
+	o.addFlags(cmd)
+	f := cmd.Flags()
+	f.DurationVar(&o.duration, "for", 10*time.Second, "measure for this long; 0, and a command, for as long as it runs")
+	f.DurationVar(&o.slow, "slow", bpf.DefaultSlow, "what a slow call takes at least")
+	f.IntVar(&o.top, "top", 10, "show this many of the longest calls, and of the sites")
+	f.IntVar(&o.frames, "frames", 16, "print this many frames of a stack; 0 for all")
+	f.StringVarP(&o.output, "output", "o", "text", "form of the output: text, or json (one object a line)")
+	f.StringVar(&o.toFile, "to", "", "write to this file instead of standard output")
+	return cmd
+}
+
+// check finds what is wrong with the flags before anything is done.
+func (o *latOptions) check() error {
+	if err := o.attachOptions.check(); err != nil {
+		return err
+	}
+	switch {
+	case o.output != "text" && o.output != "json":
+		return usagef("output %q: want text or json", o.output)
+	case o.slow <= 0:
+		return usagef("--slow %s: want a time", o.slow)
+	case o.top < 1:
+		return usagef("--top %d: want at least 1", o.top)
+	case o.frames < 0:
+		return usagef("--frames cannot be negative")
+	}
+	return nil
+}
+
+// runLat measures, and prints what there is.
+func runLat(ctx context.Context, s streams, o *latOptions) (err error) {
+	defer keepFromPipe()()
+	out := s.out
+	if o.toFile != "" {
+		f, e := os.Create(o.toFile)
+		if e != nil {
+			return e
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		out = f
+	}
+	m := &meter{o: o, sites: site.New(site.Options{}), bySite: make(map[siteKey]*timedSite)}
+	defer func() { err = errors.Join(err, m.sites.Close()) }()
+	opts := tracer.Options{OnChange: m.change, OnIdle: m.idle, Sites: m.sites, KeepExited: 512}
+	kernel := tracer.LiveOptions{Latency: &bpf.LatencyOptions{Slow: o.slow}}
+	if m.attached, err = attach(s, &o.attachOptions, kernel, &opts); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.close()) }()
+	m.began = time.Now()
+	return m.run(ctx, func() error { return m.end(out) })
+}
+
+// meter is one run of lat.
+type meter struct {
+	*attached
+	o     *latOptions
+	sites *site.Sites
+	began time.Time
+
+	sent   uint64
+	worst  []timedCall // the longest so far, the longest first
+	raised uint64      // from how long on a call is always told
+	bySite map[siteKey]*timedSite
+}
+
+// timedCall is a call with its stack yet to be named.
+type timedCall struct {
+	render.TimedCall
+	site uint32
+}
+
+// siteKey is an operation of a function.
+type siteKey struct {
+	op    string
+	group uint32
+}
+
+// timedSite is what is added up for it.
+type timedSite struct {
+	render.TimedSite
+	site uint32 // of its longest call
+}
+
+// maxTimedSites bounds the functions that are told apart: a program may make as
+// many as it likes.
+const maxTimedSites = 10_000
+
+// change takes what the tracer tells. It is called from within the loop.
+func (m *meter) change(c *tracer.Change) {
+	switch c.Kind {
+	case tracer.KindExit:
+		delete(m.unread, c.TGID)
+	case tracer.KindTiming:
+		m.timed(c)
+	}
+}
+
+// timed takes one call.
+func (m *meter) timed(c *tracer.Change) {
+	m.sent++
+	if c.Timing.Slow {
+		m.rank(c)
+	}
+	if c.Site == 0 {
+		return
+	}
+	t := c.Timing
+	key := siteKey{t.Name, m.sites.Group(c.Site)}
+	s := m.bySite[key]
+	if s == nil {
+		if len(m.bySite) >= maxTimedSites {
+			return
+		}
+		s = &timedSite{TimedSite: render.TimedSite{Op: t.Name}}
+		m.bySite[key] = s
+	}
+	if t.Duration >= s.Duration.Max {
+		s.site = c.Site
+	}
+	s.Sampled++
+	s.Duration.Add(t.Duration, 1, t.Duration)
+	if k := &t.Skipped; k.Calls > 0 {
+		// How long each of them took is not known, but their mean is.
+		s.Duration.Add(k.Duration/k.Calls, k.Calls, k.Duration)
+	}
+	s.Wait += t.Wait + t.Skipped.Wait
+	s.Hold += t.Hold + t.Skipped.Hold
+}
+
+// rank keeps a call if it is among the longest.
+func (m *meter) rank(c *tracer.Change) {
+	at, _ := slices.BinarySearchFunc(m.worst, c.Timing.Duration, func(w timedCall, d uint64) int {
+		return cmp.Compare(d, w.Duration)
+	})
+	if at >= m.o.top {
+		return
+	}
+	m.worst = slices.Insert(m.worst, at, timedCall{
+		render.TimedCall{Timing: c.Timing, Time: c.Time, PID: c.TGID, TID: c.TID, Call: c.Call}, c.Site,
+	})
+	m.worst = m.worst[:min(len(m.worst), m.o.top)]
+}
+
+// idle raises what is always told, now that as many longer ones are known.
+func (m *meter) idle() error {
+	if n := len(m.worst); n == m.o.top && m.worst[n-1].Duration > m.raised {
+		m.raised = m.worst[n-1].Duration
+		if err := m.live.RaiseWorst(m.raised); err != nil {
+			return err
+		}
+	}
+	return m.tellReady()
+}
+
+// end prints what was measured.
+func (m *meter) end(out io.Writer) error {
+	l := render.Latencies{
+		Measured: time.Since(m.began), Slow: m.o.slow, Sent: m.sent,
+	}
+	var err error
+	if l.Ops, err = m.live.Latencies(); err != nil {
+		return err
+	}
+	slices.SortStableFunc(l.Ops, func(a, b tracer.Latency) int {
+		return cmp.Or(cmp.Compare(b.Duration.Sum, a.Duration.Sum), cmp.Compare(b.Hold.Sum, a.Hold.Sum))
+	})
+	if l.Missing, err = m.live.TimingCounters(); err != nil {
+		return err
+	}
+	report := m.tr.Report()
+	l.Processes, l.Picture = int(report.Stats.Processes), report.Picture.String()
+	m.name(&l)
+	w := bufio.NewWriterSize(out, 64<<10)
+	if m.o.output == "json" {
+		err = render.WriteLatenciesJSON(w, &l, m.clock, time.Now())
+	} else {
+		err = render.WriteLatencies(w, &l, m.clock, m.o.frames)
+	}
+	return errors.Join(err, w.Flush())
+}
+
+// name puts the sites in order, and gives what is shown its names.
+func (m *meter) name(l *render.Latencies) {
+	all := make([]*timedSite, 0, len(m.bySite))
+	for _, s := range m.bySite {
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b *timedSite) int {
+		return cmp.Or(cmp.Compare(b.Duration.Sum, a.Duration.Sum), cmp.Compare(a.site, b.site), cmp.Compare(a.Op, b.Op))
+	})
+	var known render.SiteSum
+	for i, s := range all {
+		known.Add(&s.TimedSite)
+		if i >= m.o.top {
+			l.Rest.Add(&s.TimedSite)
+			continue
+		}
+		s.Stack, s.Function = m.stack(s.site), "an unknown place"
+		if line, ok := m.sites.Blamed(s.site); ok {
+			s.Function = line.String()
+		}
+		l.Sites = append(l.Sites, s.TimedSite)
+	}
+	l.NoSite = unknown(l.Ops, &known)
+	for i := range m.worst {
+		c := &m.worst[i]
+		c.Stack = m.stack(c.site)
+		l.Worst = append(l.Worst, c.TimedCall)
+	}
+}
+
+// unknown is what all calls took beyond those whose sites are known: the calls
+// after the last of their kind that was told, and those without a stack.
+func unknown(ops []tracer.Latency, known *render.SiteSum) render.SiteSum {
+	var all render.SiteSum
+	for i := range ops {
+		if o := &ops[i]; o.Call {
+			all.Calls += o.Duration.N
+			all.Duration += o.Duration.Sum
+			all.Wait += o.Wait.Sum
+			all.Hold += o.Hold.Sum
+		}
+	}
+	return render.SiteSum{
+		Calls: all.Calls - known.Calls, Duration: all.Duration - known.Duration,
+		Wait: all.Wait - known.Wait, Hold: all.Hold - known.Hold,
+	}
+}
+
+// stack names a stack.
+func (m *meter) stack(id uint32) render.Stack {
+	if id == 0 {
+		return render.Stack{}
+	}
+	lines, end := m.sites.Stack(id)
+	var s render.Stack
+	for i := range lines {
+		s.Frames = append(s.Frames, lines[i].String())
+	}
+	if end != stack.EndRoot {
+		s.End = end.String()
+	}
+	return s
+}
