@@ -195,9 +195,9 @@ func (b *bench) begin(ctx context.Context, p peer, pid int) (_ *child, err error
 }
 
 // beginMaptrace starts the command itself on a process.
-func (b *bench) beginMaptrace(ctx context.Context, pid int, args ...string) (*child, error) {
+func (b *bench) beginMaptrace(ctx context.Context, pid int, command string, args ...string) (*child, error) {
 	ready := b.file("ready")
-	argv := append([]string{b.maptrace, "trace", "-p", fmt.Sprint(pid), "--ready-file", ready}, args...)
+	argv := append([]string{b.maptrace, command, "-p", fmt.Sprint(pid), "--ready-file", ready}, args...)
 	c, err := start(argv...)
 	if err != nil {
 		return nil, err

@@ -53,7 +53,7 @@ func (b *bench) startups(ctx context.Context) error {
 // startCommand times the start and the end of the command.
 func (b *bench) startCommand(ctx context.Context, pid int) ([]time.Duration, error) {
 	began := time.Now()
-	c, err := b.beginMaptrace(ctx, pid, "--summary-only")
+	c, err := b.beginMaptrace(ctx, pid, "trace", "--summary-only")
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -49,7 +50,18 @@ func (b *bench) here() tracing {
 // command is maptrace as people run it.
 func (b *bench) command() tracing {
 	return tracing{name: maptraceJSON.name, slice: 2 * b.slice, on: func(ctx context.Context, pid int) (func() error, error) {
-		c, err := b.beginMaptrace(ctx, pid, "-o", "json", "--to", "/dev/null")
+		c, err := b.beginMaptrace(ctx, pid, "trace", "-o", "json", "--to", "/dev/null")
+		if err != nil {
+			return nil, err
+		}
+		return func() error { return stopPeer(c) }, nil
+	}}
+}
+
+// lat is maptrace measuring how long the calls take.
+func (b *bench) lat() tracing {
+	return tracing{name: "maptrace lat -o json", slice: 2 * b.slice, on: func(ctx context.Context, pid int) (func() error, error) {
+		c, err := b.beginMaptrace(ctx, pid, "lat", "-o", "json", "--to", "/dev/null", "--for", "0")
 		if err != nil {
 			return nil, err
 		}
@@ -122,11 +134,11 @@ func (b *bench) under(ctx context.Context, w *workload, t tracing, pid int) (ns 
 // toggled is the part about the traced program.
 func (b *bench) toggled(ctx context.Context) error {
 	t := table{head: []string{"traced by", "loop", "alone, ns per call", "slowdown", "added ns per call"}}
-	all := append([]tracing{b.nobody(), b.here(), b.command()}, b.attaching()...)
-	if err := b.toggleRows(ctx, &t, churn, all); err != nil {
+	ours := []tracing{b.nobody(), b.here(), b.command(), b.lat()}
+	if err := b.toggleRows(ctx, &t, churn, append(slices.Clip(ours), b.attaching()...), len(ours)); err != nil {
 		return err
 	}
-	if err := b.toggleRows(ctx, &t, churn2, all[:3]); err != nil {
+	if err := b.toggleRows(ctx, &t, churn2, ours, len(ours)); err != nil {
 		return err
 	}
 	fmt.Fprintf(b.out, `A loop that does nothing but map 64 KiB, touch a page and unmap, the worst case there is. %d pairs of slices;
@@ -137,15 +149,15 @@ of %s; all write to /dev/null.
 	return t.write(b.out)
 }
 
-// toggleRows measures one loop under some tracers. A peer that fails is left
-// out with its reason; maptrace may not fail.
-func (b *bench) toggleRows(ctx context.Context, t *table, m mode, all []tracing) error {
+// toggleRows measures one loop under some tracers, the first own of them ours. A
+// peer that fails is left out with its reason; maptrace may not fail.
+func (b *bench) toggleRows(ctx context.Context, t *table, m mode, all []tracing, own int) error {
 	w, err := b.startLoop(ctx, m)
 	if err != nil {
 		return err
 	}
 	defer w.end()
-	return b.rows(ctx, t, w, w.pid(), all, 3)
+	return b.rows(ctx, t, w, w.pid(), all, own)
 }
 
 // rows adds a row for each tracer; the first own of them are not peers.
