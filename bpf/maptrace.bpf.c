@@ -801,13 +801,12 @@ static __always_inline void read_regs(__u64 *out, struct task_struct *task)
  */
 static __noinline __u32 copy_stack(struct scratch *s, __u64 sp)
 {
-	__u32 done = 0, n = STACK_PIECE - (sp & (STACK_PIECE - 1)), limit = stack_bytes;
+	__u32 done = 0, n = STACK_PIECE - (sp & (STACK_PIECE - 1)), left = stack_bytes;
 
-	for (int i = 0; i <= MAX_STACK / STACK_PIECE; i++) {
-		if (done >= limit || done >= MAX_STACK)
-			break;
-		if (n > limit - done)
-			n = limit - done;
+	for (int i = 0; i <= MAX_STACK / STACK_PIECE && left; i++) {
+		if (n > left)
+			n = left;
+		asm volatile("" : "+r"(n)); /* the compiler must not leave out the check */
 		if (n > STACK_PIECE || done > MAX_STACK - STACK_PIECE) {
 			s->head.cut = 1;
 			return done;
@@ -815,6 +814,8 @@ static __noinline __u32 copy_stack(struct scratch *s, __u64 sp)
 		if (bpf_probe_read_user(&s->data[done], n, (void *)(sp + done)))
 			return done;
 		done += n;
+		/* Not "limit - done": 6.1 thinks that a known limit may be below done. */
+		left -= n;
 		n = STACK_PIECE;
 	}
 	s->head.cut = 1;
