@@ -285,7 +285,18 @@ func TestSentences(t *testing.T) {
 		change func(*Grown)
 		want   string
 	}{
-		{"made by somebody", func(*Grown) {}, "[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min"},
+		{
+			"made by somebody, touched by another", func(*Grown) {},
+			"[ anon ] from leak (server.c:88), touched by fill (server.c:90) (75 %), grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
+		},
+		{
+			"made and touched by the same", func(g *Grown) { g.Touched = []Stack{{Share: 1, Frames: []string{g.From}}} },
+			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
+		},
+		{
+			"touched now and then by another", func(g *Grown) { g.Touched = []Stack{{Share: 0.2, Frames: []string{"x (y.c:1)"}}} },
+			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
+		},
 		{
 			"from before, touched by somebody", func(g *Grown) { g.From = "" },
 			"[ anon ], touched by fill (server.c:90) (75 %), grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
@@ -300,7 +311,7 @@ func TestSentences(t *testing.T) {
 		},
 		{
 			"steady, with a limit that is never reached", func(g *Grown) { g.Label, g.Reason = growth.Steady, "moved little" },
-			"[ anon ] from leak (server.c:88) moved little: steady",
+			"[ anon ] from leak (server.c:88), touched by fill (server.c:90) (75 %), moved little: steady",
 		},
 	} {
 		f := g

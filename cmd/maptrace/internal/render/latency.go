@@ -318,7 +318,7 @@ func (l *Latencies) appendWorst(b []byte, clock Clock, frames int) []byte {
 			b = append(b, "        (not known)\n"...)
 			continue
 		}
-		b = appendFrames(b, s, frames)
+		b = appendFrames(b, s, frames, false)
 	}
 	return b
 }
