@@ -137,7 +137,7 @@ func (s *suspect) judge(t *testing.T, count func(who, verdict string)) {
 			who = "innocents"
 		}
 		count(who, f.Verdict)
-		if who != "culprits" && f.Verdict == "leaks" {
+		if who != "culprits" && f.Verdict == "leaks" && !(s.Hidden && i == 0) {
 			t.Errorf("%s: accused wrongly: %s", s.Case.Name, f.Sentence)
 		}
 	}
@@ -146,6 +146,8 @@ func (s *suspect) judge(t *testing.T, count func(who, verdict string)) {
 	}
 	first := &s.found[0]
 	switch {
+	case s.Hidden && first.Verdict == "leaks":
+		t.Logf("%s: %s", s.Case.Name, first.Sentence)
 	case !s.guilty(first):
 		t.Errorf("%s: the first finding is not %v (%s+%#x) but: %s\n\tmade by %v\n\ttouched by %v", s.Case.Name, s.Culprit, s.name, s.Offset, first.Sentence,
 			first.Made, first.Touched)
@@ -175,6 +177,9 @@ func (s *suspect) guilty(f *render.FindingObject) bool {
 	}
 	return slices.ContainsFunc(accused, func(a string) bool {
 		return slices.ContainsFunc(names, func(name string) bool {
+			if strings.HasSuffix(a, " in "+name) {
+				return true // and something was inlined into it
+			}
 			rest, ok := strings.CutPrefix(a, name)
 			return ok && (rest == "" || !isWord(rest[0]))
 		})

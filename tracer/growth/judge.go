@@ -168,7 +168,9 @@ func (w *Watch) restrain(v *verdict, m Measure, g *group, f *Finding) {
 	dies := f.AliveOf > 0 && f.AliveShare < aliveShare
 	// A vector that is copied to a larger block each time holds as many
 	// mappings as ever: its old blocks have died, nothing of what they held has.
-	v.replaced = dies && g.last.Mappings <= max(g.first.Mappings, 1)
+	// (The kernel may make one mapping of many small blocks, too.)
+	whole := g.bornCount > 0 && g.born/g.bornCount > g.last.Mapped/8
+	v.replaced = dies && whole && g.last.Mappings <= max(g.first.Mappings, 1)
 	var note string
 	switch {
 	case f.To-f.From < (f.To-w.times[0])/2:

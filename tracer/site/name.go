@@ -16,12 +16,23 @@ type Line struct {
 	File     string // of the source; empty if it is not known
 	Line     int
 	Inlined  bool // into the function of the next line
+	// Outer is the function that an inlined one became a part of, where that is not
+	// told by the next line.
+	Outer string
 	// Unnamed says that Function is no name but an address.
 	Unnamed bool
 }
 
 // String is the function and where it is: "leak (server.c:88)", "free (libc.so.6)".
 func (l *Line) String() string {
+	s := l.place()
+	if l.Outer != "" {
+		s += " in " + l.Outer
+	}
+	return s
+}
+
+func (l *Line) place() string {
 	switch {
 	case l.File != "":
 		return fmt.Sprintf("%s (%s:%d)", l.Function, l.File[strings.LastIndexByte(l.File, '/')+1:], l.Line)
@@ -155,7 +166,11 @@ func (s *Sites) Blamed(id uint32) (l Line, ok bool) {
 	lines := s.Lines(nil, f)
 	for _, l := range lines {
 		if !handsOut(l.Function, l.Module, fn.Rust) {
-			return l, true // not what was inlined into it, such as a container's code
+			// Not what was inlined into it, such as a container's code.
+			if outer := lines[len(lines)-1].Function; l.Inlined && outer != l.Function {
+				l.Outer = outer
+			}
+			return l, true
 		}
 	}
 	return lines[len(lines)-1], true
