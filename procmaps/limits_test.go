@@ -70,8 +70,12 @@ func TestTheTightestGroupAroundAProcessLimitsIt(t *testing.T) {
 		{"the outer group has less left", []Cgroup{{Path: "/a/b/c"}}, CgroupMemory{"memory.max", 900, 1000}, false},
 		{"the root", []Cgroup{{Path: "/"}}, CgroupMemory{Max: math.MaxUint64}, false},
 		{"outside of what is seen", []Cgroup{{Path: "/../a/b"}}, CgroupMemory{Max: math.MaxUint64}, false},
-		{"version 1", []Cgroup{{Hierarchy: 4, Controllers: []string{"cpu"}, Path: "/a"}, {Hierarchy: 5, Controllers: []string{"memory"}, Path: "/v1/w"}},
-			CgroupMemory{"memory.limit_in_bytes", 50, 60}, false},
+		{
+			"version 1",
+			[]Cgroup{{Hierarchy: 4, Controllers: []string{"cpu"}, Path: "/a"}, {Hierarchy: 5, Controllers: []string{"memory"}, Path: "/v1/w"}},
+			CgroupMemory{"memory.limit_in_bytes", 50, 60},
+			false,
+		},
 		{"version 1, no limit", []Cgroup{{Hierarchy: 5, Controllers: []string{"memory"}, Path: "/v1"}}, CgroupMemory{Max: math.MaxUint64}, false},
 		{"no number", []Cgroup{{Path: "/odd"}}, CgroupMemory{Max: math.MaxUint64}, true},
 	} {
