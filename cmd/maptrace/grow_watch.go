@@ -69,6 +69,9 @@ type openBook struct {
 	ranges    []procmaps.Range
 	resident  []procmaps.Resident
 	counted   bool // the look under way
+	skip      bool // it needs no count: what was found last is still so
+	changed   bool // something has happened since the last count began
+	quiet     int  // looks since then at which nothing had
 }
 
 func newGrowthWatch(s streams, o *growOptions) *growthWatch {
@@ -110,6 +113,7 @@ func (w *growthWatch) change(c *tracer.Change) {
 		return
 	}
 	if b != nil {
+		b.changed = true
 		b.Change(c)
 	}
 }
@@ -258,13 +262,29 @@ func (w *growthWatch) look() {
 			continue
 		}
 		b.comm = sp.Process.Comm
-		b.ranges = b.Ranges(b.ranges[:0], sp.Tree, nil)
-		b.resident = slices.Grow(b.resident[:0], len(b.ranges))[:len(b.ranges)]
 		b.looking = true
+		if b.skip = w.unchanged(b); !b.skip {
+			b.changed, b.quiet = false, 0
+			b.ranges = b.Ranges(b.ranges[:0], sp.Tree, nil)
+			b.resident = slices.Grow(b.resident[:0], len(b.ranges))[:len(b.ranges)]
+		}
 		jobs = append(jobs, b)
 	}
 	w.under = true
 	w.counter.jobs <- jobs
+}
+
+// unchanged tells whether a process has neither touched memory nor changed its
+// mappings since its pages were counted: then they need not be counted again. The
+// first fault after a while is always in the sample. Pages that the kernel takes
+// away make no fault, so now and then it counts all the same.
+func (w *growthWatch) unchanged(b *openBook) bool {
+	const most = 9
+	if b.changed || !b.counted || w.o.faultRate == 0 || w.live.FaultsErr() != nil || b.quiet >= most {
+		return false
+	}
+	b.quiet++
+	return true
 }
 
 // looked books what was counted, and keeps to the budget: what took long is not
@@ -536,6 +556,9 @@ func (c *counter) stop() {
 
 // count fills resident.
 func (b *openBook) count() {
+	if b.skip {
+		return
+	}
 	// If it fails, the process is gone or has another image by now.
 	b.counted = b.residency != nil && b.residency.Count(b.ranges, b.resident) == nil
 }
