@@ -28,6 +28,8 @@ var errBPFPermission = errors.New("the kernel does not let us load BPF programs"
 // attachOptions are the flags of every command that traces.
 type attachOptions struct {
 	target
+	output    string // text or json
+	toFile    string
 	duration  time.Duration
 	ring      sizeValue
 	readyFile string
@@ -37,6 +39,8 @@ type attachOptions struct {
 func (o *attachOptions) addFlags(cmd *cobra.Command) {
 	o.target.addFlags(cmd)
 	f := cmd.Flags()
+	f.StringVarP(&o.output, "output", "o", "text", "form of the output: text, or json (one object a line)")
+	f.StringVar(&o.toFile, "to", "", "write to this file instead of standard output")
 	f.Var(&o.ring, "ring", "size of the ring the kernel writes events to (default 16M)")
 	f.StringVar(&o.readyFile, "ready-file", "", "create this file once everything is attached and read")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "tell more on standard error")
@@ -59,6 +63,9 @@ func (o *attachOptions) check() error {
 			return usagef("%d is no process number", pid)
 		}
 	}
+	if o.output != "text" && o.output != "json" {
+		return usagef("output %q: want text or json", o.output)
+	}
 	if o.duration < 0 {
 		return usagef("a time cannot be negative")
 	}
@@ -69,13 +76,30 @@ func (o *attachOptions) check() error {
 	return nil
 }
 
-// command takes the arguments after -- as the command to trace.
+// command takes the arguments after -- as the command to trace. Where the time to
+// watch is given by --for, a command is watched to its end unless it is given.
 func (o *attachOptions) command(cmd *cobra.Command, args []string) error {
 	o.argv = args
 	if cmd.ArgsLenAtDash() != 0 && len(args) > 0 {
 		return usagef("put -- before the command to trace, and nothing else: %s [flags] -- CMD [ARG…]", cmd.CommandPath())
 	}
+	if f := cmd.Flags().Lookup("for"); f != nil && !f.Changed && len(args) > 0 {
+		o.duration = 0
+	}
 	return nil
+}
+
+// printing runs what prints, to where the output is to go.
+func (o *attachOptions) printing(s streams, run func(out io.Writer) error) error {
+	defer keepFromPipe()()
+	if o.toFile == "" {
+		return run(s.out)
+	}
+	f, err := os.Create(o.toFile)
+	if err != nil {
+		return err
+	}
+	return errors.Join(run(f), f.Close())
 }
 
 // keepFromPipe makes a closed pipe an error of the write instead of the end of

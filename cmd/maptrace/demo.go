@@ -54,8 +54,8 @@ func runDemo(ctx context.Context, s streams, length time.Duration) (err error) {
 		return err
 	}
 	o := &traceOptions{
-		attachOptions: attachOptions{target: target{argv: []string{self, leakyCommand, "--duration", length.String()}}},
-		output:        "text", minSize: 16 << 10, verify: true,
+		attachOptions: attachOptions{target: target{argv: []string{self, leakyCommand, "--duration", length.String()}}, output: "text"},
+		minSize:       16 << 10, verify: true,
 		ops: []string{"mmap", "munmap", "brk", "mremap", "stack"},
 	}
 	se, err := openSession(s, o)

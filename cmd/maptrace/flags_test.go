@@ -100,13 +100,13 @@ func checkOneLine(t *testing.T, stderr, want string) {
 func TestGoodFlagsPassTheCheck(t *testing.T) {
 	t.Parallel()
 	for _, o := range []traceOptions{
-		{output: "text", attachOptions: attachOptions{target: target{pids: []int{1}}}},
-		{output: "json", attachOptions: attachOptions{target: target{comms: []string{"sh"}}}},
-		{output: "text", attachOptions: attachOptions{target: target{pids: []int{1, 2}, comms: []string{"sh"}, noFollow: true}}},
-		{output: "text", attachOptions: attachOptions{target: target{argv: []string{"true"}}}, ops: operations},
-		{output: "text", attachOptions: attachOptions{target: target{argv: []string{"true"}}}, kinds: []string{"anon", "file", "heap", "stack", "shm", "special"}},
-		{output: "text", attachOptions: attachOptions{target: target{argv: []string{"true"}}, ring: 1 << 20}, glob: "/usr/lib/*.so.[0-9]", count: 1},
-		{output: "text", attachOptions: attachOptions{target: target{argv: []string{"true"}}, ring: 1 << 30}, summary: true},
+		{attachOptions: attachOptions{output: "text", target: target{pids: []int{1}}}},
+		{attachOptions: attachOptions{output: "json", target: target{comms: []string{"sh"}}}},
+		{attachOptions: attachOptions{output: "text", target: target{pids: []int{1, 2}, comms: []string{"sh"}, noFollow: true}}},
+		{attachOptions: attachOptions{output: "text", target: target{argv: []string{"true"}}}, ops: operations},
+		{attachOptions: attachOptions{output: "text", target: target{argv: []string{"true"}}}, kinds: []string{"anon", "file", "heap", "stack", "shm", "special"}},
+		{attachOptions: attachOptions{output: "text", target: target{argv: []string{"true"}}, ring: 1 << 20}, glob: "/usr/lib/*.so.[0-9]", count: 1},
+		{attachOptions: attachOptions{output: "text", target: target{argv: []string{"true"}}, ring: 1 << 30}, summary: true},
 	} {
 		if err := o.check(); err != nil {
 			t.Errorf("check of %+v: %v", o, err)

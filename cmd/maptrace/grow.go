@@ -22,8 +22,6 @@ import (
 type growOptions struct {
 	attachOptions
 	interval  time.Duration
-	output    string
-	toFile    string
 	top       int
 	frames    int
 	stackSize sizeValue
@@ -63,21 +61,16 @@ information; without, frames are module+address.`,
 			if err := o.command(cmd, args); err != nil {
 				return err
 			}
-			if len(args) > 0 && !cmd.Flags().Changed("for") {
-				o.duration = 0
-			}
 			if err := o.check(); err != nil {
 				return err
 			}
-			return runGrow(cmd.Context(), s, &o)
+			return o.printing(s, func(out io.Writer) error { return runGrow(cmd.Context(), s, &o, out) })
 		},
 	}
 	o.addFlags(cmd)
 	f := cmd.Flags()
 	f.DurationVar(&o.duration, "for", time.Minute, "watch for this long; 0, and a command, for as long as it runs")
 	f.DurationVar(&o.interval, "interval", time.Second, "look at what is mapped and resident this often")
-	f.StringVarP(&o.output, "output", "o", "text", "form of the output: text, or json (one object a line)")
-	f.StringVar(&o.toFile, "to", "", "write to this file instead of standard output")
 	f.IntVar(&o.top, "top", 10, "list this many groups of each process; 0 for all")
 	f.IntVar(&o.frames, "frames", 16, "print this many frames of a stack; 0 for all")
 	f.Var(&o.stackSize, "stack-size", "how much of a stack is copied, up to 64K (default 16K)")
@@ -98,8 +91,6 @@ func (o *growOptions) check() error {
 		return err
 	}
 	switch {
-	case o.output != "text" && o.output != "json":
-		return usagef("output %q: want text or json", o.output)
 	case o.interval < 10*time.Millisecond:
 		return usagef("--interval %s: want at least 10ms", o.interval)
 	case o.duration != 0 && o.duration < 3*o.interval:
@@ -126,17 +117,7 @@ func (o *growOptions) check() error {
 }
 
 // runGrow watches, and prints what was found.
-func runGrow(ctx context.Context, s streams, o *growOptions) (err error) {
-	defer keepFromPipe()()
-	out := s.out
-	if o.toFile != "" {
-		f, e := os.Create(o.toFile)
-		if e != nil {
-			return e
-		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		out = f
-	}
+func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err error) {
 	w := newGrowthWatch(s, o)
 	defer func() { err = errors.Join(err, w.close()) }()
 	kernel := tracer.LiveOptions{Stacks: &bpf.StackOptions{

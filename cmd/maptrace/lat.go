@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"slices"
 	"time"
 
@@ -25,8 +24,6 @@ type latOptions struct {
 	slow   time.Duration
 	top    int
 	frames int
-	output string
-	toFile string
 }
 
 func newLat(s streams) *cobra.Command {
@@ -58,13 +55,10 @@ copies the address space is measured, as fork.`,
 			if err := o.command(cmd, args); err != nil {
 				return err
 			}
-			if len(args) > 0 && !cmd.Flags().Changed("for") {
-				o.duration = 0
-			}
 			if err := o.check(); err != nil {
 				return err
 			}
-			return runLat(cmd.Context(), s, &o)
+			return o.printing(s, func(out io.Writer) error { return runLat(cmd.Context(), s, &o, out) })
 		},
 	}
 	o.addFlags(cmd)
@@ -73,8 +67,6 @@ copies the address space is measured, as fork.`,
 	f.DurationVar(&o.slow, "slow", bpf.DefaultSlow, "what a slow call takes at least")
 	f.IntVar(&o.top, "top", 10, "show this many of the longest calls, and of the sites")
 	f.IntVar(&o.frames, "frames", 16, "print this many frames of a stack; 0 for all")
-	f.StringVarP(&o.output, "output", "o", "text", "form of the output: text, or json (one object a line)")
-	f.StringVar(&o.toFile, "to", "", "write to this file instead of standard output")
 	return cmd
 }
 
@@ -84,8 +76,6 @@ func (o *latOptions) check() error {
 		return err
 	}
 	switch {
-	case o.output != "text" && o.output != "json":
-		return usagef("output %q: want text or json", o.output)
 	case o.slow <= 0:
 		return usagef("--slow %s: want a time", o.slow)
 	case o.top < 1:
@@ -97,17 +87,7 @@ func (o *latOptions) check() error {
 }
 
 // runLat measures, and prints what there is.
-func runLat(ctx context.Context, s streams, o *latOptions) (err error) {
-	defer keepFromPipe()()
-	out := s.out
-	if o.toFile != "" {
-		f, e := os.Create(o.toFile)
-		if e != nil {
-			return e
-		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		out = f
-	}
+func runLat(ctx context.Context, s streams, o *latOptions, out io.Writer) (err error) {
 	m := &meter{o: o, sites: site.New(site.Options{}), bySite: make(map[siteKey]*timedSite)}
 	defer func() { err = errors.Join(err, m.sites.Close()) }()
 	opts := tracer.Options{OnChange: m.change, OnIdle: m.idle, Sites: m.sites, KeepExited: 512}

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
+	"io"
 	"path"
 	"slices"
 	"strings"
@@ -24,8 +24,6 @@ type traceOptions struct {
 	tids       []int
 	failed     bool
 	count      int
-	output     string
-	toFile     string
 	summary    bool
 	tableEvery time.Duration
 	verify     bool
@@ -59,7 +57,7 @@ itself prints goes where it always goes, so use --to to keep the two apart.`,
 			if err := o.check(); err != nil {
 				return err
 			}
-			return runTrace(cmd.Context(), s, &o)
+			return o.printing(s, func(out io.Writer) error { return runTrace(cmd.Context(), s, &o, out) })
 		},
 	}
 	o.addFlags(cmd)
@@ -72,8 +70,6 @@ itself prints goes where it always goes, so use --to to keep the two apart.`,
 	f.BoolVar(&o.failed, "failed", false, "also calls that failed, with their error")
 	f.DurationVar(&o.duration, "duration", 0, "stop after this long")
 	f.IntVar(&o.count, "count", 0, "stop after this many lines")
-	f.StringVarP(&o.output, "output", "o", "text", "form of the output: text, or json (one object a line)")
-	f.StringVar(&o.toFile, "to", "", "write to this file instead of standard output")
 	f.BoolVar(&o.summary, "summary-only", false, "print no changes, only the tables and figures at the end")
 	f.DurationVar(&o.tableEvery, "table-every", 0, "also print the tables this often")
 	f.BoolVar(&o.verify, "verify", false, "compare the tree with /proc/PID/maps all the time; exit status 5 if they ever differ")
@@ -86,9 +82,6 @@ itself prints goes where it always goes, so use --to to keep the two apart.`,
 func (o *traceOptions) check() error {
 	if err := o.attachOptions.check(); err != nil {
 		return err
-	}
-	if o.output != "text" && o.output != "json" {
-		return usagef("output %q: want text or json", o.output)
 	}
 	for _, k := range o.kinds {
 		if _, err := procmaps.ParseKind(k); err != nil {
@@ -116,17 +109,7 @@ func (o *traceOptions) check() error {
 }
 
 // runTrace sets everything up, runs, and prints the end.
-func runTrace(ctx context.Context, s streams, o *traceOptions) (err error) {
-	defer keepFromPipe()()
-	out := s.out
-	if o.toFile != "" {
-		f, e := os.Create(o.toFile)
-		if e != nil {
-			return e
-		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		out = f
-	}
+func runTrace(ctx context.Context, s streams, o *traceOptions, out io.Writer) (err error) {
 	se, err := openSession(s, o)
 	if err != nil {
 		return err
