@@ -29,6 +29,9 @@ var (
 		`_int_(malloc|realloc|memalign)`, `_mid_memalign`, `sysmalloc(_mmap)?`, `malloc_consolidate`, `ptmalloc_init`,
 		`tcache_init`, `__default_morecore`, `__glibc_morecore`,
 		`_?(je|tc|mi|rte|pas|scudo)_\w*alloc\w*`,
+		// what servers and tools everybody has call theirs
+		`[xz](try)?(m|c|re)alloc(array)?(_usable)?(_internal)?`, `ngx_(alloc|calloc|memalign|palloc\w*|pnalloc|pcalloc|create_pool)`,
+		`(AllocSet|Generation|Slab|MemoryContext)Alloc\w*`, `palloc(0|_extended)?`, `repalloc\w*`,
 		// system calls
 		`(__)?(mmap|mmap64|munmap|mremap|mprotect|brk|sbrk|shmat|syscall|pkey_mprotect)(@plt)?`,
 		// threads

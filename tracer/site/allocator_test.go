@@ -24,10 +24,12 @@ func TestNamesOfFunctionsThatHandOutMemory(t *testing.T) {
 				"std::__cxx11::basic_string<char>::reserve", "__gnu_cxx::new_allocator<int>::allocate",
 				"__rust_alloc", "__rdl_realloc",
 				"runtime.mallocgc", "runtime.(*mheap).sysAlloc", "syscall.Mmap", "golang.org/x/sys/unix.Mmap",
+				"xmalloc", "xrealloc", "zmalloc", "zmalloc_usable", "ztrymalloc_usable_internal", "zrealloc", "zcalloc",
+				"ngx_palloc", "ngx_palloc_small", "ngx_create_pool", "palloc", "palloc0", "repalloc", "MemoryContextAlloc", "AllocSetAlloc",
 				"PyObject_Malloc", "_PyObject_New", "PyType_GenericAlloc", "_PyMem_RawMalloc", "PyMem_RawRealloc",
 			},
 			no: []string{
-				"stdlib_thing", "my_malloc_stats", "malloc_cache_of_mine", "mallocate", "xmalloc_pool", "brk_handler", "mmap_file",
+				"stdlib_thing", "my_malloc_stats", "malloc_cache_of_mine", "mallocate", "xmalloc_pool", "zmalloc_get_rss", "pallocate", "ngx_create_pool_of_mine", "zalloc", "brk_handler", "mmap_file",
 				"std", "stdx::vector<int>::push_back", "app::std::thing",
 				"operator newt", "server::operator new", "newton",
 				"Arena::grow", "Chunk::next_chop", "Chunk::append", "os::malloc", "os::Window::draw", "AllocateHeap",
