@@ -56,7 +56,7 @@ func program(t *testing.T) string {
 // made is a call that made memory larger.
 type made struct {
 	pid   int
-	op    space.Op
+	call  space.Call
 	pages uint64
 	site  uint32
 }
@@ -73,13 +73,19 @@ type watched struct {
 // called while it stands there; it may be nil.
 func watch(t *testing.T, opts Options, before func(), argv ...string) *watched {
 	t.Helper()
+	return watchStacks(t, opts, bpf.StackOptions{}, 30*time.Second, before, argv...)
+}
+
+// watchStacks is watch where stacks are to be of some size, or there is more to wait for.
+func watchStacks(t *testing.T, opts Options, stacks bpf.StackOptions, most time.Duration, before func(), argv ...string) *watched {
+	t.Helper()
 	w := &watched{t: t, sites: New(opts)}
 	t.Cleanup(func() {
 		if err := w.sites.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	live, err := tracer.OpenLive(tracer.LiveOptions{Stacks: &bpf.StackOptions{}})
+	live, err := tracer.OpenLive(tracer.LiveOptions{Stacks: &stacks})
 	if err != nil {
 		bpftest.SkipIfRefused(t, err)
 		t.Fatalf("%+v", err)
@@ -109,7 +115,7 @@ func watch(t *testing.T, opts Options, before func(), argv ...string) *watched {
 	if err := c.Continue(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), most)
 	defer stop()
 	if err := tr.Run(ctx, live.Detach); err != nil {
 		t.Fatal(err)
@@ -123,7 +129,7 @@ func watch(t *testing.T, opts Options, before func(), argv ...string) *watched {
 func (w *watched) change(c *tracer.Change) {
 	if c.Kind == tracer.KindCall && c.Site != 0 {
 		w.calls = append(w.calls, made{
-			pid: c.TGID, op: c.Call.Op, site: c.Site,
+			pid: c.TGID, call: c.Call, site: c.Site,
 			pages: c.Effect.Range.Len() / uint64(os.Getpagesize()),
 		})
 	}
@@ -133,7 +139,7 @@ func (w *watched) change(c *tracer.Change) {
 func (w *watched) of(pages uint64) (sites []uint32) {
 	w.t.Helper()
 	for _, c := range w.calls {
-		if c.op == space.OpMmap && c.pages == pages {
+		if c.call.Op == space.OpMmap && c.pages == pages {
 			sites = append(sites, c.site)
 		}
 	}
