@@ -1,0 +1,280 @@
+//go:build amd64 || arm64
+
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/bpf"
+	"github.com/maptrace/maptrace/bpf/bpftest"
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/site"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// phased is testdata/phases.c under the tracer, with the books of its processes.
+type phased struct {
+	t     *testing.T
+	sites *site.Sites
+	live  *tracer.Live
+	tr    *tracer.Tracer
+	pid   int
+	books map[uint64]*Book
+
+	stops   int       // how often it was compared
+	stopped time.Time // since when it stands still; zero: it runs
+
+	rows, children int
+	bytes          uint64 // that smaps tells of, all together
+	worst          uint64 // the largest difference of a row, in bytes
+	huge           uint64 // bytes of huge pages seen
+}
+
+// behind is how long a stopped program may be ahead of its tree.
+const behind = 10 * time.Second
+
+func (p *phased) change(c *tracer.Change) {
+	if c.Kind == tracer.KindBegin && c.Process != nil {
+		p.books[c.Space] = New(p.sites, Start{At: c.Time, Regions: c.Start.Regions}, growth.Options{})
+		return
+	}
+	if b := p.books[c.Space]; b != nil {
+		b.Change(c)
+	}
+}
+
+// idle compares, once the program has stopped and the trees are what is mapped,
+// and lets it go on.
+func (p *phased) idle() error {
+	fs := procmaps.Default()
+	pr, err := fs.Process(p.pid)
+	if err != nil {
+		return nil // it has ended, and the loop will
+	}
+	defer pr.Close()
+	st, err := pr.Stat()
+	if errors.Is(err, procmaps.ErrGone) || err == nil && st.State != 'T' {
+		p.stopped = time.Time{}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if p.stopped.IsZero() {
+		p.stopped = time.Now() // what happened before may not have been read yet
+		return nil
+	}
+	r := p.tr.Report()
+	if why := p.ready(&r); why != "" {
+		if time.Since(p.stopped) > behind {
+			return fmt.Errorf("stop %d: %s", p.stops, why)
+		}
+		return nil
+	}
+	for i := range r.Spaces {
+		if sp := &r.Spaces[i]; !sp.Process.Exited {
+			if err := p.compare(sp); err != nil {
+				return err
+			}
+		}
+	}
+	p.stops++
+	p.stopped = time.Time{}
+	return unix.Kill(p.pid, unix.SIGCONT)
+}
+
+// stretch is memory next to each other that may be used in the same way.
+type stretch struct {
+	procmaps.Range
+	perm procmaps.Mode
+}
+
+func joined(all []stretch, r procmaps.Range, m procmaps.Mode) []stretch {
+	m &= procmaps.Perm
+	if last := len(all) - 1; last >= 0 && all[last].End == r.Start && all[last].perm == m {
+		all[last].End = r.End
+		return all
+	}
+	return append(all, stretch{r, m})
+}
+
+// ready is why the trees cannot be compared yet: "" if they can.
+func (p *phased) ready(r *tracer.Report) string {
+	living := 0
+	for i := range r.Spaces {
+		sp := &r.Spaces[i]
+		if sp.Process.Exited {
+			continue
+		}
+		living++
+		pr, err := procmaps.Default().Process(sp.Process.PID)
+		if err != nil {
+			return err.Error()
+		}
+		rows, err := pr.Maps()
+		pr.Close()
+		if err != nil {
+			return err.Error()
+		}
+		var kernel []stretch
+		for i := range rows {
+			if rows[i].Kind() != procmaps.KindSpecial {
+				kernel = joined(kernel, rows[i].Range, rows[i].Mode)
+			}
+		}
+		var tree []stretch
+		for e := range sp.Tree.Extents(space.All) {
+			if e.Kind != procmaps.KindSpecial {
+				tree = joined(tree, e.Range, e.Mode)
+			}
+		}
+		if !slices.Equal(kernel, tree) {
+			return fmt.Sprintf("process %d has %v, and its tree %v", sp.Process.PID, kernel, tree)
+		}
+	}
+	if living == 0 {
+		return "no process is known"
+	}
+	if living > 1 {
+		p.children++
+	}
+	return ""
+}
+
+// compare compares the resident memory of each row of smaps with what is counted
+// for the book.
+func (p *phased) compare(sp *tracer.SpaceReport) error {
+	pr, err := procmaps.Default().Process(sp.Process.PID)
+	if err != nil {
+		return err
+	}
+	defer pr.Close()
+	res, err := pr.OpenResidency()
+	if err != nil {
+		return err
+	}
+	defer res.Close()
+	b := p.books[sp.Process.Space]
+	if b == nil {
+		return fmt.Errorf("process %d has no book", sp.Process.PID)
+	}
+	ranges := b.Ranges(nil, sp.Tree, nil)
+	found := make([]procmaps.Resident, len(ranges))
+	if err = res.Count(ranges, found); err != nil {
+		return err
+	}
+	if b.Estimated() {
+		return fmt.Errorf("process %d: calls without stacks are stood for by others", sp.Process.PID)
+	}
+	smaps, err := pr.Smaps()
+	if err != nil {
+		return err
+	}
+	at := 0
+	for i := range smaps.Rows {
+		row := &smaps.Rows[i]
+		if row.Kind() == procmaps.KindSpecial {
+			continue // the kernel's own, [vdso] say, which no book has
+		}
+		var got uint64
+		for at < len(ranges) && ranges[at].Start < row.End {
+			if ranges[at].Start < row.Start || ranges[at].End > row.End {
+				return fmt.Errorf("process %d: %v is counted, which is not within a mapping", sp.Process.PID, ranges[at])
+			}
+			got += found[at].Bytes
+			p.huge += found[at].HugeBytes
+			at++
+		}
+		kb, _ := row.KB("Rss")
+		want := kb << 10
+		p.rows++
+		p.bytes += want
+		diff := max(got, want) - min(got, want)
+		p.worst = max(p.worst, diff)
+		if diff > want/50 || diff > 256<<10 {
+			p.t.Errorf("stop %d, process %d: %v %s has %d KiB resident, counted %d", p.stops, sp.Process.PID, row.Range, row.Name, kb, got>>10)
+		}
+	}
+	if at < len(ranges) {
+		return fmt.Errorf("process %d: %v is counted, which is not mapped", sp.Process.PID, ranges[at])
+	}
+	return nil
+}
+
+// TestResidentMemoryIsWhatSmapsHas stops programs that use memory of all kinds at
+// random, and compares each time.
+func TestResidentMemoryIsWhatSmapsHas(t *testing.T) {
+	if _, err := exec.LookPath("gcc"); err != nil {
+		bpftest.Skip(t, "the program needs gcc")
+	}
+	bin := filepath.Join(t.TempDir(), "phases")
+	cmd := exec.Command("gcc", "-O2", "-Wall", "-Wextra", "-Werror", filepath.Join("testdata", "phases.c"), "-o", bin)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", cmd.Args, err, text)
+	}
+	const phases = 12
+	for seed := range 5 {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			p := &phased{t: t, sites: site.New(site.Options{}), books: make(map[uint64]*Book)}
+			defer p.sites.Close()
+			p.run(bin, fmt.Sprint(seed), fmt.Sprint(phases), filepath.Join(t.TempDir(), "file"))
+			t.Logf("%d mappings at %d stops, %d with a child, %d MiB resident, %d in huge pages; at most %d bytes off",
+				p.rows, p.stops, p.children, p.bytes>>20, p.huge>>20, p.worst)
+			if p.stops != phases+1 || p.children != phases/3 {
+				t.Errorf("it stopped %d times, %d with a child, want %d and %d", p.stops, p.children, phases+1, phases/3)
+			}
+		})
+	}
+}
+
+// run runs the program to its end.
+func (p *phased) run(argv ...string) {
+	t := p.t
+	t.Helper()
+	var err error
+	if p.live, err = tracer.OpenLive(tracer.LiveOptions{Stacks: &bpf.StackOptions{}}); err != nil {
+		bpftest.SkipIfRefused(t, err)
+		t.Fatalf("%+v", err)
+	}
+	defer p.live.Close()
+	c, err := tracer.StartCommand(argv, nil, os.Stderr, os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.pid = c.PID()
+	tasks, err := p.live.Trace(p.pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := tracer.Options{Sites: p.sites, PageSize: uint64(os.Getpagesize()), OnChange: p.change, OnIdle: p.idle}
+	opts.Gate, _ = p.live.Gate()
+	p.tr = tracer.New(p.live, p.live, opts)
+	if err := p.tr.Add(tasks, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := p.tr.Run(ctx, p.live.Detach); err != nil {
+		_ = unix.Kill(p.pid, unix.SIGKILL) // not waited for yet: the number is its own
+		_, _ = c.Wait()
+		t.Fatal(err)
+	}
+	if status, err := c.Wait(); err != nil || status != 0 {
+		t.Fatalf("it ended with status %d, %v", status, err)
+	}
+}
