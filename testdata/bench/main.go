@@ -3,8 +3,8 @@
 // Bench measures what tracing costs the traced program, others, and nobody,
 // under maptrace and beside it under strace, perf trace, perf record and
 // bpftrace, as far as they are installed; what maptrace pmap costs beside pmap;
-// and what it costs a process that its resident memory is read. It prints
-// Markdown.
+// what it costs a process that its resident memory is read; and what maptrace
+// grow costs beside bcc's memleak and heaptrack. It prints Markdown.
 //
 //	go run ./testdata/bench -maptrace ./maptrace [-short] [-only PART,...]
 //
@@ -71,6 +71,7 @@ var parts = []part{
 	{"programs", "Real programs", (*bench).programs},
 	{"pmap", "Beside pmap", (*bench).besidePmap},
 	{"resident", "Reading resident memory again and again", (*bench).resident},
+	{"grow", "Who leaks", (*bench).grow},
 }
 
 func main() {
@@ -126,7 +127,7 @@ func (b *bench) parse(args []string) error {
 	f.StringVar(&b.maptrace, "maptrace", "./maptrace", "the `binary` to measure")
 	f.StringVar(&b.workload, "workload", "testdata/workload", "the `folder` of loop.c and vmas.c")
 	f.StringVar(&b.helpers, "helpers", "testdata/bench", "the `folder` of timed.c and latency.c")
-	f.StringVar(&b.only, "only", "", "run only these `parts`: toggle, untraced, loss, startup, programs, pmap, resident")
+	f.StringVar(&b.only, "only", "", "run only these `parts`: toggle, untraced, loss, startup, programs, pmap, resident, grow")
 	f.BoolVar(&b.short, "short", false, "three minutes instead of eleven, and wider spreads")
 	f.IntVar(&b.pairs, "pairs", 12, "slices of time under each tracer")
 	f.IntVar(&b.rounds, "rounds", 3, "runs of each real program under each tracer")

@@ -53,11 +53,12 @@ type workload struct {
 	mem  []byte // the counter file
 }
 
-// startLoop starts a loop and returns when it is well under way.
-func (b *bench) startLoop(ctx context.Context, m mode) (_ *workload, err error) {
+// startLoop starts a loop, with before in front of its command line, and returns
+// when it is well under way.
+func (b *bench) startLoop(ctx context.Context, m mode, before ...string) (_ *workload, err error) {
 	path := b.file("counters")
 	w := &workload{mode: m}
-	if w.child, err = start(b.loop, "-c", path, m.arg); err != nil {
+	if w.child, err = start(append(before, b.loop, "-c", path, m.arg)...); err != nil {
 		return nil, err
 	}
 	defer func() {

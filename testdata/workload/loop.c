@@ -11,6 +11,10 @@
  * MODE says what one operation is:
  *   churn      mmap of 64 KiB, a touch of its first page, munmap; two mapping calls, one page fault
  *   churnt:T   the same, by each of T threads of one address space
+ *   malloc     malloc of 64 bytes, a touch, free; no call into the kernel
+ *   serve      what a request may cost a server: some 20 µs of computing, 20 pieces of 64 to 2,048
+ *              bytes allocated and freed, and for every 256 requests 256 KiB mapped, touched and
+ *              unmapped; 128 bytes of each request are leaked
  *   getppid    the cheapest system call, made directly
  *   faults     a touch of one page that is not there, of 32 MiB without huge pages; after every
  *              32 MiB one madvise(MADV_DONTNEED), whose price is thus spread over the touches
@@ -72,6 +76,58 @@ static bool churn(uint64_t i)
 	return munmap(p, CHUNK) == 0;
 }
 
+static bool allocate(uint64_t i)
+{
+	(void)i;
+	char *volatile p = malloc(64);
+	if (!p)
+		return false;
+	*p = 1;
+	free(p);
+	return true;
+}
+
+static void *leaked;
+
+__attribute__((noipa)) static bool leak_of_request(void)
+{
+	void **p = malloc(128);
+	if (!p)
+		return false;
+	*p = leaked;
+	leaked = p;
+	return true;
+}
+
+static bool serve(uint64_t i)
+{
+	enum { PIECES = 20, WORK = 5000, LARGE = 256 * 1024 };
+	char *pieces[PIECES];
+	volatile uint64_t hash = i;
+
+	for (int p = 0; p < PIECES; p++) {
+		pieces[p] = malloc(64 + (i * 31 + p * 97) % 1985);
+		if (!pieces[p])
+			return false;
+		pieces[p][0] = 1;
+	}
+	for (int n = 0; n < WORK; n++)
+		hash = hash * 31 + n;
+	for (int p = 0; p < PIECES; p++)
+		free(pieces[p]);
+	if (i % 256 == 0) {
+		char *large = mmap(NULL, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+				   -1, 0);
+		if (large == MAP_FAILED)
+			return false;
+		for (size_t at = 0; at < LARGE; at += ps)
+			((volatile char *)large)[at] = 1;
+		if (munmap(large, LARGE) < 0)
+			return false;
+	}
+	return leak_of_request();
+}
+
 static bool getppid_directly(uint64_t i)
 {
 	(void)i;
@@ -128,7 +184,7 @@ static void open_counters(const char *path, unsigned threads)
 static void usage(void)
 {
 	dprintf(2, "usage: loop [-c COUNTER_FILE] [-s SECONDS | -n OPS_PER_THREAD] "
-		   "churn|churnt:T|getppid|faults\n");
+		   "churn|churnt:T|malloc|serve|getppid|faults\n");
 	_exit(2);
 }
 
@@ -136,6 +192,10 @@ static unsigned parse_mode(const char *mode)
 {
 	if (!strcmp(mode, "getppid")) {
 		one = getppid_directly;
+	} else if (!strcmp(mode, "malloc")) {
+		one = allocate;
+	} else if (!strcmp(mode, "serve")) {
+		one = serve;
 	} else if (!strcmp(mode, "faults")) {
 		one = fault;
 		fault_area = mmap(NULL, FAULTS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
