@@ -563,11 +563,12 @@ unowned:
 		return 0;
 	}
 stack:
-	if (!write && mm->stack_vm != sp->stack_vm) {
+	if (!write && (__s64)(mm->stack_vm - sp->stack_vm) > 0) {
 		/*
 		 * mm/mmap.c: expand_stack downgrades before it lets go. Who sees the
-		 * growth first reports it; it may be another thread's call that is
-		 * about to report itself, which then takes the section over.
+		 * growth first reports it. Less of it is the doing of a call that has
+		 * downgraded and is about to report itself: to report that here would
+		 * take its section from it, and leave it without a place in the order.
 		 */
 		__u64 grown = mm->stack_vm - sp->stack_vm;
 

@@ -44,7 +44,16 @@ func Probe() []Check {
 		c := Check{Name: p.hook, What: p.what, Err: probeProgram(kernel, p, Options{})}
 		checks = append(checks, c)
 	}
-	return append(checks, latencyCheck(kernel), sectionCheck(kernel), vmaIterCheck(kernel), stacksCheck(kernel), faultsCheck(kernel))
+	// Without the permission for a map, what maps the kernel knows cannot be told
+	// either: that looks like an old kernel.
+	tried := func(c Check) Check {
+		if c.Err != nil && errors.Is(ring.Err, os.ErrPermission) {
+			c.Err = fmt.Errorf("not tried: %w", os.ErrPermission)
+		}
+		return c
+	}
+	return append(checks, tried(latencyCheck(kernel)), sectionCheck(kernel), vmaIterCheck(kernel),
+		tried(stacksCheck(kernel)), tried(faultsCheck(kernel)))
 }
 
 // notSupported marks a missing thing as such.
