@@ -114,6 +114,9 @@ func change(n float64) string {
 	return Bytes(n)
 }
 
+// fewLooks is how many looks are too few for every verdict, the warm-up counted.
+const fewLooks = 15
+
 // sparkWidth is how many characters a trend has.
 const sparkWidth = 20
 
@@ -172,6 +175,9 @@ func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
 	}
 	if !g.grows() {
 		b = append(b, "Nothing was seen to grow.\n"...)
+		if g.Looks < fewLooks {
+			b = fmt.Appendf(b, "But %d looks are few to judge by: watch for longer (--for), or look more often (--interval).\n", g.Looks)
+		}
 	}
 	for i := range found {
 		if found[i].Label >= growth.Grows {
