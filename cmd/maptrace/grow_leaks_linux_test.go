@@ -45,7 +45,7 @@ func TestGrowFindsTheCulprits(t *testing.T) {
 		s.name = filepath.Base(argv[s][0])
 		all = append(all, s)
 	}
-	const together = 12
+	const together = 13
 	for group := range slices.Chunk(all, together) {
 		for _, s := range group {
 			s.Program = leaks.Start(t, dir, argv[s])
@@ -86,7 +86,7 @@ func TestGrowFindsTheCulprits(t *testing.T) {
 func watchSuspects(t *testing.T, group []*suspect) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "found")
-	args := []string{"grow", "--for", "14s", "--interval", "350ms", "-o", "json", "--to", file}
+	args := []string{"grow", "--for", "12s", "--interval", "300ms", "-o", "json", "--to", file}
 	of := make(map[int]*suspect)
 	for _, s := range group {
 		of[s.Process.Pid] = s
