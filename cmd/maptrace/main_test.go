@@ -90,6 +90,9 @@ var tryBPF = sync.OnceValue(func() error {
 // MAPTRACE_REQUIRE_BPF=1 says that it must be.
 func needBPF(t *testing.T) {
 	t.Helper()
+	if raced {
+		t.Skip("it runs the program, which is built without the race detector")
+	}
 	err := tryBPF()
 	switch {
 	case err == nil:
