@@ -39,9 +39,10 @@ test: ## run the tests; those that trace need root, and are skipped without
 	$(GO) test -p 1 -timeout 10m $(PACKAGES)
 
 # What runs the program itself is left out, as that is built without it, and so are
-# the long comparisons of names and tables: they have one goroutine each.
+# the long comparisons of names and tables, which have one goroutine each, and what
+# measures time.
 test-race: ## the same with the race detector (needs a C compiler)
-	CGO_ENABLED=1 $(GO) test -race -skip 'OfPmap|Agree|ByNm|Addr2line' ./...
+	CGO_ENABLED=1 $(GO) test -race -skip 'OfPmap|Agree|ByNm|Addr2line|TakeNoTime|CostLittle' ./...
 
 test-long: ## 30 seeds of the exactness test, 200 of the verdicts, every real program (minutes)
 	MAPTRACE_LONG=1 $(GO) test -count=1 -timeout 60m -run 'Exact|Real|Innocent' -v ./tracer/...
