@@ -20,6 +20,8 @@ import (
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/site"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 // errBPFPermission marks a refusal of the kernel side, for explain.
@@ -330,4 +332,17 @@ func (a *attached) close() error {
 		a.live = nil
 	}
 	return errors.Join(errs...)
+}
+
+// namedStack names the functions that led to a site, innermost first, and says why
+// there are no more; end is empty for a whole stack.
+func namedStack(sites *site.Sites, id uint32) (frames []string, end string) {
+	lines, why := sites.Stack(id)
+	for i := range lines {
+		frames = append(frames, lines[i].String())
+	}
+	if why != stack.EndRoot {
+		end = why.String()
+	}
+	return frames, end
 }

@@ -137,9 +137,7 @@ func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err
 // finish takes the last look and prints.
 func (w *growthWatch) finish(out io.Writer) error {
 	w.progress("")
-	if err := w.lastLook(); err != nil {
-		return err
-	}
+	w.lastLook()
 	w.report()
 	var errs []error
 	if w.o.output == "json" {

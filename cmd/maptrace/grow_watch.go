@@ -20,6 +20,7 @@ import (
 	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/ledger"
 	"github.com/maptrace/maptrace/tracer/site"
+	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/stack"
 )
 
@@ -35,7 +36,8 @@ type growthWatch struct {
 	counter *counter
 	under   bool // a look is under way
 	results []render.Growth
-	drawn   bool // a line of progress is on the terminal
+	drawn   bool      // a line of progress is on the terminal
+	shown   time.Time // when the last was drawn
 	blames  map[uint32]string
 	cost    counting // of books that are closed
 }
@@ -202,7 +204,7 @@ func (w *growthWatch) open(c *tracer.Change) {
 	if p, err := w.fs.Process(b.pid); err == nil {
 		// Where they cannot be read, stacks of threads are found by their shape.
 		start.Threads, _ = p.ThreadInfo()
-		b.limits = limitsOf(w.fs, p)
+		b.limits = limitsOf(w.fs, p, len(start.Regions))
 		b.residency, _ = p.OpenResidency() // or the process is gone: see look
 		_ = p.Close()
 	}
@@ -210,8 +212,8 @@ func (w *growthWatch) open(c *tracer.Change) {
 	w.books[c.Space] = b
 }
 
-// limitsOf are the limits that a process may reach.
-func limitsOf(fs procmaps.FS, p *procmaps.Process) growth.Limits {
+// limitsOf are the limits that a process with so many mappings may reach.
+func limitsOf(fs procmaps.FS, p *procmaps.Process, mappings int) growth.Limits {
 	var ls growth.Limits
 	if groups, err := p.Cgroup(); err == nil {
 		if m, err := procmaps.MemoryOf(groups, ""); err == nil && m.Max != procmaps.Unlimited {
@@ -226,7 +228,7 @@ func limitsOf(fs procmaps.FS, p *procmaps.Process) growth.Limits {
 		ls = append(ls, growth.Limit{Name: "RLIMIT_AS", Measure: growth.Mapped, Used: st.VmSizeKB << 10, Max: limit})
 	}
 	if n, err := fs.MaxMapCount(); err == nil {
-		ls = append(ls, growth.Limit{Name: "vm.max_map_count", Measure: growth.Mappings, Max: uint64(n)})
+		ls = append(ls, growth.Limit{Name: "vm.max_map_count", Measure: growth.Mappings, Used: uint64(mappings), Max: uint64(n)})
 	}
 	return ls
 }
@@ -310,20 +312,20 @@ func (w *growthWatch) looked(done counted) {
 }
 
 // lastLook waits for the look under way and takes one more.
-func (w *growthWatch) lastLook() error {
+func (w *growthWatch) lastLook() {
 	if w.under {
 		w.looked(<-w.counter.done)
 	}
 	w.look()
 	w.looked(<-w.counter.done)
-	return nil
 }
 
 // showProgress says on a terminal how far it is.
 func (w *growthWatch) showProgress() {
-	if !isTerminal(w.err) {
-		return
+	if !isTerminal(w.err) || time.Since(w.shown) < time.Second {
+		return // verdicts cost more than looks, and nobody reads faster
 	}
+	w.shown = time.Now()
 	var worst *ledger.Finding
 	var of *openBook
 	var began time.Duration
@@ -357,12 +359,27 @@ func (w *growthWatch) progress(line string) {
 	fmt.Fprintf(w.err, "\r\x1b[K%s", line)
 }
 
+// refreshLimits takes the limits as they are now: what is used has grown. Of a
+// process that has ended meanwhile the old ones stay.
+func (w *growthWatch) refreshLimits(b *openBook, tree *space.Space) {
+	p, err := w.fs.Process(b.pid)
+	if err != nil {
+		return
+	}
+	b.limits = limitsOf(w.fs, p, len(tree.Regions(nil)))
+	_ = p.Close() // it was only read
+}
+
 // report makes the results of all books.
 func (w *growthWatch) report() {
 	r := w.tr.Report()
 	picture := make(map[uint64]string)
 	for i := range r.Spaces {
-		picture[r.Spaces[i].Process.Space] = r.Spaces[i].Picture.Line(w.clock.Text)
+		sp := &r.Spaces[i]
+		picture[sp.Process.Space] = sp.Picture.Line(w.clock.Text)
+		if b := w.books[sp.Process.Space]; b != nil && !b.exited {
+			w.refreshLimits(b, sp.Tree)
+		}
 	}
 	for space, b := range w.books {
 		// What came and went between two looks, and images that another has
@@ -404,25 +421,23 @@ func (w *growthWatch) grown(b *openBook, f *ledger.Finding) render.Grown {
 		g.From = w.blamed(f.Site)
 	}
 	const most = 3
-	var total, others uint64
+	var total uint64
 	for _, p := range f.Parts {
 		if p.Site != 0 {
 			total += grew(&p)
 		}
 	}
-	for i, p := range f.Parts {
+	for _, p := range f.Parts[:min(len(f.Parts), most)] {
 		n := grew(&p)
-		if p.Site == 0 || n == 0 || total == 0 {
-			continue
-		}
-		if i >= most {
-			others += n
+		if p.Site == 0 || n == 0 {
 			continue
 		}
 		if g.From == "" && f.What == growth.File {
 			g.From = w.blamed(p.Site)
 		}
-		g.Made = append(g.Made, w.stack(p.Site, float64(n)/float64(total), n))
+		made := render.Stack{Share: float64(n) / float64(total), Bytes: n}
+		made.Frames, made.End = namedStack(w.sites, p.Site)
+		g.Made = append(g.Made, made)
 	}
 	g.Touched = w.touchers(f)
 	if l, left, ok := b.limits.Soonest(f.Finding); ok {
@@ -469,18 +484,6 @@ func (w *growthWatch) blamed(id uint32) string {
 	}
 	w.blames[id] = name
 	return name
-}
-
-func (w *growthWatch) stack(id uint32, share float64, bytes uint64) render.Stack {
-	lines, end := w.sites.Stack(id)
-	s := render.Stack{Share: share, Bytes: bytes}
-	for _, l := range lines {
-		s.Frames = append(s.Frames, l.String())
-	}
-	if end != stack.EndRoot {
-		s.End = end.String()
-	}
-	return s
 }
 
 // subject is what a group's memory is called.

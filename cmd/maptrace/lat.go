@@ -15,7 +15,6 @@ import (
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/site"
-	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 // latOptions are the flags of lat.
@@ -282,13 +281,7 @@ func (m *meter) stack(id uint32) render.Stack {
 	if id == 0 {
 		return render.Stack{}
 	}
-	lines, end := m.sites.Stack(id)
 	var s render.Stack
-	for i := range lines {
-		s.Frames = append(s.Frames, lines[i].String())
-	}
-	if end != stack.EndRoot {
-		s.End = end.String()
-	}
+	s.Frames, s.End = namedStack(m.sites, id)
 	return s
 }

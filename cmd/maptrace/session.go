@@ -13,7 +13,6 @@ import (
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/site"
-	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 // session is one run of trace.
@@ -81,13 +80,9 @@ func (se *session) stackOf(id uint32) []string {
 	if s, ok := se.stacks[id]; ok {
 		return s
 	}
-	lines, end := se.sites.Stack(id)
-	s := make([]string, 0, len(lines)+1)
-	for i := range lines {
-		s = append(s, lines[i].String())
-	}
-	if end != stack.EndRoot {
-		s = append(s, "(the stack ends here: "+end.String()+")")
+	s, end := namedStack(se.sites, id)
+	if end != "" {
+		s = append(s, "(the stack ends here: "+end+")")
 	}
 	const many = 4096 // programs have fewer places that map memory
 	if len(se.stacks) >= many {

@@ -102,10 +102,8 @@ type place struct {
 	code   bool // there is code
 }
 
-const (
-	noSite   = 0
-	overflow = 1 // the number of what has no place
-)
+// overflow is the number of what has no place; 0 is no site.
+const overflow = 1
 
 // New returns an empty table.
 func New(opts Options) *Sites {

@@ -296,7 +296,7 @@ func TestStacksWithoutAPlaceHaveOneNumberAndNoFrames(t *testing.T) {
 func TestSitesBeyondTheTableAreNothing(t *testing.T) {
 	t.Parallel()
 	s := New(Options{})
-	for _, id := range []uint32{noSite, overflow, 2, 1 << 30} {
+	for _, id := range []uint32{0, overflow, 2, 1 << 30} {
 		lines, _ := s.Stack(id)
 		if _, ok := s.Blamed(id); ok || len(lines) != 0 || s.Group(id) != id {
 			t.Errorf("site %d is something", id)
