@@ -122,6 +122,7 @@ type attached struct {
 	clock  render.Clock
 	stop   context.CancelFunc
 	timer  *time.Timer  // that calls stop, if a time was given
+	rings  uint64       // bytes the kernel keeps for us
 	unread map[int]bool // processes whose mappings must be known before we are ready
 }
 
@@ -158,6 +159,7 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts *tracer
 		return nil, err
 	}
 	a.clock = render.NewClock(time.Now(), a.live.Now())
+	a.rings = rings(&kernel)
 	opts.PageSize, opts.Log = uint64(os.Getpagesize()), logger(s.err, o.verbose)
 	opts.Gate, _ = a.live.Gate()
 	a.tr = tracer.New(a.live, a.live, *opts)
@@ -255,10 +257,13 @@ func (a *attached) run(ctx context.Context, finish func() error) error {
 		ctx, cancel = signal.NotifyContext(ctx, endSignals()...)
 		defer cancel()
 	}
+	guard := guardMemory(ctx, a.rings, a.stop)
 	err := a.tr.Run(ctx, a.live.Detach)
+	full := guard()
 	if err == nil {
 		err = finish()
 	}
+	err = errors.Join(err, full)
 	if a.cmd != nil && (ctx.Err() == nil || err != nil) {
 		return a.exitStatus(err)
 	}
