@@ -285,6 +285,12 @@ func (h *helper) unharmed() {
 var helpers = map[string]func(args []string) error{
 	"calls": callsHelper,
 	"churn": churnHelper,
+	"flood": floodHelper,
+
+	// These do it at once, and end.
+	"storm":   stormHelper,
+	"threads": threadsHelper,
+	"images":  imagesHelper,
 }
 
 // What the calls helper does when told "go". The numbers are primes, the sizes

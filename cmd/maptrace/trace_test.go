@@ -131,9 +131,20 @@ type (
 	}
 )
 
-// parse reads -o json, which must be one object of known members a line, the
-// summary last.
+// parse reads -o json, and checks that the picture is right.
 func parse(t *testing.T, text string) objects {
+	t.Helper()
+	o := decode(t, text)
+	s := &o.summary
+	if s.Lost+s.Missed+s.Violations+s.Drift+s.Untracked != 0 || s.Picture != "exact" && s.Picture != "resynced" {
+		t.Errorf("the picture is wrong: %+v", s)
+	}
+	return o
+}
+
+// decode reads -o json, which must be one object of known members a line, the
+// summary last.
+func decode(t *testing.T, text string) objects {
 	t.Helper()
 	var o objects
 	last := ""
@@ -164,12 +175,8 @@ func parse(t *testing.T, text string) objects {
 			t.Fatalf("line %q: %v", line, err)
 		}
 	}
-	s := &o.summary
 	if last != "summary" {
 		t.Fatalf("the last object is %q, want the summary", last)
-	}
-	if s.Lost+s.Missed+s.Violations+s.Drift+s.Untracked != 0 || s.Picture != "exact" && s.Picture != "resynced" {
-		t.Errorf("the picture is wrong: %+v", s)
 	}
 	return o
 }
@@ -740,6 +747,16 @@ var idLine = regexp.MustCompile(`(?m)^(prog|link|map)_id:\s+(\d+)$`)
 // on this machine.
 func bpfIDs(t *testing.T, pid int) kernelIDs {
 	t.Helper()
+	ids := openIDs(t, pid)
+	if len(ids.progs) == 0 || len(ids.links) == 0 || len(ids.maps) == 0 {
+		t.Fatalf("nothing attached: %+v", ids)
+	}
+	return ids
+}
+
+// openIDs lists them, if there are any.
+func openIDs(t *testing.T, pid int) kernelIDs {
+	t.Helper()
 	dir := "/proc/" + strconv.Itoa(pid) + "/fdinfo"
 	fds, err := os.ReadDir(dir)
 	if err != nil {
@@ -768,9 +785,6 @@ func bpfIDs(t *testing.T, pid int) kernelIDs {
 				ids.maps = append(ids.maps, uint32(id))
 			}
 		}
-	}
-	if len(ids.progs) == 0 || len(ids.links) == 0 || len(ids.maps) == 0 {
-		t.Fatalf("nothing attached: %+v", ids)
 	}
 	return ids
 }
