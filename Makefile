@@ -47,6 +47,12 @@ test-race: ## the same with the race detector (needs a C compiler)
 test-long: ## 30 seeds of the exactness test, 200 of the verdicts, every real program (minutes)
 	MAPTRACE_LONG=1 $(GO) test -count=1 -timeout 60m -run 'Exact|Real|Innocent' -v ./tracer/...
 
+test-faults: ## every fault often: killed 200 times, 2,000 processes, 1,000 threads (minutes)
+	MAPTRACE_LONG=1 $(GO) test -count=1 -timeout 30m -run 'Killed|Storm|Thousand|ImageAfterImage|Silently|WantOfMemory|CannotBeWritten' -v ./cmd/maptrace
+
+soak: build ## half an hour on a busy mixture: memory flat, nothing lost
+	$(GO) run ./testdata/bench -maptrace ./$(BIN) -only soak
+
 bench: build ## overhead, beside strace, perf and bpftrace where installed (needs root, a C compiler)
 	$(GO) run ./testdata/bench -maptrace ./$(BIN)
 
@@ -97,4 +103,4 @@ check: lint check-generated test test-race fuzz ## everything CI runs
 clean: ## remove what was built
 	rm -f $(BIN) coverage.out
 
-.PHONY: help build demo test test-race test-long bench bench-pmap bench-go fuzz cover lint fmt generate check-generated check clean
+.PHONY: help build demo test test-race test-long test-faults soak bench bench-pmap bench-go fuzz cover lint fmt generate check-generated check clean

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +16,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer"
 )
 
 // long tells whether faults are tried as often as before a release, or only as
@@ -106,9 +110,13 @@ func TestTargetsThatAreKilledAmidstItAll(t *testing.T) {
 	needBPF(t)
 	for i := range times(3, 60) {
 		name := [...]string{"storm", "images", "threads"}[i%3]
-		p := launchTrace(t, name, 1<<30)
+		ready := filepath.Join(t.TempDir(), "ready")
+		p := launchTrace(t, name, 1<<30, "--ready-file", ready)
 		victim := 0
-		eventually(t, "the command runs", func() bool {
+		eventually(t, "the command runs, traced", func() bool {
+			if _, err := os.Stat(ready); err != nil {
+				return false
+			}
 			victim = childOf(t, p.Process.Pid, p.Args[len(p.Args)-2])
 			return victim != 0
 		})
@@ -184,8 +192,12 @@ func TestWhatCannotBeWrittenIsToldByAllCommands(t *testing.T) {
 	t.Parallel()
 	needBPF(t)
 	for _, args := range [][]string{
-		{"grow", "--to", "/dev/full", "--"}, {"grow", "--pprof", "/dev/full", "--"}, {"grow", "--folded", "/dev/full", "--interval", "50ms", "--for", "300ms", "--"},
-		{"lat", "--to", "/dev/full", "--"}, {"trace", "-o", "json", "--to", "/dev/full", "--"}, {"grow", "-o", "json", "--to", "/dev/full", "--"},
+		{"grow", "--to", "/dev/full", "--"},
+		{"grow", "-o", "json", "--to", "/dev/full", "--"},
+		{"grow", "--pprof", "/dev/full", "--"},
+		{"grow", "--folded", "/dev/full", "--interval", "50ms", "--for", "300ms", "--"},
+		{"lat", "--to", "/dev/full", "--"},
+		{"trace", "-o", "json", "--to", "/dev/full", "--"},
 	} {
 		t.Run(strings.Join(args[:len(args)-1], " "), func(t *testing.T) {
 			r := maptrace(t, append(args, "sleep", "0.6")...)
@@ -219,13 +231,14 @@ func TestWhatCannotBeWrittenIsToldByAllCommands(t *testing.T) {
 
 // launchTrace traces one of helpers, from its first instruction, comparing the
 // tree with /proc all the time.
-func launchTrace(t *testing.T, helper string, n int) *process {
+func launchTrace(t *testing.T, helper string, n int, flags ...string) *process {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(binary(t), "trace", "--summary-only", "--verify", "-o", "json", "--", self, strconv.Itoa(n))
+	args := slices.Concat([]string{"trace", "--summary-only", "--verify", "-o", "json"}, flags, []string{"--", self, strconv.Itoa(n)})
+	cmd := exec.Command(binary(t), args...)
 	cmd.Env = append(os.Environ(), helperEnv+"="+helper)
 	return launch(t, cmd)
 }
@@ -233,23 +246,13 @@ func launchTrace(t *testing.T, helper string, n int) *process {
 // childOf is the child of a process that runs a program, 0 if there is none yet.
 func childOf(t *testing.T, pid int, program string) int {
 	t.Helper()
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	below, err := tracer.Descendants(procmaps.Default(), []int{pid})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range tasks {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range strings.Fields(string(b)) {
-			child, err := strconv.Atoi(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if exe, err := os.Readlink("/proc/" + f + "/exe"); err == nil && exe == program {
-				return child
-			}
+	for _, child := range below {
+		if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", child)); err == nil && exe == program {
+			return child
 		}
 	}
 	return 0
@@ -287,9 +290,9 @@ func stormHelper(args []string) error {
 	for i := 0; i < n && len(errs) == 0; i++ {
 		room <- struct{}{}
 		go func() {
-			if err := exec.Command("/bin/true").Run(); err != nil {
+			if failed := exec.Command("/bin/true").Run(); failed != nil {
 				select {
-				case errs <- err:
+				case errs <- failed:
 				default: // one is enough
 				}
 			}

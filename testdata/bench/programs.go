@@ -3,9 +3,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -205,31 +204,14 @@ func (b *bench) callsOf(ctx context.Context, script string) (uint64, error) {
 	if err = c.wait(ctx, time.Minute); err != nil {
 		return 0, err
 	}
-	f, err := os.Open(path)
-	if err != nil {
+	s, err := readSummary(path)
+	switch {
+	case err != nil:
 		return 0, err
+	case s == nil:
+		return 0, errors.New("maptrace printed no summary")
+	case s.Lost > 0:
+		return 0, fmt.Errorf("maptrace lost %d records", s.Lost)
 	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 16<<20) // a table is one line
-	for lines.Scan() {
-		var o struct {
-			Event string
-			Calls uint64
-			Lost  uint64
-		}
-		if err := json.Unmarshal(lines.Bytes(), &o); err != nil {
-			return 0, fmt.Errorf("output of maptrace: %w", err)
-		}
-		if o.Event == "summary" {
-			if o.Lost > 0 {
-				return 0, fmt.Errorf("maptrace lost %d records", o.Lost)
-			}
-			return o.Calls, nil
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return 0, err
-	}
-	return 0, fmt.Errorf("maptrace printed no summary")
+	return s.Calls, nil
 }
