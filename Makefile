@@ -10,6 +10,9 @@ PACKAGES = ./... ./testdata/bench ./testdata/leaks ./testdata/leaks/goleak ./tes
 # The linters are pinned here; they come through the Go module proxy.
 GOLANGCI_LINT = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
+# Where "make install" installs; DESTDIR, if given, is put before it.
+PREFIX ?= /usr/local
+
 # What "make generate" compiles the BPF programs with. Another major version
 # gives other bytes, so check-generated insists on this one.
 CLANG_MAJOR ?= 14
@@ -77,7 +80,9 @@ lint: ## go vet, golangci-lint, module file, formatting of Go and C
 	$(GO) vet $(PACKAGES)
 	GOOS=darwin $(GO) vet ./procmaps/... ./tracer/space/... ./tracer/growth/... ./tracer/stack/... ./tracer/symbol/... ./tracer/latency/...
 	GOARCH=arm64 $(GO) vet ./...
+	$(GO) vet -tags manual ./cmd/maptrace
 	$(GOLANGCI_LINT) run $(PACKAGES)
+	$(GOLANGCI_LINT) run --build-tags manual ./cmd/maptrace/...
 	$(GO) mod tidy -diff
 	@if command -v clang-format >/dev/null; then \
 		clang-format --dry-run -Werror bpf/*.c bpf/*.h testdata/*/*.c testdata/*/*.cc; \
@@ -100,7 +105,32 @@ check-generated: ## the committed objects are what the sources give
 
 check: lint check-generated test test-race fuzz ## everything CI runs
 
-clean: ## remove what was built
-	rm -f $(BIN) coverage.out
+share: ## manual pages and shell completions, into ./dist/share
+	$(GO) run -tags manual ./cmd/maptrace dist/share
 
 .PHONY: help build demo test test-race test-long test-faults soak bench bench-pmap bench-go fuzz cover lint fmt generate check-generated check clean
+# Neither is made again if it is there and no source is newer: root may have no Go.
+SOURCES = go.mod go.sum $(shell find bpf cmd procmaps tracer -name '*.go' -o -name '*.o')
+
+$(BIN): $(SOURCES)
+	@$(MAKE) --no-print-directory build
+
+dist/share/man/man1/maptrace.1: $(SOURCES)
+	@$(MAKE) --no-print-directory share
+
+install: $(BIN) dist/share/man/man1/maptrace.1 ## install under PREFIX (/usr/local): program, manual pages, completions
+	install -D -m 755 $(BIN) "$(DESTDIR)$(PREFIX)/bin/maptrace"
+	@set -e; for f in $$(cd dist/share && find * -type f); do \
+		echo "$(DESTDIR)$(PREFIX)/share/$$f"; \
+		install -D -m 644 "dist/share/$$f" "$(DESTDIR)$(PREFIX)/share/$$f"; \
+	done
+
+uninstall: ## remove what "make install" installed
+	cd "$(DESTDIR)$(PREFIX)" && rm -f bin/maptrace share/man/man1/maptrace.1 share/man/man1/maptrace-*.1 \
+		share/bash-completion/completions/maptrace share/zsh/site-functions/_maptrace \
+		share/fish/vendor_completions.d/maptrace.fish
+
+clean: ## remove what was built
+	rm -rf $(BIN) coverage.out dist
+
+.PHONY: help build demo test test-race test-long bench bench-pmap bench-go fuzz cover lint fmt generate check-generated check share install uninstall clean

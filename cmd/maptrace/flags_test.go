@@ -295,8 +295,9 @@ func TestHelpAndVersion(t *testing.T) {
 		"":             "Available Commands:",
 		"--help":       "Available Commands:",
 		"trace --help": "The exit status is that of the command",
-		"pmap --help":  "Exit status: 0; 1",
+		"pmap --help":  "Exit status: 0 done; 1",
 		"version":      "maptrace ",
+		"--version":    "maptrace ",
 	} {
 		got := inProcess(t, strings.Fields(args)...)
 		if got.code != exitOK || !strings.Contains(got.out, want) || got.stderr != "" {

@@ -55,7 +55,7 @@ For code by its name the program's symbols are needed, for lines its debug
 information; without, frames are module+address.`,
 		Example: `  maptrace grow -p 1234                        watch for a minute
   maptrace grow --for 10m -p 1234 -o json      the same, longer, for programs
-  maptrace grow --pprof leak.pb.gz -- ./server and go tool pprof -http : leak.pb.gz
+  maptrace grow --pprof leak.pb.gz -- ./server  then: go tool pprof -http : leak.pb.gz
   maptrace grow --fail-on 'anon growth > 10MiB/min' -- ./test`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.command(cmd, args); err != nil {

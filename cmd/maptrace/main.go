@@ -1,3 +1,5 @@
+//go:build !manual
+
 // Command maptrace is a live pmap: it shows a process' memory mappings, and how
 // they change, from what the kernel says about every change.
 package main

@@ -24,8 +24,21 @@ const exitMissing exitCode = 42
 // cobra's to read: pmap's users bundle them, repeat them and cut them short.
 func newPmap(s streams) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:                "pmap [options] PID…",
-		Short:              "Print the mappings of processes, as pmap does",
+		Use:   "pmap [options] PID…",
+		Short: "Print the mappings of processes, as pmap does",
+		// Only the manual has these: the help is to be pmap's.
+		Long: `pmap prints a table of each process' mappings: the bytes that pmap(1) of procps
+4.0.7 prints, or with --compat 4.0.2 that version's. Options may be bundled,
+repeated and cut short, as there. A PID may be /proc/PID. It reads /proc, once, and
+uses no eBPF: for processes of one's own it needs no privileges.
+
+The options that only maptrace has choose and order rows, add them up, print them for
+programs, or print again and again what changed. Under the name pmap (a link to
+maptrace, say) the program is this command.`,
+		Example: `  maptrace pmap -x 1234                       sizes, resident and dirty memory
+  maptrace pmap --sort rss --top 10 1234      the ten mappings with most resident memory
+  maptrace pmap --group kind --human 1234     where the memory is, by what it is for
+  maptrace pmap --watch 10 --changed 1234     what grows, from one table to the next`,
 		DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runPmap(cmd.Context(), s, "maptrace pmap", args)

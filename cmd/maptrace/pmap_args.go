@@ -358,6 +358,6 @@ func writePmapHelp(w io.Writer, name string, compat table.Compat) {
 	fmt.Fprint(w, `
 On a terminal, names that hold control characters are escaped.
 
-Exit status: 0; 1 for errors; 42 if a process is not there; 43 for both.
+Exit status: 0 done; 1 for errors; 42 if a process is not there; 43 for both.
 `)
 }

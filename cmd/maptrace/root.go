@@ -143,6 +143,7 @@ func explain(err error) string {
 }
 
 func newRoot(s streams) *cobra.Command {
+	var ask bool
 	root := &cobra.Command{
 		Use:   "maptrace",
 		Short: "A live pmap: which mappings a process has, and what changes them",
@@ -150,7 +151,11 @@ func newRoot(s streams) *cobra.Command {
 every change of them as the kernel makes it, without stopping the process or
 putting anything into it.
 
-"maptrace [options] PID" is "maptrace pmap [options] PID".`,
+"maptrace [options] PID" is "maptrace pmap [options] PID".
+
+Exit status: 0 done; 1 error; 2 wrong usage; 3 the target is gone or not there; 4
+not permitted or not supported; 5 drift was found; 6 a limit of grow --fail-on was
+broken.`,
 		Example: `  maptrace pmap -x 1234          the table pmap -x prints
   maptrace trace -p 1234         every change of a running process' mappings
   maptrace trace -- make all     the same for a command and its children
@@ -160,9 +165,15 @@ putting anything into it.
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if ask {
+				return printVersion(s)
+			}
 			return cmd.Help()
 		},
 	}
+	// Cobra's own --version would be -v too, which is something else to the commands,
+	// and would link text/template: 2 MB.
+	root.Flags().BoolVar(&ask, "version", false, "print the version")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &codedError{exitUsage, err}
 	})
@@ -174,7 +185,7 @@ putting anything into it.
 	root.InitDefaultCompletionCmd() // now, to be like the others
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {
-			c.Args, c.RunE = noCommand, root.RunE
+			c.Args, c.RunE = noCommand, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 		}
 	}
 	checkUsage(root)
@@ -215,11 +226,13 @@ func newVersion(s streams) *cobra.Command {
 		Use:   "version",
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(s.out, "maptrace", version())
-			return err
-		},
+		RunE:  func(*cobra.Command, []string) error { return printVersion(s) },
 	}
+}
+
+func printVersion(s streams) error {
+	_, err := fmt.Fprintln(s.out, "maptrace", version())
+	return err
 }
 
 // version is what the build says of itself.

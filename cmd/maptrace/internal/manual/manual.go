@@ -1,0 +1,275 @@
+// Package manual makes manual pages, one for each command, from the commands and
+// what they print as their help, so that there is nothing to keep in step by hand.
+//
+// The pages are in the man(7) macros, as both groff and mandoc read them. (Cobra's
+// own generator copies the help into pages through a Markdown converter: that
+// would be two modules more, and has no EXIT STATUS and no readable OPTIONS.)
+package manual
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// Page is one manual page of section 1.
+type Page struct {
+	Name string // of the file, as in "maptrace-trace.1"
+	Text string
+}
+
+// Options are what the commands do not know of themselves.
+type Options struct {
+	Version string    // of the whole, for the foot of each page
+	Date    time.Time // of the last change; its day in UTC is printed
+	// Help runs a command's help function and returns what it prints. It is asked of
+	// commands whose flags are not cobra's to parse; see parseHelp for their form.
+	Help func(*cobra.Command) (string, error)
+	// SeeAlso are pages of others, as in "pmap(1)", under the name of the command
+	// that has to do with them.
+	SeeAlso map[string][]string
+}
+
+// Pages returns the page of root and of each command that its help lists, but for
+// "help" itself, sorted by name. Commands below those are part of their page.
+func Pages(root *cobra.Command, o Options) ([]Page, error) {
+	commands := []*cobra.Command{root}
+	for _, c := range root.Commands() {
+		if documented(c) {
+			commands = append(commands, c)
+		}
+	}
+	general := exitStatus(root.Long)
+	if general == nil {
+		return nil, fmt.Errorf("manual of %s: its help has no paragraph that begins with %q", root.Name(), exitStatusLabel)
+	}
+	pages := make([]Page, 0, len(commands))
+	for _, c := range commands {
+		d := description{Command: c, exits: exitStatus(c.Long)}
+		if d.exits == nil {
+			d.exits = general
+		}
+		if err := d.fill(o.Help); err != nil {
+			return nil, fmt.Errorf("manual of %s: %w", c.CommandPath(), err)
+		}
+		for _, other := range commands {
+			if other != c {
+				d.seeAlso = append(d.seeAlso, pageName(other)+"(1)")
+			}
+		}
+		slices.Sort(d.seeAlso)
+		d.seeAlso = append(d.seeAlso, o.SeeAlso[c.Name()]...)
+		pages = append(pages, Page{Name: pageName(c) + ".1", Text: d.render(o.Version, o.Date)})
+	}
+	slices.SortFunc(pages, func(a, b Page) int { return cmp.Compare(a.Name, b.Name) })
+	return pages, nil
+}
+
+func documented(c *cobra.Command) bool { return c.IsAvailableCommand() && c.Name() != "help" }
+
+func pageName(c *cobra.Command) string { return strings.ReplaceAll(c.CommandPath(), " ", "-") }
+
+// description is what a page says.
+type description struct {
+	*cobra.Command
+	synopsis []string
+	prose    string
+	groups   []optionGroup
+	exits    []exit
+	seeAlso  []string
+}
+
+// optionGroup is options below a heading; the first has none.
+type optionGroup struct {
+	heading string
+	options []option
+}
+
+// option is how one option is written, and what it does.
+type option struct {
+	forms []form
+	help  []string // each is a line of its own
+}
+
+// form is one way to write an option: what is typed as it stands, as in "--pid" or
+// "--top=", and what stands for its value.
+type form struct{ literal, value string }
+
+// exit is one exit status.
+type exit struct{ code, meaning string }
+
+// fill takes what a command says of itself.
+func (d *description) fill(help func(*cobra.Command) (string, error)) error {
+	d.InitDefaultHelpFlag()
+	d.prose = dropExitStatus(d.Long)
+	if !d.DisableFlagParsing {
+		d.synopsis = synopsis(d.Command)
+		d.groups = []optionGroup{flagOptions(d.Command)}
+		return nil
+	}
+	text, err := help(d.Command)
+	if err != nil {
+		return fmt.Errorf("help: %w", err)
+	}
+	h, err := parseHelp(text)
+	if err != nil {
+		return err
+	}
+	d.synopsis, d.groups = h.usage, h.groups
+	d.prose = strings.TrimSpace(d.prose + "\n\n" + h.prose)
+	if h.exits != nil {
+		d.exits = h.exits
+	}
+	return nil
+}
+
+// synopsis is how a command is written, as its help has it.
+func synopsis(c *cobra.Command) (lines []string) {
+	if c.Runnable() {
+		lines = append(lines, c.UseLine())
+	}
+	if c.HasAvailableSubCommands() {
+		lines = append(lines, c.CommandPath()+" [command]")
+	}
+	return lines
+}
+
+// flagOptions are the flags of a command, and those it has from above.
+func flagOptions(c *cobra.Command) (g optionGroup) {
+	add := func(f *pflag.Flag) {
+		if f.Hidden || f.Deprecated != "" {
+			return
+		}
+		value, usage := pflag.UnquoteUsage(f)
+		if !zero(f.DefValue) {
+			usage += " (default " + f.DefValue + ")"
+		}
+		o := option{help: []string{usage}}
+		if f.Shorthand != "" && f.ShorthandDeprecated == "" {
+			o.forms = append(o.forms, form{literal: "-" + f.Shorthand})
+		}
+		if value != "" {
+			value = " " + value
+		}
+		o.forms = append(o.forms, form{"--" + f.Name, value})
+		g.options = append(g.options, o)
+	}
+	c.NonInheritedFlags().VisitAll(add)
+	c.InheritedFlags().VisitAll(add)
+	return g
+}
+
+// zero tells whether a flag's default is one that pflag's help leaves out.
+func zero(value string) bool {
+	return slices.Contains([]string{"", "0", "0s", "false", "[]", "<nil>"}, value)
+}
+
+// exitStatusLabel begins the paragraph of a help text that lists what a command
+// ends with: a number, a space and its meaning, separated by semicolons.
+const exitStatusLabel = "Exit status: "
+
+// exitStatus finds the exit statuses in a help text.
+func exitStatus(text string) (list []exit) {
+	for p := range strings.SplitSeq(text, "\n\n") {
+		items, ok := strings.CutPrefix(strings.Join(strings.Fields(p), " "), exitStatusLabel)
+		if !ok {
+			continue
+		}
+		for item := range strings.SplitSeq(strings.TrimSuffix(items, "."), "; ") {
+			code, meaning, _ := strings.Cut(item, " ")
+			list = append(list, exit{code, meaning})
+		}
+	}
+	return list
+}
+
+// dropExitStatus takes the same paragraph out.
+func dropExitStatus(text string) string {
+	paragraphs := slices.DeleteFunc(strings.Split(text, "\n\n"), func(p string) bool {
+		return strings.HasPrefix(strings.TrimSpace(p), exitStatusLabel)
+	})
+	return strings.Join(paragraphs, "\n\n")
+}
+
+// helpText is what parseHelp finds.
+type helpText struct {
+	usage  []string
+	groups []optionGroup
+	prose  string
+	exits  []exit
+}
+
+// parseHelp reads a help text in the form of the procps programs: lines that end in
+// a colon head indented blocks, of which "Usage" has usage lines and each other has
+// options, one a line, their help behind two spaces or more; lines that are indented
+// further go on with the option above. Other lines are prose.
+func parseHelp(text string) (h helpText, err error) {
+	usage := false
+	var prose []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		body := strings.TrimSpace(line)
+		indent := len(line) - len(strings.TrimLeft(line, " "))
+		switch {
+		case body == "":
+			prose = append(prose, "")
+		case indent == 0 && strings.HasSuffix(body, ":"):
+			heading := strings.TrimSuffix(body, ":")
+			if usage = heading == "Usage"; usage {
+				continue
+			}
+			if heading == "Options" {
+				heading = ""
+			}
+			h.groups = append(h.groups, optionGroup{heading: heading})
+		case indent == 0:
+			prose = append(prose, body)
+		case usage:
+			h.usage = append(h.usage, body)
+		default:
+			if err := h.optionLine(body); err != nil {
+				return h, err
+			}
+		}
+	}
+	h.prose = strings.Join(prose, "\n")
+	h.exits = exitStatus(h.prose)
+	h.prose = strings.TrimSpace(dropExitStatus(h.prose))
+	if len(h.usage) == 0 || len(h.groups) == 0 {
+		return h, errors.New("the help has no usage, or no options")
+	}
+	return h, nil
+}
+
+// optionLine takes an indented line below a heading.
+func (h *helpText) optionLine(body string) error {
+	if len(h.groups) == 0 {
+		return fmt.Errorf("help line %q: no heading stands above", body)
+	}
+	g := &h.groups[len(h.groups)-1]
+	if !strings.HasPrefix(body, "-") {
+		if len(g.options) == 0 {
+			return fmt.Errorf("help line %q: no option stands above", body)
+		}
+		o := &g.options[len(g.options)-1]
+		o.help = append(o.help, body)
+		return nil
+	}
+	words, help, _ := strings.Cut(body, "  ")
+	o := option{help: []string{strings.TrimSpace(help)}}
+	for f := range strings.SplitSeq(words, ", ") {
+		literal, value, given := strings.Cut(f, "=")
+		if given {
+			literal += "="
+		}
+		o.forms = append(o.forms, form{literal, strings.NewReplacer("<", "", ">", "").Replace(value)})
+	}
+	g.options = append(g.options, o)
+	return nil
+}

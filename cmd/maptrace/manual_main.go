@@ -1,0 +1,96 @@
+//go:build manual
+
+// With the tag "manual" the command is another, which is no part of the product: it
+// writes the manual pages and shell completions into a directory that is laid out
+// as /usr/share is. Being the same package it has the same commands, so the product
+// need not have one more for this.
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/manual"
+)
+
+func main() {
+	version := flag.String("version", "", "the `version` that the pages name")
+	flag.Parse()
+	if flag.NArg() != 1 {
+		flag.Usage()
+		os.Exit(int(exitUsage))
+	}
+	if err := writeShare(flag.Arg(0), *version); err != nil {
+		fmt.Fprintln(os.Stderr, "manual:", err)
+		os.Exit(int(exitError))
+	}
+}
+
+// completions are the shells and where each looks for what completes our words.
+var completions = map[string]string{
+	"bash": "bash-completion/completions/maptrace",
+	"zsh":  "zsh/site-functions/_maptrace",
+	"fish": "fish/vendor_completions.d/maptrace.fish",
+}
+
+// writeShare writes all files. The pages have the date of SOURCE_DATE_EPOCH, or
+// today's.
+func writeShare(dir, version string) error {
+	date := time.Now()
+	if s := os.Getenv("SOURCE_DATE_EPOCH"); s != "" {
+		sec, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			return fmt.Errorf("SOURCE_DATE_EPOCH: %w", err)
+		}
+		date = time.Unix(sec, 0)
+	}
+	var out bytes.Buffer
+	s := streams{nil, &out, &out}
+	pages, err := manual.Pages(newRoot(s), manual.Options{
+		Version: version,
+		Date:    date,
+		Help: func(c *cobra.Command) (string, error) {
+			out.Reset()
+			err := c.Help()
+			return out.String(), err
+		},
+		SeeAlso: map[string][]string{
+			"maptrace": {"pmap(1)", "proc(5)"},
+			"pmap":     {"pmap(1)", "proc(5)"},
+			"doctor":   {"capabilities(7)"},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	for _, p := range pages {
+		if err := writeFile(filepath.Join(dir, "man/man1", p.Name), p.Text); err != nil {
+			return err
+		}
+	}
+	for shell, path := range completions {
+		out.Reset()
+		if code := run(context.Background(), []string{"maptrace", "completion", shell}, s); code != exitOK {
+			return fmt.Errorf("completion for %s: %s", shell, &out)
+		}
+		if err := writeFile(filepath.Join(dir, path), out.String()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeFile(path, text string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(text), 0o644)
+}
