@@ -10,6 +10,10 @@ PACKAGES = ./... ./testdata/bench ./testdata/leaks ./testdata/leaks/goleak ./tes
 # The linters are pinned here; they come through the Go module proxy.
 GOLANGCI_LINT = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
+# So is what makes packages. Newer ones need modules, for packages of Windows, that
+# not every module proxy serves.
+NFPM = $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
+
 # Where "make install" installs; DESTDIR, if given, is put before it.
 PREFIX ?= /usr/local
 
@@ -105,10 +109,19 @@ check-generated: ## the committed objects are what the sources give
 
 check: lint check-generated test test-race fuzz ## everything CI runs
 
+dist: ## make ./dist: binaries, archives, packages and what belongs to them, for both architectures
+	$(GO) run ./cmd/mkdist -nfpm "$(NFPM)"
+
+check-dist: ## make dist twice from the last commit, in other places: no byte may differ (minutes)
+	MAPTRACE_DIST=1 NFPM="$(NFPM)" $(GO) test -count=1 -timeout 30m -run Reproducible -v ./cmd/mkdist
+
+test-packages: dist ## install ./dist's packages in a fresh Debian and run them (needs root, debootstrap; minutes)
+	MAPTRACE_PACKAGES=1 $(GO) test -count=1 -timeout 30m -run Packages -v ./cmd/mkdist
+
 share: ## manual pages and shell completions, into ./dist/share
 	$(GO) run -tags manual ./cmd/maptrace dist/share
 
-.PHONY: help build demo test test-race test-long test-faults soak bench bench-pmap bench-go fuzz cover lint fmt generate check-generated check clean
+.PHONY: help build demo test test-race test-long test-faults soak bench bench-pmap bench-go fuzz cover lint fmt generate check-generated check dist check-dist test-packages share install uninstall clean
 # Neither is made again if it is there and no source is newer: root may have no Go.
 SOURCES = go.mod go.sum $(shell find bpf cmd procmaps tracer -name '*.go' -o -name '*.o')
 
@@ -133,4 +146,4 @@ uninstall: ## remove what "make install" installed
 clean: ## remove what was built
 	rm -rf $(BIN) coverage.out dist
 
-.PHONY: help build demo test test-race test-long bench bench-pmap bench-go fuzz cover lint fmt generate check-generated check share install uninstall clean
+.PHONY: help build demo test test-race test-long test-faults soak bench bench-pmap bench-go fuzz cover lint fmt generate check-generated check dist check-dist test-packages share install uninstall clean
