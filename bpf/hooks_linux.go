@@ -84,7 +84,7 @@ type Hooks struct {
 
 // Task is a traced process and its address space.
 type Task struct {
-	TGID       int
+	TGID       int // as our pid namespace numbers it, like all numbers here
 	Space      uint64
 	StartTime  uint64 // CLOCK_BOOTTIME, ns
 	StartBrk   uint64
@@ -153,6 +153,9 @@ func spec(kernel *btf.Spec, opts Options) (*ebpf.CollectionSpec, error) {
 	if err := s.Variables[mmVarFollow].Set(!opts.NoFollow); err != nil {
 		return nil, fmt.Errorf("configure programs: %w", err)
 	}
+	if err := s.Variables[mmVarNested].Set(Nested()); err != nil {
+		return nil, fmt.Errorf("configure programs: %w", err)
+	}
 	if opts.RingBytes != 0 {
 		s.Maps[mmMapEvents].MaxEntries = uint32(opts.RingBytes)
 	}
@@ -160,6 +163,15 @@ func spec(kernel *btf.Spec, opts Options) (*ebpf.CollectionSpec, error) {
 		return nil, err
 	}
 	return s, stackSpec(s, opts)
+}
+
+// Nested tells whether processes have other numbers here than the kernel's own:
+// all that goes in and out of the programs is then numbered as here.
+func Nested() bool {
+	const initial = "pid:[4026531836]" // include/linux/proc_ns.h: PROC_PID_INIT_INO
+	// Without the link there are no such namespaces.
+	ns, _ := os.Readlink("/proc/self/ns/pid")
+	return ns != initial && ns != ""
 }
 
 // stackSpec fits what serves the stacks to what is asked for.
@@ -261,6 +273,10 @@ func Open(opts Options) (_ *Hooks, err error) {
 			h.tasks, err = link.AttachIter(link.IterOptions{Program: coll.Programs[p.name]})
 			if err != nil {
 				return nil, fmt.Errorf("attach %s: %w", p.hook, err)
+			}
+			// The first listing tells the programs whose numbers are ours.
+			if _, err = h.List(); err != nil {
+				return nil, err
 			}
 			continue
 		}

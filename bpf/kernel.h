@@ -125,6 +125,18 @@ struct thread_info {
 	__u32 status; /* x86 only */
 };
 
+struct pid_namespace;
+
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+};
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[];
+};
+
 struct task_struct {
 	struct thread_info thread_info;
 	struct mm_struct *mm;
@@ -134,6 +146,7 @@ struct task_struct {
 	int tgid;
 	int exit_code;
 	struct task_struct *group_leader;
+	struct pid *thread_pid;
 	struct files_struct *files;
 	struct signal_struct *signal;
 	__u64 start_boottime;

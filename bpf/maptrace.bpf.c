@@ -26,6 +26,7 @@ volatile const __u32 stack_bytes = 0;	  /* of user stack to copy */
 volatile const __u64 stack_every = 0;	  /* ns: a space's budget for growth; 0: none */
 volatile const __u64 fault_every = 0;	  /* and for page faults */
 volatile const bool latency = false;	  /* the programs of latency.h are there */
+volatile const bool nested = false;	  /* the reader is not in the initial pid namespace */
 
 #define MAX_SPACES 16384
 #define MAX_TASKS  65536
@@ -76,7 +77,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC); /* tens of thousands are rarely there */
 	__uint(max_entries, MAX_TASKS);
-	__type(key, __u32);   /* tgid, as the initial pid namespace numbers it */
+	__type(key, __u32);   /* tgid, as the reader's pid namespace numbers it */
 	__type(value, __u64); /* number of the address space; 0 until it is known */
 } tasks SEC(".maps");
 
@@ -167,6 +168,10 @@ struct {
 __u64 last_space;
 __u64 last_stack;
 
+/* The reader's pid namespace: noted when it lists tasks, and only if nested. */
+struct pid_namespace *reader_ns;
+__u32 reader_level;
+
 /* For bpf2go: the records are in the BTF only if something names them. */
 struct mm_call unused_call __attribute__((unused));
 struct mm_file_call unused_file_call __attribute__((unused));
@@ -218,6 +223,37 @@ static __always_inline void *reserve(__u64 size)
 	if (!rec)
 		count(MM_C_DROPPED);
 	return rec;
+}
+
+/* What a process is called at a level of nested pid namespaces, its own at most. */
+static __always_inline struct upid *numbered(struct pid *pid, __u32 level)
+{
+	return (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+	       level * bpf_core_type_size(struct upid);
+}
+
+/*
+ * A thread's number in the reader's pid namespace, and that of its process; 0
+ * where it has none: namespaces see into those below them, and nowhere else.
+ * kernel/pid.c: pid_nr_ns.
+ */
+static __always_inline __u32 tid_of(struct task_struct *task)
+{
+	struct upid *name;
+	struct pid *pid;
+
+	if (!nested)
+		return task->pid;
+	pid = BPF_CORE_READ(task, thread_pid);
+	if (!pid || !reader_ns || BPF_CORE_READ(pid, level) < reader_level)
+		return 0;
+	name = numbered(pid, reader_level);
+	return BPF_CORE_READ(name, ns) == reader_ns ? BPF_CORE_READ(name, nr) : 0;
+}
+
+static __always_inline __u32 tgid_of(struct task_struct *task)
+{
+	return nested ? tid_of(BPF_CORE_READ(task, group_leader)) : task->tgid;
 }
 
 /*
@@ -403,8 +439,8 @@ static __always_inline void fill_head(struct mm_head *h, struct task_struct *tas
 				      __u32 op)
 {
 	h->space = space;
-	h->tgid = task->tgid;
-	h->tid = task->pid;
+	h->tgid = tgid_of(task);
+	h->tid = tid_of(task);
 	h->op = op;
 }
 
@@ -845,8 +881,8 @@ static __noinline __u64 send_stack(struct task_struct *task, struct space *sp, _
 	s->head.space = sp->id;
 	s->head.addr = addr;
 	s->head.skipped = skipped;
-	s->head.tgid = task->tgid;
-	s->head.tid = task->pid;
+	s->head.tgid = tgid_of(task);
+	s->head.tid = tid_of(task);
 	s->head.op = op;
 	s->head.cut = 0;
 	read_regs(s->head.regs, task);
@@ -1018,7 +1054,7 @@ int mm_fork(__u64 *ctx)
 	struct task_struct *parent = (struct task_struct *)ctx[0];
 	struct task_struct *child = (struct task_struct *)ctx[1];
 	struct mm_struct *mm = parent->mm, *child_mm = child->mm;
-	__u32 tgid = child->tgid;
+	__u32 tgid = tgid_of(child);
 	__u64 key = (__u64)mm, child_space = 0;
 	struct pending *p;
 	struct space *sp;
@@ -1030,7 +1066,7 @@ int mm_fork(__u64 *ctx)
 	sp = bpf_map_lookup_elem(&spaces, &key);
 	if (!sp)
 		return 0;
-	__u32 ptgid = parent->tgid;
+	__u32 ptgid = tgid_of(parent);
 	traced = follow && bpf_map_lookup_elem(&tasks, &ptgid);
 	if (traced && child_mm) {
 		child_space = space_of(child_mm);
@@ -1071,7 +1107,7 @@ int mm_exec(__u64 *ctx)
 	struct task_struct *task = (struct task_struct *)ctx[0];
 	struct task_struct *self = bpf_get_current_task_btf();
 	struct mm_struct *mm = task->mm;
-	__u32 tgid = task->tgid;
+	__u32 tgid = tgid_of(task);
 	__u64 *old = bpf_map_lookup_elem(&tasks, &tgid);
 	__u64 key = (__u64)mm;
 	struct space *sp;
@@ -1146,7 +1182,7 @@ SEC("tp_btf/sched_process_exit")
 int mm_exit(__u64 *ctx)
 {
 	struct task_struct *task = (struct task_struct *)ctx[0];
-	__u32 tgid = task->tgid;
+	__u32 tgid = tgid_of(task);
 	__u64 *space = bpf_map_lookup_elem(&tasks, &tgid);
 	struct mm_call *c;
 
@@ -1175,9 +1211,15 @@ int mm_tasks(struct bpf_iter__task *ctx)
 	__u64 *space;
 	__u32 tgid;
 
+	if (nested) {
+		struct pid *self = BPF_CORE_READ(bpf_get_current_task_btf(), thread_pid);
+
+		reader_level = BPF_CORE_READ(self, level);
+		reader_ns = BPF_CORE_READ(numbered(self, reader_level), ns);
+	}
 	if (!task)
 		return 0;
-	tgid = task->tgid;
+	tgid = tgid_of(task);
 	space = bpf_map_lookup_elem(&tasks, &tgid);
 	mm = task->mm;
 	if (!space || !mm)

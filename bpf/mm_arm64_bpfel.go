@@ -367,6 +367,9 @@ const (
 	mmVarLatSlow        = "lat_slow"
 	mmVarLatWorst       = "lat_worst"
 	mmVarLatency        = "latency"
+	mmVarNested         = "nested"
+	mmVarReaderLevel    = "reader_level"
+	mmVarReaderNs       = "reader_ns"
 	mmVarStackBytes     = "stack_bytes"
 	mmVarStackEvery     = "stack_every"
 	mmVarUnusedCall     = "unused_call"
@@ -470,6 +473,9 @@ type mmVariableSpecs struct {
 	LatSlow        *ebpf.VariableSpec `ebpf:"lat_slow"`
 	LatWorst       *ebpf.VariableSpec `ebpf:"lat_worst"`
 	Latency        *ebpf.VariableSpec `ebpf:"latency"`
+	Nested         *ebpf.VariableSpec `ebpf:"nested"`
+	ReaderLevel    *ebpf.VariableSpec `ebpf:"reader_level"`
+	ReaderNs       *ebpf.VariableSpec `ebpf:"reader_ns"`
 	StackBytes     *ebpf.VariableSpec `ebpf:"stack_bytes"`
 	StackEvery     *ebpf.VariableSpec `ebpf:"stack_every"`
 	UnusedCall     *ebpf.VariableSpec `ebpf:"unused_call"`
@@ -548,6 +554,9 @@ type mmVariables struct {
 	LatSlow        *ebpf.Variable `ebpf:"lat_slow"`
 	LatWorst       *ebpf.Variable `ebpf:"lat_worst"`
 	Latency        *ebpf.Variable `ebpf:"latency"`
+	Nested         *ebpf.Variable `ebpf:"nested"`
+	ReaderLevel    *ebpf.Variable `ebpf:"reader_level"`
+	ReaderNs       *ebpf.Variable `ebpf:"reader_ns"`
 	StackBytes     *ebpf.Variable `ebpf:"stack_bytes"`
 	StackEvery     *ebpf.Variable `ebpf:"stack_every"`
 	UnusedCall     *ebpf.Variable `ebpf:"unused_call"`

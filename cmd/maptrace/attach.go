@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -130,7 +131,7 @@ type attached struct {
 // makes the processes known. The hooks of opts are called from within run.
 func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts *tracer.Options) (_ *attached, err error) {
 	fs := procmaps.Default()
-	if err = checkNamespace(); err != nil {
+	if err = checkProc(fs); err != nil {
 		return nil, err
 	}
 	pids, err := o.resolve(fs)
@@ -214,16 +215,36 @@ type joined struct{ mark, class error }
 func (j *joined) Error() string   { return j.mark.Error() }
 func (j *joined) Unwrap() []error { return []error{j.mark, j.class} }
 
-// checkNamespace refuses what would be answered wrongly: the kernel side numbers
-// processes as the initial pid namespace does.
-func checkNamespace() error {
-	const initial = "pid:[4026531836]" // include/linux/proc_ns.h: PROC_PID_INIT_INO
-	// Without the link there are no such namespaces.
-	if ns, _ := os.Readlink("/proc/self/ns/pid"); ns == initial || ns == "" {
-		return nil
+// checkProc refuses what would be answered wrongly: processes go by the numbers
+// that our own pid namespace gives them, and so must the ones that /proc shows.
+func checkProc(fs procmaps.FS) error {
+	foreign := &codedError{exitUnsupported, errors.New(
+		"/proc shows the processes of another pid namespace than ours: mount ours (unshare --mount-proc does)")}
+	self, err := os.Readlink(filepath.Join(fs.Root(), "self"))
+	if errors.Is(err, os.ErrNotExist) {
+		return foreign // we have no number there
 	}
-	return &codedError{exitUnsupported, errors.New(
-		"this is not the host's pid namespace, where the kernel's process numbers count: run maptrace on the host, or in a container with --pid=host")}
+	if err != nil {
+		return err
+	}
+	if self != strconv.Itoa(os.Getpid()) {
+		return foreign
+	}
+	p, err := fs.Process(os.Getpid())
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	status, err := p.Status()
+	if err != nil {
+		return err
+	}
+	// It lists our numbers from the namespace of /proc down to our own. Kernels
+	// without such namespaces list none.
+	if len(status.NSpid) > 1 {
+		return foreign
+	}
+	return nil
 }
 
 func logger(w io.Writer, verbose bool) *slog.Logger {

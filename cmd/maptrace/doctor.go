@@ -36,8 +36,8 @@ func runDoctor(w io.Writer) error {
 	fmt.Fprintf(w, "kernel        %s %s\n", unix.ByteSliceToString(uts.Release[:]), unix.ByteSliceToString(uts.Machine[:]))
 	fmt.Fprintf(w, "user          uid %d, %s\n", os.Geteuid(), capabilities())
 	fmt.Fprintf(w, "lockdown      %s\n", lockdown())
-	nsErr := checkNamespace()
-	fmt.Fprintf(w, "pid namespace %s\n\n", okOr(nsErr, "the host's"))
+	nsErr := checkProc(procmaps.Default())
+	fmt.Fprintf(w, "pid namespace %s\n\n", okOr(nsErr, pidNamespace()))
 
 	missing, denied, said := nsErr != nil, false, ""
 	for _, c := range bpf.Probe() {
@@ -95,6 +95,14 @@ func okOr(err error, ok string) string {
 		return err.Error()
 	}
 	return ok
+}
+
+// pidNamespace says whose processes can be seen.
+func pidNamespace() string {
+	if bpf.Nested() {
+		return "a container's: only its own processes can be seen and traced"
+	}
+	return "the host's"
 }
 
 func oneLine(err error) string {

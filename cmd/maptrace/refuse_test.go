@@ -132,18 +132,18 @@ func TestTargetsThatCannotBeTraced(t *testing.T) {
 	}
 }
 
-func TestAnotherNamespaceOfProcesses(t *testing.T) {
+func TestTheProcOfAnotherNamespaceOfProcesses(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	for _, args := range [][]string{{"trace", "-p", "1"}, {"trace", "--", "true"}, {"demo"}} {
 		cmd := exec.Command(binary(t), args...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
-		// /proc is that of the host still, and so is the link in it.
+		// /proc is that of the host still.
 		r := launch(t, cmd).result()
 		if r.code != exitUnsupported || r.out != "" {
 			t.Errorf("%v: exit code %d, output %q", args, r.code, r.out)
 		}
-		checkOneLine(t, r.stderr, "not the host's pid namespace")
+		checkOneLine(t, r.stderr, "/proc shows the processes of another pid namespace")
 	}
 }
 
