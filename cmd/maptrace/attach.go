@@ -52,14 +52,14 @@ func (o *attachOptions) addFlags(cmd *cobra.Command) {
 // check finds what is wrong with the flags before anything is done.
 func (o *attachOptions) check() error {
 	given := 0
-	if len(o.pids) > 0 || len(o.comms) > 0 {
+	if o.living() {
 		given++
 	}
 	if len(o.argv) > 0 {
 		given++
 	}
 	if given != 1 {
-		return usagef("say what to trace: -p PID, --comm NAME, or -- CMD [ARG…]")
+		return usagef("say what to trace: -p PID, --comm NAME, --cgroup PATH, --container NAME, or -- CMD [ARG…]")
 	}
 	for _, pid := range o.pids {
 		if pid <= 0 {
@@ -125,6 +125,7 @@ type attached struct {
 	timer  *time.Timer  // that calls stop, if a time was given
 	rings  uint64       // bytes the kernel keeps for us
 	unread map[int]bool // processes whose mappings must be known before we are ready
+	asked  time.Time    // when the groups were last looked at for more processes
 }
 
 // attach checks the targets before it touches the kernel, attaches, and then
@@ -163,6 +164,15 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts *tracer
 	a.rings = rings(&kernel)
 	opts.PageSize, opts.Log = uint64(os.Getpagesize()), logger(s.err, o.verbose)
 	opts.Gate, _ = a.live.Gate()
+	if idle := opts.OnIdle; len(o.groups) > 0 && !o.noFollow {
+		opts.OnIdle = func() error {
+			if err := a.enter(fs); err != nil {
+				// Those that are traced already are, all the same.
+				opts.Log.Error("look for processes that enter", "error", err)
+			}
+			return idle()
+		}
+	}
 	a.tr = tracer.New(a.live, a.live, *opts)
 	a.unread = make(map[int]bool)
 	for _, task := range tasks {
@@ -194,6 +204,37 @@ func (a *attached) trace(fs procmaps.FS, pids []int) ([]tracer.Task, error) {
 		}
 		pids = all
 	}
+}
+
+// enter begins to trace the processes that have entered the groups by another way
+// than by fork: "docker exec" puts them there. It is called from within the loop.
+func (a *attached) enter(fs procmaps.FS) error {
+	const every = time.Second
+	if time.Since(a.asked) < every {
+		return nil
+	}
+	a.asked = time.Now()
+	var fresh []int
+	for _, g := range a.o.groups {
+		pids, err := g.Now()
+		if err != nil {
+			return err
+		}
+		for _, pid := range pids {
+			if !a.tr.Known(pid) {
+				fresh = append(fresh, pid)
+			}
+		}
+	}
+	fresh, err := traceable(fs, fresh)
+	if err != nil || len(fresh) == 0 {
+		return err
+	}
+	tasks, err := a.live.Trace(fresh...)
+	if err != nil {
+		return err
+	}
+	return a.tr.Add(tasks, false)
 }
 
 // refusal marks an error of the kernel side that means a lack of permission. To

@@ -37,7 +37,7 @@ type growOptions struct {
 func newGrow(s streams) *cobra.Command {
 	var o growOptions
 	cmd := &cobra.Command{
-		Use:   "grow [flags] {-p PID | --comm NAME | -- CMD [ARG…]}",
+		Use:   "grow [flags] {-p PID | --comm NAME | --cgroup PATH | --container NAME | -- CMD [ARG…]}",
 		Short: "Name the mappings that grow, and the code that grows them",
 		Long: `grow watches the traced processes for a while, and says which memory grows, how
 fast, who makes it, who touches it, and whether it is a leak.

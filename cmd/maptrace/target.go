@@ -10,21 +10,33 @@ import (
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/container"
 )
 
 // target says which processes a command is about.
 type target struct {
-	pids     []int
-	comms    []string
-	noFollow bool
-	argv     []string
+	pids       []int
+	comms      []string
+	cgroups    []string
+	containers []string
+	noFollow   bool
+	argv       []string
+
+	groups []*container.Group // those of cgroups and containers, once resolved
 }
 
 func (t *target) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.IntSliceVarP(&t.pids, "pid", "p", nil, "trace this process (repeatable)")
 	f.StringSliceVar(&t.comms, "comm", nil, "trace the processes of this name (repeatable)")
+	f.StringArrayVar(&t.cgroups, "cgroup", nil, "trace the processes of this cgroup (a path) or systemd unit, those that enter it later too (repeatable)")
+	f.StringArrayVar(&t.containers, "container", nil, "trace the processes of this container, by the begin of its ID or name, those that enter it later too (repeatable)")
 	f.BoolVar(&t.noFollow, "no-follow", false, "leave children alone, those there and those to come")
+}
+
+// living tells whether processes that are there are asked for.
+func (t *target) living() bool {
+	return len(t.pids) > 0 || len(t.comms) > 0 || len(t.cgroups) > 0 || len(t.containers) > 0
 }
 
 // resolve lists the processes that are there and checks each.
@@ -42,19 +54,69 @@ func (t *target) resolve(fs procmaps.FS) ([]int, error) {
 		}
 		pids = append(pids, found...)
 	}
+	grouped, err := t.grouped(fs)
+	if err != nil {
+		return nil, err
+	}
+	pids = append(pids, grouped...)
+	slices.Sort(pids)
+	pids = slices.Compact(pids)
 	if t.noFollow || len(pids) == 0 {
 		return pids, nil
 	}
 	return descendants(fs, pids)
 }
 
-// named lists the processes of a name that can be traced. Those that end
-// meanwhile are no error as long as there is another.
+// named lists the processes of a name that can be traced.
 func named(fs procmaps.FS, comm string) ([]int, error) {
 	found, err := tracer.FindComm(fs, comm)
 	if err != nil {
 		return nil, err
 	}
+	pids, err := traceable(fs, found)
+	if err == nil && len(pids) == 0 {
+		err = fmt.Errorf("no other process is called %q: %w", comm, procmaps.ErrGone)
+	}
+	return pids, err
+}
+
+// grouped lists the processes of the cgroups and containers that can be traced.
+func (t *target) grouped(fs procmaps.FS) ([]int, error) {
+	finder := container.Finder{Proc: fs}
+	var pids []int
+	t.groups = nil
+	add := func(what string, g *container.Group) error {
+		found, err := traceable(fs, g.PIDs())
+		if err == nil && len(found) == 0 {
+			err = fmt.Errorf("%s has no process of another program than this: %w", what, procmaps.ErrGone)
+		}
+		t.groups, pids = append(t.groups, g), append(pids, found...)
+		return err
+	}
+	for _, word := range t.cgroups {
+		g, err := finder.Cgroup(word)
+		if err == nil {
+			err = add(fmt.Sprintf("cgroup %q", word), g)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	for _, word := range t.containers {
+		c, err := finder.Container(word)
+		if err == nil {
+			err = add("container "+c.String(), &c.Group)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return pids, nil
+}
+
+// traceable leaves out ourselves, and what has no memory. Those that end meanwhile
+// are no error.
+func traceable(fs procmaps.FS, found []int) ([]int, error) {
 	var pids []int
 	for _, pid := range found {
 		err := tracer.CheckTarget(fs, pid)
@@ -65,9 +127,6 @@ func named(fs procmaps.FS, comm string) ([]int, error) {
 		default:
 			pids = append(pids, pid)
 		}
-	}
-	if len(pids) == 0 {
-		return nil, fmt.Errorf("no other process is called %q: %w", comm, procmaps.ErrGone)
 	}
 	return pids, nil
 }

@@ -34,7 +34,7 @@ type traceOptions struct {
 func newTrace(s streams) *cobra.Command {
 	var o traceOptions
 	cmd := &cobra.Command{
-		Use:   "trace [flags] {-p PID | --comm NAME | -- CMD [ARG…]}",
+		Use:   "trace [flags] {-p PID | --comm NAME | --cgroup PATH | --container NAME | -- CMD [ARG…]}",
 		Short: "Print every change of a process' mappings as it happens",
 		Long: `trace prints one line for each change of the mappings of the traced processes
 and their descendants, and at the end a pmap-style table of each process with
