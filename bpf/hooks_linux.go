@@ -92,6 +92,7 @@ type Task struct {
 	StartStack uint64
 	Section    uint32 // the first section sure to be reported
 	HasSection bool   // the kernel numbers sections (6.4 and later)
+	Inner      int    // the process' number in its own pid namespace
 	Comm       string
 }
 
@@ -334,7 +335,7 @@ func (h *Hooks) List() ([]Task, error) {
 			TGID: int(r.Tgid), Space: r.Space, StartTime: r.StartTime,
 			StartBrk: r.StartBrk, Brk: r.Brk, StartStack: r.StartStack,
 			Section: r.Section, HasSection: Flags(r.Flags)&HasSection != 0,
-			Comm: cString(r.Comm[:]),
+			Inner: int(r.Inner), Comm: cString(r.Comm[:]),
 		})
 	}
 	return out, nil

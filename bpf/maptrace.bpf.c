@@ -256,6 +256,18 @@ static __always_inline __u32 tgid_of(struct task_struct *task)
 	return nested ? tid_of(BPF_CORE_READ(task, group_leader)) : task->tgid;
 }
 
+/* A process' number in its own pid namespace, which may be below the reader's. */
+static __always_inline __u32 inner_of(struct task_struct *task)
+{
+	struct pid *pid = BPF_CORE_READ(task, group_leader, thread_pid);
+	__u32 level;
+
+	if (!pid)
+		return 0;
+	level = BPF_CORE_READ(pid, level);
+	return BPF_CORE_READ(numbered(pid, level), nr);
+}
+
 /*
  * The system call the current thread is in, or -1: in a page fault from user
  * mode, in kernel threads, whose registers say nothing, and when the call's
@@ -1093,6 +1105,7 @@ int mm_fork(__u64 *ctx)
 	else if (child_mm)
 		c->args[2] = next_section(child_mm);
 	c->args[3] = child->start_boottime;
+	c->args[4] = inner_of(child);
 	submit(c);
 out:
 	if (p)
@@ -1248,6 +1261,7 @@ int mm_tasks(struct bpf_iter__task *ctx)
 	row.brk = mm->brk;
 	row.start_stack = mm->start_stack;
 	row.tgid = tgid;
+	row.inner = inner_of(task);
 	bpf_probe_read_kernel_str(row.comm, sizeof(row.comm), task->comm);
 	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
 	return 0;

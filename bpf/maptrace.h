@@ -133,7 +133,7 @@ struct mm_task {
 	__u32 tgid;
 	__u32 flags; /* MM_F_SECTION when sections are numbered */
 	char comm[16];
-	__u32 pad;
+	__u32 inner; /* the process' number in its own pid namespace */
 };
 
 /*

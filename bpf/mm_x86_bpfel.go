@@ -220,7 +220,7 @@ type mmMmTask struct {
 	Tgid       uint32
 	Flags      uint32
 	Comm       [16]int8
-	Pad        uint32
+	Inner      uint32
 }
 
 type mmMmTiming struct {

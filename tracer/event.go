@@ -69,6 +69,8 @@ type Event struct {
 	// Child is the new process of KindFork. ChildSpace is 0 if it is not followed.
 	Child      int
 	ChildSpace uint64
+	// Inner is the child's number in its own pid namespace.
+	Inner int
 	// First is the first section sure to be reported in the new space of
 	// KindFork and KindExec.
 	First uint32
@@ -112,6 +114,7 @@ type Event struct {
 // Process is one traced process. The loop owns it; copies are handed out.
 type Process struct {
 	PID        int
+	Inner      int    // its number in its own pid namespace, where that is another; else 0
 	Parent     int    // 0 if it was there when tracing began
 	Comm       string // of its newest image
 	Space      uint64
@@ -167,6 +170,7 @@ type Look struct {
 // Task is a traced process as the kernel knows it now.
 type Task struct {
 	PID        int
+	Inner      int // its number in its own pid namespace; 0 says nothing
 	Space      uint64
 	StartTime  uint64
 	StartBrk   uint64

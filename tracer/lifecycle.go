@@ -33,8 +33,11 @@ func (t *Tracer) newSpace(id uint64) *addressSpace {
 }
 
 // join puts a process into an address space.
-func (t *Tracer) join(pid, parent int, comm string, start uint64, sp *addressSpace) {
+func (t *Tracer) join(pid, inner, parent int, comm string, start uint64, sp *addressSpace) {
 	p := &Process{PID: pid, Parent: parent, Comm: comm, StartTime: start, Space: sp.id}
+	if inner != pid {
+		p.Inner = inner
+	}
 	t.procs[pid] = p
 	t.alive++
 	t.stats.Processes++
@@ -82,7 +85,7 @@ func (t *Tracer) forked(ev *Event) {
 	if p := t.procs[ev.TGID]; p != nil {
 		comm = p.Comm
 	}
-	t.join(ev.Child, ev.TGID, comm, ev.StartTime, sp)
+	t.join(ev.Child, ev.Inner, ev.TGID, comm, ev.StartTime, sp)
 }
 
 // fork gives the child its parent's tree, as of the fork.
@@ -320,7 +323,7 @@ func (t *Tracer) relist(task Task) {
 		sp = t.adopt(task)
 	}
 	if p == nil || p.Exited {
-		t.join(task.PID, 0, task.Comm, task.StartTime, sp)
+		t.join(task.PID, task.Inner, 0, task.Comm, task.StartTime, sp)
 		return
 	}
 	t.leave(p)

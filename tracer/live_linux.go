@@ -105,7 +105,7 @@ func (l *Live) convertTasks(in []bpf.Task) []Task {
 	out := make([]Task, len(in))
 	for i, t := range in {
 		out[i] = Task{
-			PID: t.TGID, Space: t.Space, StartTime: t.StartTime,
+			PID: t.TGID, Inner: t.Inner, Space: t.Space, StartTime: t.StartTime,
 			StartBrk: t.StartBrk, Brk: t.Brk, StartStack: t.StartStack,
 			Section: t.Section, HasSection: t.HasSection && !l.byTime, Comm: t.Comm,
 		}
@@ -380,7 +380,7 @@ func (l *Live) convert(b *bpf.Event, ev *Event) {
 	switch ev.Kind {
 	case KindFork:
 		ev.Child, ev.ChildSpace = int(b.Args[0]), b.Args[1]
-		ev.First, ev.StartTime = uint32(b.Args[2]), b.Args[3]
+		ev.First, ev.StartTime, ev.Inner = uint32(b.Args[2]), b.Args[3], int(b.Args[4])
 	case KindExec:
 		ev.StartBrk, ev.Brk, ev.StartStack = b.Args[1], b.Args[2], b.Args[3]
 		ev.First, ev.Comm = uint32(b.Args[4]), b.File.Name

@@ -249,7 +249,7 @@ func (t *Tracer) Add(tasks []Task, now bool) error {
 		if sp == nil {
 			sp = t.adopt(task)
 		}
-		t.join(task.PID, 0, task.Comm, task.StartTime, sp)
+		t.join(task.PID, task.Inner, 0, task.Comm, task.StartTime, sp)
 		if !now {
 			continue
 		}

@@ -60,6 +60,7 @@ const (
 type openBook struct {
 	*ledger.Book
 	pid       int
+	inner     int // in its own pid namespace, where it is another
 	comm      string
 	exited    bool
 	ended     uint64 // when, by the clock of events
@@ -199,7 +200,7 @@ func (w *growthWatch) open(c *tracer.Change) {
 			w.end(space, b, c.Time)
 		}
 	}
-	b := &openBook{pid: c.Process.PID, comm: c.Process.Comm}
+	b := &openBook{pid: c.Process.PID, inner: c.Process.Inner, comm: c.Process.Comm}
 	start := ledger.Start{At: c.Time, Regions: c.Start.Regions}
 	if p, err := w.fs.Process(b.pid); err == nil {
 		// Where they cannot be read, stacks of threads are found by their shape.
@@ -388,7 +389,7 @@ func (w *growthWatch) report() {
 			continue
 		}
 		g := render.Growth{
-			PID: b.pid, Comm: b.comm, Exited: b.exited, Watched: b.watchedTo(w.live.Now()), Looks: b.Ticks(),
+			PID: b.pid, NSPID: b.inner, Comm: b.comm, Exited: b.exited, Watched: b.watchedTo(w.live.Now()), Looks: b.Ticks(),
 			Picture: picture[space], Estimated: b.Estimated(), Unsampled: b.Unsampled(),
 		}
 		if g.Picture == "" {

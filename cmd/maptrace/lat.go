@@ -28,7 +28,7 @@ type latOptions struct {
 func newLat(s streams) *cobra.Command {
 	var o latOptions
 	cmd := &cobra.Command{
-		Use:   "lat [flags] {-p PID | --comm NAME | -- CMD [ARG…]}",
+		Use:   "lat [flags] {-p PID | --comm NAME | --cgroup PATH | --container NAME | -- CMD [ARG…]}",
 		Short: "Measure how long mapping calls take, and the mmap lock",
 		Long: `lat measures for a while (or until ^C, or until the command ends) how long the
 mapping calls of the traced processes take, how long they wait for the mmap lock
@@ -184,9 +184,11 @@ func (m *meter) rank(c *tracer.Change) {
 	if at >= m.o.top {
 		return
 	}
-	m.worst = slices.Insert(m.worst, at, timedCall{
-		render.TimedCall{Timing: c.Timing, Time: c.Time, PID: c.TGID, TID: c.TID, Call: c.Call}, c.Site,
-	})
+	call := render.TimedCall{Timing: c.Timing, Time: c.Time, PID: c.TGID, TID: c.TID, Call: c.Call}
+	if c.Process != nil {
+		call.NSPID = c.Process.Inner
+	}
+	m.worst = slices.Insert(m.worst, at, timedCall{call, c.Site})
 	m.worst = m.worst[:min(len(m.worst), m.o.top)]
 }
 

@@ -71,7 +71,7 @@ static const unsigned char code[] = {0xfd, 0x7b, 0xbf, 0xa9, 0xfd, 0x03, 0x00, 0
 				     0x3f, 0xd6, 0xfd, 0x7b, 0xc1, 0xa8, 0xc0, 0x03, 0x5f, 0xd6};
 #endif
 
-static int in_jit(int shared)
+static int in_jit(int shared, useconds_t linger)
 {
 	char name[64];
 	FILE *map;
@@ -98,7 +98,7 @@ static int in_jit(int shared)
 	fclose(map);
 	((void (*)(void (*)(void)))at)(leak_once);
 	calls++;
-	usleep(300000); /* the names are needed until the stack was read */
+	usleep(linger); /* the names are needed until the stack was read */
 	return unlink(name);
 }
 
@@ -129,7 +129,7 @@ int main(int argc, char **argv)
 	if (!strcmp(mode, "fork"))
 		return in_fork();
 	if (!strcmp(mode, "jit") || !strcmp(mode, "jit-shared"))
-		return in_jit(mode[3] != 0);
+		return in_jit(mode[3] != 0, argc > 2 ? atoi(argv[2]) : 300000);
 	if (!strcmp(mode, "libraries"))
 		return in_libraries(argc - 2, argv + 2);
 	outer(leak_twice);

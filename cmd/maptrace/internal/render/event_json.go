@@ -17,6 +17,7 @@ func (e *Event) AppendJSON(dst []byte, clock Clock) []byte {
 	dst = clock.Time(e.Time).AppendFormat(dst, time.RFC3339Nano)
 	dst = append(dst, '"')
 	dst = appendNumber(dst, `,"pid":`, uint64(e.PID))
+	dst = appendNumber(dst, `,"ns_pid":`, uint64(e.NSPID))
 	dst = appendNumber(dst, `,"tid":`, uint64(e.TID))
 	dst = appendNumber(dst, `,"space":`, e.Space)
 	if !e.Range.Empty() {

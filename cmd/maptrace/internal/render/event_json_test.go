@@ -26,7 +26,7 @@ func TestTheWrittenLineIsTheEncodedOne(t *testing.T) {
 	t.Parallel()
 	clock := NewClock(time.Date(2026, 1, 2, 3, 4, 5, 678900000, time.UTC), 1000)
 	full := Event{
-		Op: "mremap", Time: 2_000_001, PID: 1, TID: 2, Space: 3, Delta: -4096, Mapped: true, Late: true,
+		Op: "mremap", Time: 2_000_001, PID: 1, NSPID: 9, TID: 2, Space: 3, Delta: -4096, Mapped: true, Late: true,
 		Range: procmaps.Range{Start: 0x7f0000001000, End: 0x7f0000003000}, From: procmaps.Range{Start: 0x1000, End: 0x2000},
 		Now:    space.Extent{Mode: procmaps.Read | procmaps.Shared, Kind: procmaps.KindShm, Name: "/memfd:x (deleted)"},
 		Detail: "by system call 206", Errno: unix.ENOMEM, Stack: []string{"a (b.c:1)", "\x1b[31m+0x10"},
@@ -79,6 +79,7 @@ type EventObject struct {
 	Event     string            `json:"event"` // the operation
 	Time      time.Time         `json:"time"`
 	PID       int               `json:"pid,omitempty"`
+	NSPID     int               `json:"ns_pid,omitempty"`
 	TID       int               `json:"tid,omitempty"`
 	Space     uint64            `json:"space,omitempty"` // of the address space, in this run
 	Address   *Address          `json:"address,omitempty"`
@@ -115,7 +116,7 @@ type DisplacedObject struct {
 // Object makes the JSON form of an event.
 func (e *Event) Object(clock Clock) EventObject {
 	o := EventObject{
-		Event: e.Op, Time: clock.Time(e.Time), PID: e.PID, TID: e.TID, Space: e.Space,
+		Event: e.Op, Time: clock.Time(e.Time), PID: e.PID, NSPID: e.NSPID, TID: e.TID, Space: e.Space,
 		Size: e.Range.Len(), Delta: e.Delta, Detail: e.Detail, Late: e.Late,
 		Child: e.Child, Comm: e.Comm, Lost: e.Lost, Stack: e.Stack,
 	}

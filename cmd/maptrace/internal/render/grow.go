@@ -16,6 +16,7 @@ import (
 // Growth is what is to be said of one address space that was watched.
 type Growth struct {
 	PID      int
+	NSPID    int // in the process' own pid namespace, where it is another
 	Comm     string
 	Exited   bool
 	Watched  time.Duration
@@ -161,7 +162,7 @@ func WriteGrowthReports(w io.Writer, all []Growth, most, frames int, ascii bool)
 }
 
 func (g *Growth) appendHead(b []byte) []byte {
-	b = fmt.Appendf(b, "Process %d (%s)", g.PID, table.Escape(g.Comm))
+	b = fmt.Appendf(b, "Process %d%s (%s)", g.PID, inside(g.NSPID), table.Escape(g.Comm))
 	if g.Exited {
 		b = append(b, ", ended"...)
 	}

@@ -17,6 +17,7 @@ type FindingObject struct {
 	Event    string    `json:"event"` // "finding"
 	Time     time.Time `json:"time"`
 	PID      int       `json:"pid"`
+	NSPID    int       `json:"ns_pid,omitempty"`
 	Comm     string    `json:"comm"`
 	Verdict  string    `json:"verdict"`
 	Sentence string    `json:"sentence"`
@@ -60,6 +61,7 @@ type WatchObject struct {
 	Event     string    `json:"event"` // "watch"
 	Time      time.Time `json:"time"`
 	PID       int       `json:"pid"`
+	NSPID     int       `json:"ns_pid,omitempty"`
 	Comm      string    `json:"comm"`
 	Exited    bool      `json:"exited"`
 	Seconds   float64   `json:"seconds"`
@@ -72,7 +74,7 @@ type WatchObject struct {
 // EncodeGrowth writes a process and its findings, an object each.
 func EncodeGrowth(enc *json.Encoder, g *Growth, now time.Time) error {
 	err := enc.Encode(WatchObject{
-		Event: "watch", Time: now, PID: g.PID, Comm: g.Comm, Exited: g.Exited, Seconds: g.Watched.Seconds(),
+		Event: "watch", Time: now, PID: g.PID, NSPID: g.NSPID, Comm: g.Comm, Exited: g.Exited, Seconds: g.Watched.Seconds(),
 		Looks: g.Looks, Picture: g.Picture, Estimated: g.Estimated, Unsampled: g.Unsampled,
 	})
 	for i := range g.Findings {
@@ -86,7 +88,7 @@ func EncodeGrowth(enc *json.Encoder, g *Growth, now time.Time) error {
 
 func (g *Grown) object(of *Growth, now time.Time) FindingObject {
 	o := FindingObject{
-		Event: "finding", Time: now, PID: of.PID, Comm: of.Comm,
+		Event: "finding", Time: now, PID: of.PID, NSPID: of.NSPID, Comm: of.Comm,
 		Verdict: g.Label.String(), Sentence: g.Sentence(), Reason: g.Reason,
 		Kind: g.What.String(), Name: g.Name, Subject: g.Subject, From: g.From,
 		Measure: g.Measure.String(), Growth: g.Growth, Slope: g.Slope, SlopeLow: g.SlopeLow, SlopeTop: g.SlopeHigh,

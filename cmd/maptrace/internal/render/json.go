@@ -72,6 +72,7 @@ type TableObject struct {
 	Event   string         `json:"event"` // "table"
 	Time    time.Time      `json:"time"`
 	PID     int            `json:"pid"`
+	NSPID   int            `json:"ns_pid,omitempty"` // in the process' own pid namespace, where it is another
 	Comm    string         `json:"comm"`
 	Exited  bool           `json:"exited"`
 	Picture string         `json:"picture"`
@@ -143,7 +144,7 @@ func Table(r *tracer.SpaceReport, now time.Time) TableObject {
 	snap := r.Tree.Snapshot()
 	diff := space.Diff(r.Start, snap)
 	o := TableObject{
-		Event: "table", Time: now, PID: r.Process.PID, Comm: r.Process.Comm, Exited: r.Process.Exited,
+		Event: "table", Time: now, PID: r.Process.PID, NSPID: r.Process.Inner, Comm: r.Process.Comm, Exited: r.Process.Exited,
 		Picture: r.Picture.String(), Size: snap.Totals.Mapped,
 		Delta:   int64(snap.Totals.Mapped - r.Start.Totals.Mapped),
 		Regions: []RegionObject{}, Gone: []RegionObject{},

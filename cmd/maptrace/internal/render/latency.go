@@ -72,6 +72,7 @@ type TimedCall struct {
 	*tracer.Timing
 	Time     uint64 // when it began
 	PID, TID int
+	NSPID    int // the process' number in its own pid namespace, where that is another
 	Call     space.Call
 	Stack    Stack
 }
@@ -305,7 +306,7 @@ func (l *Latencies) appendWorst(b []byte, clock Clock, frames int) []byte {
 			numbers[key] = len(stacks)
 		}
 		b = fmt.Appendf(b, "%s %-13s %-13s %9s %8s %6s %6s %5s", clock.Text(c.Time),
-			strconv.Itoa(c.PID)+"/"+strconv.Itoa(c.TID), c.Name, size, Nanos(c.Duration), Nanos(c.Wait), Nanos(c.Hold),
+			string(appendIDs(nil, c.PID, c.NSPID, c.TID)), c.Name, size, Nanos(c.Duration), Nanos(c.Wait), Nanos(c.Hold),
 			"#"+strconv.Itoa(numbers[key]))
 		if e := c.errno(); e != 0 {
 			b = append(b, " = "+errnoName(e)...)

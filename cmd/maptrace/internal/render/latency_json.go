@@ -78,6 +78,7 @@ type callObject struct {
 	Event     string    `json:"event"` // "call"
 	Time      time.Time `json:"time"`
 	PID       int       `json:"pid"`
+	NSPID     int       `json:"ns_pid,omitempty"`
 	TID       int       `json:"tid"`
 	Operation string    `json:"operation"`
 	Size      *uint64   `json:"size,omitempty"` // bytes
@@ -160,7 +161,7 @@ func siteOf(s *TimedSite) siteObject {
 
 func callOf(c *TimedCall, clock Clock) callObject {
 	o := callObject{
-		Event: "call", Time: clock.Time(c.Time), PID: c.PID, TID: c.TID, Operation: c.Name,
+		Event: "call", Time: clock.Time(c.Time), PID: c.PID, NSPID: c.NSPID, TID: c.TID, Operation: c.Name,
 		Duration: c.Duration, Wait: c.Wait, Hold: c.Hold, WriteHold: c.WriteHold, Longest: c.Longest,
 		Locks: c.Locks, Stack: notNull(c.Stack.Frames), StackEnd: c.Stack.End,
 	}

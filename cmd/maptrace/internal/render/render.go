@@ -32,11 +32,21 @@ func (c Clock) Time(stamp uint64) time.Time {
 // Text is the time of day of a stamp, to the microsecond.
 func (c Clock) Text(stamp uint64) string { return c.Time(stamp).Format("15:04:05.000000") }
 
+// inside is what follows the number of a process where it goes by another in its
+// own pid namespace; inner is 0 where it does not.
+func inside(inner int) string {
+	if inner == 0 {
+		return ""
+	}
+	return " (" + strconv.Itoa(inner) + " inside)"
+}
+
 // Event is what both forms show of a change. Strings are not escaped yet.
 type Event struct {
 	Op        string
 	Time      uint64
 	PID, TID  int
+	NSPID     int // the process' number in its own pid namespace, where that is another
 	Space     uint64
 	Range     procmaps.Range
 	From      procmaps.Range // mremap: the source
@@ -93,11 +103,17 @@ func (e *Event) Size() uint64 {
 // thing found, and some nothing worth a line.
 func AppendEvents(dst []Event, c *tracer.Change) []Event {
 	e := Event{Time: c.Time, PID: c.TGID, TID: c.TID, Space: c.Space}
+	if c.Process != nil && c.Process.PID == c.TGID {
+		e.NSPID = c.Process.Inner
+	}
 	switch c.Kind {
 	case tracer.KindCall:
 		return callEvent(dst, e, c)
 	case tracer.KindFork:
 		e.Op, e.Child, e.Detail = "fork", c.Child, "child "+strconv.Itoa(c.Child)
+		if c.Inner != c.Child {
+			e.Detail += inside(c.Inner)
+		}
 		switch {
 		case c.Flags&tracer.SharesSpace != 0:
 			e.Detail += ", which shares the address space"

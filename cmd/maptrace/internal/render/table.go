@@ -70,7 +70,7 @@ func WriteTable(w io.Writer, r *tracer.SpaceReport, clock Clock, paths bool) err
 	slices.SortStableFunc(rows, func(a, b liveRow) int { return cmp.Compare(a.Start, b.Start) })
 
 	var b []byte
-	b = fmt.Appendf(b, "%d:   %s", r.Process.PID, table.Escape(r.Process.Comm))
+	b = fmt.Appendf(b, "%d%s:   %s", r.Process.PID, inside(r.Process.Inner), table.Escape(r.Process.Comm))
 	if r.Process.Exited {
 		b = fmt.Appendf(b, " (exited, %s)", r.Process.ExitText())
 	}

@@ -33,9 +33,7 @@ func (t *Text) Append(dst []byte, e *Event) []byte {
 	dst = append(dst, ' ')
 	from := len(dst)
 	if e.PID != 0 {
-		dst = strconv.AppendInt(dst, int64(e.PID), 10)
-		dst = append(dst, '/')
-		dst = strconv.AppendInt(dst, int64(e.TID), 10)
+		dst = appendIDs(dst, e.PID, e.NSPID, e.TID)
 	}
 	dst = pad(dst, from, 11)
 	from = len(dst)
@@ -75,6 +73,16 @@ func (t *Text) Append(dst []byte, e *Event) []byte {
 		dst = endLine(append(dst, table.Escape(frame)...))
 	}
 	return dst
+}
+
+// appendIDs appends process and thread: 1234/1235, or, where the process goes by
+// another number in its own pid namespace, 1234(7)/1235.
+func appendIDs(dst []byte, pid, inner, tid int) []byte {
+	dst = strconv.AppendInt(dst, int64(pid), 10)
+	if inner != 0 {
+		dst = append(strconv.AppendInt(append(dst, '('), int64(inner), 10), ')')
+	}
+	return strconv.AppendInt(append(dst, '/'), int64(tid), 10)
 }
 
 // stackIndent puts the functions of a stack below the operation of their call.
