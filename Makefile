@@ -5,7 +5,7 @@ GOFLAGS ?= -trimpath
 BIN     ?= maptrace
 
 # "./..." passes over directories called testdata.
-PACKAGES = ./... ./testdata/bench ./testdata/leaks ./testdata/leaks/goleak ./testdata/workload ./testdata/workload/gochurn
+PACKAGES = ./... ./testdata/bench ./testdata/kernels/... ./testdata/leaks ./testdata/leaks/goleak ./testdata/workload ./testdata/workload/gochurn
 
 # The linters are pinned here; they come through the Go module proxy.
 GOLANGCI_LINT = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -59,6 +59,11 @@ test-faults: ## every fault often: killed 200 times, 2,000 processes, 1,000 thre
 
 soak: build ## half an hour on a busy mixture: memory flat, nothing lost
 	$(GO) run ./testdata/bench -maptrace ./$(BIN) -only soak
+test-kernels: ## the tests and a story on seven of Debian's kernels, emulated (needs qemu, apt, network)
+	$(GO) run ./testdata/kernels
+
+test-kernels-all: ## the same on every kernel of testdata/kernels/table.txt
+	$(GO) run ./testdata/kernels -all
 
 bench: build ## overhead, beside strace, perf and bpftrace where installed (needs root, a C compiler)
 	$(GO) run ./testdata/bench -maptrace ./$(BIN)
@@ -121,7 +126,6 @@ test-packages: dist ## install ./dist's packages in a fresh Debian and run them 
 share: ## manual pages and shell completions, into ./dist/share
 	$(GO) run -tags manual ./cmd/maptrace dist/share
 
-.PHONY: help build demo test test-race test-long test-faults soak bench bench-pmap bench-go fuzz cover lint fmt generate check-generated check dist check-dist test-packages share install uninstall clean
 # Neither is made again if it is there and no source is newer: root may have no Go.
 SOURCES = go.mod go.sum $(shell find bpf cmd procmaps tracer -name '*.go' -o -name '*.o')
 
@@ -146,4 +150,4 @@ uninstall: ## remove what "make install" installed
 clean: ## remove what was built
 	rm -rf $(BIN) coverage.out dist
 
-.PHONY: help build demo test test-race test-long test-faults soak bench bench-pmap bench-go fuzz cover lint fmt generate check-generated check dist check-dist test-packages share install uninstall clean
+.PHONY: help build demo test test-race test-long test-faults soak test-kernels test-kernels-all bench bench-pmap bench-go fuzz cover lint fmt generate check-generated check dist check-dist test-packages share install uninstall clean
