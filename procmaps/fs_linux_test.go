@@ -138,7 +138,8 @@ func TestLiveMapsPrintAsTheKernelDoes(t *testing.T) {
 func TestQueryEqualsMaps(t *testing.T) {
 	dir := t.TempDir()
 	odd := filepath.Join(dir, "two  spaces, a\nnewline and a \\012 ")
-	if err := os.WriteFile(odd, make([]byte, 8192), 0o600); err != nil {
+	page := os.Getpagesize()
+	if err := os.WriteFile(odd, make([]byte, 2*page), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	f, err := os.Open(odd)
@@ -146,7 +147,7 @@ func TestQueryEqualsMaps(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	file, err := syscall.Mmap(int(f.Fd()), 4096, 4096, syscall.PROT_READ, syscall.MAP_SHARED)
+	file, err := syscall.Mmap(int(f.Fd()), int64(page), page, syscall.PROT_READ, syscall.MAP_SHARED)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +155,7 @@ func TestQueryEqualsMaps(t *testing.T) {
 	if err = os.Remove(odd); err != nil {
 		t.Fatal(err)
 	}
-	shm, err := syscall.Mmap(-1, 0, 3*4096, syscall.PROT_NONE, syscall.MAP_SHARED|syscall.MAP_ANON)
+	shm, err := syscall.Mmap(-1, 0, 3*page, syscall.PROT_NONE, syscall.MAP_SHARED|syscall.MAP_ANON)
 	if err != nil {
 		t.Fatal(err)
 	}
