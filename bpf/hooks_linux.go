@@ -14,7 +14,9 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
@@ -250,7 +252,7 @@ func Open(opts Options) (_ *Hooks, err error) {
 	}
 	coll, err := ebpf.NewCollection(s)
 	if err != nil {
-		return nil, fmt.Errorf("load programs: %w", err)
+		return nil, fmt.Errorf("load programs: %w", refusal(err))
 	}
 	h := &Hooks{coll: coll}
 	defer func() {
@@ -288,6 +290,17 @@ func Open(opts Options) (_ *Hooks, err error) {
 		h.links = append(h.links, l)
 	}
 	return h, nil
+}
+
+// refusal tells what a kernel that is locked down for confidentiality means when it
+// calls a program invalid: it takes away the helpers that read memory
+// (kernel/trace/bpf_trace.c: LOCKDOWN_BPF_READ_KERNEL).
+func refusal(err error) error {
+	var v *ebpf.VerifierError
+	if errors.As(err, &v) && errors.Is(features.HaveProgramHelper(ebpf.Kprobe, asm.FnProbeReadKernel), ebpf.ErrNotSupported) {
+		return fmt.Errorf("%w: the kernel is locked down for confidentiality", os.ErrPermission)
+	}
+	return err
 }
 
 // Trace adds processes to the traced ones and returns those of all traced

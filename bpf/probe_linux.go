@@ -97,7 +97,7 @@ func loadOne(kernel *btf.Spec, program string, opts Options) (*ebpf.Collection, 
 	}
 	coll, err := ebpf.NewCollection(s)
 	if err != nil {
-		return nil, fmt.Errorf("load: %w", err)
+		return nil, fmt.Errorf("load: %w", refusal(err))
 	}
 	return coll, nil
 }
