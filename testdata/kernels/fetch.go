@@ -314,8 +314,15 @@ func extract(ctx context.Context, deb, to string) (err error) {
 	}
 }
 
-// tail returns the last lines of a text.
+// tail returns the last lines of a text, the beginning of each.
 func tail(text string, lines int) string {
 	all := strings.Split(strings.TrimRight(text, "\n"), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
+	all = all[max(0, len(all)-lines):]
+	for i, line := range all {
+		const wide = 300
+		if len(line) > wide {
+			all[i] = line[:wide] + "…"
+		}
+	}
+	return strings.Join(all, "\n")
 }

@@ -19,7 +19,6 @@ import (
 type step struct {
 	Name string
 	Dir  string
-	Env  []string
 	Argv []string
 }
 
@@ -60,7 +59,7 @@ func (t *table) plan(k *kernel) []step {
 		step{Name: stepEvents, Argv: []string{"/bin/cat", "/tmp/events"}},
 		// A dozen looks are what a verdict needs; emulated, all takes longer.
 		step{Name: stepGrow, Argv: []string{
-			"/bin/maptrace", "grow", "-o", "json", "--interval", "200ms", "--smaps-budget", "20",
+			"/bin/maptrace", "grow", "-o", "json", "--interval", "200ms", "--smaps-budget", "100",
 			"--to", "/tmp/growth", "--", "/bin/story", "leak", "8s",
 		}},
 		step{Name: stepGrown, Argv: []string{"/bin/cat", "/tmp/growth"}})

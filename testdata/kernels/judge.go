@@ -188,9 +188,15 @@ var testLine = regexp.MustCompile(`^ *--- (PASS|FAIL|SKIP): (\S+)`)
 // judgeSuite wants every test passed but those that the table lets skip, which must.
 func judgeSuite(k *kernel, s *suite, r *result, v *verdict) {
 	skipped := map[string]bool{}
+	said := "" // since the line before of a test
 	for _, line := range r.lines {
 		m := testLine.FindStringSubmatch(line)
-		if m == nil {
+		switch {
+		case m == nil && strings.HasPrefix(line, "==="):
+			said = ""
+			continue
+		case m == nil:
+			said += "\n    " + strings.TrimSpace(line)
 			continue
 		}
 		name := s.name() + "." + m[2]
@@ -198,7 +204,7 @@ func judgeSuite(k *kernel, s *suite, r *result, v *verdict) {
 		case "PASS":
 			v.passed++
 		case "FAIL":
-			v.fault("%s failed", name)
+			v.fault("%s failed%s", name, said)
 		case "SKIP":
 			v.skipped++
 			skipped[name] = true
@@ -206,6 +212,7 @@ func judgeSuite(k *kernel, s *suite, r *result, v *verdict) {
 				v.fault("%s was skipped, which the table does not allow", name)
 			}
 		}
+		said = ""
 	}
 	for name := range k.skips {
 		if strings.HasPrefix(name, s.name()+".") && !skipped[name] {

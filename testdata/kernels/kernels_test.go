@@ -334,6 +334,7 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		{"@ begin events", "", "events did not begin"},
 		{"@ end small 0 2.0", "@ end small 1 2.0", "the tests of tracer/small ended with 1"},
 		{"--- PASS: TestD", "--- FAIL: TestD", "small.TestD failed"},
+		{"--- PASS: TestC", "=== RUN   TestC\n    x_test.go:7: why\n--- FAIL: TestC", "small.TestC failed\n    x_test.go:7: why"},
 		{"--- PASS: TestD", "--- SKIP: TestD", "small.TestD was skipped, which the table does not allow"},
 		{"--- SKIP: TestC/sub", "--- PASS: TestC/sub", "gained: small.TestC/sub was not skipped, as the table says"},
 		{"--- PASS: TestD (0.00s)\n--- PASS: TestC (0.00s)", "", "no test was run"},

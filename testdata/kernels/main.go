@@ -42,6 +42,7 @@ type options struct {
 	all     bool
 	kernels string
 	command string
+	add     string
 	cache   string
 	limit   time.Duration
 	jobs    int
@@ -54,6 +55,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	fs.BoolVar(&o.all, "all", false, "every kernel of the table, not only the required ones")
 	fs.StringVar(&o.kernels, "kernel", "", "only these, separated by commas")
 	fs.StringVar(&o.command, "run", "", "run nothing but this command in the guest, and show the console")
+	fs.StringVar(&o.add, "add", "", "a file, such as a static program, to put into /bin of the guest")
 	fs.StringVar(&o.cache, "cache", "", "where kernels are kept (default $MAPTRACE_KERNELS, or the user's cache)")
 	fs.DurationVar(&o.limit, "timeout", 120*time.Second, "how much time of a processor a machine may take")
 	fs.IntVar(&o.jobs, "j", 2, "how many machines run at a time")
@@ -134,11 +136,24 @@ func (m *matrix) run(ctx context.Context, kernels []*kernel) error {
 	if err != nil {
 		return err
 	}
+	suites := m.table.suites
+	if m.command != "" {
+		suites = nil
+	}
 	for _, r := range results {
 		if arch := r.kernel.arch(); payloads[arch] == nil && r.absent == nil {
-			if payloads[arch], err = build(ctx, root, arch, m.table.suites); err != nil {
+			if payloads[arch], err = build(ctx, root, arch, suites); err != nil {
 				return err
 			}
+		}
+	}
+	if m.add != "" {
+		data, err := os.ReadFile(m.add)
+		if err != nil {
+			return err
+		}
+		for _, p := range payloads {
+			p.files["bin/"+filepath.Base(m.add)] = data
 		}
 	}
 	fmt.Fprintf(m.out, "fetched and built in %.0f s\n", time.Since(start).Seconds())

@@ -24,7 +24,6 @@ import (
 type step struct {
 	Name string
 	Dir  string
-	Env  []string
 	Argv []string
 }
 
@@ -53,6 +52,7 @@ func run(argv []string) int {
 func first(console io.Writer) {
 	mounts(console)
 	cmd := exec.Command("/init", "steps")
+	cmd.Env = []string{"PATH=/bin", "HOME=/", "LC_ALL=C.UTF-8"}
 	cmd.Stdout, cmd.Stderr = console, console
 	if err := cmd.Start(); err != nil {
 		fmt.Fprintf(console, "start the steps: %v\n", err)
@@ -127,7 +127,6 @@ func steps(console io.Writer) {
 func runStep(s step, console io.Writer) int {
 	cmd := exec.Command(s.Argv[0], s.Argv[1:]...)
 	cmd.Dir = s.Dir
-	cmd.Env = append([]string{"PATH=/bin", "HOME=/", "LC_ALL=C.UTF-8"}, s.Env...)
 	cmd.Stdout, cmd.Stderr = console, console
 	err := cmd.Run()
 	exit, ok := errors.AsType[*exec.ExitError](err)
