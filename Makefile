@@ -118,7 +118,7 @@ dist: ## make ./dist: binaries, archives, packages and what belongs to them, for
 	$(GO) run ./cmd/mkdist -nfpm "$(NFPM)"
 
 check-dist: ## make dist twice from the last commit, in other places: no byte may differ (minutes)
-	MAPTRACE_DIST=1 NFPM="$(NFPM)" $(GO) test -count=1 -timeout 30m -run Reproducible -v ./cmd/mkdist
+	MAPTRACE_DIST=1 NFPM="$(NFPM)" $(GO) test -count=1 -timeout 60m -run Reproducible -v ./cmd/mkdist
 
 test-packages: dist ## install ./dist's packages in a fresh Debian and run them (needs root, debootstrap; minutes)
 	MAPTRACE_PACKAGES=1 $(GO) test -count=1 -timeout 30m -run Packages -v ./cmd/mkdist

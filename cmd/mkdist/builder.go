@@ -26,15 +26,13 @@ var architectures = []string{"amd64", "arm64"}
 type builder struct {
 	work string // for what is not; empty at first
 	out  string
-	nfpm []string
+	nfpm []string // the command that makes packages; with none, none are made
 
 	version string    // without the "v" of the tag
 	epoch   time.Time // the time of everything
 }
 
 func (b *builder) run(ctx context.Context) error {
-	// The packager also keeps modes that the umask has changed: what it reads must
-	// not depend on that.
 	if err := os.RemoveAll(b.out); err != nil {
 		return err
 	}
@@ -81,7 +79,7 @@ func goEnv(arch string) []string {
 // compile builds the binary, and takes version and time from what it says of itself.
 func (b *builder) compile(ctx context.Context, arch string) (*build, error) {
 	bd := &build{arch: arch, path: filepath.Join(b.work, "maptrace."+arch)}
-	// Without -buildid the binary would have one of the files' paths and contents.
+	// The build ID tells builds apart, of which there is to be one.
 	if _, err := output(ctx, goEnv(arch), "go", "build", "-trimpath", "-buildvcs=true", "-ldflags=-s -w -buildid=",
 		"-o", bd.path, "./cmd/maptrace"); err != nil {
 		return nil, err
@@ -176,6 +174,9 @@ func (b *builder) release(ctx context.Context, bd *build, share map[string][]byt
 	}
 	if err := writeFile(filepath.Join(b.out, name), binary, 0o755); err != nil {
 		return err
+	}
+	if len(b.nfpm) == 0 {
+		return nil
 	}
 	return b.packages(ctx, bd, files)
 }

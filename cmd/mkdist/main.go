@@ -34,11 +34,11 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("mkdist", flag.ContinueOnError)
-	nfpm := flags.String("nfpm", "nfpm", "the `command` that makes packages: nfpm, in words separated by spaces")
+	nfpm := flags.String("nfpm", "", "the `command` that makes packages, in words separated by spaces; without it none are made")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 || *nfpm == "" {
+	if flags.NArg() > 0 {
 		return errors.New("usage: mkdist [-nfpm COMMAND], at the top of the work tree")
 	}
 	if _, err := os.Stat("cmd/mkdist"); err != nil {
