@@ -300,7 +300,7 @@ func TestNamesOfAProgramInAContainer(t *testing.T) {
 			if strings.Contains(name, "user") {
 				flags = append(flags, "--user", "--map-root-user")
 			}
-			dir, err := os.MkdirTemp("/var/tmp", "maptrace-test-")
+			dir, err := os.MkdirTemp("/var/tmp", "maptrace-test-") //nolint:usetesting // the program has another /tmp
 			if err != nil {
 				t.Skip(err)
 			}
@@ -380,4 +380,65 @@ func TestTextShowsTheNumberOfAProcessInItsContainer(t *testing.T) {
 			t.Errorf("no %q in:\n%s", want, r.out)
 		}
 	}
+}
+
+// TestCapabilitiesOfAContainer runs maptrace with what --cap-add gives, beside a
+// container whose pid namespace alone it shares.
+func TestCapabilitiesOfAContainer(t *testing.T) {
+	t.Parallel()
+	needBPF(t)
+	needRoot(t)
+	for _, tool := range []string{"setpriv", "nsenter"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip(err)
+		}
+	}
+	program := compiled(t, t.TempDir())
+	begin := filepath.Join(t.TempDir(), "begin")
+	argv := append(unshared(t, "--pid", "--fork", "--mount-proc", "--kill-child"),
+		"sh", "-c", `echo ready; until [ -e "$0" ]; do sleep 0.1; done; "$1" jit 2500000; sleep 600`, begin, program)
+	container := exec.Command(argv[0], argv[1:]...)
+	var said shared
+	container.Stdout = &said
+	launch(t, container)
+	eventually(t, "the container runs", func() bool { return said.String() == "ready\n" })
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", container.Process.Pid))
+	if err != nil {
+		t.Skip(err) // CONFIG_PROC_CHILDREN
+	}
+	init := strings.Fields(string(children))[0]
+	within := func(caps string, args ...string) *exec.Cmd {
+		return exec.Command("nsenter", append([]string{
+			"--target", init, "--pid", "unshare", "--mount-proc",
+			"setpriv", "--bounding-set", "-all" + caps, "--inh-caps", "-all", binary(t),
+		}, args...)...)
+	}
+	t.Run("without them", func(t *testing.T) {
+		r := launch(t, within(",+chown", "trace", "-p", "1")).result()
+		if r.code != exitUnsupported {
+			t.Errorf("exit code %d", r.code)
+		}
+		checkOneLine(t, r.stderr, "need root or CAP_SYS_PTRACE")
+	})
+	t.Run("with those that the README names", func(t *testing.T) {
+		p := launch(t, within(",+bpf,+perfmon,+sys_ptrace", "trace", "-p", "1", "--stack", "-o", "json",
+			"--op", "mmap", "--count", "1", "--min-size", fmt.Sprint(1000*os.Getpagesize()), "--ready-file", begin))
+		r := succeed(t, p.result())
+		o := jsonLines(t, r.out)[0]
+		stack := fmt.Sprint(o["stack"])
+		if o["event"] != "mmap" || o["ns_pid"] != nil || !strings.Contains(stack, "leak_once") || !strings.Contains(stack, "compiled") {
+			t.Errorf("%v", o)
+		}
+	})
+}
+
+func TestRootOfAUserNamespaceIsToldWhyNot(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	argv := append(unshared(t, "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"), binary(t), "trace", "--", "true")
+	r := launch(t, exec.Command(argv[0], argv[1:]...)).result()
+	if r.code != exitUnsupported {
+		t.Errorf("exit code %d", r.code)
+	}
+	checkOneLine(t, r.stderr, "root in a user namespace (a rootless container) has not")
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -125,6 +126,8 @@ func probeHint(err error) string {
 // permissionHint is what would help where the kernel refuses BPF programs.
 func permissionHint() string {
 	switch {
+	case inUserNamespace():
+		return "tracing needs capabilities of the host, which root in a user namespace (a rootless container) has not"
 	case os.Geteuid() != 0:
 		return "tracing needs root, or CAP_BPF and CAP_PERFMON, and CAP_SYS_PTRACE for other users' processes" +
 			" (setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep maptrace)"
@@ -132,6 +135,14 @@ func permissionHint() string {
 		return "the kernel is locked down for confidentiality: boot with lockdown=integrity or without"
 	}
 	return "CAP_BPF and CAP_PERFMON are needed; a container gets them with --cap-add"
+}
+
+// inUserNamespace tells whether our user numbers are not the host's, and our
+// capabilities with them: user_namespaces(7).
+func inUserNamespace() bool {
+	b, err := os.ReadFile("/proc/self/uid_map")
+	f := strings.Fields(string(b))
+	return err == nil && !slices.Equal(f, []string{"0", "0", "4294967295"})
 }
 
 // lockdown is the active mode of the kernel's lockdown.

@@ -44,10 +44,18 @@ Columns: the time; process and thread; the operation; the address; the change of
 the mapped size in KiB with its sign, or the size of the range where nothing came
 or went; the mode; the mapping; and what became of what was there.
 
+--container takes the begin of the ID or name of a running container of docker,
+containerd, cri-o or podman, or POD/NAME, or NAMESPACE/POD/NAME; --cgroup a path of
+/proc/PID/cgroup, a directory below /sys/fs/cgroup, or a systemd unit (nginx,
+user.slice). No daemon is asked. Processes that enter later are looked for once a
+second. Where a process goes by another number in its container, that follows its
+own in parentheses: 1234(7)/1235.
+
 It ends when the traced processes have, after --duration or --count, or at ^C.
 The exit status is that of the command, if one was started; what the command
 itself prints goes where it always goes, so use --to to keep the two apart.`,
 		Example: `  maptrace trace -p 1234
+  maptrace trace --container web
   maptrace trace --op mmap,munmap,brk --min-size 1M -- ./server --port 80
   maptrace trace -p 1234 --summary-only --duration 10s -o json`,
 		RunE: func(cmd *cobra.Command, args []string) error {

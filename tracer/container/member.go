@@ -33,12 +33,11 @@ var prefixes = []struct{ prefix, runtime string }{
 // the outermost first: containers run in containers.
 func membersOf(p string) []member {
 	var found []member
-	end := 0
 	parent := ""
 	for rest := p; rest != ""; {
 		rest = strings.TrimPrefix(rest, "/")
 		element, after, _ := strings.Cut(rest, "/")
-		end = len(p) - len(after)
+		end := len(p) - len(after)
 		if id, runtime := idOf(element, parent); id != "" {
 			found = append(found, member{id, runtime, strings.TrimSuffix(p[:end], "/")})
 		}
