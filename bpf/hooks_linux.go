@@ -10,13 +10,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
-	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
@@ -293,11 +292,15 @@ func Open(opts Options) (_ *Hooks, err error) {
 }
 
 // refusal tells what a kernel that is locked down for confidentiality means when it
-// calls a program invalid: it takes away the helpers that read memory
-// (kernel/trace/bpf_trace.c: LOCKDOWN_BPF_READ_KERNEL).
+// calls a program invalid: it takes away the helpers that read memory, which all
+// others have (kernel/trace/bpf_trace.c: LOCKDOWN_BPF_READ_KERNEL). Nothing but the
+// verifier's words tells; they were others before 6.11.
 func refusal(err error) error {
 	var v *ebpf.VerifierError
-	if errors.As(err, &v) && errors.Is(features.HaveProgramHelper(ebpf.Kprobe, asm.FnProbeReadKernel), ebpf.ErrNotSupported) {
+	if !errors.As(err, &v) {
+		return err
+	}
+	if text := v.Error(); strings.Contains(text, "cannot use helper bpf_probe_read") || strings.Contains(text, "unknown func bpf_probe_read") {
 		return fmt.Errorf("%w: the kernel is locked down for confidentiality", os.ErrPermission)
 	}
 	return err

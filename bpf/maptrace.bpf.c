@@ -625,7 +625,7 @@ stack:
 		send_section(task, sp->id, MM_OP_STACK, section, nr, false, !own, grown);
 		return 0;
 	}
-	if (!write && own && nr >= 0 && op == NOT_OURS && is_compat(task) && sections_numbered()) {
+	if (!write && own && nr >= 0 && op == NOT_OURS && is_compat(task)) {
 		/* A 32-bit munmap, brk or mremap that downgraded: 91, 45, 163 on x86 and arm. */
 		if (nr == 91 || nr == 45 || nr == 163) {
 			sp->brk = mm->brk;
