@@ -106,6 +106,9 @@ func (t *table) judge(k *kernel, c *console) *verdict {
 	if len(t.suites) > 0 && v.passed == 0 {
 		v.fault("no test was run")
 	}
+	if k.no32 == "" {
+		judgeSmall(k, c.steps[stepSmall], v)
+	}
 	judgeStory(k, c, v)
 	judgeGrowth(c, v)
 	return v
@@ -241,6 +244,7 @@ type event struct {
 	Ordering   string `json:"ordering"`
 	Calls      int    `json:"calls"`
 	Missed     int    `json:"missed"`
+	Other      int    `json:"other"`
 	Lost       int    `json:"lost"`
 	Violations int    `json:"violations"`
 	Drift      int    `json:"drift"`
@@ -308,6 +312,32 @@ func judgeStory(k *kernel, c *console, v *verdict) {
 	}
 	if len(v.wrong) == before {
 		v.story = "exact, by " + events[len(events)-1].Ordering
+	}
+}
+
+// judgeSmall wants a 32-bit program's changes to be followed, though none is decoded.
+func judgeSmall(k *kernel, r *result, v *verdict) {
+	if r.status != 0 {
+		v.fault("trace of a 32-bit program ended with %d", r.status)
+	}
+	events, err := parseEvents(r.lines)
+	if err != nil {
+		v.fault("what trace of a 32-bit program printed: %v", err)
+		return
+	}
+	for _, e := range events {
+		switch e.Event {
+		case "table":
+			if e.Picture != "exact" {
+				v.fault("the picture of a 32-bit program is %s", e.Picture)
+			}
+			compareMaps(parseStory(r.lines).maps, e.Regions, v)
+		case "summary":
+			judgeSummary(k, &e, v)
+			if e.Calls != 0 || e.Other < 20 {
+				v.fault("of a 32-bit program %d calls were decoded, and %d sections seen", e.Calls, e.Other)
+			}
+		}
 	}
 }
 
@@ -429,8 +459,10 @@ const culprit = "main.forget"
 
 // judgeGrowth wants the culprit, and only it, to be called a leak.
 func judgeGrowth(c *console, v *verdict) {
-	if s := c.steps[stepGrow].status; s != 0 {
-		v.fault("grow ended with %d", s)
+	for _, name := range []string{stepGrow, stepAgain} {
+		if s := c.steps[name].status; s != 0 {
+			v.fault("%s ended with %d", name, s)
+		}
 	}
 	named := 0
 	for _, line := range c.steps[stepGrown].lines {

@@ -92,6 +92,7 @@ kernel all 5.10-arm64 linux-image-5.10.*
 	refused it is too old
 	append lockdown=confidentiality
 	cpus 2
+	no32 it cannot
 `
 
 func parsed(tb testing.TB) *table {
@@ -117,7 +118,7 @@ func TestATableIsRead(t *testing.T) {
 			},
 			{
 				id: "5.10-arm64", pattern: "linux-image-5.10.*", cpus: 2, append: "lockdown=confidentiality",
-				less: none, skips: none, fails: map[string]string{"BTF": "too old"}, refused: "it is too old",
+				less: none, skips: none, fails: map[string]string{"BTF": "too old"}, refused: "it is too old", no32: "it cannot",
 			},
 		},
 	}
@@ -300,11 +301,22 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
 
 @ end grow 0 7.0
 
+@ begin grow-longer
+
+@ end grow-longer 0 0.0
+
 @ begin growth
 {"event":"finding","verdict":"leaks","from":"main.forget (main.go:1)"}
 {"event":"finding","verdict":"churns","from":"main.borrow (main.go:1)"}
 
 @ end growth 0 0.1
+
+@ begin trace32
+08048000-08049000 r-xp 00000000 00:03 9                                  /bin/story32
+{"event":"table","pid":9,"picture":"exact","regions":[{"address":"0x8048000","size":4096,"mode":"r-xp","mapping":"/bin/story32"}]}
+{"event":"summary","ordering":"time","other":21,"audits":1}
+
+@ end trace32 0 1.0
 
 @ tainted 0
 @ done
@@ -343,6 +355,11 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		{"less  mm_lock", "ok    mm_lock", "gained: doctor finds mm_lock_seq, which the table calls missing"},
 		{"      not supported", "less  new                        thing", "doctor says less to new, which the table does not have"},
 		{"@ end doctor 0", "@ end doctor 4", "doctor ended with 4, not 0"},
+		{"@ end trace32 0", "@ end trace32 5", "trace of a 32-bit program ended with 5"},
+		{`"other":21`, `"other":2`, "of a 32-bit program 0 calls were decoded, and 2 sections seen"},
+		{`"mapping":"/bin/story32"`, `"mapping":"/bin/other"`, "the maps have 8048000-8049000 r-xp /bin/story32, the table 8048000-8049000 r-xp /bin/other"},
+		{`"pid":9,"picture":"exact"`, `"pid":9,"picture":"stale"`, "the picture of a 32-bit program is stale"},
+		{`"other":21,"audits":1}`, `"other":21,"audits":1`, `what trace of a 32-bit program printed: unexpected end of JSON input in "{\"event\":\"summary\",\"ordering\":\"time\",\"other\":21,\"audits\":1"`},
 		{"@ end trace 0", "@ end trace 5", "trace ended with 5"},
 		{`"event":"brk","pid":11,"address":"0x51000"`, `"event":"brk","pid":11,"address":"0x52000"`, "not seen: brk of 4096 bytes at 0x51000"},
 		{`"event":"exec","pid":12`, `"event":"exec","pid":13`, "not seen: exec of the child"},
@@ -419,7 +436,7 @@ func TestWhatRunsInAGuest(t *testing.T) {
 			}
 		}
 	}
-	want := [2][]string{{"doctor", "small", "trace", "events", "grow", "growth"}, {"doctor", "trace", "pmap"}}
+	want := [2][]string{{"doctor", "small", "trace32", "trace", "events", "grow", "grow-longer", "growth"}, {"doctor", "trace", "pmap"}}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("steps (-want +got):\n%s", diff)
 	}

@@ -34,6 +34,7 @@ type kernel struct {
 	less     map[string]string // what doctor must find missing, and why
 	fails    map[string]string // what it must find missing so that tracing fails
 	skips    map[string]string // tests that must be skipped, as suite.Test, and why
+	no32     string            // why it runs no 32-bit programs; "" if it does
 	refused  string            // why nothing can be traced; "" if it can
 }
 
@@ -147,6 +148,8 @@ func (k *kernel) line(word, rest string) error {
 		return note(k.skips, rest)
 	case "append":
 		k.append = rest
+	case "no32":
+		k.no32 = rest
 	case "refused":
 		k.refused = rest
 	case "cpus":

@@ -7,6 +7,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +26,11 @@ import (
 type step struct {
 	Name string
 	Dir  string
+	// Unless says that the step is not needed if the file has one of the words.
+	Unless *struct {
+		File  string
+		Words []string
+	}
 	Argv []string
 }
 
@@ -125,6 +132,12 @@ func steps(console io.Writer) {
 
 // runStep returns a step's exit status, as a shell gives it.
 func runStep(s step, console io.Writer) int {
+	if u := s.Unless; u != nil {
+		text, err := os.ReadFile(u.File)
+		if err == nil && slices.ContainsFunc(u.Words, func(w string) bool { return bytes.Contains(text, []byte(w)) }) {
+			return 0
+		}
+	}
 	cmd := exec.Command(s.Argv[0], s.Argv[1:]...)
 	cmd.Dir = s.Dir
 	cmd.Stdout, cmd.Stderr = console, console
