@@ -115,7 +115,12 @@ func noContainer(word string, all []*Container, doubts []error) error {
 	if len(all) > 0 {
 		text = "running are " + list(all)
 	}
-	for _, d := range doubts {
+	const most = 3 // those who may not read one mostly may read none
+	for i, d := range doubts {
+		if i == most {
+			text += fmt.Sprintf("; and %d more", len(doubts)-most)
+			break
+		}
 		text += "; " + d.Error()
 	}
 	return fmt.Errorf("no running container has an ID or name that begins with %q: %w (%s)", word, procmaps.ErrGone, text)

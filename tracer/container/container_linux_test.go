@@ -282,6 +282,20 @@ func TestFilesOfOthersThatAreNoFiles(t *testing.T) {
 	}
 }
 
+func TestOnlyAFewOfTheErrorsAreTold(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	for i := range 5 {
+		id := fmt.Sprintf("%064x", i)
+		write(t, filepath.Join(root, "proc", fmt.Sprint(i+1), "cgroup"), "0::/docker/"+id+"\n")
+		write(t, filepath.Join(root, "var/lib/docker/containers", id, "config.v2.json"), "{")
+	}
+	_, err := of(t, root).Container("web")
+	if err == nil || strings.Count(err.Error(), "bad JSON") != 3 || !strings.Contains(err.Error(), "; and 2 more)") {
+		t.Error(err)
+	}
+}
+
 func TestThisMachine(t *testing.T) {
 	t.Parallel()
 	var f Finder
