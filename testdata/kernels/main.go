@@ -39,14 +39,14 @@ func main() {
 }
 
 type options struct {
-	all     bool
-	kernels string
-	command string
-	add     string
-	cache   string
-	limit   time.Duration
-	jobs    int
-	refresh bool
+	all       bool
+	kernels   string
+	command   string
+	add       string
+	cache     string
+	limit     time.Duration
+	jobs      int
+	fetchOnly bool
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
@@ -59,7 +59,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	fs.StringVar(&o.cache, "cache", "", "where kernels are kept (default $MAPTRACE_KERNELS, or the user's cache)")
 	fs.DurationVar(&o.limit, "timeout", 120*time.Second, "how much time of a processor a machine may take")
 	fs.IntVar(&o.jobs, "j", 2, "how many machines run at a time")
-	fs.BoolVar(&o.refresh, "fetch", false, "fetch the kernels and do nothing else")
+	fs.BoolVar(&o.fetchOnly, "fetch", false, "fetch the kernels and do nothing else")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ type outcome struct {
 func (m *matrix) run(ctx context.Context, kernels []*kernel) error {
 	start := time.Now()
 	results, err := m.fetch(ctx, kernels)
-	if err != nil || m.refresh {
+	if err != nil || m.fetchOnly {
 		return err
 	}
 	payloads := map[string]*payload{}
