@@ -75,7 +75,7 @@ func (t *table) plan(k *kernel) []step {
 		// for them.
 		step{Name: stepGrow, Argv: grow("6s")},
 		step{
-			Name: stepAgain, Argv: grow("30s"),
+			Name: stepAgain, Argv: grow("60s"),
 			Unless: &unless{"/tmp/growth", []string{`"verdict":"leaks"`, `"verdict":"grows"`}},
 		},
 		step{Name: stepGrown, Argv: []string{"/bin/cat", "/tmp/growth"}})
