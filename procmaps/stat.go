@@ -34,6 +34,10 @@ type Stat struct {
 	StartBrk           uint64
 	ArgStart, ArgEnd   uint64
 	EnvStart, EnvEnd   uint64
+
+	// ExitStatus is the wait status of a zombie, as wait(2) has it; 0 to a reader
+	// who may not trace it.
+	ExitStatus uint32
 }
 
 // KernelThread reports whether the process lives in the kernel and has no
@@ -105,6 +109,7 @@ func ParseStat(data []byte, file string) (*Stat, error) {
 	s.StartData, s.EndData, s.StartBrk = fields[45].abs, fields[46].abs, fields[47].abs
 	s.ArgStart, s.ArgEnd = fields[48].abs, fields[49].abs
 	s.EnvStart, s.EnvEnd = fields[50].abs, fields[51].abs
+	s.ExitStatus = uint32(fields[52].abs)
 	return s, nil
 }
 

@@ -26,6 +26,7 @@ const (
 	KindLost                     // events were lost before this one
 	KindFault                    // a page was touched: a sample of such events
 	KindTiming                   // how long a call took: slow ones, and a sample of the others
+	KindLook                     // mappings were looked at: all of a process, if there is a Look
 )
 
 // claims tells whether an event stands for a section without being its owner.
@@ -42,6 +43,8 @@ const (
 	Remote                        // the caller belongs to another address space
 	Incomplete                    // KindExec: no rows follow; KindFork: what the child holds is uncertain
 	Unsampled                     // KindCall: it made memory larger, and its stack, though asked for, is not there
+	Polled                        // it was noticed by looking at /proc, at Time, and is older
+	NoStatus                      // KindExit: how it ended could not be seen
 )
 
 // Event is one thing a Source reports. It is plain data: what the kernel said,
@@ -97,6 +100,9 @@ type Event struct {
 	Addr   uint64
 	Weight uint64
 
+	// Look is what KindLook found, nil if that is what was known.
+	Look *Look
+
 	// Timing is how long the Call of KindTiming took. Time is when it began.
 	Timing *Timing
 
@@ -122,10 +128,14 @@ type Process struct {
 	Generation int    // how many images it has had since tracing began
 	Exited     bool
 	Status     uint32 // wait status, when Exited
+	NoStatus   bool   // it is not known
 }
 
 // ExitText says in a word how an exited process ended.
 func (p *Process) ExitText() string {
+	if p.NoStatus {
+		return "status not seen"
+	}
 	if sig := p.Status & 0x7f; sig != 0 {
 		return "signal " + strconv.Itoa(int(sig))
 	}

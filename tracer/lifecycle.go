@@ -99,6 +99,14 @@ func (t *Tracer) fork(parent *addressSpace, ev *Event, late bool) {
 	if sp == nil || !sp.waiting || sp.seeding {
 		return
 	}
+	if ev.Flags&Polled != 0 {
+		// When it was forked is not known: its first look is its start.
+		sp.tree = t.newTree(0, 0, 0)
+		if ev.Flags&Incomplete != 0 {
+			sp.seeding, t.busy[sp] = true, true
+		}
+		return
+	}
 	tree, doubts := parent.tree.Clone(ev.Time)
 	sp.tree, sp.growsDown = tree, parent.growsDown
 	parent.forks = append(parent.forks, forkStamp{sp.id, ev.Time})
@@ -121,7 +129,7 @@ func (t *Tracer) exec(ev *Event) {
 		t.alive++
 		t.stats.Processes++
 	} else {
-		if old := t.spaces[p.Space]; old != nil && len(old.procs) == 1 {
+		if old := t.spaces[p.Space]; old != nil && old.id != ev.Space && len(old.procs) == 1 {
 			old.replaced = true
 		}
 		t.leave(p)
@@ -225,7 +233,7 @@ func (t *Tracer) exit(sp *addressSpace, ev *Event) {
 	if p == nil || p.Exited {
 		return
 	}
-	p.Exited, p.Status = true, ev.Status
+	p.Exited, p.Status, p.NoStatus = true, ev.Status, ev.Flags&NoStatus != 0
 	t.alive--
 	t.stats.Exits++
 	if sp != nil {

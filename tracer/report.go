@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/maptrace/maptrace/tracer/space"
 )
@@ -18,6 +19,11 @@ type Picture struct {
 
 // unread is why a tree that was in doubt when its last process ended is not exact.
 const unread = "gone before its last changes could be read"
+
+// Unseen is why a picture kept by polling this often is never exact.
+func Unseen(every time.Duration) string {
+	return "polling every " + every.String() + ": changes between two looks are not seen"
+}
 
 func (p *Picture) approximate(why string) {
 	if p.Why == "" {
@@ -72,6 +78,9 @@ type Stats struct {
 	Audits           uint64 // comparisons with /proc
 	AuditsUnfinished uint64 // those given up because calls were under way
 	Rereads          uint64 // reads of mappings that events did not tell of
+
+	Looks  uint64 // times that a polling Source has looked at everything
+	Polled uint64 // changes it found
 
 	byOp [32][16]uint64
 }
@@ -139,17 +148,25 @@ type SpaceReport struct {
 type Report struct {
 	Stats    Stats
 	Spaces   []SpaceReport // in the order in which they came to be
-	Ordering string        // what orders the events: "section", "time"
+	Ordering string        // what orders the events: "section", "time", "polling"
+	Polling  time.Duration // how often was looked, where that is all; else 0
 	Picture  Picture       // the worst of the spaces'
 	NotKept  int           // spaces of exited processes that are counted only
 }
 
 // Report makes a report.
 func (t *Tracer) Report() Report {
-	r := Report{Stats: t.stats, Ordering: "section"}
+	r := Report{Stats: t.stats, Ordering: "section", Polling: t.opts.Polling}
+	if r.Polling > 0 {
+		r.Picture.approximate(Unseen(r.Polling))
+	}
 	for _, sp := range t.spaces {
 		r.Stats.fold(sp)
-		if !sp.q.numbered {
+		switch {
+		case r.Polling > 0:
+			r.Ordering = "polling"
+			sp.state.approximate(Unseen(r.Polling))
+		case !sp.q.numbered:
 			r.Ordering = "time"
 		}
 		if sp.tree == nil || sp.owner == nil || sp.waiting || sp.replaced {

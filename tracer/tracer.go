@@ -36,6 +36,9 @@ type Options struct {
 	Verify time.Duration
 	// PageSize in bytes; 0 means 4096.
 	PageSize uint64
+	// Polling is set if the Source looks at /proc this often, which every report
+	// then says.
+	Polling time.Duration
 	// Gate is a row that every new image has though no VMA holds it; empty
 	// where there is none.
 	Gate space.Row
@@ -327,6 +330,9 @@ func (t *Tracer) loop(ctx context.Context) error {
 			wait = pollBusy
 		default:
 			wait = min(wait*2, pollIdle)
+			if p, ok := t.src.(paced); ok {
+				wait = p.Due()
+			}
 		}
 		t.pause(ctx, wait)
 	}
@@ -362,7 +368,7 @@ func (t *Tracer) drain(limit int) (int, error) {
 
 // arrive takes one event from the Source.
 func (t *Tracer) arrive(ev *Event) {
-	if t.stopAt != 0 && ev.Time > t.stopAt && ev.Kind != KindLost {
+	if t.stopAt != 0 && ev.Time > t.stopAt && ev.Kind != KindLost && ev.Flags&Polled == 0 {
 		return // after the end
 	}
 	t.stats.Records++
@@ -376,6 +382,9 @@ func (t *Tracer) arrive(ev *Event) {
 		return
 	case KindFault:
 		t.fault(ev)
+		return
+	case KindLook:
+		t.polled(ev)
 		return
 	case KindTiming:
 		if sp := t.spaces[ev.Space]; sp == nil || !sp.waiting {

@@ -22,6 +22,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/site"
+	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/stack"
 )
 
@@ -37,6 +38,7 @@ type attachOptions struct {
 	ring      sizeValue
 	readyFile string
 	verbose   bool
+	poll      time.Duration // how often to look at /proc instead of tracing; 0 not to
 }
 
 func (o *attachOptions) addFlags(cmd *cobra.Command) {
@@ -46,6 +48,8 @@ func (o *attachOptions) addFlags(cmd *cobra.Command) {
 	f.StringVar(&o.toFile, "to", "", "write to this file instead of standard output")
 	f.Var(&o.ring, "ring", "size of the ring the kernel writes events to (default 16M)")
 	f.StringVar(&o.readyFile, "ready-file", "", "create this file once everything is attached and read")
+	f.Var((*pollValue)(&o.poll), "poll", "trace nothing: look at /proc/PID/maps this often, which needs no privilege")
+	f.Lookup("poll").NoOptDefVal = tracer.DefaultPoll.String()
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "tell more on standard error")
 }
 
@@ -76,6 +80,42 @@ func (o *attachOptions) check() error {
 	if r := uint64(o.ring); r != 0 && (r < page || r&(r-1) != 0 || r > 1<<30) {
 		return usagef("--ring %d: want a power of two from %d to 1G", r, page)
 	}
+	if o.poll != 0 && o.ring != 0 {
+		return usagef("--ring is for what --poll does without")
+	}
+	return nil
+}
+
+// needsBPF refuses --poll, where it is no use; why says so.
+func (o *attachOptions) needsBPF(why string) error {
+	if o.poll != 0 {
+		return usagef("--poll is no use here: %s", why)
+	}
+	return nil
+}
+
+// pollValue is the time between two looks on the command line.
+type pollValue time.Duration
+
+func (v *pollValue) String() string {
+	if *v == 0 {
+		return ""
+	}
+	return time.Duration(*v).String()
+}
+
+func (v *pollValue) Type() string { return "interval" }
+
+// minPoll is as often as looks are of use: a look takes about a millisecond where
+// many mappings change.
+const minPoll = time.Millisecond
+
+func (v *pollValue) Set(s string) error {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < minPoll {
+		return fmt.Errorf("interval %q: want a time of at least %s, as --poll=50ms", s, minPoll)
+	}
+	*v = pollValue(d)
 	return nil
 }
 
@@ -117,7 +157,8 @@ func keepFromPipe() (restore func()) {
 // attached is a run of the tracer: the programs, the loop and what is traced.
 type attached struct {
 	o      *attachOptions
-	live   *tracer.Live
+	source source
+	live   *tracer.Live // the source, nil if it polls
 	tr     *tracer.Tracer
 	cmd    *tracer.Command
 	clock  render.Clock
@@ -146,8 +187,8 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts *tracer
 		}
 	}()
 	kernel.RingBytes, kernel.NoFollow = int(o.ring), o.noFollow
-	if a.live, err = tracer.OpenLive(kernel); err != nil {
-		return nil, refusal(err)
+	if err = a.open(kernel); err != nil {
+		return nil, err
 	}
 	if len(o.argv) > 0 {
 		if a.cmd, err = tracer.StartCommand(o.argv, s.in, s.out, s.err); err != nil {
@@ -160,10 +201,13 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts *tracer
 	if err != nil {
 		return nil, err
 	}
-	a.clock = render.NewClock(time.Now(), a.live.Now())
-	a.rings = rings(&kernel)
+	a.clock = render.NewClock(time.Now(), a.source.Now())
+	if o.poll == 0 {
+		a.rings = rings(&kernel)
+	}
 	opts.PageSize, opts.Log = uint64(os.Getpagesize()), logger(s.err, o.verbose)
-	opts.Gate, _ = a.live.Gate()
+	opts.Gate, _ = a.source.Gate()
+	opts.Polling = o.poll
 	if idle := opts.OnIdle; len(o.groups) > 0 && !o.noFollow {
 		opts.OnIdle = func() error {
 			if err := a.enter(fs); err != nil {
@@ -173,7 +217,7 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts *tracer
 			return idle()
 		}
 	}
-	a.tr = tracer.New(a.live, a.live, *opts)
+	a.tr = tracer.New(a.source, a.source, *opts)
 	a.unread = make(map[int]bool)
 	for _, task := range tasks {
 		a.unread[task.PID] = true
@@ -181,11 +225,35 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts *tracer
 	return a, a.tr.Add(tasks, a.cmd != nil)
 }
 
+// source is where changes come from: the kernel side, or looks at /proc.
+type source interface {
+	tracer.Source
+	tracer.World
+	Trace(pids ...int) ([]tracer.Task, error)
+	Gate() (space.Row, bool)
+	Untracked() (uint64, error)
+	Detach() error
+	Close() error
+}
+
+// open opens the source.
+func (a *attached) open(kernel tracer.LiveOptions) (err error) {
+	if a.o.poll != 0 {
+		a.source = tracer.NewPoll(a.o.poll, a.o.noFollow)
+		return nil
+	}
+	if a.live, err = tracer.OpenLive(kernel); err != nil {
+		return refusal(err)
+	}
+	a.source = a.live
+	return nil
+}
+
 // trace makes processes known to the kernel side, and their children that were
 // born between the listing and that.
 func (a *attached) trace(fs procmaps.FS, pids []int) ([]tracer.Task, error) {
 	for {
-		tasks, err := a.live.Trace(pids...)
+		tasks, err := a.source.Trace(pids...)
 		if err != nil {
 			return nil, refusal(err)
 		}
@@ -230,7 +298,7 @@ func (a *attached) enter(fs procmaps.FS) error {
 	if err != nil || len(fresh) == 0 {
 		return err
 	}
-	tasks, err := a.live.Trace(fresh...)
+	tasks, err := a.source.Trace(fresh...)
 	if err != nil {
 		return err
 	}
@@ -320,7 +388,7 @@ func (a *attached) run(ctx context.Context, finish func() error) error {
 		defer cancel()
 	}
 	guard := guardMemory(ctx, a.rings, a.stop)
-	err := a.tr.Run(ctx, a.live.Detach)
+	err := a.tr.Run(ctx, a.source.Detach)
 	full := guard()
 	if err == nil {
 		err = finish()
@@ -394,9 +462,9 @@ func (a *attached) close() error {
 	if a.cmd != nil {
 		errs = append(errs, a.cmd.Abandon())
 	}
-	if a.live != nil {
-		errs = append(errs, a.live.Close())
-		a.live = nil
+	if a.source != nil {
+		errs = append(errs, a.source.Close())
+		a.source = nil
 	}
 	return errors.Join(errs...)
 }

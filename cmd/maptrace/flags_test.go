@@ -62,6 +62,16 @@ func TestUsage(t *testing.T) {
 		{"a ring that is no power of two", "trace -p 1 --ring 3M", "want a power of two"},
 		{"a ring below a page", "trace -p 1 --ring 2K", "want a power of two"},
 		{"a ring beyond what the kernel takes", "trace -p 1 --ring 2G", "want a power of two"},
+		{"looks too often", "trace -p 1 --poll=1us", "want a time of at least 1ms"},
+		{"looks now and then", "trace -p 1 --poll=often", `interval "often"`},
+		{"looks at an interval that is a word by itself", "trace --poll 50ms -p 1", "put -- before the command"},
+		{"looks and stacks", "trace -p 1 --poll --stack", "--poll sees what has changed, and no calls"},
+		{"looks and threads", "trace -p 1 --poll --tid 1", "--poll sees what has changed, and no calls"},
+		{"looks and errors", "trace -p 1 --poll --failed", "--poll sees what has changed, and no calls"},
+		{"looks and audits", "trace -p 1 --poll --verify", "--poll sees what has changed, and no calls"},
+		{"looks and a ring", "trace -p 1 --poll --ring 1M", "--ring is for what --poll does without"},
+		{"growth by looks", "grow -p 1 --poll", "grow names the code that makes memory grow, which only tracing with BPF shows"},
+		{"latencies by looks", "lat -p 1 --poll=1s", "how long calls take is measured in the kernel"},
 		{"an unknown flag", "trace --bogus", "unknown flag: --bogus"},
 		{"an unknown command", "bogus", `unknown command "bogus"`},
 		{"an unknown shell", "completion nosh", `unknown command "nosh"`},
@@ -107,6 +117,7 @@ func TestGoodFlagsPassTheCheck(t *testing.T) {
 		{attachOptions: attachOptions{output: "text", target: target{argv: []string{"true"}}}, kinds: []string{"anon", "file", "heap", "stack", "shm", "special"}},
 		{attachOptions: attachOptions{output: "text", target: target{argv: []string{"true"}}, ring: 1 << 20}, glob: "/usr/lib/*.so.[0-9]", count: 1},
 		{attachOptions: attachOptions{output: "text", target: target{argv: []string{"true"}}, ring: 1 << 30}, summary: true},
+		{attachOptions: attachOptions{output: "json", target: target{argv: []string{"true"}}, poll: 1e6}, count: 3},
 	} {
 		if err := o.check(); err != nil {
 			t.Errorf("check of %+v: %v", o, err)

@@ -218,12 +218,19 @@ type helper struct {
 // startHelper starts the test binary as one of helpers, and waits for its word.
 func startHelper(t *testing.T, name string, args ...string) *helper {
 	t.Helper()
+	return startHelperWith(t, name, func(*exec.Cmd) {}, args...)
+}
+
+// startHelperWith starts it as adjust has it.
+func startHelperWith(t *testing.T, name string, adjust func(*exec.Cmd), args ...string) *helper {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self, args...)
 	cmd.Env = append(os.Environ(), helperEnv+"="+name)
+	adjust(cmd)
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -39,6 +39,7 @@ func TestWithoutCapabilities(t *testing.T) {
 				t.Errorf("exit code %d, output %q", r.code, r.out)
 			}
 			checkOneLine(t, r.stderr, "tracing needs root, or CAP_BPF and CAP_PERFMON")
+			checkOneLine(t, r.stderr, "'maptrace trace --poll' needs none of that")
 		}
 	})
 	t.Run("another user's process", func(t *testing.T) {

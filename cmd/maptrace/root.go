@@ -126,7 +126,7 @@ func explain(err error) string {
 	hint := ""
 	switch {
 	case errors.Is(err, errBPFPermission):
-		hint = permissionHint()
+		hint = permissionHint() + "; 'maptrace trace --poll' needs none of that for your own processes"
 	case errors.Is(err, fs.ErrPermission):
 		hint = "other users' processes need root or CAP_SYS_PTRACE"
 	case errors.Is(err, ebpf.ErrNotSupported):

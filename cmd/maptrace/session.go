@@ -147,7 +147,7 @@ func (se *session) end() error {
 	if err := se.writeTables(&r); err != nil {
 		return err
 	}
-	untracked, err := se.live.Untracked()
+	untracked, err := se.source.Untracked()
 	if err != nil {
 		return err
 	}

@@ -53,11 +53,17 @@ own in parentheses: 1234(7)/1235.
 
 It ends when the traced processes have, after --duration or --count, or at ^C.
 The exit status is that of the command, if one was started; what the command
-itself prints goes where it always goes, so use --to to keep the two apart.`,
+itself prints goes where it always goes, so use --to to keep the two apart.
+
+With --poll nothing is attached to the kernel, and no privilege is needed for one's
+own processes: their maps are read again and again, and what differs is printed,
+marked as seen by polling. What comes and goes between two looks is not seen, nor
+which call or thread it was, nor a child whose parent has ended meanwhile.`,
 		Example: `  maptrace trace -p 1234
   maptrace trace --container web
   maptrace trace --op mmap,munmap,brk --min-size 1M -- ./server --port 80
-  maptrace trace -p 1234 --summary-only --duration 10s -o json`,
+  maptrace trace -p 1234 --summary-only --duration 10s -o json
+  maptrace trace --poll=50ms -p 1234             without privilege`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.command(cmd, args); err != nil {
 				return err
@@ -109,6 +115,9 @@ func (o *traceOptions) check() error {
 	}
 	if o.stack && o.summary {
 		return usagef("--stack prints stacks with the lines that --summary-only leaves out")
+	}
+	if o.poll != 0 && (o.stack || o.failed || o.verify || len(o.tids) > 0) {
+		return usagef("--poll sees what has changed, and no calls: not with --stack, --failed, --tid or --verify")
 	}
 	if o.count < 0 || o.tableEvery < 0 {
 		return usagef("--count and --table-every cannot be negative")

@@ -79,6 +79,7 @@ type (
 		Status *int   `json:"status"`
 		Detail string `json:"detail"`
 		Late   bool   `json:"late"`
+		SeenBy string `json:"seen_by"`
 	}
 	jsonTable struct {
 		Event   string       `json:"event"`
@@ -128,6 +129,9 @@ type (
 		Unfinished uint64            `json:"audits_unfinished"`
 		Rereads    uint64            `json:"rereads"`
 		Untracked  uint64            `json:"untracked"`
+		Looks      uint64            `json:"looks"`
+		Interval   float64           `json:"interval"`
+		Changes    uint64            `json:"changes"`
 	}
 )
 
@@ -136,7 +140,8 @@ func parse(t *testing.T, text string) objects {
 	t.Helper()
 	o := decode(t, text)
 	s := &o.summary
-	if s.Lost+s.Missed+s.Violations+s.Drift+s.Untracked != 0 || s.Picture != "exact" && s.Picture != "resynced" {
+	wrong := s.Picture != "exact" && s.Picture != "resynced" && s.Ordering != "polling"
+	if s.Lost+s.Missed+s.Violations+s.Drift+s.Untracked != 0 || wrong {
 		t.Errorf("the picture is wrong: %+v", s)
 	}
 	return o

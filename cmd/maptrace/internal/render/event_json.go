@@ -73,6 +73,9 @@ func (e *Event) AppendJSON(dst []byte, clock Clock) []byte {
 	if e.Late {
 		dst = append(dst, `,"late":true`...)
 	}
+	if e.Polled {
+		dst = append(dst, `,"seen_by":"polling"`...)
+	}
 	for i, frame := range e.Stack {
 		if i == 0 {
 			dst = append(dst, `,"stack":[`...)

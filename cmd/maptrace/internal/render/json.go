@@ -121,6 +121,12 @@ type SummaryObject struct {
 	Unfinished uint64            `json:"audits_unfinished"`
 	Rereads    uint64            `json:"rereads"`
 	Untracked  uint64            `json:"untracked"`
+
+	// Those of polling: looks at everything, the seconds between two, and what
+	// they found. What is counted in the kernel is 0 then.
+	Looks    uint64  `json:"looks,omitempty"`
+	Interval float64 `json:"interval,omitempty"`
+	Changes  uint64  `json:"changes,omitempty"`
 }
 
 // Summary makes the JSON form of a report's figures.
@@ -132,6 +138,7 @@ func Summary(r *tracer.Report, untracked uint64, now time.Time) SummaryObject {
 		Exits: s.Exits, Processes: s.Processes, Sections: s.Sections, Missed: s.Missed, Other: s.Others,
 		Lost: s.Lost, Late: s.Late, Violations: s.Violations, Drift: s.Drift, Audits: s.Audits,
 		Unfinished: s.AuditsUnfinished, Rereads: s.Rereads, Untracked: untracked,
+		Looks: s.Looks, Interval: r.Polling.Seconds(), Changes: s.Polled,
 	}
 	for _, c := range s.ByOp() {
 		o.ByOp[c.Name] = c.N

@@ -59,10 +59,11 @@ type Event struct {
 	Child     int    // of a fork
 	Comm      string // of an exec
 	Lost      uint64 // records
-	Ended     bool   // an exit, with:
+	Ended     bool   // an exit whose end was seen, with:
 	Status    int
 	Signal    int // that killed it, 0 for none
 	Late      bool
+	Polled    bool // seen by polling: when it happened, and who did it, is not known
 
 	// Stack is the stack of the call, innermost function first, where it was asked
 	// for and is there; the names are as the program has them.
@@ -102,7 +103,7 @@ func (e *Event) Size() uint64 {
 // AppendEvents appends the lines of a change: most have one, a look at /proc one for each
 // thing found, and some nothing worth a line.
 func AppendEvents(dst []Event, c *tracer.Change) []Event {
-	e := Event{Time: c.Time, PID: c.TGID, TID: c.TID, Space: c.Space}
+	e := Event{Time: c.Time, PID: c.TGID, TID: c.TID, Space: c.Space, Polled: c.Flags&tracer.Polled != 0}
 	if c.Process != nil && c.Process.PID == c.TGID {
 		e.NSPID = c.Process.Inner
 	}
@@ -126,7 +127,7 @@ func AppendEvents(dst []Event, c *tracer.Change) []Event {
 		e.Op = "exit"
 		if c.Process != nil {
 			e.Detail = c.Process.ExitText()
-			e.Ended, e.Signal, e.Status = true, int(c.Process.Status&0x7f), int(c.Process.Status>>8&0xff)
+			e.Ended, e.Signal, e.Status = !c.Process.NoStatus, int(c.Process.Status&0x7f), int(c.Process.Status>>8&0xff)
 		}
 	case tracer.KindReread:
 		return foundEvents(dst, e, c)
@@ -190,7 +191,7 @@ func foundEvents(out []Event, e Event, c *tracer.Change) []Event {
 		case f.Now.Kind == 0:
 			f1.Delta = -int64(f.Range.Len())
 			f1.Displaced = []space.Displaced{{Extent: f.Was, How: space.Unmapped}}
-		case f.Was.Mode != f.Now.Mode:
+		case f.Was.Mode != f.Now.Mode && c.Call.Op != space.OpMmap:
 			f1.Displaced = []space.Displaced{{Extent: f.Was, How: space.Protected}}
 		default:
 			f1.Displaced = []space.Displaced{{Extent: f.Was, How: space.Replaced}}

@@ -90,7 +90,7 @@ func WriteTable(w io.Writer, r *tracer.SpaceReport, clock Clock, paths bool) err
 func WriteSummary(w io.Writer, r *tracer.Report, untracked uint64, clock Clock) error {
 	s := &r.Stats
 	var b strings.Builder
-	fmt.Fprintf(&b, "events %d", s.Calls)
+	fmt.Fprintf(&b, "events %d", s.Calls+s.Polled)
 	for i, c := range s.ByOp() {
 		sep := ", "
 		if i == 0 {
@@ -99,20 +99,25 @@ func WriteSummary(w io.Writer, r *tracer.Report, untracked uint64, clock Clock) 
 		fmt.Fprintf(&b, "%s%s %d", sep, c.Name, c.N)
 	}
 	fmt.Fprintf(&b, "\nfailed %d, fork %d, exec %d, exit %d, processes %d\n", s.Failed, s.Forks, s.Execs, s.Exits, s.Processes)
-	fmt.Fprintf(&b, "sections %d, missed %d, other %d, late %d, re-reads %d, audits %d\n",
-		s.Sections, s.Missed, s.Others, s.Late, s.Rereads, s.Audits)
-	fmt.Fprintf(&b, "lost %d, drift %d, violations %d\n", s.Lost, s.Drift, s.Violations)
+	if r.Polling > 0 {
+		fmt.Fprintf(&b, "looks %d\n", s.Looks)
+	} else {
+		fmt.Fprintf(&b, "sections %d, missed %d, other %d, late %d, re-reads %d, audits %d\n",
+			s.Sections, s.Missed, s.Others, s.Late, s.Rereads, s.Audits)
+		fmt.Fprintf(&b, "lost %d, drift %d, violations %d\n", s.Lost, s.Drift, s.Violations)
+	}
 	if untracked > 0 {
 		fmt.Fprintf(&b, "untracked %d: processes or address spaces beyond what the kernel side holds\n", untracked)
 	}
 	if r.NotKept > 0 {
 		fmt.Fprintf(&b, "%d exited processes are counted here, but their tables were not kept\n", r.NotKept)
 	}
-	ordering := r.Ordering
-	if ordering == "section" {
+	ordering := "commit, by time (this kernel does not number sections: no proof that none was missed)"
+	switch r.Ordering {
+	case "section":
 		ordering = "commit, by section of the mmap lock"
-	} else {
-		ordering = "commit, by time (this kernel does not number sections: no proof that none was missed)"
+	case "polling":
+		ordering = tracer.Unseen(r.Polling)
 	}
 	fmt.Fprintf(&b, "ordering: %s\npicture: %s\n", ordering, table.Escape(r.Picture.Line(clock.Text)))
 	_, err := io.WriteString(w, b.String())

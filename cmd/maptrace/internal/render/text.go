@@ -39,8 +39,11 @@ func (t *Text) Append(dst []byte, e *Event) []byte {
 	from = len(dst)
 	dst = append(dst, e.Op...)
 	if e.Range.Empty() && !e.Mapped && e.Errno == 0 {
-		dst = pad(dst, from, 8)
-		return endLine(append(dst, table.Escape(e.Detail)...))
+		dst = append(pad(dst, from, 8), table.Escape(e.Detail)...)
+		if e.Polled {
+			dst = append(append(append(dst, "  ("...), byPolling...), ')')
+		}
+		return endLine(dst)
 	}
 	dst = pad(dst, from, 8)
 	dst = appendAddress(dst, e.Range.Start)
@@ -75,14 +78,22 @@ func (t *Text) Append(dst []byte, e *Event) []byte {
 	return dst
 }
 
+// byPolling marks what was seen by looking at /proc.
+const byPolling = "seen by polling"
+
 // appendIDs appends process and thread: 1234/1235, or, where the process goes by
-// another number in its own pid namespace, 1234(7)/1235.
+// another number in its own pid namespace, 1234(7)/1235. A thread that is not known
+// is a dash.
 func appendIDs(dst []byte, pid, inner, tid int) []byte {
 	dst = strconv.AppendInt(dst, int64(pid), 10)
 	if inner != 0 {
 		dst = append(strconv.AppendInt(append(dst, '('), int64(inner), 10), ')')
 	}
-	return strconv.AppendInt(append(dst, '/'), int64(tid), 10)
+	dst = append(dst, '/')
+	if tid == 0 {
+		return append(dst, '-')
+	}
+	return strconv.AppendInt(dst, int64(tid), 10)
 }
 
 // stackIndent puts the functions of a stack below the operation of their call.
@@ -170,6 +181,10 @@ func (t *Text) appendNotes(dst []byte, e *Event) []byte {
 	if e.Late {
 		note()
 		dst = append(dst, "late"...)
+	}
+	if e.Polled {
+		note()
+		dst = append(dst, byPolling...)
 	}
 	if n > 0 {
 		dst = append(dst, ')')

@@ -1,0 +1,116 @@
+package tracer
+
+import (
+	"time"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// paced is a Source that knows when there may be something to read.
+type paced interface {
+	// Due is how long it is until then.
+	Due() time.Duration
+}
+
+// polled takes a look that the Source has taken. The first is what a process
+// begins with; what a later one shows otherwise than the tree is told as the
+// changes that must have been made, one each.
+func (t *Tracer) polled(ev *Event) {
+	if ev.Look == nil {
+		t.stats.Looks++
+		return
+	}
+	sp := t.spaces[ev.Space]
+	if sp == nil {
+		return
+	}
+	if sp.waiting {
+		if sp.tree == nil {
+			sp.tree = t.newTree(0, 0, 0)
+		}
+		t.seed(sp, ev.Look)
+		return
+	}
+	rows := ev.Look.Rows
+	named := parts{heapOf(sp.tree), rowOf(rows, "[heap]"), rowOf(rows, "[stack]")}
+	found := sp.tree.Reread(space.Read{
+		Range: space.All, Rows: rows, Began: ev.Look.At, Ended: ev.Look.Until, Op: space.OpReread,
+	})
+	for i := range found {
+		f := &found[i]
+		named.name(f)
+		op := seenAs(f)
+		t.stats.Polled++
+		t.stats.byOp[op&31][0]++
+		c := *ev
+		c.Kind, c.NR, c.Look = KindReread, -1, nil
+		c.Call = space.Call{Op: op, Time: ev.Time}
+		t.tell(sp, &Change{Event: &c, Found: found[i : i+1]})
+	}
+}
+
+// heapOf is where the heap is, the zero Range if there is none.
+func heapOf(tree *space.Space) (heap procmaps.Range) {
+	for e := range tree.Extents(space.All) {
+		if e.Kind != procmaps.KindHeap {
+			continue
+		}
+		if heap.Empty() {
+			heap.Start = e.Start
+		}
+		heap.End = e.End
+	}
+	return heap
+}
+
+// rowOf is where a name was seen.
+func rowOf(rows []space.Row, name string) procmaps.Range {
+	for i := range rows {
+		if rows[i].Name == name {
+			return rows[i].Range
+		}
+	}
+	return procmaps.Range{}
+}
+
+// parts are what is anonymous in pieces and has a name as a whole.
+type parts struct{ wasHeap, heap, stack procmaps.Range }
+
+// name gives a piece of the heap or the stack its name.
+func (p *parts) name(f *space.Change) {
+	at := f.Range.Start
+	if f.Was.Kind == procmaps.KindAnon && p.wasHeap.Contains(at) {
+		f.Was.Kind, f.Was.Name = procmaps.KindHeap, "[heap]"
+	}
+	switch {
+	case f.Now.Kind != procmaps.KindAnon:
+	case p.heap.Contains(at):
+		f.Now.Kind, f.Now.Name = procmaps.KindHeap, "[heap]"
+	case p.stack.Contains(at):
+		f.Now.Kind, f.Now.Name = procmaps.KindStack, "[stack]"
+	}
+}
+
+// seenAs is the call that a change looks like. What mremap has moved is not told
+// from what was unmapped here and mapped there.
+func seenAs(f *space.Change) space.Op {
+	was, now := &f.Was, &f.Now
+	switch {
+	case was.Kind == 0 && now.Kind == procmaps.KindHeap, now.Kind == 0 && was.Kind == procmaps.KindHeap:
+		return space.OpBrk
+	case was.Kind == 0 && now.Kind == procmaps.KindStack:
+		return space.OpStack
+	case was.Kind == 0:
+		return space.OpMmap
+	case now.Kind == 0:
+		return space.OpMunmap
+	case was.File != now.File || was.File != 0 && was.Offset-was.Start != now.Offset-now.Start:
+		return space.OpMmap
+	case was.Mode != now.Mode:
+		return space.OpMprotect
+	case was.File == 0 && was.Kind != procmaps.KindSpecial && now.Kind != procmaps.KindSpecial:
+		return space.OpSetVMA
+	}
+	return space.OpMmap
+}
