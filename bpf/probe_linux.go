@@ -24,6 +24,10 @@ type Check struct {
 	Note     string
 }
 
+// SectionCheck is the name of the check whether changes can be ordered by section,
+// and proven complete.
+const SectionCheck = "mm_lock_seq"
+
 // Probe loads and attaches every program for real, each by itself, and
 // detaches it again: many refusals show only at the attachment.
 func Probe() []Check {
@@ -147,7 +151,7 @@ func latencyCheck(kernel *btf.Spec) Check {
 // sectionCheck tells whether the mmap lock's write sections are numbered.
 func sectionCheck(kernel *btf.Spec) Check {
 	c := Check{
-		Name: "mm_lock_seq", What: "proving that no change was missed (6.4)", Optional: true,
+		Name: SectionCheck, What: "proving that no change was missed (6.4)", Optional: true,
 	}
 	var mm *btf.Struct
 	if err := kernel.TypeByName("mm_struct", &mm); err != nil {

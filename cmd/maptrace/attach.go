@@ -20,6 +20,7 @@ import (
 	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/site"
 	"github.com/maptrace/maptrace/tracer/space"
@@ -162,11 +163,17 @@ type attached struct {
 	tr     *tracer.Tracer
 	cmd    *tracer.Command
 	clock  render.Clock
+	log    *slog.Logger
 	stop   context.CancelFunc
 	timer  *time.Timer  // that calls stop, if a time was given
 	rings  uint64       // bytes the kernel keeps for us
 	unread map[int]bool // processes whose mappings must be known before we are ready
 	asked  time.Time    // when the groups were last looked at for more processes
+
+	pids    []int // the processes that are traced from the start
+	onReady func()
+	sites   *site.Sites // nil without stacks
+	err     io.Writer
 }
 
 // attach checks the targets before it touches the kernel, attaches, and then
@@ -180,7 +187,8 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts *tracer
 	if err != nil {
 		return nil, err
 	}
-	a := &attached{o: o}
+	a := &attached{o: o, log: logger(s.err, o.verbose), err: s.err}
+	a.sites, _ = opts.Sites.(*site.Sites)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
@@ -205,7 +213,7 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts *tracer
 	if o.poll == 0 {
 		a.rings = rings(&kernel)
 	}
-	opts.PageSize, opts.Log = uint64(os.Getpagesize()), logger(s.err, o.verbose)
+	opts.PageSize, opts.Log = uint64(os.Getpagesize()), a.log
 	opts.Gate, _ = a.source.Gate()
 	opts.Polling = o.poll
 	if idle := opts.OnIdle; len(o.groups) > 0 && !o.noFollow {
@@ -221,6 +229,7 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts *tracer
 	a.unread = make(map[int]bool)
 	for _, task := range tasks {
 		a.unread[task.PID] = true
+		a.pids = append(a.pids, task.PID)
 	}
 	return a, a.tr.Add(tasks, a.cmd != nil)
 }
@@ -379,10 +388,13 @@ func (a *attached) run(ctx context.Context, finish func() error) error {
 		if err := a.tellReady(); err != nil {
 			return err
 		}
+		a.drop(ctx) // what the command may do it has by now
 		if err := a.cmd.Continue(); err != nil {
 			return err
 		}
 	} else {
+		a.drop(ctx)
+		a.onReady = func() { a.drop(ctx) }
 		var cancel context.CancelFunc
 		ctx, cancel = signal.NotifyContext(ctx, endSignals()...)
 		defer cancel()
@@ -394,6 +406,7 @@ func (a *attached) run(ctx context.Context, finish func() error) error {
 		err = finish()
 	}
 	err = errors.Join(err, full)
+	a.tellDenied()
 	if a.cmd != nil && (ctx.Err() == nil || err != nil) {
 		return a.exitStatus(err)
 	}
@@ -419,7 +432,22 @@ func (a *attached) tellReady() error {
 	if a.o.readyFile == "" {
 		return nil
 	}
-	return os.WriteFile(a.o.readyFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644)
+	err := os.WriteFile(a.o.readyFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644)
+	if a.onReady != nil {
+		a.onReady()
+	}
+	return err
+}
+
+// tellDenied says that code has no names because its files may not be read.
+func (a *attached) tellDenied() {
+	if a.sites == nil {
+		return
+	}
+	if st := a.sites.Stats(); st.Denied > 0 {
+		fmt.Fprintf(a.err, "maptrace: code has no names where its file may not be read (files: %d): %s\n",
+			st.Denied, table.Escape(st.DeniedErr.Error()))
+	}
 }
 
 // endSignals are those that ask for the end. Under nohup(1), SIGHUP does not.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/bpf"
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/privilege"
 	"github.com/maptrace/maptrace/procmaps"
 )
 
@@ -22,8 +24,9 @@ func newDoctor(s streams) *cobra.Command {
 		Short: "Tell what this kernel and these privileges permit",
 		Long: `doctor tries everything that tracing needs, each for real: every program is
 loaded, attached and detached again. For what does not work it says why, and
-which capability or setting would help. Its exit status is 0 if tracing works,
-4 if not.`,
+which capability or setting would help. Then it shows the rung you stand on, of
+the ladder from everything to pmap alone, and how to climb to the next. Its exit
+status is 0 if tracing works, 4 if not.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return runDoctor(s.out) },
 	}
@@ -41,7 +44,12 @@ func runDoctor(w io.Writer) error {
 	fmt.Fprintf(w, "pid namespace %s\n\n", okOr(nsErr, pidNamespace()))
 
 	missing, denied, said := nsErr != nil, false, ""
+	l := ladder{numbered: true}
+	if nsErr != nil {
+		l.climb = "run maptrace on the host, or in a container with --pid=host"
+	}
 	for _, c := range bpf.Probe() {
+		l.numbered = l.numbered && (c.Name != bpf.SectionCheck || c.Err == nil)
 		// Without the permission for a map, what maps the kernel knows cannot be
 		// told either: that looks like an old kernel.
 		if denied && !c.Optional && errors.Is(c.Err, ebpf.ErrNotSupported) {
@@ -62,16 +70,109 @@ func runDoctor(w io.Writer) error {
 				fmt.Fprintf(w, "      -> %s\n", hint)
 				said = hint
 			}
+			if !c.Optional && l.climb == "" {
+				l.climb = cmp.Or(probeHint(c.Err), oneLine(c.Err))
+			}
 		}
 	}
 	verdict, missing := smapsCheck(missing)
-	fmt.Fprintf(w, "%s\n\n", verdict)
+	fmt.Fprintf(w, "%s\n", verdict)
+	lesserCapabilities(w)
+	l.traces = !missing
+	l.climb = cmp.Or(l.climb, "a kernel with CONFIG_PROC_PAGE_MONITOR")
+	l.pollErr = pollCheck()
+	fmt.Fprintf(w, "\n%s\n", l.text())
 	if missing {
-		fmt.Fprintln(w, "tracing does not work here; 'maptrace pmap' does, for your own processes")
+		fmt.Fprintln(w, "tracing does not work here")
 		return &codedError{code: exitUnsupported}
 	}
 	_, err := fmt.Fprintln(w, "tracing works here")
 	return err
+}
+
+// ladder is what decides which rung one stands on.
+type ladder struct {
+	traces, numbered bool
+	climb            string // what tracing lacks
+	pollErr          error  // why looking at /proc does not work
+}
+
+// rungs, the top one first.
+var rungs = [...]string{
+	"everything: changes in the order of the mmap lock's sections, and proof that none was missed",
+	"tracing: changes in the order of their commit times, without that proof",
+	"trace --poll: what differs between two looks at the maps of your own processes",
+	"pmap: single looks at your own processes",
+}
+
+// rung is the one we stand on, from 1, and how to climb to the next.
+func (l *ladder) rung() (n int, climb string) {
+	switch {
+	case l.traces && l.numbered:
+		return 1, ""
+	case l.traces:
+		return 2, "Linux 6.4 or later with CONFIG_PER_VMA_LOCK"
+	case l.pollErr == nil:
+		return 3, l.climb
+	}
+	return 4, oneLine(l.pollErr)
+}
+
+// text shows all rungs, and marks the one we stand on.
+func (l *ladder) text() string {
+	n, climb := l.rung()
+	var b strings.Builder
+	b.WriteString("the ladder:\n")
+	for i, what := range rungs {
+		mark := "  "
+		if i+1 == n {
+			mark = "->"
+		}
+		fmt.Fprintf(&b, "%s %d  %s\n", mark, i+1, what)
+	}
+	if n > 1 {
+		fmt.Fprintf(&b, "to climb to %d: %s\n", n-1, climb)
+	}
+	return b.String()
+}
+
+// pollCheck tries what --poll needs.
+func pollCheck() error {
+	fs := procmaps.Default()
+	p, err := fs.Process(os.Getpid())
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	a, err := p.OpenAddressSpace()
+	if err != nil {
+		return err
+	}
+	_, err = fs.Pids()
+	return errors.Join(err, a.Close())
+}
+
+// lesserCapabilities tells what is less without capabilities that tracing as such
+// does not need.
+func lesserCapabilities(w io.Writer) {
+	have, err := privilege.Current()
+	if err != nil {
+		return // the first lines say so
+	}
+	for _, c := range []struct {
+		cap        int
+		name, what string
+	}{
+		{unix.CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "processes of other users, and those that hide from their own"},
+		{unix.CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", "counting their resident memory, and names from files that are theirs alone"},
+		{unix.CAP_CHECKPOINT_RESTORE, "CAP_CHECKPOINT_RESTORE", "names from files that were replaced or deleted"},
+	} {
+		verdict := "ok  "
+		if !have.Effective.Has(c.cap) {
+			verdict = "less"
+		}
+		fmt.Fprintf(w, "%s  %-26s %s\n", verdict, c.name, c.what)
+	}
 }
 
 // smapsCheck tries what trees are seeded from.

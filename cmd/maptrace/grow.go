@@ -124,6 +124,12 @@ func (o *growOptions) check() error {
 func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err error) {
 	w := newGrowthWatch(s, o)
 	defer func() { err = errors.Join(err, w.close()) }()
+	if w.pprof, err = openOutput(o.pprof); err != nil {
+		return err
+	}
+	if w.folded, err = openOutput(o.folded); err != nil {
+		return err
+	}
 	kernel := tracer.LiveOptions{Stacks: &bpf.StackOptions{
 		Bytes: int(o.stackSize), Rate: o.stackRate, FaultRate: o.faultRate,
 	}}
@@ -155,26 +161,31 @@ func (w *growthWatch) finish(out io.Writer) error {
 		errs = append(errs, render.WriteGrowthReports(out, w.results, w.o.top, w.o.frames, !utf8Locale(os.Getenv)))
 		errs = append(errs, w.summary().Write(out))
 	}
-	if w.o.pprof != "" {
-		errs = append(errs, w.writeFile(w.o.pprof, w.writeProfile))
-	}
-	if w.o.folded != "" {
-		errs = append(errs, w.writeFile(w.o.folded, w.writeFolded))
-	}
+	errs = append(errs, writeOutput(w.pprof, w.writeProfile), writeOutput(w.folded, w.writeFolded))
 	return errors.Join(errs...)
 }
 
-func (w *growthWatch) writeFile(name string, write func(io.Writer) error) error {
-	f, err := os.Create(name)
-	if err != nil {
+// writeOutput writes a file, if one was asked for.
+func writeOutput(o *output, write func(io.Writer) error) error {
+	if o == nil {
+		return nil
+	}
+	if err := o.begin(); err != nil {
 		return err
 	}
-	return errors.Join(write(f), f.Close())
+	return write(o)
 }
 
-// broken is an error if a rule of --fail-on is broken.
+// broken is an error if a rule of --fail-on is broken, or nothing can be said.
 func (w *growthWatch) broken() error {
 	var said []string
+	if len(w.o.rules) > 0 {
+		for i := range w.results {
+			if why := w.results[i].Uncounted; why != "" {
+				return &codedError{exitUnsupported, fmt.Errorf("process %d: --fail-on cannot be judged: %s", w.results[i].PID, why)}
+			}
+		}
+	}
 	for _, r := range w.o.rules {
 		for i := range w.results {
 			if why := r.broken(&w.results[i]); why != "" {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"os"
 	"path"
 	"runtime"
 	"slices"
@@ -29,6 +31,7 @@ type growthWatch struct {
 	*attached
 	o       *growOptions
 	err     io.Writer
+	log     *slog.Logger
 	sites   *site.Sites
 	books   map[uint64]*openBook // by address space
 	fs      procmaps.FS
@@ -40,6 +43,8 @@ type growthWatch struct {
 	shown   time.Time // when the last was drawn
 	blames  map[uint32]string
 	cost    counting // of books that are closed
+
+	pprof, folded *output // nil unless asked for
 }
 
 // counting is what it cost to count resident pages.
@@ -65,8 +70,9 @@ type openBook struct {
 	exited    bool
 	ended     uint64 // when, by the clock of events
 	residency *procmaps.Residency
-	looking   bool // the other goroutine uses it
-	settled   bool // it has ended, and nothing is open
+	uncounted string // why there is none, if the process is there
+	looking   bool   // the other goroutine uses it
+	settled   bool   // it has ended, and nothing is open
 	limits    growth.Limits
 	worst     float64 // once it has ended
 	ranges    []procmaps.Range
@@ -79,14 +85,14 @@ type openBook struct {
 
 func newGrowthWatch(s streams, o *growOptions) *growthWatch {
 	return &growthWatch{
-		o: o, err: s.err, sites: site.New(site.Options{}), books: make(map[uint64]*openBook),
+		o: o, err: s.err, log: logger(s.err, o.verbose), sites: site.New(site.Options{}), books: make(map[uint64]*openBook),
 		counter: newCounter(), blames: make(map[uint32]string),
 	}
 }
 
 func (w *growthWatch) close() error {
 	w.counter.stop()
-	var errs []error
+	errs := []error{w.pprof.close(), w.folded.close()}
 	for _, b := range w.books {
 		if b.residency != nil {
 			errs = append(errs, b.residency.Close())
@@ -137,7 +143,11 @@ func (w *growthWatch) end(space uint64, b *openBook, at uint64) {
 func (w *growthWatch) settle(space uint64, b *openBook) {
 	w.closeResidency(b)
 	b.settled = true
-	if b.Ticks() < fewestLooks {
+	short := b.Ticks() < fewestLooks
+	if b.uncounted != "" {
+		short = b.watchedTo(b.ended) < fewestLooks*w.o.interval
+	}
+	if short {
 		delete(w.books, space)
 		return
 	}
@@ -206,11 +216,28 @@ func (w *growthWatch) open(c *tracer.Change) {
 		// Where they cannot be read, stacks of threads are found by their shape.
 		start.Threads, _ = p.ThreadInfo()
 		b.limits = limitsOf(w.fs, p, len(start.Regions))
-		b.residency, _ = p.OpenResidency() // or the process is gone: see look
+		if b.residency, err = p.OpenResidency(); err != nil {
+			b.uncounted = w.uncounted(b.pid, err)
+		}
 		_ = p.Close()
+	} else {
+		b.uncounted = w.uncounted(b.pid, err)
 	}
 	b.Book = ledger.New(w.sites, start, growth.Options{})
 	w.books[c.Space] = b
+}
+
+// uncounted says why the resident pages of a process are not counted; "" for one
+// that is gone, of which there is nothing to say.
+func (w *growthWatch) uncounted(pid int, err error) string {
+	if errors.Is(err, procmaps.ErrGone) || errors.Is(err, procmaps.ErrNoMemory) {
+		return ""
+	}
+	if errors.Is(err, os.ErrPermission) {
+		err = fmt.Errorf("%w: that needs root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH", err)
+	}
+	w.log.Warn("count resident pages", "pid", pid, "error", err)
+	return err.Error()
 }
 
 // limitsOf are the limits that a process with so many mappings may reach.
@@ -385,12 +412,13 @@ func (w *growthWatch) report() {
 	for space, b := range w.books {
 		// What came and went between two looks, and images that another has
 		// replaced, have nothing to tell.
-		if b.Ticks() == 0 || picture[space] == "" && !b.exited {
+		if b.Ticks() == 0 && b.uncounted == "" || picture[space] == "" && !b.exited {
 			continue
 		}
 		g := render.Growth{
 			PID: b.pid, NSPID: b.inner, Comm: b.comm, Exited: b.exited, Watched: b.watchedTo(w.live.Now()), Looks: b.Ticks(),
 			Picture: picture[space], Estimated: b.Estimated(), Unsampled: b.Unsampled(),
+			Uncounted: b.uncounted,
 		}
 		if g.Picture == "" {
 			g.Picture = "not kept"
@@ -583,7 +611,7 @@ func (w *growthWatch) summary() *render.GrowthSummary {
 	s := &render.GrowthSummary{
 		Event: "summary", Time: time.Now(), Calls: r.Stats.Calls, Lost: r.Stats.Lost,
 		Stacks: st.Stacks, Sites: st.Sites, Ends: make(map[string]uint64), Missing: make(map[string]uint64),
-		Sampled: r.Stats.Faults, Counting: "PAGEMAP_SCAN",
+		Sampled: r.Stats.Faults, FilesDenied: st.Denied, Counting: "PAGEMAP_SCAN",
 	}
 	for end, n := range st.Ends {
 		if n > 0 {

@@ -10,5 +10,6 @@ import (
 )
 
 func main() {
-	os.Exit(int(run(context.Background(), os.Args, streams{os.Stdin, os.Stdout, os.Stderr})))
+	ctx := context.WithValue(context.Background(), ownProcess{}, true)
+	os.Exit(int(run(ctx, os.Args, streams{os.Stdin, os.Stdout, os.Stderr})))
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -68,7 +70,10 @@ func TestWithoutCapabilities(t *testing.T) {
 			"user          uid 65534, has none of the capabilities that matter; lacks CAP_BPF",
 			"\nFAIL  ring buffer ", "\nFAIL  tp_btf/sys_exit ", "\nok    smaps ",
 			"      -> tracing needs root, or CAP_BPF and CAP_PERFMON",
-			"\ntracing does not work here; 'maptrace pmap' does",
+			"\nless  CAP_SYS_PTRACE             processes of other users",
+			"\n   1  everything: ", "\n   2  tracing: ", "\n-> 3  trace --poll: ", "\n   4  pmap: ",
+			"\nto climb to 2: tracing needs root, or CAP_BPF and CAP_PERFMON",
+			"\n\ntracing does not work here\n",
 		} {
 			if !strings.Contains(r.out, want) {
 				t.Errorf("no %q in:\n%s", want, r.out)
@@ -146,6 +151,13 @@ func TestTheProcOfAnotherNamespaceOfProcesses(t *testing.T) {
 		}
 		checkOneLine(t, r.stderr, "/proc shows the processes of another pid namespace")
 	}
+	cmd := exec.Command(binary(t), "trace", "--poll", "--", "true")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
+	r := launch(t, cmd).result()
+	if r.code != exitUnsupported || r.out != "" {
+		t.Errorf("polling: exit code %d, output %q", r.code, r.out)
+	}
+	checkOneLine(t, r.stderr, "look at /proc: it is that of another pid namespace")
 }
 
 func TestDoctor(t *testing.T) {
@@ -281,6 +293,30 @@ func TestCompletion(t *testing.T) {
 	for _, want := range []string{"trace\t", "pmap\t", "doctor\t", "demo\t", "version\t"} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("%q is not offered: %s", want, r.out)
+		}
+	}
+}
+
+func TestTheLadder(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("open /proc/1: no such file or directory")
+	for _, tt := range []struct {
+		l     ladder
+		rung  int
+		climb string
+	}{
+		{ladder{traces: true, numbered: true}, 1, ""},
+		{ladder{traces: true}, 2, "Linux 6.4 or later with CONFIG_PER_VMA_LOCK"},
+		{ladder{numbered: true, climb: "be root"}, 3, "be root"},
+		{ladder{climb: "be root", pollErr: broken}, 4, "open /proc/1: no such file or directory"},
+	} {
+		n, climb := tt.l.rung()
+		text := tt.l.text()
+		if n != tt.rung || climb != tt.climb || strings.Count(text, "->") != 1 || !strings.Contains(text, fmt.Sprintf("\n-> %d  ", n)) {
+			t.Errorf("%+v: rung %d, %q:\n%s", tt.l, n, climb, text)
+		}
+		if want := fmt.Sprintf("\nto climb to %d: %s\n", n-1, climb); strings.Contains(text, want) != (n > 1) {
+			t.Errorf("%+v: no %q in:\n%s", tt.l, want, text)
 		}
 	}
 }

@@ -103,6 +103,20 @@ func (ms *modules) at(pid int, m *procmaps.Mapping) *Module {
 	return made
 }
 
+// denied counts the files that we may not read, and tells why of one.
+func (ms *modules) denied() (n int, why error) {
+	for _, m := range ms.files {
+		if !errors.Is(m.Err, fs.ErrPermission) {
+			continue
+		}
+		// Which one is told must not be chance.
+		if n++; why == nil || m.Err.Error() < why.Error() {
+			why = m.Err
+		}
+	}
+	return n, why
+}
+
 // readMemory reads a process' memory.
 func readMemory(pid int, addr uint64, into []byte) (err error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))

@@ -71,6 +71,11 @@ type Stats struct {
 	Ends   [stack.EndDepth + 1]uint64 // by why they ended
 	Sites  int
 	Beyond uint64 // stacks that had no place among the sites
+
+	// Denied is how many files we may not read: functions in them have no names, and
+	// stacks end there. DeniedErr is why, of one of them.
+	Denied    int
+	DeniedErr error
 }
 
 // Sites turns stacks into sites; it implements tracer.Sites.
@@ -136,6 +141,7 @@ func (s *Sites) Close() error {
 func (s *Sites) Stats() Stats {
 	st := s.stats
 	st.Sites = len(s.sites) - overflow - 1
+	st.Denied, st.DeniedErr = s.modules.denied()
 	return st
 }
 

@@ -26,6 +26,9 @@ type Growth struct {
 	// Estimated: some calls had no stack, so the figures of sites are estimates.
 	Estimated bool
 	Unsampled uint64 // bytes that such calls made
+	// Uncounted says why resident memory could not be counted, if so: then nothing
+	// was found.
+	Uncounted string
 }
 
 // Grown is a finding with its names.
@@ -148,6 +151,10 @@ func WriteGrowthReports(w io.Writer, all []Growth, most, frames int, ascii bool)
 			b = append(b, '\n')
 		}
 		b = g.appendHead(b)
+		if g.Uncounted != "" {
+			b = fmt.Appendf(b, ": nothing can be said, as its resident memory cannot be counted: %s\n", table.Escape(g.Uncounted))
+			continue
+		}
 		if len(all) > 1 && !g.grows() {
 			b = append(b, ": nothing was seen to grow\n"...)
 			continue

@@ -69,6 +69,9 @@ type WatchObject struct {
 	Picture   string    `json:"picture"`
 	Estimated bool      `json:"estimated"`
 	Unsampled uint64    `json:"unsampled"` // bytes made by calls without a stack
+	// Uncounted says why resident memory could not be counted, if so: then there
+	// are no findings.
+	Uncounted string `json:"uncounted,omitempty"`
 }
 
 // EncodeGrowth writes a process and its findings, an object each.
@@ -76,6 +79,7 @@ func EncodeGrowth(enc *json.Encoder, g *Growth, now time.Time) error {
 	err := enc.Encode(WatchObject{
 		Event: "watch", Time: now, PID: g.PID, NSPID: g.NSPID, Comm: g.Comm, Exited: g.Exited, Seconds: g.Watched.Seconds(),
 		Looks: g.Looks, Picture: g.Picture, Estimated: g.Estimated, Unsampled: g.Unsampled,
+		Uncounted: g.Uncounted,
 	})
 	for i := range g.Findings {
 		if err != nil {
@@ -131,6 +135,8 @@ type GrowthSummary struct {
 	Sampled uint64            `json:"faults_sampled"`
 	// Unseen says why page faults were not seen, if so.
 	Unseen string `json:"faults_unseen,omitempty"`
+	// FilesDenied are files that may not be read: code in them has no names.
+	FilesDenied int `json:"files_denied,omitempty"`
 	// Counting says how resident pages were counted, and what it cost.
 	Counting   string  `json:"counting"`
 	CountCalls uint64  `json:"count_calls"`

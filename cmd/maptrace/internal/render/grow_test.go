@@ -87,6 +87,12 @@ func TestGrowthReports(t *testing.T) {
 	if got, want := growthText(t, nil, 10, 16, false), "No process was there for long enough to be looked at.\n"; got != want {
 		t.Errorf("of nothing it says %q", got)
 	}
+	got := growthText(t, []Growth{{PID: 4714, Comm: "secret", Watched: 30 * time.Second, Picture: "exact", Uncounted: "permission denied"}}, 10, 16, false)
+	const want = "Process 4714 (secret): watched for 30 s, 0 looks, tree exact: " +
+		"nothing can be said, as its resident memory cannot be counted: permission denied\n"
+	if got != want {
+		t.Errorf("of what cannot be counted it says %q, want %q", got, want)
+	}
 }
 
 func TestAReportWithoutBlockCharactersIsASCII(t *testing.T) {
@@ -106,6 +112,9 @@ func TestNamesInGrowthReportsAreEscaped(t *testing.T) {
 	all := watches()
 	for i := range all {
 		all[i].Comm, all[i].Picture = hostile, hostile
+		if len(all[i].Findings) == 0 {
+			all[i].Uncounted = hostile
+		}
 		for j := range all[i].Findings {
 			f := &all[i].Findings[j]
 			f.Subject, f.From, f.Limit, f.Name = hostile, hostile, hostile, hostile

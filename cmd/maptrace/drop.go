@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/privilege"
+)
+
+// ownProcess marks the context of a program that has its process to itself, and
+// may give up what the process may do.
+type ownProcess struct{}
+
+// needed are the capabilities that are of use once everything is attached and the
+// command is there. The kernel side is used through descriptors alone, which
+// wants none: only making maps and loading programs does (since Linux 5.19).
+func (a *attached) needed(have privilege.Set) privilege.Set {
+	// /proc/PID/maps and its kin, of children to come too. Since 6.15
+	// CAP_PERFMON opens some of these, for those who have no more.
+	keep := privilege.Of(unix.CAP_SYS_PTRACE)
+	if !have.Has(unix.CAP_SYS_PTRACE) {
+		keep |= privilege.Of(unix.CAP_PERFMON)
+		// Nor may they look at a process that may do what they may not:
+		// security/commoncap.c:cap_ptrace_access_check.
+		for _, pid := range a.pids {
+			if s, err := privilege.StateOf(pid); err == nil { // else it has ended
+				keep |= s.Permitted
+			}
+		}
+	}
+	if a.sites != nil {
+		// Programs, libraries and JIT maps that are for their owner alone, and
+		// pagemap and map_files of others, which are so too. CAP_SYS_ADMIN opens the
+		// last as well, and everything else.
+		keep |= privilege.Of(unix.CAP_DAC_READ_SEARCH, unix.CAP_CHECKPOINT_RESTORE)
+	}
+	if a.cmd != nil {
+		keep |= privilege.Of(unix.CAP_KILL) // to pass signals on to one that is another user by now
+	}
+	if a.unread != nil && a.o.readyFile != "" {
+		keep |= privilege.Of(unix.CAP_DAC_OVERRIDE) // to create it, in a directory of others
+	}
+	return keep
+}
+
+// drop gives up every capability but those. That it cannot is no reason not to go on.
+func (a *attached) drop(ctx context.Context) {
+	if ctx.Value(ownProcess{}) == nil {
+		return
+	}
+	before, err := privilege.Current()
+	keep := a.needed(before.Permitted)
+	if err == nil {
+		err = privilege.Keep(keep)
+	}
+	if err != nil {
+		a.log.Info("not all capabilities could be given up", "error", err)
+		return
+	}
+	a.log.Info("gave up capabilities", "gave", before.Permitted&^keep, "kept", before.Permitted&keep, "no_new_privs", true)
+}
+
+// output is a file to be written at the end, opened at the start: what is wrong
+// with it is known before an hour has passed, and it needs no privilege then. Until
+// it is written to, what it held stays.
+type output struct {
+	*os.File
+	made, written bool
+}
+
+// openOutput opens a file, and nothing if it has no name.
+func openOutput(name string) (*output, error) {
+	if name == "" {
+		return nil, nil
+	}
+	o := &output{made: true}
+	var err error
+	o.File, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if errors.Is(err, os.ErrExist) {
+		o.made = false
+		o.File, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o666)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// begin takes away what the file held.
+func (o *output) begin() error {
+	o.written = true
+	info, err := o.Stat()
+	if err == nil && info.Mode().IsRegular() {
+		err = o.Truncate(0)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", o.Name(), err)
+	}
+	return nil
+}
+
+// close closes it. If it came to nothing it leaves nothing behind.
+func (o *output) close() error {
+	if o == nil {
+		return nil
+	}
+	err := o.Close()
+	if o.made && !o.written {
+		_ = os.Remove(o.Name()) // we may not be allowed to any more
+	}
+	return err
+}
