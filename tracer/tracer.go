@@ -615,10 +615,16 @@ func (t *Tracer) stack(sp *addressSpace, ev *Event) {
 		// By itself the piece is as anonymous as any.
 		found[i].Now.Kind, found[i].Now.Name = procmaps.KindStack, "[stack]"
 	}
+	tgid, tid := ev.TGID, ev.TID
+	if ev.Flags&Remote != 0 && sp.owner != nil {
+		// A reader of /proc saw it before any thread of the process let go of the
+		// lock again: which of them it was is not known.
+		tgid, tid = sp.owner.PID, 0
+	}
 	t.tell(sp, &Change{
 		Event: &Event{
-			Kind: KindReread, Time: ev.Time, Space: sp.id, TGID: ev.TGID, TID: ev.TID, NR: ev.NR,
-			Call: space.Call{Op: space.OpStack, Time: ev.Time, TID: uint32(ev.TID)},
+			Kind: KindReread, Time: ev.Time, Space: sp.id, TGID: tgid, TID: tid, NR: ev.NR,
+			Call: space.Call{Op: space.OpStack, Time: ev.Time, TID: uint32(tid)},
 		},
 		Found: found,
 	})

@@ -469,6 +469,27 @@ func TestTheStackGrowsByWhatTheKernelSays(t *testing.T) {
 	}
 }
 
+func TestGrowthThatAReaderSawFirstIsNotTheReaders(t *testing.T) {
+	t.Parallel()
+	seen := Event{
+		Kind: KindStack, TGID: 77, TID: 78, Space: 1, Section: 3, Time: 200, Pages: 2, NR: -1,
+		Flags: Stamped | HasSection | Remote,
+	}
+	told := 0
+	replay(t, Options{OnChange: func(c *Change) {
+		if len(c.Found) == 0 {
+			return
+		}
+		told++
+		if c.TGID != 5 || c.TID != 0 || c.Process == nil || c.Process.PID != 5 {
+			t.Errorf("told of process %d, thread %d", c.TGID, c.TID)
+		}
+	}}, join(stackImage(), []Event{seen, exit(5, 1, 400)})...)
+	if told != 1 {
+		t.Errorf("told %d times", told)
+	}
+}
+
 func TestATreeInDoubtAtTheEndIsNotExact(t *testing.T) {
 	t.Parallel()
 	other := Event{Kind: KindOther, TGID: 5, TID: 5, Space: 1, Section: 3, Flags: Stamped | HasSection, Time: 200, NR: 206}

@@ -231,7 +231,6 @@ func judgeSuite(k *kernel, s *suite, r *result, v *verdict) {
 type event struct {
 	Event   string `json:"event"`
 	PID     int    `json:"pid"`
-	Space   int    `json:"space"`
 	Address string `json:"address"`
 	Size    uint64 `json:"size"`
 	Child   int    `json:"child"`
@@ -271,10 +270,10 @@ func judgeStory(k *kernel, c *console, v *verdict) {
 	}
 	before := len(v.wrong)
 	st := parseStory(c.steps[stepTrace].lines)
-	pid, space := 0, 0
+	pid := 0
 	for _, e := range events {
 		if e.Event == "fork" && e.Child != 0 && e.Child == st.child {
-			pid, space = e.PID, e.Space
+			pid = e.PID
 		}
 	}
 	switch {
@@ -288,9 +287,7 @@ func judgeStory(k *kernel, c *console, v *verdict) {
 	}
 	for _, d := range st.did {
 		if !slices.ContainsFunc(events, func(e event) bool {
-			// A reader of the maps that sees the stack's growth first is named for it.
-			mine := e.PID == pid || e.Event == "stack" && e.Space == space
-			return mine && e.Event == d.Event && e.Address == d.Address && e.Size == d.Size
+			return e.PID == pid && e.Event == d.Event && e.Address == d.Address && e.Size == d.Size
 		}) {
 			v.fault("not seen: %s of %d bytes at %s", d.Event, d.Size, d.Address)
 		}

@@ -286,8 +286,8 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
 {"event":"mmap","pid":11,"address":"0x40000","size":4096}
 {"event":"brk","pid":11,"address":"0x50000","size":8192}
 {"event":"brk","pid":11,"address":"0x51000","size":4096}
-{"event":"stack","pid":1,"space":1,"address":"0x7f00000","size":4096}
-{"event":"fork","pid":11,"space":1,"child":12}
+{"event":"stack","pid":11,"address":"0x7f00000","size":4096}
+{"event":"fork","pid":11,"child":12}
 {"event":"munmap","pid":12,"address":"0x9000","size":4096}
 {"event":"exec","pid":12}
 {"event":"exit","pid":12,"status":7}
@@ -364,7 +364,6 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		{`"event":"brk","pid":11,"address":"0x51000"`, `"event":"brk","pid":11,"address":"0x52000"`, "not seen: brk of 4096 bytes at 0x51000"},
 		{`"event":"exec","pid":12`, `"event":"exec","pid":13`, "not seen: exec of the child"},
 		{`"pid":12,"status":7`, `"pid":12,"status":8`, "not seen: exit of the child"},
-		{`"pid":1,"space":1`, `"pid":1,"space":2`, "not seen: stack of 4096 bytes at 0x7f00000"},
 		{"child 12 7", "child 12 127", "the story's child ended with 127"},
 		{"child 12 7", "child 13 7", "the story's child 13 is in no fork"},
 		{"did stack 7f00000 4096\n", "", "the story told of 9 calls"},
