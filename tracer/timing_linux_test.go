@@ -269,7 +269,7 @@ func (run *timedRun) checkTimings(t *testing.T, slow time.Duration) {
 // TestWaitingForTheLockIsMeasured has one thread map and unmap while another
 // holds the lock, for tens of ms each time, to populate 256 MiB.
 func TestWaitingForTheLockIsMeasured(t *testing.T) {
-	const n = 2003
+	const n = 503
 	run := runTimed(t, "contend", n, bpf.LatencyOptions{Rate: fewStacks})
 	mmap, munmap := run.ops["mmap"], run.ops["munmap"]
 	want := n + run.second
