@@ -74,6 +74,7 @@ func TestAnAddressSpaceEndsWithItsProcess(t *testing.T) {
 	t.Parallel()
 	cmd, in := start(t, "cat")
 	p := openProcess(t, cmd.Process.Pid)
+	waitForState(t, p, 'S') // by then it is cat, and not what is to become it
 	a := openAddressSpace(t, p)
 	in.Close()
 	waitForState(t, p, 'Z')
