@@ -60,6 +60,7 @@ test-faults: ## every fault often: killed 200 times, 2,000 processes, 1,000 thre
 
 soak: build ## half an hour on a busy mixture: memory flat, nothing lost
 	$(GO) run ./testdata/bench -maptrace ./$(BIN) -only soak
+
 test-kernels: ## the tests and a story on seven of Debian's kernels, emulated (needs qemu, apt, network)
 	$(GO) run ./testdata/kernels
 
@@ -113,7 +114,7 @@ check-generated: ## the committed objects are what the sources give
 		$(GO) generate . && git diff --exit-code --stat -- bpf; \
 	fi
 
-check: lint check-generated test test-race fuzz ## everything CI runs
+check: lint check-generated test test-race fuzz ## what CI runs, but for the kernels
 
 dist: ## make ./dist: binaries, archives, packages and what belongs to them, for both architectures
 	$(GO) run ./cmd/mkdist -nfpm "$(NFPM)"

@@ -276,9 +276,11 @@ func Open(opts Options) (_ *Hooks, err error) {
 			if err != nil {
 				return nil, fmt.Errorf("attach %s: %w", p.hook, err)
 			}
-			// The first listing tells the programs whose numbers are ours.
-			if _, err = h.List(); err != nil {
-				return nil, err
+			if Nested() {
+				// The first listing tells the programs whose numbers are ours.
+				if _, err = h.List(); err != nil {
+					return nil, err
+				}
 			}
 			continue
 		}

@@ -39,7 +39,7 @@ type attachOptions struct {
 	ring      sizeValue
 	readyFile string
 	verbose   bool
-	poll      time.Duration // how often to look at /proc instead of tracing; 0 not to
+	poll      time.Duration // how often to look at /proc instead of tracing, for trace; 0 not to
 }
 
 func (o *attachOptions) addFlags(cmd *cobra.Command) {
@@ -49,8 +49,6 @@ func (o *attachOptions) addFlags(cmd *cobra.Command) {
 	f.StringVar(&o.toFile, "to", "", "write to this file instead of standard output")
 	f.Var(&o.ring, "ring", "size of the ring the kernel writes events to (default 16M)")
 	f.StringVar(&o.readyFile, "ready-file", "", "create this file once everything is attached and read")
-	f.Var((*pollValue)(&o.poll), "poll", "trace nothing: look at /proc/PID/maps this often, which needs no privilege")
-	f.Lookup("poll").NoOptDefVal = tracer.DefaultPoll.String()
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "tell more on standard error")
 }
 
@@ -80,17 +78,6 @@ func (o *attachOptions) check() error {
 	page := uint64(os.Getpagesize())
 	if r := uint64(o.ring); r != 0 && (r < page || r&(r-1) != 0 || r > 1<<30) {
 		return usagef("--ring %d: want a power of two from %d to 1G", r, page)
-	}
-	if o.poll != 0 && o.ring != 0 {
-		return usagef("--ring is for what --poll does without")
-	}
-	return nil
-}
-
-// needsBPF refuses --poll, where it is no use; why says so.
-func (o *attachOptions) needsBPF(why string) error {
-	if o.poll != 0 {
-		return usagef("--poll is no use here: %s", why)
 	}
 	return nil
 }

@@ -45,9 +45,6 @@ func runDoctor(w io.Writer) error {
 
 	missing, denied, said := nsErr != nil, false, ""
 	l := ladder{numbered: true}
-	if nsErr != nil {
-		l.climb = "run maptrace on the host, or in a container with --pid=host"
-	}
 	for _, c := range bpf.Probe() {
 		l.numbered = l.numbered && (c.Name != bpf.SectionCheck || c.Err == nil)
 		// Without the permission for a map, what maps the kernel knows cannot be
@@ -80,7 +77,7 @@ func runDoctor(w io.Writer) error {
 	lesserCapabilities(w)
 	l.traces = !missing
 	l.climb = cmp.Or(l.climb, "a kernel with CONFIG_PROC_PAGE_MONITOR")
-	l.pollErr = pollCheck()
+	l.pollErr = cmp.Or(nsErr, pollCheck()) // without a /proc of ours looks show others
 	fmt.Fprintf(w, "\n%s\n", l.text())
 	if missing {
 		fmt.Fprintln(w, "tracing does not work here")
@@ -262,22 +259,21 @@ func lockdown() string {
 
 // capabilities names those that matter and are effective.
 func capabilities() string {
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&hdr, &data[0]); err != nil {
+	state, err := privilege.Current()
+	if err != nil {
 		return "capabilities unknown: " + err.Error()
 	}
 	var have, lack []string
 	for _, c := range []struct {
 		name string
-		bit  uint
+		bit  int
 	}{
 		{"CAP_BPF", unix.CAP_BPF},
 		{"CAP_PERFMON", unix.CAP_PERFMON},
 		{"CAP_SYS_PTRACE", unix.CAP_SYS_PTRACE},
 		{"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN},
 	} {
-		if data[c.bit/32].Effective&(1<<(c.bit%32)) != 0 {
+		if state.Effective.Has(c.bit) {
 			have = append(have, c.name)
 		} else {
 			lack = append(lack, c.name)

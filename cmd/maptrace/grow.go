@@ -69,7 +69,6 @@ information; without, frames are module+address.`,
 	}
 	o.addFlags(cmd)
 	f := cmd.Flags()
-	f.Lookup("poll").Hidden = true
 	f.DurationVar(&o.duration, "for", time.Minute, "watch for this long; 0, and a command, for as long as it runs")
 	f.DurationVar(&o.interval, "interval", time.Second, "look at what is mapped and resident this often")
 	f.IntVar(&o.top, "top", 10, "list this many groups of each process; 0 for all")
@@ -89,9 +88,6 @@ const maxStackRate = 1_000_000
 
 func (o *growOptions) check() error {
 	if err := o.attachOptions.check(); err != nil {
-		return err
-	}
-	if err := o.needsBPF("grow names the code that makes memory grow, which only tracing with BPF shows; trace --poll shows which mappings do"); err != nil {
 		return err
 	}
 	switch {

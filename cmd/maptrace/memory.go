@@ -52,9 +52,9 @@ const (
 )
 
 // watch has garbage collected the more often the nearer the limit is, and calls
-// stop with the reason when all that is alive leaves too little for the end: an orderly end with
-// what is known is better than being killed. It returns when ctx is done. Kernel
-// is what the kernel's rings take beside resident, both bytes.
+// stop with the reason when all that is alive leaves too little for the end: an
+// orderly end with what is known is better than being killed. It returns when ctx is
+// done. Kernel is what the kernel's rings take beside resident, both bytes.
 func (l memoryLimit) watch(ctx context.Context, kernel uint64, resident func() (uint64, error), stop func(error)) {
 	if l.bytes == procmaps.Unlimited {
 		return

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer"
 )
 
 // traceOptions are the flags of trace.
@@ -88,6 +89,8 @@ which call or thread it was, nor a child whose parent has ended meanwhile.`,
 	f.DurationVar(&o.tableEvery, "table-every", 0, "also print the tables this often")
 	f.BoolVar(&o.verify, "verify", false, "compare the tree with /proc/PID/maps all the time; exit status 5 if they ever differ")
 	f.BoolVar(&o.stack, "stack", false, "print the stack of each call that makes memory larger, or lets it be written")
+	f.Var((*pollValue)(&o.poll), "poll", "trace nothing: look at /proc/PID/maps this often, which needs no privilege")
+	f.Lookup("poll").NoOptDefVal = tracer.DefaultPoll.String()
 	f.BoolVar(&o.paths, "show-path", false, "whole paths instead of their last element")
 	return cmd
 }
@@ -115,6 +118,9 @@ func (o *traceOptions) check() error {
 	}
 	if o.stack && o.summary {
 		return usagef("--stack prints stacks with the lines that --summary-only leaves out")
+	}
+	if o.poll != 0 && o.ring != 0 {
+		return usagef("--ring is for what --poll does without")
 	}
 	if o.poll != 0 && (o.stack || o.failed || o.verify || len(o.tids) > 0) {
 		return usagef("--poll sees what has changed, and no calls: not with --stack, --failed, --tid or --verify")

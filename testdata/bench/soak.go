@@ -67,13 +67,13 @@ func (b *bench) soak(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, endMixture(dir), os.RemoveAll(dir)) }()
 	trace := watched{name: "trace --verify", out: b.file("trace")}
 	trace.child = newChild(b.maptrace, "trace", "--summary-only", "--verify", "-o", "json", "--to", trace.out, "--duration", b.soakFor.String(),
 		"--", "sh", "-c", mixture, "sh", churn, dir, postgres)
 	if err = trace.start(); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, endMixture(dir), os.RemoveAll(dir)) }()
 	defer trace.kill()
 	var shell int
 	err = await(ctx, "the mixture runs", time.Minute, 50*time.Millisecond, func() (bool, error) {
@@ -106,18 +106,15 @@ func (b *bench) soak(ctx context.Context) (err error) {
 
 // soaked ends the mixture and judges what was seen.
 func (b *bench) soaked(ctx context.Context, all []*watched, shell int, took time.Duration) error {
-	err := await(ctx, "trace and grow stop by themselves", 2*time.Minute, time.Second, func() (bool, error) {
-		s, err := readSummary(all[0].out)
+	var s *traceSummary
+	err := await(ctx, "trace and grow stop by themselves", 2*time.Minute, time.Second, func() (ok bool, err error) {
+		s, err = readSummary(all[0].out)
 		return s != nil, err
 	})
 	if err != nil {
 		return err
 	}
 	if err = all[1].wait(ctx, 2*time.Minute); err != nil {
-		return err
-	}
-	s, err := readSummary(all[0].out)
-	if err != nil {
 		return err
 	}
 	if err = unix.Kill(shell, unix.SIGKILL); err != nil {

@@ -41,9 +41,9 @@ func qemu(k *kernel, kernelPath, initrdPath string) []string {
 // clock: others may want the processors too.
 const patience = 5
 
-// boot runs the steps in a guest and returns what was on its console, and the seconds of a
-// processor that it took. An error is qemu's, or that the time was up; the console so far comes with it. live gets the console
-// as it comes.
+// boot runs the steps in a guest and returns what was on its console, and the seconds
+// of a processor that it took. An error is qemu's, or that the time was up; the
+// console so far comes with it. live gets the console as it comes.
 func boot(ctx context.Context, k *kernel, img image, p *payload, steps []step, limit time.Duration, live io.Writer) (_ string, cpu float64, err error) {
 	initrd, err := p.initrd(steps)
 	if err != nil {

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/tracer/internal/regular"
 )
 
 // What reading the list of processes of a threaded group gives, and of one that
@@ -18,30 +19,10 @@ var errThreaded, errRemoved error = unix.EOPNOTSUPP, unix.ENODEV
 // for each container.
 const maxState = 16 << 20
 
-// errNotRegular says that something else than a file has a file's name.
-var errNotRegular = errors.New("not a regular file")
-
-// readState reads a whole file of a runtime. Some belong to users: what the path
-// leads to is looked at before it is opened, since to open a FIFO or a device has
-// effects.
+// readState reads a whole file of a runtime.
 func readState(name string) ([]byte, error) {
-	fd, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
+	f, _, err := regular.Open("", name, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: name, Err: err}
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err = unix.Fstat(fd, &st); err != nil {
-		return nil, &os.PathError{Op: "stat", Path: name, Err: err}
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, &os.PathError{Op: "open", Path: name, Err: errNotRegular}
-	}
-	f, err := os.Open("/proc/self/fd/" + strconv.Itoa(fd))
-	if err != nil {
-		if pe := (*os.PathError)(nil); errors.As(err, &pe) {
-			pe.Path = name
-		}
 		return nil, err
 	}
 	defer f.Close()

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/internal/regular"
 )
 
 // start runs a program that waits once it has printed a line.
@@ -250,16 +251,16 @@ func TestWhatIsNotARegularFileIsNotOpened(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"/fifo", "/link", "/", "/missing"} {
-		if f, _, err := openIn(dir, name, 0); err == nil {
+		if f, _, err := regular.Open(dir, name, 0); err == nil {
 			f.Close()
 			t.Errorf("%s was opened", name)
 		}
 	}
-	if f, _, err := openIn("", "/dev/null", 0); err == nil {
+	if f, _, err := regular.Open("", "/dev/null", 0); err == nil {
 		f.Close()
 		t.Error("/dev/null was opened")
 	}
-	f, _, err := openIn(dir, "/absolute", 0)
+	f, _, err := regular.Open(dir, "/absolute", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

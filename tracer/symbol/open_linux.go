@@ -10,12 +10,12 @@ import (
 	"os"
 	"path"
 	"runtime"
-	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/internal/regular"
 )
 
 // maxVDSO is far more than any kernel's vdso takes.
@@ -50,7 +50,7 @@ func OpenMapped(pid int, m *procmaps.Mapping) (*os.File, error) {
 	if errPath == nil {
 		return f, nil
 	}
-	f, info, err := openIn("", fmt.Sprintf("/proc/%d/exe", pid), 0)
+	f, info, err := regular.Open("", fmt.Sprintf("/proc/%d/exe", pid), 0)
 	if err == nil {
 		if sameInode(f, info, m) {
 			return f, nil
@@ -64,7 +64,7 @@ func OpenMapped(pid int, m *procmaps.Mapping) (*os.File, error) {
 }
 
 func openMapFile(pid int, m *procmaps.Mapping) (*os.File, error) {
-	f, info, err := openIn("", fmt.Sprintf("/proc/%d/map_files/%x-%x", pid, m.Start, m.End), 0)
+	f, info, err := regular.Open("", fmt.Sprintf("/proc/%d/map_files/%x-%x", pid, m.Start, m.End), 0)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func openOfEnded(pid int, m *procmaps.Mapping) *os.File {
 		return nil
 	}
 	if name := m.Path(); name != "" {
-		f, info, err := openIn("/", name, 0)
+		f, info, err := regular.Open("/", name, 0)
 		switch {
 		case err != nil:
 			return nil
@@ -105,7 +105,7 @@ func openOfEnded(pid int, m *procmaps.Mapping) *os.File {
 		return nil
 	}
 	for _, dir := range usualPlaces {
-		f, info, err := openIn("/", path.Join(dir, name), 0)
+		f, info, err := regular.Open("/", path.Join(dir, name), 0)
 		if err != nil {
 			continue
 		}
@@ -147,7 +147,7 @@ func openByPath(pid int, m *procmaps.Mapping) (*os.File, error) {
 	if name == "" {
 		return nil, errors.New("it has no path")
 	}
-	f, info, err := openIn(fmt.Sprintf("/proc/%d/root", pid), name, 0)
+	f, info, err := regular.Open(fmt.Sprintf("/proc/%d/root", pid), name, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -156,47 +156,6 @@ func openByPath(pid int, m *procmaps.Mapping) (*os.File, error) {
 		return nil, ErrReplaced
 	}
 	return f, nil
-}
-
-// openIn opens a regular file under a root, which nothing in the path leads out
-// of; an empty root is for our own paths in /proc. What the path leads to is
-// looked at before it is opened: opening a FIFO or a device has effects.
-func openIn(root, name string, resolve uint64) (*os.File, os.FileInfo, error) {
-	dir := unix.AT_FDCWD
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC}
-	if root != "" {
-		var err error
-		dir, err = unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return nil, nil, &os.PathError{Op: "open", Path: root, Err: err}
-		}
-		defer unix.Close(dir)
-		how.Resolve = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | resolve
-	}
-	fd, err := unix.Openat2(dir, name, &how)
-	if err != nil {
-		return nil, nil, &os.PathError{Op: "open", Path: root + name, Err: err}
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err = unix.Fstat(fd, &st); err != nil {
-		return nil, nil, &os.PathError{Op: "stat", Path: root + name, Err: err}
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, nil, &os.PathError{Op: "open", Path: root + name, Err: errors.New("not a regular file")}
-	}
-	self := "/proc/self/fd/" + strconv.Itoa(fd)
-	opened, err := unix.Open(self, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, &os.PathError{Op: "open", Path: root + name, Err: err}
-	}
-	f := os.NewFile(uintptr(opened), root+name)
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, nil, err
-	}
-	return f, info, nil
 }
 
 // sameFile reports whether a file has the device and inode of a row of maps.
@@ -260,7 +219,7 @@ func debugFiles(pid int, file string) func(DebugRef) iter.Seq[*os.File] {
 	return func(ref DebugRef) iter.Seq[*os.File] {
 		return func(yield func(*os.File) bool) {
 			try := func(root, name string) bool {
-				f, _, err := openIn(root, name, 0)
+				f, _, err := regular.Open(root, name, 0)
 				return err != nil || yield(f)
 			}
 			if _, err := hex.DecodeString(ref.BuildID); err == nil && len(ref.BuildID) > 2 {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/internal/regular"
 )
 
 // perfInterval is how often a map is looked at for more.
@@ -90,7 +91,7 @@ func (p *PerfFile) open() (*os.File, os.FileInfo, error) {
 	if n := len(status.NStgid); n > 0 {
 		number = status.NStgid[n-1]
 	}
-	f, info, err := openIn(fmt.Sprintf("/proc/%d/root", p.pid), fmt.Sprintf("/tmp/perf-%d.map", number), unix.RESOLVE_NO_SYMLINKS)
+	f, info, err := regular.Open(fmt.Sprintf("/proc/%d/root", p.pid), fmt.Sprintf("/tmp/perf-%d.map", number), unix.RESOLVE_NO_SYMLINKS)
 	if err != nil {
 		return nil, nil, err
 	}
