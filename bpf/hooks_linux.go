@@ -54,6 +54,8 @@ type StackOptions struct {
 	Rate int
 	// FaultRate is the same for page faults; 0 asks for none of them.
 	FaultRate int
+	// Writes permits [Hooks.Watch].
+	Writes bool
 	// RingBytes is the size of their ring, a power of two and a multiple of the
 	// page size; 0 means DefaultRingBytes.
 	RingBytes int
@@ -181,6 +183,9 @@ func stackSpec(s *ebpf.CollectionSpec, opts Options) error {
 	o := opts.Stacks
 	if o == nil || o.FaultRate == 0 {
 		delete(s.Programs, mmProgMmFault)
+	}
+	if o == nil || !o.Writes {
+		delete(s.Programs, mmProgMmWritten)
 	}
 	growth := o != nil
 	switch {

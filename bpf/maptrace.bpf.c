@@ -978,6 +978,23 @@ int mm_fault(struct bpf_perf_event_data *ctx)
 	return 0;
 }
 
+/*
+ * PERF_TYPE_BREAKPOINT: a traced thread, or the kernel for it, has written to a
+ * watched word. Any result but 0 lets the kernel go on and count the write against
+ * the event's limit (kernel/events/core.c:__perf_event_overflow).
+ */
+SEC("perf_event")
+int mm_written(struct bpf_perf_event_data *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 key = (__u64)task->mm;
+	struct space *sp = bpf_map_lookup_elem(&spaces, &key);
+
+	if (sp)
+		send_stack(task, sp, MM_OP_WRITE, ctx->addr);
+	return 1;
+}
+
 /* include/trace/events/syscalls.h: sys_exit (regs, ret) */
 SEC("tp_btf/sys_exit")
 int mm_sys_exit(__u64 *ctx)

@@ -45,6 +45,8 @@ enum mm_op {
 	MM_OP_FAULT,
 	/* Another process, or the kernel: only among the latencies. */
 	MM_OP_REMOTE,
+	/* A write to a watched word: only in the ring of stacks. */
+	MM_OP_WRITE,
 	MM_OP_COUNT,
 };
 
@@ -139,7 +141,7 @@ struct mm_task {
 /*
  * A record of the ring of stacks: the registers a thread will have in user mode,
  * and its stack from the stack pointer up. "op" is that of the call whose record
- * names it, or MM_OP_FAULT.
+ * names it, MM_OP_FAULT, or MM_OP_WRITE.
  */
 #define MM_REGS	 33
 #define MM_CHAIN 64
@@ -148,7 +150,7 @@ struct mm_stack {
 	__u64 id;
 	__u64 time; /* CLOCK_MONOTONIC, ns */
 	__u64 space;
-	__u64 addr;    /* of the fault */
+	__u64 addr;    /* of the fault, or the watched word */
 	__u64 skipped; /* faults of this space without a record since its last one */
 	__u32 tgid;
 	__u32 tid;

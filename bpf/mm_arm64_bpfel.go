@@ -189,7 +189,8 @@ const (
 	mmMmOpMM_OP_SEEDED           mmMmOp = 28
 	mmMmOpMM_OP_FAULT            mmMmOp = 29
 	mmMmOpMM_OP_REMOTE           mmMmOp = 30
-	mmMmOpMM_OP_COUNT            mmMmOp = 31
+	mmMmOpMM_OP_WRITE            mmMmOp = 31
+	mmMmOpMM_OP_COUNT            mmMmOp = 32
 )
 
 type mmMmStack struct {
@@ -358,6 +359,7 @@ const (
 	mmProgMmReleased3   = "mm_released3"
 	mmProgMmSysExit     = "mm_sys_exit"
 	mmProgMmTasks       = "mm_tasks"
+	mmProgMmWritten     = "mm_written"
 	mmVarFaultEvery     = "fault_every"
 	mmVarFollow         = "follow"
 	mmVarHasVmaIter     = "has_vma_iter"
@@ -440,6 +442,7 @@ type mmProgramSpecs struct {
 	MmReleased3  *ebpf.ProgramSpec `ebpf:"mm_released3"`
 	MmSysExit    *ebpf.ProgramSpec `ebpf:"mm_sys_exit"`
 	MmTasks      *ebpf.ProgramSpec `ebpf:"mm_tasks"`
+	MmWritten    *ebpf.ProgramSpec `ebpf:"mm_written"`
 }
 
 // mmMapSpecs contains maps before they are loaded into the kernel.
@@ -589,6 +592,7 @@ type mmPrograms struct {
 	MmReleased3  *ebpf.Program `ebpf:"mm_released3"`
 	MmSysExit    *ebpf.Program `ebpf:"mm_sys_exit"`
 	MmTasks      *ebpf.Program `ebpf:"mm_tasks"`
+	MmWritten    *ebpf.Program `ebpf:"mm_written"`
 }
 
 func (p *mmPrograms) Close() error {
@@ -607,6 +611,7 @@ func (p *mmPrograms) Close() error {
 		p.MmReleased3,
 		p.MmSysExit,
 		p.MmTasks,
+		p.MmWritten,
 	)
 }
 

@@ -6,10 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"sync/atomic"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // Check is the answer to one question about the running kernel.
@@ -57,7 +61,7 @@ func Probe() []Check {
 		return c
 	}
 	return append(checks, tried(latencyCheck(kernel)), sectionCheck(kernel), vmaIterCheck(kernel),
-		tried(stacksCheck(kernel)), tried(faultsCheck(kernel)))
+		tried(stacksCheck(kernel)), tried(faultsCheck(kernel)), tried(watchpointCheck(kernel)))
 }
 
 // notSupported marks a missing thing as such.
@@ -133,6 +137,35 @@ func faultsCheck(kernel *btf.Spec) Check {
 		err = errors.Join(err, l.Close())
 	}
 	c.Err = err
+	return c
+}
+
+// watchpointCheck tells whether a word can be watched, and whether a write to it is
+// told: some virtual machines have debug registers that do nothing.
+func watchpointCheck(kernel *btf.Spec) Check {
+	c := Check{Name: "hardware watchpoints", What: "telling who keeps the memory of shared heaps (5.15)", Optional: true}
+	coll, err := loadOne(kernel, mmProgMmWritten, Options{Stacks: &StackOptions{RingBytes: os.Getpagesize(), Writes: true}})
+	if err != nil {
+		c.Err = err
+		return c
+	}
+	defer coll.Close()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	word := new(uint64)
+	var pin runtime.Pinner
+	pin.Pin(word)
+	defer pin.Unpin()
+	w, err := (&Hooks{coll: coll}).Watch(unix.Gettid(), uint64(uintptr(unsafe.Pointer(word))), 1)
+	if err != nil {
+		c.Err = err
+		return c
+	}
+	atomic.StoreUint64(word, 1)
+	n, err := w.Writes()
+	if c.Err = errors.Join(err, w.Close()); c.Err == nil && n == 0 {
+		c.Err = fmt.Errorf("%w: writes are not noticed", ebpf.ErrNotSupported)
+	}
 	return c
 }
 

@@ -17,19 +17,22 @@ import (
 // OpFault is the Op of a Stack that a page fault sent. No Event has it.
 const OpFault = Op(mmMmOpMM_OP_FAULT)
 
+// OpWrite is the Op of a Stack that a write to a watched word sent. No Event has it.
+const OpWrite = Op(mmMmOpMM_OP_WRITE)
+
 // Regs are the registers of a Stack: on amd64 those that DWARF numbers 0 to 16,
 // rip last; on arm64 x0 to x30, sp and pc.
 type Regs = [mmRegs]uint64
 
 const mmRegs = len(mmMmStack{}.Regs)
 
-// Stack is what a thread had in user mode when it made memory larger, or
-// touched a page: its registers, and its stack from the stack pointer up.
+// Stack is what a thread had in user mode when it made memory larger, touched a
+// page, or wrote to a watched word: its registers, and its stack from the stack pointer up.
 type Stack struct {
 	ID      uint64 // Event.Stack of the call it belongs to
 	Time    uint64 // CLOCK_MONOTONIC, ns
 	Space   uint64
-	Addr    uint64 // that OpFault touched
+	Addr    uint64 // that OpFault touched; the word of OpWrite
 	Skipped uint64 // OpFault: how many faults of this space before it were passed over
 	TGID    uint32
 	TID     uint32
@@ -55,7 +58,7 @@ func decodeStack(raw []byte, s *Stack) error {
 	if uint64(m.Size) > uint64(len(data)) || m.Size > MaxStackBytes {
 		return fmt.Errorf("decode stack: %d bytes of %d", len(data), m.Size)
 	}
-	if m.Op < uint8(OpMmap) || m.Op > uint8(OpFault) || int(m.Chained) > len(m.Chain) {
+	if m.Op < uint8(OpMmap) || m.Op > uint8(OpFault) && m.Op != uint8(OpWrite) || int(m.Chained) > len(m.Chain) {
 		return fmt.Errorf("decode stack: operation %d, chain of %d", m.Op, m.Chained)
 	}
 	chain := append(s.Chain[:0], m.Chain[:m.Chained]...)
