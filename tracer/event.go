@@ -25,6 +25,7 @@ const (
 	KindAnnounce                 // a call has committed and will be reported much later
 	KindLost                     // events were lost before this one
 	KindFault                    // a page was touched: a sample of such events
+	KindWrite                    // a watched word was written to
 	KindTiming                   // how long a call took: slow ones, and a sample of the others
 	KindLook                     // mappings were looked at: all of a process, if there is a Look
 )
@@ -96,7 +97,7 @@ type Event struct {
 	Lost uint64
 
 	// Addr was touched, of KindFault, which stands for Weight faults: it and
-	// those before it that were passed over.
+	// those before it that were passed over. Of KindWrite it is the word.
 	Addr   uint64
 	Weight uint64
 
@@ -106,7 +107,7 @@ type Event struct {
 	// Timing is how long the Call of KindTiming took. Time is when it began.
 	Timing *Timing
 
-	// Sample is what the thread had in user mode, of KindFault, KindTiming, and of
+	// Sample is what the thread had in user mode, of KindFault, KindWrite, KindTiming, and of
 	// a KindCall that made memory larger; nil where stacks are not asked for, and
 	// with Unsampled.
 	Sample *stack.Sample

@@ -309,6 +309,11 @@ type StackCounters struct {
 // if they are, or were not.
 func (l *Live) FaultsErr() error { return l.hooks.FaultsErr() }
 
+// Watch is [bpf.Hooks.Watch]: the writes come as events of KindWrite.
+func (l *Live) Watch(tid int, addr uint64, most int) (*bpf.Watchpoint, error) {
+	return l.hooks.Watch(tid, addr, most)
+}
+
 // StackCounters reads them.
 func (l *Live) StackCounters() (StackCounters, error) {
 	c, err := l.hooks.Counters()

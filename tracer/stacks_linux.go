@@ -12,7 +12,7 @@ import (
 )
 
 // What may wait. A stack is sent just before its event, so those that wait long
-// belong to records that were lost; and faults wait for one more look only.
+// belong to records that were lost; and faults and writes wait for one more look only.
 const (
 	maxUnclaimed = 4096
 	maxFaults    = 4096
@@ -33,7 +33,7 @@ type stackStore struct {
 	order []uint64                 // the numbers of those and of some claimed ones, the oldest first
 	bytes int                      // of their stacks
 
-	// Faults and timings wait for one more look at the ring of events: what they
+	// Faults, writes and timings wait for one more look at the ring of events: what they
 	// touched, or their code, may have been mapped by an event not read yet.
 	ready, next []Event
 	waiting     int          // bytes of the stacks of next
@@ -45,23 +45,33 @@ func newStackStore(src stackSource) *stackStore {
 	return &stackStore{src: src, calls: make(map[uint64]*stack.Sample)}
 }
 
-// read takes one stack that was sent, and returns its number, 0 for a fault's.
+// read takes one stack that was sent, and returns its number, 0 for one that belongs
+// to no call.
 func (st *stackStore) read() (uint64, error) {
 	if err := st.src.NextStack(&st.raw); err != nil {
 		return 0, err
 	}
 	r := &st.raw
-	if r.Op == bpf.OpFault {
+	if r.Op == bpf.OpFault || r.Op == bpf.OpWrite {
+		kind := KindFault
+		if r.Op == bpf.OpWrite {
+			kind = KindWrite
+		}
 		if len(st.next) >= maxFaults || st.waiting+len(r.Copy) > maxWaiting {
-			st.passed += 1 + r.Skipped
+			if kind == KindFault {
+				st.passed += 1 + r.Skipped
+			}
 			return 0, nil
 		}
 		st.waiting += len(r.Copy)
 		st.next = append(st.next, Event{
-			Kind: KindFault, Time: r.Time, Space: r.Space, TGID: int(r.TGID), TID: int(r.TID),
-			Addr: r.Addr, Weight: 1 + r.Skipped + st.passed, Sample: sampleOf(r),
+			Kind: kind, Time: r.Time, Space: r.Space, TGID: int(r.TGID), TID: int(r.TID),
+			Addr: r.Addr, Sample: sampleOf(r),
 		})
-		st.passed = 0
+		if kind == KindFault {
+			st.next[len(st.next)-1].Weight = 1 + r.Skipped + st.passed
+			st.passed = 0
+		}
 		return 0, nil
 	}
 	st.calls[r.ID] = sampleOf(r)

@@ -84,7 +84,8 @@ type Change struct {
 	Process *Process
 	// Effect is what a KindCall did to the tree.
 	Effect *space.Effect
-	// Site is the site of a KindFault, and of a KindCall or KindTiming that has one.
+	// Site is the site of a KindFault or KindWrite, and of a KindCall or KindTiming
+	// that has one.
 	Site uint32
 	// At is what is mapped where a KindFault touched, the zero Extent if nothing
 	// is known to be.
@@ -380,8 +381,8 @@ func (t *Tracer) arrive(ev *Event) {
 	case KindExec:
 		t.exec(ev)
 		return
-	case KindFault:
-		t.fault(ev)
+	case KindFault, KindWrite:
+		t.touched(ev)
 		return
 	case KindLook:
 		t.polled(ev)
@@ -525,15 +526,18 @@ func (t *Tracer) site(sp *addressSpace, ev *Event) uint32 {
 	return 0
 }
 
-// fault finds the site of a page fault. Its place in the order does not matter.
-func (t *Tracer) fault(ev *Event) {
+// touched finds the site of a page fault or a write. Its place in the order does not
+// matter.
+func (t *Tracer) touched(ev *Event) {
 	sp := t.spaces[ev.Space]
 	if sp == nil || sp.waiting || t.opts.Sites == nil {
 		return
 	}
-	t.stats.Faults++
 	t.change = Change{Event: ev, Site: t.opts.Sites.Site(ev.TGID, sp.tree, ev.Sample)}
-	t.change.At, _ = sp.tree.At(ev.Addr)
+	if ev.Kind == KindFault {
+		t.stats.Faults++
+		t.change.At, _ = sp.tree.At(ev.Addr)
+	}
 	t.tell(sp, &t.change)
 }
 
