@@ -1,0 +1,523 @@
+// Package keeper finds out which code keeps memory that many share: blocks of a
+// malloc heap, of a runtime's. Who asks the kernel for such memory, and who is the
+// first to touch a page of it, need not be who keeps what ends up there: what
+// allocates the most is mostly first, even if it gives all of it back.
+//
+// It watches single words of memory, by the debug registers of the CPU, from before
+// their page is touched for the first time: no write to them is missed, or that it
+// may have been is known. What is used again and again is written again and again; a
+// word that is left alone for long is part of something that stays, and who wrote it
+// last is, most likely, who put that there.
+//
+// The words are a sample, and few, for a CPU has few debug registers. So that most of
+// them are not spent on who touches the most, they are taken in equal numbers from each
+// of those who are the first to write: what is to be known of each is which part of
+// what it touches first stays, and with whom (a stratified sample).
+//
+// A Keeper has one owner; none of its methods may be called at the same time as
+// another.
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/maptrace/maptrace/procmaps"
+)
+
+// What a [Target] may answer.
+var (
+	// ErrEnded says that there is no such thread any more.
+	ErrEnded = errors.New("the thread has ended")
+	// ErrBusy says that a thread has no debug register left: others use them.
+	ErrBusy = errors.New("no debug register is free")
+)
+
+// Target is an address space and the threads that use it.
+type Target interface {
+	// Now is the clock of writes, in ns.
+	Now() uint64
+	// Threads lists the threads.
+	Threads() ([]int, error)
+	// Watch watches the next writes, most of them, of a thread to a word; they are
+	// told to [Keeper.Wrote]. Its errors may be ErrEnded and ErrBusy.
+	Watch(tid int, addr uint64, most int) (Point, error)
+	// Count counts what is resident, as [procmaps.Residency.Count].
+	Count(ranges []procmaps.Range, out []procmaps.Resident) error
+}
+
+// Point is a thread that watches a word.
+type Point interface {
+	// Writes is how many writes there were, of those that are to be told.
+	Writes() (uint64, error)
+	Close() error
+}
+
+// Options of a Keeper. The zero value is usable.
+type Options struct {
+	// Words is how many are watched at once; 0 means DefaultWords.
+	Words int
+	// Settle is for how long a word must be left alone to count; 0 means 5 s.
+	Settle time.Duration
+	// Threads is how many the target may have at most; 0 means 128. A debug register
+	// belongs to a thread, so each takes descriptors and time.
+	Threads int
+	// Page is the size of a page; 0 means 4 KiB.
+	Page uint64
+	// Seed makes the choice of words another.
+	Seed uint64
+	// Group returns a number that sites of one function share; nil if none do.
+	Group func(site uint32) uint32
+}
+
+// DefaultWords are as many as x86 has debug registers.
+const DefaultWords = 4
+
+func (o Options) withDefaults() Options {
+	if o.Words == 0 {
+		o.Words = DefaultWords
+	}
+	if o.Settle == 0 {
+		o.Settle = 5 * time.Second
+	}
+	if o.Threads == 0 {
+		o.Threads = 128
+	}
+	if o.Page == 0 {
+		o.Page = 4 << 10
+	}
+	if o.Group == nil {
+		o.Group = func(site uint32) uint32 { return site }
+	}
+	return o
+}
+
+// Stats say what became of the words.
+type Stats struct {
+	Watched   uint64 // in all, and followed to their end
+	Passed    uint64 // beside these: first written by one of whom there were enough
+	Stayed    uint64 // were written to, and then left alone
+	Rewritten uint64 // were written to again and again
+	Returned  uint64 // their memory was given back
+	Unwritten uint64 // nobody wrote to them
+	Missed    uint64 // nobody knows who wrote last
+}
+
+// Add adds o.
+func (s *Stats) Add(o Stats) {
+	s.Watched += o.Watched
+	s.Passed += o.Passed
+	s.Stayed += o.Stayed
+	s.Rewritten += o.Rewritten
+	s.Returned += o.Returned
+	s.Unwritten += o.Unwritten
+	s.Missed += o.Missed
+}
+
+// Fate is what became of a word.
+type Fate struct {
+	Addr  uint64
+	First uint32 // the group of the site that was the first to write it
+	// Site wrote it last, and it was left alone since; 0 if it did not stay: it was
+	// written again and again, or given back.
+	Site uint32
+}
+
+// Keeper watches words of one address space.
+type Keeper struct {
+	target Target
+	opts   Options
+	rand   *rand.Rand
+	words  []*word
+	strata map[uint32]*stratum // by the group that writes first
+	firsts uint64              // of all of them
+	settle uint64              // ns; longer than words are seen to wait for their next writer
+	placed uint64              // when the last was chosen
+	due    uint64              // when to look at them again
+	err    error
+	stats  Stats
+
+	pages    []procmaps.Range
+	resident []procmaps.Resident
+}
+
+// stratum is the words that one group is the first to write to.
+type stratum struct {
+	firsts   uint64 // of all words
+	followed uint64
+}
+
+// word is a word that is watched.
+type word struct {
+	addr   uint64
+	points map[int]Point // by thread
+	since  uint64        // when it was first watched, ns
+	first  uint64        // when it was first written to, 0 if it was not
+	by     uint32        // the group that did
+	passed bool          // there are enough of its stratum
+	last   uint64        // when it was last written to
+	site   uint32        // by whom; 0 if that is not known
+	gap    uint64        // until when writes may have been missed
+	told   uint64        // writes
+	past   uint64        // writes of points that were closed
+	spent  int           // how often the writes that may be told were used up
+}
+
+const (
+	wordBytes = 8
+	// most writes are told between two looks; more would cost the target much.
+	most = 16
+	// every is the time between two looks.
+	every = 250 * time.Millisecond
+	// mostSpent is how often a word may be written to more than that.
+	mostSpent = 8
+	// What a word may take, in times to settle: to be written to, and to be left alone.
+	patience, lifetime = 3, 2
+	// between is the least time between two choices.
+	between = 50 * time.Millisecond
+	// near is how many pages from where memory is touched now a word may be that waits
+	// for its first write, if there is no room for another.
+	near = 32
+	// rare is the part of all first writes below which a stratum is not waited for.
+	rare = 0.03
+	// longest is how many times longer than asked for settling may take.
+	longest = 4
+	// ahead is within how many pages of one that was just touched the next are looked
+	// for: some touch much at once, or a huge page.
+	ahead = 1024
+)
+
+// New returns a Keeper that watches nothing yet.
+func New(t Target, opts Options) *Keeper {
+	opts = opts.withDefaults()
+	return &Keeper{
+		target: t, opts: opts, rand: rand.New(rand.NewPCG(opts.Seed, 0)),
+		strata: make(map[uint32]*stratum), settle: uint64(opts.Settle),
+	}
+}
+
+// Err says why no words are watched; nil if they are.
+func (k *Keeper) Err() error { return k.err }
+
+// Stats says what became of the words so far.
+func (k *Keeper) Stats() Stats { return k.stats }
+
+// Close stops watching. What is watched at that moment is not in the Stats.
+func (k *Keeper) Close() error {
+	var errs []error
+	for _, w := range k.words {
+		errs = append(errs, w.close())
+	}
+	k.words, k.opts.Words = nil, 0
+	return errors.Join(errs...)
+}
+
+func (w *word) close() error {
+	var errs []error
+	for _, p := range w.points {
+		errs = append(errs, p.Close())
+	}
+	w.points = nil
+	return errors.Join(errs...)
+}
+
+// Touched is told of a page of a mapping that was touched for the first time, at a
+// time in ns. It watches words of some of the next, as far as there is room.
+func (k *Keeper) Touched(in procmaps.Range, addr, now uint64) {
+	if k.err != nil || now < k.placed+uint64(between) {
+		return
+	}
+	k.sweep()
+	k.giveUp(addr, now)
+	free := k.opts.Words - len(k.words)
+	if free == 0 {
+		return
+	}
+	k.placed = now
+	absent := k.fresh(in, addr)
+	for range min(free, len(absent)) {
+		// Some are near, for memory that grows slowly; some are farther off, for what
+		// has gone on by the time they are watched, and for what comes after it.
+		reach := min(2<<(2*len(k.words)), len(absent))
+		i := k.rand.IntN(reach)
+		err := k.place(absent[i], addr, now)
+		if err != nil && !errors.Is(err, errTouched) {
+			k.refused(err)
+			return
+		}
+		if absent = slices.Delete(absent, i, i+1); len(absent) == 0 {
+			return
+		}
+	}
+}
+
+// place watches a word of a page.
+func (k *Keeper) place(page, addr, now uint64) error {
+	// Where in its page the first write was tells where others may be; of memory that
+	// is written all over, each word is as good.
+	offset := addr % k.opts.Page
+	if k.rand.IntN(4) == 0 {
+		offset = k.rand.Uint64N(k.opts.Page)
+	}
+	w := &word{addr: page + offset&^(wordBytes-1), since: now, points: make(map[int]Point)}
+	err := k.arm(w)
+	if err == nil && !k.absent(page) {
+		err = errTouched // before it was watched
+	}
+	if err == nil && len(w.points) > 0 {
+		k.words = append(k.words, w)
+		return nil
+	}
+	return errors.Join(err, w.close())
+}
+
+// giveUp makes room by a word that waits where nobody comes.
+func (k *Keeper) giveUp(addr, now uint64) {
+	here := procmaps.Range{Start: addr, End: addr + near*k.opts.Page}
+	i := slices.IndexFunc(k.words, func(w *word) bool {
+		return w.first == 0 && now > w.since+uint64(every) && !here.Contains(w.addr)
+	})
+	if i >= 0 && len(k.words) >= k.opts.Words {
+		k.stats.Watched++
+		k.stats.Unwritten++
+		k.refused(k.words[i].close())
+		k.words = slices.Delete(k.words, i, i+1)
+	}
+}
+
+// sweep makes room for other words than those of which there are enough.
+func (k *Keeper) sweep() {
+	k.words = slices.DeleteFunc(k.words, func(w *word) bool {
+		if !w.passed {
+			return false
+		}
+		k.stats.Passed++
+		k.refused(w.close())
+		return true
+	})
+}
+
+var errTouched = errors.New("touched")
+
+// refused draws the consequences of a word that cannot be watched.
+func (k *Keeper) refused(err error) {
+	switch {
+	case err == nil, errors.Is(err, procmaps.ErrGone):
+	case errors.Is(err, ErrBusy) && len(k.words) > 0:
+		k.opts.Words = len(k.words)
+	default:
+		k.err = err
+	}
+}
+
+// fresh are the next pages that were not touched yet.
+func (k *Keeper) fresh(in procmaps.Range, addr uint64) []uint64 {
+	from := addr&^(k.opts.Page-1) + k.opts.Page
+	absent := k.absentIn(procmaps.Range{Start: from, End: min(from+ahead*k.opts.Page, in.End)})
+	return slices.DeleteFunc(absent, k.watched)
+}
+
+// watched tells whether a word of a page is watched.
+func (k *Keeper) watched(page uint64) bool {
+	return slices.ContainsFunc(k.words, func(w *word) bool { return w.addr&^(k.opts.Page-1) == page })
+}
+
+// absentIn returns the pages of r that are not there, nor swapped out.
+func (k *Keeper) absentIn(r procmaps.Range) []uint64 {
+	k.pages = k.pages[:0]
+	for at := r.Start; at < r.End; at += k.opts.Page {
+		k.pages = append(k.pages, procmaps.Range{Start: at, End: at + k.opts.Page})
+	}
+	k.resident = slices.Grow(k.resident[:0], len(k.pages))[:len(k.pages)]
+	clear(k.resident)
+	if len(k.pages) == 0 || k.target.Count(k.pages, k.resident) != nil {
+		return nil // the process is gone, or will tell why when it is looked at
+	}
+	var absent []uint64
+	for i, p := range k.pages {
+		if k.resident[i].Bytes+k.resident[i].SwapBytes == 0 {
+			absent = append(absent, p.Start)
+		}
+	}
+	return absent
+}
+
+// absent tells whether a page is surely not there.
+func (k *Keeper) absent(page uint64) bool {
+	return len(k.absentIn(procmaps.Range{Start: page, End: page + k.opts.Page})) > 0
+}
+
+// arm watches a word in all threads that do not watch it.
+func (k *Keeper) arm(w *word) error {
+	tids, err := k.target.Threads()
+	if err != nil {
+		return err
+	}
+	if len(tids) > k.opts.Threads {
+		return fmt.Errorf("it has %d threads, and more than %d are too many", len(tids), k.opts.Threads)
+	}
+	for _, tid := range tids {
+		if w.points[tid] != nil {
+			continue
+		}
+		p, err := k.target.Watch(tid, w.addr, most)
+		if errors.Is(err, ErrEnded) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		w.points[tid] = p
+	}
+	return nil
+}
+
+// Wrote is told of a write to a word, by a site, at a time in ns.
+func (k *Keeper) Wrote(addr uint64, site uint32, at uint64) {
+	i := slices.IndexFunc(k.words, func(w *word) bool { return w.addr == addr })
+	if i < 0 {
+		return
+	}
+	w := k.words[i]
+	w.told++
+	if at < w.last {
+		return // one CPU's record came before another's
+	}
+	if w.first == 0 {
+		w.first, w.by = at, k.opts.Group(site)
+		w.passed = !k.follow(w.by)
+	} else {
+		// What comes round again within some time does not stay.
+		const times = 2
+		k.settle = min(max(k.settle, times*(at-w.last)), longest*uint64(k.opts.Settle))
+	}
+	if w.last = at; at > w.gap {
+		w.site = site
+	}
+}
+
+// follow tells whether another word of a stratum is to be followed: it does not have
+// half of all places, and there are no fewer of another one that is not rare.
+func (k *Keeper) follow(group uint32) bool {
+	st := k.strata[group]
+	if st == nil {
+		st = new(stratum)
+		k.strata[group] = st
+	}
+	st.firsts++
+	k.firsts++
+	here := 0
+	for _, w := range k.words {
+		if w.first != 0 && w.by == group && !w.passed {
+			here++ // this one too
+		}
+	}
+	if here > max(k.opts.Words/2, 1) {
+		return false
+	}
+	for _, o := range k.strata {
+		if o.followed < st.followed && float64(o.firsts) >= rare*float64(k.firsts) {
+			return false
+		}
+	}
+	st.followed++
+	return true
+}
+
+// Look sees what became of the words, every quarter of a second, and returns what was
+// decided since it was last called. Mapped tells whether there is memory at an address.
+func (k *Keeper) Look(now uint64, mapped func(addr uint64) bool) []Fate {
+	if now < k.due {
+		return nil
+	}
+	k.due = now + uint64(every)
+	k.sweep()
+	var fates []Fate
+	k.words = slices.DeleteFunc(k.words, func(w *word) bool {
+		fate, err := k.judge(w, now, mapped)
+		if err == nil && fate == nil {
+			return false
+		}
+		if err != nil {
+			fate = &k.stats.Missed
+			k.refused(err)
+		}
+		*fate++
+		k.stats.Watched++
+		switch {
+		case fate == &k.stats.Stayed:
+			fates = append(fates, Fate{w.addr, w.by, w.site})
+		case w.first != 0 && fate != &k.stats.Missed:
+			fates = append(fates, Fate{Addr: w.addr, First: w.by})
+		case w.first != 0:
+			k.strata[w.by].followed-- // nothing is known, so it takes another
+		}
+		k.refused(w.close())
+		return true
+	})
+	return fates
+}
+
+// judge tells which of the Stats a word belongs to, nil if it is not decided.
+func (k *Keeper) judge(w *word, now uint64, mapped func(addr uint64) bool) (*uint64, error) {
+	settle := k.settle
+	page := w.addr &^ (k.opts.Page - 1)
+	writes, spent, err := w.writes()
+	switch {
+	case err != nil:
+		return nil, err
+	case !mapped(w.addr), w.first != 0 && k.absent(page):
+		return &k.stats.Returned, nil
+	case len(spent) > 0:
+		if w.spent++; w.spent > mostSpent {
+			return &k.stats.Rewritten, nil
+		}
+		return nil, k.rearm(w, spent)
+	case w.first == 0 && now <= w.since+patience*settle:
+	case w.first == 0 && writes == 0:
+		return &k.stats.Unwritten, nil
+	case w.first == 0, now > w.last+settle && (w.site == 0 || writes != w.told):
+		return &k.stats.Missed, nil
+	case now > w.last+settle:
+		return &k.stats.Stayed, nil
+	case now > w.first+lifetime*settle:
+		return &k.stats.Rewritten, nil
+	}
+	return nil, k.arm(w)
+}
+
+// writes is how many there were, and the threads that may tell of no more.
+func (w *word) writes() (total uint64, spent []int, err error) {
+	total = w.past
+	for tid, p := range w.points {
+		n, err := p.Writes()
+		if err != nil {
+			return 0, nil, err
+		}
+		total += n
+		if n >= most {
+			spent = append(spent, tid)
+		}
+	}
+	return total, spent, nil
+}
+
+// rearm puts new points in the place of those that may tell of no more. What was
+// written in between is not known.
+func (k *Keeper) rearm(w *word, spent []int) error {
+	for _, tid := range spent {
+		p := w.points[tid]
+		n, err := p.Writes()
+		if err = errors.Join(err, p.Close()); err != nil {
+			return err
+		}
+		w.past += n
+		delete(w.points, tid)
+	}
+	err := k.arm(w)
+	w.site, w.gap = 0, k.target.Now()
+	return err
+}
