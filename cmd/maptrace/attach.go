@@ -144,18 +144,19 @@ func keepFromPipe() (restore func()) {
 
 // attached is a run of the tracer: the programs, the loop and what is traced.
 type attached struct {
-	o      *attachOptions
-	source source
-	live   *tracer.Live // the source, nil if it polls
-	tr     *tracer.Tracer
-	cmd    *tracer.Command
-	clock  render.Clock
-	log    *slog.Logger
-	stop   context.CancelFunc
-	timer  *time.Timer  // that calls stop, if a time was given
-	rings  uint64       // bytes the kernel keeps for us
-	unread map[int]bool // processes whose mappings must be known before we are ready
-	asked  time.Time    // when the groups were last looked at for more processes
+	o       *attachOptions
+	source  source
+	live    *tracer.Live // the source, nil if it polls
+	tr      *tracer.Tracer
+	cmd     *tracer.Command
+	clock   render.Clock
+	log     *slog.Logger
+	stop    context.CancelFunc
+	timer   *time.Timer  // that calls stop, if a time was given
+	rings   uint64       // bytes the kernel keeps for us
+	watches bool         // words of memory, which takes CAP_PERFMON all the time
+	unread  map[int]bool // processes whose mappings must be known before we are ready
+	asked   time.Time    // when the groups were last looked at for more processes
 
 	pids    []int // the processes that are traced from the start
 	onReady func()
@@ -176,6 +177,7 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts *tracer
 	}
 	a := &attached{o: o, log: logger(s.err, o.verbose), err: s.err}
 	a.sites, _ = opts.Sites.(*site.Sites)
+	a.watches = kernel.Stacks != nil && kernel.Stacks.Writes
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())

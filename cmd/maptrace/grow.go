@@ -16,6 +16,7 @@ import (
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/keeper"
 )
 
 // growOptions are the flags of grow.
@@ -27,11 +28,13 @@ type growOptions struct {
 	stackSize sizeValue
 	stackRate int
 	faultRate int
-	budget    float64
-	pprof     string
-	folded    string
-	failOn    []string
-	rules     []growthRule
+
+	watchpoints int
+	budget      float64
+	pprof       string
+	folded      string
+	failOn      []string
+	rules       []growthRule
 }
 
 func newGrow(s streams) *cobra.Command {
@@ -76,12 +79,16 @@ information; without, frames are module+address.`,
 	f.Var(&o.stackSize, "stack-size", "how much of a stack is copied, up to 64K (default 16K)")
 	f.IntVar(&o.stackRate, "stack-rate", bpf.DefaultStackRate, "stacks of calls that one process may cost a second")
 	f.IntVar(&o.faultRate, "fault-rate", 200, "stacks of page faults that one process may cost a second; 0 for none")
+	f.IntVar(&o.watchpoints, "watchpoints", keeper.DefaultWords, "debug registers to use in each thread, to tell who keeps memory of heaps that many share; 0 for none")
 	f.Float64Var(&o.budget, "smaps-budget", 2, "percentage of the time that counting resident pages may keep the target's mmap lock")
 	f.StringVar(&o.pprof, "pprof", "", "write a profile for go tool pprof to this file")
 	f.StringVar(&o.folded, "folded", "", "write folded stacks, for flame graphs, to this file")
 	f.StringArrayVar(&o.failOn, "fail-on", nil, "exit with status 6 if this is so: 'leaks', or 'WHAT growth > SIZE/TIME' (repeatable)")
 	return cmd
 }
+
+// maxWatchpoints is as many debug registers for data as a CPU may have (arm64).
+const maxWatchpoints = 16
 
 // maxStackRate is more stacks a second than anything can read.
 const maxStackRate = 1_000_000
@@ -101,6 +108,8 @@ func (o *growOptions) check() error {
 		return usagef("--stack-size %d: want 512 to 64K", uint64(o.stackSize))
 	case o.stackRate < 1 || o.faultRate < 0:
 		return usagef("--stack-rate must be at least 1, --fault-rate cannot be negative")
+	case o.watchpoints < 0 || o.watchpoints > maxWatchpoints:
+		return usagef("--watchpoints %d: want 0 to %d", o.watchpoints, maxWatchpoints)
 	case o.stackRate > maxStackRate || o.faultRate > maxStackRate:
 		return usagef("--stack-rate and --fault-rate: want at most %d", maxStackRate)
 	case !(o.budget > 0 && o.budget <= 100): // which NaN is not
@@ -127,7 +136,7 @@ func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err
 		return err
 	}
 	kernel := tracer.LiveOptions{Stacks: &bpf.StackOptions{
-		Bytes: int(o.stackSize), Rate: o.stackRate, FaultRate: o.faultRate,
+		Bytes: int(o.stackSize), Rate: o.stackRate, FaultRate: o.faultRate, Writes: o.watchpoints > 0,
 	}}
 	opts := tracer.Options{OnChange: w.change, OnIdle: w.idle, Sites: w.sites}
 	if w.attached, err = attach(s, &o.attachOptions, kernel, &opts); err != nil {
@@ -251,7 +260,7 @@ func (r *growthRule) broken(g *render.Growth) string {
 		if f.Label < growth.Grows || f.Measure == growth.Mappings {
 			continue
 		}
-		if r.total || f.What == r.what {
+		if r.total || f.What == r.what || r.what == growth.Anon && f.What == growth.Pool {
 			rate += max(f.Slope, 0)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/keeper"
 	"github.com/maptrace/maptrace/tracer/ledger"
 	"github.com/maptrace/maptrace/tracer/site"
 	"github.com/maptrace/maptrace/tracer/space"
@@ -43,6 +44,8 @@ type growthWatch struct {
 	shown   time.Time // when the last was drawn
 	blames  map[uint32]string
 	cost    counting // of books that are closed
+	fates   keeper.Stats
+	words   time.Time // when those that are watched were last looked at
 
 	pprof, folded *output // nil unless asked for
 }
@@ -71,6 +74,8 @@ type openBook struct {
 	ended     uint64 // when, by the clock of events
 	residency *procmaps.Residency
 	uncounted string // why there is none, if the process is there
+	words     *wordWatch
+	unwatched string // why no words of it are watched, if so
 	looking   bool   // the other goroutine uses it
 	settled   bool   // it has ended, and nothing is open
 	limits    growth.Limits
@@ -94,6 +99,7 @@ func (w *growthWatch) close() error {
 	w.counter.stop()
 	errs := []error{w.pprof.close(), w.folded.close()}
 	for _, b := range w.books {
+		w.closeWords(b)
 		if b.residency != nil {
 			errs = append(errs, b.residency.Close())
 		}
@@ -121,9 +127,18 @@ func (w *growthWatch) change(c *tracer.Change) {
 		}
 		return
 	}
-	if b != nil {
+	switch {
+	case b == nil:
+	case c.Kind == tracer.KindWrite:
+		if b.words != nil {
+			b.words.keeper.Wrote(c.Addr, c.Site, c.Time)
+		}
+	default:
 		b.changed = true
 		b.Change(c)
+		if c.Kind == tracer.KindFault {
+			w.touched(b, c)
+		}
 	}
 }
 
@@ -133,6 +148,7 @@ func (w *growthWatch) end(space uint64, b *openBook, at uint64) {
 		return
 	}
 	b.exited, b.ended = true, at
+	w.closeWords(b)
 	if !b.looking {
 		w.settle(space, b)
 	}
@@ -265,6 +281,11 @@ func limitsOf(fs procmaps.FS, p *procmaps.Process, mappings int) growth.Limits {
 func (w *growthWatch) idle() error {
 	if err := w.tellReady(); err != nil {
 		return err
+	}
+	const between = 250 * time.Millisecond
+	if now := time.Now(); now.Sub(w.words) >= between {
+		w.words = now
+		w.lookAtWords()
 	}
 	if w.under {
 		select {
@@ -418,7 +439,7 @@ func (w *growthWatch) report() {
 		g := render.Growth{
 			PID: b.pid, NSPID: b.inner, Comm: b.comm, Exited: b.exited, Watched: b.watchedTo(w.live.Now()), Looks: b.Ticks(),
 			Picture: picture[space], Estimated: b.Estimated(), Unsampled: b.Unsampled(),
-			Uncounted: b.uncounted,
+			Uncounted: b.uncounted, Unwatched: w.unwatched(b),
 		}
 		if g.Picture == "" {
 			g.Picture = "not kept"
@@ -431,6 +452,15 @@ func (w *growthWatch) report() {
 	slices.SortFunc(w.results, func(a, b render.Growth) int {
 		return cmp.Or(cmp.Compare(worstOf(&b), worstOf(&a)), cmp.Compare(a.PID, b.PID))
 	})
+}
+
+// unwatched says why words of a process are not watched; "" if they are, or need not
+// be.
+func (w *growthWatch) unwatched(b *openBook) string {
+	if b.unwatched == "" && b.words != nil && b.words.keeper.Err() != nil {
+		return b.words.keeper.Err().Error()
+	}
+	return b.unwatched
 }
 
 func worstOf(g *render.Growth) float64 {
@@ -469,6 +499,7 @@ func (w *growthWatch) grown(b *openBook, f *ledger.Finding) render.Grown {
 		g.Made = append(g.Made, made)
 	}
 	g.Touched = w.touchers(f)
+	g.Kept = w.keepers(f)
 	if l, left, ok := b.limits.Soonest(f.Finding); ok {
 		g.Limit = fmt.Sprintf("%s in %s", l.Name, render.Span(left))
 	}
@@ -479,6 +510,28 @@ func (w *growthWatch) grown(b *openBook, f *ledger.Finding) render.Grown {
 // first look.
 func grew(p *ledger.Part) uint64 {
 	return p.Now.Mapped - min(p.First.Mapped, p.Now.Mapped)
+}
+
+// keepers are the functions that were the last to write to the words that stayed, each
+// with the stack on which it did so the most often.
+func (w *growthWatch) keepers(f *ledger.Finding) []render.Stack {
+	var out []render.Stack
+	at := make(map[uint32]int)
+	for _, s := range f.Kept { // the most frequent first
+		group := w.sites.Group(s.Site)
+		i, ok := at[group]
+		if !ok {
+			i = len(out)
+			at[group] = i
+			st := render.Stack{By: w.blamed(s.Site)}
+			st.Frames, st.End = namedStack(w.sites, s.Site)
+			out = append(out, st)
+		}
+		out[i].Share += s.Share
+	}
+	slices.SortStableFunc(out, func(a, b render.Stack) int { return cmp.Compare(b.Share, a.Share) })
+	const most = 3
+	return out[:min(len(out), most)]
 }
 
 // touchers are the functions that touch a group's memory, each once.
@@ -524,7 +577,7 @@ func subject(b *openBook, k growth.Key) string {
 		return "[stack]"
 	case growth.File:
 		return path.Base(k.Name)
-	case growth.NamedAnon:
+	case growth.NamedAnon, growth.Pool:
 		return k.Name
 	case growth.Memfd:
 		return "memfd " + strings.TrimSuffix(strings.TrimPrefix(k.Name, "/memfd:"), " (deleted)")
@@ -631,6 +684,13 @@ func (w *growthWatch) summary() *render.GrowthSummary {
 			}
 		}
 	}
+	fates := w.fates
+	for _, b := range w.books {
+		if b.words != nil {
+			fates.Add(b.words.keeper.Stats())
+		}
+	}
+	s.Words = render.WordsObject(fates)
 	cost := w.cost
 	for _, b := range w.books {
 		if b.residency != nil {

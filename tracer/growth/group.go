@@ -16,6 +16,7 @@ const (
 	NamedAnon        // the same, named by the program; Key.Name is the name
 	Heap             // the brk heap
 	Arena            // a heap of a glibc malloc arena, its reserve included
+	Pool             // the heap of a runtime, or of an allocator other than glibc's; Key.Name is its name
 	Reserve          // address space that a runtime sets aside and opens up as it goes
 	Stack            // the main thread's stack
 	ThreadStack      // the stacks of the other threads
@@ -28,7 +29,7 @@ const (
 
 var whatNames = [...]string{
 	Other: "other", Anon: "anon", NamedAnon: "named anon", Heap: "heap", Arena: "malloc arena",
-	Reserve: "reserve", Stack: "stack", ThreadStack: "thread stack", File: "file",
+	Pool: "runtime heap", Reserve: "reserve", Stack: "stack", ThreadStack: "thread stack", File: "file",
 	Shm: "shared", Memfd: "memfd", Special: "special", All: "all",
 }
 

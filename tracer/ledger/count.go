@@ -105,22 +105,61 @@ func (b *Book) Findings() []Finding {
 	for k, p := range b.made {
 		parts[k.key] = append(parts[k.key], *p)
 	}
-	shares := make(map[growth.Key][]Share)
+	touched := make(map[growth.Key][]Share)
 	for k, n := range b.touched {
-		shares[k.key] = append(shares[k.key], Share{k.site, float64(n) / float64(b.faults[k.key])})
+		touched[k.key] = append(touched[k.key], Share{k.site, float64(n) / float64(b.faults[k.key])})
 	}
+	kept, words := b.keepers()
 	found := b.watch.Findings()
 	out := make([]Finding, len(found))
 	for i, f := range found {
-		out[i] = Finding{Finding: f, Parts: parts[f.Key], Touched: shares[f.Key], Faults: b.faults[f.Key]}
+		out[i] = Finding{
+			Finding: f, Parts: parts[f.Key], Touched: touched[f.Key], Faults: b.faults[f.Key],
+			Kept: kept[f.Key], Words: words[f.Key], Shared: b.shared(f.Key),
+		}
 		slices.SortFunc(out[i].Parts, func(x, y Part) int {
 			return cmp.Or(cmp.Compare(y.grown(), x.grown()), cmp.Compare(x.Site, y.Site))
 		})
-		slices.SortFunc(out[i].Touched, func(x, y Share) int {
-			return cmp.Or(cmp.Compare(y.Share, x.Share), cmp.Compare(x.Site, y.Site))
-		})
+		sortShares(out[i].Touched)
+		sortShares(out[i].Kept)
 	}
 	return out
+}
+
+func sortShares(all []Share) {
+	slices.SortFunc(all, func(x, y Share) int {
+		return cmp.Or(cmp.Compare(y.Share, x.Share), cmp.Compare(x.Site, y.Site))
+	})
+}
+
+// keepers estimates the sites' parts in what stays of each group, and by how many
+// words. The words are a sample of equal numbers from each of those that touch memory
+// first: each stands for a part of what that one touches.
+func (b *Book) keepers() (map[growth.Key][]Share, map[growth.Key]uint64) {
+	faults, sizes := make(map[touch]uint64), make(map[touch]uint64)
+	for k, n := range b.touched {
+		faults[touch{k.key, b.sites.Group(k.site)}] += n
+	}
+	for f, n := range b.fates {
+		sizes[touch{f.key, f.first}] += n
+	}
+	masses, words := make(map[touch]float64), make(map[growth.Key]uint64)
+	sums := make(map[growth.Key]float64)
+	for f, n := range b.fates {
+		if f.site == 0 {
+			continue
+		}
+		of := touch{f.key, f.first}
+		mass := float64(1+faults[of]) * float64(n) / float64(sizes[of])
+		masses[touch{f.key, f.site}] += mass
+		sums[f.key] += mass
+		words[f.key] += n
+	}
+	shares := make(map[growth.Key][]Share)
+	for k, mass := range masses {
+		shares[k.key] = append(shares[k.key], Share{k.site, mass / sums[k.key]})
+	}
+	return shares, words
 }
 
 // grown is how many bytes more a site holds than at the first look.
@@ -136,18 +175,7 @@ func (b *Book) tidy() {
 		for k := range b.made {
 			b.fold(k, part{b.own(k.key), k.site})
 		}
-		for k, n := range b.touched {
-			if to := b.own(k.key); to != k.key {
-				delete(b.touched, k)
-				b.touched[touch{to, k.site}] += n
-			}
-		}
-		for k, n := range b.faults {
-			if to := b.own(k); to != k {
-				delete(b.faults, k)
-				b.faults[to] += n
-			}
-		}
+		b.foldTouches()
 		for k := range b.looks {
 			if b.own(k) != k {
 				delete(b.looks, k)
@@ -162,6 +190,29 @@ func (b *Book) tidy() {
 		}
 	}
 	b.forgetTouchers()
+}
+
+// foldTouches counts the faults and words of groups without a place of their own with
+// Other.
+func (b *Book) foldTouches() {
+	for k, n := range b.touched {
+		if to := b.own(k.key); to != k.key {
+			delete(b.touched, k)
+			b.touched[touch{to, k.site}] += n
+		}
+	}
+	for k, n := range b.faults {
+		if to := b.own(k); to != k {
+			delete(b.faults, k)
+			b.faults[to] += n
+		}
+	}
+	for f, n := range b.fates {
+		if to := b.own(f.key); to != f.key {
+			delete(b.fates, f)
+			b.fates[fate{to, f.first, f.site}] += n
+		}
+	}
 }
 
 // own is the group that a group's figures are told with: itself, or Other.

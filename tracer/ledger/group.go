@@ -40,6 +40,11 @@ func (b *Book) key(e *space.Extent) (growth.Key, tracer.Blame) {
 		if k.What == growth.NamedAnon {
 			k.What = growth.Anon // names come later than the memory, and change
 		}
+		if k.What == growth.Anon {
+			if name := b.sites.Pool(site); name != "" {
+				return growth.Key{What: growth.Pool, Name: name}, blame // it is one, whoever makes it larger
+			}
+		}
 		k.Site = b.sites.Group(site)
 		return k, blame
 	}

@@ -22,9 +22,12 @@ import (
 )
 
 // Sites says which sites are one: those of the same function, say, whatever led
-// there. Group returns the number of one of them that stands for all.
+// there. Group returns the number of one of them that stands for all. Pool names the
+// heap that a site made larger, if the memory is handed out in pieces to whoever asks,
+// and is "" otherwise.
 type Sites interface {
 	Group(site uint32) uint32
+	Pool(site uint32) string
 }
 
 // Book is what is known of one address space since a moment.
@@ -41,6 +44,9 @@ type Book struct {
 	made    map[part]*Part   // by group and site
 	touched map[touch]uint64 // faults
 	faults  map[growth.Key]uint64
+
+	allFaults uint64
+	fates     map[fate]uint64 // words
 
 	unsampled uint64 // bytes of memory made by calls without a stack
 	estimated bool
@@ -62,6 +68,14 @@ type part struct {
 type touch struct {
 	key  growth.Key
 	site uint32
+}
+
+// fate is what became of a word that was watched: who was the first to write to it, a
+// group, and which site left it as it is; 0 if it did not stay.
+type fate struct {
+	key   growth.Key
+	first uint32
+	site  uint32
 }
 
 // Part is what one site holds of a group, in bytes.
@@ -90,6 +104,14 @@ type Finding struct {
 	// frequent first; their shares are of all such faults.
 	Touched []Share
 	Faults  uint64 // that the shares are of
+	// Kept are the sites that keep what stays, an estimate by Words watched words which
+	// were written to and then left alone: those that wrote them last, each word with
+	// the weight of who was the first to touch it.
+	Kept  []Share
+	Words uint64
+	// Shared says that the memory is handed out in pieces to whoever asks for some, so
+	// that who made it need not be who keeps it.
+	Shared bool
 }
 
 // Start is an address space as it was when its book was opened.
@@ -104,6 +126,7 @@ func New(sites Sites, start Start, opts growth.Options) *Book {
 	b := &Book{
 		sites: sites, watch: growth.NewWatch(opts), began: start.At, looks: make(map[growth.Key]look),
 		made: make(map[part]*Part), touched: make(map[touch]uint64), faults: make(map[growth.Key]uint64),
+		fates: make(map[fate]uint64),
 	}
 	rows := mappings(start.Regions)
 	for i, p := range procmaps.Infer(rows, start.Threads) {
@@ -260,4 +283,44 @@ func (b *Book) fault(c *tracer.Change) {
 	}
 	b.touched[touch{key, c.Site}] += c.Weight
 	b.faults[key] += c.Weight
+	b.allFaults += c.Weight
+}
+
+// Doubtful tells whether it is doubtful who keeps memory that a site touches: many
+// share it, or its maker is not who touches it. Where little is touched it is not worth
+// knowing.
+func (b *Book) Doubtful(e *space.Extent, site uint32) bool {
+	if e.Mode&procmaps.Write == 0 || e.Mode&procmaps.Shared != 0 {
+		return false
+	}
+	key, _ := b.key(e)
+	const much = 0.1
+	if float64(b.faults[key]) < much*float64(b.allFaults) {
+		return false
+	}
+	anon := key.What == growth.Anon || key.What == growth.NamedAnon
+	return b.shared(key) || anon && b.sites.Group(site) != key.Site
+}
+
+// shared tells whether memory is handed out in pieces to whoever asks for some, so
+// that who made it need not be who keeps it. Of what was there before, it is not known
+// who made it.
+func (b *Book) shared(k growth.Key) bool {
+	switch k.What {
+	case growth.Heap, growth.Arena, growth.Reserve, growth.Pool:
+		return true
+	case growth.Anon, growth.NamedAnon:
+		return k.Site == 0 || b.looks[k].role == procmaps.RoleArena
+	default:
+		return false
+	}
+}
+
+// Fate books what became of a word of an extent: first is the group of sites that was
+// the first to write to it, site the one that wrote last and left it so, 0 if the word
+// did not stay.
+func (b *Book) Fate(e *space.Extent, first, site uint32) {
+	if key, blame := b.key(e); !hidden(blame) {
+		b.fates[fate{key, first, site}]++
+	}
 }

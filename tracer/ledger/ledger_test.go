@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer"
@@ -24,6 +25,14 @@ const rw = procmaps.Read | procmaps.Write
 type pairs struct{}
 
 func (pairs) Group(site uint32) uint32 { return site &^ 1 }
+
+// Pool: some make a heap for all larger.
+func (pairs) Pool(site uint32) string {
+	if site >= 1000 {
+		return "a heap"
+	}
+	return ""
+}
 
 // blame is what a call has that stands for so many.
 func blame(site, stands uint32) uint64 { return uint64(stands)<<32 | uint64(site) }
@@ -444,6 +453,84 @@ func TestFaultsAreSharedByWeight(t *testing.T) {
 	f := r.finding(t, growth.Key{What: growth.Anon, Site: 2})
 	if d := cmp.Diff([]Share{{6, 0.75}, {7, 0.25}}, f.Touched); d != "" || f.Faults != 4 {
 		t.Errorf("of %d faults (-want +got):\n%s", f.Faults, d)
+	}
+}
+
+// TestKeepersAreWeighedByWhoTouchesFirst has a heap that one touches ten times as often
+// as another. As many words of each were watched.
+func TestKeepersAreWeighedByWhoTouchesFirst(t *testing.T) {
+	t.Parallel()
+	const churn, leak, list = 2, 4, 6
+	r := newRun()
+	r.look()
+	r.mmap(pages(windowAt, windowAt+4), rw, blame(1000, 1))
+	r.mmap(pages(windowAt+8, windowAt+12), rw, blame(1002, 1)) // the same heap, made by another
+	r.look()
+	at, _ := r.tree.At(windowAt * page)
+	for site, weight := range map[uint32]uint64{churn: 500, churn + 1: 399, leak: 99} {
+		r.book.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindFault, Weight: weight}, Site: site, At: at})
+	}
+	other, _ := r.tree.At((windowAt + 9) * page)
+	for _, f := range []struct {
+		first, site uint32
+		n           int
+	}{{churn, 0, 9}, {churn, leak + 1, 1}, {leak, leak, 8}, {leak, 0, 1}, {leak, list, 1}} {
+		for range f.n {
+			r.book.Fate(&at, f.first, f.site)
+			at, other = other, at
+		}
+	}
+	f := r.finding(t, growth.Key{What: growth.Pool, Name: "a heap"})
+	// Of 900 faults a tenth, and of 100 eight and one tenths.
+	want := []Share{{leak + 1, 90.0 / 180}, {leak, 80.0 / 180}, {list, 10.0 / 180}}
+	if d := cmp.Diff(want, f.Kept, cmpopts.EquateApprox(0, 1e-9)); d != "" || f.Words != 10 || !f.Shared {
+		t.Errorf("by %d words, shared %v (-want +got):\n%s", f.Words, f.Shared, d)
+	}
+	if len(f.Parts) != 2 {
+		t.Errorf("made by %v", f.Parts)
+	}
+}
+
+// TestWhoseKeepersAreInDoubt goes through the kinds of memory.
+func TestWhoseKeepersAreInDoubt(t *testing.T) {
+	t.Parallel()
+	const maker, other = 2, 4
+	r := newRun()
+	r.look()
+	r.mmap(pages(windowAt, windowAt+4), rw, blame(maker, 1))
+	r.mmap(pages(windowAt+8, windowAt+12), rw, blame(1000, 1))
+	r.mmap(pages(windowAt+16, windowAt+20), procmaps.Read, blame(1000, 1))
+	r.brk(heapAt, heapAt+4, blame(maker, 1))
+	r.look()
+	for _, tt := range []struct {
+		name string
+		at   uint64
+		site uint32
+		want bool
+	}{
+		{"its own", windowAt, maker, false},
+		{"its own, touched by another", windowAt, other, true},
+		{"a runtime's", windowAt + 8, 1000, true},
+		{"a runtime's, that nobody can write to", windowAt + 16, 1000, false},
+		{"the heap", heapAt, maker, true},
+		{"from before", oldAt, other, true},
+		{"the stack", stackAt, other, false},
+	} {
+		at, ok := r.tree.At(tt.at * page)
+		if !ok {
+			t.Fatalf("%s: nothing is there", tt.name)
+		}
+		fault := func(weight uint64) {
+			r.book.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindFault, Weight: weight}, Site: tt.site, At: at})
+		}
+		fault(1)
+		if tt.at == heapAt && r.book.Doubtful(&at, tt.site) {
+			t.Errorf("%s: one fault of %d is enough", tt.name, r.book.allFaults)
+		}
+		fault(100)
+		if got := r.book.Doubtful(&at, tt.site); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
 	}
 }
 

@@ -60,6 +60,34 @@ var (
 	inJVM = whole(`os::.*`, `AllocateHeap.*`, `Arena::.*`, `Chunk::.*`, `ChunkPool::.*`)
 )
 
+// pools are allocators and runtimes that take memory from the kernel in large pieces,
+// for whoever asks next, by their functions that do so.
+var pools = []struct {
+	name    string
+	by      *regexp.Regexp
+	library string // all functions of which do
+}{
+	{"Go heap", whole(`runtime\.\(\*mheap\)\..*`), ""},
+	{"pymalloc", whole(`_PyObject_Arena\w*`, `_PyMem_Arena\w*`, `new_arena`, `allocate_from_new_pool`, `pymalloc_alloc`), ""},
+	{"jemalloc", whole(`_?je_\w*(alloc|extent|chunk|pages)\w*`), "libjemalloc"},
+	{"tcmalloc", whole(`tcmalloc::.*`, `tc_\w*alloc\w*`), "libtcmalloc"},
+	{"mimalloc", whole(`_?mi_\w*(alloc|segment|arena)\w*`), "libmimalloc"},
+}
+
+// glibc's allocator takes small pieces of memory that is known by its kind, and each
+// large one for itself.
+var glibc = whole(`(__|_)?(libc_)?(malloc|calloc|realloc|memalign)`, `_int_(malloc|realloc|memalign)`, `_mid_memalign`, `sysmalloc(_mmap)?`)
+
+// poolOf is the pool that a function takes memory for, "" if it takes it for nothing.
+func poolOf(name, module string) string {
+	for _, p := range pools {
+		if p.by.MatchString(name) || p.library != "" && strings.HasPrefix(module, p.library) {
+			return p.name
+		}
+	}
+	return ""
+}
+
 func isLibrary(module string) bool {
 	for _, l := range libraries {
 		if strings.HasPrefix(module, l) {

@@ -143,3 +143,28 @@ func TestInsidesOfLibcArePassedOverOnlyBelowIt(t *testing.T) {
 		}
 	}
 }
+
+func TestPoolsAreToldByWhoTakesTheMemory(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, module, want string }{
+		{"runtime.(*mheap).grow", "server", "Go heap"},
+		{"runtime.mallocgc", "server", ""}, // it asks the heap
+		{"runtime.(*mheaps).grow", "server", ""},
+		{"main.(*mheap).grow", "server", ""},
+		{"_PyObject_ArenaMmap", "python3.12", "pymalloc"},
+		{"new_arena", "python3.12", "pymalloc"},
+		{"PyObject_Malloc", "python3.12", ""}, // large blocks are malloc's
+		{"je_extent_alloc_mmap", "server", "jemalloc"},
+		{"os_pages_map", "libjemalloc.so.2", "jemalloc"},
+		{"tcmalloc::SystemAlloc", "libtcmalloc.so.4", "tcmalloc"},
+		{"mi_segment_alloc", "server", "mimalloc"},
+		{"_mi_arena_alloc", "server", "mimalloc"},
+		{"malloc", "libc.so.6", ""},
+		{"mmap", "libc.so.6", ""},
+		{"", "", ""},
+	} {
+		if got := poolOf(c.name, c.module); got != c.want {
+			t.Errorf("%s of %s takes memory for %q, want %q", c.name, c.module, got, c.want)
+		}
+	}
+}

@@ -153,6 +153,35 @@ func (s *Sites) Group(id uint32) uint32 {
 	return st.group
 }
 
+// Pool implements ledger.Sites: the name of the allocator or runtime that took the
+// memory of a site, to hand it out in pieces to whoever asks for some; "" if whoever is
+// blamed has it for itself.
+func (s *Sites) Pool(id uint32) string {
+	s.Group(id)
+	if int(id) >= len(s.sites) || len(s.sites[id].frames) == 0 {
+		return ""
+	}
+	st := &s.sites[id]
+	if !st.pooled {
+		st.pooled, st.pool = true, s.poolOf(st.frames[:st.blame])
+	}
+	return st.pool
+}
+
+func (s *Sites) poolOf(frames []Frame) string {
+	for i := range frames {
+		f := &frames[i]
+		fn, _ := s.function(f)
+		if name := poolOf(fn.Name, f.module()); name != "" {
+			return name
+		}
+		if glibc.MatchString(fn.Name) {
+			return "" // if a runtime has asked it, it is for a single block
+		}
+	}
+	return ""
+}
+
 // Blamed is the function that a site blames: the innermost that is not there to
 // hand out memory. ok is false for a site without frames.
 func (s *Sites) Blamed(id uint32) (l Line, ok bool) {

@@ -63,6 +63,8 @@ type site struct {
 	end    stack.End
 	group  uint32 // 0 until it is asked for
 	blame  int32  // index of the frame that is blamed; valid with group
+	pool   string // what the memory is taken for; valid with pooled
+	pooled bool
 }
 
 // Stats say how well stacks could be walked.

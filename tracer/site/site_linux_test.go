@@ -298,7 +298,7 @@ func TestSitesBeyondTheTableAreNothing(t *testing.T) {
 	s := New(Options{})
 	for _, id := range []uint32{0, overflow, 2, 1 << 30} {
 		lines, _ := s.Stack(id)
-		if _, ok := s.Blamed(id); ok || len(lines) != 0 || s.Group(id) != id {
+		if _, ok := s.Blamed(id); ok || len(lines) != 0 || s.Group(id) != id || s.Pool(id) != "" {
 			t.Errorf("site %d is something", id)
 		}
 	}
@@ -324,8 +324,18 @@ func leakInGo() {
 	}
 }
 
+var kept [][]byte
+
+//go:noinline
+func keepInGo() {
+	for range 64 {
+		kept = append(kept, make([]byte, 1<<20))
+	}
+}
+
 func main() {
 	leakInGo()
+	keepInGo()
 	time.Sleep(300 * time.Millisecond)
 }
 `
@@ -344,6 +354,17 @@ func main() {
 			site := w.of(1019)[0]
 			w.mustBlame(site, "main.leakInGo")
 			w.mustPass(site, "main.leakInGo", "main.main", "runtime.main")
+			if pool := w.sites.Pool(site); pool != "" {
+				t.Errorf("what it maps for itself is of the %s", pool)
+			}
+			pooled := false
+			for _, c := range w.calls {
+				l, _ := w.sites.Blamed(c.site)
+				pooled = pooled || l.Function == "main.keepInGo" && w.sites.Pool(c.site) == "Go heap"
+			}
+			if !pooled {
+				t.Error("nothing was made for the heap by who fills it")
+			}
 		})
 	}
 }

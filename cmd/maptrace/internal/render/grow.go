@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"iter"
@@ -29,6 +30,9 @@ type Growth struct {
 	// Uncounted says why resident memory could not be counted, if so: then nothing
 	// was found.
 	Uncounted string
+	// Unwatched says why no words were watched, if so: who keeps the memory of heaps
+	// that many share is not known.
+	Unwatched string
 }
 
 // Grown is a finding with its names.
@@ -38,11 +42,13 @@ type Grown struct {
 	From    string  // who made it, where that is known: "leak (server.c:88)"
 	Made    []Stack // the stacks that made most of what came and is still there
 	Touched []Stack // the functions whose page faults were sampled in it
+	Kept    []Stack // those that were the last to write to its watched words that stayed
 	Limit   string  // which limit is reached first, and when; empty if none is
 }
 
 // Stack is a stack and its part in something.
 type Stack struct {
+	By     string  // the function that is blamed, of Kept
 	Share  float64 // from 0 to 1
 	Bytes  uint64
 	Frames []string // innermost first
@@ -52,11 +58,10 @@ type Stack struct {
 // Sentence is what a person reads first.
 func (g *Grown) Sentence() string {
 	var b strings.Builder
-	b.WriteString(g.Subject)
-	if g.From != "" {
-		b.WriteString(" from " + g.From)
-	}
-	if who, share := g.toucher(); who != "" {
+	b.WriteString(g.subject())
+	if k := g.lastWriter(); k != nil {
+		fmt.Fprintf(&b, ", last written by %s (%.0f %% of %d words that stayed),", k.By, 100*k.Share, g.Words)
+	} else if who, share := g.toucher(); who != "" {
 		fmt.Fprintf(&b, ", touched by %s (%.0f %%),", who, 100*share)
 	}
 	fmt.Fprintf(&b, " %s: %s", g.Reason, g.Label)
@@ -66,10 +71,51 @@ func (g *Grown) Sentence() string {
 	return table.Escape(b.String())
 }
 
+// subject is what the memory is, and who is blamed for it.
+func (g *Grown) subject() string {
+	switch keeper := g.Keeper(); {
+	case keeper != "" && keeper != g.From:
+		return g.Subject + " kept by " + keeper
+	case g.From != "":
+		return g.Subject + " from " + g.From
+	}
+	return g.Subject
+}
+
+// Keeper is who keeps memory that many share: the last to write to clearly more of the watched
+// words that stayed than any other; "" if that cannot be told. Two standard deviations
+// of the difference are asked for.
+func (g *Grown) Keeper() string {
+	if len(g.Kept) == 0 || !g.Shared {
+		return ""
+	}
+	first, second := g.Kept[0].Share*float64(g.Words), 0.0
+	if len(g.Kept) > 1 {
+		second = g.Kept[1].Share * float64(g.Words)
+	}
+	if d := first - second; d*d < 4*(first+second)-0.5 { // these are whole numbers, nearly
+		return ""
+	}
+	return g.Kept[0].By
+}
+
+// Blamed is the function that the sentence names, "" if it names none.
+func (g *Grown) Blamed() string { return cmp.Or(g.Keeper(), g.From) }
+
+// lastWriter is who wrote most of the words that stayed, where that is somebody else
+// than who is blamed, and there is reason to tell.
+func (g *Grown) lastWriter() *Stack {
+	const most = 0.5
+	if len(g.Kept) == 0 || g.Kept[0].Share < most || g.Kept[0].By == g.Blamed() {
+		return nil
+	}
+	return &g.Kept[0]
+}
+
 // toucher is who touches most of what grows, where it is not who made it: of a heap
 // that many share, who makes it larger is not always who keeps what is in it.
 func (g *Grown) toucher() (who string, share float64) {
-	if g.Measure != growth.Resident || len(g.Touched) == 0 || len(g.Touched[0].Frames) == 0 {
+	if g.Measure != growth.Resident || g.Keeper() != "" || len(g.Touched) == 0 || len(g.Touched[0].Frames) == 0 {
 		return "", 0
 	}
 	const most = 0.3
@@ -205,6 +251,9 @@ func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
 	for i := range found {
 		b = appendStacks(b, &found[i], frames, ascii)
 	}
+	if g.Unwatched != "" {
+		b = fmt.Appendf(b, "\nWho keeps memory that many share was not watched: %s\n", table.Escape(g.Unwatched))
+	}
 	if g.Estimated {
 		b = fmt.Appendf(b, "\nCalls that made %s had no stack, by the budget; those that have one stand for them, so the figures of sites are estimates.\n",
 			Bytes(float64(g.Unsampled)))
@@ -254,12 +303,7 @@ func growthColumns(ascii bool) []table.Column[*Grown] {
 			return fmt.Sprintf("%.0f %%", 100*g.AliveShare)
 		}),
 		left("TREND", func(g *Grown) string { return g.trend(ascii) }),
-		left("WHAT", func(g *Grown) string {
-			if g.From == "" {
-				return table.Escape(g.Subject)
-			}
-			return table.Escape(g.Subject + " from " + g.From)
-		}),
+		left("WHAT", func(g *Grown) string { return table.Escape(g.subject()) }),
 	}
 }
 
@@ -273,14 +317,17 @@ func dots(ascii bool) string {
 
 // appendStacks appends the stacks behind a finding that grows.
 func appendStacks(b []byte, g *Grown, frames int, ascii bool) []byte {
-	if g.Label < growth.Grows || len(g.Made)+len(g.Touched) == 0 {
+	if g.Label < growth.Grows || len(g.Made)+len(g.Touched)+len(g.Kept) == 0 {
 		return b
 	}
-	b = fmt.Appendf(b, "\n%s", table.Escape(g.Subject))
-	if g.From != "" {
-		b = fmt.Appendf(b, " from %s", table.Escape(g.From))
+	b = fmt.Appendf(b, "\n%s\n", table.Escape(g.subject()))
+	for i, s := range g.Kept {
+		if i == 0 {
+			b = fmt.Appendf(b, "  last written, by %d watched words that stayed, by\n", g.Words)
+		}
+		b = fmt.Appendf(b, "  %3.0f %% %s\n", 100*s.Share, table.Escape(s.By))
+		b = appendFrames(b, &s, frames, ascii)
 	}
-	b = append(b, '\n')
 	for _, s := range g.Made {
 		b = fmt.Appendf(b, "  %3.0f %% (%s) made by\n", 100*s.Share, Bytes(float64(s.Bytes)))
 		b = appendFrames(b, &s, frames, ascii)

@@ -25,8 +25,9 @@ type FindingObject struct {
 	Kind     string    `json:"kind"`
 	Name     string    `json:"name,omitempty"` // of the file or the memory; of memory that was there before, its addresses
 	Subject  string    `json:"subject"`
-	From     string    `json:"from,omitempty"` // who made it
-	Measure  string    `json:"measure"`        // what the verdict is about: resident, writable, mapped, mappings
+	From     string    `json:"from,omitempty"`   // who made it
+	Blamed   string    `json:"blamed,omitempty"` // who is named in the sentence: who keeps it, if that is known, or who made it
+	Measure  string    `json:"measure"`          // what the verdict is about: resident, writable, mapped, mappings
 	Growth   float64   `json:"growth"`
 	Slope    float64   `json:"slope"` // a second
 	SlopeLow float64   `json:"slope_low"`
@@ -45,11 +46,14 @@ type FindingObject struct {
 
 	Made    []StackObject `json:"made_by"`
 	Touched []StackObject `json:"touched_by"`
-	Faults  uint64        `json:"faults"` // that the shares of touched_by are of
+	Faults  uint64        `json:"faults"`     // that the shares of touched_by are of
+	Kept    []StackObject `json:"kept_by"`    // the last to write to watched words that stayed
+	Words   uint64        `json:"kept_words"` // that the shares of kept_by are of
 }
 
 // StackObject is a stack and its share.
 type StackObject struct {
+	By     string   `json:"by,omitempty"` // the function of kept_by that is meant
 	Share  float64  `json:"share"`
 	Bytes  uint64   `json:"bytes,omitempty"`
 	Frames []string `json:"frames"` // innermost first
@@ -72,6 +76,8 @@ type WatchObject struct {
 	// Uncounted says why resident memory could not be counted, if so: then there
 	// are no findings.
 	Uncounted string `json:"uncounted,omitempty"`
+	// Unwatched says why no words were watched, if so.
+	Unwatched string `json:"unwatched,omitempty"`
 }
 
 // EncodeGrowth writes a process and its findings, an object each.
@@ -79,7 +85,7 @@ func EncodeGrowth(enc *json.Encoder, g *Growth, now time.Time) error {
 	err := enc.Encode(WatchObject{
 		Event: "watch", Time: now, PID: g.PID, NSPID: g.NSPID, Comm: g.Comm, Exited: g.Exited, Seconds: g.Watched.Seconds(),
 		Looks: g.Looks, Picture: g.Picture, Estimated: g.Estimated, Unsampled: g.Unsampled,
-		Uncounted: g.Uncounted,
+		Uncounted: g.Uncounted, Unwatched: g.Unwatched,
 	})
 	for i := range g.Findings {
 		if err != nil {
@@ -94,11 +100,12 @@ func (g *Grown) object(of *Growth, now time.Time) FindingObject {
 	o := FindingObject{
 		Event: "finding", Time: now, PID: of.PID, NSPID: of.NSPID, Comm: of.Comm,
 		Verdict: g.Label.String(), Sentence: g.Sentence(), Reason: g.Reason,
-		Kind: g.What.String(), Name: g.Name, Subject: g.Subject, From: g.From,
+		Kind: g.What.String(), Name: g.Name, Subject: g.Subject, From: g.From, Blamed: g.Blamed(),
 		Measure: g.Measure.String(), Growth: g.Growth, Slope: g.Slope, SlopeLow: g.SlopeLow, SlopeTop: g.SlopeHigh,
 		Monotone: g.Monotone, Mapped: g.Last.Mapped, Writable: g.Last.Writable, Resident: g.Last.Resident,
 		Mappings: g.Last.Mappings, Born: g.Born, Died: g.Died, Age: g.MedianAge.Seconds(), Limit: g.Limit,
 		Made: stackObjects(g.Made), Touched: stackObjects(g.Touched), Faults: g.Faults,
+		Kept: stackObjects(g.Kept), Words: g.Words,
 		Series: make([][2]any, 0, len(g.Series)),
 	}
 	if g.AliveOf > 0 {
@@ -133,6 +140,8 @@ type GrowthSummary struct {
 	Missing map[string]uint64 `json:"stacks_missing"` // by the reason
 	Faults  uint64            `json:"faults"`
 	Sampled uint64            `json:"faults_sampled"`
+	// Words are what became of those that were watched.
+	Words WordsObject `json:"watched_words"`
 	// Unseen says why page faults were not seen, if so.
 	Unseen string `json:"faults_unseen,omitempty"`
 	// FilesDenied are files that may not be read: code in them has no names.
@@ -142,6 +151,17 @@ type GrowthSummary struct {
 	CountCalls uint64  `json:"count_calls"`
 	CountBusy  float64 `json:"count_seconds"` // the targets' mmap locks were held, for reading
 	CountMost  float64 `json:"count_longest"` // at once
+}
+
+// WordsObject says what became of the words that were watched to tell who keeps memory.
+type WordsObject struct {
+	Watched   uint64 `json:"watched"`
+	Passed    uint64 `json:"passed"` // beside these: enough of the same first writer were watched
+	Stayed    uint64 `json:"stayed"`
+	Rewritten uint64 `json:"rewritten"`
+	Returned  uint64 `json:"returned"` // with their memory
+	Unwritten uint64 `json:"unwritten"`
+	Missed    uint64 `json:"missed"` // who wrote last is not known
 }
 
 // Write writes the figures for people.
@@ -161,6 +181,10 @@ func (s *GrowthSummary) Write(w io.Writer) error {
 	}
 	if s.Unseen != "" {
 		b = fmt.Appendf(b, "\nno page faults were seen, so who touches memory is not known: %s", table.Escape(s.Unseen))
+	}
+	if n := s.Words.Watched; n > 0 {
+		b = fmt.Appendf(b, "\n%d words were watched: %d stayed, %d were written again and again, %d given back, %d not written, %d missed",
+			n, s.Words.Stayed, s.Words.Rewritten, s.Words.Returned, s.Words.Unwritten, s.Words.Missed)
 	}
 	b = fmt.Appendf(b, "\n%d page faults, %d sampled; resident pages by %s: %s in all, %s at most at once\n",
 		s.Faults, s.Sampled, s.Counting, milliseconds(s.CountBusy), milliseconds(s.CountMost))

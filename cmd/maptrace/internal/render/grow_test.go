@@ -15,8 +15,8 @@ import (
 )
 
 // rising is a series of resident sizes, one a second.
-func rising(from, by uint64, n int) (out []growth.Point) {
-	for i := range n {
+func rising(from, by uint64) (out []growth.Point) {
+	for i := range 31 {
 		h := growth.Holding{Resident: from + by*uint64(i), Mapped: 2 * (from + by*uint64(i)), Mappings: i}
 		out = append(out, growth.Point{At: time.Duration(i) * time.Second, Low: h, High: h})
 	}
@@ -34,7 +34,7 @@ func watches() []Growth {
 				Growth: 30 << 20, Slope: 1 << 20, SlopeLow: 1 << 19, SlopeHigh: 1 << 21, Monotone: 1,
 				Last: growth.Holding{Mapped: 64 << 20, Writable: 62 << 20, Resident: 31 << 20, Mappings: 30},
 				Born: 60 << 20, Died: 1 << 20, AliveShare: 0.985, AliveOf: 50 << 20, MedianAge: 12 * time.Second,
-				Series: rising(1<<20, 1<<20, 31),
+				Series: rising(1<<20, 1<<20),
 			},
 			Faults: 900,
 		},
@@ -49,21 +49,39 @@ func watches() []Growth {
 		Finding: ledger.Finding{Finding: growth.Finding{
 			Key: growth.Key{What: growth.File, Name: "/var/lib/data"}, Label: growth.Grows,
 			Reason: "has 90 mappings more", Measure: growth.Mappings, Growth: 90, Slope: 3,
-			Last: growth.Holding{Mapped: 1 << 20, Resident: 4096, Mappings: 91}, Series: rising(0, 0, 31),
+			Last: growth.Holding{Mapped: 1 << 20, Resident: 4096, Mappings: 91}, Series: rising(0, 0),
 		}},
 		Subject: "data",
 	}
 	shrinks := Grown{
 		Finding: ledger.Finding{Finding: growth.Finding{
 			Key: growth.Key{What: growth.Heap}, Label: growth.Steady, Reason: "moved little", Growth: -8192, Slope: -273.06,
-			Last: growth.Holding{Mapped: 132 << 10, Resident: 100 << 10, Mappings: 1}, Series: rising(100<<10, 0, 31),
+			Last: growth.Holding{Mapped: 132 << 10, Resident: 100 << 10, Mappings: 1}, Series: rising(100<<10, 0),
 		}},
 		Subject: "[heap]",
+	}
+	shared := Grown{
+		Finding: ledger.Finding{
+			Finding: growth.Finding{
+				Key: growth.Key{What: growth.Pool, Name: "Go heap"}, Label: growth.Grows,
+				Reason: "grew 8.0 MiB in 30 s", Measure: growth.Resident, Growth: 8 << 20, Slope: 1 << 18,
+				Last: growth.Holding{Mapped: 12 << 20, Resident: 9 << 20}, Series: rising(1<<20, 1<<18),
+			},
+			Faults: 2000, Words: 20, Shared: true,
+		},
+		Subject: "Go heap",
+		Made:    []Stack{{Share: 1, Bytes: 8 << 20, Frames: []string{"runtime.sysMap (mem.go:279)", "main.churn (main.go:56)"}}},
+		Touched: []Stack{{Share: 0.8, Frames: []string{"main.churn (main.go:56)"}}},
+		Kept: []Stack{
+			{By: "main.leak (main.go:47)", Share: 0.9, Frames: []string{"runtime.memclr (memclr.s:1)", "main.leak (main.go:47)", "main.main (main.go:9)"}},
+			{By: "main.cache (main.go:60)", Share: 0.1, Frames: []string{"main.cache (main.go:60)"}, End: "truncated"},
+		},
 	}
 	return []Growth{
 		{
 			PID: 4711, Comm: "server", Watched: 30 * time.Second, Looks: 31, Picture: "exact",
-			Findings: []Grown{leak, maps, shrinks}, Estimated: true, Unsampled: 12 << 20,
+			Findings: []Grown{leak, shared, maps, shrinks}, Estimated: true, Unsampled: 12 << 20,
+			Unwatched: "no debug register is free",
 		},
 		{PID: 4712, Comm: "worker", Exited: true, Watched: 9 * time.Second, Looks: 9, Picture: "not kept", Findings: []Grown{shrinks}},
 		{PID: 4713, Comm: "idle", Watched: 30 * time.Second, Looks: 31, Picture: "approximate: events were lost"},
@@ -111,16 +129,16 @@ func TestNamesInGrowthReportsAreEscaped(t *testing.T) {
 	t.Parallel()
 	all := watches()
 	for i := range all {
-		all[i].Comm, all[i].Picture = hostile, hostile
+		all[i].Comm, all[i].Picture, all[i].Unwatched = hostile, hostile, hostile
 		if len(all[i].Findings) == 0 {
 			all[i].Uncounted = hostile
 		}
 		for j := range all[i].Findings {
 			f := &all[i].Findings[j]
 			f.Subject, f.From, f.Limit, f.Name = hostile, hostile, hostile, hostile
-			for _, stacks := range [][]Stack{f.Made, f.Touched} {
+			for _, stacks := range [][]Stack{f.Made, f.Touched, f.Kept} {
 				for k := range stacks {
-					stacks[k].Frames = []string{hostile, hostile}
+					stacks[k].By, stacks[k].Frames = hostile, []string{hostile, hostile}
 				}
 			}
 		}
@@ -174,7 +192,7 @@ func TestEveryObjectOfGrowthHasTheSameKeys(t *testing.T) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(JSONWriter(&b))
 	// The least that there can be, for what is left out.
-	empty := Growth{Findings: []Grown{{Made: make([]Stack, 1), Touched: make([]Stack, 1)}}}
+	empty := Growth{Findings: []Grown{{Made: make([]Stack, 1), Touched: make([]Stack, 1), Kept: make([]Stack, 1)}}}
 	if err := EncodeGrowth(enc, &empty, time.Unix(0, 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +200,7 @@ func TestEveryObjectOfGrowthHasTheSameKeys(t *testing.T) {
 	for _, want := range [][]string{
 		{"comm", "estimated", "event", "exited", "looks", "picture", "pid", "seconds", "time", "unsampled"},
 		{
-			"born", "comm", "died", "event", "faults", "growth", "kind", "made_by", "mapped", "mappings", "measure", "median_age",
+			"born", "comm", "died", "event", "faults", "growth", "kept_by", "kept_words", "kind", "made_by", "mapped", "mappings", "measure", "median_age",
 			"monotone", "pid", "reason", "resident", "sentence", "series", "slope", "slope_high", "slope_low", "subject", "time",
 			"touched_by", "verdict", "writable",
 		},
@@ -224,6 +242,15 @@ func TestSummaryOfAWatch(t *testing.T) {
 		s    *GrowthSummary
 		want string
 	}{
+		{
+			"one that watched words", &GrowthSummary{Counting: "pagemap", Words: WordsObject{
+				Watched: 21, Passed: 40, Stayed: 6, Rewritten: 5, Returned: 4, Unwritten: 3, Missed: 2,
+			}}, `
+0 calls, lost 0; 0 stacks
+21 words were watched: 6 stayed, 5 were written again and again, 4 given back, 3 not written, 2 missed
+0 page faults, 0 sampled; resident pages by pagemap: 0.0 ms in all, 0.0 ms at most at once
+`,
+		},
 		{
 			"a busy one", summary(time.Time{}), `
 1000 calls, lost 1; 800 stacks, 97.5 % whole, 5 no-fde, 15 truncated; 190 calls or faults without one: beyond the budget; 10 calls or faults without one: no room in the ring
@@ -317,6 +344,37 @@ func TestSentences(t *testing.T) {
 		{
 			"touched by nobody knows whom", func(g *Grown) { g.From, g.Touched = "", []Stack{{Share: 1}} },
 			"[ anon ] grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
+		},
+		{
+			"kept by one of two", func(g *Grown) { *g = watches()[0].Findings[1] },
+			"Go heap kept by main.leak (main.go:47) grew 8.0 MiB in 30 s: grows",
+		},
+		{
+			"kept by one of two, perhaps", func(g *Grown) { *g = watches()[0].Findings[1]; g.Words = 5 },
+			"Go heap, last written by main.leak (main.go:47) (90 % of 5 words that stayed), grew 8.0 MiB in 30 s: grows",
+		},
+		{
+			"kept by one of four words", func(g *Grown) {
+				*g = watches()[0].Findings[1]
+				g.Kept, g.Words = []Stack{{By: "a (b.c:1)", Share: 1}}, 4
+			},
+			"Go heap kept by a (b.c:1) grew 8.0 MiB in 30 s: grows",
+		},
+		{
+			"kept by many", func(g *Grown) { *g = watches()[0].Findings[1]; g.Kept[0].Share = 0.4 },
+			"Go heap, touched by main.churn (main.go:56) (80 %), grew 8.0 MiB in 30 s: grows",
+		},
+		{
+			"made by one for itself, written by another", func(g *Grown) {
+				g.Kept, g.Words = []Stack{{By: "fill (server.c:90)", Share: 1}}, 100
+			},
+			"[ anon ] from leak (server.c:88), last written by fill (server.c:90) (100 % of 100 words that stayed), grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
+		},
+		{
+			"made and kept by the same", func(g *Grown) {
+				g.Kept, g.Words, g.Shared, g.Touched = []Stack{{By: g.From, Share: 1}}, 100, true, nil
+			},
+			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
 		},
 		{
 			"steady, with a limit that is never reached", func(g *Grown) { g.Label, g.Reason = growth.Steady, "moved little" },

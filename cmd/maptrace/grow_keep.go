@@ -1,0 +1,134 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/keeper"
+)
+
+// wordWatch is a process some of whose words are watched.
+type wordWatch struct {
+	live      *tracer.Live
+	process   *procmaps.Process
+	residency *procmaps.Residency
+	keeper    *keeper.Keeper
+}
+
+// settleFor is for how long a word must be left alone in a watch of a given length, 0
+// for one without an end: long enough to tell what stays from what comes round again,
+// and short enough for some words to do so.
+func settleFor(watch time.Duration) time.Duration {
+	const parts, usual, least, most = 12, 5 * time.Second, time.Second, 10 * time.Second
+	if watch == 0 {
+		return usual
+	}
+	return min(max(watch/parts, least), most)
+}
+
+// watchWords prepares to watch words of a process.
+func (w *growthWatch) watchWords(pid int) (_ *wordWatch, err error) {
+	p, err := w.fs.Process(pid)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Close())
+		}
+	}()
+	r, err := p.OpenResidency()
+	if err != nil {
+		return nil, err
+	}
+	r.Pause = 0 // it is some pages at a time
+	k := &wordWatch{live: w.live, process: p, residency: r}
+	k.keeper = keeper.New(k, keeper.Options{
+		Words: w.o.watchpoints, Settle: settleFor(w.o.duration), Page: uint64(os.Getpagesize()), Seed: uint64(pid), Group: w.sites.Group,
+	})
+	return k, nil
+}
+
+func (k *wordWatch) close() error {
+	return errors.Join(k.keeper.Close(), k.residency.Close(), k.process.Close())
+}
+
+// Now implements keeper.Target, as the next ones do.
+func (k *wordWatch) Now() uint64 { return k.live.Now() }
+
+func (k *wordWatch) Threads() ([]int, error) { return k.process.Threads() }
+
+func (k *wordWatch) Count(ranges []procmaps.Range, out []procmaps.Resident) error {
+	return k.residency.Count(ranges, out)
+}
+
+func (k *wordWatch) Watch(tid int, addr uint64, most int) (keeper.Point, error) {
+	p, err := k.live.Watch(tid, addr, most)
+	switch {
+	case errors.Is(err, unix.ESRCH):
+		return nil, keeper.ErrEnded
+	case errors.Is(err, unix.ENOSPC):
+		return nil, keeper.ErrBusy
+	case errors.Is(err, unix.EMFILE):
+		return nil, fmt.Errorf("%w (ulimit -n)", err)
+	case err != nil:
+		return nil, err
+	}
+	return p, nil
+}
+
+// touched is told of a page fault in a process: where it is doubtful who keeps the
+// memory, words of it are watched.
+func (w *growthWatch) touched(b *openBook, c *tracer.Change) {
+	if w.o.watchpoints == 0 || b.exited || b.unwatched != "" || !b.Doubtful(&c.At, c.Site) {
+		return
+	}
+	if b.words == nil {
+		var err error
+		if b.words, err = w.watchWords(b.pid); err != nil {
+			b.unwatched = err.Error()
+			return
+		}
+	}
+	b.words.keeper.Touched(c.At.Range, c.Addr, w.live.Now())
+}
+
+// lookAtWords books the words that have stayed.
+func (w *growthWatch) lookAtWords() {
+	r := w.tr.Report()
+	now := w.live.Now()
+	for i := range r.Spaces {
+		sp := &r.Spaces[i]
+		b := w.books[sp.Process.Space]
+		if b == nil || b.words == nil {
+			continue
+		}
+		mapped := func(addr uint64) bool { _, ok := sp.Tree.At(addr); return ok }
+		for _, f := range b.words.keeper.Look(now, mapped) {
+			if e, ok := sp.Tree.At(f.Addr); ok { // else it is gone, and so is what it was part of
+				b.Fate(&e, f.First, f.Site)
+			}
+		}
+	}
+}
+
+// closeWords stops watching words of a process, and keeps what became of them.
+func (w *growthWatch) closeWords(b *openBook) {
+	if b.words == nil {
+		return
+	}
+	w.fates.Add(b.words.keeper.Stats())
+	if err := b.words.keeper.Err(); err != nil && b.unwatched == "" {
+		b.unwatched = err.Error()
+	}
+	if err := b.words.close(); err != nil {
+		w.log.Warn("stop watching words", "pid", b.pid, "error", err)
+	}
+	b.words = nil
+}
