@@ -66,6 +66,7 @@ const (
 
 	errnoBadFile  = 9
 	errnoNoMemory = 12
+	errnoInvalid  = 22
 	errnoMax      = 4095
 )
 
