@@ -65,8 +65,9 @@ type ResidencyCost struct {
 //   - Pages of device memory that the kernel tracks (VM_MIXEDMAP) may count; those
 //     that it does not track (VM_PFNMAP: [vvar], frame buffers) never do, as in smaps.
 //   - The zero page, which is what reads of untouched memory get, does not count,
-//     as in smaps; it does where pagemap is read. Kernels that do not mark the
-//     huge zero page for PAGEMAP_SCAN count a whole huge page for it.
+//     as in smaps; it does where pagemap is read, the huge one perhaps as a file's.
+//     Kernels that do not mark the huge zero page for PAGEMAP_SCAN count a whole
+//     huge page for it.
 //   - A page that is being migrated or compacted at that moment counts as swapped.
 //   - On 6.13 and 6.14, guard pages (MADV_GUARD_INSTALL) count as swapped.
 //
