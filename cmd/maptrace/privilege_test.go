@@ -162,6 +162,7 @@ func TestWhatIsNotNeededIsGivenUp(t *testing.T) {
 	needBPF(t)
 	h := startHelper(t, "churn")
 	own := helperOfNobody(t, "calls", "/dev/null")
+	perf := privilege.Of(unix.CAP_PERFMON) // for a watchpoint now and then
 	ptrace, files := privilege.Of(unix.CAP_SYS_PTRACE), privilege.Of(unix.CAP_DAC_READ_SEARCH, unix.CAP_CHECKPOINT_RESTORE)
 	have, err := privilege.Current()
 	if err != nil {
@@ -177,12 +178,13 @@ func TestWhatIsNotNeededIsGivenUp(t *testing.T) {
 		{"trace as root", []string{"trace"}, nil, h.pid(), ptrace},
 		{"trace with stacks as root", []string{"trace", "--stack"}, nil, h.pid(), ptrace | files},
 		{"polling as root", []string{"trace", "--poll"}, nil, h.pid(), ptrace},
-		{"grow as root", []string{"grow", "--for", "1m"}, nil, h.pid(), ptrace | files},
+		{"grow as root", []string{"grow", "--for", "1m"}, nil, h.pid(), ptrace | files | perf},
+		{"grow without watchpoints as root", []string{"grow", "--for", "1m", "--watchpoints", "0"}, nil, h.pid(), ptrace | files},
 		{"lat as root", []string{"lat", "--for", "1m"}, nil, h.pid(), ptrace | files},
 		{"trace with three capabilities", []string{"trace"}, toTraceOthers, h.pid(), ptrace},
 		// Since 6.15 CAP_PERFMON is what lets us read maps of others.
 		{"trace with two", []string{"trace"}, toTrace, own.pid(), privilege.Of(unix.CAP_PERFMON)},
-		{"grow with four", []string{"grow", "--for", "1m"}, toCountOthers, h.pid(), ptrace | privilege.Of(unix.CAP_DAC_READ_SEARCH)},
+		{"grow with four", []string{"grow", "--for", "1m"}, toCountOthers, h.pid(), ptrace | perf | privilege.Of(unix.CAP_DAC_READ_SEARCH)},
 		{"polling as nobody", []string{"trace", "--poll"}, []uintptr{}, own.pid(), 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
