@@ -188,8 +188,8 @@ func (s *suspect) innocent(stacks []render.StackObject) bool {
 }
 
 // guilty tells whether a finding names the culprit: as who is blamed for the memory,
-// or, where nobody is, as who wrote most of what stays, or who touches it. Of programs
-// that run on a virtual machine it is enough that it is on a stack that is shown.
+// or, where nobody is, as who wrote most of what stays, or who touches it. Of Java
+// it is enough that it is on a stack that is shown.
 func (s *suspect) guilty(f *render.FindingObject) bool {
 	names := slices.Clone(s.Culprit)
 	if s.Stripped && s.Prints {
@@ -203,7 +203,7 @@ func (s *suspect) guilty(f *render.FindingObject) bool {
 	case len(f.Touched) > 0:
 		accused = f.Touched[0].Frames
 	}
-	if strings.HasPrefix(s.Name, "node") || strings.HasPrefix(s.Name, "java") {
+	if strings.HasPrefix(s.Name, "java") {
 		for _, st := range slices.Concat(f.Made, f.Touched) {
 			accused = append(accused, st.Frames...)
 		}

@@ -184,7 +184,7 @@ func scripts() []Case {
 		},
 		{
 			Name: "node buffers", Needs: []string{"node"}, What: Anon, Innocents: []string{"churn", "cachePut"},
-			Culprit: []string{"leakBuffers", "node::NodeArrayBufferAllocator::Allocate", "v8::internal::BackingStore::Allocate"},
+			Culprit: []string{"leakBuffers"},
 			Build: func(tb testing.TB, dir string) []string {
 				tb.Helper()
 				return []string{"node", "--perf-basic-prof", write(tb, dir, "nodeleak.js", sourceNode)}

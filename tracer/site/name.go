@@ -34,6 +34,8 @@ func (l *Line) String() string {
 
 func (l *Line) place() string {
 	switch {
+	case l.File != "" && l.Line == 0:
+		return fmt.Sprintf("%s (%s)", l.Function, l.File[strings.LastIndexByte(l.File, '/')+1:])
 	case l.File != "":
 		return fmt.Sprintf("%s (%s:%d)", l.Function, l.File[strings.LastIndexByte(l.File, '/')+1:], l.Line)
 	case l.Unnamed:
@@ -118,6 +120,9 @@ func (s *Sites) Lines(dst []Line, f *Frame) []Line {
 			return dst
 		}
 	}
+	if sc, ok := f.scriptOf(); ok {
+		return append(dst, Line{Module: module, Function: sc.function, File: sc.file, Line: sc.line})
+	}
 	fn, named := s.function(f)
 	return append(dst, Line{Module: module, Function: fn.Name, Unnamed: !named})
 }
@@ -143,6 +148,9 @@ func (s *Sites) Group(id uint32) uint32 {
 	f := &st.frames[st.blame]
 	fn, _ := s.function(f)
 	key := groupKey{pid: f.pid, start: fn.Start, name: fn.Name}
+	if sc, ok := f.scriptOf(); ok { // it may be compiled more than once
+		key.start, key.name = uint64(sc.line), sc.function+":"+sc.file
+	}
 	if f.Module != nil {
 		key.module = f.Module.number
 	}
@@ -212,7 +220,7 @@ func (s *Sites) blame(frames []Frame) int {
 	inLibrary := -1
 	for i := range frames {
 		switch {
-		case s.serves(frames[i:]):
+		case s.serves(frames[i:]), below(frames[i:]):
 		case !isLibrary(frames[i].module()):
 			return i
 		case inLibrary < 0:
