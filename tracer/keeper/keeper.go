@@ -147,7 +147,9 @@ type Keeper struct {
 // stratum is the words that one group is the first to write to.
 type stratum struct {
 	firsts   uint64 // of all words
+	latest   uint64 // how many first writes of all strata there were at its last
 	followed uint64
+	missed   uint64 // of which nothing came to be known
 }
 
 // word is a word that is watched.
@@ -183,6 +185,9 @@ const (
 	near = 32
 	// rare is the part of all first writes below which a stratum is not waited for.
 	rare = 0.03
+	// silent is how many times longer than it mostly takes a stratum may stay away
+	// before it is not waited for either: it was of a time that is over.
+	silent = 3
 	// longest is how many times longer than asked for settling may take.
 	longest = 4
 	// ahead is within how many pages of one that was just touched the next are looked
@@ -400,7 +405,7 @@ func (k *Keeper) Wrote(addr uint64, site uint32, at uint64) {
 }
 
 // follow tells whether another word of a stratum is to be followed: it does not have
-// half of all places, and there are no fewer of another one that is not rare.
+// half of all places, and there are no fewer of another one that is waited for.
 func (k *Keeper) follow(group uint32) bool {
 	st := k.strata[group]
 	if st == nil {
@@ -409,6 +414,7 @@ func (k *Keeper) follow(group uint32) bool {
 	}
 	st.firsts++
 	k.firsts++
+	st.latest = k.firsts
 	here := 0
 	for _, w := range k.words {
 		if w.first != 0 && w.by == group && !w.passed {
@@ -419,12 +425,27 @@ func (k *Keeper) follow(group uint32) bool {
 		return false
 	}
 	for _, o := range k.strata {
-		if o.followed < st.followed && float64(o.firsts) >= rare*float64(k.firsts) {
+		if o.followed < st.followed && k.awaited(o) {
 			return false
 		}
 	}
 	st.followed++
 	return true
+}
+
+// awaited tells whether more words of a stratum can be expected soon.
+func (k *Keeper) awaited(st *stratum) bool {
+	part := float64(st.firsts) / float64(k.firsts)
+	return part >= rare && float64(k.firsts-st.latest)*part <= silent
+}
+
+// unknown is told of a word that was followed, and of which nothing is known. Another
+// is followed in its place, but not always: of some all words are missed, and the
+// others are not to wait for them for ever.
+func (st *stratum) unknown() {
+	if st.missed++; st.missed%2 == 1 {
+		st.followed--
+	}
 }
 
 // Look sees what became of the words, every quarter of a second, and returns what was
@@ -453,7 +474,7 @@ func (k *Keeper) Look(now uint64, mapped func(addr uint64) bool) []Fate {
 		case w.first != 0 && fate != &k.stats.Missed:
 			fates = append(fates, Fate{Addr: w.addr, First: w.by})
 		case w.first != 0:
-			k.strata[w.by].followed-- // nothing is known, so it takes another
+			k.strata[w.by].unknown()
 		}
 		k.refused(w.close())
 		return true

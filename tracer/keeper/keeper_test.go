@@ -188,6 +188,48 @@ func TestTheRareAreFollowedAsWell(t *testing.T) {
 	}
 }
 
+// TestNobodyIsWaitedForInVain has a heap that one keeps all of that it takes, beside
+// another of whose words none comes to be known, or who stops after a while.
+func TestNobodyIsWaitedForInVain(t *testing.T) {
+	const other, leak = 1, 2
+	for _, tt := range []struct {
+		name  string
+		until int // the other takes memory
+		often int // as the other writes to it
+		least int // words of the leak that are to be known
+	}{
+		{"missed", 4000, 20, 20},
+		{"gone", 400, 1, 60},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHeap(t)
+			h.keeper = New(h, Options{Settle: time.Second})
+			k := h.keeper
+			stayed := 0
+			for i := range 4000 {
+				h.now += 20 * ms
+				k.Touched(whole, pages(i, 1).Start, h.now)
+				if i < tt.until && i%4 != 0 {
+					for range tt.often {
+						h.write(1, other, pages(i+1, 1))
+					}
+				} else {
+					h.write(1, leak, pages(i+1, 1))
+				}
+				for _, f := range k.Look(h.now, always) {
+					if f.Site == leak {
+						stayed++
+					}
+				}
+			}
+			if stayed < tt.least {
+				t.Errorf("%d words of the leak are known; %+v", stayed, k.Stats())
+			}
+		})
+	}
+}
+
 // TestFatesOfAWord has one word each time.
 func TestFatesOfAWord(t *testing.T) {
 	const site = 7
