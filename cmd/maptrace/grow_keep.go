@@ -96,7 +96,7 @@ func (w *growthWatch) touched(b *openBook, c *tracer.Change) {
 			return
 		}
 	}
-	b.words.keeper.Touched(c.At.Range, c.Addr, w.live.Now())
+	b.words.keeper.Touched(&c.At, c.Addr, w.live.Now())
 }
 
 // lookAtWords books the words that have stayed.
@@ -111,9 +111,7 @@ func (w *growthWatch) lookAtWords() {
 		}
 		mapped := func(addr uint64) bool { _, ok := sp.Tree.At(addr); return ok }
 		for _, f := range b.words.keeper.Look(now, mapped) {
-			if e, ok := sp.Tree.At(f.Addr); ok { // else it is gone, and so is what it was part of
-				b.Fate(&e, f.First, f.Site)
-			}
+			b.Fate(&f.In, f.First, f.Site)
 		}
 	}
 }

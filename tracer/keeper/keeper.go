@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/space"
 )
 
 // What a [Target] may answer.
@@ -119,7 +120,10 @@ func (s *Stats) Add(o Stats) {
 
 // Fate is what became of a word.
 type Fate struct {
-	Addr  uint64
+	Addr uint64
+	// In is what it was part of when it was chosen; it may be gone by now, or be
+	// something else.
+	In    space.Extent
 	First uint32 // the group of the site that was the first to write it
 	// Site wrote it last, and it was left alone since; 0 if it did not stay: it was
 	// written again and again, or given back.
@@ -155,6 +159,7 @@ type stratum struct {
 // word is a word that is watched.
 type word struct {
 	addr   uint64
+	in     space.Extent
 	points map[int]Point // by thread
 	since  uint64        // when it was first watched, ns
 	first  uint64        // when it was first written to, 0 if it was not
@@ -229,9 +234,9 @@ func (w *word) close() error {
 	return errors.Join(errs...)
 }
 
-// Touched is told of a page of a mapping that was touched for the first time, at a
+// Touched is told of a page of an extent that was touched for the first time, at a
 // time in ns. It watches words of some of the next, as far as there is room.
-func (k *Keeper) Touched(in procmaps.Range, addr, now uint64) {
+func (k *Keeper) Touched(in *space.Extent, addr, now uint64) {
 	if k.err != nil || now < k.placed+uint64(between) {
 		return
 	}
@@ -242,13 +247,13 @@ func (k *Keeper) Touched(in procmaps.Range, addr, now uint64) {
 		return
 	}
 	k.placed = now
-	absent := k.fresh(in, addr)
+	absent := k.fresh(in.Range, addr)
 	for range min(free, len(absent)) {
 		// Some are near, for memory that grows slowly; some are farther off, for what
 		// has gone on by the time they are watched, and for what comes after it.
 		reach := min(2<<(2*len(k.words)), len(absent))
 		i := k.rand.IntN(reach)
-		err := k.place(absent[i], addr, now)
+		err := k.place(in, absent[i], addr, now)
 		if err != nil && !errors.Is(err, errTouched) {
 			k.refused(err)
 			return
@@ -260,14 +265,14 @@ func (k *Keeper) Touched(in procmaps.Range, addr, now uint64) {
 }
 
 // place watches a word of a page.
-func (k *Keeper) place(page, addr, now uint64) error {
+func (k *Keeper) place(in *space.Extent, page, addr, now uint64) error {
 	// Where in its page the first write was tells where others may be; of memory that
 	// is written all over, each word is as good.
 	offset := addr % k.opts.Page
 	if k.rand.IntN(4) == 0 {
 		offset = k.rand.Uint64N(k.opts.Page)
 	}
-	w := &word{addr: page + offset&^(wordBytes-1), since: now, points: make(map[int]Point)}
+	w := &word{addr: page + offset&^(wordBytes-1), in: *in, since: now, points: make(map[int]Point)}
 	err := k.arm(w)
 	if err == nil && !k.absent(page) {
 		err = errTouched // before it was watched
@@ -470,9 +475,9 @@ func (k *Keeper) Look(now uint64, mapped func(addr uint64) bool) []Fate {
 		k.stats.Watched++
 		switch {
 		case fate == &k.stats.Stayed:
-			fates = append(fates, Fate{w.addr, w.by, w.site})
+			fates = append(fates, Fate{w.addr, w.in, w.by, w.site})
 		case w.first != 0 && fate != &k.stats.Missed:
-			fates = append(fates, Fate{Addr: w.addr, First: w.by})
+			fates = append(fates, Fate{Addr: w.addr, In: w.in, First: w.by})
 		case w.first != 0:
 			k.strata[w.by].unknown()
 		}

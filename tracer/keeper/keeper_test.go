@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/space"
 )
 
 const (
@@ -115,6 +116,8 @@ func (h *heap) write(tid int, site uint32, r procmaps.Range) {
 
 var whole = procmaps.Range{Start: start, End: start + 1<<30}
 
+func extent(r procmaps.Range) *space.Extent { return &space.Extent{Range: r, Name: "a heap"} }
+
 func always(uint64) bool { return true }
 
 // pages are n pages, the first the i-th of the heap.
@@ -134,14 +137,13 @@ func TestWhoKeepsIsNotWhoAllocatesTheMost(t *testing.T) {
 		h.now += 20 * ms
 		if at := pages(i, 4).End - page; !h.there[at] {
 			defer func() { h.there[at] = true }()
-			k.Touched(whole, at, h.now)
+			k.Touched(extent(whole), at, h.now)
 		}
 		h.write(1, churn, pages(i, 4))
 		h.write(2, queue, pages(i, 3))
 		h.write(1, leak, pages(i, 1))
 		for _, w := range k.Look(h.now, always) {
-			w.Addr = 0
-			kept[w]++
+			kept[Fate{First: w.First, Site: w.Site}]++
 		}
 		if i == 1000 {
 			h.threads = []int{1, 2} // which has written nothing yet that is seen
@@ -166,7 +168,7 @@ func TestTheRareAreFollowedAsWell(t *testing.T) {
 	kept := make(map[Fate]int)
 	for i := range 4000 {
 		h.now += 20 * ms
-		k.Touched(whole, pages(i, 1).Start, h.now)
+		k.Touched(extent(whole), pages(i, 1).Start, h.now)
 		if i%16 == 0 {
 			h.write(1, leak, pages(i+1, 1))
 		} else {
@@ -178,8 +180,7 @@ func TestTheRareAreFollowedAsWell(t *testing.T) {
 			}
 		}
 		for _, f := range k.Look(h.now, always) {
-			f.Addr = 0
-			kept[f]++
+			kept[Fate{First: f.First, Site: f.Site}]++
 		}
 	}
 	stayed, churned := kept[Fate{First: leak, Site: leak}], kept[Fate{First: churn}]
@@ -209,7 +210,7 @@ func TestNobodyIsWaitedForInVain(t *testing.T) {
 			stayed := 0
 			for i := range 4000 {
 				h.now += 20 * ms
-				k.Touched(whole, pages(i, 1).Start, h.now)
+				k.Touched(extent(whole), pages(i, 1).Start, h.now)
 				if i < tt.until && i%4 != 0 {
 					for range tt.often {
 						h.write(1, other, pages(i+1, 1))
@@ -316,7 +317,7 @@ func TestFatesOfAWord(t *testing.T) {
 			h := newHeap(t)
 			h.keeper = New(h, Options{Settle: time.Second, Words: 1})
 			h.write(1, 1, pages(0, 1))
-			h.keeper.Touched(whole, start+1000, h.now)
+			h.keeper.Touched(extent(whole), start+1000, h.now)
 			var kept []Fate
 			for i := 0; len(h.keeper.words) > 0 && i < 1000; i++ {
 				tt.do(h, i)
@@ -331,7 +332,7 @@ func TestFatesOfAWord(t *testing.T) {
 				t.Errorf("fates: %+v", kept)
 			}
 			for _, f := range kept {
-				if tt.kept != (f.Site == site) || !tt.kept && f.Site != 0 || f.Addr%8 != 0 {
+				if tt.kept != (f.Site == site) || !tt.kept && f.Site != 0 || f.Addr%8 != 0 || f.In != *extent(whole) {
 					t.Errorf("fate: %+v", f)
 				}
 			}
@@ -339,12 +340,16 @@ func TestFatesOfAWord(t *testing.T) {
 	}
 }
 
-// TestMemoryThatIsUnmappedIsDropped is the fate that the tree tells of.
-func TestMemoryThatIsUnmappedIsDropped(t *testing.T) {
+// TestMemoryThatIsUnmappedIsGivenBack is the fate that the tree tells of.
+func TestMemoryThatIsUnmappedIsGivenBack(t *testing.T) {
 	h := newHeap(t)
 	h.keeper = New(h, Options{Words: 1})
-	h.keeper.Touched(whole, start, h.now)
-	h.keeper.Look(h.now, func(addr uint64) bool { return !whole.Contains(addr) })
+	h.keeper.Touched(extent(whole), start, h.now)
+	h.write(1, 7, pages(1, 64))
+	got := h.keeper.Look(h.now, func(addr uint64) bool { return !whole.Contains(addr) })
+	if len(got) != 1 || got[0].First != 7 || got[0].Site != 0 || got[0].In != *extent(whole) {
+		t.Errorf("fates: %+v", got)
+	}
 	if want := (Stats{Watched: 1, Returned: 1}); h.keeper.Stats() != want {
 		t.Errorf("stats: %+v", h.keeper.Stats())
 	}
@@ -376,7 +381,7 @@ func TestOnlyUntouchedWordsAreWatched(t *testing.T) {
 				h.write(1, 1, tt.there)
 				for range 20 {
 					h.now += 100 * ms
-					h.keeper.Touched(tt.in, start+500, h.now)
+					h.keeper.Touched(extent(tt.in), start+500, h.now)
 				}
 				seen := make(map[uint64]bool)
 				for _, w := range h.keeper.words {
@@ -399,7 +404,7 @@ func TestAPageTouchedMeanwhileIsNotTrusted(t *testing.T) {
 	h.keeper = New(h, Options{})
 	in := pages(0, 100)
 	h.onWatch = func() { h.write(1, 1, in) }
-	h.keeper.Touched(in, start, h.now)
+	h.keeper.Touched(extent(in), start, h.now)
 	if len(h.keeper.words) != 0 || h.keeper.Err() != nil || len(h.points) != 4 {
 		t.Errorf("%d words are watched, %v", len(h.keeper.words), h.keeper.Err())
 	}
@@ -424,7 +429,7 @@ func TestRefusals(t *testing.T) {
 		h.keeper = New(h, Options{})
 		touch := func(in procmaps.Range) {
 			h.now += 100 * ms
-			h.keeper.Touched(in, start, h.now)
+			h.keeper.Touched(extent(in), start, h.now)
 		}
 		touch(pages(0, 1+tt.words))
 		h.refuse = tt.refuse
@@ -441,7 +446,7 @@ func TestRefusals(t *testing.T) {
 	h := newHeap(t)
 	h.keeper = New(h, Options{Threads: 3})
 	h.threads = []int{1, 2, 3, 4}
-	h.keeper.Touched(whole, start, h.now)
+	h.keeper.Touched(extent(whole), start, h.now)
 	if h.keeper.Err() == nil || len(h.points) != 0 {
 		t.Errorf("of too many threads %d are watched, %v", len(h.points), h.keeper.Err())
 	}
@@ -451,7 +456,7 @@ func TestRefusals(t *testing.T) {
 func TestATargetThatRefusesLater(t *testing.T) {
 	h := newHeap(t)
 	h.keeper = New(h, Options{Words: 1})
-	h.keeper.Touched(whole, start, h.now)
+	h.keeper.Touched(extent(whole), start, h.now)
 	h.threads = []int{1, 2}
 	h.refuse = errors.New("too many open files")
 	h.now += sec
