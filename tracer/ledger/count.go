@@ -109,13 +109,14 @@ func (b *Book) Findings() []Finding {
 	for k, n := range b.touched {
 		touched[k.key] = append(touched[k.key], Share{k.site, float64(n) / float64(b.faults[k.key])})
 	}
-	kept, words := b.keepers()
+	kept := b.keepers()
 	found := b.watch.Findings()
 	out := make([]Finding, len(found))
 	for i, f := range found {
+		k := kept[f.Key]
 		out[i] = Finding{
 			Finding: f, Parts: parts[f.Key], Touched: touched[f.Key], Faults: b.faults[f.Key],
-			Kept: kept[f.Key], Words: words[f.Key], Shared: b.shared(f.Key),
+			Kept: k.shares, Words: k.words, Effective: k.effective(), Shared: b.shared(f.Key),
 		}
 		slices.SortFunc(out[i].Parts, func(x, y Part) int {
 			return cmp.Or(cmp.Compare(y.grown(), x.grown()), cmp.Compare(x.Site, y.Site))
@@ -132,10 +133,26 @@ func sortShares(all []Share) {
 	})
 }
 
-// keepers estimates the sites' parts in what stays of each group, and by how many
-// words. The words are a sample of equal numbers from each of those that touch memory
-// first: each stands for a part of what that one touches.
-func (b *Book) keepers() (map[growth.Key][]Share, map[growth.Key]uint64) {
+// keeping is an estimate of who keeps what stays of a group.
+type keeping struct {
+	shares       []Share
+	words        uint64
+	sum, squares float64 // of the weights of the words
+}
+
+// effective is how many words of equal weight would tell as much (Kish's effective
+// sample size).
+func (k *keeping) effective() float64 {
+	if k.words == 0 {
+		return 0
+	}
+	return k.sum * k.sum / k.squares
+}
+
+// keepers estimates the sites' parts in what stays of each group. The words are a
+// sample of about equal numbers from each of those that touch memory first: each stands
+// for a part of what that one touches.
+func (b *Book) keepers() map[growth.Key]keeping {
 	faults, sizes := make(map[touch]uint64), make(map[touch]uint64)
 	for k, n := range b.touched {
 		faults[touch{k.key, b.sites.Group(k.site)}] += n
@@ -143,23 +160,26 @@ func (b *Book) keepers() (map[growth.Key][]Share, map[growth.Key]uint64) {
 	for f, n := range b.fates {
 		sizes[touch{f.key, f.first}] += n
 	}
-	masses, words := make(map[touch]float64), make(map[growth.Key]uint64)
-	sums := make(map[growth.Key]float64)
+	masses, all := make(map[touch]float64), make(map[growth.Key]keeping)
 	for f, n := range b.fates {
 		if f.site == 0 {
 			continue
 		}
 		of := touch{f.key, f.first}
-		mass := float64(1+faults[of]) * float64(n) / float64(sizes[of])
-		masses[touch{f.key, f.site}] += mass
-		sums[f.key] += mass
-		words[f.key] += n
+		weight := float64(1+faults[of]) / float64(sizes[of])
+		masses[touch{f.key, f.site}] += weight * float64(n)
+		k := all[f.key]
+		k.words += n
+		k.sum += weight * float64(n)
+		k.squares += weight * weight * float64(n)
+		all[f.key] = k
 	}
-	shares := make(map[growth.Key][]Share)
-	for k, mass := range masses {
-		shares[k.key] = append(shares[k.key], Share{k.site, mass / sums[k.key]})
+	for of, mass := range masses {
+		k := all[of.key]
+		k.shares = append(k.shares, Share{of.site, mass / k.sum})
+		all[of.key] = k
 	}
-	return shares, words
+	return all
 }
 
 // grown is how many bytes more a site holds than at the first look.

@@ -109,6 +109,9 @@ type Finding struct {
 	// the weight of who was the first to touch it.
 	Kept  []Share
 	Words uint64
+	// Effective is how many words of equal weight would tell as much: fewer than Words
+	// where some have much more weight than others.
+	Effective float64
 	// Shared says that the memory is handed out in pieces to whoever asks for some, so
 	// that who made it need not be who keeps it.
 	Shared bool

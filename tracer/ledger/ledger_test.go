@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -485,6 +486,10 @@ func TestKeepersAreWeighedByWhoTouchesFirst(t *testing.T) {
 	want := []Share{{leak + 1, 90.0 / 180}, {leak, 80.0 / 180}, {list, 10.0 / 180}}
 	if d := cmp.Diff(want, f.Kept, cmpopts.EquateApprox(0, 1e-9)); d != "" || f.Words != 10 || !f.Shared {
 		t.Errorf("by %d words, shared %v (-want +got):\n%s", f.Words, f.Shared, d)
+	}
+	// One word has half of all the weight, and nine have the rest.
+	if want := 180.0 * 180 / (90*90 + 9*10*10); math.Abs(f.Effective-want) > 1e-9 {
+		t.Errorf("as good as %v words of equal weight, want %v", f.Effective, want)
 	}
 	if len(f.Parts) != 2 {
 		t.Errorf("made by %v", f.Parts)

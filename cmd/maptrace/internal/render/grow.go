@@ -82,18 +82,18 @@ func (g *Grown) subject() string {
 	return g.Subject
 }
 
-// Keeper is who keeps memory that many share: the last to write to clearly more of the watched
-// words that stayed than any other; "" if that cannot be told. Two standard deviations
-// of the difference are asked for.
+// Keeper is who keeps memory that many share: the last to write to clearly more of the
+// watched words that stayed than any other, by their weight; "" if that cannot be told.
+// Two standard deviations of the difference are asked for.
 func (g *Grown) Keeper() string {
 	if len(g.Kept) == 0 || !g.Shared {
 		return ""
 	}
-	first, second := g.Kept[0].Share*float64(g.Words), 0.0
+	first, second := g.Kept[0].Share*g.Effective, 0.0
 	if len(g.Kept) > 1 {
-		second = g.Kept[1].Share * float64(g.Words)
+		second = g.Kept[1].Share * g.Effective
 	}
-	if d := first - second; d*d < 4*(first+second)-0.5 { // these are whole numbers, nearly
+	if d := first - second; d*d < 4*(first+second)-0.5 { // four words of one are enough
 		return ""
 	}
 	return g.Kept[0].By

@@ -67,7 +67,7 @@ func watches() []Growth {
 				Reason: "grew 8.0 MiB in 30 s", Measure: growth.Resident, Growth: 8 << 20, Slope: 1 << 18,
 				Last: growth.Holding{Mapped: 12 << 20, Resident: 9 << 20}, Series: rising(1<<20, 1<<18),
 			},
-			Faults: 2000, Words: 20, Shared: true,
+			Faults: 2000, Words: 20, Effective: 20, Shared: true,
 		},
 		Subject: "Go heap",
 		Made:    []Stack{{Share: 1, Bytes: 8 << 20, Frames: []string{"runtime.sysMap (mem.go:279)", "main.churn (main.go:56)"}}},
@@ -350,15 +350,19 @@ func TestSentences(t *testing.T) {
 			"Go heap kept by main.leak (main.go:47) grew 8.0 MiB in 30 s: grows",
 		},
 		{
-			"kept by one of two, perhaps", func(g *Grown) { *g = watches()[0].Findings[1]; g.Words = 5 },
+			"kept by one of two, perhaps", func(g *Grown) { *g = watches()[0].Findings[1]; g.Words, g.Effective = 5, 5 },
 			"Go heap, last written by main.leak (main.go:47) (90 % of 5 words that stayed), grew 8.0 MiB in 30 s: grows",
 		},
 		{
 			"kept by one of four words", func(g *Grown) {
 				*g = watches()[0].Findings[1]
-				g.Kept, g.Words = []Stack{{By: "a (b.c:1)", Share: 1}}, 4
+				g.Kept, g.Words, g.Effective = []Stack{{By: "a (b.c:1)", Share: 1}}, 4, 4
 			},
 			"Go heap kept by a (b.c:1) grew 8.0 MiB in 30 s: grows",
+		},
+		{
+			"kept by one of two, by a word of much weight", func(g *Grown) { *g = watches()[0].Findings[1]; g.Effective = 1.3 },
+			"Go heap, last written by main.leak (main.go:47) (90 % of 20 words that stayed), grew 8.0 MiB in 30 s: grows",
 		},
 		{
 			"kept by many", func(g *Grown) { *g = watches()[0].Findings[1]; g.Kept[0].Share = 0.4 },
@@ -366,13 +370,13 @@ func TestSentences(t *testing.T) {
 		},
 		{
 			"made by one for itself, written by another", func(g *Grown) {
-				g.Kept, g.Words = []Stack{{By: "fill (server.c:90)", Share: 1}}, 100
+				g.Kept, g.Words, g.Effective = []Stack{{By: "fill (server.c:90)", Share: 1}}, 100, 100
 			},
 			"[ anon ] from leak (server.c:88), last written by fill (server.c:90) (100 % of 100 words that stayed), grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
 		},
 		{
 			"made and kept by the same", func(g *Grown) {
-				g.Kept, g.Words, g.Shared, g.Touched = []Stack{{By: g.From, Share: 1}}, 100, true, nil
+				g.Kept, g.Words, g.Effective, g.Shared, g.Touched = []Stack{{By: g.From, Share: 1}}, 100, 100, true, nil
 			},
 			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
 		},
