@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,8 +31,8 @@ type Growth struct {
 	// Uncounted says why resident memory could not be counted, if so: then nothing
 	// was found.
 	Uncounted string
-	// Unwatched says why no words were watched, if so: who keeps the memory of heaps
-	// that many share is not known.
+	// Unwatched says why no words were watched, or from some time on no more, if so:
+	// who keeps the memory of heaps that many share is not known, or not for the end.
 	Unwatched string
 }
 
@@ -60,7 +61,7 @@ func (g *Grown) Sentence() string {
 	var b strings.Builder
 	b.WriteString(g.subject())
 	if k := g.lastWriter(); k != nil {
-		fmt.Fprintf(&b, ", last written by %s (%.0f %% of %d words that stayed),", k.By, 100*k.Share, g.Words)
+		fmt.Fprintf(&b, ", last written by %s (%.0f %%, by %d words that stayed),", k.By, 100*k.Share, g.Words)
 	} else if who, share := g.toucher(); who != "" {
 		fmt.Fprintf(&b, ", touched by %s (%.0f %%),", who, 100*share)
 	}
@@ -103,10 +104,11 @@ func (g *Grown) Keeper() string {
 func (g *Grown) Blamed() string { return cmp.Or(g.Keeper(), g.From) }
 
 // lastWriter is who wrote most of the words that stayed, where that is somebody else
-// than who is blamed, and there is reason to tell.
+// than who is blamed, and there is reason to tell: a word or two say less than a sample
+// of page faults.
 func (g *Grown) lastWriter() *Stack {
-	const most = 0.5
-	if len(g.Kept) == 0 || g.Kept[0].Share < most || g.Kept[0].By == g.Blamed() {
+	const most, fewest = 0.5, 4
+	if len(g.Kept) == 0 || g.Words < fewest || g.Kept[0].Share < most || g.Kept[0].By == g.Blamed() {
 		return nil
 	}
 	return &g.Kept[0]
@@ -252,7 +254,11 @@ func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
 		b = appendStacks(b, &found[i], frames, ascii)
 	}
 	if g.Unwatched != "" {
-		b = fmt.Appendf(b, "\nWho keeps memory that many share was not watched: %s\n", table.Escape(g.Unwatched))
+		to := ""
+		if slices.ContainsFunc(g.Findings, func(f Grown) bool { return f.Words > 0 }) {
+			to = " to the end"
+		}
+		b = fmt.Appendf(b, "\nWho keeps memory that many share was not watched%s: %s\n", to, table.Escape(g.Unwatched))
 	}
 	if g.Estimated {
 		b = fmt.Appendf(b, "\nCalls that made %s had no stack, by the budget; those that have one stand for them, so the figures of sites are estimates.\n",

@@ -76,7 +76,7 @@ type WatchObject struct {
 	// Uncounted says why resident memory could not be counted, if so: then there
 	// are no findings.
 	Uncounted string `json:"uncounted,omitempty"`
-	// Unwatched says why no words were watched, if so.
+	// Unwatched says why no words were watched, or from some time on no more, if so.
 	Unwatched string `json:"unwatched,omitempty"`
 }
 

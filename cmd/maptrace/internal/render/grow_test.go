@@ -351,7 +351,7 @@ func TestSentences(t *testing.T) {
 		},
 		{
 			"kept by one of two, perhaps", func(g *Grown) { *g = watches()[0].Findings[1]; g.Words, g.Effective = 5, 5 },
-			"Go heap, last written by main.leak (main.go:47) (90 % of 5 words that stayed), grew 8.0 MiB in 30 s: grows",
+			"Go heap, last written by main.leak (main.go:47) (90 %, by 5 words that stayed), grew 8.0 MiB in 30 s: grows",
 		},
 		{
 			"kept by one of four words", func(g *Grown) {
@@ -362,7 +362,11 @@ func TestSentences(t *testing.T) {
 		},
 		{
 			"kept by one of two, by a word of much weight", func(g *Grown) { *g = watches()[0].Findings[1]; g.Effective = 1.3 },
-			"Go heap, last written by main.leak (main.go:47) (90 % of 20 words that stayed), grew 8.0 MiB in 30 s: grows",
+			"Go heap, last written by main.leak (main.go:47) (90 %, by 20 words that stayed), grew 8.0 MiB in 30 s: grows",
+		},
+		{
+			"kept by one of three words", func(g *Grown) { *g = watches()[0].Findings[1]; g.Words, g.Effective = 3, 3 },
+			"Go heap, touched by main.churn (main.go:56) (80 %), grew 8.0 MiB in 30 s: grows",
 		},
 		{
 			"kept by many", func(g *Grown) { *g = watches()[0].Findings[1]; g.Kept[0].Share = 0.4 },
@@ -372,7 +376,7 @@ func TestSentences(t *testing.T) {
 			"made by one for itself, written by another", func(g *Grown) {
 				g.Kept, g.Words, g.Effective = []Stack{{By: "fill (server.c:90)", Share: 1}}, 100, 100
 			},
-			"[ anon ] from leak (server.c:88), last written by fill (server.c:90) (100 % of 100 words that stayed), grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
+			"[ anon ] from leak (server.c:88), last written by fill (server.c:90) (100 %, by 100 words that stayed), grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
 		},
 		{
 			"made and kept by the same", func(g *Grown) {
