@@ -99,10 +99,20 @@ func (w *growthWatch) touched(b *openBook, c *tracer.Change) {
 	b.words.keeper.Touched(&c.At, c.Addr, w.live.Now())
 }
 
-// lookAtWords books the words that have stayed.
+// lookAtWords books what became of words, when it is time.
 func (w *growthWatch) lookAtWords() {
-	r := w.tr.Report()
+	if w.o.watchpoints == 0 {
+		return
+	}
 	now := w.live.Now()
+	if now < w.words {
+		return
+	}
+	w.words = now + uint64(keeper.Every)
+	if !w.watchesWords() {
+		return
+	}
+	r := w.tr.Report()
 	for i := range r.Spaces {
 		sp := &r.Spaces[i]
 		b := w.books[sp.Process.Space]
@@ -114,6 +124,16 @@ func (w *growthWatch) lookAtWords() {
 			b.Fate(&f.In, f.First, f.Site)
 		}
 	}
+}
+
+// watchesWords tells whether words of any process are watched.
+func (w *growthWatch) watchesWords() bool {
+	for _, b := range w.books {
+		if b.words != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // closeWords stops watching words of a process, and keeps what became of them.

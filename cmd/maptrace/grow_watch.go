@@ -45,7 +45,7 @@ type growthWatch struct {
 	blames  map[uint32]string
 	cost    counting // of books that are closed
 	fates   keeper.Stats
-	words   time.Time // when those that are watched were last looked at
+	words   uint64 // when to look at those that are watched again, by the clock of events
 
 	pprof, folded *output // nil unless asked for
 }
@@ -282,11 +282,7 @@ func (w *growthWatch) idle() error {
 	if err := w.tellReady(); err != nil {
 		return err
 	}
-	const between = 250 * time.Millisecond
-	if now := time.Now(); now.Sub(w.words) >= between {
-		w.words = now
-		w.lookAtWords()
-	}
+	w.lookAtWords()
 	if w.under {
 		select {
 		case busy := <-w.counter.done:

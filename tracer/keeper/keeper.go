@@ -77,6 +77,9 @@ type Options struct {
 // DefaultWords are as many as x86 has debug registers.
 const DefaultWords = 4
 
+// Every is the time between two looks.
+const Every = 250 * time.Millisecond
+
 func (o Options) withDefaults() Options {
 	if o.Words == 0 {
 		o.Words = DefaultWords
@@ -177,8 +180,6 @@ const (
 	wordBytes = 8
 	// most writes are told between two looks; more would cost the target much.
 	most = 16
-	// every is the time between two looks.
-	every = 250 * time.Millisecond
 	// mostSpent is how often a word may be written to more than that.
 	mostSpent = 8
 	// What a word may take, in times to settle: to be written to, and to be left alone.
@@ -288,7 +289,7 @@ func (k *Keeper) place(in *space.Extent, page, addr, now uint64) error {
 func (k *Keeper) giveUp(addr, now uint64) {
 	here := procmaps.Range{Start: addr, End: addr + near*k.opts.Page}
 	i := slices.IndexFunc(k.words, func(w *word) bool {
-		return w.first == 0 && now > w.since+uint64(every) && !here.Contains(w.addr)
+		return w.first == 0 && now > w.since+uint64(Every) && !here.Contains(w.addr)
 	})
 	if i >= 0 && len(k.words) >= k.opts.Words {
 		k.stats.Watched++
@@ -453,13 +454,13 @@ func (st *stratum) unknown() {
 	}
 }
 
-// Look sees what became of the words, every quarter of a second, and returns what was
-// decided since it was last called. Mapped tells whether there is memory at an address.
+// Look sees what became of the words, unless it has done so within Every, and returns
+// what was decided since. Mapped tells whether there is memory at an address.
 func (k *Keeper) Look(now uint64, mapped func(addr uint64) bool) []Fate {
 	if now < k.due {
 		return nil
 	}
-	k.due = now + uint64(every)
+	k.due = now + uint64(Every)
 	k.sweep()
 	var fates []Fate
 	k.words = slices.DeleteFunc(k.words, func(w *word) bool {
