@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/keeper"
@@ -15,10 +16,31 @@ import (
 
 // wordWatch is a process some of whose words are watched.
 type wordWatch struct {
-	live      *tracer.Live
+	run       *growthWatch
 	process   *procmaps.Process
 	residency *procmaps.Residency
 	keeper    *keeper.Keeper
+}
+
+// watchedThread is a thread that watches a word.
+type watchedThread struct {
+	*bpf.Watchpoint
+	run *growthWatch
+}
+
+func (t *watchedThread) Close() error {
+	t.run.points--
+	return t.Watchpoint.Close()
+}
+
+// mostPoints is how many threads may watch a word at once, of all processes: each takes
+// two descriptors, and half of those that we may have are for everything else.
+func mostPoints() int {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return 0
+	}
+	return int(min(limit.Cur, 1<<20) / 4)
 }
 
 // settleFor is for how long a word must be left alone in a watch of a given length, 0
@@ -48,7 +70,7 @@ func (w *growthWatch) watchWords(pid int) (_ *wordWatch, err error) {
 		return nil, err
 	}
 	r.Pause = 0 // it is some pages at a time
-	k := &wordWatch{live: w.live, process: p, residency: r}
+	k := &wordWatch{run: w, process: p, residency: r}
 	k.keeper = keeper.New(k, keeper.Options{
 		Words: w.o.watchpoints, Settle: settleFor(w.o.duration), Page: uint64(os.Getpagesize()), Seed: uint64(pid), Group: w.sites.Group,
 	})
@@ -60,7 +82,7 @@ func (k *wordWatch) close() error {
 }
 
 // Now implements keeper.Target, as the next ones do.
-func (k *wordWatch) Now() uint64 { return k.live.Now() }
+func (k *wordWatch) Now() uint64 { return k.run.live.Now() }
 
 func (k *wordWatch) Threads() ([]int, error) { return k.process.Threads() }
 
@@ -69,7 +91,10 @@ func (k *wordWatch) Count(ranges []procmaps.Range, out []procmaps.Resident) erro
 }
 
 func (k *wordWatch) Watch(tid int, addr uint64, most int) (keeper.Point, error) {
-	p, err := k.live.Watch(tid, addr, most)
+	if k.run.points >= mostPoints() {
+		return nil, fmt.Errorf("half of all descriptors are used for it: %w (ulimit -n)", unix.EMFILE)
+	}
+	p, err := k.run.live.Watch(tid, addr, most)
 	switch {
 	case errors.Is(err, unix.ESRCH):
 		return nil, keeper.ErrEnded
@@ -80,7 +105,8 @@ func (k *wordWatch) Watch(tid int, addr uint64, most int) (keeper.Point, error) 
 	case err != nil:
 		return nil, err
 	}
-	return p, nil
+	k.run.points++
+	return &watchedThread{p, k.run}, nil
 }
 
 // touched is told of a page fault in a process: where it is doubtful who keeps the

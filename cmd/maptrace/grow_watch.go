@@ -45,6 +45,7 @@ type growthWatch struct {
 	blames  map[uint32]string
 	cost    counting // of books that are closed
 	fates   keeper.Stats
+	points  int    // threads that watch a word, of all processes
 	words   uint64 // when to look at those that are watched again, by the clock of events
 
 	pprof, folded *output // nil unless asked for
