@@ -118,7 +118,9 @@ func (w *growthWatch) touched(b *openBook, c *tracer.Change) {
 	if b.words == nil {
 		var err error
 		if b.words, err = w.watchWords(b.pid); err != nil {
-			b.unwatched = err.Error()
+			if !errors.Is(err, procmaps.ErrGone) && !errors.Is(err, procmaps.ErrNoMemory) {
+				b.unwatched = err.Error() // else it has ended, as will be told
+			}
 			return
 		}
 	}
