@@ -68,7 +68,11 @@ func (h *Hooks) Watch(tid int, addr uint64, most int) (*Watchpoint, error) {
 // is counted among the stacks that could not be ([Counters]).
 func (w *Watchpoint) Writes() (uint64, error) {
 	var n [8]byte
-	if _, err := unix.Read(w.fd, n[:]); err != nil {
+	got, err := unix.Read(w.fd, n[:])
+	if err == nil && got != len(n) {
+		err = io.ErrUnexpectedEOF // of an event in error: kernel/events/core.c:__perf_read
+	}
+	if err != nil {
 		return 0, fmt.Errorf("read watchpoint: %w", err)
 	}
 	return binary.NativeEndian.Uint64(n[:]), nil
