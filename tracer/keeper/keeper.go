@@ -393,6 +393,9 @@ func (k *Keeper) Wrote(addr uint64, site uint32, at uint64) {
 		return
 	}
 	w := k.words[i]
+	if at < w.since {
+		return // it was watched before, and this is a write of that time
+	}
 	w.told++
 	if at < w.last {
 		return // one CPU's record came before another's

@@ -303,6 +303,12 @@ func TestFatesOfAWord(t *testing.T) {
 				h.write(1, site, pages(1, 64))
 			}
 		}, Stats{Missed: 1}, false},
+		{"before it was watched, by a record that comes late", func(h *heap, i int) {
+			if i == 2 {
+				h.keeper.Wrote(h.keeper.words[0].addr, 1, sec-1)
+				h.write(1, site, pages(1, 64))
+			}
+		}, Stats{Stayed: 1}, true},
 		{"by a record that comes late", func(h *heap, i int) {
 			if i == 3 {
 				h.write(1, site, pages(1, 64))
@@ -332,7 +338,7 @@ func TestFatesOfAWord(t *testing.T) {
 				t.Errorf("fates: %+v", kept)
 			}
 			for _, f := range kept {
-				if tt.kept != (f.Site == site) || !tt.kept && f.Site != 0 || f.Addr%8 != 0 || f.In != *extent(whole) {
+				if f.First == 0 || tt.kept != (f.Site == site) || !tt.kept && f.Site != 0 || f.Addr%8 != 0 || f.In != *extent(whole) {
 					t.Errorf("fate: %+v", f)
 				}
 			}
