@@ -5,7 +5,8 @@
 //
 // It watches single words of memory, by the debug registers of the CPU, from before
 // their page is touched for the first time: no write to them is missed, or that it
-// may have been is known. What is used again and again is written again and again; a
+// may have been is known. Not so those of devices, of other processes, and of a thread
+// that began since the last look: debug registers belong to threads that are there. What is used again and again is written again and again; a
 // word that is left alone for long is part of something that stays, and who wrote it
 // last is, most likely, who put that there.
 //
@@ -147,6 +148,7 @@ type Keeper struct {
 	err    error
 	stats  Stats
 
+	threads  []int // nil if they are to be listed again
 	pages    []procmaps.Range
 	resident []procmaps.Resident
 }
@@ -247,7 +249,7 @@ func (k *Keeper) Touched(in *space.Extent, addr, now uint64) {
 	if free == 0 {
 		return
 	}
-	k.placed = now
+	k.placed, k.threads = now, nil
 	absent := k.fresh(in.Range, addr)
 	for range min(free, len(absent)) {
 		// Some are near, for memory that grows slowly; some are farther off, for what
@@ -363,14 +365,17 @@ func (k *Keeper) absent(page uint64) bool {
 
 // arm watches a word in all threads that do not watch it.
 func (k *Keeper) arm(w *word) error {
-	tids, err := k.target.Threads()
-	if err != nil {
-		return err
+	if k.threads == nil { // once for all words
+		tids, err := k.target.Threads()
+		if err != nil {
+			return err
+		}
+		k.threads = tids
 	}
-	if len(tids) > k.opts.Threads {
-		return fmt.Errorf("it has %d threads, and more than %d are too many", len(tids), k.opts.Threads)
+	if n := len(k.threads); n > k.opts.Threads {
+		return fmt.Errorf("it has %d threads, and more than %d are too many", n, k.opts.Threads)
 	}
-	for _, tid := range tids {
+	for _, tid := range k.threads {
 		if w.points[tid] != nil {
 			continue
 		}
@@ -463,7 +468,7 @@ func (k *Keeper) Look(now uint64, mapped func(addr uint64) bool) []Fate {
 	if now < k.due {
 		return nil
 	}
-	k.due = now + uint64(Every)
+	k.due, k.threads = now+uint64(Every), nil
 	k.sweep()
 	var fates []Fate
 	k.words = slices.DeleteFunc(k.words, func(w *word) bool {

@@ -25,6 +25,7 @@ type heap struct {
 	t       *testing.T
 	now     uint64
 	threads []int
+	listed  int             // how often they were
 	there   map[uint64]bool // pages
 	points  []*point
 	keeper  *Keeper
@@ -59,7 +60,7 @@ func newHeap(t *testing.T) *heap {
 }
 
 func (h *heap) Now() uint64             { return h.now }
-func (h *heap) Threads() ([]int, error) { return h.threads, nil }
+func (h *heap) Threads() ([]int, error) { h.listed++; return h.threads, nil }
 
 func (h *heap) Watch(tid int, addr uint64, most int) (Point, error) {
 	if h.onWatch != nil {
@@ -413,6 +414,21 @@ func TestAPageTouchedMeanwhileIsNotTrusted(t *testing.T) {
 	h.keeper.Touched(extent(in), start, h.now)
 	if len(h.keeper.words) != 0 || h.keeper.Err() != nil || len(h.points) != 4 {
 		t.Errorf("%d words are watched, %v", len(h.keeper.words), h.keeper.Err())
+	}
+}
+
+// TestThreadsAreListedOnceALook has four words, and threads that come.
+func TestThreadsAreListedOnceALook(t *testing.T) {
+	h := newHeap(t)
+	h.keeper = New(h, Options{})
+	h.keeper.Touched(extent(whole), start, h.now)
+	for i := 1; i <= 3; i++ {
+		h.threads = append(h.threads, 1+i)
+		h.now += sec
+		h.keeper.Look(h.now, always)
+		if words := len(h.keeper.words); words != 4 || len(h.points) != words*(1+i) || h.listed != 1+i {
+			t.Errorf("%d words are watched by %d points; threads were listed %d times", words, len(h.points), h.listed)
+		}
 	}
 }
 
