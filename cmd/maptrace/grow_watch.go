@@ -520,7 +520,10 @@ func (w *growthWatch) keepers(f *ledger.Finding) []render.Stack {
 		if !ok {
 			i = len(out)
 			at[group] = i
-			st := render.Stack{By: w.blamed(s.Site)}
+			st := render.Stack{}
+			if l, known := w.sites.Blamed(s.Site); known {
+				st.By = l.String()
+			}
 			st.Frames, st.End = namedStack(w.sites, s.Site)
 			out = append(out, st)
 		}

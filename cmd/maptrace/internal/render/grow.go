@@ -49,7 +49,7 @@ type Grown struct {
 
 // Stack is a stack and its part in something.
 type Stack struct {
-	By     string  // the function that is blamed, of Kept
+	By     string  // the function that is blamed, of Kept; empty if it is not known
 	Share  float64 // from 0 to 1
 	Bytes  uint64
 	Frames []string // innermost first
@@ -108,7 +108,7 @@ func (g *Grown) Blamed() string { return cmp.Or(g.Keeper(), g.From) }
 // of page faults.
 func (g *Grown) lastWriter() *Stack {
 	const most, fewest = 0.5, 4
-	if len(g.Kept) == 0 || g.Words < fewest || g.Kept[0].Share < most || g.Kept[0].By == g.Blamed() {
+	if len(g.Kept) == 0 || g.Words < fewest || g.Kept[0].Share < most || g.Kept[0].By == "" || g.Kept[0].By == g.Blamed() {
 		return nil
 	}
 	return &g.Kept[0]
@@ -313,6 +313,9 @@ func growthColumns(ascii bool) []table.Column[*Grown] {
 	}
 }
 
+// unknownPlace is code of which no frame is known.
+const unknownPlace = "an unknown place"
+
 // dots stand for what is left out.
 func dots(ascii bool) string {
 	if ascii {
@@ -331,7 +334,7 @@ func appendStacks(b []byte, g *Grown, frames int, ascii bool) []byte {
 		if i == 0 {
 			b = fmt.Appendf(b, "  last written, by %d watched words that stayed, by\n", g.Words)
 		}
-		b = fmt.Appendf(b, "  %3.0f %% %s\n", 100*s.Share, table.Escape(s.By))
+		b = fmt.Appendf(b, "  %3.0f %% %s\n", 100*s.Share, table.Escape(cmp.Or(s.By, unknownPlace)))
 		b = appendFrames(b, &s, frames, ascii)
 	}
 	for _, s := range g.Made {
@@ -342,7 +345,7 @@ func appendStacks(b []byte, g *Grown, frames int, ascii bool) []byte {
 		if i == 0 {
 			b = fmt.Appendf(b, "  touched, by a sample of %d page faults, by\n", g.Faults)
 		}
-		who := "an unknown place"
+		who := unknownPlace
 		if len(s.Frames) > 0 {
 			who = s.Frames[0]
 		}

@@ -369,6 +369,10 @@ func TestSentences(t *testing.T) {
 			"Go heap, touched by main.churn (main.go:56) (80 %), grew 8.0 MiB in 30 s: grows",
 		},
 		{
+			"kept by nobody knows whom", func(g *Grown) { *g = watches()[0].Findings[1]; g.Kept[0].By = "" },
+			"Go heap, touched by main.churn (main.go:56) (80 %), grew 8.0 MiB in 30 s: grows",
+		},
+		{
 			"kept by many", func(g *Grown) { *g = watches()[0].Findings[1]; g.Kept[0].Share = 0.4 },
 			"Go heap, touched by main.churn (main.go:56) (80 %), grew 8.0 MiB in 30 s: grows",
 		},
