@@ -241,6 +241,9 @@ func (w *growthWatch) open(c *tracer.Change) {
 		b.uncounted = w.uncounted(b.pid, err)
 	}
 	b.Book = ledger.New(w.sites, start, growth.Options{})
+	if old := w.books[c.Space]; old != nil {
+		w.closeWords(old) // a process that was found amid its exec begins twice
+	}
 	w.books[c.Space] = b
 }
 
