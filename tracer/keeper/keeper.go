@@ -191,6 +191,8 @@ const (
 	// near is how many pages from where memory is touched now a word may be that waits
 	// for its first write, if there is no room for another.
 	near = 32
+	// elsewhere is how long one in another mapping than that may wait.
+	elsewhere = time.Second
 	// rare is the part of all first writes below which a stratum is not waited for.
 	rare = 0.03
 	// silent is how many times longer than it mostly takes a stratum may stay away
@@ -244,17 +246,23 @@ func (k *Keeper) Touched(in *space.Extent, addr, now uint64) {
 		return
 	}
 	k.sweep()
-	k.giveUp(addr, now)
-	free := k.opts.Words - len(k.words)
-	if free == 0 {
+	useless := k.useless(in, addr, now)
+	if len(k.words) >= k.opts.Words && useless < 0 {
 		return
 	}
 	k.placed, k.threads = now, nil
 	absent := k.fresh(in.Range, addr)
+	if len(absent) > 0 && len(k.words) >= k.opts.Words {
+		k.stats.Watched++
+		k.stats.Unwritten++
+		k.refused(k.words[useless].close())
+		k.words = slices.Delete(k.words, useless, useless+1)
+	}
+	free := max(k.opts.Words-len(k.words), 0)
 	for range min(free, len(absent)) {
 		// Some are near, for memory that grows slowly; some are farther off, for what
 		// has gone on by the time they are watched, and for what comes after it.
-		reach := min(2<<(2*len(k.words)), len(absent))
+		reach := min(2<<len(k.words), len(absent))
 		i := k.rand.IntN(reach)
 		err := k.place(in, absent[i], addr, now)
 		if err != nil && !errors.Is(err, errTouched) {
@@ -287,18 +295,17 @@ func (k *Keeper) place(in *space.Extent, page, addr, now uint64) error {
 	return errors.Join(err, w.close())
 }
 
-// giveUp makes room by a word that waits where nobody comes.
-func (k *Keeper) giveUp(addr, now uint64) {
+// useless returns the index of a word that waits where nobody comes, while memory is
+// touched at addr; -1 if there is none.
+func (k *Keeper) useless(in *space.Extent, addr, now uint64) int {
 	here := procmaps.Range{Start: addr, End: addr + near*k.opts.Page}
-	i := slices.IndexFunc(k.words, func(w *word) bool {
-		return w.first == 0 && now > w.since+uint64(Every) && !here.Contains(w.addr)
+	return slices.IndexFunc(k.words, func(w *word) bool {
+		age := time.Duration(now - min(w.since, now))
+		if w.in.Range == in.Range {
+			return w.first == 0 && age > Every && !here.Contains(w.addr)
+		}
+		return w.first == 0 && age > elsewhere
 	})
-	if i >= 0 && len(k.words) >= k.opts.Words {
-		k.stats.Watched++
-		k.stats.Unwritten++
-		k.refused(k.words[i].close())
-		k.words = slices.Delete(k.words, i, i+1)
-	}
 }
 
 // sweep makes room for other words than those of which there are enough.
