@@ -124,7 +124,7 @@ func (w *growthWatch) touched(b *openBook, c *tracer.Change) {
 			return
 		}
 	}
-	b.words.keeper.Touched(&c.At, c.Addr, w.live.Now())
+	b.words.keeper.Touched(&c.At, b.Reach(&c.At), c.Addr, w.live.Now())
 }
 
 // lookAtWords books what became of words, when it is time.

@@ -240,8 +240,9 @@ func (w *word) close() error {
 }
 
 // Touched is told of a page of an extent that was touched for the first time, at a
-// time in ns. It watches words of some of the next, as far as there is room.
-func (k *Keeper) Touched(in *space.Extent, addr, now uint64) {
+// time in ns. It watches words of some of the next, as far as there is room; reach is
+// where they may be, the extent or more.
+func (k *Keeper) Touched(in *space.Extent, reach procmaps.Range, addr, now uint64) {
 	if k.err != nil || now < k.placed+uint64(between) {
 		return
 	}
@@ -251,7 +252,7 @@ func (k *Keeper) Touched(in *space.Extent, addr, now uint64) {
 		return
 	}
 	k.placed, k.threads = now, nil
-	absent := k.fresh(in.Range, addr)
+	absent := k.fresh(reach, addr)
 	if len(absent) > 0 && len(k.words) >= k.opts.Words {
 		k.stats.Watched++
 		k.stats.Unwritten++
@@ -262,8 +263,7 @@ func (k *Keeper) Touched(in *space.Extent, addr, now uint64) {
 	for range min(free, len(absent)) {
 		// Some are near, for memory that grows slowly; some are farther off, for what
 		// has gone on by the time they are watched, and for what comes after it.
-		reach := min(2<<len(k.words), len(absent))
-		i := k.rand.IntN(reach)
+		i := k.rand.IntN(min(2<<len(k.words), len(absent)))
 		err := k.place(in, absent[i], addr, now)
 		if err != nil && !errors.Is(err, errTouched) {
 			k.refused(err)

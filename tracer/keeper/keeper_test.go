@@ -138,7 +138,7 @@ func TestWhoKeepsIsNotWhoAllocatesTheMost(t *testing.T) {
 		h.now += 20 * ms
 		if at := pages(i, 4).End - page; !h.there[at] {
 			defer func() { h.there[at] = true }()
-			k.Touched(extent(whole), at, h.now)
+			k.Touched(extent(whole), whole, at, h.now)
 		}
 		h.write(1, churn, pages(i, 4))
 		h.write(2, queue, pages(i, 3))
@@ -169,7 +169,7 @@ func TestTheRareAreFollowedAsWell(t *testing.T) {
 	kept := make(map[Fate]int)
 	for i := range 4000 {
 		h.now += 20 * ms
-		k.Touched(extent(whole), pages(i, 1).Start, h.now)
+		k.Touched(extent(whole), whole, pages(i, 1).Start, h.now)
 		if i%16 == 0 {
 			h.write(1, leak, pages(i+1, 1))
 		} else {
@@ -211,7 +211,7 @@ func TestNobodyIsWaitedForInVain(t *testing.T) {
 			stayed := 0
 			for i := range 4000 {
 				h.now += 20 * ms
-				k.Touched(extent(whole), pages(i, 1).Start, h.now)
+				k.Touched(extent(whole), whole, pages(i, 1).Start, h.now)
 				if i < tt.until && i%4 != 0 {
 					for range tt.often {
 						h.write(1, other, pages(i+1, 1))
@@ -324,7 +324,7 @@ func TestFatesOfAWord(t *testing.T) {
 			h := newHeap(t)
 			h.keeper = New(h, Options{Settle: time.Second, Words: 1})
 			h.write(1, 1, pages(0, 1))
-			h.keeper.Touched(extent(whole), start+1000, h.now)
+			h.keeper.Touched(extent(whole), whole, start+1000, h.now)
 			var kept []Fate
 			for i := 0; len(h.keeper.words) > 0 && i < 1000; i++ {
 				tt.do(h, i)
@@ -351,7 +351,7 @@ func TestFatesOfAWord(t *testing.T) {
 func TestMemoryThatIsUnmappedIsGivenBack(t *testing.T) {
 	h := newHeap(t)
 	h.keeper = New(h, Options{Words: 1})
-	h.keeper.Touched(extent(whole), start, h.now)
+	h.keeper.Touched(extent(whole), whole, start, h.now)
 	h.write(1, 7, pages(1, 64))
 	got := h.keeper.Look(h.now, func(addr uint64) bool { return !whole.Contains(addr) })
 	if len(got) != 1 || got[0].First != 7 || got[0].Site != 0 || got[0].In != *extent(whole) {
@@ -388,7 +388,7 @@ func TestOnlyUntouchedWordsAreWatched(t *testing.T) {
 				h.write(1, 1, tt.there)
 				for range 20 {
 					h.now += 100 * ms
-					h.keeper.Touched(extent(tt.in), start+500, h.now)
+					h.keeper.Touched(extent(tt.in), tt.in, start+500, h.now)
 				}
 				seen := make(map[uint64]bool)
 				for _, w := range h.keeper.words {
@@ -411,7 +411,7 @@ func TestAPageTouchedMeanwhileIsNotTrusted(t *testing.T) {
 	h.keeper = New(h, Options{})
 	in := pages(0, 100)
 	h.onWatch = func() { h.write(1, 1, in) }
-	h.keeper.Touched(extent(in), start, h.now)
+	h.keeper.Touched(extent(in), in, start, h.now)
 	if len(h.keeper.words) != 0 || h.keeper.Err() != nil || len(h.points) != 4 {
 		t.Errorf("%d words are watched, %v", len(h.keeper.words), h.keeper.Err())
 	}
@@ -421,7 +421,7 @@ func TestAPageTouchedMeanwhileIsNotTrusted(t *testing.T) {
 func TestThreadsAreListedOnceALook(t *testing.T) {
 	h := newHeap(t)
 	h.keeper = New(h, Options{})
-	h.keeper.Touched(extent(whole), start, h.now)
+	h.keeper.Touched(extent(whole), whole, start, h.now)
 	for i := 1; i <= 3; i++ {
 		h.threads = append(h.threads, 1+i)
 		h.now += sec
@@ -451,7 +451,7 @@ func TestRefusals(t *testing.T) {
 		h.keeper = New(h, Options{})
 		touch := func(in procmaps.Range) {
 			h.now += 100 * ms
-			h.keeper.Touched(extent(in), start, h.now)
+			h.keeper.Touched(extent(in), in, start, h.now)
 		}
 		touch(pages(0, 1+tt.words))
 		h.refuse = tt.refuse
@@ -468,7 +468,7 @@ func TestRefusals(t *testing.T) {
 	h := newHeap(t)
 	h.keeper = New(h, Options{Threads: 3})
 	h.threads = []int{1, 2, 3, 4}
-	h.keeper.Touched(extent(whole), start, h.now)
+	h.keeper.Touched(extent(whole), whole, start, h.now)
 	if h.keeper.Err() == nil || len(h.points) != 0 {
 		t.Errorf("of too many threads %d are watched, %v", len(h.points), h.keeper.Err())
 	}
@@ -478,7 +478,7 @@ func TestRefusals(t *testing.T) {
 func TestATargetThatRefusesLater(t *testing.T) {
 	h := newHeap(t)
 	h.keeper = New(h, Options{Words: 1})
-	h.keeper.Touched(extent(whole), start, h.now)
+	h.keeper.Touched(extent(whole), whole, start, h.now)
 	h.threads = []int{1, 2}
 	h.refuse = errors.New("too many open files")
 	h.now += sec

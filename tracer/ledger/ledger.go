@@ -305,6 +305,18 @@ func (b *Book) Doubtful(e *space.Extent, site uint32) bool {
 	return b.shared(key) || anon && b.sites.Group(site) != key.Site
 }
 
+// Reach is the memory of an extent and what it will grow into next. A malloc arena opens
+// up its reserve by just as much as it needs, and touches that at once: none of it can be
+// found untouched.
+func (b *Book) Reach(e *space.Extent) procmaps.Range {
+	r := e.Range
+	if key, _ := b.key(e); key.What == growth.Arena || b.looks[key].role == procmaps.RoleArena {
+		const heapMax = 64 << 20 // HEAP_MAX_SIZE of glibc's malloc/arena.c, and what each is aligned to
+		r.End = (r.End + heapMax - 1) / heapMax * heapMax
+	}
+	return r
+}
+
 // shared tells whether memory is handed out in pieces to whoever asks for some, so
 // that who made it need not be who keeps it. Of what was there before, it is not known
 // who made it.

@@ -539,6 +539,24 @@ func TestWhoseKeepersAreInDoubt(t *testing.T) {
 	}
 }
 
+// TestAnArenaReachesToItsEnd has an arena that grows by a page, beside memory that does not.
+func TestAnArenaReachesToItsEnd(t *testing.T) {
+	t.Parallel()
+	const arena, end = 64 << 30, 64<<30 + 64<<20
+	r := newRun()
+	r.mmap(pages(windowAt, windowAt+4), rw, blame(2, 1))
+	r.mmap(procmaps.Range{Start: arena, End: end}, 0, blame(4, 1))
+	r.mprotect(procmaps.Range{Start: arena, End: arena + 3*page}, rw, blame(4, 1))
+	r.mprotect(procmaps.Range{Start: arena + 3*page, End: arena + 4*page}, rw, blame(4, 1))
+	r.look()
+	for _, want := range []procmaps.Range{pages(windowAt, windowAt+4), {Start: arena + 3*page, End: end}} {
+		e, ok := r.tree.At(want.Start)
+		if got := r.book.Reach(&e); !ok || got != want {
+			t.Errorf("Reach(%v) = %v, want %v", e.Range, got, want)
+		}
+	}
+}
+
 func TestBooksOfALongWatchAreBounded(t *testing.T) {
 	t.Parallel()
 	r := newRun()
