@@ -186,6 +186,9 @@ func stackSpec(s *ebpf.CollectionSpec, opts Options) error {
 	}
 	if o == nil || !o.Writes {
 		delete(s.Programs, mmProgMmWritten)
+		s.Maps[mmMapBirths].MaxEntries = 1
+	} else if err := s.Variables[mmVarWatches].Set(true); err != nil {
+		return fmt.Errorf("configure programs: %w", err)
 	}
 	growth := o != nil
 	switch {

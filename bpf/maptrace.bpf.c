@@ -25,6 +25,7 @@ volatile const bool has_vma_iter = false; /* bpf_iter_task_vma is there (6.7) */
 volatile const __u32 stack_bytes = 0;	  /* of user stack to copy */
 volatile const __u64 stack_every = 0;	  /* ns: a space's budget for growth; 0: none */
 volatile const __u64 fault_every = 0;	  /* and for page faults */
+volatile const bool watches = false;	  /* somebody asks how many threads began */
 volatile const bool latency = false;	  /* the programs of latency.h are there */
 volatile const bool nested = false;	  /* the reader is not in the initial pid namespace */
 
@@ -71,6 +72,15 @@ struct {
 	__type(key, __u64); /* the mm_struct's address; removed by exit_mmap's last section */
 	__type(value, struct space);
 } spaces SEC(".maps");
+
+/* How many threads have begun in an address space, by its id, if "watches". */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_SPACES);
+	__type(key, __u64);
+	__type(value, __u64);
+} births SEC(".maps");
 
 /* The traced processes: what fork extends, exit shrinks, and exec asks. */
 struct {
@@ -554,7 +564,11 @@ static __always_inline int released(struct mm_struct *mm, bool write)
 		return 0;
 	if (write && mm->mm_users.counter == 0) {
 		/* mm/mmap.c: exit_mmap, the last section of an address space. */
-		send_section(task, sp->id, MM_OP_GONE, 0, 0, true, false, 0);
+		__u64 id = sp->id;
+
+		send_section(task, id, MM_OP_GONE, 0, 0, true, false, 0);
+		if (watches)
+			bpf_map_delete_elem(&births, &id);
 		bpf_map_delete_elem(&spaces, &key);
 		return 0;
 	}
@@ -1076,6 +1090,21 @@ int mm_sys_exit(__u64 *ctx)
 	return 0;
 }
 
+/* Counts one that begins to use an address space, of this process or another. */
+static __noinline int count_birth(__u64 space)
+{
+	__u64 *n = bpf_map_lookup_elem(&births, &space), one = 1;
+
+	if (n)
+		__sync_fetch_and_add(n, 1);
+	else if (bpf_map_update_elem(&births, &space, &one, BPF_NOEXIST)) {
+		n = bpf_map_lookup_elem(&births, &space); /* another was first */
+		if (n)
+			__sync_fetch_and_add(n, 1);
+	}
+	return 0;
+}
+
 /* include/trace/events/sched.h: sched_process_fork (parent, child); current is the parent */
 SEC("tp_btf/sched_process_fork")
 int mm_fork(__u64 *ctx)
@@ -1090,10 +1119,14 @@ int mm_fork(__u64 *ctx)
 	struct mm_call *c;
 	bool traced;
 
-	if (!mm || parent->tgid == child->tgid)
+	if (!mm || (parent->tgid == child->tgid && !watches))
 		return 0;
 	sp = bpf_map_lookup_elem(&spaces, &key);
 	if (!sp)
+		return 0;
+	if (watches && child_mm == mm)
+		count_birth(sp->id);
+	if (parent->tgid == child->tgid)
 		return 0;
 	__u32 ptgid = tgid_of(parent);
 	traced = follow && bpf_map_lookup_elem(&tasks, &ptgid);

@@ -333,6 +333,7 @@ type mmSpace struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	mmMapBirths         = "births"
 	mmMapCounters       = "counters"
 	mmMapEvents         = "events"
 	mmMapLatCarries     = "lat_carries"
@@ -384,6 +385,7 @@ const (
 	mmVarUnusedTask     = "unused_task"
 	mmVarUnusedTiming   = "unused_timing"
 	mmVarUnusedVma      = "unused_vma"
+	mmVarWatches        = "watches"
 )
 
 // loadMm returns the embedded CollectionSpec for mm.
@@ -449,6 +451,7 @@ type mmProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type mmMapSpecs struct {
+	Births     *ebpf.MapSpec `ebpf:"births"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Events     *ebpf.MapSpec `ebpf:"events"`
 	LatCarries *ebpf.MapSpec `ebpf:"lat_carries"`
@@ -491,6 +494,7 @@ type mmVariableSpecs struct {
 	UnusedTask     *ebpf.VariableSpec `ebpf:"unused_task"`
 	UnusedTiming   *ebpf.VariableSpec `ebpf:"unused_timing"`
 	UnusedVma      *ebpf.VariableSpec `ebpf:"unused_vma"`
+	Watches        *ebpf.VariableSpec `ebpf:"watches"`
 }
 
 // mmObjects contains all objects after they have been loaded into the kernel.
@@ -513,6 +517,7 @@ func (o *mmObjects) Close() error {
 //
 // It can be passed to loadMmObjects or ebpf.CollectionSpec.LoadAndAssign.
 type mmMaps struct {
+	Births     *ebpf.Map `ebpf:"births"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Events     *ebpf.Map `ebpf:"events"`
 	LatCarries *ebpf.Map `ebpf:"lat_carries"`
@@ -529,6 +534,7 @@ type mmMaps struct {
 
 func (m *mmMaps) Close() error {
 	return _MmClose(
+		m.Births,
 		m.Counters,
 		m.Events,
 		m.LatCarries,
@@ -572,6 +578,7 @@ type mmVariables struct {
 	UnusedTask     *ebpf.Variable `ebpf:"unused_task"`
 	UnusedTiming   *ebpf.Variable `ebpf:"unused_timing"`
 	UnusedVma      *ebpf.Variable `ebpf:"unused_vma"`
+	Watches        *ebpf.Variable `ebpf:"watches"`
 }
 
 // mmPrograms contains all programs after they have been loaded into the kernel.

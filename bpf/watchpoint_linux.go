@@ -80,3 +80,17 @@ func (w *Watchpoint) Writes() (uint64, error) {
 
 // Close takes it off.
 func (w *Watchpoint) Close() error { return errors.Join(w.link.Close(), unix.Close(w.fd)) }
+
+// Births is how many threads, and processes that share it, have begun to use an address
+// space since it is traced. It needs [StackOptions].Writes.
+func (h *Hooks) Births(space uint64) (uint64, error) {
+	var n uint64
+	err := h.coll.Maps[mmMapBirths].Lookup(space, &n)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read births: %w", err)
+	}
+	return n, nil
+}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"unsafe"
@@ -93,6 +95,40 @@ func TestWatchpointsTellWhoWrites(t *testing.T) {
 	}
 	if err = errors.Join(w.Close(), r.Close(), p.Close()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestBirthsOfThreadsAreCounted begins some.
+func TestBirthsOfThreadsAreCounted(t *testing.T) {
+	h := open(t, bpf.Options{Stacks: &bpf.StackOptions{Writes: true}})
+	defer h.Close()
+	tasks, err := h.Trace(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(tasks, func(task bpf.Task) bool { return task.TGID == os.Getpid() })
+	if i < 0 {
+		t.Fatal("this process is not traced")
+	}
+	before, err := h.Births(tasks[i].Space)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const threads = 5
+	var group sync.WaitGroup
+	for range threads {
+		group.Go(runtime.LockOSThread) // and it ends with what it has locked
+	}
+	group.Wait()
+	for range threads { // some of the first may have been there already
+		group.Go(runtime.LockOSThread)
+	}
+	group.Wait()
+	if after, err := h.Births(tasks[i].Space); after < before+threads || err != nil {
+		t.Errorf("%d births, and %d after some more, %v", before, after, err)
+	}
+	if n, err := h.Births(1 << 60); n != 0 || err != nil {
+		t.Errorf("in a space that is not there: %d births, %v", n, err)
 	}
 }
 

@@ -314,6 +314,9 @@ func (l *Live) Watch(tid int, addr uint64, most int) (*bpf.Watchpoint, error) {
 	return l.hooks.Watch(tid, addr, most)
 }
 
+// Births is [bpf.Hooks.Births].
+func (l *Live) Births(space uint64) (uint64, error) { return l.hooks.Births(space) }
+
 // StackCounters reads them.
 func (l *Live) StackCounters() (StackCounters, error) {
 	c, err := l.hooks.Counters()

@@ -17,6 +17,7 @@ import (
 // wordWatch is a process some of whose words are watched.
 type wordWatch struct {
 	run       *growthWatch
+	space     uint64
 	process   *procmaps.Process
 	residency *procmaps.Residency
 	keeper    *keeper.Keeper
@@ -55,7 +56,7 @@ func settleFor(watch time.Duration) time.Duration {
 }
 
 // watchWords prepares to watch words of a process.
-func (w *growthWatch) watchWords(pid int) (_ *wordWatch, err error) {
+func (w *growthWatch) watchWords(pid int, space uint64) (_ *wordWatch, err error) {
 	p, err := w.fs.Process(pid)
 	if err != nil {
 		return nil, err
@@ -70,7 +71,7 @@ func (w *growthWatch) watchWords(pid int) (_ *wordWatch, err error) {
 		return nil, err
 	}
 	r.Pause = 0 // it is some pages at a time
-	k := &wordWatch{run: w, process: p, residency: r}
+	k := &wordWatch{run: w, space: space, process: p, residency: r}
 	k.keeper = keeper.New(k, keeper.Options{
 		Words: w.o.watchpoints, Settle: settleFor(w.o.duration), Page: uint64(os.Getpagesize()), Seed: uint64(pid), Group: w.sites.Group,
 	})
@@ -85,6 +86,10 @@ func (k *wordWatch) close() error {
 func (k *wordWatch) Now() uint64 { return k.run.live.Now() }
 
 func (k *wordWatch) Threads() ([]int, error) { return k.process.Threads() }
+
+func (k *wordWatch) Births() (uint64, error) { return k.run.live.Births(k.space) }
+
+func (k *wordWatch) Switches() (uint64, error) { return k.process.Switches() }
 
 func (k *wordWatch) Count(ranges []procmaps.Range, out []procmaps.Resident) error {
 	return k.residency.Count(ranges, out)
@@ -117,7 +122,7 @@ func (w *growthWatch) touched(b *openBook, c *tracer.Change) {
 	}
 	if b.words == nil {
 		var err error
-		if b.words, err = w.watchWords(b.pid); err != nil {
+		if b.words, err = w.watchWords(b.pid, c.Space); err != nil {
 			if !errors.Is(err, procmaps.ErrGone) && !errors.Is(err, procmaps.ErrNoMemory) {
 				b.unwatched = err.Error() // else it has ended, as will be told
 			}

@@ -499,7 +499,7 @@ func (w *growthWatch) grown(b *openBook, f *ledger.Finding) render.Grown {
 		g.Made = append(g.Made, made)
 	}
 	g.Touched = w.touchers(f)
-	g.Kept = w.keepers(f)
+	g.Kept, g.Settle = w.keepers(f), settleFor(w.o.duration)
 	if l, left, ok := b.limits.Soonest(f.Finding); ok {
 		g.Limit = fmt.Sprintf("%s in %s", l.Name, render.Span(left))
 	}

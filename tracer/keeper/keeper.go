@@ -44,6 +44,10 @@ type Target interface {
 	Now() uint64
 	// Threads lists the threads.
 	Threads() ([]int, error)
+	// Births is how many threads have begun, and Switches how often threads began to
+	// run on a CPU, since moments that do not change.
+	Births() (uint64, error)
+	Switches() (uint64, error)
 	// Watch watches the next writes, most of them, of a thread to a word; they are
 	// told to [Keeper.Wrote]. Its errors may be ErrEnded and ErrBusy.
 	Watch(tid int, addr uint64, most int) (Point, error)
@@ -145,8 +149,18 @@ type Keeper struct {
 	settle uint64              // ns; longer than words are seen to wait for their next writer
 	placed uint64              // when the last was chosen
 	due    uint64              // when to look at them again
+	births uint64              // of threads, at the last look
+	born   bool                // some were since
 	err    error
 	stats  Stats
+
+	// Until rest, room words are watched and no more, because of why.
+	rest uint64
+	room int
+	why  error
+
+	counted  uint64 // when switches were counted
+	switches uint64
 
 	threads  []int // nil if they are to be listed again
 	pages    []procmaps.Range
@@ -200,6 +214,10 @@ const (
 	silent = 3
 	// longest is how many times longer than asked for settling may take.
 	longest = 4
+	// resting is how long it is before what was refused is tried again.
+	resting = 30 * time.Second
+	// mostSwitches is how often a second the threads may begin to run.
+	mostSwitches = 10_000
 	// ahead is within how many pages of one that was just touched the next are looked
 	// for: some touch much at once, or a huge page.
 	ahead = 1024
@@ -214,8 +232,14 @@ func New(t Target, opts Options) *Keeper {
 	}
 }
 
-// Err says why no words are watched; nil if they are.
-func (k *Keeper) Err() error { return k.err }
+// Err says why no words are watched; nil if some are, or may be.
+func (k *Keeper) Err() error {
+	never := k.stats.Watched == 0 && len(k.words) == 0
+	if k.err == nil && (never || k.room == 0 && k.target.Now() < k.rest) {
+		return k.why
+	}
+	return k.err
+}
 
 // Stats says what became of the words so far.
 func (k *Keeper) Stats() Stats { return k.stats }
@@ -247,19 +271,23 @@ func (k *Keeper) Touched(in *space.Extent, reach procmaps.Range, addr, now uint6
 		return
 	}
 	k.sweep()
+	room := k.opts.Words
+	if now < k.rest {
+		room = k.room
+	}
 	useless := k.useless(in, addr, now)
-	if len(k.words) >= k.opts.Words && useless < 0 {
+	if len(k.words) >= room && (useless < 0 || room == 0) {
 		return
 	}
 	k.placed, k.threads = now, nil
 	absent := k.fresh(reach, addr)
-	if len(absent) > 0 && len(k.words) >= k.opts.Words {
+	if len(absent) > 0 && len(k.words) >= room {
 		k.stats.Watched++
 		k.stats.Unwritten++
 		k.refused(k.words[useless].close())
 		k.words = slices.Delete(k.words, useless, useless+1)
 	}
-	free := max(k.opts.Words-len(k.words), 0)
+	free := max(room-len(k.words), 0)
 	for range min(free, len(absent)) {
 		// Some are near, for memory that grows slowly; some are farther off, for what
 		// has gone on by the time they are watched, and for what comes after it.
@@ -326,11 +354,42 @@ var errTouched = errors.New("touched")
 func (k *Keeper) refused(err error) {
 	switch {
 	case err == nil, errors.Is(err, procmaps.ErrGone):
-	case errors.Is(err, ErrBusy) && len(k.words) > 0:
-		k.opts.Words = len(k.words)
+	case errors.Is(err, ErrBusy):
+		k.pause(err, len(k.words))
 	default:
 		k.err = err
 	}
+}
+
+// pause lets some words be enough for a while.
+func (k *Keeper) pause(why error, room int) {
+	k.rest, k.room, k.why = k.target.Now()+uint64(resting), room, why
+}
+
+// tooBusy stops watching where threads begin to run too often: the kernel writes the
+// debug registers each time, which takes from some 0.2 µs to 2 on virtual machines.
+func (k *Keeper) tooBusy(now uint64) error {
+	if now < k.counted+uint64(time.Second) {
+		return nil
+	}
+	n, err := k.target.Switches()
+	if err != nil {
+		return err
+	}
+	rate := float64(n-min(k.switches, n)) / time.Duration(now-k.counted).Seconds()
+	first := k.counted == 0
+	if k.counted, k.switches = now, n; first || rate <= mostSwitches {
+		return nil
+	}
+	k.pause(fmt.Errorf("its threads begin to run %.0f times a second, and each time would cost more by it", rate), 0)
+	var errs []error
+	for _, w := range k.words {
+		k.stats.Watched++
+		k.stats.Missed++
+		errs = append(errs, w.close())
+	}
+	k.words = nil
+	return errors.Join(errs...)
 }
 
 // fresh are the next pages that were not touched yet.
@@ -477,6 +536,17 @@ func (k *Keeper) Look(now uint64, mapped func(addr uint64) bool) []Fate {
 	}
 	k.due, k.threads = now+uint64(Every), nil
 	k.sweep()
+	if err := k.tooBusy(now); err != nil {
+		k.refused(err)
+		return nil
+	}
+	if len(k.words) == 0 {
+		return nil
+	}
+	// Before the threads are listed: who begins after that is in the next number.
+	births, err := k.target.Births()
+	k.refused(err)
+	k.born, k.births = births != k.births, births
 	var fates []Fate
 	k.words = slices.DeleteFunc(k.words, func(w *word) bool {
 		fate, err := k.judge(w, now, mapped)
@@ -508,6 +578,10 @@ func (k *Keeper) judge(w *word, now uint64, mapped func(addr uint64) bool) (*uin
 	settle := k.settle
 	page := w.addr &^ (k.opts.Page - 1)
 	writes, spent, err := w.writes()
+	if err == nil && k.born {
+		// What the new threads have written before they are watched is not known.
+		err = k.rearm(w, nil)
+	}
 	switch {
 	case err != nil:
 		return nil, err

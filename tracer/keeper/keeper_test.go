@@ -31,7 +31,10 @@ type heap struct {
 	keeper  *Keeper
 	lose    bool  // records
 	refuse  error // of Watch
-	onWatch func()
+	births  uint64
+
+	rate, switches, switched uint64 // of threads, a second
+	onWatch                  func()
 }
 
 type point struct {
@@ -60,6 +63,14 @@ func newHeap(t *testing.T) *heap {
 }
 
 func (h *heap) Now() uint64             { return h.now }
+func (h *heap) Births() (uint64, error) { return h.births, nil }
+
+func (h *heap) Switches() (uint64, error) {
+	h.switches += h.rate * (h.now - h.switched) / sec
+	h.switched = h.now
+	return h.switches, nil
+}
+
 func (h *heap) Threads() ([]int, error) { h.listed++; return h.threads, nil }
 
 func (h *heap) Watch(tid int, addr uint64, most int) (Point, error) {
@@ -310,6 +321,35 @@ func TestFatesOfAWord(t *testing.T) {
 				h.write(1, site, pages(1, 64))
 			}
 		}, Stats{Stayed: 1}, true},
+		{"before a thread begins", func(h *heap, i int) {
+			if i == 2 {
+				h.write(1, site, pages(1, 64))
+			}
+			if i == 5 {
+				h.births++
+			}
+		}, Stats{Missed: 1}, false},
+		{"after a thread began", func(h *heap, i int) {
+			if i == 2 {
+				h.births++
+			}
+			if i == 5 {
+				h.write(1, site, pages(1, 64))
+			}
+		}, Stats{Stayed: 1}, true},
+		{"again after a thread began", func(h *heap, i int) {
+			if i == 2 || i == 8 {
+				h.write(1, site, pages(1, 64))
+			}
+			if i == 5 {
+				h.births++
+			}
+		}, Stats{Stayed: 1}, true},
+		{"while threads begin all the time", func(h *heap, i int) {
+			if h.births++; i == 5 {
+				h.write(1, site, pages(1, 64))
+			}
+		}, Stats{Missed: 1}, false},
 		{"by a record that comes late", func(h *heap, i int) {
 			if i == 3 {
 				h.write(1, site, pages(1, 64))
@@ -494,5 +534,58 @@ func TestStatsAdd(t *testing.T) {
 	s.Add(s)
 	if want := (Stats{2, 4, 6, 8, 10, 12, 14}); s != want {
 		t.Errorf("sum: %+v", s)
+	}
+}
+
+// TestWhatIsRefusedIsTriedAgain has another user of the debug registers, for a while.
+func TestWhatIsRefusedIsTriedAgain(t *testing.T) {
+	for _, words := range []int{0, 2} {
+		h := newHeap(t)
+		h.keeper = New(h, Options{Settle: time.Hour})
+		touch := func(in procmaps.Range) int {
+			h.now += 100 * ms
+			h.keeper.Touched(extent(in), in, start, h.now)
+			return len(h.keeper.words)
+		}
+		touch(pages(0, 1+words))
+		h.refuse = ErrBusy
+		touch(whole)
+		h.refuse = nil
+		if n := touch(whole); n != words || (h.keeper.Err() == nil) != (words > 0) {
+			t.Errorf("right after a refusal %d words are watched, want %d; %v", n, words, h.keeper.Err())
+		}
+		h.now += uint64(resting)
+		if n := touch(whole); n != DefaultWords || h.keeper.Err() != nil {
+			t.Errorf("later, %d words are watched, %v", n, h.keeper.Err())
+		}
+	}
+}
+
+// TestThreadsThatSwitchOftenAreLeftAlone has a target that does so for a time.
+func TestThreadsThatSwitchOftenAreLeftAlone(t *testing.T) {
+	h := newHeap(t)
+	h.keeper = New(h, Options{Settle: time.Hour})
+	seconds := func(n int) int {
+		for range 4 * n {
+			h.now += sec / 4
+			h.keeper.Touched(extent(whole), whole, start, h.now)
+			h.keeper.Look(h.now, always)
+		}
+		return len(h.keeper.words)
+	}
+	h.rate = mostSwitches / 2
+	if n := seconds(10); n != DefaultWords || h.keeper.Err() != nil {
+		t.Errorf("%d words are watched at %d switches a second, %v", n, h.rate, h.keeper.Err())
+	}
+	h.rate = 3 * mostSwitches
+	if n := seconds(3); n != 0 || h.keeper.Err() == nil {
+		t.Errorf("%d words are watched at %d switches a second, %v", n, h.rate, h.keeper.Err())
+	}
+	h.rate = 0
+	if n := seconds(10); n != 0 {
+		t.Errorf("%d words are watched soon after", n)
+	}
+	if n := seconds(30); n != DefaultWords || h.keeper.Err() != nil {
+		t.Errorf("%d words are watched when it is over, %v", n, h.keeper.Err())
 	}
 }

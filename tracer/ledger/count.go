@@ -35,7 +35,9 @@ func (b *Book) Ranges(dst []procmaps.Range, tree *space.Space, threads []procmap
 		for at < len(b.regions) && b.regions[at].End <= e.Start {
 			at++
 		}
-		if at < len(purposes) && e.Kind == procmaps.KindAnon {
+		// One arena that looks like something else, merged with a stack below it, does
+		// not make the others so.
+		if at < len(purposes) && e.Kind == procmaps.KindAnon && b.looks[key].role != procmaps.RoleArena {
 			b.looks[key] = look{purposes[at].Role, e.Name}
 		}
 		b.pieces = append(b.pieces, piece{key, blame.Site(), stands(blame), e.Mode, at != last})

@@ -18,8 +18,8 @@ type scripted struct {
 // "py::FUNCTION:FILE", those of V8 (LogEventListener::CodeTag) "KIND:TIER FUNCTION
 // FILE:LINE:COLUMN", the tier a sign that changes when the code is compiled anew.
 func script(name string) (s scripted, ok bool) {
-	if rest, ok := strings.CutPrefix(name, "py::"); ok {
-		s.function, s.file, ok = strings.Cut(rest, ":")
+	if python, is := strings.CutPrefix(name, "py::"); is {
+		s.function, s.file, ok = strings.Cut(python, ":")
 		s.internal = strings.HasPrefix(s.file, "<")
 		return s, ok
 	}

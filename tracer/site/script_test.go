@@ -65,3 +65,14 @@ func TestScriptsAreBlamedRatherThanTheirInterpreters(t *testing.T) {
 		}
 	}
 }
+
+func FuzzScript(f *testing.F) {
+	for _, name := range []string{"py::f:a.py", "JS:^f /a.js:1:2", "Eval: x:1:1", "JS:*f node:fs:3:4"} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		if s, ok := script(name); ok && (len(s.function)+len(s.file) > len(name)+len("(anonymous)") || s.line < 0) {
+			t.Errorf("%q: %+v", name, s)
+		}
+	})
+}

@@ -39,12 +39,13 @@ type Growth struct {
 // Grown is a finding with its names.
 type Grown struct {
 	ledger.Finding
-	Subject string  // what the memory is: "[ anon ]", a path
-	From    string  // who made it, where that is known: "leak (server.c:88)"
-	Made    []Stack // the stacks that made most of what came and is still there
-	Touched []Stack // the functions whose page faults were sampled in it
-	Kept    []Stack // those that were the last to write to its watched words that stayed
-	Limit   string  // which limit is reached first, and when; empty if none is
+	Subject string        // what the memory is: "[ anon ]", a path
+	From    string        // who made it, where that is known: "leak (server.c:88)"
+	Made    []Stack       // the stacks that made most of what came and is still there
+	Touched []Stack       // the functions whose page faults were sampled in it
+	Kept    []Stack       // those that were the last to write to its watched words that stayed
+	Settle  time.Duration // for how long those were left alone, at least
+	Limit   string        // which limit is reached first, and when; empty if none is
 }
 
 // Stack is a stack and its part in something.
@@ -77,10 +78,12 @@ func (g *Grown) subject() string {
 	switch keeper := g.Keeper(); {
 	case keeper != "" && keeper != g.From:
 		return g.Subject + " kept by " + keeper
-	case g.From != "":
-		return g.Subject + " from " + g.From
+	case g.From == "":
+		return g.Subject
+	case keeper == "" && g.Shared:
+		return g.Subject + " grown by " + g.From // which says nothing of who keeps it
 	}
-	return g.Subject
+	return g.Subject + " from " + g.From
 }
 
 // Keeper is who keeps memory that many share: the last to write to clearly more of the
@@ -332,7 +335,7 @@ func appendStacks(b []byte, g *Grown, frames int, ascii bool) []byte {
 	b = fmt.Appendf(b, "\n%s\n", table.Escape(g.subject()))
 	for i, s := range g.Kept {
 		if i == 0 {
-			b = fmt.Appendf(b, "  last written, by %d watched words that stayed, by\n", g.Words)
+			b = fmt.Appendf(b, "  last written, by %d watched words that were then left alone for %s and more, by\n", g.Words, Span(g.Settle))
 		}
 		b = fmt.Appendf(b, "  %3.0f %% %s\n", 100*s.Share, table.Escape(cmp.Or(s.By, unknownPlace)))
 		b = appendFrames(b, &s, frames, ascii)

@@ -69,7 +69,7 @@ func watches() []Growth {
 			},
 			Faults: 2000, Words: 20, Effective: 20, Shared: true,
 		},
-		Subject: "Go heap",
+		Subject: "Go heap", Settle: 5 * time.Second,
 		Made:    []Stack{{Share: 1, Bytes: 8 << 20, Frames: []string{"runtime.sysMap (mem.go:279)", "main.churn (main.go:56)"}}},
 		Touched: []Stack{{Share: 0.8, Frames: []string{"main.churn (main.go:56)"}}},
 		Kept: []Stack{
@@ -371,6 +371,13 @@ func TestSentences(t *testing.T) {
 		{
 			"kept by nobody knows whom", func(g *Grown) { *g = watches()[0].Findings[1]; g.Kept[0].By = "" },
 			"Go heap, touched by main.churn (main.go:56) (80 %), grew 8.0 MiB in 30 s: grows",
+		},
+		{
+			"shared, and made by one, nobody knows for whom", func(g *Grown) {
+				*g = watches()[0].Findings[1]
+				g.From, g.Kept, g.Touched = "main.churn (main.go:56)", nil, nil
+			},
+			"Go heap grown by main.churn (main.go:56) grew 8.0 MiB in 30 s: grows",
 		},
 		{
 			"kept by many", func(g *Grown) { *g = watches()[0].Findings[1]; g.Kept[0].Share = 0.4 },
