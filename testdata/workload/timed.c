@@ -30,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_CALLS = 1 << 20 };
+enum { MAX_CALLS = 1 << 20, MET_NS = 1000000 };
 
 static const size_t CHUNK = 64 * 1024, MUCH = 256 * 1024 * 1024;
 
@@ -115,7 +115,7 @@ static void print(uint64_t n)
 
 int main(int argc, char **argv)
 {
-	bool contend = argc == 3 && !strcmp(argv[1], "contend");
+	bool met = false, contend = argc == 3 && !strcmp(argv[1], "contend");
 	uint64_t n = argc == 3 ? strtoull(argv[2], NULL, 0) : 0;
 	if (n < 1 || n > MAX_CALLS / 3 || (!contend && strcmp(argv[1], "calls"))) {
 		dprintf(2, "usage: timed calls|contend N\n");
@@ -147,6 +147,10 @@ int main(int argc, char **argv)
 		note(&unmaps[0], at);
 		if (!err || errno != EINVAL)
 			die("munmap of nothing");
+		/* Until it has met the other once: it may be done before that has begun. */
+		met |= maps[0].ns[i] > MET_NS || unmaps[0].ns[2 * i] > MET_NS;
+		if (contend && !met)
+			nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
 	}
 	atomic_store(&stop, true);
 	/* At its end the thread's stack is advised away, and kept for another. */
