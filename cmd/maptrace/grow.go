@@ -11,8 +11,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/bpf"
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/privilege"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/growth"
@@ -30,6 +32,7 @@ type growOptions struct {
 	faultRate int
 
 	watchpoints int
+	insists     bool // on them, whatever privilege they take
 	budget      float64
 	pprof       string
 	folded      string
@@ -68,6 +71,7 @@ information; without, frames are module+address.`,
 			if err := o.check(); err != nil {
 				return err
 			}
+			o.insists = o.watchpoints > 0 && cmd.Flags().Changed("watchpoints")
 			return o.printing(s, func(out io.Writer) error { return runGrow(cmd.Context(), s, &o, out) })
 		},
 	}
@@ -142,6 +146,12 @@ func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err
 	opts := tracer.Options{OnChange: w.change, OnIdle: w.idle, Sites: w.sites}
 	if w.attached, err = attach(s, &o.attachOptions, kernel, &opts); err != nil {
 		return err
+	}
+	if o.watchpoints > 0 {
+		w.watches = privilege.Of(unix.CAP_PERFMON) // perf_event_open(2) for each word
+		if o.insists && paranoid(w.fs) {
+			w.watches |= privilege.Of(unix.CAP_SYS_ADMIN)
+		}
 	}
 	err = w.run(ctx, func() error { return w.finish(out) })
 	if err != nil {

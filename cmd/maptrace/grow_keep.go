@@ -105,6 +105,8 @@ func (k *wordWatch) Watch(tid int, addr uint64, most int) (keeper.Point, error) 
 		return nil, keeper.ErrEnded
 	case errors.Is(err, unix.ENOSPC):
 		return nil, keeper.ErrBusy
+	case errors.Is(err, os.ErrPermission) && paranoid(k.run.fs):
+		return nil, errors.New("kernel.perf_event_paranoid is above 2, so that it takes CAP_SYS_ADMIN all the time: --watchpoints 4 keeps that; or set it to 2")
 	case errors.Is(err, unix.EMFILE):
 		return nil, fmt.Errorf("%w (ulimit -n)", err)
 	case err != nil:
@@ -182,4 +184,11 @@ func (w *growthWatch) closeWords(b *openBook) {
 		w.log.Warn("stop watching words", "pid", b.pid, "error", err)
 	}
 	b.words = nil
+}
+
+// paranoid tells whether perf_event_open(2) takes CAP_SYS_ADMIN here, as Debian and others
+// have it.
+func paranoid(fs procmaps.FS) bool {
+	n, err := fs.PerfEventParanoid()
+	return err == nil && n > 2
 }

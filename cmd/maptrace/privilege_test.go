@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/privilege"
+	"github.com/maptrace/maptrace/procmaps"
 )
 
 // The capabilities that the README says tracing needs.
@@ -162,7 +163,10 @@ func TestWhatIsNotNeededIsGivenUp(t *testing.T) {
 	needBPF(t)
 	h := startHelper(t, "churn")
 	own := helperOfNobody(t, "calls", "/dev/null")
-	perf := privilege.Of(unix.CAP_PERFMON) // for a watchpoint now and then
+	perf, admin := privilege.Of(unix.CAP_PERFMON), privilege.Set(0) // for a watchpoint now and then
+	if paranoid(procmaps.Default()) {
+		admin = privilege.Of(unix.CAP_SYS_ADMIN)
+	}
 	ptrace, files := privilege.Of(unix.CAP_SYS_PTRACE), privilege.Of(unix.CAP_DAC_READ_SEARCH, unix.CAP_CHECKPOINT_RESTORE)
 	have, err := privilege.Current()
 	if err != nil {
@@ -179,6 +183,7 @@ func TestWhatIsNotNeededIsGivenUp(t *testing.T) {
 		{"trace with stacks as root", []string{"trace", "--stack"}, nil, h.pid(), ptrace | files},
 		{"polling as root", []string{"trace", "--poll"}, nil, h.pid(), ptrace},
 		{"grow as root", []string{"grow", "--for", "1m"}, nil, h.pid(), ptrace | files | perf},
+		{"grow that insists on watchpoints as root", []string{"grow", "--for", "1m", "--watchpoints", "3"}, nil, h.pid(), ptrace | files | perf | admin},
 		{"grow without watchpoints as root", []string{"grow", "--for", "1m", "--watchpoints", "0"}, nil, h.pid(), ptrace | files},
 		{"lat as root", []string{"lat", "--for", "1m"}, nil, h.pid(), ptrace | files},
 		{"trace with three capabilities", []string{"trace"}, toTraceOthers, h.pid(), ptrace},
