@@ -4,11 +4,12 @@
 // allocates the most is mostly first, even if it gives all of it back.
 //
 // It watches single words of memory, by the debug registers of the CPU, from before
-// their page is touched for the first time: no write to them is missed, or that it
-// may have been is known. Not so those of devices, of other processes, and of a thread
-// that began since the last look: debug registers belong to threads that are there. What is used again and again is written again and again; a
-// word that is left alone for long is part of something that stays, and who wrote it
-// last is, most likely, who put that there.
+// their page is touched for the first time: no write to them is missed, or that it may
+// have been is known, for writes are counted, and so are threads that begin, as debug
+// registers belong to threads that are there. (Devices and other processes write unseen.)
+// What is used again and again is written again and again; a word that is left alone for
+// long is part of something that stays, and who wrote it last is, most likely, who put
+// that there.
 //
 // The words are a sample, and few, for a CPU has few debug registers. So that most of
 // them are not spent on who touches the most, they are taken in equal numbers from each
