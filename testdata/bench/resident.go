@@ -30,7 +30,10 @@ type refresh struct {
 // own calls wait for whatever holds the lock of the mappings.
 func (b *bench) resident(ctx context.Context) error {
 	// smaps lets go of the lock between two mappings, if somebody waits.
-	for _, mappings := range []int{10000, 1} {
+	for i, mappings := range []int{10000, 1} {
+		if i > 0 {
+			fmt.Fprintln(b.out)
+		}
 		if err := b.residentOf(ctx, mappings); err != nil {
 			return err
 		}
