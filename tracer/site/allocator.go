@@ -63,9 +63,9 @@ var (
 // pools are allocators and runtimes that take memory from the kernel in large pieces,
 // for whoever asks next, by their functions that do so.
 var pools = []struct {
-	name    string
-	by      *regexp.Regexp
-	library string // all functions of which do
+	name   string
+	by     *regexp.Regexp
+	soname string // of a file all functions of which do
 }{
 	{"Go heap", whole(`runtime\.\(\*mheap\)\..*`), ""},
 	{"pymalloc", whole(`_PyObject_Arena\w*`, `_PyMem_Arena\w*`, `new_arena`, `allocate_from_new_pool`, `pymalloc_alloc`), ""},
@@ -81,7 +81,7 @@ var glibc = whole(`(__|_)?(libc_)?(malloc|calloc|realloc|memalign)`, `_int_(mall
 // poolOf is the pool that a function takes memory for, "" if it takes it for nothing.
 func poolOf(name, module string) string {
 	for _, p := range pools {
-		if p.by.MatchString(name) || p.library != "" && strings.HasPrefix(module, p.library) {
+		if p.by.MatchString(name) || p.soname != "" && strings.HasPrefix(module, p.soname) {
 			return p.name
 		}
 	}
