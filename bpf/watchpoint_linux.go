@@ -33,8 +33,8 @@ type Watchpoint struct {
 // multiple of [WordBytes]; when they are used up, writes cost nothing any more. It
 // needs [StackOptions].Writes, CAP_PERFMON, and Linux 5.15. The error is ENOSPC where
 // the thread has no debug register left (x86 has four), ESRCH where it has ended. One
-// write costs the thread a trap and the copy of its stack: 2 µs, 13 on some virtual
-// machines.
+// write costs the thread a trap and the copy of its stack: 13 µs for the trap alone were
+// measured on a virtual machine.
 func (h *Hooks) Watch(tid int, addr uint64, most int) (*Watchpoint, error) {
 	if addr%WordBytes != 0 || most < 1 {
 		return nil, fmt.Errorf("watch %d writes to %#x: want some, and a multiple of %d", most, addr, WordBytes)

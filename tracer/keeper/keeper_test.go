@@ -83,6 +83,9 @@ func (h *heap) Watch(tid int, addr uint64, most int) (Point, error) {
 	if !slices.Contains(h.threads, tid) {
 		return nil, ErrEnded
 	}
+	if addr%wordBytes != 0 {
+		h.t.Errorf("%#x is no word", addr)
+	}
 	p := &point{h: h, tid: tid, addr: addr, left: most}
 	h.points = append(h.points, p)
 	return p, nil
@@ -379,7 +382,7 @@ func TestFatesOfAWord(t *testing.T) {
 				t.Errorf("fates: %+v", kept)
 			}
 			for _, f := range kept {
-				if f.First == 0 || tt.kept != (f.Site == site) || !tt.kept && f.Site != 0 || f.Addr%8 != 0 || f.In != *extent(whole) {
+				if f.First == 0 || tt.kept != (f.Site == site) || !tt.kept && f.Site != 0 || f.In != *extent(whole) {
 					t.Errorf("fate: %+v", f)
 				}
 			}
