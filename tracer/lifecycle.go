@@ -355,6 +355,7 @@ func (t *Tracer) staleSince(sp *addressSpace, at uint64) {
 		return
 	}
 	sp.stale = true
+	clear(sp.announced) // the calls themselves may be among what was lost
 	if sp.waiting {
 		// Its first state, or the fork that would bring it, may be what was lost.
 		if sp.tree == nil {

@@ -178,7 +178,7 @@ func (t *Tracer) attend(sp *addressSpace, began, now uint64) bool {
 			sp.auditDue = !t.audit(sp)
 		}
 	}
-	open := sp.q.blocked() || len(sp.q.holes) > 0 && !sp.q.holes[len(sp.q.holes)-1].settled
+	open := sp.q.blocked() || sp.q.short() || len(sp.q.holes) > 0 && !sp.q.holes[len(sp.q.holes)-1].settled
 	return !open && !sp.looking && len(sp.parked) == 0 &&
 		(sp.unreadable || sp.gone || len(sp.procs) == 0 || !sp.seeding && !sp.auditDue && (sp.waiting || !sp.tree.Doubtful()))
 }
@@ -191,7 +191,7 @@ func (t *Tracer) unblock(sp *addressSpace, began, now uint64) {
 		if began > reorder {
 			sp.q.advance(now, began-reorder, sp.deliver)
 		}
-	case !sp.q.blocked():
+	case !sp.q.blocked() && !sp.q.short():
 		sp.blocked = 0
 	case sp.blocked == 0 || sp.blockedAt != sp.q.next:
 		sp.blocked, sp.blockedAt = now, sp.q.next
@@ -416,7 +416,7 @@ func (t *Tracer) stop() error {
 		}
 		open := n == batch || began < t.stopAt
 		for sp := range t.busy {
-			open = open || sp.q.blocked()
+			open = open || sp.q.blocked() || sp.q.short()
 		}
 		if !open {
 			break

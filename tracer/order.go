@@ -178,12 +178,17 @@ func (q *queue) release(deliver func(*Event, bool)) {
 // blocked tells whether events wait for one that has not come.
 func (q *queue) blocked() bool { return len(q.waiting) > 0 }
 
+// short tells whether sections before an excuse are still to come, though no event
+// waits for them. Those that were lost never will.
+func (q *queue) short() bool { return q.numbered && q.excused > q.next }
+
 // oldest is the commit time of the event that waits for the shortest gap.
 func (q *queue) oldest() uint64 { return q.waiting[0].Time }
 
 // advance gives up on what did not come. A numbered queue skips the first gap
-// and delivers what follows it, up to the next gap; now stamps the hole. An
-// unnumbered one delivers everything with a commit time up to horizon.
+// and delivers what follows it, up to the next gap; now stamps the hole. If
+// nothing waits it skips what is excused. An unnumbered one delivers everything
+// with a commit time up to horizon.
 func (q *queue) advance(now, horizon uint64, deliver func(*Event, bool)) {
 	if !q.numbered {
 		for len(q.waiting) > 0 && q.waiting[0].key <= horizon {
@@ -195,10 +200,11 @@ func (q *queue) advance(now, horizon uint64, deliver func(*Event, bool)) {
 		}
 		return
 	}
-	if len(q.waiting) == 0 {
-		return
+	to := q.excused
+	if len(q.waiting) > 0 {
+		to = q.waiting[0].key
 	}
-	if to := q.waiting[0].key; to > q.next {
+	if to > q.next {
 		q.passed += to - q.next
 		if known := min(to, q.excused); known > q.next {
 			q.lost += known - q.next

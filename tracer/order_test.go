@@ -98,6 +98,25 @@ func TestAnExcuseMakesHolesLost(t *testing.T) {
 	}
 }
 
+func TestWhatIsExcusedIsNotWaitedFor(t *testing.T) {
+	var q queue
+	var got collector
+	q.start(0)
+	q.push(sectioned(KindCall, 0), got.deliver)
+	q.excuse(20)
+	if !q.short() || q.blocked() {
+		t.Fatal("the last sections were lost, and nothing tells that they are short")
+	}
+	q.advance(1, 0, got.deliver)
+	if q.short() || q.lost != 19 || q.missed != 0 {
+		t.Errorf("short %v, missed %d, lost %d: all up to 20 are excused", q.short(), q.missed, q.lost)
+	}
+	q.push(sectioned(KindCall, 20), got.deliver)
+	if !slices.Equal(got.sections, []uint32{0, 20}) || q.blocked() {
+		t.Errorf("delivered %v, want what follows the loss at once", got.sections)
+	}
+}
+
 func TestAClaimIsTakenOverByTheOwner(t *testing.T) {
 	for _, c := range []struct {
 		name    string

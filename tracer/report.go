@@ -20,6 +20,9 @@ type Picture struct {
 // unread is why a tree that was in doubt when its last process ended is not exact.
 const unread = "gone before its last changes could be read"
 
+// unsettled is why the tree of a living process is not exact while it is in doubt.
+const unsettled = "its latest changes are not read yet"
+
 // Unseen is why a picture kept by polling this often is never exact.
 func Unseen(every time.Duration) string {
 	return "polling every " + every.String() + ": changes between two looks are not seen"
@@ -172,11 +175,14 @@ func (t *Tracer) Report() Report {
 		if sp.tree == nil || sp.owner == nil || sp.waiting || sp.replaced {
 			continue
 		}
-		p := *sp.owner
+		p, picture := *sp.owner, sp.state
+		if len(sp.procs) > 0 && sp.tree.Doubtful() {
+			picture.approximate(unsettled)
+		}
 		r.Spaces = append(r.Spaces, SpaceReport{
-			Process: p, Shared: len(sp.procs), Tree: sp.tree, Start: sp.start, Began: sp.began, Picture: sp.state,
+			Process: p, Shared: len(sp.procs), Tree: sp.tree, Start: sp.start, Began: sp.began, Picture: picture,
 		})
-		r.Picture.worsen(sp.state)
+		r.Picture.worsen(picture)
 	}
 	r.NotKept = t.notKept
 	r.Picture.worsen(t.dropped)

@@ -166,8 +166,8 @@ type addressSpace struct {
 	start   space.Snapshot
 	began   uint64
 
-	blocked   uint64 // since when the queue has been blocked; 0 if it is not
-	announced map[uint32]uint64
+	blocked   uint64            // since when the queue has been blocked; 0 if it is not
+	announced map[uint32]uint64 // calls that have committed and are yet to come: when, by section
 	looking   bool
 	parked    []lookResult
 	stale     bool // events were lost
@@ -453,7 +453,9 @@ func (t *Tracer) deliver(sp *addressSpace, ev *Event, late bool) {
 	case KindFork:
 		t.fork(sp, ev, late)
 	case KindAnnounce:
-		if sp.q.numbered { // else nothing tells when the call itself has come
+		// Without numbers nothing tells when the call itself has come, and where
+		// records were lost it may be among them.
+		if sp.q.numbered && sp.q.section(ev) >= sp.q.excused {
 			sp.announced[ev.Section] = ev.Time
 		}
 	case KindOther:
@@ -467,8 +469,10 @@ func (t *Tracer) deliver(sp *addressSpace, ev *Event, late bool) {
 
 // call applies one call to the tree.
 func (t *Tracer) call(sp *addressSpace, ev *Event) {
+	expected := true
 	if ev.Claimed != 0 {
 		if ev.Claimed == KindAnnounce {
+			_, expected = sp.announced[ev.Section]
 			delete(sp.announced, ev.Section)
 		} else {
 			t.stats.Others--
@@ -476,9 +480,9 @@ func (t *Tracer) call(sp *addressSpace, ev *Event) {
 	}
 	t.stats.count(ev)
 	c := &ev.Call
-	if ev.Flags&Stamped == 0 && movesMemory(c) {
-		// It had committed before we looked, or its stamp had no place. When it
-		// took effect is not known, so what it did is read.
+	if (ev.Flags&Stamped == 0 || !expected) && movesMemory(c) {
+		// It had committed before we looked, or its stamp had no place, or it was
+		// given up. When it took effect is not known, so what it did is read.
 		t.doubt(sp, callRange(c), ev.Time, lookReason{op: space.OpReread})
 		return
 	}

@@ -371,6 +371,60 @@ func TestALossIsHealedByAnotherLook(t *testing.T) {
 	}
 }
 
+// The last sections before a loss are lost, and the process stands still: nothing
+// that comes later tells how far it is.
+func TestALossBeforeSilenceIsHealedSoon(t *testing.T) {
+	t.Parallel()
+	w := newWorld(row(10, 20, rw))
+	w.clock = 3e9
+	src := &script{idle: -1}
+	announced := call(5, 1, 2e9, 3, space.OpMmap, 0)
+	announced.Kind = KindAnnounce
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var tr *Tracer
+	var lost, healed uint64
+	tr = New(src, w, Options{OnChange: func(c *Change) {
+		switch c.Kind {
+		case KindBegin:
+			src.events = []Event{announced, {Kind: KindLost, Lost: 30, Time: 2.5e9}}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.rows, w.next = []space.Row{row(10, 20, rw), row(30, 34, rw)}, 40
+			w.tasks[0].Section = 40
+		case KindLost:
+			lost = w.Now()
+		}
+	}, OnIdle: func() error {
+		switch rep := tr.Report(); {
+		case healed == 0 && rep.Stats.Lost > 0 && rep.Picture.String() == "resynced":
+			// The call was not among what was lost. The read has seen what it did.
+			healed = w.Now()
+			src.events = []Event{mmap(5, 1, 2e9, 3, 30, 34)}
+		case rep.Stats.Calls > 0 && rep.Picture.String() == "resynced":
+			cancel()
+		}
+		return nil
+	}})
+	if err := tr.Add(w.tasks, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Run(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	// The clock of this world runs a millisecond each time it is looked at.
+	if took := healed - lost; took > auditWait/2 {
+		t.Errorf("healed after %d ms", took/1e6)
+	}
+	rep := tr.Report()
+	if pages(rep, 5) != "10-20 30-34" || rep.Stats.Violations != 0 || rep.Stats.Rereads != 2 {
+		t.Errorf("regions %s, violations %d, re-reads %d", pages(rep, 5), rep.Stats.Violations, rep.Stats.Rereads)
+	}
+	if n := len(tr.spaces[1].announced); n != 0 || rep.Stats.LostOwners != 36 {
+		t.Errorf("%d calls are still waited for, %d sections lost", n, rep.Stats.LostOwners)
+	}
+}
+
 func TestAProcessThatGoesBeforeItIsReadIsApproximate(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
@@ -405,8 +459,12 @@ func TestADoubtAtTheVeryEndIsLeftOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := tr.Report().Stats.Others; got != 1 {
-		t.Errorf("%d sections of others, want the one at the end", got)
+	rep := tr.Report()
+	if rep.Stats.Others != 1 {
+		t.Errorf("%d sections of others, want the one at the end", rep.Stats.Others)
+	}
+	if got, want := rep.Picture.String(), "approximate: "+unsettled; got != want || rep.Spaces[0].Picture.String() != want {
+		t.Errorf("picture %s, of the space %s; want %s", got, rep.Spaces[0].Picture, want)
 	}
 }
 
