@@ -23,3 +23,10 @@ func RefusePerfEvents(with error) (undo func()) {
 	perfEventOpen = func(*unix.PerfEventAttr, int, int, int, int) (int, error) { return -1, with }
 	return func() { perfEventOpen = was }
 }
+
+// LimitPieces makes room for fewer touched pieces, until undo is called.
+func LimitPieces(n uint32) (undo func()) {
+	was := mostPieces
+	mostPieces = n
+	return func() { mostPieces = was }
+}

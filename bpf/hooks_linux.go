@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"os"
 	"strings"
 	"time"
@@ -109,8 +110,9 @@ type Counters struct {
 	// Calls that made memory larger, or faults, without a stack: the budget was
 	// used up, the ring had no room, or the CPU was in the midst of another.
 	StackBudget, StackDropped, StackBusy uint64
-	// Faults are the page faults of traced processes.
-	Faults uint64
+	// Faults are the page faults of traced processes. Touches are those that
+	// [Hooks.Touched] does not tell of, since its table was full.
+	Faults, Touches uint64
 
 	// Timings that the ring had no room for, and calls and holds of the lock that
 	// could not be measured.
@@ -183,6 +185,8 @@ func stackSpec(s *ebpf.CollectionSpec, opts Options) error {
 	o := opts.Stacks
 	if o == nil || o.FaultRate == 0 {
 		delete(s.Programs, mmProgMmFault)
+	} else {
+		s.Maps[mmMapPieces].MaxEntries = mostPieces
 	}
 	if o == nil || !o.Writes {
 		delete(s.Programs, mmProgMmWritten)
@@ -219,6 +223,7 @@ func stackSpec(s *ebpf.CollectionSpec, opts Options) error {
 		s.Variables[mmVarStackBytes].Set(uint32(size)),
 		s.Variables[mmVarStackEvery].Set(every),
 		s.Variables[mmVarFaultEvery].Set(faultEvery),
+		s.Variables[mmVarPieceShift].Set(uint32(bits.TrailingZeros64(PieceBytes()))),
 	)
 }
 
@@ -422,6 +427,7 @@ func (h *Hooks) Counters() (Counters, error) {
 		StackDropped: sums[mmMmCounterMM_C_STACK_DROPPED],
 		StackBusy:    sums[mmMmCounterMM_C_STACK_BUSY],
 		Faults:       sums[mmMmCounterMM_C_FAULTS],
+		Touches:      sums[mmMmCounterMM_C_TOUCHES],
 
 		TimingDropped: sums[mmMmCounterMM_C_TIMINGS],
 		NoTiming:      sums[mmMmCounterMM_C_NO_TIMING],

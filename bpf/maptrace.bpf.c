@@ -25,6 +25,7 @@ volatile const bool has_vma_iter = false; /* bpf_iter_task_vma is there (6.7) */
 volatile const __u32 stack_bytes = 0;	  /* of user stack to copy */
 volatile const __u64 stack_every = 0;	  /* ns: a space's budget for growth; 0: none */
 volatile const __u64 fault_every = 0;	  /* and for page faults */
+volatile const __u32 piece_shift = 0;	  /* of a piece of memory, whose faults are noted */
 volatile const bool watches = false;	  /* somebody asks how many threads began */
 volatile const bool latency = false;	  /* the programs of latency.h are there */
 volatile const bool nested = false;	  /* the reader is not in the initial pid namespace */
@@ -81,6 +82,24 @@ struct {
 	__type(key, __u64);
 	__type(value, __u64);
 } births SEC(".maps");
+
+/*
+ * Where page faults were since the reader last took them out. A piece is what one
+ * entry of a page middle directory maps: no fault brings in pages beyond it, but
+ * for larger pages of hugetlbfs.
+ */
+struct piece {
+	__u64 space;
+	__u64 number; /* address >> piece_shift */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1); /* sized before loading */
+	__type(key, struct piece);
+	__type(value, __u8);
+} pieces SEC(".maps");
 
 /* The traced processes: what fork extends, exit shrinks, and exec asks. */
 struct {
@@ -973,6 +992,17 @@ static __noinline int note_stack(struct task_struct *task, struct pending *p, __
 	return 0;
 }
 
+/* Notes in which piece of memory a page fault is. */
+static __always_inline void note_piece(struct space *sp, __u64 addr)
+{
+	struct piece p = {sp->id, addr >> piece_shift};
+	__u8 one = 1;
+
+	/* Most are where another just was, and an update takes a lock. */
+	if (!bpf_map_lookup_elem(&pieces, &p) && bpf_map_update_elem(&pieces, &p, &one, BPF_ANY))
+		count(MM_C_TOUCHES);
+}
+
 /* PERF_COUNT_SW_PAGE_FAULTS, each one, on each CPU. */
 SEC("perf_event")
 int mm_fault(struct bpf_perf_event_data *ctx)
@@ -987,6 +1017,7 @@ int mm_fault(struct bpf_perf_event_data *ctx)
 	if (!sp)
 		return 0;
 	count(MM_C_FAULTS);
+	note_piece(sp, addr);
 	if (!within_budget(&sp->fault_due, fault_every) || !send_stack(task, sp, MM_OP_FAULT, addr))
 		__sync_fetch_and_add(&sp->skipped, 1);
 	return 0;

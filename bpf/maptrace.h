@@ -178,6 +178,7 @@ enum mm_counter {
 	MM_C_STACK_DROPPED, /* the ring of stacks had no room */
 	MM_C_STACK_BUSY,    /* the CPU's scratch buffer was in use */
 	MM_C_FAULTS,	    /* page faults of traced processes, sampled or not */
+	MM_C_TOUCHES,	    /* pieces of memory that did not fit the table of touched ones */
 	MM_C_TIMINGS,	    /* timings the ring had no room for */
 	MM_C_NO_TIMING,	    /* no task storage to measure in */
 	MM_C_COUNT,

@@ -62,9 +62,10 @@ const (
 	mmMmCounterMM_C_STACK_DROPPED mmMmCounter = 5
 	mmMmCounterMM_C_STACK_BUSY    mmMmCounter = 6
 	mmMmCounterMM_C_FAULTS        mmMmCounter = 7
-	mmMmCounterMM_C_TIMINGS       mmMmCounter = 8
-	mmMmCounterMM_C_NO_TIMING     mmMmCounter = 9
-	mmMmCounterMM_C_COUNT         mmMmCounter = 10
+	mmMmCounterMM_C_TOUCHES       mmMmCounter = 8
+	mmMmCounterMM_C_TIMINGS       mmMmCounter = 9
+	mmMmCounterMM_C_NO_TIMING     mmMmCounter = 10
+	mmMmCounterMM_C_COUNT         mmMmCounter = 11
 )
 
 type mmMmFileCall struct {
@@ -295,6 +296,12 @@ type mmPending struct {
 	Pad     uint8
 }
 
+type mmPiece struct {
+	_      structs.HostLayout
+	Space  uint64
+	Number uint64
+}
+
 type mmScratch struct {
 	_    structs.HostLayout
 	Busy uint64
@@ -341,6 +348,7 @@ const (
 	mmMapLatTasks       = "lat_tasks"
 	mmMapLats           = "lats"
 	mmMapPendings       = "pendings"
+	mmMapPieces         = "pieces"
 	mmMapScratches      = "scratches"
 	mmMapSpaces         = "spaces"
 	mmMapStacks         = "stacks"
@@ -371,6 +379,7 @@ const (
 	mmVarLatWorst       = "lat_worst"
 	mmVarLatency        = "latency"
 	mmVarNested         = "nested"
+	mmVarPieceShift     = "piece_shift"
 	mmVarReaderLevel    = "reader_level"
 	mmVarReaderNs       = "reader_ns"
 	mmVarStackBytes     = "stack_bytes"
@@ -459,6 +468,7 @@ type mmMapSpecs struct {
 	LatTasks   *ebpf.MapSpec `ebpf:"lat_tasks"`
 	Lats       *ebpf.MapSpec `ebpf:"lats"`
 	Pendings   *ebpf.MapSpec `ebpf:"pendings"`
+	Pieces     *ebpf.MapSpec `ebpf:"pieces"`
 	Scratches  *ebpf.MapSpec `ebpf:"scratches"`
 	Spaces     *ebpf.MapSpec `ebpf:"spaces"`
 	Stacks     *ebpf.MapSpec `ebpf:"stacks"`
@@ -480,6 +490,7 @@ type mmVariableSpecs struct {
 	LatWorst       *ebpf.VariableSpec `ebpf:"lat_worst"`
 	Latency        *ebpf.VariableSpec `ebpf:"latency"`
 	Nested         *ebpf.VariableSpec `ebpf:"nested"`
+	PieceShift     *ebpf.VariableSpec `ebpf:"piece_shift"`
 	ReaderLevel    *ebpf.VariableSpec `ebpf:"reader_level"`
 	ReaderNs       *ebpf.VariableSpec `ebpf:"reader_ns"`
 	StackBytes     *ebpf.VariableSpec `ebpf:"stack_bytes"`
@@ -525,6 +536,7 @@ type mmMaps struct {
 	LatTasks   *ebpf.Map `ebpf:"lat_tasks"`
 	Lats       *ebpf.Map `ebpf:"lats"`
 	Pendings   *ebpf.Map `ebpf:"pendings"`
+	Pieces     *ebpf.Map `ebpf:"pieces"`
 	Scratches  *ebpf.Map `ebpf:"scratches"`
 	Spaces     *ebpf.Map `ebpf:"spaces"`
 	Stacks     *ebpf.Map `ebpf:"stacks"`
@@ -542,6 +554,7 @@ func (m *mmMaps) Close() error {
 		m.LatTasks,
 		m.Lats,
 		m.Pendings,
+		m.Pieces,
 		m.Scratches,
 		m.Spaces,
 		m.Stacks,
@@ -564,6 +577,7 @@ type mmVariables struct {
 	LatWorst       *ebpf.Variable `ebpf:"lat_worst"`
 	Latency        *ebpf.Variable `ebpf:"latency"`
 	Nested         *ebpf.Variable `ebpf:"nested"`
+	PieceShift     *ebpf.Variable `ebpf:"piece_shift"`
 	ReaderLevel    *ebpf.Variable `ebpf:"reader_level"`
 	ReaderNs       *ebpf.Variable `ebpf:"reader_ns"`
 	StackBytes     *ebpf.Variable `ebpf:"stack_bytes"`

@@ -303,6 +303,7 @@ type StackCounters struct {
 	Dropped uint64 // the ring of stacks had no room
 	Busy    uint64 // the CPU was in the midst of another
 	Faults  uint64 // of traced processes, sampled or not
+	Touches uint64 // of these, those that Touched does not tell of
 }
 
 // FaultsErr says why no page faults are reported though they were asked for; nil
@@ -317,10 +318,13 @@ func (l *Live) Watch(tid int, addr uint64, most int) (*bpf.Watchpoint, error) {
 // Births is [bpf.Hooks.Births].
 func (l *Live) Births(space uint64) (uint64, error) { return l.hooks.Births(space) }
 
+// Touched is [bpf.Hooks.Touched].
+func (l *Live) Touched(dst []bpf.Touch) ([]bpf.Touch, error) { return l.hooks.Touched(dst) }
+
 // StackCounters reads them.
 func (l *Live) StackCounters() (StackCounters, error) {
 	c, err := l.hooks.Counters()
-	return StackCounters{Budget: c.StackBudget, Dropped: c.StackDropped, Busy: c.StackBusy, Faults: c.Faults}, err
+	return StackCounters{Budget: c.StackBudget, Dropped: c.StackDropped, Busy: c.StackBusy, Faults: c.Faults, Touches: c.Touches}, err
 }
 
 // Detach stops the events; those already sent can still be read.
