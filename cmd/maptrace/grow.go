@@ -52,9 +52,10 @@ Memory is judged by who made it, not by its address: the functions whose calls
 made it larger (mmap, brk, mremap, mprotect, shmat), the file it is of, or, if it
 was there before, what it is for. The verdicts: leaks (grows all the time and gives
 nothing back), grows, plateau (grew, and is flat now), sawtooth, churns (comes and
-goes), steady. What is mapped is counted; what is resident is counted at each look;
-who touches it is estimated from a sample of page faults, and who keeps memory of
-heaps that many share from words that are watched with the CPU's debug registers.
+goes), steady. What is mapped is counted, and what is resident at each look, where
+something has changed; who touches it is estimated from a sample of page faults, and
+who keeps memory of heaps that many share from words that are watched with the CPU's
+debug registers.
 
 It ends when the traced processes have, after --for, or at ^C. A command that is
 started is watched to its end unless --for says otherwise; it is not stopped then.

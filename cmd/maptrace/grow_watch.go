@@ -6,16 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer"
@@ -45,17 +41,12 @@ type growthWatch struct {
 	blames  map[uint32]string
 	cost    counting // of books that are closed
 	fates   keeper.Stats
-	points  int    // threads that watch a word, of all processes
+	points  int // threads that watch a word, of all processes
+	touches []bpf.Touch
+	untold  uint64 // faults that touches did not tell of, so far
 	words   uint64 // when to look at those that are watched again, by the clock of events
 
 	pprof, folded *output // nil unless asked for
-}
-
-// counting is what it cost to count resident pages.
-type counting struct {
-	calls         uint64
-	busy, longest time.Duration
-	pagemap       bool // somewhere without PAGEMAP_SCAN
 }
 
 // Books of processes that have ended are kept if they were looked at so often, the
@@ -73,7 +64,7 @@ type openBook struct {
 	comm      string
 	exited    bool
 	ended     uint64 // when, by the clock of events
-	residency *procmaps.Residency
+	pages     *pageCount
 	uncounted string // why there is none, if the process is there
 	words     *wordWatch
 	unwatched string // why no words of it are watched, if so
@@ -81,12 +72,6 @@ type openBook struct {
 	settled   bool   // it has ended, and nothing is open
 	limits    growth.Limits
 	worst     float64 // once it has ended
-	ranges    []procmaps.Range
-	resident  []procmaps.Resident
-	counted   bool // the look under way
-	skip      bool // it needs no count: what was found last is still so
-	changed   bool // something has happened since the last count began
-	quiet     int  // looks since then at which nothing had
 }
 
 func newGrowthWatch(s streams, o *growOptions) *growthWatch {
@@ -101,8 +86,8 @@ func (w *growthWatch) close() error {
 	errs := []error{w.pprof.close(), w.folded.close()}
 	for _, b := range w.books {
 		w.closeWords(b)
-		if b.residency != nil {
-			errs = append(errs, b.residency.Close())
+		if b.pages != nil {
+			errs = append(errs, b.pages.close())
 		}
 	}
 	errs = append(errs, w.sites.Close())
@@ -119,6 +104,8 @@ func (w *growthWatch) change(c *tracer.Change) {
 	case c.Kind == tracer.KindBegin && c.Process != nil:
 		w.open(c)
 		return
+	case c.Kind == tracer.KindLost || elsewhere(c):
+		w.forgetPages()
 	case c.Kind == tracer.KindExit:
 		if w.attached != nil {
 			delete(w.unread, c.TGID)
@@ -135,7 +122,9 @@ func (w *growthWatch) change(c *tracer.Change) {
 			b.words.keeper.Wrote(c.Addr, c.Site, c.Time)
 		}
 	default:
-		b.changed = true
+		if b.pages != nil {
+			b.pages.set.Change(c)
+		}
 		b.Change(c)
 		if c.Kind == tracer.KindFault {
 			w.touched(b, c)
@@ -158,7 +147,7 @@ func (w *growthWatch) end(space uint64, b *openBook, at uint64) {
 // settle gives back what an ended process' book holds, and drops it if it has
 // little to tell: processes come and go by the thousand.
 func (w *growthWatch) settle(space uint64, b *openBook) {
-	w.closeResidency(b)
+	w.closePages(b)
 	b.settled = true
 	short := b.Ticks() < fewestLooks
 	if b.uncounted != "" {
@@ -193,24 +182,6 @@ func (w *growthWatch) worstOf(b *openBook) float64 {
 	return rank(found[0].Finding)
 }
 
-// closeResidency closes what counts, and keeps what it has cost.
-func (w *growthWatch) closeResidency(b *openBook) {
-	if b.residency == nil {
-		return
-	}
-	w.cost.add(b.residency)
-	_ = b.residency.Close() // it was only read
-	b.residency = nil
-}
-
-func (c *counting) add(r *procmaps.Residency) {
-	cost := r.Cost()
-	c.calls += cost.Calls
-	c.busy += cost.Busy
-	c.longest = max(c.longest, cost.Longest)
-	c.pagemap = c.pagemap || !r.Scans()
-}
-
 // watchedTo is the time that a book was kept.
 func (b *openBook) watchedTo(now uint64) time.Duration {
 	if b.exited {
@@ -233,10 +204,10 @@ func (w *growthWatch) open(c *tracer.Change) {
 		// Where they cannot be read, stacks of threads are found by their shape.
 		start.Threads, _ = p.ThreadInfo()
 		b.limits = limitsOf(w.fs, p, len(start.Regions))
-		if b.residency, err = p.OpenResidency(); err != nil {
+		if b.pages, err = newPageCount(p); err != nil {
 			b.uncounted = w.uncounted(b.pid, err)
+			_ = p.Close() // it was only read
 		}
-		_ = p.Close()
 	} else {
 		b.uncounted = w.uncounted(b.pid, err)
 	}
@@ -245,19 +216,6 @@ func (w *growthWatch) open(c *tracer.Change) {
 		w.closeWords(old) // a process that was found amid its exec begins twice
 	}
 	w.books[c.Space] = b
-}
-
-// uncounted says why the resident pages of a process are not counted; "" for one
-// that is gone, of which there is nothing to say.
-func (w *growthWatch) uncounted(pid int, err error) string {
-	if errors.Is(err, procmaps.ErrGone) || errors.Is(err, procmaps.ErrNoMemory) {
-		return ""
-	}
-	if errors.Is(err, os.ErrPermission) {
-		err = fmt.Errorf("%w: that needs root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH", err)
-	}
-	w.log.Warn("count resident pages", "pid", pid, "error", err)
-	return err.Error()
 }
 
 // limitsOf are the limits that a process with so many mappings may reach.
@@ -305,6 +263,7 @@ func (w *growthWatch) idle() error {
 // look begins to count what is resident.
 func (w *growthWatch) look() {
 	var jobs []*openBook
+	w.takeTouches()
 	r := w.tr.Report()
 	for i := range r.Spaces {
 		sp := &r.Spaces[i]
@@ -314,28 +273,13 @@ func (w *growthWatch) look() {
 		}
 		b.comm = sp.Process.Comm
 		b.looking = true
-		if b.skip = w.unchanged(b); !b.skip {
-			b.changed, b.quiet = false, 0
-			b.ranges = b.Ranges(b.ranges[:0], sp.Tree, nil)
-			b.resident = slices.Grow(b.resident[:0], len(b.ranges))[:len(b.ranges)]
+		if b.pages != nil {
+			b.pages.plan(b.Book, sp.Tree)
 		}
 		jobs = append(jobs, b)
 	}
 	w.under = true
 	w.counter.jobs <- jobs
-}
-
-// unchanged tells whether a process has neither touched memory nor changed its
-// mappings since its pages were counted: then they need not be counted again. The
-// first fault after a while is always in the sample. Pages that the kernel takes
-// away make no fault, so now and then it counts all the same.
-func (w *growthWatch) unchanged(b *openBook) bool {
-	const most = 9
-	if b.changed || !b.counted || w.o.faultRate == 0 || w.live.FaultsErr() != nil || b.quiet >= most {
-		return false
-	}
-	b.quiet++
-	return true
 }
 
 // looked books what was counted, and keeps to the budget: what took long is not
@@ -345,8 +289,8 @@ func (w *growthWatch) looked(done counted) {
 	now := w.live.Now()
 	for _, b := range done.books {
 		b.looking = false
-		if b.counted {
-			b.Observe(now, b.ranges, b.resident)
+		if b.pages != nil {
+			b.pages.observe(b.Book, now)
 		}
 	}
 	for space, b := range w.books {
@@ -365,6 +309,7 @@ func (w *growthWatch) lastLook() {
 	if w.under {
 		w.looked(<-w.counter.done)
 	}
+	w.forgetPages() // the figures of the end are of everything
 	w.look()
 	w.looked(<-w.counter.done)
 }
@@ -606,60 +551,6 @@ func subject(b *openBook, k growth.Key) string {
 	return name
 }
 
-// counter counts resident pages beside the loop: it may take long.
-type counter struct {
-	jobs chan []*openBook
-	done chan counted
-	wait sync.WaitGroup
-}
-
-type counted struct {
-	books []*openBook
-	busy  time.Duration // CPU time of the kernel and ours, for the one that took the most
-}
-
-func newCounter() *counter {
-	c := &counter{jobs: make(chan []*openBook), done: make(chan counted, 1)} // the loop is not waited for
-	c.wait.Go(func() {
-		// The time of this thread is what counts: on a busy machine it waits for
-		// others most of the time.
-		runtime.LockOSThread()
-		for books := range c.jobs {
-			out := counted{books: books}
-			for _, b := range books {
-				before := threadTime()
-				b.count()
-				out.busy = max(out.busy, threadTime()-before)
-			}
-			c.done <- out
-		}
-	})
-	return c
-}
-
-func (c *counter) stop() {
-	close(c.jobs)
-	c.wait.Wait()
-}
-
-// count fills resident.
-func (b *openBook) count() {
-	if b.skip {
-		return
-	}
-	// If it fails, the process is gone or has another image by now.
-	b.counted = b.residency != nil && b.residency.Count(b.ranges, b.resident) == nil
-}
-
-// threadTime is the CPU time of the calling thread.
-func threadTime() time.Duration {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
-		return 0 // it cannot fail: the clock has been there since 2.6.12
-	}
-	return time.Duration(ts.Nano())
-}
-
 // summary says how well the watch went.
 func (w *growthWatch) summary() *render.GrowthSummary {
 	r := w.tr.Report()
@@ -696,8 +587,8 @@ func (w *growthWatch) summary() *render.GrowthSummary {
 	s.Words = render.WordsObject(fates)
 	cost := w.cost
 	for _, b := range w.books {
-		if b.residency != nil {
-			cost.add(b.residency)
+		if b.pages != nil {
+			cost.add(b.pages.residency)
 		}
 	}
 	if cost.pagemap {

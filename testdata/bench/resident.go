@@ -10,10 +10,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/resident"
 )
 
 // refresh is a way to learn what is resident by mapping.
@@ -87,13 +90,28 @@ func (b *bench) residentOf(ctx context.Context, mappings int) error {
 	if err != nil {
 		return err
 	}
-	ranges, out := make([]procmaps.Range, len(rows)), make([]procmaps.Resident, len(rows))
+	ranges := make([]procmaps.Range, len(rows))
 	for i := range rows {
 		ranges[i] = rows[i].Range
 	}
+	set := resident.New(bpf.PieceBytes())
+	todo := set.Plan(nil, ranges)
+	out := make([]procmaps.Resident, max(len(rows), len(todo))) // it is most at first
+	largest := slices.MaxFunc(ranges, func(a, b procmaps.Range) int { return cmp.Compare(a.Len(), b.Len()) })
+	again := func() error {
+		todo = set.Plan(todo[:0], ranges)
+		e := r.Count(todo, out)
+		set.Counted(out)
+		set.Touch(largest.Start &^ (bpf.PieceBytes() - 1))
+		return e
+	}
+	if err = again(); err != nil { // the first time it is everything
+		return err
+	}
 	refreshes := []*refresh{
 		{name: "smaps", read: func() error { _, e := p.Smaps(); return e }},
-		{name: "`procmaps.Residency`", read: func() error { return r.Count(ranges, out) }},
+		{name: "all pages, by `PAGEMAP_SCAN`", read: func() error { return r.Count(ranges, out) }},
+		{name: "as `grow` does, one place touched", read: again},
 	}
 	return b.compareRefreshes(ctx, &target, refreshes, rounds, slice, mappings, mib)
 }

@@ -17,6 +17,7 @@ type piece struct {
 	stands uint64
 	mode   procmaps.Mode
 	first  bool // of its region
+	hidden bool // others stand for it
 }
 
 // Ranges appends the address ranges whose resident pages [Book.Observe] wants to
@@ -29,7 +30,12 @@ func (b *Book) Ranges(dst []procmaps.Range, tree *space.Space, threads []procmap
 	at, last := 0, -1
 	for e := range tree.Extents(space.All) {
 		key, blame := b.key(&e)
-		if e.Kind == procmaps.KindSpecial || hidden(blame) {
+		if e.Kind == procmaps.KindSpecial {
+			continue
+		}
+		dst = append(dst, e.Range)
+		if hidden(blame) {
+			b.pieces = append(b.pieces, piece{hidden: true})
 			continue
 		}
 		for at < len(b.regions) && b.regions[at].End <= e.Start {
@@ -40,9 +46,8 @@ func (b *Book) Ranges(dst []procmaps.Range, tree *space.Space, threads []procmap
 		if at < len(purposes) && e.Kind == procmaps.KindAnon && b.looks[key].role != procmaps.RoleArena {
 			b.looks[key] = look{purposes[at].Role, e.Name}
 		}
-		b.pieces = append(b.pieces, piece{key, blame.Site(), stands(blame), e.Mode, at != last})
+		b.pieces = append(b.pieces, piece{key: key, site: blame.Site(), stands: stands(blame), mode: e.Mode, first: at != last})
 		last = at
-		dst = append(dst, e.Range)
 	}
 	return dst
 }
@@ -50,14 +55,17 @@ func (b *Book) Ranges(dst []procmaps.Range, tree *space.Space, threads []procmap
 // Observe books what is mapped and resident at a moment (CLOCK_MONOTONIC, ns).
 // The ranges are those of the last call of Ranges, and resident is what was found
 // in each, in bytes.
-func (b *Book) Observe(at uint64, ranges []procmaps.Range, resident []procmaps.Resident) {
+func (b *Book) Observe(at uint64, ranges []procmaps.Range, resident []uint64) {
 	holdings := make(map[growth.Key]growth.Holding)
 	for _, p := range b.made {
 		p.Now = growth.Holding{}
 	}
 	for i, r := range ranges {
 		p := &b.pieces[i]
-		h := growth.Holding{Resident: resident[i].Bytes * p.stands}
+		if p.hidden {
+			continue
+		}
+		h := growth.Holding{Resident: resident[i] * p.stands}
 		if usable(p.mode) {
 			h.Mapped = r.Len() * p.stands
 		}

@@ -123,9 +123,9 @@ func (r *run) brk(from, to, site uint64) {
 func (r *run) look() {
 	r.now += 1_000_000_000
 	ranges := r.book.Ranges(nil, r.tree, nil)
-	resident := make([]procmaps.Resident, len(ranges))
+	resident := make([]uint64, len(ranges))
 	for i := range ranges {
-		resident[i].Bytes = ranges[i].Len()
+		resident[i] = ranges[i].Len()
 	}
 	r.book.Observe(r.now, ranges, resident)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/resident"
 	"github.com/maptrace/maptrace/tracer/site"
 	"github.com/maptrace/maptrace/tracer/space"
 )
@@ -32,6 +33,7 @@ type phased struct {
 	tr    *tracer.Tracer
 	pid   int
 	books map[uint64]*Book
+	sets  map[uint64]*resident.Set
 
 	stops   int       // how often it was compared
 	stopped time.Time // since when it stands still; zero: it runs
@@ -40,6 +42,7 @@ type phased struct {
 	bytes          uint64 // that smaps tells of, all together
 	worst          uint64 // the largest difference of a row, in bytes
 	huge           uint64 // bytes of huge pages seen
+	again, mapped  uint64 // bytes that were counted, and that could have been
 }
 
 // behind is how long a stopped program may be ahead of its tree.
@@ -48,10 +51,12 @@ const behind = 10 * time.Second
 func (p *phased) change(c *tracer.Change) {
 	if c.Kind == tracer.KindBegin && c.Process != nil {
 		p.books[c.Space] = New(p.sites, Start{At: c.Time, Regions: c.Start.Regions}, growth.Options{})
+		p.sets[c.Space] = resident.New(bpf.PieceBytes())
 		return
 	}
 	if b := p.books[c.Space]; b != nil {
 		b.Change(c)
+		p.sets[c.Space].Change(c)
 	}
 }
 
@@ -82,6 +87,15 @@ func (p *phased) idle() error {
 			return fmt.Errorf("stop %d: %s", p.stops, why)
 		}
 		return nil
+	}
+	touches, err := p.live.Touched(nil)
+	if err != nil {
+		return err
+	}
+	for _, at := range touches {
+		if set := p.sets[at.Space]; set != nil {
+			set.Touch(at.Addr)
+		}
 	}
 	for i := range r.Spaces {
 		if sp := &r.Spaces[i]; !sp.Process.Exited {
@@ -154,7 +168,7 @@ func (p *phased) ready(r *tracer.Report) string {
 }
 
 // compare compares the resident memory of each row of smaps with what is counted
-// for the book.
+// for the book, where something has changed since it was compared last.
 func (p *phased) compare(sp *tracer.SpaceReport) error {
 	pr, err := procmaps.Default().Process(sp.Process.PID)
 	if err != nil {
@@ -171,9 +185,17 @@ func (p *phased) compare(sp *tracer.SpaceReport) error {
 		return fmt.Errorf("process %d has no book", sp.Process.PID)
 	}
 	ranges := b.Ranges(nil, sp.Tree, nil)
-	found := make([]procmaps.Resident, len(ranges))
-	if err = res.Count(ranges, found); err != nil {
+	set := p.sets[sp.Process.Space]
+	todo := set.Plan(nil, ranges)
+	counts := make([]procmaps.Resident, len(todo))
+	if err = res.Count(todo, counts); err != nil {
 		return err
+	}
+	set.Counted(counts)
+	found := set.Totals(nil)
+	for i := range todo {
+		p.again += todo[i].Len()
+		p.huge += counts[i].HugeBytes
 	}
 	if b.Estimated() {
 		return fmt.Errorf("process %d: calls without stacks are stood for by others", sp.Process.PID)
@@ -193,8 +215,8 @@ func (p *phased) compare(sp *tracer.SpaceReport) error {
 			if ranges[at].Start < row.Start || ranges[at].End > row.End {
 				return fmt.Errorf("process %d: %v is counted, which is not within a mapping", sp.Process.PID, ranges[at])
 			}
-			got += found[at].Bytes
-			p.huge += found[at].HugeBytes
+			got += found[at]
+			p.mapped += ranges[at].Len()
 			at++
 		}
 		kb, _ := row.KB("Rss")
@@ -227,11 +249,14 @@ func TestResidentMemoryIsWhatSmapsHas(t *testing.T) {
 	const phases = 12
 	for seed := range 5 {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			p := &phased{t: t, sites: site.New(site.Options{}), books: make(map[uint64]*Book)}
+			p := &phased{t: t, sites: site.New(site.Options{}), books: make(map[uint64]*Book), sets: make(map[uint64]*resident.Set)}
 			defer p.sites.Close()
 			p.run(bin, fmt.Sprint(seed), fmt.Sprint(phases), filepath.Join(t.TempDir(), "file"))
-			t.Logf("%d mappings at %d stops, %d with a child, %d MiB resident, %d in huge pages; at most %d bytes off",
-				p.rows, p.stops, p.children, p.bytes>>20, p.huge>>20, p.worst)
+			t.Logf("%d mappings at %d stops, %d with a child, %d MiB resident, %d in huge pages; at most %d bytes off; %d of %d MiB counted",
+				p.rows, p.stops, p.children, p.bytes>>20, p.huge>>20, p.worst, p.again>>20, p.mapped>>20)
+			if p.again >= p.mapped {
+				t.Errorf("%d of %d bytes were counted: not only what had changed", p.again, p.mapped)
+			}
 			if p.stops != phases+1 || p.children != phases/3 {
 				t.Errorf("it stopped %d times, %d with a child, want %d and %d", p.stops, p.children, phases+1, phases/3)
 			}
@@ -244,7 +269,7 @@ func (p *phased) run(argv ...string) {
 	t := p.t
 	t.Helper()
 	var err error
-	if p.live, err = tracer.OpenLive(tracer.LiveOptions{Stacks: &bpf.StackOptions{}}); err != nil {
+	if p.live, err = tracer.OpenLive(tracer.LiveOptions{Stacks: &bpf.StackOptions{FaultRate: 1000}}); err != nil {
 		bpftest.SkipIfRefused(t, err)
 		t.Fatalf("%+v", err)
 	}
