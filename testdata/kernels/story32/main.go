@@ -56,9 +56,19 @@ func run(out io.Writer) error {
 			_, err = out.Write(now)
 		}
 		// What is not decoded is read again, which takes a moment.
-		return errors.Join(err, unix.Nanosleep(&unix.Timespec{Sec: 1}, nil))
+		return errors.Join(err, rest(unix.Timespec{Sec: 1}))
 	}
 	return errors.New("its maps do not come to rest")
+}
+
+// rest sleeps without the runtime, which would map memory for it. The runtime's own
+// signals wake the thread.
+func rest(left unix.Timespec) error {
+	for {
+		if err := unix.Nanosleep(&left, &left); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 func mmap(pages int) ([]byte, error) {
