@@ -185,10 +185,10 @@ func (q *queue) short() bool { return q.numbered && q.excused > q.next }
 // oldest is the commit time of the event that waits for the shortest gap.
 func (q *queue) oldest() uint64 { return q.waiting[0].Time }
 
-// advance gives up on what did not come. A numbered queue skips the first gap
-// and delivers what follows it, up to the next gap; now stamps the hole. If
-// nothing waits it skips what is excused. An unnumbered one delivers everything
-// with a commit time up to horizon.
+// advance gives up on what did not come. A numbered queue skips what is excused,
+// or else the first gap, and delivers what follows it, up to the next gap; now
+// stamps the hole. An unnumbered one delivers everything with a commit time up
+// to horizon.
 func (q *queue) advance(now, horizon uint64, deliver func(*Event, bool)) {
 	if !q.numbered {
 		for len(q.waiting) > 0 && q.waiting[0].key <= horizon {
@@ -200,21 +200,28 @@ func (q *queue) advance(now, horizon uint64, deliver func(*Event, bool)) {
 		}
 		return
 	}
-	to := q.excused
-	if len(q.waiting) > 0 {
-		to = q.waiting[0].key
-	}
-	if to > q.next {
-		q.passed += to - q.next
-		if known := min(to, q.excused); known > q.next {
-			q.lost += known - q.next
-			q.next = known
+	// A ring that is full loses every other record: patience with each gap that this
+	// leaves would be minutes.
+	for q.short() {
+		to := q.excused
+		if len(q.waiting) > 0 {
+			to = min(to, q.waiting[0].key)
 		}
-		if to > q.next {
+		q.passed += to - q.next
+		q.lost += to - q.next
+		q.next = to
+		q.release(deliver)
+		if q.next > to && !q.short() {
+			return // what is missing next is another gap
+		}
+	}
+	if len(q.waiting) > 0 {
+		if to := q.waiting[0].key; to > q.next {
+			q.passed += to - q.next
 			q.holes = append(q.holes, hole{from: q.next, to: to, since: now})
 			q.missed += to - q.next
+			q.next = to
 		}
-		q.next = to
 	}
 	q.release(deliver)
 }

@@ -117,6 +117,26 @@ func TestWhatIsExcusedIsNotWaitedFor(t *testing.T) {
 	}
 }
 
+// A full ring takes a record whenever the reader has made room for one.
+func TestAllGapsBeforeAnExcuseAreSkippedAtOnce(t *testing.T) {
+	var q queue
+	var got collector
+	q.start(0)
+	for s := uint32(1); s < 200; s += 2 {
+		q.push(sectioned(KindCall, s), got.deliver)
+	}
+	q.push(sectioned(KindCall, 210), got.deliver)
+	q.excuse(200)
+	q.advance(1, 0, got.deliver)
+	if len(got.sections) != 100 || q.lost != 100 || q.missed != 0 || q.short() {
+		t.Fatalf("%d delivered, %d lost, %d missed", len(got.sections), q.lost, q.missed)
+	}
+	q.advance(2, 0, got.deliver)
+	if len(got.sections) != 101 || q.lost != 100 || q.missed != 10 || q.passed != 211 {
+		t.Errorf("%d delivered, %d lost, %d missed, %d passed", len(got.sections), q.lost, q.missed, q.passed)
+	}
+}
+
 func TestAClaimIsTakenOverByTheOwner(t *testing.T) {
 	for _, c := range []struct {
 		name    string
