@@ -178,7 +178,9 @@ func (t *Tracer) attend(sp *addressSpace, began, now uint64) bool {
 			sp.auditDue = !t.audit(sp)
 		}
 	}
-	open := sp.q.blocked() || sp.q.short() || len(sp.q.holes) > 0 && !sp.q.holes[len(sp.q.holes)-1].settled
+	// Of a space that nobody lives in nothing is read, and what it waits for may never come.
+	short := sp.q.short() && len(sp.procs) > 0
+	open := sp.q.blocked() || short || len(sp.q.holes) > 0 && !sp.q.holes[len(sp.q.holes)-1].settled
 	return !open && !sp.looking && len(sp.parked) == 0 &&
 		(sp.unreadable || sp.gone || len(sp.procs) == 0 || !sp.seeding && !sp.auditDue && (sp.waiting || !sp.tree.Doubtful()))
 }

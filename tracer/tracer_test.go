@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -422,6 +423,31 @@ func TestALossBeforeSilenceIsHealedSoon(t *testing.T) {
 	}
 	if n := len(tr.spaces[1].announced); n != 0 || rep.Stats.LostOwners != 36 {
 		t.Errorf("%d calls are still waited for, %d sections lost", n, rep.Stats.LostOwners)
+	}
+}
+
+// A child's tree is yet to come when records are lost, and it has another image before
+// it can be read: nothing will ever come for the space it leaves.
+func TestALossInASpaceThatIsLeftIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(row(10, 20, rw))
+	w.clock = 3e9
+	w.gone = true
+	fork := call(5, 1, 2e9, 3, space.OpFork, 6)
+	fork.Kind, fork.Child, fork.ChildSpace, fork.First = KindFork, 6, 2, 0
+	w.tasks = append(w.tasks, Task{PID: 6, Space: 2, Section: 9, HasSection: true})
+	events := append([]Event{fork, {Kind: KindLost, Lost: 3, Time: 2e9}}, image(6, 3, 4e9, 0)...)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	tr := New(&script{events: events, idle: -1}, w, Options{})
+	if err := tr.Add(w.tasks[:1], false); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Run(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	if sp := tr.spaces[2]; sp == nil || len(sp.procs) > 0 || tr.busy[sp] {
+		t.Errorf("the space that was left is still looked after: %+v", sp)
 	}
 }
 
