@@ -35,9 +35,9 @@ const (
 )
 
 // Set is what is known of one address space. Looks are taken in three steps: Plan,
-// the counting, and Counted. A Set is not safe for concurrent use, but between Plan and
-// Counted only the latter two must not be called: what changes meanwhile belongs to
-// the next look.
+// the counting, and Counted. A Set is not safe for concurrent use, but the counting
+// does not use it, and Touch, Change and Forget may be called meanwhile: what changes
+// then belongs to the next look.
 type Set struct {
 	piece uint64 // a power of two, bytes: the smallest part
 

@@ -22,6 +22,7 @@ type memory struct {
 }
 
 func newMemory(t *testing.T, ranges ...procmaps.Range) *memory {
+	t.Helper()
 	return &memory{t: t, set: New(piece), ranges: ranges, pages: make(map[uint64]bool)}
 }
 
