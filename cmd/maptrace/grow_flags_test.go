@@ -3,13 +3,16 @@ package main
 import (
 	"errors"
 	"math"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
+	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/ledger"
+	"github.com/maptrace/maptrace/tracer/space"
 )
 
 func TestUsageOfGrow(t *testing.T) {
@@ -214,5 +217,37 @@ func TestBooksOfProcessesThatHaveEndedAreBounded(t *testing.T) {
 		if got := b.watchedTo(90e9); b != looking && got != 7*time.Second-1 {
 			t.Errorf("a process that ended after 7 s was watched for %v", got)
 		}
+	}
+}
+
+// A process that was found amid its exec begins twice.
+func TestABookThatIsReplacedHoldsNothing(t *testing.T) {
+	t.Parallel()
+	w := newGrowthWatch(streams{}, &growOptions{budget: 1})
+	w.attached = &attached{live: &tracer.Live{}}
+	defer func() {
+		if err := w.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	begin := &tracer.Change{
+		Event: &tracer.Event{Kind: tracer.KindBegin, Space: 1, Time: 1}, Process: &tracer.Process{PID: os.Getpid()},
+		Start: &space.Snapshot{},
+	}
+	w.open(begin)
+	first := w.books[1]
+	w.open(begin)
+	second := w.books[1]
+	if first.pages != nil || second.pages == nil {
+		t.Errorf("pages %v of the first book, %v of the second", first.pages, second.pages)
+	}
+	second.looking = true
+	w.open(begin)
+	if second.pages == nil {
+		t.Error("a book was closed while it was counted")
+	}
+	w.looked(counted{books: []*openBook{second}})
+	if second.pages != nil || w.books[1].pages == nil {
+		t.Error("a book that is not counted any more is still open")
 	}
 }

@@ -69,6 +69,7 @@ type openBook struct {
 	words     *wordWatch
 	unwatched string // why no words of it are watched, if so
 	looking   bool   // the other goroutine uses it
+	replaced  bool   // by another book of the same space
 	settled   bool   // it has ended, and nothing is open
 	limits    growth.Limits
 	worst     float64 // once it has ended
@@ -213,9 +214,18 @@ func (w *growthWatch) open(c *tracer.Change) {
 	}
 	b.Book = ledger.New(w.sites, start, growth.Options{})
 	if old := w.books[c.Space]; old != nil {
-		w.closeWords(old) // a process that was found amid its exec begins twice
+		w.replace(old) // a process that was found amid its exec begins twice
 	}
 	w.books[c.Space] = b
+}
+
+// replace gives back what a book holds that another takes the place of.
+func (w *growthWatch) replace(b *openBook) {
+	b.replaced = true
+	w.closeWords(b)
+	if !b.looking {
+		w.closePages(b)
+	}
 }
 
 // limitsOf are the limits that a process with so many mappings may reach.
@@ -289,7 +299,10 @@ func (w *growthWatch) looked(done counted) {
 	now := w.live.Now()
 	for _, b := range done.books {
 		b.looking = false
-		if b.pages != nil {
+		switch {
+		case b.replaced:
+			w.closePages(b)
+		case b.pages != nil:
 			b.pages.observe(b.Book, now)
 		}
 	}
