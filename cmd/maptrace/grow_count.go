@@ -6,6 +6,8 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,6 +48,7 @@ type pageCount struct {
 	totals    []uint64
 	before    uint64 // the RSS, before the counting and after it
 	after     uint64
+	slack     uint64 // by how much it may be wrong
 	counted   bool
 }
 
@@ -56,7 +59,7 @@ func newPageCount(p *procmaps.Process) (*pageCount, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pageCount{process: p, residency: r, set: resident.New(bpf.PieceBytes())}, nil
+	return &pageCount{process: p, residency: r, set: resident.New(bpf.PieceBytes()), slack: rssSlack(onlineCPUs())}, nil
 }
 
 func (n *pageCount) close() error { return errors.Join(n.residency.Close(), n.process.Close()) }
@@ -101,17 +104,42 @@ func (n *pageCount) observe(b *ledger.Book, now uint64) {
 	}
 	if len(n.todo) > 0 {
 		n.set.Counted(n.found)
-		n.set.Check(n.before, n.after, rssSlack())
+		n.set.Check(n.before, n.after, n.slack)
 	}
 	n.totals = n.set.Totals(n.totals[:0])
 	b.Observe(now, n.ranges, n.totals)
 }
 
 // rssSlack is by how many bytes the kernel's own sum may be wrong: each CPU keeps
-// some pages to itself (lib/percpu_counter.c: percpu_counter_batch).
-func rssSlack() uint64 {
-	cpus := runtime.NumCPU()
+// some pages to itself (lib/percpu_counter.c: percpu_counter_batch). Before 6.2 each
+// thread does, up to 64: if there are very many, all is counted more often than needed.
+func rssSlack(cpus int) uint64 {
 	return uint64(cpus * max(32, 2*cpus) * os.Getpagesize())
+}
+
+// onlineCPUs is how many CPUs the machine has, whichever of them we may use.
+func onlineCPUs() int {
+	data, err := os.ReadFile("/sys/devices/system/cpu/online")
+	if err != nil {
+		return runtime.NumCPU()
+	}
+	return max(cpusOf(string(data)), runtime.NumCPU())
+}
+
+// cpusOf counts the CPUs of a list as the kernel prints it: 0-3,8.
+func cpusOf(list string) (n int) {
+	for part := range strings.SplitSeq(strings.TrimSpace(list), ",") {
+		first, last, ok := strings.Cut(part, "-")
+		if !ok {
+			last = first
+		}
+		from, e := strconv.Atoi(first)
+		to, err := strconv.Atoi(last)
+		if e == nil && err == nil && from <= to {
+			n += to - from + 1
+		}
+	}
+	return n
 }
 
 // elsewhere tells whether a call may have changed what is resident of a process at

@@ -251,3 +251,12 @@ func TestABookThatIsReplacedHoldsNothing(t *testing.T) {
 		t.Error("a book that is not counted any more is still open")
 	}
 }
+
+func TestCPUsAreCounted(t *testing.T) {
+	t.Parallel()
+	for list, want := range map[string]int{"0\n": 1, "0-3\n": 4, "0-3,8,10-11\n": 7, "": 0} {
+		if got := cpusOf(list); got != want {
+			t.Errorf("%q: %d CPUs, want %d", list, got, want)
+		}
+	}
+}
