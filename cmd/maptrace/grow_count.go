@@ -46,7 +46,7 @@ type pageCount struct {
 	todo      []procmaps.Range
 	found     []procmaps.Resident
 	totals    []uint64
-	before    uint64 // the RSS, before the counting and after it
+	before    uint64 // the RSS, before the counting and after it; 0 if it is not told
 	after     uint64
 	slack     uint64 // by how much it may be wrong
 	counted   bool
@@ -88,7 +88,8 @@ func (n *pageCount) count() {
 	n.counted = err == nil
 }
 
-// rss is the sum that the kernel keeps.
+// rss is the sum that the kernel keeps. It is 0 where the leader has ended before the
+// other threads.
 func (n *pageCount) rss() (uint64, error) {
 	st, err := n.process.Status()
 	if err != nil {
@@ -104,7 +105,11 @@ func (n *pageCount) observe(b *ledger.Book, now uint64) {
 	}
 	if len(n.todo) > 0 {
 		n.set.Counted(n.found)
-		n.set.Check(n.before, n.after, n.slack)
+		if n.before == 0 || n.after == 0 {
+			n.set.Forget() // nothing tells what the kernel takes away
+		} else {
+			n.set.Check(n.before, n.after, n.slack)
+		}
 	}
 	n.totals = n.set.Totals(n.totals[:0])
 	b.Observe(now, n.ranges, n.totals)
