@@ -34,8 +34,10 @@ type pieceKey struct{ Space, Number uint64 }
 
 // Touched appends to dst the pieces in which page faults have begun since it was last
 // called, of all traced processes, and forgets them. A fault is noted before its page
-// is there. Faults in more than 65,536 pieces are only counted ([Counters].Touches). It
-// needs [StackOptions].FaultRate, and Linux 5.6. Errors are those of bpf(2).
+// is there. Pages that the kernel brings in without a fault of a thread (for O_DIRECT,
+// process_vm_writev(2), guests of KVM) are not told of. Faults in more than 65,536
+// pieces are only counted ([Counters].Touches). It needs [StackOptions].FaultRate, and
+// Linux 5.6. Errors are those of bpf(2).
 func (h *Hooks) Touched(dst []Touch) ([]Touch, error) {
 	const most = 4096
 	keys, values := make([]pieceKey, most), make([]uint8, most)

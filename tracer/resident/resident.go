@@ -4,9 +4,9 @@
 // To count every page each time costs in proportion to what is resident, most of
 // which has not changed since: a server of 8 GiB touches a few MiB a second. The
 // kernel tells where page faults were and which mappings calls have changed; only
-// that is counted. What it does not tell of (pages it takes away, or brings in for a
-// driver) is found by counting some of the rest at each look, in turn, and all of it
-// when the process' RSS is no longer what the parts add up to.
+// that is counted. What it does not tell of (pages it takes away, or brings in itself,
+// for O_DIRECT or a driver) is found by counting some of the rest at each look, in
+// turn, and all of it when the process' RSS is no longer what the parts add up to.
 package resident
 
 import (
@@ -71,7 +71,8 @@ type part struct {
 func New(piece uint64) *Set { return &Set{piece: piece, all: true} }
 
 // Touch says that a page fault was in the piece that begins at addr. The page may not
-// be there yet, so the piece is counted in two looks.
+// be there yet, so the piece is counted in two looks. A page that takes longer to come
+// than that, as from a slow disk or by userfaultfd, is found in its turn.
 func (s *Set) Touch(addr uint64) {
 	s.touched = s.add(s.touched, procmaps.Range{Start: addr, End: addr + s.piece})
 }
