@@ -354,7 +354,7 @@ func (t *Tracer) staleSince(sp *addressSpace, at uint64) {
 	if sp.gone || len(sp.procs) == 0 {
 		return
 	}
-	sp.stale = true
+	sp.stale, sp.lostAt = true, at
 	clear(sp.announced) // the calls themselves may be among what was lost
 	if sp.waiting {
 		// Its first state, or the fork that would bring it, may be what was lost.

@@ -170,7 +170,8 @@ type addressSpace struct {
 	announced map[uint32]uint64 // calls that have committed and are yet to come: when, by section
 	looking   bool
 	parked    []lookResult
-	stale     bool // events were lost
+	stale     bool   // events were lost
+	lostAt    uint64 // when that was known last
 	reason    lookReason
 	gone      bool
 
@@ -449,7 +450,7 @@ func (t *Tracer) deliver(sp *addressSpace, ev *Event, late bool) {
 	}
 	switch ev.Kind {
 	case KindCall:
-		t.call(sp, ev)
+		t.call(sp, ev, late)
 	case KindFork:
 		t.fork(sp, ev, late)
 	case KindAnnounce:
@@ -468,11 +469,14 @@ func (t *Tracer) deliver(sp *addressSpace, ev *Event, late bool) {
 }
 
 // call applies one call to the tree.
-func (t *Tracer) call(sp *addressSpace, ev *Event) {
-	expected := true
+func (t *Tracer) call(sp *addressSpace, ev *Event, late bool) {
+	// One that was under way when records were lost, and was taken for one of them: a
+	// read may have seen what it did, though its stamp is later.
+	expected := !late || ev.Time < sp.lostAt || !sp.q.numbered || sp.q.section(ev) >= sp.q.excused
 	if ev.Claimed != 0 {
 		if ev.Claimed == KindAnnounce {
-			_, expected = sp.announced[ev.Section]
+			_, known := sp.announced[ev.Section]
+			expected = expected && known
 			delete(sp.announced, ev.Section)
 		} else {
 			t.stats.Others--

@@ -426,6 +426,48 @@ func TestALossBeforeSilenceIsHealedSoon(t *testing.T) {
 	}
 }
 
+// A call gives back so much that it is under way, with the lock downgraded, while
+// the loss is healed.
+func TestACallUnderWayAtALossIsNoViolation(t *testing.T) {
+	t.Parallel()
+	w := newWorld(row(10, 20, rw), row(30, 34, rw))
+	w.clock = 3e9
+	src := &script{idle: -1}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var tr *Tracer
+	came := false
+	tr = New(src, w, Options{OnChange: func(c *Change) {
+		if c.Kind != KindBegin {
+			return
+		}
+		src.events = []Event{{Kind: KindLost, Lost: 30, Time: w.Now()}}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.rows, w.next = []space.Row{row(10, 20, rw), row(30, 32, rw)}, 40
+		w.tasks[0].Section = 40
+	}, OnIdle: func() error {
+		rep := tr.Report()
+		switch resynced := rep.Picture.String() == "resynced"; {
+		case !came && resynced && rep.Stats.Lost > 0:
+			came = true
+			src.events = []Event{call(5, 1, w.Now(), 39, space.OpMremap, 30<<12, 30<<12, 4<<12, 2<<12, 0)}
+		case resynced && rep.Stats.Calls > 0:
+			cancel()
+		}
+		return nil
+	}})
+	if err := tr.Add(w.tasks, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Run(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	if rep := tr.Report(); pages(rep, 5) != "10-20 30-32" || rep.Stats.Violations != 0 {
+		t.Errorf("regions %s, violations %d", pages(rep, 5), rep.Stats.Violations)
+	}
+}
+
 // A child's tree is yet to come when records are lost, and it has another image before
 // it can be read: nothing will ever come for the space it leaves.
 func TestALossInASpaceThatIsLeftIsNotWaitedFor(t *testing.T) {
