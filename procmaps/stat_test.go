@@ -2,6 +2,8 @@ package procmaps
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -66,6 +68,37 @@ func TestParseStatRefuses(t *testing.T) {
 		if s, err := ParseStat([]byte(text), "stat"); !errors.Is(err, ErrParse) {
 			t.Errorf("%s: %+v, %v; want %v", name, s, err, ErrParse)
 		}
+	}
+}
+
+func TestRSS(t *testing.T) {
+	root := t.TempDir()
+	f, err := NewFS(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		text  string
+		pages int
+		err   error
+	}{
+		"a process":        {"766 443 432 5 0 94 0\n", 443, nil},
+		"no address space": {"0 0 0 0 0 0 0\n", 0, nil},
+		"nothing":          {"", 0, ErrParse},
+		"one number":       {"766\n", 0, ErrParse},
+		"no number":        {"766 x\n", 0, ErrParse},
+		"a negative size":  {"766 -1 0\n", 0, ErrParse},
+	} {
+		dir := filepath.Join(root, "7")
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "statm"), []byte(c.text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := f.RSS(7); !errors.Is(err, c.err) || got != uint64(c.pages*os.Getpagesize()) {
+			t.Errorf("%s: %d, %v; want %d pages, %v", name, got, err, c.pages, c.err)
+		}
+	}
+	if _, err := f.RSS(8); !errors.Is(err, ErrGone) {
+		t.Errorf("one that is not there: %v, want %v", err, ErrGone)
 	}
 }
 

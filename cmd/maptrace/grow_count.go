@@ -39,30 +39,34 @@ func (c *counting) add(r *procmaps.Residency) {
 // pageCount counts what is resident of one address space. The loop plans and
 // observes; meanwhile the counter counts.
 type pageCount struct {
-	process   *procmaps.Process
+	fs        procmaps.FS
+	pid       int
 	residency *procmaps.Residency
 	set       *resident.Set
 	ranges    []procmaps.Range
 	todo      []procmaps.Range
 	found     []procmaps.Resident
 	totals    []uint64
-	before    uint64 // the RSS, before the counting and after it; 0 if it is not told
+	before    uint64 // the RSS, before the counting and after it
 	after     uint64
-	slack     uint64 // by how much it may be wrong
+	slack     uint64 // by how much they may be wrong
+	summed    bool   // they are known
 	counted   bool
 }
 
-// newPageCount takes the process over, unless there is an error: see
-// [procmaps.Process.OpenResidency].
-func newPageCount(p *procmaps.Process) (*pageCount, error) {
+// newPageCount has the errors of [procmaps.Process.OpenResidency]. It holds one
+// descriptor: there may be hundreds of processes.
+func newPageCount(fs procmaps.FS, p *procmaps.Process) (*pageCount, error) {
 	r, err := p.OpenResidency()
 	if err != nil {
 		return nil, err
 	}
-	return &pageCount{process: p, residency: r, set: resident.New(bpf.PieceBytes()), slack: rssSlack(onlineCPUs())}, nil
+	return &pageCount{
+		fs: fs, pid: p.PID(), residency: r, set: resident.New(bpf.PieceBytes()), slack: rssSlack(onlineCPUs()),
+	}, nil
 }
 
-func (n *pageCount) close() error { return errors.Join(n.residency.Close(), n.process.Close()) }
+func (n *pageCount) close() error { return n.residency.Close() }
 
 // plan begins a look.
 func (n *pageCount) plan(b *ledger.Book, tree *space.Space) {
@@ -79,23 +83,18 @@ func (n *pageCount) count() {
 	if n.counted = len(n.todo) == 0; n.counted {
 		return
 	}
+	n.before, n.summed = n.rss()
 	n.found = slices.Grow(n.found[:0], len(n.todo))[:len(n.todo)]
-	var err error
-	if n.before, err = n.rss(); err != nil || n.residency.Count(n.todo, n.found) != nil {
-		return
+	if n.counted = n.residency.Count(n.todo, n.found) == nil; n.counted && n.summed {
+		n.after, n.summed = n.rss()
 	}
-	n.after, err = n.rss()
-	n.counted = err == nil
 }
 
-// rss is the sum that the kernel keeps. It is 0 where the leader has ended before the
-// other threads.
-func (n *pageCount) rss() (uint64, error) {
-	st, err := n.process.Status()
-	if err != nil {
-		return 0, err
-	}
-	return st.VmRSSKB << 10, nil
+// rss is the sum that the kernel keeps. It is not known where no descriptor is left
+// to read it with, nor of a process whose leader has ended.
+func (n *pageCount) rss() (bytes uint64, known bool) {
+	bytes, err := n.fs.RSS(n.pid)
+	return bytes, err == nil && bytes > 0
 }
 
 // observe ends a look.
@@ -105,10 +104,10 @@ func (n *pageCount) observe(b *ledger.Book, now uint64) {
 	}
 	if len(n.todo) > 0 {
 		n.set.Counted(n.found)
-		if n.before == 0 || n.after == 0 {
-			n.set.Forget() // nothing tells what the kernel takes away
-		} else {
+		if n.summed {
 			n.set.Check(n.before, n.after, n.slack)
+		} else {
+			n.set.Forget() // nothing tells what the kernel takes away
 		}
 	}
 	n.totals = n.set.Totals(n.totals[:0])

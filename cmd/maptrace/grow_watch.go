@@ -205,10 +205,10 @@ func (w *growthWatch) open(c *tracer.Change) {
 		// Where they cannot be read, stacks of threads are found by their shape.
 		start.Threads, _ = p.ThreadInfo()
 		b.limits = limitsOf(w.fs, p, len(start.Regions))
-		if b.pages, err = newPageCount(p); err != nil {
+		if b.pages, err = newPageCount(w.fs, p); err != nil {
 			b.uncounted = w.uncounted(b.pid, err)
-			_ = p.Close() // it was only read
 		}
+		_ = p.Close() // it was only read
 	} else {
 		b.uncounted = w.uncounted(b.pid, err)
 	}
