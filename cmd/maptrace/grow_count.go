@@ -78,12 +78,14 @@ func (n *pageCount) plan(b *ledger.Book, tree *space.Space) {
 }
 
 // count counts. It may take long. If it fails, the process is gone or has another
-// image by now.
+// image by now. Where there is nothing to count, the sum may still tell that pages
+// were taken away or brought in by others.
 func (n *pageCount) count() {
+	n.before, n.summed = n.rss()
+	n.after = n.before
 	if n.counted = len(n.todo) == 0; n.counted {
 		return
 	}
-	n.before, n.summed = n.rss()
 	n.found = slices.Grow(n.found[:0], len(n.todo))[:len(n.todo)]
 	if n.counted = n.residency.Count(n.todo, n.found) == nil; n.counted && n.summed {
 		n.after, n.summed = n.rss()
@@ -104,11 +106,11 @@ func (n *pageCount) observe(b *ledger.Book, now uint64) {
 	}
 	if len(n.todo) > 0 {
 		n.set.Counted(n.found)
-		if n.summed {
-			n.set.Check(n.before, n.after, n.slack)
-		} else {
-			n.set.Forget() // nothing tells what the kernel takes away
-		}
+	}
+	if n.summed {
+		n.set.Check(n.before, n.after, n.slack)
+	} else {
+		n.set.Forget() // nothing tells what the kernel takes away
 	}
 	n.totals = n.set.Totals(n.totals[:0])
 	b.Observe(now, n.ranges, n.totals)

@@ -51,7 +51,7 @@ type Set struct {
 	before  []procmaps.Range // by faults, in the look before
 	dirty   []procmaps.Range
 	all     bool // everything must be counted
-	full    bool // all was planned
+	full    bool // all was planned, and Check has not seen it yet
 	swept   uint64
 	owed    int // looks since some were counted in their turn
 
@@ -257,11 +257,11 @@ func (s *Set) Totals(dst []uint64) []uint64 {
 // Check compares the sum of all parts with the RSS of the process, of before and after
 // the counting, in bytes, which may be wrong by slack each. If it has become another
 // than when all was counted, the next look counts everything again, and Check returns
-// false.
+// false. It may be asked in place of a look that was left out, too.
 func (s *Set) Check(before, after, slack uint64) bool {
 	low, high := int64(min(before, after)-s.total), int64(max(before, after)-s.total)
 	if s.full {
-		s.offset = low + (high-low)/2
+		s.offset, s.full = low+(high-low)/2, false
 		return true
 	}
 	const part = 64 // of the whole, that may go unnoticed until its turn

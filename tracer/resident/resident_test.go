@@ -267,6 +267,29 @@ func TestManyScatteredChangesAreAll(t *testing.T) {
 	}
 }
 
+// Where nothing happens looks are left out, and the sum is still compared.
+func TestWhatIsTakenFromAProcessAtRestIsFound(t *testing.T) {
+	m := newMemory(t, span(0, 4096))
+	for p := range uint64(1000) {
+		m.pages[p*page] = true
+	}
+	m.look()
+	m.look()
+	all := m.ranges[0]
+	if !m.set.Rest() || !m.set.Check(m.rss(all), m.rss(all), 0) {
+		t.Fatal("it does not rest")
+	}
+	clear(m.pages)
+	if !m.set.Rest() || m.set.Check(0, 0, 0) {
+		t.Error("all of the memory has gone, and nothing is said to be wrong")
+	}
+	if m.set.Rest() {
+		t.Error("it rests though something is wrong")
+	}
+	m.look()
+	m.mustBeRight()
+}
+
 func BenchmarkPlan(b *testing.B) {
 	var ranges []procmaps.Range
 	for i := range uint64(10000) {
