@@ -26,6 +26,10 @@ const (
 	// may be hundreds of such processes.
 	quietLooks = 10
 
+	// doubtLooks is for how many looks in a row the sum may be wrong by less than
+	// what has everything counted at once.
+	doubtLooks = 5
+
 	// mostParts is into how many parts a range is cut at most.
 	mostParts = 1024
 
@@ -56,6 +60,7 @@ type Set struct {
 	owed    int // looks since some were counted in their turn
 
 	total  uint64
+	doubts int   // looks since the sum was right to the slack
 	offset int64 // what the kernel's RSS had more than total when all was counted
 }
 
@@ -261,12 +266,17 @@ func (s *Set) Totals(dst []uint64) []uint64 {
 func (s *Set) Check(before, after, slack uint64) bool {
 	low, high := int64(min(before, after)-s.total), int64(max(before, after)-s.total)
 	if s.full {
-		s.offset, s.full = low+(high-low)/2, false
+		s.offset, s.full, s.doubts = low+(high-low)/2, false, 0
 		return true
 	}
-	const part = 64 // of the whole, that may go unnoticed until its turn
+	const part = 64 // of the whole, that may go unnoticed for some looks
 	allowed := int64(slack + max(before, after)/part)
-	if s.offset < low-allowed || s.offset > high+allowed {
+	if s.doubts++; s.offset >= low-int64(slack) && s.offset <= high+int64(slack) {
+		s.doubts = 0
+	} else if s.doubts >= doubtLooks {
+		allowed = -1
+	}
+	if allowed < 0 || s.offset < low-allowed || s.offset > high+allowed {
 		s.all = true
 		return false
 	}

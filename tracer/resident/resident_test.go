@@ -180,11 +180,29 @@ func TestWhatNobodyTellsOfIsFound(t *testing.T) {
 		delete(m.pages, p*page)
 		m.pages[(p+9000)*page] = true
 	}
-	for look := range sweepLooks {
-		if _, agreed := m.look(); !agreed {
-			t.Errorf("look %d: the sum is taken for wrong", look)
+	for range sweepLooks {
+		m.look()
+	}
+	m.mustBeRight()
+}
+
+// What is too little to count everything at once for is found when it stays.
+func TestALittleThatNobodyTellsOfIsFoundSoon(t *testing.T) {
+	m := newMemory(t, span(0, 409600))
+	for p := range uint64(1000) {
+		m.pages[p*page] = true
+	}
+	m.look()
+	m.look()
+	for p := range uint64(5) {
+		m.pages[(300000+p)*page] = true
+	}
+	for look := range doubtLooks {
+		if _, agreed := m.look(); agreed != (look < doubtLooks-1) {
+			t.Errorf("look %d: agreed is %v", look, agreed)
 		}
 	}
+	m.look()
 	m.mustBeRight()
 }
 
