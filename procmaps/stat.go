@@ -59,15 +59,21 @@ func (f FS) RSS(pid int) (uint64, error) {
 	case err != nil:
 		return 0, fmt.Errorf("read RSS: %w", err)
 	}
+	pages, err := parseStatm(data, name)
+	return pages * uint64(os.Getpagesize()), err
+}
+
+// parseStatm returns the second number of a statm file: resident pages.
+func parseStatm(data []byte, file string) (uint64, error) {
 	fields := bytes.Fields(data)
 	if len(fields) < 2 {
-		return 0, parseError(name, 1, data, "no resident pages")
+		return 0, parseError(file, 1, data, "no resident pages")
 	}
 	pages, err := strconv.ParseUint(string(fields[1]), 10, 64)
 	if err != nil {
-		return 0, parseError(name, 1, data, "bad number of resident pages")
+		return 0, parseError(file, 1, data, "bad number of resident pages")
 	}
-	return pages * uint64(os.Getpagesize()), nil
+	return pages, nil
 }
 
 // KernelThread reports whether the process lives in the kernel and has no

@@ -1,6 +1,7 @@
 package procmaps
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -175,6 +176,21 @@ func FuzzParseStat(f *testing.F) {
 		}
 		if s != nil && (s.PID < 0 || !strings.Contains(string(data), "("+s.Comm+")")) {
 			t.Fatalf("got %+v", s)
+		}
+	})
+}
+
+func FuzzParseStatm(f *testing.F) {
+	for _, text := range []string{"", "766 443 432 5 0 94 0\n", "1", "1 x", "1 -1 0", "0 18446744073709551616"} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		pages, err := parseStatm(data, "statm")
+		if err != nil && (pages != 0 || !errors.Is(err, ErrParse)) {
+			t.Errorf("%d pages, and %v", pages, err)
+		}
+		if again, e := parseStatm(append(data, " 7\n"...), "statm"); err == nil && len(bytes.Fields(data)) > 2 && (e != nil || again != pages) {
+			t.Errorf("%d pages, and %d with another field, %v", pages, again, e)
 		}
 	})
 }
