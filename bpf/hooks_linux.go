@@ -103,6 +103,12 @@ type Task struct {
 // Counters are what the programs could not do, since they were loaded.
 type Counters struct {
 	Dropped uint64 // records the ring had no room for
+	// Skipped is how often the kernel left one of the programs out, for whatever
+	// process: another thread had been preempted in it on the same CPU
+	// (kernel/trace/bpf_trace.c: __bpf_trace_run, its "recursion misses"). It can
+	// be since 7.0, which lets them be preempted. What they would have told is not
+	// told, and may have been of none of the traced processes.
+	Skipped uint64
 	NoStamp uint64 // calls whose commit stamp had no place
 	NoSpace uint64 // address spaces beyond the table's 16,384
 	NoTask  uint64 // processes beyond the table's 65,536
@@ -417,7 +423,12 @@ func (h *Hooks) Counters() (Counters, error) {
 			sums[i] += n
 		}
 	}
+	skipped, err := h.skipped()
+	if err != nil {
+		return Counters{}, err
+	}
 	return Counters{
+		Skipped: skipped,
 		Dropped: sums[mmMmCounterMM_C_DROPPED],
 		NoStamp: sums[mmMmCounterMM_C_NO_STAMP],
 		NoSpace: sums[mmMmCounterMM_C_NO_SPACE],
@@ -432,6 +443,19 @@ func (h *Hooks) Counters() (Counters, error) {
 		TimingDropped: sums[mmMmCounterMM_C_TIMINGS],
 		NoTiming:      sums[mmMmCounterMM_C_NO_TIMING],
 	}, nil
+}
+
+// skipped sums up what the kernel says of each program. Kernels before 6.2 never skip
+// one.
+func (h *Hooks) skipped() (sum uint64, err error) {
+	for name, p := range h.coll.Programs {
+		s, err := p.Stats()
+		if err != nil {
+			return 0, fmt.Errorf("read statistics of %s: %w", name, err)
+		}
+		sum += s.RecursionMisses
+	}
+	return sum, nil
 }
 
 // Detach stops the programs; records already sent can still be read.

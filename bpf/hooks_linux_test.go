@@ -121,6 +121,7 @@ func TestAnImageIsSeenWhole(t *testing.T) {
 		t.Errorf("%d rows, operations %v", rows, seen)
 	}
 	c, err := h.Counters()
+	c.Skipped = 0 // what any process does counts there
 	if err != nil || c != (bpf.Counters{}) {
 		t.Errorf("counters %+v, %v", c, err)
 	}

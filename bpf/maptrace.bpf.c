@@ -1278,10 +1278,14 @@ int mm_exit(__u64 *ctx)
 	struct task_struct *task = (struct task_struct *)ctx[0];
 	__u32 tgid = tgid_of(task);
 	__u64 *space = bpf_map_lookup_elem(&tasks, &tgid);
+	struct mm_struct *mm = task->mm;
+	__u64 key = (__u64)mm;
+	struct space *sp;
 	struct mm_call *c;
 
 	if (!space || task->signal->live.counter != 0)
 		return 0;
+	sp = mm ? bpf_map_lookup_elem(&spaces, &key) : NULL;
 	c = reserve(sizeof(*c));
 	if (c) {
 		__builtin_memset(c, 0, sizeof(*c));
@@ -1289,6 +1293,15 @@ int mm_exit(__u64 *ctx)
 		c->head.time = bpf_ktime_get_ns();
 		c->args[0] = task->signal->group_exit_code ? task->signal->group_exit_code
 							   : task->exit_code;
+		/*
+		 * Its threads have all returned from their calls: whatever section was
+		 * before this is reported, or never will be. Before 6.16 the address space
+		 * has been let go by now.
+		 */
+		if (sp && sp->id == *space && sections_numbered()) {
+			c->head.section = next_section(mm);
+			c->head.flags = MM_F_SECTION;
+		}
 		submit(c);
 	}
 	bpf_map_delete_elem(&tasks, &tgid);

@@ -18,12 +18,13 @@ const (
 	KindExec                     // a process has a new image, in a new address space
 	KindRow                      // one mapping of that image
 	KindSeeded                   // the last of them was given
-	KindExit                     // a process' last thread is exiting
+	KindExit                     // a process' last thread is exiting; Section, if set, is of none yet
 	KindGone                     // an address space is gone
 	KindOther                    // the mmap lock was write-held by something we do not decode
 	KindStack                    // the stack grew
 	KindAnnounce                 // a call has committed and will be reported much later
 	KindLost                     // events were lost before this one
+	KindSkipped                  // the kernel left out programs before this one, for whatever process
 	KindFault                    // a page was touched: a sample of such events
 	KindWrite                    // a watched word was written to
 	KindTiming                   // how long a call took: slow ones, and a sample of the others
@@ -93,7 +94,7 @@ type Event struct {
 	// Pages is by how many pages the stack grew, of KindStack.
 	Pages int64
 
-	// Lost is the number of records of KindLost.
+	// Lost is the number of records of KindLost, and of runs of KindSkipped.
 	Lost uint64
 
 	// Addr was touched, of KindFault, which stands for Weight faults: it and

@@ -286,10 +286,22 @@ func (t *Tracer) bury(sp *addressSpace) {
 }
 
 // lose handles a loss: every tree may be wrong, and processes may have come
-// and gone unseen.
+// and gone unseen. If programs were skipped it need not have been ours that was lost:
+// where the kernel numbers the sections, they tell.
 func (t *Tracer) lose(ev *Event) {
-	t.stats.Lost += ev.Lost
-	t.tell(nil, &Change{Event: ev})
+	skipped := ev.Kind == KindSkipped
+	if skipped {
+		t.stats.Skipped += ev.Lost
+		for _, sp := range t.spaces {
+			sp.q.explain()
+		}
+		if t.stopAt != 0 {
+			return // what the processes have done since is not looked at
+		}
+	} else {
+		t.stats.Lost += ev.Lost
+		t.tell(nil, &Change{Event: ev})
+	}
 	if t.world == nil {
 		for _, sp := range t.spaces {
 			sp.state.approximate("events were lost")
@@ -306,16 +318,43 @@ func (t *Tracer) lose(ev *Event) {
 		t.relist(task)
 	}
 	for pid, p := range t.procs {
-		if !p.Exited && !living[pid] && err == nil {
-			t.vanish(p, ev.Time)
+		if _, known := t.missing[pid]; !known && !p.Exited && !living[pid] && err == nil {
+			t.missing[pid] = t.now()
 		}
 	}
 	for _, sp := range t.spaces {
-		t.staleSince(sp, ev.Time)
+		if sp.skips = skipped && sp.q.numbered; !sp.skips {
+			t.staleSince(sp, ev.Time)
+			continue
+		}
+		sp.lostAt, t.busy[sp] = ev.Time, true
 	}
 	for _, task := range tasks {
 		if sp := t.spaces[task.Space]; sp != nil && task.HasSection {
 			sp.q.excuse(task.Section)
+		}
+	}
+}
+
+// explore marks a tree as wrong if programs were skipped, and sections are lost by that.
+func (t *Tracer) explore(sp *addressSpace, now uint64) {
+	if sp.skips && sp.q.lost > sp.known {
+		t.staleSince(sp, now)
+	}
+	sp.known = sp.q.lost
+}
+
+// unmiss gives up on the processes that a listing had not, and whose end nobody has told
+// of since. began is a time from which on nothing older was still to be read.
+func (t *Tracer) unmiss(began uint64) {
+	for pid, at := range t.missing {
+		p := t.procs[pid]
+		switch {
+		case p == nil || p.Exited:
+			delete(t.missing, pid)
+		case began > at+patience:
+			delete(t.missing, pid)
+			t.vanish(p, at)
 		}
 	}
 }

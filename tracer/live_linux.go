@@ -280,12 +280,16 @@ func (l *Live) nextLoss(ev *Event) error {
 	if err != nil {
 		return err
 	}
-	lost := c.Dropped - l.seen.Dropped
-	if lost == 0 {
+	switch lost, skipped := c.Dropped-l.seen.Dropped, c.Skipped-l.seen.Skipped; {
+	case lost > 0:
+		l.seen.Dropped = c.Dropped
+		*ev = Event{Kind: KindLost, Time: l.Now(), Lost: lost}
+	case skipped > 0:
+		l.seen.Skipped = c.Skipped
+		*ev = Event{Kind: KindSkipped, Time: l.Now(), Lost: skipped}
+	default:
 		return ErrIdle
 	}
-	l.seen.Dropped = c.Dropped
-	*ev = Event{Kind: KindLost, Time: l.Now(), Lost: lost}
 	return nil
 }
 

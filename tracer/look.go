@@ -81,6 +81,7 @@ func (t *Tracer) ask(sp *addressSpace, req lookRequest) bool {
 func (t *Tracer) idle(began uint64) {
 	now := t.now()
 	t.collect(now)
+	t.unmiss(began)
 	for sp := range t.busy {
 		if t.attend(sp, began, now) {
 			delete(t.busy, sp)
@@ -163,6 +164,7 @@ func (t *Tracer) abandon(sp *addressSpace) {
 // attend looks after one space, and tells whether it needs no more attention.
 func (t *Tracer) attend(sp *addressSpace, began, now uint64) bool {
 	t.unblock(sp, began, now)
+	t.explore(sp, now)
 	if sp.q.unsettled(now - settle) {
 		sp.state.missed()
 		t.doubt(sp, space.All, now, lookReason{op: space.OpReread})
@@ -385,7 +387,7 @@ func (t *Tracer) finish() error {
 		if err != nil {
 			return err
 		}
-		open := t.underway > 0
+		open := t.underway+len(t.missing) > 0
 		for sp := range t.busy {
 			open = open || len(sp.procs) > 0
 		}

@@ -217,10 +217,7 @@ func (q *queue) advance(now, horizon uint64, deliver func(*Event, bool)) {
 	}
 	if len(q.waiting) > 0 {
 		if to := q.waiting[0].key; to > q.next {
-			q.passed += to - q.next
-			q.holes = append(q.holes, hole{from: q.next, to: to, since: now})
-			q.missed += to - q.next
-			q.next = to
+			q.hole(to, now)
 		}
 	}
 	q.release(deliver)
@@ -240,8 +237,33 @@ func (q *queue) excuse(section uint32) {
 		return
 	}
 	q.excused = q.section(&Event{Section: section})
+	q.explain()
+}
+
+// explain says that programs were skipped: what is missed is lost by that.
+func (q *queue) explain() {
 	q.lost += q.missed
 	q.missed, q.holes = 0, nil
+}
+
+// end says that there are no sections but those before one: what has not come by now
+// is missed. It tells whether anything is.
+func (q *queue) end(section uint32, now uint64) bool {
+	if !q.numbered {
+		return false
+	}
+	if to := q.section(&Event{Section: section}); to > q.next {
+		q.hole(to, now)
+	}
+	return q.missed > 0
+}
+
+// hole gives up on the sections up to one.
+func (q *queue) hole(to, now uint64) {
+	q.passed += to - q.next
+	q.holes = append(q.holes, hole{from: q.next, to: to, since: now})
+	q.missed += to - q.next
+	q.next = to
 }
 
 // unsettled tells whether a hole older than before has not been answered by a

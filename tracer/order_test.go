@@ -137,6 +137,26 @@ func TestAllGapsBeforeAnExcuseAreSkippedAtOnce(t *testing.T) {
 	}
 }
 
+func TestWhatHasNotComeAtTheEndIsMissed(t *testing.T) {
+	var q queue
+	var got collector
+	q.start(10)
+	q.push(sectioned(KindCall, 10), got.deliver)
+	if q.end(11, 1) || q.missed != 0 {
+		t.Errorf("%d missed of none", q.missed)
+	}
+	if !q.end(14, 1) || q.missed != 3 || q.passed != 4 {
+		t.Errorf("missed %d, passed %d of sections 10 to 13", q.missed, q.passed)
+	}
+	q.explain()
+	if q.missed != 0 || q.lost != 3 || q.passed != 4 {
+		t.Errorf("missed %d, lost %d after the kernel owned up to it", q.missed, q.lost)
+	}
+	if unnumbered := (queue{}); unnumbered.end(14, 1) {
+		t.Error("without numbers something is missed")
+	}
+}
+
 func TestAClaimIsTakenOverByTheOwner(t *testing.T) {
 	for _, c := range []struct {
 		name    string

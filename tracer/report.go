@@ -58,6 +58,7 @@ func (p Picture) String() string {
 type Stats struct {
 	Records   uint64 // everything a Source gave
 	Newest    uint64 // commit time of the newest of them
+	Skipped   uint64 // runs of our programs that the kernel left out, for whatever process
 	Calls     uint64
 	Failed    uint64 // of the calls, those that returned an error
 	Forks     uint64

@@ -130,6 +130,8 @@ type Tracer struct {
 	busy   map[*addressSpace]bool // those that idle must look after
 	kept   []*addressSpace        // gone ones, oldest first
 	paths  map[fileID]path
+	// Processes that a listing did not have, and when: their ends are on the way, or lost.
+	missing map[int]uint64
 
 	timer     *time.Timer
 	looks     chan lookRequest
@@ -171,6 +173,8 @@ type addressSpace struct {
 	looking   bool
 	parked    []lookResult
 	stale     bool   // events were lost
+	skips     bool   // programs were skipped since: what the queue finds lost makes it stale
+	known     uint64 // how much the queue had found lost when that was looked at
 	lostAt    uint64 // when that was known last
 	reason    lookReason
 	gone      bool
@@ -226,7 +230,7 @@ func New(src Source, world World, opts Options) *Tracer {
 	t := &Tracer{
 		opts: opts, src: src, world: world, log: opts.Log,
 		spaces: make(map[uint64]*addressSpace), procs: make(map[int]*Process),
-		busy: make(map[*addressSpace]bool), paths: make(map[fileID]path),
+		busy: make(map[*addressSpace]bool), paths: make(map[fileID]path), missing: make(map[int]uint64),
 		timer: time.NewTimer(0),
 	}
 	if world != nil {
@@ -370,13 +374,13 @@ func (t *Tracer) drain(limit int) (int, error) {
 
 // arrive takes one event from the Source.
 func (t *Tracer) arrive(ev *Event) {
-	if t.stopAt != 0 && ev.Time > t.stopAt && ev.Kind != KindLost && ev.Flags&Polled == 0 {
+	if t.stopAt != 0 && ev.Time > t.stopAt && ev.Kind != KindLost && ev.Kind != KindSkipped && ev.Flags&Polled == 0 {
 		return // after the end
 	}
 	t.stats.Records++
 	t.stats.Newest = max(t.stats.Newest, ev.Time)
 	switch ev.Kind {
-	case KindLost:
+	case KindLost, KindSkipped:
 		t.lose(ev)
 		return
 	case KindExec:
@@ -427,6 +431,9 @@ func (t *Tracer) enter(sp *addressSpace, ev *Event) {
 		// Every thread is past its last call; whoever shares the space is not.
 		if len(sp.procs) <= 1 {
 			sp.q.flush(t.now(), sp.deliver)
+			if ev.Flags&HasSection != 0 && sp.q.end(ev.Section, t.now()) {
+				sp.state.missed() // and nobody is left to be asked
+			}
 		}
 		t.exit(sp, ev)
 	case KindGone:
@@ -502,6 +509,9 @@ func (t *Tracer) call(sp *addressSpace, ev *Event, late bool) {
 		sp.violations += uint64(eff.Violations)
 		t.log.Warn("impossible event", "reason", eff.Reason, "space", sp.id, "op", c.Op,
 			"range", eff.Range, "from", eff.From, "args", c.Args, "section", ev.Section, "tid", ev.TID)
+		if t.world != nil {
+			t.doubt(sp, space.All, ev.Time, lookReason{op: space.OpReread})
+		}
 	}
 	if len(eff.Doubts) > 0 {
 		t.want(sp, lookReason{op: space.OpReread})

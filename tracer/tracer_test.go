@@ -245,6 +245,128 @@ func TestExitedProcessesBeyondTheBoundAreCountedOnly(t *testing.T) {
 	}
 }
 
+func TestAProcessThatEndsWithASectionUnreportedSaysSo(t *testing.T) {
+	t.Parallel()
+	end := exit(5, 1, 400)
+	end.Flags, end.Section = HasSection, 5
+	for _, c := range []struct {
+		events []Event
+		want   string
+	}{
+		{[]Event{mmap(5, 1, 200, 3, 30, 31), mmap(5, 1, 300, 4, 40, 41), end}, "exact"},
+		{[]Event{mmap(5, 1, 200, 3, 30, 31), end}, "approximate: a change was missed"},
+	} {
+		if got := replay(t, Options{}, join(image(5, 1, 100, 3), c.events)...).Picture.String(); got != c.want {
+			t.Errorf("after %d calls the picture is %s, want %s", len(c.events)-1, got, c.want)
+		}
+	}
+}
+
+// Programs are skipped for whatever process: only if a section is not reported is
+// anything read again.
+func TestOnlyWhatWasSkippedIsReadAgain(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		section uint32 // the listing's
+		regions string
+		rereads uint64
+		picture string
+	}{
+		{section: 4, regions: "10-20 50-51", picture: "exact"},
+		{section: 5, regions: "10-20 30-34 50-51", rereads: 1, picture: "resynced"},
+	} {
+		w := newWorld(row(10, 20, rw))
+		w.clock = 3e9
+		src := &script{idle: -1}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		idle := 0
+		var tr *Tracer
+		tr = New(src, w, Options{OnChange: func(ch *Change) {
+			if ch.Kind == KindBegin {
+				src.events = []Event{mmap(5, 1, 3.05e9, 3, 50, 51), {Kind: KindSkipped, Lost: 7, Time: 3.05e9 + 1}}
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.rows, w.next = []space.Row{row(10, 20, rw), row(30, 34, rw), row(50, 51, rw)}, c.section
+				w.tasks[0].Section = c.section
+			}
+		}, OnIdle: func() error {
+			if rep := tr.Report(); rep.Stats.Calls > 0 && rep.Stats.Rereads == c.rereads {
+				idle++
+			}
+			if idle > 15 {
+				cancel()
+			}
+			return nil
+		}})
+		if err := tr.Add(w.tasks, false); err != nil {
+			t.Fatal(err)
+		}
+		if err := tr.Run(ctx, nil); err != nil {
+			t.Fatal(err)
+		}
+		rep := tr.Report()
+		if pages(rep, 5) != c.regions || rep.Picture.String() != c.picture || rep.Stats.Rereads != c.rereads {
+			t.Errorf("section %d: regions %s, picture %s, %d re-reads; want %+v", c.section, pages(rep, 5), rep.Picture, rep.Stats.Rereads, c)
+		}
+		if s := rep.Stats; s.Skipped != 7 || s.Lost+s.Missed != 0 || s.LostOwners != c.rereads {
+			t.Errorf("section %d: %+v", c.section, s)
+		}
+	}
+}
+
+// A process may end between the last event that was read and a listing.
+func TestAnEndOnItsWayIsNotLost(t *testing.T) {
+	t.Parallel()
+	for _, lost := range []bool{false, true} {
+		w := newWorld(row(10, 20, rw))
+		w.clock = 3e9
+		src := &script{idle: -1}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		tr := New(src, w, Options{OnChange: func(c *Change) {
+			if c.Kind != KindBegin {
+				return
+			}
+			w.tasks = nil
+			src.events = []Event{{Kind: KindSkipped, Lost: 1, Time: 3.05e9}}
+			if !lost {
+				src.events = append(src.events, exit(5, 1, 3.04e9))
+			}
+		}})
+		if err := tr.Add(w.tasks, false); err != nil {
+			t.Fatal(err)
+		}
+		if err := tr.Run(ctx, nil); err != nil {
+			t.Fatal(err)
+		}
+		want := "exact"
+		if lost {
+			want = "approximate: events were lost and the process is gone"
+		}
+		rep := tr.Report()
+		if p := rep.Spaces[0]; !p.Process.Exited || p.Picture.String() != want {
+			t.Errorf("lost %v: %+v, picture %s, want %s", lost, p.Process, p.Picture, want)
+		}
+	}
+}
+
+func TestAnImpossibleEventIsReadAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(row(10, 20, rw))
+	w.clock = 3e9
+	// The kernel never maps where something is, unless it is told to.
+	tr, _ := live(t, w, Options{}, []Event{mmap(5, 1, 3.05e9, 3, 12, 14)}, func(*Change) bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.looks >= 2
+	})
+	rep := tr.Report()
+	if rep.Stats.Violations == 0 || rep.Stats.Rereads == 0 || pages(rep, 5) != "10-20" {
+		t.Errorf("violations %d, re-reads %d, regions %s", rep.Stats.Violations, rep.Stats.Rereads, pages(rep, 5))
+	}
+}
+
 func TestALossWithoutAWorldStaysApproximate(t *testing.T) {
 	t.Parallel()
 	var told uint64

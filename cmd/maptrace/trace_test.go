@@ -122,6 +122,7 @@ type (
 		Missed     uint64            `json:"missed"`
 		Other      uint64            `json:"other"`
 		Lost       uint64            `json:"lost"`
+		Skipped    uint64            `json:"skipped"`
 		Late       uint64            `json:"late"`
 		Violations uint64            `json:"violations"`
 		Drift      uint64            `json:"drift"`

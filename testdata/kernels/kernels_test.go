@@ -335,6 +335,28 @@ func TestAGoodRunIsJudgedSo(t *testing.T) {
 	}
 }
 
+// A kernel that skips programs may make trace approximate, if it says so.
+func TestWhatIsSkippedMustBeTold(t *testing.T) {
+	t.Parallel()
+	wrong := strings.NewReplacer(`"audits":2`, `"audits":2,"skipped":3`, `"did mmap`, `"did mmap2`).Replace(good)
+	told := strings.Replace(wrong, `"picture":"exact"`, `"picture":"resynced"`, 1)
+	for _, tt := range []struct {
+		preempts, console, story string
+		faults                   bool
+	}{
+		{"it does", told, "resynced; 3 skipped", false},
+		{"", told, "", true},
+		{"it does", wrong, "exact, by time", false},
+	} {
+		tab := parsed(t)
+		tab.kernels[0].preempts = tt.preempts
+		got := tab.judge(tab.kernels[0], parseConsole(tt.console))
+		if got.story != tt.story || len(got.wrong) > 0 != tt.faults {
+			t.Errorf("preempts %q: story %q, wrong %q", tt.preempts, got.story, got.wrong)
+		}
+	}
+}
+
 func TestWhatIsWrongIsNamed(t *testing.T) {
 	t.Parallel()
 	tab := parsed(t)

@@ -35,6 +35,7 @@ type kernel struct {
 	fails    map[string]string // what it must find missing so that tracing fails
 	skips    map[string]string // tests that must be skipped, as suite.Test, and why
 	no32     string            // why it runs no 32-bit programs; "" if it does
+	preempts string            // why it may skip programs of ours; "" if it must not
 	refused  string            // why nothing can be traced; "" if it can
 }
 
@@ -150,6 +151,8 @@ func (k *kernel) line(word, rest string) error {
 		k.append = rest
 	case "no32":
 		k.no32 = rest
+	case "preempts":
+		k.preempts = rest
 	case "refused":
 		k.refused = rest
 	case "cpus":

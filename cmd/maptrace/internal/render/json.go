@@ -114,6 +114,7 @@ type SummaryObject struct {
 	Missed     uint64            `json:"missed"`
 	Other      uint64            `json:"other"`
 	Lost       uint64            `json:"lost"`
+	Skipped    uint64            `json:"skipped"`
 	Late       uint64            `json:"late"`
 	Violations uint64            `json:"violations"`
 	Drift      uint64            `json:"drift"`
@@ -136,7 +137,7 @@ func Summary(r *tracer.Report, untracked uint64, now time.Time) SummaryObject {
 		Event: "summary", Time: now, Picture: r.Picture.String(), Ordering: r.Ordering,
 		Calls: s.Calls, ByOp: map[string]uint64{}, Failed: s.Failed, Forks: s.Forks, Execs: s.Execs,
 		Exits: s.Exits, Processes: s.Processes, Sections: s.Sections, Missed: s.Missed, Other: s.Others,
-		Lost: s.Lost, Late: s.Late, Violations: s.Violations, Drift: s.Drift, Audits: s.Audits,
+		Lost: s.Lost, Skipped: s.Skipped, Late: s.Late, Violations: s.Violations, Drift: s.Drift, Audits: s.Audits,
 		Unfinished: s.AuditsUnfinished, Rereads: s.Rereads, Untracked: untracked,
 		Looks: s.Looks, Interval: r.Polling.Seconds(), Changes: s.Polled,
 	}
