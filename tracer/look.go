@@ -338,6 +338,10 @@ func (t *Tracer) compare(sp *addressSpace, l *Look) {
 		return
 	}
 	sp.suspect = 0
+	if t.stats.Skipped > 0 {
+		t.staleSince(sp, l.Until) // the kernel owns up to what may have been this
+		return
+	}
 	sp.drift += uint64(len(drift))
 	t.tell(sp, &Change{
 		Event: &Event{Kind: KindDrift, Time: l.At, Space: sp.id, TGID: sp.owner.PID, TID: sp.owner.PID},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -312,6 +313,24 @@ func TestOnlyWhatWasSkippedIsReadAgain(t *testing.T) {
 		if s := rep.Stats; s.Skipped != 7 || s.Lost+s.Missed != 0 || s.LostOwners != c.rereads {
 			t.Errorf("section %d: %+v", c.section, s)
 		}
+	}
+}
+
+func TestADifferenceIsNoDriftWhereProgramsWereSkipped(t *testing.T) {
+	t.Parallel()
+	w := newWorld(row(10, 20, rw))
+	w.next = 3
+	tr, told := live(t, w, Options{Verify: 1}, []Event{{Kind: KindSkipped, Lost: 1, Time: 1}}, func(c *Change) bool {
+		if c.Kind == KindBegin {
+			w.mu.Lock()
+			w.rows = []space.Row{row(10, 18, rw)}
+			w.mu.Unlock()
+		}
+		return c.Kind == KindReread
+	})
+	rep := tr.Report()
+	if rep.Stats.Drift != 0 || rep.Picture.String() != "resynced" || pages(rep, 5) != "10-18" || !slices.Equal(told, []string{"re-read 18-20"}) {
+		t.Errorf("drift %d, picture %s, regions %s, told %v", rep.Stats.Drift, rep.Picture, pages(rep, 5), told)
 	}
 }
 
