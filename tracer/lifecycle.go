@@ -26,7 +26,7 @@ func (t *Tracer) newTree(startBrk, brk, stack uint64) *space.Space {
 }
 
 func (t *Tracer) newSpace(id uint64) *addressSpace {
-	sp := &addressSpace{id: id, announced: make(map[uint32]uint64)}
+	sp := &addressSpace{id: id, announced: make(map[uint32]uint64), explained: t.stats.Skipped}
 	sp.deliver = func(ev *Event, late bool) { t.deliver(sp, ev, late) }
 	t.spaces[id] = sp
 	return sp

@@ -328,7 +328,7 @@ func (t *Tracer) compare(sp *addressSpace, l *Look) {
 	t.stats.Audits++
 	drift := sp.tree.Verify(rows, l.At)
 	if len(drift) == 0 {
-		sp.suspect = 0
+		sp.suspect, sp.explained = 0, t.stats.Skipped
 		return
 	}
 	if sp.suspect++; !sp.q.numbered && sp.suspect < 3 {
@@ -338,8 +338,10 @@ func (t *Tracer) compare(sp *addressSpace, l *Look) {
 		return
 	}
 	sp.suspect = 0
-	if t.stats.Skipped > 0 {
-		t.staleSince(sp, l.Until) // the kernel owns up to what may have been this
+	if t.stats.Skipped > sp.explained {
+		// The kernel owns up to what may have been this.
+		sp.explained = t.stats.Skipped
+		t.staleSince(sp, l.Until)
 		return
 	}
 	sp.drift += uint64(len(drift))

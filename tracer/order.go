@@ -240,7 +240,7 @@ func (q *queue) excuse(section uint32) {
 	q.explain()
 }
 
-// explain says that programs were skipped: what is missed is lost by that.
+// explain says that records are known to be lost: what is missed is missed by that.
 func (q *queue) explain() {
 	q.lost += q.missed
 	q.missed, q.holes = 0, nil

@@ -175,6 +175,7 @@ type addressSpace struct {
 	stale     bool   // events were lost
 	skips     bool   // programs were skipped since: what the queue finds lost makes it stale
 	known     uint64 // how much the queue had found lost when that was looked at
+	explained uint64 // how much had been skipped when an audit found nothing, or what it found was put down to that
 	lostAt    uint64 // when that was known last
 	reason    lookReason
 	gone      bool

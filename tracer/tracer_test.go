@@ -277,35 +277,16 @@ func TestOnlyWhatWasSkippedIsReadAgain(t *testing.T) {
 		{section: 5, regions: "10-20 30-34 50-51", rereads: 1, picture: "resynced"},
 	} {
 		w := newWorld(row(10, 20, rw))
-		w.clock = 3e9
-		src := &script{idle: -1}
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
 		idle := 0
-		var tr *Tracer
-		tr = New(src, w, Options{OnChange: func(ch *Change) {
-			if ch.Kind == KindBegin {
-				src.events = []Event{mmap(5, 1, 3.05e9, 3, 50, 51), {Kind: KindSkipped, Lost: 7, Time: 3.05e9 + 1}}
-				w.mu.Lock()
-				defer w.mu.Unlock()
-				w.rows, w.next = []space.Row{row(10, 20, rw), row(30, 34, rw), row(50, 51, rw)}, c.section
-				w.tasks[0].Section = c.section
-			}
-		}, OnIdle: func() error {
-			if rep := tr.Report(); rep.Stats.Calls > 0 && rep.Stats.Rereads == c.rereads {
+		tr := stage(t, w, func() []Event {
+			w.become(c.section, row(10, 20, rw), row(30, 34, rw), row(50, 51, rw))
+			return []Event{mmap(5, 1, 3.05e9, 3, 50, 51), {Kind: KindSkipped, Lost: 7, Time: 3.05e9 + 1}}
+		}, func(rep Report) ([]Event, bool) {
+			if rep.Stats.Calls > 0 && rep.Stats.Rereads == c.rereads {
 				idle++
 			}
-			if idle > 15 {
-				cancel()
-			}
-			return nil
-		}})
-		if err := tr.Add(w.tasks, false); err != nil {
-			t.Fatal(err)
-		}
-		if err := tr.Run(ctx, nil); err != nil {
-			t.Fatal(err)
-		}
+			return nil, idle > 15
+		})
 		rep := tr.Report()
 		if pages(rep, 5) != c.regions || rep.Picture.String() != c.picture || rep.Stats.Rereads != c.rereads {
 			t.Errorf("section %d: regions %s, picture %s, %d re-reads; want %+v", c.section, pages(rep, 5), rep.Picture, rep.Stats.Rereads, c)
@@ -334,31 +315,41 @@ func TestADifferenceIsNoDriftWhereProgramsWereSkipped(t *testing.T) {
 	}
 }
 
+// What was skipped explains one difference, and none that comes later.
+func TestADifferenceAfterTheSkippedOneIsDrift(t *testing.T) {
+	t.Parallel()
+	w := newWorld(row(10, 20, rw))
+	w.next = 3
+	tr, told := live(t, w, Options{Verify: 1}, []Event{{Kind: KindSkipped, Lost: 1, Time: 1}}, func(c *Change) bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		switch c.Kind {
+		case KindBegin:
+			w.rows = []space.Row{row(10, 18, rw)}
+		case KindReread:
+			w.rows = []space.Row{row(10, 16, rw)}
+		}
+		return c.Kind == KindDrift
+	})
+	want := []string{"re-read 18-20", "drift extra 16-18", "re-read 16-18"}
+	if rep := tr.Report(); rep.Stats.Drift != 1 || !slices.Equal(told, want) {
+		t.Errorf("drift %d, told %v, want %v", rep.Stats.Drift, told, want)
+	}
+}
+
 // A process may end between the last event that was read and a listing.
 func TestAnEndOnItsWayIsNotLost(t *testing.T) {
 	t.Parallel()
 	for _, lost := range []bool{false, true} {
 		w := newWorld(row(10, 20, rw))
-		w.clock = 3e9
-		src := &script{idle: -1}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
-		tr := New(src, w, Options{OnChange: func(c *Change) {
-			if c.Kind != KindBegin {
-				return
-			}
+		tr := stage(t, w, func() []Event {
 			w.tasks = nil
-			src.events = []Event{{Kind: KindSkipped, Lost: 1, Time: 3.05e9}}
+			events := []Event{{Kind: KindSkipped, Lost: 1, Time: 3.05e9}}
 			if !lost {
-				src.events = append(src.events, exit(5, 1, 3.04e9))
+				events = append(events, exit(5, 1, 3.04e9))
 			}
-		}})
-		if err := tr.Add(w.tasks, false); err != nil {
-			t.Fatal(err)
-		}
-		if err := tr.Run(ctx, nil); err != nil {
-			t.Fatal(err)
-		}
+			return events
+		}, func(Report) ([]Event, bool) { return nil, false }) // it ends when nobody lives
 		want := "exact"
 		if lost {
 			want = "approximate: events were lost and the process is gone"
@@ -427,6 +418,44 @@ func live(t *testing.T, w *world, opts Options, events []Event, stop func(*Chang
 		t.Fatal(err)
 	}
 	return tr, told
+}
+
+// stage runs a tracer against a world. What begin returns happens once the process'
+// mappings are known, what idle returns when there is nothing else; idle ends the run.
+func stage(t *testing.T, w *world, begin func() []Event, idle func(Report) ([]Event, bool)) *Tracer {
+	t.Helper()
+	w.clock = 3e9
+	src := &script{idle: -1}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var tr *Tracer
+	tr = New(src, w, Options{OnChange: func(c *Change) {
+		if c.Kind == KindBegin {
+			src.events = begin()
+		}
+	}, OnIdle: func() error {
+		more, over := idle(tr.Report())
+		src.events = append(src.events, more...)
+		if over {
+			cancel()
+		}
+		return nil
+	}})
+	if err := tr.Add(w.tasks, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Run(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
+// become changes what is mapped, and how many sections there have been.
+func (w *world) become(section uint32, rows ...space.Row) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rows, w.next = rows, section
+	w.tasks[0].Section = section
 }
 
 func newWorld(rows ...space.Row) *world {
@@ -518,42 +547,22 @@ func TestALossIsHealedByAnotherLook(t *testing.T) {
 func TestALossBeforeSilenceIsHealedSoon(t *testing.T) {
 	t.Parallel()
 	w := newWorld(row(10, 20, rw))
-	w.clock = 3e9
-	src := &script{idle: -1}
 	announced := call(5, 1, 2e9, 3, space.OpMmap, 0)
 	announced.Kind = KindAnnounce
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var tr *Tracer
 	var lost, healed uint64
-	tr = New(src, w, Options{OnChange: func(c *Change) {
-		switch c.Kind {
-		case KindBegin:
-			src.events = []Event{announced, {Kind: KindLost, Lost: 30, Time: 2.5e9}}
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.rows, w.next = []space.Row{row(10, 20, rw), row(30, 34, rw)}, 40
-			w.tasks[0].Section = 40
-		case KindLost:
-			lost = w.Now()
-		}
-	}, OnIdle: func() error {
-		switch rep := tr.Report(); {
-		case healed == 0 && rep.Stats.Lost > 0 && rep.Picture.String() == "resynced":
+	tr := stage(t, w, func() []Event {
+		lost = w.Now()
+		w.become(40, row(10, 20, rw), row(30, 34, rw))
+		return []Event{announced, {Kind: KindLost, Lost: 30, Time: 2.5e9}}
+	}, func(rep Report) ([]Event, bool) {
+		resynced := rep.Picture.String() == "resynced"
+		if healed == 0 && resynced && rep.Stats.Lost > 0 {
 			// The call was not among what was lost. The read has seen what it did.
 			healed = w.Now()
-			src.events = []Event{mmap(5, 1, 2e9, 3, 30, 34)}
-		case rep.Stats.Calls > 0 && rep.Picture.String() == "resynced":
-			cancel()
+			return []Event{mmap(5, 1, 2e9, 3, 30, 34)}, false
 		}
-		return nil
-	}})
-	if err := tr.Add(w.tasks, false); err != nil {
-		t.Fatal(err)
-	}
-	if err := tr.Run(ctx, nil); err != nil {
-		t.Fatal(err)
-	}
+		return nil, resynced && rep.Stats.Calls > 0
+	})
 	// The clock of this world runs a millisecond each time it is looked at.
 	if took := healed - lost; took > auditWait/2 {
 		t.Errorf("healed after %d ms", took/1e6)
@@ -572,38 +581,18 @@ func TestALossBeforeSilenceIsHealedSoon(t *testing.T) {
 func TestACallUnderWayAtALossIsNoViolation(t *testing.T) {
 	t.Parallel()
 	w := newWorld(row(10, 20, rw), row(30, 34, rw))
-	w.clock = 3e9
-	src := &script{idle: -1}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var tr *Tracer
 	came := false
-	tr = New(src, w, Options{OnChange: func(c *Change) {
-		if c.Kind != KindBegin {
-			return
-		}
-		src.events = []Event{{Kind: KindLost, Lost: 30, Time: w.Now()}}
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.rows, w.next = []space.Row{row(10, 20, rw), row(30, 32, rw)}, 40
-		w.tasks[0].Section = 40
-	}, OnIdle: func() error {
-		rep := tr.Report()
-		switch resynced := rep.Picture.String() == "resynced"; {
-		case !came && resynced && rep.Stats.Lost > 0:
+	tr := stage(t, w, func() []Event {
+		w.become(40, row(10, 20, rw), row(30, 32, rw))
+		return []Event{{Kind: KindLost, Lost: 30, Time: w.Now()}}
+	}, func(rep Report) ([]Event, bool) {
+		resynced := rep.Picture.String() == "resynced"
+		if !came && resynced && rep.Stats.Lost > 0 {
 			came = true
-			src.events = []Event{call(5, 1, w.Now(), 39, space.OpMremap, 30<<12, 30<<12, 4<<12, 2<<12, 0)}
-		case resynced && rep.Stats.Calls > 0:
-			cancel()
+			return []Event{call(5, 1, w.Now(), 39, space.OpMremap, 30<<12, 30<<12, 4<<12, 2<<12, 0)}, false
 		}
-		return nil
-	}})
-	if err := tr.Add(w.tasks, false); err != nil {
-		t.Fatal(err)
-	}
-	if err := tr.Run(ctx, nil); err != nil {
-		t.Fatal(err)
-	}
+		return nil, resynced && rep.Stats.Calls > 0
+	})
 	if rep := tr.Report(); pages(rep, 5) != "10-20 30-32" || rep.Stats.Violations != 0 {
 		t.Errorf("regions %s, violations %d", pages(rep, 5), rep.Stats.Violations)
 	}
