@@ -4,6 +4,7 @@ package bpf_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/bpf/bpftest"
@@ -67,6 +69,20 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 	}
 }
 
+// kernelSince tells whether the kernel is of a version or a later one.
+func kernelSince(t *testing.T, major, minor int) bool {
+	t.Helper()
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		t.Fatal(err)
+	}
+	var a, b int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &a, &b); err != nil {
+		t.Fatal(err)
+	}
+	return a > major || a == major && b >= minor
+}
+
 // TestAnImageIsSeenWhole traces this process and has it run another: every VMA
 // of the new image comes before its first call, and its end is told.
 func TestAnImageIsSeenWhole(t *testing.T) {
@@ -86,6 +102,8 @@ func TestAnImageIsSeenWhole(t *testing.T) {
 	var seen []bpf.Op
 	var rows int
 	var space uint64
+	var sections []uint32
+	var end bpf.Event
 	var ev bpf.Event
 	for {
 		err = h.Next(&ev)
@@ -104,6 +122,12 @@ func TestAnImageIsSeenWhole(t *testing.T) {
 		if space == 0 || ev.Space != space {
 			continue
 		}
+		switch {
+		case ev.Op == bpf.OpExit:
+			end = ev
+		case ev.Flags&bpf.HasSection != 0 && ev.Op != bpf.OpExec:
+			sections = append(sections, ev.Section)
+		}
 		if ev.Op == bpf.OpVMA {
 			rows++
 			if ev.File.End <= ev.File.Start {
@@ -121,6 +145,11 @@ func TestAnImageIsSeenWhole(t *testing.T) {
 		t.Errorf("%d rows, operations %v", rows, seen)
 	}
 	c, err := h.Counters()
+	// Since 6.16 the end tells how many sections there were, and each was reported.
+	if tells := kernelSince(t, 6, 16); tells != (end.Flags&bpf.HasSection != 0) ||
+		tells && c.Skipped == 0 && (len(sections) == 0 || slices.Max(sections)+1 != end.Section) {
+		t.Errorf("at the end (flags %v) section %d is next, reported are %v", end.Flags, end.Section, sections)
+	}
 	c.Skipped = 0 // what any process does counts there
 	if err != nil || c != (bpf.Counters{}) {
 		t.Errorf("counters %+v, %v", c, err)
