@@ -49,8 +49,7 @@ type pageCount struct {
 	totals    []uint64
 	before    uint64 // the RSS, before the counting and after it
 	after     uint64
-	slack     uint64 // by how much they may be wrong
-	summed    bool   // they are known
+	summed    bool // they are known
 	counted   bool
 }
 
@@ -61,9 +60,7 @@ func newPageCount(fs procmaps.FS, p *procmaps.Process) (*pageCount, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pageCount{
-		fs: fs, pid: p.PID(), residency: r, set: resident.New(bpf.PieceBytes()), slack: rssSlack(onlineCPUs()),
-	}, nil
+	return &pageCount{fs: fs, pid: p.PID(), residency: r, set: resident.New(bpf.PieceBytes())}, nil
 }
 
 func (n *pageCount) close() error { return n.residency.Close() }
@@ -99,8 +96,8 @@ func (n *pageCount) rss() (bytes uint64, known bool) {
 	return bytes, err == nil && bytes > 0
 }
 
-// observe ends a look.
-func (n *pageCount) observe(b *ledger.Book, now uint64) {
+// observe ends a look. The RSS may be wrong by slack, in bytes.
+func (n *pageCount) observe(b *ledger.Book, now, slack uint64) {
 	if !n.counted {
 		return
 	}
@@ -108,7 +105,7 @@ func (n *pageCount) observe(b *ledger.Book, now uint64) {
 		n.set.Counted(n.found)
 	}
 	if n.summed {
-		n.set.Check(n.before, n.after, n.slack)
+		n.set.Check(n.before, n.after, slack)
 	} else {
 		n.set.Forget() // nothing tells what the kernel takes away
 	}
@@ -141,7 +138,8 @@ func cpusOf(list string) (n int) {
 		}
 		from, e := strconv.Atoi(first)
 		to, err := strconv.Atoi(last)
-		if e == nil && err == nil && from <= to {
+		const most = 1 << 16 // Linux has no more
+		if e == nil && err == nil && 0 <= from && from <= to && to < most {
 			n += to - from + 1
 		}
 	}

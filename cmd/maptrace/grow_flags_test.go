@@ -260,3 +260,15 @@ func TestCPUsAreCounted(t *testing.T) {
 		}
 	}
 }
+
+func FuzzCPUsOf(f *testing.F) {
+	for _, list := range []string{"0", "0-3,8", "", "3-1", "0-9223372036854775807,0-9223372036854775807", "-1-5", "a,1"} {
+		f.Add(list)
+	}
+	f.Fuzz(func(t *testing.T, list string) {
+		n := cpusOf(list)
+		if more := cpusOf(strings.TrimSpace(list) + ",7"); n < 0 || more != n+1 {
+			t.Errorf("%d CPUs, and %d with another", n, more)
+		}
+	})
+}

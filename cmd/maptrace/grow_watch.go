@@ -41,7 +41,8 @@ type growthWatch struct {
 	blames  map[uint32]string
 	cost    counting // of books that are closed
 	fates   keeper.Stats
-	points  int // threads that watch a word, of all processes
+	points  int    // threads that watch a word, of all processes
+	slack   uint64 // by how much the RSS of a process may be wrong, in bytes
 	touches []bpf.Touch
 	untold  uint64 // faults that touches did not tell of, so far
 	words   uint64 // when to look at those that are watched again, by the clock of events
@@ -78,7 +79,7 @@ type openBook struct {
 func newGrowthWatch(s streams, o *growOptions) *growthWatch {
 	return &growthWatch{
 		o: o, err: s.err, log: logger(s.err, o.verbose), sites: site.New(site.Options{}), books: make(map[uint64]*openBook),
-		counter: newCounter(), blames: make(map[uint32]string),
+		counter: newCounter(), slack: rssSlack(onlineCPUs()), blames: make(map[uint32]string),
 	}
 }
 
@@ -303,7 +304,7 @@ func (w *growthWatch) looked(done counted) {
 		case b.replaced:
 			w.closePages(b)
 		case b.pages != nil:
-			b.pages.observe(b.Book, now)
+			b.pages.observe(b.Book, now, w.slack)
 		}
 	}
 	for space, b := range w.books {

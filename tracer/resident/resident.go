@@ -269,16 +269,17 @@ func (s *Set) Check(before, after, slack uint64) bool {
 		s.offset, s.full, s.doubts = low+(high-low)/2, false, 0
 		return true
 	}
-	const part = 64 // of the whole, that may go unnoticed for some looks
-	allowed := int64(slack + max(before, after)/part)
-	if s.doubts++; s.offset >= low-int64(slack) && s.offset <= high+int64(slack) {
+	right := func(allowed uint64) bool {
+		return s.offset >= low-int64(allowed) && s.offset <= high+int64(allowed)
+	}
+	if right(slack) {
 		s.doubts = 0
-	} else if s.doubts >= doubtLooks {
-		allowed = -1
+		return true
 	}
-	if allowed < 0 || s.offset < low-allowed || s.offset > high+allowed {
-		s.all = true
-		return false
+	const part = 64 // of the whole, that may go unnoticed for some looks
+	if s.doubts++; s.doubts < doubtLooks && right(slack+max(before, after)/part) {
+		return true
 	}
-	return true
+	s.all = true
+	return false
 }
