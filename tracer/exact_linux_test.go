@@ -4,6 +4,7 @@ import (
 	"bufio"
 	stdcmp "cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -109,13 +110,30 @@ func (r *traced) add(now bool, pids ...int) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if len(tasks) != len(pids) {
-		r.t.Fatalf("traced %d of %d processes", len(tasks), len(pids))
+	for _, pid := range pids {
+		traced := slices.ContainsFunc(tasks, func(task Task) bool { return task.PID == pid })
+		if !traced && alive(pid) {
+			r.t.Fatalf("traced %d of %d processes, and not %d", len(tasks), len(pids), pid)
+		}
+	}
+	if len(tasks) == 0 {
+		r.t.Fatal("none is left to be traced")
 	}
 	r.tr = New(r.src, r.live, r.opts)
 	if err := r.tr.Add(tasks, now); err != nil {
 		r.t.Fatal(err)
 	}
+}
+
+// alive tells whether a process has not ended. Servers have some that do so soon.
+func alive(pid int) bool {
+	p, err := procmaps.Default().Process(pid)
+	if err != nil {
+		return !errors.Is(err, procmaps.ErrGone)
+	}
+	defer p.Close()
+	st, err := p.Stat()
+	return !errors.Is(err, procmaps.ErrGone) && (err != nil || !st.Dead())
 }
 
 func (r *traced) run(ctx context.Context) Report {
