@@ -94,8 +94,18 @@ type Event struct {
 	NR      uint16
 	Ret     int64
 	Args    [6]uint64
-	Stack   uint64 // ID of the Stack that was sent before; 0 for none
+	Stack   uint32 // ID of the Stack that was sent before; 0 for none
+	Caller  Caller // of a call that made memory larger, where stacks are asked for
 	File    File   // zero unless HasFile is set or Op is OpVMA
+}
+
+// Caller is what is known without a stack of where a call came from, and with which
+// chance its stack was sent: 2^-Chance. Of calls with equal Callers, those with a stack
+// are a random sample.
+type Caller struct {
+	Path   uint16 // a hash of the program counter and the return addresses
+	Depth  uint8  // of the stack pointer
+	Chance uint8
 }
 
 // The sizes of the records, as the C side defines them.
@@ -128,7 +138,7 @@ func decode(raw []byte, ev *Event) error {
 	}
 	ev.Time, ev.Space, ev.Section = h.Time, h.Space, h.Section
 	ev.TGID, ev.TID, ev.Op, ev.Flags, ev.NR = h.Tgid, h.Tid, Op(h.Op), Flags(h.Flags), h.Nr
-	ev.Ret, ev.Args, ev.Stack = c.Ret, c.Args, c.Stack
+	ev.Ret, ev.Args, ev.Stack, ev.Caller = c.Ret, c.Args, c.Stack, Caller{c.Path, c.Depth, c.Chance}
 	if len(file) == 0 {
 		ev.File = File{}
 		return nil

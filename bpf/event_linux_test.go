@@ -177,7 +177,7 @@ func TestAStackIsDecodedOrRefused(t *testing.T) {
 	head := int(unsafe.Sizeof(mmMmStack{}))
 	raw := make([]byte, head+16)
 	m := mmMmStack{
-		Id: 7, Time: 8, Space: 9, Addr: 10, Skipped: 11, Tgid: 12, Tid: 13,
+		Id: 7, Time: 8, Space: 9, Addr: 10, Chance: 11, Tgid: 12, Tid: 13,
 		Size: 13, Op: uint8(OpFault), Cut: 1, Regs: [33]uint64{0: 100, 32: 132},
 		Chained: 2, Chain: [64]uint64{7, 8, 9},
 	}
@@ -188,7 +188,7 @@ func TestAStackIsDecodedOrRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Stack{
-		ID: 7, Time: 8, Space: 9, Addr: 10, Skipped: 11, TGID: 12, TID: 13, Op: OpFault, Cut: true,
+		ID: 7, Time: 8, Space: 9, Addr: 10, Chance: 11, TGID: 12, TID: 13, Op: OpFault, Cut: true,
 		Regs: Regs{0: 100, 32: 132}, Copy: []byte("thirteen byte"), Chain: []uint64{7, 8},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -50,10 +50,13 @@ type StackOptions struct {
 	// Bytes is how much of a stack is copied, up to 64 KiB; 0 means
 	// DefaultStackBytes.
 	Bytes int
-	// Rate is how many stacks of calls one address space may send a second, a
-	// quarter of it at once; 0 means DefaultStackRate.
+	// Rate is how many stacks of calls one address space is to send a second; 0
+	// means DefaultStackRate, and fewer than 8 mean 8. Where there are more calls, fewer of them are taken, by
+	// chance: up to twice the rate are. Each place that calls come from has a
+	// sixteenth of it to itself.
 	Rate int
-	// FaultRate is the same for page faults; 0 asks for none of them.
+	// FaultRate is the same for page faults, whatever place they come from; 0 asks for
+	// none of them.
 	FaultRate int
 	// Writes permits [Hooks.Watch].
 	Writes bool
@@ -69,6 +72,12 @@ const (
 	DefaultStackRate  = 2000
 	MaxStackBytes     = 64 << 10
 )
+
+// windows is how many of the kernel side's windows a second has (WINDOW).
+const windows = 8
+
+// maxCallers is how many places that calls come from have a quota of their own.
+const maxCallers = 1 << 14
 
 // Hooks are the loaded and attached programs. One goroutine may call Next at a
 // time; the other methods may be called from anywhere.
@@ -113,9 +122,9 @@ type Counters struct {
 	NoSpace uint64 // address spaces beyond the table's 16,384
 	NoTask  uint64 // processes beyond the table's 65,536
 
-	// Calls that made memory larger, or faults, without a stack: the budget was
-	// used up, the ring had no room, or the CPU was in the midst of another.
-	StackBudget, StackDropped, StackBusy uint64
+	// Calls that made memory larger, or faults, without a stack: chance passed them
+	// over (calls only), the ring had no room, or the CPU was in the midst of another.
+	StackChance, StackDropped, StackBusy uint64
 	// Faults are the page faults of traced processes. Touches are those that
 	// [Hooks.Touched] does not tell of, since its table was full.
 	Faults, Touches uint64
@@ -218,23 +227,30 @@ func stackSpec(s *ebpf.CollectionSpec, opts Options) error {
 	}
 	s.Maps[mmMapScratches].MaxEntries = uint32(cpus)
 	s.Maps[mmMapStacks].MaxEntries = uint32(ring)
-	every, faultEvery := uint64(0), uint64(0)
-	if growth {
-		every = uint64(time.Second) / uint64(rate)
-	}
-	if o.FaultRate > 0 {
-		faultEvery = uint64(time.Second) / uint64(o.FaultRate)
+	if !growth {
+		rate = 0
+	} else {
+		s.Maps[mmMapCallers].MaxEntries = maxCallers
 	}
 	return errors.Join(
 		s.Variables[mmVarStackBytes].Set(uint32(size)),
-		s.Variables[mmVarStackEvery].Set(every),
-		s.Variables[mmVarFaultEvery].Set(faultEvery),
+		s.Variables[mmVarStackQuota].Set(quota(rate)),
+		s.Variables[mmVarFaultQuota].Set(quota(o.FaultRate)),
+		s.Variables[mmVarCallerMask].Set(s.Maps[mmMapCallers].MaxEntries-1),
 		s.Variables[mmVarPieceShift].Set(uint32(bits.TrailingZeros64(PieceBytes()))),
 	)
 }
 
 // goodRate tells whether a number a second is an interval of ns, which is not 0.
 func goodRate(rate int) bool { return rate > 0 && rate <= int(time.Second) }
+
+// quota is how many of so many a second a window may have: one at least, if any.
+func quota(rate int) uint32 {
+	if rate == 0 {
+		return 0
+	}
+	return uint32(max(rate/windows, 1))
+}
 
 // tracepointArgs tells how many arguments a raw tracepoint has here.
 func tracepointArgs(kernel *btf.Spec, name string) (int, error) {
@@ -434,7 +450,7 @@ func (h *Hooks) Counters() (Counters, error) {
 		NoSpace: sums[mmMmCounterMM_C_NO_SPACE],
 		NoTask:  sums[mmMmCounterMM_C_NO_TASK],
 
-		StackBudget:  sums[mmMmCounterMM_C_STACK_BUDGET],
+		StackChance:  sums[mmMmCounterMM_C_STACK_CHANCE],
 		StackDropped: sums[mmMmCounterMM_C_STACK_DROPPED],
 		StackBusy:    sums[mmMmCounterMM_C_STACK_BUSY],
 		Faults:       sums[mmMmCounterMM_C_FAULTS],

@@ -83,6 +83,8 @@ struct mm_struct {
 	atomic_t mm_users;
 	unsigned long stack_vm;
 	unsigned long def_flags;
+	unsigned long start_code;
+	unsigned long end_code;
 	unsigned long start_brk;
 	unsigned long brk;
 	unsigned long start_stack;

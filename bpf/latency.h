@@ -13,7 +13,7 @@
 #define MAPTRACE_LATENCY_H
 
 volatile const __u64 lat_slow = 0;  /* ns: what a slow call takes at least */
-volatile const __u64 lat_every = 0; /* ns: the budget of one operation's calls, slow or not */
+volatile const __u32 lat_quota = 0; /* calls of one operation in a window, slow or not */
 __u64 lat_worst = 0; /* ns: calls that take at least this are all sent; raised from user space */
 
 #define PF_EXITING 0x4
@@ -33,13 +33,13 @@ struct {
 	__type(value, struct mm_lat_carry);
 } lat_carries SEC(".maps");
 
-/* And when its budget will be whole again, of all CPUs together. */
+/* And how often there were any, on all CPUs together. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 2 * MM_OP_COUNT);
 	__type(key, __u32);
-	__type(value, __u64);
-} lat_dues SEC(".maps");
+	__type(value, struct meter);
+} lat_meters SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -243,12 +243,16 @@ static __always_inline void carry(struct mm_lat_carry *c, __u64 calls, __u64 dur
 	__sync_fetch_and_add(&c->hold, hold);
 }
 
-/* Sends a call with its stack, and what it stands for. Returns false if it could not. */
+/*
+ * Sends a call with its stack, and what was passed over before it. Returns false if it
+ * could not. The chance is with the key, (chance << 8 | op), for want of arguments.
+ */
 static __noinline bool send_timing(struct task_struct *task, struct lat_task *l,
-				   struct mm_lat_carry *c, __u32 op, long ret)
+				   struct mm_lat_carry *c, __u32 op_chance, long ret)
 {
 	__u64 key = (__u64)task->mm;
 	struct space *sp = bpf_map_lookup_elem(&spaces, &key);
+	__u32 op = op_chance & 0xff;
 	struct mm_timing *t;
 
 	if (!sp)
@@ -270,11 +274,12 @@ static __noinline bool send_timing(struct task_struct *task, struct lat_task *l,
 	t->longest = l->longest;
 	t->locks = l->locks;
 	t->slow = l->duration >= lat_slow;
+	t->chance = op_chance >> 8;
 	t->skipped.calls = __sync_lock_test_and_set(&c->calls, 0);
 	t->skipped.duration = __sync_lock_test_and_set(&c->duration, 0);
 	t->skipped.wait = __sync_lock_test_and_set(&c->wait, 0);
 	t->skipped.hold = __sync_lock_test_and_set(&c->hold, 0);
-	t->stack = send_stack(task, sp, op, 0);
+	t->stack = send_stack(task, sp, op, 0, t->chance);
 	submit(t);
 	return true;
 }
@@ -282,14 +287,15 @@ static __noinline bool send_timing(struct task_struct *task, struct lat_task *l,
 SEC("tp_btf/sys_exit")
 int mm_lat_exit(__u64 *ctx)
 {
-	__u64 now = bpf_ktime_get_ns(), duration, *due;
+	__u64 now = bpf_ktime_get_ns(), duration;
 	struct pt_regs *regs = (struct pt_regs *)ctx[0];
 	struct mm_lat_carry *c;
 	struct task_struct *task;
+	struct meter *meter;
 	struct lat_task *l;
 	long ret = ctx[1];
 	struct mm_lat *m;
-	__u32 op, key;
+	__u32 op, key, chance = 0;
 
 #if defined(__TARGET_ARCH_x86)
 	op = classify(regs->orig_ax);
@@ -328,11 +334,13 @@ int mm_lat_exit(__u64 *ctx)
 		key++;
 	}
 	c = bpf_map_lookup_elem(&lat_carries, &key);
-	due = bpf_map_lookup_elem(&lat_dues, &key);
-	if (!c || !due)
+	meter = bpf_map_lookup_elem(&lat_meters, &key);
+	if (!c || !meter)
 		return 0;
-	if ((duration < lat_worst && !within_budget(due, lat_every)) ||
-	    !send_timing(task, l, c, op, ret))
+	if (duration < lat_worst)
+		chance = meter_chance(meter, now, lat_quota);
+	meter->seen++;
+	if (!taken(chance) || !send_timing(task, l, c, chance << 8 | op, ret))
 		carry(c, 1, duration, l->wait, l->hold);
 	return 0;
 }

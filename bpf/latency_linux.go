@@ -24,9 +24,10 @@ const OpRemote = Op(mmMmOpMM_OP_REMOTE)
 type LatencyOptions struct {
 	// Slow is what a slow call takes at least; 0 means DefaultSlow.
 	Slow time.Duration
-	// Rate is how many slow calls of one operation are sent a second, and how
-	// many of the others, a quarter of it at once; 0 means DefaultTimingRate.
-	// The calls that RaiseWorst speaks of are sent beside.
+	// Rate is how many slow calls of one operation are to be sent a second, and how
+	// many of the others; 0 means DefaultTimingRate. Where there are more, fewer of
+	// them are taken, by chance: up to twice the rate are. The calls that RaiseWorst
+	// speaks of are sent beside.
 	Rate int
 }
 
@@ -76,7 +77,8 @@ type Timing struct {
 	Locks    uint32 // how often it got an mmap lock
 	Ret      int64
 	Args     [6]uint64
-	Stack    uint64 // ID of the Stack that was sent before; 0 for none
+	Stack    uint32 // ID of the Stack that was sent before; 0 for none
+	Chance   uint8  // its probability of being sent was 2^-Chance
 	Duration uint64
 	Wait     uint64
 	Hold     uint64
@@ -108,7 +110,7 @@ func latencySpec(s *ebpf.CollectionSpec, kernel *btf.Spec, o *LatencyOptions) er
 			delete(s.Programs, p.name)
 		}
 		delete(s.Programs, mmProgMmLatGot4)
-		for _, m := range []string{mmMapLats, mmMapLatCarries, mmMapLatDues, mmMapTimings} {
+		for _, m := range []string{mmMapLats, mmMapLatCarries, mmMapLatMeters, mmMapTimings} {
 			delete(s.Maps, m)
 		}
 		return nil
@@ -134,7 +136,7 @@ func latencySpec(s *ebpf.CollectionSpec, kernel *btf.Spec, o *LatencyOptions) er
 		s.Variables[mmVarLatency].Set(true),
 		s.Variables[mmVarLatSlow].Set(uint64(slow)),
 		s.Variables[mmVarLatWorst].Set(uint64(slow)),
-		s.Variables[mmVarLatEvery].Set(uint64(time.Second)/uint64(rate)),
+		s.Variables[mmVarLatQuota].Set(quota(rate)),
 	)
 }
 
@@ -181,12 +183,12 @@ func decodeTiming(raw []byte, t *Timing) error {
 		return fmt.Errorf("decode timing: %d bytes, want %d", len(raw), len(head))
 	}
 	copy(head, raw)
-	if m.Head.Op < uint8(OpMmap) || m.Head.Op > uint8(OpFork) {
-		return fmt.Errorf("decode timing: operation %d", m.Head.Op)
+	if m.Head.Op < uint8(OpMmap) || m.Head.Op > uint8(OpFork) || m.Chance > maxChance {
+		return fmt.Errorf("decode timing: operation %d, chance %d", m.Head.Op, m.Chance)
 	}
 	*t = Timing{
 		Time: m.Head.Time, Space: m.Head.Space, TGID: m.Head.Tgid, TID: m.Head.Tid, Op: Op(m.Head.Op),
-		Slow: m.Slow != 0, Locks: m.Locks, Ret: m.Ret, Args: m.Args, Stack: m.Stack,
+		Slow: m.Slow != 0, Chance: m.Chance, Locks: m.Locks, Ret: m.Ret, Args: m.Args, Stack: m.Stack,
 		Duration: m.Duration, Wait: m.Wait, Hold: m.Hold, WriteHold: m.WriteHold, Longest: m.Longest,
 		Skipped: Skipped{m.Skipped.Calls, m.Skipped.Duration, m.Skipped.Wait, m.Skipped.Hold},
 	}

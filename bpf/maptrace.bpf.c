@@ -23,8 +23,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 volatile const bool follow = true;	  /* trace the children of traced processes */
 volatile const bool has_vma_iter = false; /* bpf_iter_task_vma is there (6.7) */
 volatile const __u32 stack_bytes = 0;	  /* of user stack to copy */
-volatile const __u64 stack_every = 0;	  /* ns: a space's budget for growth; 0: none */
-volatile const __u64 fault_every = 0;	  /* and for page faults */
+volatile const __u32 stack_quota = 0;	  /* stacks of a space's growth in a window; 0: none */
+volatile const __u32 fault_quota = 0;	  /* and of its page faults */
+volatile const __u32 caller_mask = 0;	  /* of the index into "callers" */
 volatile const __u32 piece_shift = 0;	  /* of a piece of memory, whose faults are noted */
 volatile const bool watches = false;	  /* somebody asks how many threads began */
 volatile const bool latency = false;	  /* the programs of latency.h are there */
@@ -35,7 +36,11 @@ volatile const bool nested = false;	  /* the reader is not in the initial pid na
 
 #define MAX_STACK   65536
 #define STACK_PIECE 4096	/* no page is smaller */
-#define STACK_BURST 250000000UL /* ns of its budget that a space may use at once */
+#define WINDOW	    125000000UL /* ns: what quotas are for */
+#define CALLERS	    16		/* of them may use a space's quota up between them */
+#define TOP_CHANCE  24
+#define PATH_BYTES  512 /* of stack in which a call's path is looked for */
+#define PATH_PIECE  16	/* words of it that are read at once */
 
 #define EBUSY		  16
 #define S_IFMT		  0170000
@@ -54,6 +59,13 @@ volatile const bool nested = false;	  /* the reader is not in the initial pid na
 #define MCL_FUTURE	  2
 #define PR_SET_VMA	  0x53564d41
 
+/* How often something came in a window of time, which says how much of it is taken. */
+struct meter {
+	__u64 began; /* the window, ns */
+	__u32 seen;  /* so far */
+	__u32 base;  /* the chance that it began with */
+};
+
 /* Everything the kernel side knows of one address space. */
 struct space {
 	__u64 id;
@@ -61,10 +73,21 @@ struct space {
 	__u64 stack_vm; /* pages of stack, as of the last report */
 	__u32 last;	/* the last section reported or kept for a report */
 	__u32 pad;
-	__u64 stack_due; /* when the budget for calls will be whole again, ns */
-	__u64 fault_due; /* and that for faults */
-	__u64 skipped;	 /* faults since the last one with a record */
+	struct meter calls;  /* that made memory larger */
+	struct meter stacks; /* of these, those that their caller's meter has passed */
+	struct meter faults;
 };
+
+/*
+ * The meters of callers, by a hash of the address space and of where calls come
+ * from. Those that share one share its quota.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1); /* sized before loading */
+	__type(key, __u32);
+	__type(value, struct meter);
+} callers SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -115,12 +138,16 @@ struct pending {
 	__u64 space;
 	__u64 time;
 	__u64 old_brk;
-	__u64 stack; /* set at the return: the number of the stack that was sent */
 	__u32 section;
 	__u8 flags;
 	__u8 have;
 	__u8 commits; /* the release ended a write section */
 	__u8 pad;
+	/* Set at the return, as in mm_call. */
+	__u32 stack;
+	__u16 path;
+	__u8 depth;
+	__u8 chance;
 };
 
 struct {
@@ -195,7 +222,7 @@ struct {
 } scratches SEC(".maps");
 
 __u64 last_space;
-__u64 last_stack;
+__u32 last_stack;
 
 /* The reader's pid namespace: noted when it lists tasks, and only if nested. */
 struct pid_namespace *reader_ns;
@@ -774,6 +801,9 @@ static __always_inline void fill_call(struct mm_call *c, struct task_struct *tas
 		c->head.flags |= MM_F_READ_EXEC;
 	c->ret = ret;
 	c->stack = p->stack;
+	c->path = p->path;
+	c->depth = p->depth;
+	c->chance = p->chance;
 	__builtin_memcpy(c->args, args, sizeof(c->args));
 	if (op == MM_OP_BRK)
 		c->args[1] = p->old_brk;
@@ -833,17 +863,39 @@ static __noinline int send_name(struct task_struct *task, struct pending *p, __u
 }
 
 /*
- * Whether a budget has room for one more now: the generic cell rate algorithm,
- * one number for a token bucket. Threads that race let one too many pass.
+ * The chance with which the next of something is to be taken, as the k of 2^-k: all
+ * that a window has at first, up to the quota, then ever less, so that no more than
+ * about three times the quota is taken however much there is. A window begins with
+ * what the one before it needed. Threads that race may count one for two. Whoever
+ * asks counts in "seen".
  */
-static __always_inline bool within_budget(__u64 *due, __u64 every)
+static __always_inline __u32 meter_chance(struct meter *m, __u64 now, __u32 quota)
 {
-	__u64 now = bpf_ktime_get_ns(), at = *due;
+	__u64 passed = now - m->began;
+	__u32 base = 0, k;
 
-	if (at > now + STACK_BURST)
-		return false;
-	*due = (at > now ? at : now) + every;
-	return true;
+	if (passed > WINDOW) {
+		if (passed < 2 * WINDOW) {
+			for (; base < TOP_CHANCE && m->seen >> base > quota; base++)
+				;
+		}
+		m->began = now;
+		m->seen = 0;
+		m->base = base;
+	}
+	k = base = m->base;
+	for (int i = 0; i < TOP_CHANCE && k < TOP_CHANCE; i++) {
+		if ((__u64)m->seen >> (base + i) < quota)
+			break;
+		k += i < 3 ? 1 : 2;
+	}
+	return k < TOP_CHANCE ? k : TOP_CHANCE;
+}
+
+/* By chance, so that the program's own rhythm has no part in what is taken. */
+static __always_inline bool taken(__u32 chance)
+{
+	return !(bpf_get_prandom_u32() & ((1U << chance) - 1));
 }
 
 static __always_inline void read_regs(__u64 *out, struct task_struct *task)
@@ -905,11 +957,11 @@ static __noinline __u32 copy_stack(struct scratch *s, __u64 sp)
 }
 
 /* Sends the current thread's stack, and returns its number, 0 if it could not. */
-static __noinline __u64 send_stack(struct task_struct *task, struct space *sp, __u32 op, __u64 addr)
+static __noinline __u32 send_stack(struct task_struct *task, struct space *sp, __u32 op, __u64 addr,
+				   __u32 chance)
 {
-	__u32 cpu = bpf_get_smp_processor_id(), size;
+	__u32 cpu = bpf_get_smp_processor_id(), size, id;
 	struct scratch *s = bpf_map_lookup_elem(&scratches, &cpu);
-	__u64 id = 0, skipped = 0;
 	long chained;
 
 	if (!s)
@@ -918,18 +970,16 @@ static __noinline __u64 send_stack(struct task_struct *task, struct space *sp, _
 		count(MM_C_STACK_BUSY); /* preempted, or a fault amid another copy */
 		return 0;
 	}
-	if (op == MM_OP_FAULT)
-		skipped = __sync_lock_test_and_set(&sp->skipped, 0);
-	id = __sync_fetch_and_add(&last_stack, 1) + 1;
+	id = __sync_fetch_and_add(&last_stack, 1) + 1; /* one of 2^32 is 0, and has none */
 	s->head.id = id;
 	s->head.time = bpf_ktime_get_ns();
 	s->head.space = sp->id;
 	s->head.addr = addr;
-	s->head.skipped = skipped;
 	s->head.tgid = tgid_of(task);
 	s->head.tid = tid_of(task);
 	s->head.op = op;
 	s->head.cut = 0;
+	s->head.chance = chance;
 	read_regs(s->head.regs, task);
 	chained = bpf_get_task_stack(task, s->head.chain, sizeof(s->head.chain), BPF_F_USER_STACK);
 	s->head.chained = chained > 0 ? chained / sizeof(__u64) : 0;
@@ -943,8 +993,6 @@ static __noinline __u64 send_stack(struct task_struct *task, struct space *sp, _
 	s->head.size = size;
 	if (bpf_ringbuf_output(&stacks, &s->head, sizeof(s->head) + size, BPF_RB_NO_WAKEUP)) {
 		count(MM_C_STACK_DROPPED);
-		if (skipped)
-			__sync_fetch_and_add(&sp->skipped, skipped);
 		id = 0;
 	}
 	__sync_lock_test_and_set(&s->busy, 0);
@@ -971,11 +1019,54 @@ static __always_inline bool grows(__u32 op, __u64 *args, long ret, __u64 old_brk
 	return false;
 }
 
-/* Sends the stack of a call that makes memory larger, and notes its number. */
+/*
+ * Notes where a call comes from, as far as that is known without unwinding. What lies
+ * on the stack and is an address of the program's own code is most likely a return
+ * address; where calls come through a library, those that follow its frames tell them
+ * apart. Wrong ones do no harm: they make more callers of one.
+ */
+static __noinline int note_caller(struct task_struct *task, struct pending *p)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	__u64 words[PATH_PIECE], ip, sp, start, len, hash;
+	struct mm_struct *mm = task->mm;
+	const __u64 prime = 0x9e3779b97f4a7c15UL;
+
+#if defined(__TARGET_ARCH_x86)
+	ip = regs->ip;
+	sp = regs->sp;
+	hash = ip * prime;
+#else
+	ip = regs->pc;
+	sp = regs->sp;
+	hash = (ip ^ regs->regs[30]) * prime; /* the link register: often where it returns to */
+#endif
+	start = mm->start_code;
+	len = mm->end_code - start;
+	for (__u32 i = 0; i < PATH_BYTES / sizeof(words); i++) {
+		if (bpf_probe_read_user(words, sizeof(words), (void *)(sp + i * sizeof(words))))
+			break; /* the stack ends here, or is not there */
+		for (int j = 0; j < PATH_PIECE; j++) {
+			if (words[j] - start < len)
+				hash = (hash ^ words[j]) * prime;
+		}
+	}
+	p->path = hash >> 48;
+	p->depth = sp * prime >> 56;
+	return 0;
+}
+
+/*
+ * Sends the stack of a call that makes memory larger, and notes its number. Where
+ * there are more than the space's quota, callers have quotas of their own, so that one
+ * who calls seldom is not lost among those who call all the time.
+ */
 static __noinline int note_stack(struct task_struct *task, struct pending *p, __u32 op, __u64 *args,
 				 long ret)
 {
-	__u64 key = (__u64)task->mm;
+	__u64 key = (__u64)task->mm, now;
+	__u32 index, quota = stack_quota / CALLERS, chance = 0, more = 0;
+	struct meter *m;
 	struct space *sp;
 
 	if (!grows(op, args, ret, p->old_brk))
@@ -983,10 +1074,29 @@ static __noinline int note_stack(struct task_struct *task, struct pending *p, __
 	sp = bpf_map_lookup_elem(&spaces, &key);
 	if (!sp)
 		return 0;
-	if (within_budget(&sp->stack_due, stack_every))
-		p->stack = send_stack(task, sp, op, 0);
-	else
-		count(MM_C_STACK_BUDGET);
+	note_caller(task, p);
+	index = ((__u32)sp->id * 40503 ^ (__u32)p->path << 8 ^ p->depth) & caller_mask;
+	m = bpf_map_lookup_elem(&callers, &index);
+	if (!m)
+		return 0;
+	now = bpf_ktime_get_ns();
+	if (meter_chance(&sp->calls, now, stack_quota)) {
+		chance = meter_chance(m, now, quota ? quota : 1);
+		more = meter_chance(&sp->stacks, now, stack_quota);
+		m->seen++;
+	}
+	sp->calls.seen++;
+	/* All calls of a stratum say the same, taken or not. */
+	p->chance = chance + more < TOP_CHANCE ? chance + more : TOP_CHANCE;
+	if (taken(chance)) {
+		sp->stacks.seen++;
+		if (taken(p->chance - chance))
+			p->stack = send_stack(task, sp, op, 0, p->chance);
+		else
+			count(MM_C_STACK_CHANCE);
+	} else {
+		count(MM_C_STACK_CHANCE);
+	}
 	if (!p->stack)
 		p->flags |= MM_F_UNSAMPLED;
 	return 0;
@@ -1010,6 +1120,7 @@ int mm_fault(struct bpf_perf_event_data *ctx)
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u64 key = (__u64)task->mm, addr = ctx->addr;
 	struct space *sp;
+	__u32 chance;
 
 	if (!key)
 		return 0;
@@ -1018,8 +1129,10 @@ int mm_fault(struct bpf_perf_event_data *ctx)
 		return 0;
 	count(MM_C_FAULTS);
 	note_piece(sp, addr);
-	if (!within_budget(&sp->fault_due, fault_every) || !send_stack(task, sp, MM_OP_FAULT, addr))
-		__sync_fetch_and_add(&sp->skipped, 1);
+	chance = meter_chance(&sp->faults, bpf_ktime_get_ns(), fault_quota);
+	sp->faults.seen++;
+	if (taken(chance))
+		send_stack(task, sp, MM_OP_FAULT, addr, chance);
 	return 0;
 }
 
@@ -1036,7 +1149,7 @@ int mm_written(struct bpf_perf_event_data *ctx)
 	struct space *sp = bpf_map_lookup_elem(&spaces, &key);
 
 	if (sp)
-		send_stack(task, sp, MM_OP_WRITE, ctx->addr);
+		send_stack(task, sp, MM_OP_WRITE, ctx->addr, 0);
 	return 1;
 }
 
@@ -1093,7 +1206,7 @@ int mm_sys_exit(__u64 *ctx)
 	}
 	if (op == MM_OP_SET_VMA)
 		return send_name(task, &call, args, ret);
-	if (stack_every)
+	if (stack_quota)
 		note_stack(task, &call, op, args, ret);
 	if (has_file(op, args, ret)) {
 		send_file_call(task, &call, op, args, ret);

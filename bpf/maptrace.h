@@ -94,12 +94,21 @@ struct mm_head {
 	__u16 nr; /* system call number where op says too little */
 };
 
-/* A call: the six arguments as the program gave them, and the result. */
+/*
+ * A call: the six arguments as the program gave them, and the result. Where stacks
+ * are asked for, one that made memory larger says where it came from, as far as that
+ * is known without unwinding: calls that are alike in path, depth and chance had the
+ * same probability of being sent with their stack, 2^-chance, whatever became of what
+ * they made.
+ */
 struct mm_call {
 	struct mm_head head;
 	__s64 ret;
 	__u64 args[6];
-	__u64 stack; /* number of the mm_stack that was sent before; 0: none was */
+	__u32 stack; /* number of the mm_stack that was sent before; 0: none was */
+	__u16 path;  /* hash of the program counter and of return addresses on the stack */
+	__u8 depth;  /* hash of the stack pointer */
+	__u8 chance;
 };
 
 struct mm_file {
@@ -147,17 +156,18 @@ struct mm_task {
 #define MM_CHAIN 64
 
 struct mm_stack {
-	__u64 id;
 	__u64 time; /* CLOCK_MONOTONIC, ns */
 	__u64 space;
-	__u64 addr;    /* of the fault, or the watched word */
-	__u64 skipped; /* faults of this space without a record since its last one */
+	__u64 addr; /* of the fault, or the watched word */
+	__u32 id;   /* not 0; wraps */
 	__u32 tgid;
 	__u32 tid;
-	__u32 size; /* bytes of stack that follow */
+	__u32 size;    /* bytes of stack that follow */
+	__u32 chained; /* of chain, how many */
 	__u8 op;
-	__u8 cut;      /* the copy ended because it was long enough */
-	__u16 chained; /* of chain, how many */
+	__u8 cut;    /* the copy ended because it was long enough */
+	__u8 chance; /* of a fault: its probability of being sent was 2^-chance */
+	__u8 pad;
 	/* x86: DWARF's 0 to 16, rip last; arm64: x0 to x30, sp, pc. */
 	__u64 regs[MM_REGS];
 	/*
@@ -174,7 +184,7 @@ enum mm_counter {
 	MM_C_NO_SPACE, /* an address space that did not fit the table */
 	MM_C_NO_TASK,  /* a process that did not fit the table */
 	/* Calls that made memory larger and have no stack, by the reason. */
-	MM_C_STACK_BUDGET,  /* the address space's budget was used up */
+	MM_C_STACK_CHANCE,  /* there were too many, and it was not taken by chance */
 	MM_C_STACK_DROPPED, /* the ring of stacks had no room */
 	MM_C_STACK_BUSY,    /* the CPU's scratch buffer was in use */
 	MM_C_FAULTS,	    /* page faults of traced processes, sampled or not */
@@ -238,7 +248,7 @@ struct mm_lat {
 	struct mm_lat_hist hold;
 };
 
-/* What a timing stands for beside itself: calls like it that were passed over. */
+/* Calls that were passed over, and what they took together. */
 struct mm_lat_carry {
 	__u64 calls;
 	__u64 duration;
@@ -248,21 +258,26 @@ struct mm_lat_carry {
 
 /*
  * A record of the ring of timings: a call with its times, in ns. "head.time" is
- * its entry; "stack" as in mm_call.
+ * its entry; "stack" as in mm_call. "skipped" are the calls of its operation, as slow
+ * or not, that this CPU has passed over since its last record of them. A call's
+ * probability of being sent was 2^-chance.
  */
 struct mm_timing {
 	struct mm_head head;
 	__s64 ret;
 	__u64 args[6];
-	__u64 stack;
 	__u64 duration;
 	__u64 wait;
 	__u64 hold;
 	__u64 write_hold;
 	__u64 longest;
 	struct mm_lat_carry skipped;
+	__u32 stack;
 	__u32 locks; /* how often it got a lock */
-	__u32 slow;  /* it is at least as long as the slow limit */
+	__u32 pad;
+	__u8 slow; /* it is at least as long as the slow limit */
+	__u8 chance;
+	__u16 pad2;
 };
 
 #endif

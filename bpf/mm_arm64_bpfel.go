@@ -33,6 +33,13 @@ type mmLatTask struct {
 	Pad        uint16
 }
 
+type mmMeter struct {
+	_     structs.HostLayout
+	Began uint64
+	Seen  uint32
+	Base  uint32
+}
+
 type mmMmCall struct {
 	_    structs.HostLayout
 	Head struct {
@@ -46,9 +53,12 @@ type mmMmCall struct {
 		Flags   uint8
 		Nr      uint16
 	}
-	Ret   int64
-	Args  [6]uint64
-	Stack uint64
+	Ret    int64
+	Args   [6]uint64
+	Stack  uint32
+	Path   uint16
+	Depth  uint8
+	Chance uint8
 }
 
 type mmMmCounter uint32
@@ -58,7 +68,7 @@ const (
 	mmMmCounterMM_C_NO_STAMP      mmMmCounter = 1
 	mmMmCounterMM_C_NO_SPACE      mmMmCounter = 2
 	mmMmCounterMM_C_NO_TASK       mmMmCounter = 3
-	mmMmCounterMM_C_STACK_BUDGET  mmMmCounter = 4
+	mmMmCounterMM_C_STACK_CHANCE  mmMmCounter = 4
 	mmMmCounterMM_C_STACK_DROPPED mmMmCounter = 5
 	mmMmCounterMM_C_STACK_BUSY    mmMmCounter = 6
 	mmMmCounterMM_C_FAULTS        mmMmCounter = 7
@@ -83,9 +93,12 @@ type mmMmFileCall struct {
 			Flags   uint8
 			Nr      uint16
 		}
-		Ret   int64
-		Args  [6]uint64
-		Stack uint64
+		Ret    int64
+		Args   [6]uint64
+		Stack  uint32
+		Path   uint16
+		Depth  uint8
+		Chance uint8
 	}
 	File struct {
 		_       structs.HostLayout
@@ -196,17 +209,18 @@ const (
 
 type mmMmStack struct {
 	_       structs.HostLayout
-	Id      uint64
 	Time    uint64
 	Space   uint64
 	Addr    uint64
-	Skipped uint64
+	Id      uint32
 	Tgid    uint32
 	Tid     uint32
 	Size    uint32
+	Chained uint32
 	Op      uint8
 	Cut     uint8
-	Chained uint16
+	Chance  uint8
+	Pad     uint8
 	Regs    [33]uint64
 	Chain   [64]uint64
 }
@@ -240,7 +254,6 @@ type mmMmTiming struct {
 	}
 	Ret       int64
 	Args      [6]uint64
-	Stack     uint64
 	Duration  uint64
 	Wait      uint64
 	Hold      uint64
@@ -253,8 +266,12 @@ type mmMmTiming struct {
 		Wait     uint64
 		Hold     uint64
 	}
-	Locks uint32
-	Slow  uint32
+	Stack  uint32
+	Locks  uint32
+	Pad    uint32
+	Slow   uint8
+	Chance uint8
+	Pad2   uint16
 }
 
 type mmMmVma struct {
@@ -288,12 +305,15 @@ type mmPending struct {
 	Space   uint64
 	Time    uint64
 	OldBrk  uint64
-	Stack   uint64
 	Section uint32
 	Flags   uint8
 	Have    uint8
 	Commits uint8
 	Pad     uint8
+	Stack   uint32
+	Path    uint16
+	Depth   uint8
+	Chance  uint8
 }
 
 type mmPiece struct {
@@ -307,17 +327,18 @@ type mmScratch struct {
 	Busy uint64
 	Head struct {
 		_       structs.HostLayout
-		Id      uint64
 		Time    uint64
 		Space   uint64
 		Addr    uint64
-		Skipped uint64
+		Id      uint32
 		Tgid    uint32
 		Tid     uint32
 		Size    uint32
+		Chained uint32
 		Op      uint8
 		Cut     uint8
-		Chained uint16
+		Chance  uint8
+		Pad     uint8
 		Regs    [33]uint64
 		Chain   [64]uint64
 	}
@@ -325,15 +346,15 @@ type mmScratch struct {
 }
 
 type mmSpace struct {
-	_        structs.HostLayout
-	Id       uint64
-	Brk      uint64
-	StackVm  uint64
-	Last     uint32
-	Pad      uint32
-	StackDue uint64
-	FaultDue uint64
-	Skipped  uint64
+	_       structs.HostLayout
+	Id      uint64
+	Brk     uint64
+	StackVm uint64
+	Last    uint32
+	Pad     uint32
+	Calls   mmMeter
+	Stacks  mmMeter
+	Faults  mmMeter
 }
 
 // Names of all BPF objects in the ELF.
@@ -341,10 +362,11 @@ type mmSpace struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	mmMapBirths         = "births"
+	mmMapCallers        = "callers"
 	mmMapCounters       = "counters"
 	mmMapEvents         = "events"
 	mmMapLatCarries     = "lat_carries"
-	mmMapLatDues        = "lat_dues"
+	mmMapLatMeters      = "lat_meters"
 	mmMapLatTasks       = "lat_tasks"
 	mmMapLats           = "lats"
 	mmMapPendings       = "pendings"
@@ -369,12 +391,13 @@ const (
 	mmProgMmSysExit     = "mm_sys_exit"
 	mmProgMmTasks       = "mm_tasks"
 	mmProgMmWritten     = "mm_written"
-	mmVarFaultEvery     = "fault_every"
+	mmVarCallerMask     = "caller_mask"
+	mmVarFaultQuota     = "fault_quota"
 	mmVarFollow         = "follow"
 	mmVarHasVmaIter     = "has_vma_iter"
 	mmVarLastSpace      = "last_space"
 	mmVarLastStack      = "last_stack"
-	mmVarLatEvery       = "lat_every"
+	mmVarLatQuota       = "lat_quota"
 	mmVarLatSlow        = "lat_slow"
 	mmVarLatWorst       = "lat_worst"
 	mmVarLatency        = "latency"
@@ -383,7 +406,7 @@ const (
 	mmVarReaderLevel    = "reader_level"
 	mmVarReaderNs       = "reader_ns"
 	mmVarStackBytes     = "stack_bytes"
-	mmVarStackEvery     = "stack_every"
+	mmVarStackQuota     = "stack_quota"
 	mmVarUnusedCall     = "unused_call"
 	mmVarUnusedCounter  = "unused_counter"
 	mmVarUnusedFileCall = "unused_file_call"
@@ -461,10 +484,11 @@ type mmProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type mmMapSpecs struct {
 	Births     *ebpf.MapSpec `ebpf:"births"`
+	Callers    *ebpf.MapSpec `ebpf:"callers"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Events     *ebpf.MapSpec `ebpf:"events"`
 	LatCarries *ebpf.MapSpec `ebpf:"lat_carries"`
-	LatDues    *ebpf.MapSpec `ebpf:"lat_dues"`
+	LatMeters  *ebpf.MapSpec `ebpf:"lat_meters"`
 	LatTasks   *ebpf.MapSpec `ebpf:"lat_tasks"`
 	Lats       *ebpf.MapSpec `ebpf:"lats"`
 	Pendings   *ebpf.MapSpec `ebpf:"pendings"`
@@ -480,12 +504,13 @@ type mmMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type mmVariableSpecs struct {
-	FaultEvery     *ebpf.VariableSpec `ebpf:"fault_every"`
+	CallerMask     *ebpf.VariableSpec `ebpf:"caller_mask"`
+	FaultQuota     *ebpf.VariableSpec `ebpf:"fault_quota"`
 	Follow         *ebpf.VariableSpec `ebpf:"follow"`
 	HasVmaIter     *ebpf.VariableSpec `ebpf:"has_vma_iter"`
 	LastSpace      *ebpf.VariableSpec `ebpf:"last_space"`
 	LastStack      *ebpf.VariableSpec `ebpf:"last_stack"`
-	LatEvery       *ebpf.VariableSpec `ebpf:"lat_every"`
+	LatQuota       *ebpf.VariableSpec `ebpf:"lat_quota"`
 	LatSlow        *ebpf.VariableSpec `ebpf:"lat_slow"`
 	LatWorst       *ebpf.VariableSpec `ebpf:"lat_worst"`
 	Latency        *ebpf.VariableSpec `ebpf:"latency"`
@@ -494,7 +519,7 @@ type mmVariableSpecs struct {
 	ReaderLevel    *ebpf.VariableSpec `ebpf:"reader_level"`
 	ReaderNs       *ebpf.VariableSpec `ebpf:"reader_ns"`
 	StackBytes     *ebpf.VariableSpec `ebpf:"stack_bytes"`
-	StackEvery     *ebpf.VariableSpec `ebpf:"stack_every"`
+	StackQuota     *ebpf.VariableSpec `ebpf:"stack_quota"`
 	UnusedCall     *ebpf.VariableSpec `ebpf:"unused_call"`
 	UnusedCounter  *ebpf.VariableSpec `ebpf:"unused_counter"`
 	UnusedFileCall *ebpf.VariableSpec `ebpf:"unused_file_call"`
@@ -529,10 +554,11 @@ func (o *mmObjects) Close() error {
 // It can be passed to loadMmObjects or ebpf.CollectionSpec.LoadAndAssign.
 type mmMaps struct {
 	Births     *ebpf.Map `ebpf:"births"`
+	Callers    *ebpf.Map `ebpf:"callers"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Events     *ebpf.Map `ebpf:"events"`
 	LatCarries *ebpf.Map `ebpf:"lat_carries"`
-	LatDues    *ebpf.Map `ebpf:"lat_dues"`
+	LatMeters  *ebpf.Map `ebpf:"lat_meters"`
 	LatTasks   *ebpf.Map `ebpf:"lat_tasks"`
 	Lats       *ebpf.Map `ebpf:"lats"`
 	Pendings   *ebpf.Map `ebpf:"pendings"`
@@ -547,10 +573,11 @@ type mmMaps struct {
 func (m *mmMaps) Close() error {
 	return _MmClose(
 		m.Births,
+		m.Callers,
 		m.Counters,
 		m.Events,
 		m.LatCarries,
-		m.LatDues,
+		m.LatMeters,
 		m.LatTasks,
 		m.Lats,
 		m.Pendings,
@@ -567,12 +594,13 @@ func (m *mmMaps) Close() error {
 //
 // It can be passed to loadMmObjects or ebpf.CollectionSpec.LoadAndAssign.
 type mmVariables struct {
-	FaultEvery     *ebpf.Variable `ebpf:"fault_every"`
+	CallerMask     *ebpf.Variable `ebpf:"caller_mask"`
+	FaultQuota     *ebpf.Variable `ebpf:"fault_quota"`
 	Follow         *ebpf.Variable `ebpf:"follow"`
 	HasVmaIter     *ebpf.Variable `ebpf:"has_vma_iter"`
 	LastSpace      *ebpf.Variable `ebpf:"last_space"`
 	LastStack      *ebpf.Variable `ebpf:"last_stack"`
-	LatEvery       *ebpf.Variable `ebpf:"lat_every"`
+	LatQuota       *ebpf.Variable `ebpf:"lat_quota"`
 	LatSlow        *ebpf.Variable `ebpf:"lat_slow"`
 	LatWorst       *ebpf.Variable `ebpf:"lat_worst"`
 	Latency        *ebpf.Variable `ebpf:"latency"`
@@ -581,7 +609,7 @@ type mmVariables struct {
 	ReaderLevel    *ebpf.Variable `ebpf:"reader_level"`
 	ReaderNs       *ebpf.Variable `ebpf:"reader_ns"`
 	StackBytes     *ebpf.Variable `ebpf:"stack_bytes"`
-	StackEvery     *ebpf.Variable `ebpf:"stack_every"`
+	StackQuota     *ebpf.Variable `ebpf:"stack_quota"`
 	UnusedCall     *ebpf.Variable `ebpf:"unused_call"`
 	UnusedCounter  *ebpf.Variable `ebpf:"unused_counter"`
 	UnusedFileCall *ebpf.Variable `ebpf:"unused_file_call"`

@@ -29,21 +29,24 @@ const mmRegs = len(mmMmStack{}.Regs)
 // Stack is what a thread had in user mode when it made memory larger, touched a
 // page, or wrote to a watched word: its registers, and its stack from the stack pointer up.
 type Stack struct {
-	ID      uint64 // Event.Stack of the call it belongs to
-	Time    uint64 // CLOCK_MONOTONIC, ns
-	Space   uint64
-	Addr    uint64 // that OpFault touched; the word of OpWrite
-	Skipped uint64 // OpFault: how many faults of this space before it were passed over
-	TGID    uint32
-	TID     uint32
-	Op      Op
-	Cut     bool // the stack goes on beyond the copy
-	Regs    Regs
-	Copy    []byte
+	ID     uint32 // Event.Stack of the call it belongs to
+	Time   uint64 // CLOCK_MONOTONIC, ns
+	Space  uint64
+	Addr   uint64 // that OpFault touched; the word of OpWrite
+	TGID   uint32
+	TID    uint32
+	Op     Op
+	Chance uint8 // OpFault: its probability of being sent was 2^-Chance
+	Cut    bool  // the stack goes on beyond the copy
+	Regs   Regs
+	Copy   []byte
 	// Chain are the program counters along the frame pointers, innermost first,
 	// as the kernel follows them: right only for code that keeps frame pointers.
 	Chain []uint64
 }
+
+// maxChance is TOP_CHANCE of the kernel side.
+const maxChance = 24
 
 // decodeStack fills s from one record of the ring of stacks; Copy is raw's.
 func decodeStack(raw []byte, s *Stack) error {
@@ -58,13 +61,14 @@ func decodeStack(raw []byte, s *Stack) error {
 	if uint64(m.Size) > uint64(len(data)) || m.Size > MaxStackBytes {
 		return fmt.Errorf("decode stack: %d bytes of %d", len(data), m.Size)
 	}
-	if m.Op < uint8(OpMmap) || m.Op > uint8(OpFault) && m.Op != uint8(OpWrite) || int(m.Chained) > len(m.Chain) {
+	if m.Op < uint8(OpMmap) || m.Op > uint8(OpFault) && m.Op != uint8(OpWrite) ||
+		int(m.Chained) > len(m.Chain) || m.Chance > maxChance {
 		return fmt.Errorf("decode stack: operation %d, chain of %d", m.Op, m.Chained)
 	}
 	chain := append(s.Chain[:0], m.Chain[:m.Chained]...)
 	*s = Stack{
-		ID: m.Id, Time: m.Time, Space: m.Space, Addr: m.Addr, Skipped: m.Skipped,
-		TGID: m.Tgid, TID: m.Tid, Op: Op(m.Op), Cut: m.Cut != 0, Regs: m.Regs, Copy: data[:m.Size], Chain: chain,
+		ID: m.Id, Time: m.Time, Space: m.Space, Addr: m.Addr,
+		TGID: m.Tgid, TID: m.Tid, Op: Op(m.Op), Chance: m.Chance, Cut: m.Cut != 0, Regs: m.Regs, Copy: data[:m.Size], Chain: chain,
 	}
 	return nil
 }

@@ -97,10 +97,14 @@ type Event struct {
 	// Lost is the number of records of KindLost, and of runs of KindSkipped.
 	Lost uint64
 
-	// Addr was touched, of KindFault, which stands for Weight faults: it and
-	// those before it that were passed over. Of KindWrite it is the word.
+	// Addr was touched, of KindFault, which stands for Weight faults on average: it
+	// was taken by chance. Of KindWrite it is the word.
 	Addr   uint64
 	Weight uint64
+
+	// Stratum is that of a KindCall that made memory larger, where stacks are asked
+	// for.
+	Stratum Stratum
 
 	// Look is what KindLook found, nil if that is what was known.
 	Look *Look

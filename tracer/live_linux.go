@@ -303,7 +303,7 @@ func (l *Live) Untracked() (uint64, error) {
 // StackCounters say why calls and faults have no stack, and how many faults there
 // were in all.
 type StackCounters struct {
-	Budget  uint64 // the address space's budget was used up
+	Chance  uint64 // calls: there were too many, and chance passed them over
 	Dropped uint64 // the ring of stacks had no room
 	Busy    uint64 // the CPU was in the midst of another
 	Faults  uint64 // of traced processes, sampled or not
@@ -328,7 +328,7 @@ func (l *Live) Touched(dst []bpf.Touch) ([]bpf.Touch, error) { return l.hooks.To
 // StackCounters reads them.
 func (l *Live) StackCounters() (StackCounters, error) {
 	c, err := l.hooks.Counters()
-	return StackCounters{Budget: c.StackBudget, Dropped: c.StackDropped, Busy: c.StackBusy, Faults: c.Faults, Touches: c.Touches}, err
+	return StackCounters{Chance: c.StackChance, Dropped: c.StackDropped, Busy: c.StackBusy, Faults: c.Faults, Touches: c.Touches}, err
 }
 
 // Detach stops the events; those already sent can still be read.
@@ -435,6 +435,9 @@ func (l *Live) convertCall(b *bpf.Event, ev *Event) {
 	c.Exec = b.Flags&bpf.ReadExec != 0
 	c.TID, c.Time = b.TID, b.Time
 	c.Args, c.Ret = b.Args, b.Ret
+	if b.Stack != 0 || b.Flags&bpf.Unsampled != 0 {
+		ev.Stratum = MakeStratum(b.Caller.Path, b.Caller.Depth, b.Caller.Chance)
+	}
 	switch b.Op {
 	case bpf.OpBrk:
 		c.OldBrk = b.Args[1]

@@ -29,25 +29,24 @@ type stackSource interface {
 type stackStore struct {
 	src   stackSource
 	raw   bpf.Stack
-	calls map[uint64]*stack.Sample // by number, until their event comes
-	order []uint64                 // the numbers of those and of some claimed ones, the oldest first
+	calls map[uint32]*stack.Sample // by number, until their event comes
+	order []uint32                 // the numbers of those and of some claimed ones, the oldest first
 	bytes int                      // of their stacks
 
 	// Faults, writes and timings wait for one more look at the ring of events: what they
 	// touched, or their code, may have been mapped by an event not read yet.
 	ready, next []Event
 	waiting     int          // bytes of the stacks of next
-	passed      uint64       // faults that had no room, for which the next one stands
 	timings     func() error // reads timings into next; nil unless they are asked for
 }
 
 func newStackStore(src stackSource) *stackStore {
-	return &stackStore{src: src, calls: make(map[uint64]*stack.Sample)}
+	return &stackStore{src: src, calls: make(map[uint32]*stack.Sample)}
 }
 
 // read takes one stack that was sent, and returns its number, 0 for one that belongs
 // to no call.
-func (st *stackStore) read() (uint64, error) {
+func (st *stackStore) read() (uint32, error) {
 	if err := st.src.NextStack(&st.raw); err != nil {
 		return 0, err
 	}
@@ -58,20 +57,13 @@ func (st *stackStore) read() (uint64, error) {
 			kind = KindWrite
 		}
 		if len(st.next) >= maxFaults || st.waiting+len(r.Copy) > maxWaiting {
-			if kind == KindFault {
-				st.passed += 1 + r.Skipped
-			}
 			return 0, nil
 		}
 		st.waiting += len(r.Copy)
 		st.next = append(st.next, Event{
 			Kind: kind, Time: r.Time, Space: r.Space, TGID: int(r.TGID), TID: int(r.TID),
-			Addr: r.Addr, Sample: sampleOf(r),
+			Addr: r.Addr, Weight: 1 << r.Chance, Sample: sampleOf(r),
 		})
-		if kind == KindFault {
-			st.next[len(st.next)-1].Weight = 1 + r.Skipped + st.passed
-			st.passed = 0
-		}
 		return 0, nil
 	}
 	st.calls[r.ID] = sampleOf(r)
@@ -91,7 +83,7 @@ func sampleOf(r *bpf.Stack) *stack.Sample {
 }
 
 // take removes a stack that waits, nil if it does not.
-func (st *stackStore) take(id uint64) *stack.Sample {
+func (st *stackStore) take(id uint32) *stack.Sample {
 	s := st.calls[id]
 	if s != nil {
 		st.bytes -= len(s.Stack)
@@ -103,7 +95,7 @@ func (st *stackStore) take(id uint64) *stack.Sample {
 // claim returns the stack of an event, nil if it was lost. It reads no further
 // than to it: what else was sent may be more than can wait. The ring gives nothing
 // while an older record is still being written on another CPU, for microseconds.
-func (st *stackStore) claim(id uint64) (*stack.Sample, error) {
+func (st *stackStore) claim(id uint32) (*stack.Sample, error) {
 	if s := st.take(id); s != nil {
 		return s, nil
 	}

@@ -12,13 +12,17 @@ type Timing struct {
 	Locks     uint32 // how often it got one
 	Slow      bool   // it took at least what is called slow
 	Name      string // of the operation, as in Latency
-	// Skipped are the calls that this one stands for beside itself: of the same
-	// operation and as slow or not, and passed over since the last that was not.
-	Skipped Skipped
+	// Weight is for how many calls of its operation, as slow or not, it stands on
+	// average: it was taken by chance. Skipped are those that were passed over since
+	// the last that was not; not all that this one stands for, nor only.
+	Weight  uint64
+	Skipped latency.Sums
 }
 
-// Skipped is a number of calls, and what they took together, in ns.
-type Skipped struct{ Calls, Duration, Wait, Hold uint64 }
+// Sums is the call by itself.
+func (t *Timing) Sums() latency.Sums {
+	return latency.Sums{Calls: 1, Duration: t.Duration, Wait: t.Wait, Hold: t.Hold}
+}
 
 // Latency is what all calls of an operation took: counted, not sampled. The
 // histograms of what is no call (Call is false) are of the holds of the mmap lock,

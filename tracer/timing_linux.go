@@ -63,8 +63,8 @@ func (l *Live) convertTiming(t *bpf.Timing) Event {
 		Kind: KindTiming, Time: t.Time, Space: t.Space, TGID: int(t.TGID), TID: int(t.TID),
 		Timing: &Timing{
 			Duration: t.Duration, Wait: t.Wait, Hold: t.Hold, WriteHold: t.WriteHold, Longest: t.Longest,
-			Locks: t.Locks, Slow: t.Slow, Name: name,
-			Skipped: Skipped{t.Skipped.Calls, t.Skipped.Duration, t.Skipped.Wait, t.Skipped.Hold},
+			Locks: t.Locks, Slow: t.Slow, Name: name, Weight: 1 << t.Chance,
+			Skipped: latency.Sums(t.Skipped),
 		},
 	}
 	ev.Call.Args, ev.Call.Ret, ev.Call.TID, ev.Call.Time = t.Args, t.Ret, t.TID, t.Time

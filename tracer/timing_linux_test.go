@@ -247,6 +247,9 @@ func (run *timedRun) checkTimings(t *testing.T, slow time.Duration) {
 		if ev.Sample == nil || len(ev.Sample.Stack) == 0 {
 			t.Errorf("%s at %d has no stack", tm.Name, ev.Time)
 		}
+		if tm.Weight == 0 {
+			t.Errorf("%s at %d has no weight", tm.Name, ev.Time)
+		}
 		stands[tm.Name] += 1 + tm.Skipped.Calls
 		took[tm.Name] += tm.Duration + tm.Skipped.Duration
 		longest[tm.Name] = max(longest[tm.Name], tm.Duration)

@@ -59,24 +59,50 @@ type Sites interface {
 	Site(pid int, tree *space.Space, s *stack.Sample) uint32
 }
 
-// Blame is what an origin's site holds: the number of a site and how many calls
-// it stands for, itself and those before it that have none. Zero is no site.
+// Stratum is a set of calls that are alike as far as that is known without their
+// stacks: they come from the same place by the hashes of the kernel side, and their
+// stacks were sent with the same probability. So of the calls of a stratum those with a
+// stack are a random sample, whatever became of what they made. Zero is the stratum of
+// calls whose stacks were not asked for.
+type Stratum uint32
+
+// asked tells a stratum from none, and anyOf one from what stands for several: all else
+// in them may be 0.
+const (
+	asked Stratum = 1 << 31
+	anyOf Stratum = 1 << 30
+)
+
+// MakeStratum returns the stratum of calls from a place, by the hashes of its return
+// addresses and of its depth, with the chance 2^-chance.
+//
+// Preconditions: chance < 32.
+func MakeStratum(path uint16, depth, chance uint8) Stratum {
+	return asked | Stratum(chance)<<24 | Stratum(depth)<<16 | Stratum(path)
+}
+
+// Path stands for all strata with the same return addresses, whatever their depth and
+// chance. It is no stratum itself.
+func (s Stratum) Path() Stratum { return s&(asked|1<<16-1) | anyOf }
+
+// Weight is for how many calls of the stratum one with a stack stands on average.
+func (s Stratum) Weight() uint64 { return 1 << (s >> 24 & 31) }
+
+// Blame is what an origin's site holds: the number of a site and the stratum of the
+// call. Zero is no site.
 type Blame uint64
 
-// missing is what a call has whose stack should be there and is not: those that
-// come later stand for it.
-const missing = Blame(1) << 32
+// MakeBlame returns that of a call; the site is 0 if its stack is not there.
+func MakeBlame(site uint32, of Stratum) Blame { return Blame(of)<<32 | Blame(site) }
 
 // Missing tells whether it is that of a call without the stack it should have.
-func (b Blame) Missing() bool { return b == missing }
-
-func makeBlame(site uint32, stands uint32) Blame { return Blame(stands)<<32 | Blame(site) }
+func (b Blame) Missing() bool { return b.Site() == 0 && b.Stratum() != 0 }
 
 // Site is the number that Sites gave.
 func (b Blame) Site() uint32 { return uint32(b) }
 
-// Stands is how many calls it stands for.
-func (b Blame) Stands() uint32 { return uint32(b >> 32) }
+// Stratum is the stratum of the call.
+func (b Blame) Stratum() Stratum { return Stratum(b >> 32) }
 
 // Change is one thing that happened, as told to Options.OnChange.
 type Change struct {
@@ -181,7 +207,6 @@ type addressSpace struct {
 	gone      bool
 
 	state      Picture
-	unsampled  uint32 // calls without a site since the last one that has one
 	violations uint64
 	drift      uint64
 	late       uint64
@@ -534,12 +559,10 @@ func (t *Tracer) site(sp *addressSpace, ev *Event) uint32 {
 		return 0
 	case ev.Sample != nil:
 		site := t.opts.Sites.Site(ev.TGID, sp.tree, ev.Sample)
-		ev.Call.Site = uint64(makeBlame(site, 1+sp.unsampled))
-		sp.unsampled = 0
+		ev.Call.Site = uint64(MakeBlame(site, ev.Stratum))
 		return site
 	case ev.Flags&Unsampled != 0:
-		ev.Call.Site = uint64(missing)
-		sp.unsampled++
+		ev.Call.Site = uint64(MakeBlame(0, ev.Stratum))
 		t.stats.Unsampled++
 	}
 	return 0
@@ -555,7 +578,10 @@ func (t *Tracer) touched(ev *Event) {
 	t.change = Change{Event: ev, Site: t.opts.Sites.Site(ev.TGID, sp.tree, ev.Sample)}
 	if ev.Kind == KindFault {
 		t.stats.Faults++
-		t.change.At, _ = sp.tree.At(ev.Addr)
+		// Addresses are used again: what is there now may not have been touched.
+		if at, ok := sp.tree.At(ev.Addr); ok && at.Since <= ev.Time {
+			t.change.At = at
+		}
 	}
 	t.tell(sp, &t.change)
 }

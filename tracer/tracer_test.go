@@ -765,12 +765,16 @@ func sampled(ev Event, site byte) Event {
 	return ev
 }
 
-func TestACallWithAStackStandsForThoseThatLackIt(t *testing.T) {
+func TestAnOriginHasItsSiteAndItsStratum(t *testing.T) {
 	t.Parallel()
+	of := MakeStratum(1, 2, 3)
 	unsampled := func(ev Event) Event {
 		ev.Flags |= Unsampled
+		ev.Stratum = of
 		return ev
 	}
+	first := sampled(mmap(5, 1, 500, 6, 60, 61), 9)
+	first.Stratum = of
 	var told []uint32
 	rep := replay(t, Options{Sites: numbers{}, OnChange: func(c *Change) {
 		if c.Kind == KindCall {
@@ -778,21 +782,21 @@ func TestACallWithAStackStandsForThoseThatLackIt(t *testing.T) {
 		}
 	}}, join(image(5, 1, 100, 3), []Event{
 		unsampled(mmap(5, 1, 200, 3, 30, 31)), mmap(5, 1, 300, 4, 40, 41), unsampled(mmap(5, 1, 400, 5, 50, 51)),
-		sampled(mmap(5, 1, 500, 6, 60, 61), 9), sampled(mmap(5, 1, 600, 7, 70, 71), 8),
+		first, sampled(mmap(5, 1, 600, 7, 70, 71), 8),
 	})...)
 	got := make(map[uint64]Blame)
 	for e := range rep.Spaces[0].Tree.Extents(space.All) {
 		_, site := e.Blame()
 		got[e.Start>>12] = Blame(site)
 	}
-	if b := got[60]; b.Site() != 9 || b.Stands() != 3 || b.Missing() {
-		t.Errorf("the call after two without stacks: site %d, stands for %d", b.Site(), b.Stands())
+	if b := got[60]; b.Site() != 9 || b.Stratum() != of || b.Missing() {
+		t.Errorf("what a call with a stack made: site %d, stratum %#x", b.Site(), b.Stratum())
 	}
-	if b := got[70]; b.Site() != 8 || b.Stands() != 1 {
-		t.Errorf("the call after it: site %d, stands for %d", b.Site(), b.Stands())
+	if b := got[70]; b.Site() != 8 || b.Stratum() != 0 || b.Missing() {
+		t.Errorf("where no stratum is known: site %d, stratum %#x", b.Site(), b.Stratum())
 	}
 	for _, page := range []uint64{30, 50} {
-		if b := got[page]; !b.Missing() || b.Site() != 0 {
+		if b := got[page]; !b.Missing() || b.Site() != 0 || b.Stratum() != of || b.Stratum().Weight() != 8 {
 			t.Errorf("what a call without its stack made has %#x", uint64(b))
 		}
 	}
@@ -817,14 +821,18 @@ func TestAFaultIsToldWithWhatItTouched(t *testing.T) {
 		}
 	}}, join(image(5, 1, 100, 3), []Event{
 		fault(1, 150, 12<<12), fault(1, 160, 99<<12), fault(77, 170, 12<<12),
+		mmap(5, 1, 200, 3, 99, 100), fault(1, 190, 99<<12), fault(1, 210, 99<<12),
 	})...)
-	if len(told) != 2 || told[0].Site != 7 || told[0].At.Start > 12<<12 || told[0].At.End <= 12<<12 {
+	if len(told) != 4 || told[0].Site != 7 || told[0].At.Start > 12<<12 || told[0].At.End <= 12<<12 {
 		t.Fatalf("told %+v", told)
 	}
 	if told[1].At.Kind != 0 {
 		t.Errorf("a fault where nothing is known to be mapped touched %+v", told[1].At)
 	}
-	if rep.Stats.Faults != 2 {
-		t.Errorf("%d faults counted, want 2: the other's space is unknown", rep.Stats.Faults)
+	if told[2].At.Kind != 0 || told[3].At.Start != 99<<12 {
+		t.Errorf("a fault before a mapping was made there touched %+v, one after it %+v", told[2].At, told[3].At)
+	}
+	if rep.Stats.Faults != 4 {
+		t.Errorf("%d faults counted, want 4: the other's space is unknown", rep.Stats.Faults)
 	}
 }

@@ -585,7 +585,7 @@ func (w *growthWatch) summary() *render.GrowthSummary {
 	if c, err := w.live.StackCounters(); err == nil {
 		s.Faults = c.Faults
 		for why, n := range map[string]uint64{
-			"beyond the budget": c.Budget, "no room in the ring": c.Dropped, "the CPU was at another": c.Busy,
+			"passed over by chance": c.Chance, "no room in the ring": c.Dropped, "the CPU was at another": c.Busy,
 		} {
 			if n > 0 {
 				s.Missing[why] = n

@@ -14,6 +14,7 @@ import (
 	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/latency"
 	"github.com/maptrace/maptrace/tracer/site"
 )
 
@@ -38,7 +39,7 @@ which code the time goes to, and the longest calls with their stacks.
 Every call is counted, in the kernel: numbers, totals and maxima are exact, and
 percentiles are at most 6.25 % off. Which code makes the calls is estimated: of
 each operation 250 calls a second are sent with their stacks, and as many of those
-that --slow calls slow; each stands for those like it that were passed over. The
+that --slow calls slow; where there are more, a random sample. The
 longest are always sent. A call's duration includes what measuring it takes,
 less than a microsecond.
 
@@ -87,7 +88,7 @@ func (o *latOptions) check() error {
 
 // runLat measures, and prints what there is.
 func runLat(ctx context.Context, s streams, o *latOptions, out io.Writer) (err error) {
-	m := &meter{o: o, sites: site.New(site.Options{}), bySite: make(map[siteKey]*timedSite)}
+	m := &meter{o: o, sites: site.New(site.Options{}), bySite: make(map[siteKey]*timedSite), classes: make(map[classKey]*latency.Class)}
 	defer func() { err = errors.Join(err, m.sites.Close()) }()
 	opts := tracer.Options{OnChange: m.change, OnIdle: m.idle, Sites: m.sites, KeepExited: 512}
 	kernel := tracer.LiveOptions{Latency: &bpf.LatencyOptions{Slow: o.slow}}
@@ -110,6 +111,8 @@ type meter struct {
 	worst  []timedCall // the longest so far, the longest first
 	raised uint64      // from how long on a call is always told
 	bySite map[siteKey]*timedSite
+
+	classes map[classKey]*latency.Class
 }
 
 // timedCall is a call with its stack yet to be named.
@@ -127,7 +130,15 @@ type siteKey struct {
 // timedSite is what is added up for it.
 type timedSite struct {
 	render.TimedSite
-	site uint32 // of its longest call
+	site    uint32 // of its longest call
+	longest uint64 // what that took, ns
+	parts   map[*latency.Class]*latency.Part
+}
+
+// classKey is an operation's calls, the slow ones or the others.
+type classKey struct {
+	op   string
+	slow bool
 }
 
 // maxTimedSites bounds the functions that are told apart: a program may make as
@@ -150,30 +161,59 @@ func (m *meter) timed(c *tracer.Change) {
 	if c.Timing.Slow {
 		m.rank(c)
 	}
-	if c.Site == 0 {
-		return
+	class := m.class(c.Timing)
+	var part *latency.Part
+	if s := m.siteOf(c); s != nil {
+		part = s.parts[class]
+		if part == nil {
+			part = new(latency.Part)
+			s.parts[class] = part
+		}
 	}
-	t := c.Timing
-	key := siteKey{t.Name, m.sites.Group(c.Site)}
+	class.Add(part, c.Timing.Sums(), c.Timing.Weight, c.Timing.Skipped)
+}
+
+// class is the calls of which a random sample was sent: those of the same operation, as
+// slow or not.
+func (m *meter) class(t *tracer.Timing) *latency.Class {
+	key := classKey{t.Name, t.Slow}
+	c := m.classes[key]
+	if c == nil {
+		c = new(latency.Class)
+		m.classes[key] = c
+	}
+	return c
+}
+
+// siteOf is the site of a call, nil if it is not known, or there are too many.
+func (m *meter) siteOf(c *tracer.Change) *timedSite {
+	if c.Site == 0 {
+		return nil
+	}
+	key := siteKey{c.Timing.Name, m.sites.Group(c.Site)}
 	s := m.bySite[key]
 	if s == nil {
 		if len(m.bySite) >= maxTimedSites {
-			return
+			return nil
 		}
-		s = &timedSite{TimedSite: render.TimedSite{Op: t.Name}}
+		s = &timedSite{TimedSite: render.TimedSite{Op: key.op}, parts: make(map[*latency.Class]*latency.Part)}
 		m.bySite[key] = s
 	}
-	if t.Duration >= s.Duration.Max {
-		s.site = c.Site
+	if c.Timing.Duration >= s.longest {
+		s.site, s.longest = c.Site, c.Timing.Duration
 	}
 	s.Sampled++
-	s.Duration.Add(t.Duration, 1, t.Duration)
-	if k := &t.Skipped; k.Calls > 0 {
-		// How long each of them took is not known, but their mean is.
-		s.Duration.Add(k.Duration/k.Calls, k.Calls, k.Duration)
+	return s
+}
+
+// estimate makes a site's figures of its sampled calls and its share in the others.
+func (s *timedSite) estimate() {
+	for class, part := range s.parts {
+		sums := class.Share(part)
+		s.Duration.AddShare(part, sums.Calls, sums.Duration)
+		s.Wait += sums.Wait
+		s.Hold += sums.Hold
 	}
-	s.Wait += t.Wait + t.Skipped.Wait
-	s.Hold += t.Hold + t.Skipped.Hold
 }
 
 // rank keeps a call if it is among the longest.
@@ -234,6 +274,7 @@ func (m *meter) end(out io.Writer) error {
 func (m *meter) name(l *render.Latencies) {
 	all := make([]*timedSite, 0, len(m.bySite))
 	for _, s := range m.bySite {
+		s.estimate()
 		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b *timedSite) int {

@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/latency"
 	"github.com/maptrace/maptrace/tracer/site"
 	"github.com/maptrace/maptrace/tracer/space"
 )
@@ -310,22 +312,36 @@ func TestLatEndsAfterItsTime(t *testing.T) {
 	h.unharmed()
 }
 
-// TestWhatWasPassedOverCounts gives one call that stands for others.
-func TestWhatWasPassedOverCounts(t *testing.T) {
+// TestWhatWasPassedOverIsSharedOut gives two sites' calls, of which some stand for
+// others.
+func TestWhatWasPassedOverIsSharedOut(t *testing.T) {
 	t.Parallel()
-	m := &meter{o: &latOptions{top: 3}, sites: site.New(site.Options{}), bySite: make(map[siteKey]*timedSite)}
-	m.timed(&tracer.Change{Site: 5, Event: &tracer.Event{Timing: &tracer.Timing{
-		Name: "mmap", Duration: 9000, Wait: 10, Hold: 20, Skipped: tracer.Skipped{Calls: 3, Duration: 3000, Wait: 100, Hold: 200},
-	}}})
-	m.timed(&tracer.Change{Site: 5, Event: &tracer.Event{Timing: &tracer.Timing{Name: "mmap", Duration: 7000}}})
-	m.timed(&tracer.Change{Event: &tracer.Event{Timing: &tracer.Timing{Name: "mmap", Duration: 1 << 40}}}) // no stack
-	if len(m.bySite) != 1 || m.sent != 3 {
-		t.Fatalf("%d sites of %d calls", len(m.bySite), m.sent)
+	m := &meter{
+		o: &latOptions{top: 3}, sites: site.New(site.Options{}), bySite: make(map[siteKey]*timedSite),
+		classes: make(map[classKey]*latency.Class),
 	}
-	for _, s := range m.bySite {
-		if d := &s.Duration; d.N != 5 || d.Sum != 19_000 || d.Max != 9000 || d.Quantile(0.5) > 1100 || s.Wait != 110 || s.Hold != 220 || s.Sampled != 2 || s.site != 5 {
-			t.Errorf("%+v", s)
-		}
+	call := func(site uint32, duration, weight uint64, passed latency.Sums) {
+		m.timed(&tracer.Change{Site: site, Event: &tracer.Event{Timing: &tracer.Timing{
+			Name: "mmap", Duration: duration, Wait: 10, Hold: 20, Weight: weight, Skipped: passed,
+		}}})
+	}
+	call(5, 9000, 1, latency.Sums{})
+	call(5, 3000, 4, latency.Sums{Calls: 7, Duration: 14_000, Wait: 100, Hold: 200})
+	call(6, 1000, 4, latency.Sums{Calls: 1, Duration: 2000})
+	call(0, 4000, 4, latency.Sums{Calls: 4, Duration: 8000}) // its stack was lost
+	l := render.Latencies{}
+	m.name(&l)
+	if len(l.Sites) != 2 || m.sent != 4 {
+		t.Fatalf("%d sites of %d calls", len(l.Sites), m.sent)
+	}
+	// Of the twelve that were passed over each third of the sampled ones has a third;
+	// of what they took, 24,000 ns, as much as it took itself.
+	a, b := &l.Sites[0], &l.Sites[1]
+	if a.Duration.N != 2+3 || a.Duration.Sum != 12_000+8999 || a.Duration.Max != 9000 || a.Wait != 20+33 || a.Hold != 40+66 || a.Sampled != 2 {
+		t.Errorf("%+v", a)
+	}
+	if b.Duration.N != 1+3 || b.Duration.Sum != 1000+2999 || b.Duration.Quantile(0.5) < 900 || b.Duration.Quantile(0.5) > 1100 {
+		t.Errorf("%+v", b)
 	}
 }
 

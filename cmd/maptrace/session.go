@@ -111,7 +111,7 @@ func (se *session) change(c *tracer.Change) {
 		case c.Site != 0:
 			e.Stack = se.stackOf(c.Site)
 		case c.Kind == tracer.KindCall && c.Flags&tracer.Unsampled != 0:
-			e.Stack = []string{"(its stack is not here: there are too many a second)"}
+			e.Stack = []string{"(its stack is not here: there are too many a second, and a random sample is taken)"}
 		}
 		// Errors are kept by the writer and reported by idle.
 		if se.o.output == "json" {

@@ -86,6 +86,15 @@ func lower(a, b uint64) uint64  { return min(a, b) }
 func higher(a, b uint64) uint64 { return max(a, b) }
 func sum(a, b uint64) uint64    { return a + b }
 
+// Flow is what was mapped and unmapped, in bytes and in pieces. What was mapped
+// before the watch and unmapped in it counts as died.
+type Flow struct{ Born, Died, BornCount, DiedCount uint64 }
+
+// Plus is the sum of both.
+func (f Flow) Plus(o Flow) Flow {
+	return Flow{f.Born + o.Born, f.Died + o.Died, f.BornCount + o.BornCount, f.DiedCount + o.DiedCount}
+}
+
 // Measure is one of the sizes of a group.
 type Measure uint8
 
@@ -145,10 +154,7 @@ type Finding struct {
 	First, Last Holding // at the first and the last observation
 	Peak        Holding // the greatest of each measure, at different moments perhaps
 
-	// Bytes and pieces that were mapped and unmapped during the watch. What
-	// was mapped before the watch and unmapped in it counts as died.
-	Born, Died           uint64
-	BornCount, DiedCount uint64
+	Flow
 	// AliveShare is the share, from 0 to 1, of AliveOf that is still mapped.
 	// AliveOf are the bytes that were mapped after the warm-up and before the
 	// last tenth of the watch, which has had little time to die. Where AliveOf

@@ -33,8 +33,7 @@ func (w *Watch) window(g *group) (from int) {
 // judge gives the verdict on one group.
 func (w *Watch) judge(k Key, g *group) Finding {
 	f := Finding{
-		Key: k, First: g.first, Last: g.last, Peak: g.peak,
-		Born: g.born, Died: g.died, BornCount: g.bornCount, DiedCount: g.diedCount,
+		Key: k, First: g.first, Last: g.last, Peak: g.peak, Flow: g.flow(),
 		Monotone: 1,
 	}
 	f.Series = w.curve(g)
@@ -169,7 +168,7 @@ func (w *Watch) restrain(v *verdict, m Measure, g *group, f *Finding) {
 	// A vector that is copied to a larger block each time holds as many
 	// mappings as ever: its old blocks have died, nothing of what they held has.
 	// (The kernel may make one mapping of many small blocks, too.)
-	whole := g.bornCount > 0 && g.born/g.bornCount > g.last.Mapped/8
+	whole := f.BornCount > 0 && f.Born/f.BornCount > g.last.Mapped/8
 	v.replaced = dies && whole && g.last.Mappings <= max(g.first.Mappings, 1)
 	var note string
 	switch {

@@ -37,11 +37,11 @@ type call struct {
 func (c call) apply(w *Watch) {
 	switch c.what {
 	case 'b':
-		w.Born(c.key, c.at, c.bytes)
+		w.Born(c.key, c.at, c.bytes, 1)
 	case 'd':
-		w.Died(c.key, c.born, c.at, c.bytes)
+		w.Died(c.key, c.born, c.bytes, 1)
 	case 'o':
-		w.Observe(c.at, c.holdings)
+		w.Observe(c.at, c.holdings, nil)
 	}
 }
 

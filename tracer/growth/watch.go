@@ -77,10 +77,13 @@ type group struct {
 	cohorts           []cohort // the same, and one for what came since; shorter if nothing came late
 	first, last, peak Holding
 
-	born, died           uint64
-	bornCount, diedCount uint64
-	active               int // the tick at which it last held or got something
+	own    Flow // what is known to be of the group
+	shared Flow // its share, as of the last tick, in what may be of several
+	active int  // the tick at which it last held or got something
 }
+
+// flow is all that was mapped and unmapped of a group.
+func (g *group) flow() Flow { return g.own.Plus(g.shared) }
 
 // Watch collects what groups hold over time. Make one with [NewWatch].
 type Watch struct {
@@ -146,35 +149,38 @@ func (w *Watch) newGroup() *group {
 // Born says that memory was mapped, at a time since the start of the watch.
 // The order of calls between two observations does not matter, but for one: a
 // piece is born before it dies. Births before the start, at below 0, are
-// counted, but no survivors are looked for among them.
-func (w *Watch) Born(k Key, at time.Duration, bytes uint64) {
+// counted, but no survivors are looked for among them. Weight is for how many
+// pieces this one stands where survivors are looked for: the inverse of the
+// probability with which its group became known; 1 if all are known.
+func (w *Watch) Born(k Key, at time.Duration, bytes, weight uint64) {
 	i := w.point(at)
 	for _, g := range [...]*group{w.group(k), w.total} {
 		g.active = w.ticks
-		g.born += bytes
-		g.bornCount++
+		g.own.Born += bytes
+		g.own.BornCount++
 		if at < 0 {
 			continue
 		}
 		if i >= len(g.cohorts) {
 			g.cohorts = append(g.cohorts, make([]cohort, i+1-len(g.cohorts))...)
 		}
-		g.cohorts[i].born += bytes
-		g.cohorts[i].alive += bytes
+		g.cohorts[i].born += bytes * weight
+		g.cohorts[i].alive += bytes * weight
 	}
 }
 
 // Died says that memory mapped at the time born was unmapped: a whole mapping
-// or a piece of it. A mapping from before the watch has a born below 0.
-func (w *Watch) Died(k Key, born, _ time.Duration, bytes uint64) {
+// or a piece of it. A mapping from before the watch has a born below 0. The weight is
+// that of its birth.
+func (w *Watch) Died(k Key, born time.Duration, bytes, weight uint64) {
 	i := w.point(born)
 	for _, g := range [...]*group{w.group(k), w.total} {
-		g.died += bytes
-		g.diedCount++
+		g.own.Died += bytes
+		g.own.DiedCount++
 		// A death of more than was born then is one of memory whose birth was
 		// not told: it takes nothing from the other cohorts.
 		if born >= 0 && i < len(g.cohorts) {
-			g.cohorts[i].alive -= min(bytes, g.cohorts[i].alive)
+			g.cohorts[i].alive -= min(bytes*weight, g.cohorts[i].alive)
 		}
 	}
 }
@@ -190,9 +196,11 @@ func (w *Watch) point(at time.Duration) int {
 }
 
 // Observe says what the groups hold at a time since the start of the watch.
-// Groups that are not in the map hold nothing. The map is only read. An
-// observation that is not later than the one before is ignored.
-func (w *Watch) Observe(at time.Duration, holdings map[Key]Holding) {
+// Groups that are not in the map hold nothing. Shared is what the groups' shares are,
+// since the start, in what was mapped and unmapped and is not known to be of one of
+// them: Born and Died have not told of it. The maps are only read. An observation that
+// is not later than the one before is ignored.
+func (w *Watch) Observe(at time.Duration, holdings map[Key]Holding, shared map[Key]Flow) {
 	if n := len(w.times); n > 0 && at <= w.times[n-1] {
 		return
 	}
@@ -221,8 +229,19 @@ func (w *Watch) Observe(at time.Duration, holdings map[Key]Holding) {
 		w.push(w.other, rest, grow)
 	}
 	w.push(w.total, total, grow)
+	w.share(shared)
 	if len(w.groups) >= w.opts.MaxGroups {
 		w.evict()
+	}
+}
+
+// share notes the groups' shares in what is not known to be of one of them.
+func (w *Watch) share(shared map[Key]Flow) {
+	w.each(func(g *group) { g.shared = Flow{} })
+	for k, f := range shared {
+		g := w.group(k)
+		g.shared = g.shared.Plus(f)
+		w.total.shared = w.total.shared.Plus(f)
 	}
 }
 
@@ -337,10 +356,7 @@ func (o *group) swallow(g *group) {
 	for i, c := range g.cohorts {
 		o.cohorts[i].add(c)
 	}
-	o.born += g.born
-	o.died += g.died
-	o.bornCount += g.bornCount
-	o.diedCount += g.diedCount
+	o.own, o.shared = o.own.Plus(g.own), o.shared.Plus(g.shared)
 }
 
 // Findings judges all groups that held, got or lost anything, the worst first: by
@@ -349,7 +365,7 @@ func (o *group) swallow(g *group) {
 func (w *Watch) Findings() []Finding {
 	found := make([]Finding, 0, len(w.groups)+1)
 	for k, g := range w.groups {
-		if g.peak != (Holding{}) || g.bornCount+g.diedCount > 0 {
+		if g.peak != (Holding{}) || g.flow() != (Flow{}) {
 			found = append(found, w.judge(k, g))
 		}
 	}

@@ -147,16 +147,16 @@ func TestDeathsInPiecesLowerTheShareOfTheirCohortOnly(t *testing.T) {
 	k := Key{What: Anon}
 	sec := func(s float64) time.Duration { return time.Duration(s * 1e9) }
 	for i := range 21 {
-		w.Observe(sec(float64(i)), map[Key]Holding{k: {Mapped: mib, Mappings: 1}})
+		w.Observe(sec(float64(i)), map[Key]Holding{k: {Mapped: mib, Mappings: 1}}, nil)
 		switch i {
 		case 5, 10:
-			w.Born(k, sec(float64(i)+0.5), 100*kib)
+			w.Born(k, sec(float64(i)+0.5), 100*kib, 1)
 		case 12:
-			w.Died(k, sec(5.5), sec(12.5), 30*kib)
-			w.Died(k, sec(5.5), sec(12.6), 20*kib)
-			w.Died(k, -1, sec(12.7), 500*kib) // from before the watch
+			w.Died(k, sec(5.5), 30*kib, 1)
+			w.Died(k, sec(5.5), 20*kib, 1)
+			w.Died(k, -1, 500*kib, 1) // from before the watch
 		case 19:
-			w.Born(k, sec(19.5), mib) // too late to count
+			w.Born(k, sec(19.5), mib, 1) // too late to count
 		}
 	}
 	f := w.Findings()[0]
@@ -175,9 +175,9 @@ func TestObservationsThatAreNotLaterAreIgnored(t *testing.T) {
 	t.Parallel()
 	w := NewWatch(Options{})
 	k := Key{What: Heap}
-	w.Observe(time.Second, map[Key]Holding{k: {Resident: 5}})
-	w.Observe(time.Second, map[Key]Holding{k: {Resident: 6}})
-	w.Observe(0, map[Key]Holding{k: {Resident: 7}})
+	w.Observe(time.Second, map[Key]Holding{k: {Resident: 5}}, nil)
+	w.Observe(time.Second, map[Key]Holding{k: {Resident: 6}}, nil)
+	w.Observe(0, map[Key]Holding{k: {Resident: 7}}, nil)
 	if f := w.Findings()[0]; w.Ticks() != 1 || f.Last.Resident != 5 {
 		t.Errorf("%d ticks, last %+v", w.Ticks(), f.Last)
 	}
@@ -193,16 +193,16 @@ func TestTooManyGroupsGoToOther(t *testing.T) {
 		h := make(map[Key]Holding)
 		for j := range each {
 			k := Key{What: Anon, Site: uint32(i*each + j)} // a new site each time
-			w.Born(k, at, mib)
+			w.Born(k, at, mib, 1)
 			born += mib
 			h[k] = Holding{Mapped: mib, Mappings: 1}
 			if i > 0 {
 				old := Key{What: Anon, Site: uint32((i-1)*each + j)}
-				w.Died(old, at-time.Second, at, mib)
+				w.Died(old, at-time.Second, mib, 1)
 				died += mib
 			}
 		}
-		w.Observe(at, h)
+		w.Observe(at, h, nil)
 		if n := len(w.groups); n > 10 {
 			t.Fatalf("%d groups", n)
 		}
@@ -244,7 +244,7 @@ func TestASmallLeakComesBeforeALargeInnocent(t *testing.T) {
 			leak:  {Mapped: i * 16 * kib, Resident: i * 16 * kib},
 			cache: {Mapped: 8 << 30, Resident: min(i, 30) * 100 * mib},
 			fast:  {Mapped: i * mib, Resident: i * mib},
-		})
+		}, nil)
 	}
 	f := w.Findings()
 	if f[0].Key != fast || f[1].Key != leak || f[2].Key != cache || f[1].Label != Leaks || f[2].Label != Plateau {
@@ -391,7 +391,7 @@ func TestAnotherWarmupIsKept(t *testing.T) {
 	w := NewWatch(Options{Warmup: 20 * time.Second})
 	k := Key{What: Heap}
 	for i := range 61 {
-		w.Observe(time.Duration(i)*time.Second, map[Key]Holding{k: {Resident: uint64(min(i, 20)) * mib}})
+		w.Observe(time.Duration(i)*time.Second, map[Key]Holding{k: {Resident: uint64(min(i, 20)) * mib}}, nil)
 	}
 	if f := w.Findings()[0]; f.From != 20*time.Second || f.To != time.Minute || f.Label != Steady {
 		t.Errorf("from %v to %v: %s", f.From, f.To, f.Label)
@@ -406,7 +406,7 @@ func TestTimeToALimit(t *testing.T) {
 		w.Observe(time.Duration(i)*time.Second, map[Key]Holding{
 			k:                           {Mapped: (1 + i) * 2 * mib, Resident: (1 + i) * mib, Mappings: int(2 + 2*i)},
 			{What: File, Name: "/idle"}: {Mapped: mib},
-		})
+		}, nil)
 	}
 	f := w.Findings()[0]
 	limits := Limits{
@@ -488,10 +488,10 @@ func FuzzWatch(f *testing.F) {
 			at := now + time.Duration(int32(word))
 			switch op % 3 {
 			case 0:
-				w.Born(k, at, bytes)
+				w.Born(k, at, bytes, 1)
 				born, bornCount = born+bytes, bornCount+1
 			case 1:
-				w.Died(k, at, now, bytes)
+				w.Died(k, at, bytes, 1)
 				died, diedCount = died+bytes, diedCount+1
 			default:
 				h := make(map[Key]Holding)
@@ -506,7 +506,7 @@ func FuzzWatch(f *testing.F) {
 				if next := now + time.Duration(int32(word)); next > now || w.Ticks() == 0 {
 					now, mapped = next, sum
 				}
-				w.Observe(now, h)
+				w.Observe(now, h, nil)
 			}
 		}
 		total := w.Total()
@@ -552,14 +552,14 @@ func BenchmarkObserve1000Groups(b *testing.B) {
 	w := NewWatch(Options{})
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		w.Observe(time.Duration(i)*time.Second, h)
+		w.Observe(time.Duration(i)*time.Second, h, nil)
 	}
 }
 
 func BenchmarkFindings1000GroupsOf600Ticks(b *testing.B) {
 	w := NewWatch(Options{})
 	for i := range 600 {
-		w.Observe(time.Duration(i)*time.Second, manyGroups(i, 1000))
+		w.Observe(time.Duration(i)*time.Second, manyGroups(i, 1000), nil)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -570,12 +570,12 @@ func BenchmarkFindings1000GroupsOf600Ticks(b *testing.B) {
 func BenchmarkBornAndDied(b *testing.B) {
 	w := NewWatch(Options{})
 	for i := range 600 {
-		w.Observe(time.Duration(i)*time.Second, manyGroups(i, 10))
+		w.Observe(time.Duration(i)*time.Second, manyGroups(i, 10), nil)
 	}
 	k := Key{What: Anon, Site: 5}
 	b.ReportAllocs()
 	for b.Loop() {
-		w.Born(k, 601*time.Second, mib)
-		w.Died(k, 601*time.Second, 602*time.Second, mib)
+		w.Born(k, 601*time.Second, mib, 1)
+		w.Died(k, 601*time.Second, mib, 1)
 	}
 }

@@ -12,12 +12,9 @@ import (
 
 // piece is an extent whose pages are being counted.
 type piece struct {
-	key    growth.Key
-	site   uint32
-	stands uint64
-	mode   procmaps.Mode
-	first  bool // of its region
-	hidden bool // others stand for it
+	stake
+	mode  procmaps.Mode
+	first bool // of its region
 }
 
 // Ranges appends the address ranges whose resident pages [Book.Observe] wants to
@@ -29,24 +26,20 @@ func (b *Book) Ranges(dst []procmaps.Range, tree *space.Space, threads []procmap
 	b.pieces = b.pieces[:0]
 	at, last := 0, -1
 	for e := range tree.Extents(space.All) {
-		key, blame := b.key(&e)
 		if e.Kind == procmaps.KindSpecial {
 			continue
 		}
+		_, s := b.stake(&e)
 		dst = append(dst, e.Range)
-		if hidden(blame) {
-			b.pieces = append(b.pieces, piece{hidden: true})
-			continue
-		}
 		for at < len(b.regions) && b.regions[at].End <= e.Start {
 			at++
 		}
 		// One arena that looks like something else, merged with a stack below it, does
 		// not make the others so.
-		if at < len(purposes) && e.Kind == procmaps.KindAnon && b.looks[key].role != procmaps.RoleArena {
-			b.looks[key] = look{purposes[at].Role, e.Name}
+		if at < len(purposes) && e.Kind == procmaps.KindAnon && !s.partless && b.looks[s.key].role != procmaps.RoleArena {
+			b.looks[s.key] = look{purposes[at].Role, e.Name}
 		}
-		b.pieces = append(b.pieces, piece{key: key, site: blame.Site(), stands: stands(blame), mode: e.Mode, first: at != last})
+		b.pieces = append(b.pieces, piece{s, e.Mode, at != last})
 		last = at
 	}
 	return dst
@@ -56,36 +49,53 @@ func (b *Book) Ranges(dst []procmaps.Range, tree *space.Space, threads []procmap
 // The ranges are those of the last call of Ranges, and resident is what was found
 // in each, in bytes.
 func (b *Book) Observe(at uint64, ranges []procmaps.Range, resident []uint64) {
-	holdings := make(map[growth.Key]growth.Holding)
-	for _, p := range b.made {
-		p.Now = growth.Holding{}
-	}
+	held := make(map[stake]growth.Holding)
 	for i, r := range ranges {
 		p := &b.pieces[i]
-		if p.hidden {
-			continue
-		}
-		h := growth.Holding{Resident: resident[i] * p.stands}
+		h := growth.Holding{Resident: resident[i]}
 		if usable(p.mode) {
-			h.Mapped = r.Len() * p.stands
+			h.Mapped = r.Len()
 		}
 		if p.mode&procmaps.Write != 0 {
 			h.Writable = h.Mapped
 		}
 		if p.first {
-			h.Mappings = int(p.stands)
+			h.Mappings = 1
 		}
-		holdings[p.key] = plus(holdings[p.key], h)
-		own := b.part(p.key, p.site)
-		own.Now = plus(own.Now, h)
+		held[p.stake] = plus(held[p.stake], h)
 	}
+	holdings, shared := b.shareOut(held)
 	if b.watch.Ticks() == 0 {
 		for _, p := range b.made {
 			p.First = p.Now
 		}
 	}
-	b.watch.Observe(b.since(at), holdings)
+	b.watch.Observe(b.since(at), holdings, shared)
 	b.tidy()
+}
+
+// shareOut gives the parts what they hold and their shares in the flows, and returns
+// both for each group.
+func (b *Book) shareOut(held map[stake]growth.Holding) (map[growth.Key]growth.Holding, map[growth.Key]growth.Flow) {
+	shares, born := b.flows.shareOut()
+	for k, f := range b.past {
+		shares[k] = shares[k].Plus(f)
+	}
+	b.shares = shares
+	shared := make(map[growth.Key]growth.Flow)
+	for k, f := range shares {
+		shared[k.key] = shared[k.key].Plus(f)
+		b.part(k.key, k.site)
+	}
+	for _, p := range b.made {
+		p.Now = growth.Holding{}
+	}
+	holdings := make(map[growth.Key]growth.Holding)
+	for k, h := range shareHoldings(held, born) {
+		holdings[k.key] = plus(holdings[k.key], h)
+		b.part(k.key, k.site).Now = h
+	}
+	return holdings, shared
 }
 
 func plus(a, b growth.Holding) growth.Holding {
@@ -113,7 +123,9 @@ func (b *Book) Label(k growth.Key) string { return b.looks[k].name }
 func (b *Book) Findings() []Finding {
 	parts := make(map[growth.Key][]Part)
 	for k, p := range b.made {
-		parts[k.key] = append(parts[k.key], *p)
+		whole := *p
+		whole.Flow = p.Plus(b.shares[k])
+		parts[k.key] = append(parts[k.key], whole)
 	}
 	touched := make(map[growth.Key][]Share)
 	for k, n := range b.touched {
@@ -195,15 +207,20 @@ func (b *Book) keepers() map[growth.Key]keeping {
 // grown is how many bytes more a site holds than at the first look.
 func (p *Part) grown() int64 { return int64(p.Now.Mapped) - int64(p.First.Mapped) }
 
-// maxParts bounds the parts that are kept of what is gone, and the touchers.
-const maxParts = 8192
+// maxParts bounds the parts that are kept of what is gone, and the touchers; maxStakes
+// the flows by which is shared out what has no stack.
+const (
+	maxParts  = 8192
+	maxStakes = 4 * maxParts
+)
 
 // tidy bounds what a long watch of ever new places leaves behind. It loses who
 // made what is gone, no bytes.
 func (b *Book) tidy() {
+	moved := make(map[part]part)
 	if evicted, outside := b.watch.Crowd(); evicted+outside > 0 {
 		for k := range b.made {
-			b.fold(k, part{b.own(k.key), k.site})
+			b.fold(k, part{b.own(k.key), k.site}, moved)
 		}
 		b.foldTouches()
 		for k := range b.looks {
@@ -215,9 +232,13 @@ func (b *Book) tidy() {
 	if len(b.made) > maxParts {
 		for k, p := range b.made {
 			if p.Now == (growth.Holding{}) {
-				b.fold(k, part{k.key, 0})
+				b.fold(k, part{k.key, 0}, moved)
 			}
 		}
+	}
+	b.moveFlows(moved)
+	if len(b.flows) > maxStakes {
+		b.past, b.flows = b.shares, make(flows)
 	}
 	b.forgetTouchers()
 }
@@ -253,15 +274,43 @@ func (b *Book) own(k growth.Key) growth.Key {
 	return growth.Key{}
 }
 
-// fold adds one part to another.
-func (b *Book) fold(from, to part) {
+// moveFlows lets what parts have had go with them.
+func (b *Book) moveFlows(moved map[part]part) {
+	if len(moved) == 0 {
+		return
+	}
+	for from, to := range moved {
+		for next, again := moved[to]; again; next, again = moved[to] {
+			to = next
+		}
+		moved[from] = to
+	}
+	for s, f := range b.flows {
+		if to, ok := moved[s.part]; ok && !s.partless {
+			delete(b.flows, s)
+			s.part = to
+			all := b.flows.of(s)
+			*all = all.Plus(*f)
+		}
+	}
+	for _, shares := range [...]map[part]growth.Flow{b.shares, b.past} {
+		for k, f := range shares {
+			if to, ok := moved[k]; ok {
+				delete(shares, k)
+				shares[to] = shares[to].Plus(f)
+			}
+		}
+	}
+}
+
+// fold adds one part to another, and notes that.
+func (b *Book) fold(from, to part, moved map[part]part) {
 	if from == to {
 		return
 	}
+	moved[from] = to
 	p, o := b.made[from], b.part(to.key, to.site)
-	o.Born += p.Born
-	o.BornCount += p.BornCount
-	o.Died += p.Died
+	o.Flow = o.Plus(p.Flow)
 	o.First, o.Now = plus(o.First, p.First), plus(o.Now, p.Now)
 	delete(b.made, from)
 }

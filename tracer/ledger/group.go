@@ -28,6 +28,9 @@ func (b *Book) key(e *space.Extent) (growth.Key, tracer.Blame) {
 	_, at := e.Blame()
 	blame := tracer.Blame(at)
 	k := growth.Key{What: whatOf(e)}
+	if blame.Missing() && k.What == growth.NamedAnon {
+		k.What = growth.Anon // as below
+	}
 	switch k.What {
 	case growth.File, growth.Memfd:
 		// What is mapped may be deleted meanwhile, and is the same.
@@ -35,6 +38,9 @@ func (b *Book) key(e *space.Extent) (growth.Key, tracer.Blame) {
 		if k.What == growth.File {
 			return k, blame // a file is one, whoever maps it
 		}
+	}
+	if blame.Missing() {
+		return k, blame
 	}
 	if site := blame.Site(); site != 0 {
 		if k.What == growth.NamedAnon {

@@ -4,10 +4,11 @@
 // judges.
 //
 // What is counted and what is estimated: mappings are counted, each one, and so
-// is what is resident, page by page, at the moments it is looked at. Where the
-// kernel side's budget left calls without a stack, those that have one stand for
-// them, and the figures of sites are estimates (see [Book.Estimated]). Who
-// touched pages is always an estimate, from a sample of page faults.
+// is what is resident, page by page, at the moments it is looked at. Where there
+// were more calls than stacks are taken of, what the others have made is shared out
+// among the sites (share.go), whose figures are then estimates (see
+// [Book.Estimated]); they sum to what was counted. Who touched pages is always an
+// estimate, from a sample of page faults.
 //
 // A Book has one owner: the goroutine that runs the tracer.
 package ledger
@@ -41,8 +42,11 @@ type Book struct {
 	pieces  []piece // what the ranges handed out by Ranges belong to
 	looks   map[growth.Key]look
 
-	made    map[part]*Part   // by group and site
-	touched map[touch]uint64 // faults
+	made    map[part]*Part       // by group and site
+	flows   flows                // of calls whose stacks were asked for
+	past    map[part]growth.Flow // shares of flows that are forgotten
+	shares  map[part]growth.Flow // of all, as of the last look
+	touched map[touch]uint64     // faults
 	faults  map[growth.Key]uint64
 
 	allFaults uint64
@@ -81,10 +85,9 @@ type fate struct {
 // Part is what one site holds of a group, in bytes.
 type Part struct {
 	Site uint32
-	// Born is what it has made since the beginning, in BornCount calls, and Died
-	// what of all it ever made has gone.
-	Born, Died uint64
-	BornCount  uint64
+	// Flow is what it has made since the beginning, and what of all it ever made has
+	// gone.
+	growth.Flow
 	First, Now growth.Holding
 }
 
@@ -128,7 +131,7 @@ type Start struct {
 func New(sites Sites, start Start, opts growth.Options) *Book {
 	b := &Book{
 		sites: sites, watch: growth.NewWatch(opts), began: start.At, looks: make(map[growth.Key]look),
-		made: make(map[part]*Part), touched: make(map[touch]uint64), faults: make(map[growth.Key]uint64),
+		made: make(map[part]*Part), flows: make(flows), past: make(map[part]growth.Flow), touched: make(map[touch]uint64), faults: make(map[growth.Key]uint64),
 		fates: make(map[fate]uint64),
 	}
 	rows := mappings(start.Regions)
@@ -146,7 +149,7 @@ func (b *Book) since(at uint64) time.Duration { return time.Duration(int64(at - 
 // usable tells whether memory can be used at all.
 func usable(m procmaps.Mode) bool { return m&procmaps.Perm != 0 }
 
-// Estimated tells whether some calls had no stack, and others stand for them.
+// Estimated tells whether some calls had no stack, so that what they made is shared out.
 func (b *Book) Estimated() bool { return b.estimated }
 
 // Unsampled is how much memory was made by calls without a stack, in bytes.
@@ -223,16 +226,11 @@ func (b *Book) born(e *space.Extent, bytes uint64) {
 	if e.Kind == 0 || !usable(e.Mode) || bytes == 0 {
 		return
 	}
-	key, blame := b.key(e)
-	if hidden(blame) {
-		return
+	made, s := b.stake(e)
+	b.count(s, growth.Flow{Born: bytes, BornCount: 1})
+	if !s.partless {
+		b.watch.Born(s.key, made, bytes, s.stratum.Weight())
 	}
-	made, _ := e.Blame()
-	bytes *= stands(blame)
-	b.watch.Born(key, b.since(made), bytes)
-	p := b.part(key, blame.Site())
-	p.Born += bytes
-	p.BornCount += stands(blame)
 }
 
 // died books memory that has gone.
@@ -240,14 +238,34 @@ func (b *Book) died(e *space.Extent, r procmaps.Range) {
 	if e.Kind == 0 || !usable(e.Mode) {
 		return
 	}
-	key, blame := b.key(e)
-	if hidden(blame) {
-		return
+	made, s := b.stake(e)
+	b.count(s, growth.Flow{Died: r.Len(), DiedCount: 1})
+	if !s.partless {
+		b.watch.Died(s.key, made, r.Len(), s.stratum.Weight())
 	}
-	made, _ := e.Blame()
-	bytes := r.Len() * stands(blame)
-	b.watch.Died(key, b.since(made), b.since(made), bytes)
-	b.part(key, blame.Site()).Died += bytes
+}
+
+// stake tells whose an extent is, and when its memory was made.
+func (b *Book) stake(e *space.Extent) (made time.Duration, s stake) {
+	at, _ := e.Blame()
+	key, blame := b.key(e)
+	s = stake{pool: pool{kindOf(key), blame.Stratum()}, partless: blame.Missing()}
+	if !s.partless {
+		s.part = part{key, blame.Site()}
+	}
+	return b.since(at), s
+}
+
+// count counts what was mapped or unmapped.
+func (b *Book) count(s stake, f growth.Flow) {
+	if s.stratum != 0 {
+		all := b.flows.of(s)
+		*all = all.Plus(f)
+	}
+	if !s.partless {
+		p := b.part(s.key, s.site)
+		p.Flow = p.Plus(f)
+	}
 }
 
 // became books memory that is still there, but may be others' now.
@@ -260,12 +278,6 @@ func (b *Book) became(was, now *space.Extent, r procmaps.Range) {
 	b.died(was, r)
 	b.born(now, r.Len())
 }
-
-// stands is how many mappings one stands for.
-func stands(blame tracer.Blame) uint64 { return max(uint64(blame.Stands()), 1) }
-
-// hidden tells whether an extent is stood for by others.
-func hidden(blame tracer.Blame) bool { return blame.Missing() }
 
 func (b *Book) part(k growth.Key, site uint32) *Part {
 	p := b.made[part{k, site}]
@@ -281,8 +293,8 @@ func (b *Book) fault(c *tracer.Change) {
 		return
 	}
 	key, blame := b.key(&c.At)
-	if hidden(blame) {
-		return
+	if blame.Missing() {
+		return // of which group it is is not known
 	}
 	b.touched[touch{key, c.Site}] += c.Weight
 	b.faults[key] += c.Weight
@@ -335,7 +347,7 @@ func (b *Book) shared(k growth.Key) bool {
 // the first to write to it, site the one that wrote last and left it so, 0 if the word
 // did not stay.
 func (b *Book) Fate(e *space.Extent, first, site uint32) {
-	if key, blame := b.key(e); !hidden(blame) {
+	if key, blame := b.key(e); !blame.Missing() {
 		b.fates[fate{key, first, site}]++
 	}
 }

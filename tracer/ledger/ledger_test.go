@@ -35,11 +35,13 @@ func (pairs) Pool(site uint32) string {
 	return ""
 }
 
-// blame is what a call has that stands for so many.
-func blame(site, stands uint32) uint64 { return uint64(stands)<<32 | uint64(site) }
+// blame is what a call has whose stack was taken with the chance 2^-chance.
+func blame(site uint32, chance uint8) uint64 { return missing(chance) | uint64(site) }
 
-// missing is what a call has whose stack was lost or not asked for.
-const missing = uint64(1) << 32
+// missing is what a call has whose stack was not.
+func missing(chance uint8) uint64 {
+	return uint64(tracer.MakeBlame(0, tracer.MakeStratum(7, 0, chance)))
+}
 
 func pages(lo, hi uint64) procmaps.Range { return procmaps.Range{Start: lo * page, End: hi * page} }
 
@@ -84,7 +86,7 @@ func (r *run) call(c space.Call) {
 	r.now += 1_000_000
 	c.Time = r.now
 	flags := tracer.Stamped
-	if c.Site == missing {
+	if tracer.Blame(c.Site).Missing() {
 		flags |= tracer.Unsampled
 	}
 	eff := r.tree.Apply(&c)
@@ -130,19 +132,24 @@ func (r *run) look() {
 	r.book.Observe(r.now, ranges, resident)
 }
 
-// alive is what each site holds of each group, by the tree alone.
-func (r *run) alive() map[part]int64 {
-	sums := make(map[part]int64)
+// alive is what each site is known to hold of each group, by the tree alone, and what
+// there is of which the site is not known.
+func (r *run) alive() (sums map[part]int64, unknown int64) {
+	sums = make(map[part]int64)
 	for e := range r.tree.Extents(space.All) {
 		_, site := e.Blame()
 		b := tracer.Blame(site)
-		if e.Mode&procmaps.Perm == 0 || e.Kind == procmaps.KindSpecial || b.Missing() {
+		if e.Mode&procmaps.Perm == 0 || e.Kind == procmaps.KindSpecial {
+			continue
+		}
+		if b.Missing() {
+			unknown += int64(e.Len())
 			continue
 		}
 		key, _ := r.book.key(&e)
-		sums[part{key, b.Site()}] += int64(e.Len()) * int64(max(b.Stands(), 1))
+		sums[part{key, b.Site()}] += int64(e.Len())
 	}
-	return sums
+	return sums, unknown
 }
 
 // balance is what each site made of each group and has not gone, by the book.
@@ -163,12 +170,13 @@ func TestBirthsLessDeathsAreWhatIsAlive(t *testing.T) {
 			t.Parallel()
 			rnd := rand.New(rand.NewPCG(seed, 7))
 			r := newRun()
-			before := r.alive()
+			before, _ := r.alive()
 			r.look()
 			brk := uint64(heapAt)
 			for step := range 300 {
 				brk = r.random(rnd, brk)
-				got, want := r.balance(), r.alive()
+				got := r.balance()
+				want, _ := r.alive()
 				for k, n := range before {
 					want[k] -= n
 				}
@@ -184,6 +192,7 @@ func TestBirthsLessDeathsAreWhatIsAlive(t *testing.T) {
 				}
 				if rnd.IntN(20) == 0 {
 					r.look()
+					r.conserves(t)
 				}
 			}
 			r.look()
@@ -195,10 +204,10 @@ func TestBirthsLessDeathsAreWhatIsAlive(t *testing.T) {
 // random does one call that a kernel would let pass.
 func (r *run) random(rnd *rand.Rand, brk uint64) uint64 {
 	n := func(n uint64) uint64 { return uint64(rnd.IntN(int(n))) }
-	// Sites 2 to 7, some of which stand for more; and calls without.
-	site := blame(uint32(2+n(6)), uint32(1+n(3)))
+	// Sites 2 to 7, by different chances; and calls without a stack.
+	site := blame(uint32(2+n(6)), uint8(n(3)))
 	if n(6) == 0 {
-		site = missing
+		site = missing(uint8(n(4)))
 	}
 	lo := windowAt + n(windowEnd-windowAt)
 	at := pages(lo, lo+1+n(min(12, windowEnd-lo)))
@@ -301,9 +310,12 @@ func (r *run) conserves(t *testing.T) {
 			t.Errorf("%+v: the shares of faults add up to %f", f.Key, share)
 		}
 	}
-	var mapped int64
-	for _, n := range r.alive() {
+	known, mapped := r.alive()
+	for _, n := range known {
 		mapped += n
+	}
+	if regions := len(r.tree.Regions(nil)); all.Mappings != regions {
+		t.Errorf("findings have %d mappings, the tree %d", all.Mappings, regions)
 	}
 	if all.Mapped != uint64(mapped) {
 		t.Errorf("findings hold %d bytes, the tree %d", all.Mapped, mapped)
@@ -321,39 +333,102 @@ func (r *run) finding(t *testing.T, key growth.Key) Finding {
 	return all[i]
 }
 
-func TestACallStandsForThoseWithoutAStack(t *testing.T) {
+func TestWhatHasNoStackIsSharedOut(t *testing.T) {
 	t.Parallel()
 	r := newRun()
 	r.look()
 	if r.book.Estimated() || r.book.Unsampled() != 0 {
 		t.Error("an estimate before anything happened")
 	}
-	r.mmap(pages(windowAt, windowAt+2), rw, missing)
-	r.mmap(pages(windowAt+4, windowAt+6), rw, missing)
-	r.mmap(pages(windowAt+8, windowAt+10), rw, blame(4, 3))
+	at := func(i, n uint64) procmaps.Range { return pages(windowAt+i, windowAt+i+n) }
+	holds := func(site uint32, mapped float64, mappings int) {
+		t.Helper()
+		f := r.finding(t, growth.Key{What: growth.Anon, Site: site})
+		if want := uint64(mapped * page); f.Last.Mapped != want || f.Last.Resident != want || f.Last.Mappings != mappings {
+			t.Errorf("site %d holds %+v, want %g pages in %d mappings", site, f.Last, mapped, mappings)
+		}
+		r.conserves(t)
+	}
+	// A call of which nothing like it is known.
+	r.mmap(at(0, 2), rw, missing(1))
 	r.look()
-	f := r.finding(t, growth.Key{What: growth.Anon, Site: 4})
-	if want := uint64(6 * page); f.Last.Mapped != want || f.Last.Resident != want || f.Last.Mappings != 3 || f.Born != want {
-		t.Errorf("got %+v, born %d; want three times two pages", f.Last, f.Born)
+	holds(0, oldEnd-oldAt+2, 2)
+	if f := r.finding(t, growth.Key{What: growth.Anon}); f.Born != 2*page {
+		t.Errorf("born %d of nobody", f.Born)
 	}
-	if len(f.Parts) != 1 || f.Parts[0].BornCount != 3 {
-		t.Errorf("parts %+v, want one of three calls", f.Parts)
-	}
-	if !r.book.Estimated() || r.book.Unsampled() != 4*page {
-		t.Errorf("estimated %v, %d bytes unsampled", r.book.Estimated(), r.book.Unsampled())
-	}
-	// Those that are stood for take nothing away when they go.
-	r.munmap(pages(windowAt, windowAt+6))
+	// It is the one site's that is known in its stratum.
+	r.mmap(at(4, 2), rw, blame(4, 1))
 	r.look()
-	if f := r.finding(t, growth.Key{What: growth.Anon, Site: 4}); f.Died != 0 || f.Last.Mapped != 6*page {
-		t.Errorf("after the others went: died %d, mapped %d", f.Died, f.Last.Mapped)
-	}
-	r.munmap(pages(windowAt+8, windowAt+9))
+	holds(4, 4, 2)
+	// Of two that hold two and six, a quarter is the one's.
+	r.mmap(at(8, 6), rw, blame(2, 1))
 	r.look()
-	if f := r.finding(t, growth.Key{What: growth.Anon, Site: 4}); f.Died != 3*page || f.Last.Mapped != 3*page {
-		t.Errorf("after half of it went: died %d, mapped %d", f.Died, f.Last.Mapped)
+	holds(4, 2.5, 2)
+	holds(2, 7.5, 1)
+	r.mmap(at(16, 6), rw, missing(1))
+	r.look()
+	holds(4, 4, 2)
+	holds(2, 12, 2)
+	// What is alive decides, not who calls the most.
+	r.munmap(at(8, 6))
+	r.look()
+	holds(4, 10, 3)
+	if f := r.finding(t, growth.Key{What: growth.Anon, Site: 2}); f.Last.Mapped != 0 || f.Born != 12*page || f.Died != 6*page {
+		t.Errorf("site 2 was born %d, died %d, holds %+v", f.Born, f.Died, f.Last)
 	}
-	r.conserves(t)
+	if !r.book.Estimated() || r.book.Unsampled() != 8*page {
+		t.Errorf("estimated %v, %d bytes without a stack", r.book.Estimated(), r.book.Unsampled())
+	}
+	// Another chance of the same path will do where the stratum itself knows nobody.
+	r.mmap(at(32, 4), rw, missing(3))
+	r.look()
+	holds(4, 14, 4)
+}
+
+// TestALeakAmidChurnIsMeasured has sites that keep what they make and one that keeps
+// nothing but calls far more often, with stacks taken by chance.
+func TestALeakAmidChurnIsMeasured(t *testing.T) {
+	t.Parallel()
+	const chance, churn = 5, 8
+	rnd := rand.New(rand.NewPCG(1, 2))
+	r := newRun()
+	r.look()
+	kept := make(map[uint32]uint64)
+	next, all := uint64(1<<20), 0
+	mmap := func(site uint32, size uint64) procmaps.Range {
+		at := pages(next, next+size)
+		next += 1 + size // none merges
+		by := blame(site, chance)
+		if rnd.IntN(1<<chance) > 0 {
+			by = missing(chance)
+		}
+		r.mmap(at, rw, by)
+		r.log = r.log[:0]
+		return at
+	}
+	for range 40 {
+		for range 300 {
+			r.munmap(mmap(churn, 16))
+			for site, n := range map[uint32]int{2: 3, 4: 6} {
+				for range n {
+					mmap(site, 4)
+					kept[site] += 4 * page
+					all++
+				}
+			}
+		}
+		r.look()
+		r.conserves(t)
+	}
+	for site, want := range kept {
+		f := r.finding(t, growth.Key{What: growth.Anon, Site: site})
+		if got := float64(f.Last.Mapped); math.Abs(got/float64(want)-1) > 0.05 {
+			t.Errorf("site %d holds %.0f, found %d", site, got, want)
+		}
+	}
+	if f := r.finding(t, growth.Key{What: growth.Anon, Site: churn}); f.Last.Mapped > uint64(all)*page/20 {
+		t.Errorf("what is gone holds %+v", f.Last)
+	}
 }
 
 func TestMemoryFromBeforeIsGroupedByItsAddressesIfItIsLarge(t *testing.T) {
@@ -401,7 +476,7 @@ func TestTheMainStackIsOneGroupHoweverItGrew(t *testing.T) {
 	}
 	r.book.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindReread, Time: r.now}, Found: found})
 	// That other calls had no stack must not hide it.
-	r.mmap(pages(windowAt, windowAt+1), rw, missing)
+	r.mmap(pages(windowAt, windowAt+1), rw, missing(0))
 	r.look()
 	f := r.finding(t, growth.Key{What: growth.Stack})
 	if want := uint64(stackEnd-stackAt+16) * page; f.Last.Mapped != want || f.Born != 16*page {
@@ -426,7 +501,7 @@ func TestANameGivenLaterDoesNotMoveMemoryToAnotherGroup(t *testing.T) {
 	r := newRun()
 	r.look()
 	at := pages(windowAt, windowAt+4)
-	r.mmap(at, rw, blame(2, 1))
+	r.mmap(at, rw, blame(2, 0))
 	r.call(space.Call{Op: space.OpSetVMA, Name: "Go: heap", Args: [6]uint64{0x53564d41, 0, at.Start, at.Len()}})
 	r.look()
 	key := growth.Key{What: growth.Anon, Site: 2}
@@ -442,7 +517,7 @@ func TestFaultsAreSharedByWeight(t *testing.T) {
 	t.Parallel()
 	r := newRun()
 	r.look()
-	r.mmap(pages(windowAt, windowAt+4), rw, blame(2, 1))
+	r.mmap(pages(windowAt, windowAt+4), rw, blame(2, 0))
 	r.look()
 	at, _ := r.tree.At(windowAt * page)
 	fault := func(site uint32, weight uint64, at space.Extent) {
@@ -464,8 +539,8 @@ func TestKeepersAreWeighedByWhoTouchesFirst(t *testing.T) {
 	const churn, leak, list = 2, 4, 6
 	r := newRun()
 	r.look()
-	r.mmap(pages(windowAt, windowAt+4), rw, blame(1000, 1))
-	r.mmap(pages(windowAt+8, windowAt+12), rw, blame(1002, 1)) // the same heap, made by another
+	r.mmap(pages(windowAt, windowAt+4), rw, blame(1000, 0))
+	r.mmap(pages(windowAt+8, windowAt+12), rw, blame(1002, 0)) // the same heap, made by another
 	r.look()
 	at, _ := r.tree.At(windowAt * page)
 	for site, weight := range map[uint32]uint64{churn: 500, churn + 1: 399, leak: 99} {
@@ -502,10 +577,10 @@ func TestWhoseKeepersAreInDoubt(t *testing.T) {
 	const maker, other = 2, 4
 	r := newRun()
 	r.look()
-	r.mmap(pages(windowAt, windowAt+4), rw, blame(maker, 1))
-	r.mmap(pages(windowAt+8, windowAt+12), rw, blame(1000, 1))
-	r.mmap(pages(windowAt+16, windowAt+20), procmaps.Read, blame(1000, 1))
-	r.brk(heapAt, heapAt+4, blame(maker, 1))
+	r.mmap(pages(windowAt, windowAt+4), rw, blame(maker, 0))
+	r.mmap(pages(windowAt+8, windowAt+12), rw, blame(1000, 0))
+	r.mmap(pages(windowAt+16, windowAt+20), procmaps.Read, blame(1000, 0))
+	r.brk(heapAt, heapAt+4, blame(maker, 0))
 	r.look()
 	for _, tt := range []struct {
 		name string
@@ -544,10 +619,10 @@ func TestAnArenaReachesToItsEnd(t *testing.T) {
 	t.Parallel()
 	const arena, end = 64 << 30, 64<<30 + 64<<20
 	r := newRun()
-	r.mmap(pages(windowAt, windowAt+4), rw, blame(2, 1))
-	r.mmap(procmaps.Range{Start: arena, End: end}, 0, blame(4, 1))
-	r.mprotect(procmaps.Range{Start: arena, End: arena + 3*page}, rw, blame(4, 1))
-	r.mprotect(procmaps.Range{Start: arena + 3*page, End: arena + 4*page}, rw, blame(4, 1))
+	r.mmap(pages(windowAt, windowAt+4), rw, blame(2, 0))
+	r.mmap(procmaps.Range{Start: arena, End: end}, 0, blame(4, 0))
+	r.mprotect(procmaps.Range{Start: arena, End: arena + 3*page}, rw, blame(4, 0))
+	r.mprotect(procmaps.Range{Start: arena + 3*page, End: arena + 4*page}, rw, blame(4, 0))
 	r.look()
 	for _, want := range []procmaps.Range{pages(windowAt, windowAt+4), {Start: arena + 3*page, End: end}} {
 		e, ok := r.tree.At(want.Start)
@@ -562,12 +637,12 @@ func TestBooksOfALongWatchAreBounded(t *testing.T) {
 	r := newRun()
 	r.look()
 	kept := pages(windowEnd+16, windowEnd+20)
-	r.mmap(kept, rw, blame(2, 1))
+	r.mmap(kept, rw, blame(2, 0))
 	var at space.Extent
 	const sites = 5 * maxParts
 	for i := uint32(4); i < sites; i++ {
 		piece := pages(windowAt, windowAt+1)
-		r.mmap(piece, rw, blame(i, 1))
+		r.mmap(piece, rw, blame(i, 0))
 		at, _ = r.tree.At(piece.Start)
 		r.book.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindFault, Weight: 1}, Site: i, At: at})
 		r.log = r.log[:0]

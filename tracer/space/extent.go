@@ -36,6 +36,9 @@ type Extent struct {
 	// that made the extent and had a Site: a heap that is reserved as a whole
 	// grows by such calls.
 	Granted Grant
+	// Since is the commit stamp of what put the extent where it is, or the time of a
+	// read that found it there: before, there may have been something else.
+	Since uint64
 	// Ops counts the operations that made, changed or moved the extent, and
 	// those of the extent it replaced. Of extents that became one, the largest.
 	Ops uint32
@@ -49,7 +52,7 @@ func (s *Space) extent(c *cell) Extent {
 	kind, name := s.describe(c, c.rng())
 	return Extent{
 		Range: c.rng(), Mode: c.mode, Kind: kind, Flags: c.flag & flagMask,
-		File: c.file, Offset: c.off, Name: name, Ops: c.ops,
+		File: c.file, Offset: c.off, Name: name, Ops: c.ops, Since: c.mapAt,
 		Origin:  Origin{Op: c.op, TID: c.tid, Time: c.born, Site: c.site},
 		Granted: Grant{Time: c.grantAt, Site: c.grantSite},
 	}

@@ -25,7 +25,8 @@ type Growth struct {
 	Looks    int
 	Picture  string // how far the tree can be trusted
 	Findings []Grown
-	// Estimated: some calls had no stack, so the figures of sites are estimates.
+	// Estimated: some calls had no stack, so what they made is shared out among the
+	// sites, whose figures are estimates.
 	Estimated bool
 	Unsampled uint64 // bytes that such calls made
 	// Uncounted says why resident memory could not be counted, if so: then nothing
@@ -264,7 +265,7 @@ func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
 		b = fmt.Appendf(b, "\nWho keeps memory that many share was not watched%s: %s\n", to, table.Escape(g.Unwatched))
 	}
 	if g.Estimated {
-		b = fmt.Appendf(b, "\nCalls that made %s had no stack, by the budget; those that have one stand for them, so the figures of sites are estimates.\n",
+		b = fmt.Appendf(b, "\nOf so many calls, stacks were taken of a random sample: %s came without. What is there of it was counted, and is shared out among the sites of calls like them.\n",
 			Bytes(float64(g.Unsampled)))
 	}
 	return b

@@ -33,7 +33,7 @@ func watches() []Growth {
 				Reason: "grew 30.0 MiB in 30 s, and gave nothing back", Measure: growth.Resident,
 				Growth: 30 << 20, Slope: 1 << 20, SlopeLow: 1 << 19, SlopeHigh: 1 << 21, Monotone: 1,
 				Last: growth.Holding{Mapped: 64 << 20, Writable: 62 << 20, Resident: 31 << 20, Mappings: 30},
-				Born: 60 << 20, Died: 1 << 20, AliveShare: 0.985, AliveOf: 50 << 20, MedianAge: 12 * time.Second,
+				Flow: growth.Flow{Born: 60 << 20, Died: 1 << 20}, AliveShare: 0.985, AliveOf: 50 << 20, MedianAge: 12 * time.Second,
 				Series: rising(1<<20, 1<<20),
 			},
 			Faults: 900,
@@ -230,7 +230,7 @@ func summary(now time.Time) *GrowthSummary {
 	return &GrowthSummary{
 		Event: "summary", Time: now, Calls: 1000, Lost: 1, Stacks: 800, Sites: 40,
 		Ends:    map[string]uint64{"root": 780, "truncated": 15, "no-fde": 5},
-		Missing: map[string]uint64{"beyond the budget": 190, "no room in the ring": 10},
+		Missing: map[string]uint64{"passed over by chance": 190, "no room in the ring": 10},
 		Faults:  5000, Sampled: 900, Counting: "PAGEMAP_SCAN", CountCalls: 31, CountBusy: 0.0123, CountMost: 0.0011,
 	}
 }
@@ -253,7 +253,7 @@ func TestSummaryOfAWatch(t *testing.T) {
 		},
 		{
 			"a busy one", summary(time.Time{}), `
-1000 calls, lost 1; 800 stacks, 97.5 % whole, 5 no-fde, 15 truncated; 190 calls or faults without one: beyond the budget; 10 calls or faults without one: no room in the ring
+1000 calls, lost 1; 800 stacks, 97.5 % whole, 5 no-fde, 15 truncated; 10 calls or faults without one: no room in the ring; 190 calls or faults without one: passed over by chance
 5000 page faults, 900 sampled; resident pages by PAGEMAP_SCAN: 12.3 ms in all, 1.1 ms at most at once
 `,
 		},
@@ -416,10 +416,10 @@ func TestWhateverAWatchFindsIsJSON(t *testing.T) {
 		for _, by := range []uint64{0, 1, 1 << 20, 1 << 62} {
 			w := growth.NewWatch(growth.Options{})
 			key := growth.Key{What: growth.Heap}
-			w.Born(key, time.Second, by)
+			w.Born(key, time.Second, by, 1)
 			for i := range looks {
 				h := growth.Holding{Resident: by * uint64(i), Mapped: by * uint64(i), Mappings: i}
-				w.Observe(time.Duration(i)*time.Second, map[growth.Key]growth.Holding{key: h})
+				w.Observe(time.Duration(i)*time.Second, map[growth.Key]growth.Holding{key: h}, nil)
 			}
 			g := Growth{}
 			for _, f := range w.Findings() {

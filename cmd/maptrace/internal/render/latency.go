@@ -266,7 +266,7 @@ func (l *Latencies) appendSites(b []byte) []byte {
 	if len(l.Sites) == 0 {
 		return b
 	}
-	b = fmt.Appendf(b, "\nBy site, estimated from %d calls; each stands for those like it that were passed over\n", l.Sent)
+	b = fmt.Appendf(b, "\nBy site, estimated from %d calls, a random sample where there were more\n", l.Sent)
 	b = fmt.Appendf(b, "%9s %6s %6s %6s %6s %6s %6s %s\n", "CALLS", "TOTAL", "P50", "P99", "MAX", "WAIT", "HOLD", "OPERATION AND SITE")
 	for i := range l.Sites {
 		s := &l.Sites[i]
