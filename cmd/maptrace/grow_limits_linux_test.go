@@ -16,10 +16,15 @@ func TestTheMappingsThereAreCountAgainstTheirLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	for _, l := range limitsOf(fs, p, 1234) {
+	rows, err := p.Maps()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range limitsOf(fs, p) {
 		if l.Measure == growth.Mappings {
-			if l.Used != 1234 || l.Max <= 1234 {
-				t.Errorf("%s: %d of %d used, want 1234", l.Name, l.Used, l.Max)
+			// Other tests of this process may map something meanwhile.
+			if used, want := int(l.Used), len(rows); used < want-20 || used > want+20 || l.Max <= l.Used {
+				t.Errorf("%s: %d of %d used, the kernel shows %d", l.Name, l.Used, l.Max, want)
 			}
 			return
 		}

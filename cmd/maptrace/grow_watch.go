@@ -19,7 +19,6 @@ import (
 	"github.com/maptrace/maptrace/tracer/keeper"
 	"github.com/maptrace/maptrace/tracer/ledger"
 	"github.com/maptrace/maptrace/tracer/site"
-	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/stack"
 )
 
@@ -205,7 +204,7 @@ func (w *growthWatch) open(c *tracer.Change) {
 	if p, err := w.fs.Process(b.pid); err == nil {
 		// Where they cannot be read, stacks of threads are found by their shape.
 		start.Threads, _ = p.ThreadInfo()
-		b.limits = limitsOf(w.fs, p, len(start.Regions))
+		b.limits = limitsOf(w.fs, p)
 		if b.pages, err = newPageCount(w.fs, p); err != nil {
 			b.uncounted = w.uncounted(b.pid, err)
 		}
@@ -229,8 +228,8 @@ func (w *growthWatch) replace(b *openBook) {
 	}
 }
 
-// limitsOf are the limits that a process with so many mappings may reach.
-func limitsOf(fs procmaps.FS, p *procmaps.Process, mappings int) growth.Limits {
+// limitsOf are the limits that a process may reach.
+func limitsOf(fs procmaps.FS, p *procmaps.Process) growth.Limits {
 	var ls growth.Limits
 	if groups, err := p.Cgroup(); err == nil {
 		if m, err := procmaps.MemoryOf(groups, ""); err == nil && m.Max != procmaps.Unlimited {
@@ -244,8 +243,11 @@ func limitsOf(fs procmaps.FS, p *procmaps.Process, mappings int) growth.Limits {
 	if limit, err := p.AddressSpaceLimit(); err == nil && limit != procmaps.Unlimited {
 		ls = append(ls, growth.Limit{Name: "RLIMIT_AS", Measure: growth.Mapped, Used: st.VmSizeKB << 10, Max: limit})
 	}
+	// The kernel counts its VMAs, of which one of our regions may be several.
 	if n, err := fs.MaxMapCount(); err == nil {
-		ls = append(ls, growth.Limit{Name: "vm.max_map_count", Measure: growth.Mappings, Used: uint64(mappings), Max: uint64(n)})
+		if rows, err := p.Maps(); err == nil {
+			ls = append(ls, growth.Limit{Name: "vm.max_map_count", Measure: growth.Mappings, Used: uint64(len(rows)), Max: uint64(n)})
+		}
 	}
 	return ls
 }
@@ -369,12 +371,12 @@ func (w *growthWatch) progress(line string) {
 
 // refreshLimits takes the limits as they are now: what is used has grown. Of a
 // process that has ended meanwhile the old ones stay.
-func (w *growthWatch) refreshLimits(b *openBook, tree *space.Space) {
+func (w *growthWatch) refreshLimits(b *openBook) {
 	p, err := w.fs.Process(b.pid)
 	if err != nil {
 		return
 	}
-	b.limits = limitsOf(w.fs, p, len(tree.Regions(nil)))
+	b.limits = limitsOf(w.fs, p)
 	_ = p.Close() // it was only read
 }
 
@@ -386,7 +388,7 @@ func (w *growthWatch) report() {
 		sp := &r.Spaces[i]
 		picture[sp.Process.Space] = sp.Picture.Line(w.clock.Text)
 		if b := w.books[sp.Process.Space]; b != nil && !b.exited {
-			w.refreshLimits(b, sp.Tree)
+			w.refreshLimits(b)
 		}
 	}
 	for space, b := range w.books {
