@@ -7,6 +7,9 @@ import (
 
 const deletedSuffix = " (deleted)"
 
+// AnonName is what memory without a name is called in output, as pmap does.
+const AnonName = "[ anon ]"
+
 // Deleted reports whether the name ends as the kernel marks an unlinked file.
 // It is a best effort: a file whose own name ends in " (deleted)" looks the same.
 func (m *Mapping) Deleted() bool { return strings.HasSuffix(m.Name, deletedSuffix) }

@@ -86,7 +86,7 @@ func newTraced(t *testing.T, opts LiveOptions, verify time.Duration) *traced {
 			}
 		},
 	}
-	r.opts.Gate, _ = r.live.Gate()
+	r.opts.Gate = r.live.Info().Gate
 	return r
 }
 

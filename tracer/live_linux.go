@@ -3,11 +3,15 @@
 package tracer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
+
+	"github.com/cilium/ebpf"
 
 	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/procmaps"
@@ -19,10 +23,54 @@ type LiveOptions struct {
 	RingBytes int  // size of the ring of records; 0 means bpf.DefaultRingBytes
 	NoFollow  bool // leave the children of traced processes alone
 	// Stacks asks for the stacks of what makes memory larger; nil for none.
-	Stacks *bpf.StackOptions
+	Stacks *StackOptions
 	// Latency asks for how long calls take; nil for nothing.
-	Latency *bpf.LatencyOptions
+	Latency *LatencyOptions
 }
+
+// ringBytes is what the kernel keeps for us: the rings.
+func (o *LiveOptions) ringBytes() uint64 {
+	n := uint64(cmp.Or(o.RingBytes, bpf.DefaultRingBytes))
+	if o.Stacks != nil {
+		n += uint64(cmp.Or(o.Stacks.RingBytes, bpf.DefaultRingBytes))
+	}
+	return n
+}
+
+// What the kernel side may be asked for.
+type (
+	StackOptions   = bpf.StackOptions
+	LatencyOptions = bpf.LatencyOptions
+)
+
+// What that is unless told otherwise.
+const (
+	DefaultStackRate = bpf.DefaultStackRate
+	MaxStackBytes    = bpf.MaxStackBytes
+	DefaultSlow      = bpf.DefaultSlow
+)
+
+// ErrPermission marks a refusal of the kernel side for lack of permission.
+var ErrPermission = errors.New("the kernel does not let us load BPF programs")
+
+// refusal marks an error that means a lack of permission. To those who may not, the first
+// refusal may look like that of an old kernel.
+func refusal(err error) error {
+	denied := errors.Is(err, os.ErrPermission)
+	if !denied && errors.Is(err, ebpf.ErrNotSupported) {
+		denied = slices.ContainsFunc(bpf.Probe(), func(c bpf.Check) bool { return errors.Is(c.Err, os.ErrPermission) })
+	}
+	if denied {
+		return &refused{err}
+	}
+	return err
+}
+
+// refused prints as ErrPermission, and is an os.ErrPermission.
+type refused struct{ err error }
+
+func (r *refused) Error() string   { return ErrPermission.Error() }
+func (r *refused) Unwrap() []error { return []error{ErrPermission, os.ErrPermission} }
 
 // Live is the running kernel: a Source of its events, and the World they are
 // about. Next is for one goroutine; the methods of World may be called from
@@ -33,18 +81,21 @@ type Live struct {
 	page  uint64
 	ev    bpf.Event
 	// byTime makes as if this kernel did not number sections; for tests.
-	byTime bool
-	seen   bpf.Counters
-	stacks *stackStore       // nil unless asked for
-	gate   space.Row         // [vsyscall], which the kernel shows in every process; empty without
-	shm    procmaps.Device   // where the kernel keeps segments and their like
-	sizes  map[uint64]uint64 // of segments, in bytes, by number
+	byTime  bool
+	seen    bpf.Counters
+	touches []bpf.Touch
+	memory  uint64            // of the rings, bytes
+	stacks  *stackStore       // nil unless asked for
+	gate    space.Row         // [vsyscall], which the kernel shows in every process; empty without
+	shm     procmaps.Device   // where the kernel keeps segments and their like
+	sizes   map[uint64]uint64 // of segments, in bytes, by number
 
 	mu    sync.Mutex
 	procs map[int]*procmaps.Process // open directories of traced processes
 }
 
-// OpenLive loads and attaches the programs. Errors are those of bpf.Open.
+// OpenLive loads and attaches the programs. Errors are those of bpf.Open; ErrPermission
+// marks those that mean a lack of permission.
 func OpenLive(opts LiveOptions) (*Live, error) {
 	l := &Live{
 		fs: procmaps.Default(), page: uint64(os.Getpagesize()),
@@ -58,8 +109,9 @@ func OpenLive(opts LiveOptions) (*Live, error) {
 	var err error
 	l.hooks, err = bpf.Open(bpf.Options{RingBytes: opts.RingBytes, NoFollow: opts.NoFollow, Stacks: opts.Stacks, Latency: opts.Latency})
 	if err != nil {
-		return nil, err
+		return nil, refusal(err)
 	}
+	l.memory = opts.ringBytes()
 	if opts.Stacks != nil || opts.Latency != nil {
 		l.stacks = newStackStore(l.hooks)
 		if opts.Latency != nil {
@@ -92,7 +144,10 @@ func (l *Live) findGate() error {
 // have an address space.
 func (l *Live) Trace(pids ...int) ([]Task, error) {
 	tasks, err := l.hooks.Trace(pids...)
-	return l.convertTasks(tasks), err
+	if err != nil {
+		return nil, refusal(err)
+	}
+	return l.convertTasks(tasks), nil
 }
 
 // Tasks implements World.
@@ -300,32 +355,36 @@ func (l *Live) Untracked() (uint64, error) {
 	return c.NoSpace + c.NoTask, err
 }
 
-// StackCounters say why calls and faults have no stack, and how many faults there
-// were in all.
-type StackCounters struct {
-	Chance  uint64 // calls: there were too many, and chance passed them over
-	Dropped uint64 // the ring of stacks had no room
-	Busy    uint64 // the CPU was in the midst of another
-	Faults  uint64 // of traced processes, sampled or not
-	Touches uint64 // of these, those that Touched does not tell of
-}
-
 // FaultsErr says why no page faults are reported though they were asked for; nil
 // if they are, or were not.
 func (l *Live) FaultsErr() error { return l.hooks.FaultsErr() }
 
-// Watch is [bpf.Hooks.Watch]: the writes come as events of KindWrite.
-func (l *Live) Watch(tid int, addr uint64, most int) (*bpf.Watchpoint, error) {
-	return l.hooks.Watch(tid, addr, most)
+// Watch implements Sampling.
+func (l *Live) Watch(tid int, addr uint64, most int) (Watchpoint, error) {
+	p, err := l.hooks.Watch(tid, addr, most)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
-// Births is [bpf.Hooks.Births].
+// Births implements Sampling.
 func (l *Live) Births(space uint64) (uint64, error) { return l.hooks.Births(space) }
 
-// Touched is [bpf.Hooks.Touched].
-func (l *Live) Touched(dst []bpf.Touch) ([]bpf.Touch, error) { return l.hooks.Touched(dst) }
+// Touched implements Sampling.
+func (l *Live) Touched(dst []Touch) ([]Touch, error) {
+	var err error
+	l.touches, err = l.hooks.Touched(l.touches[:0])
+	for _, t := range l.touches {
+		dst = append(dst, Touch(t))
+	}
+	return dst, err
+}
 
-// StackCounters reads them.
+// PieceBytes implements Sampling.
+func (l *Live) PieceBytes() uint64 { return bpf.PieceBytes() }
+
+// StackCounters implements Sampling.
 func (l *Live) StackCounters() (StackCounters, error) {
 	c, err := l.hooks.Counters()
 	return StackCounters{Chance: c.StackChance, Dropped: c.StackDropped, Busy: c.StackBusy, Faults: c.Faults, Touches: c.Touches}, err
@@ -564,6 +623,14 @@ func (l *Live) row(f *bpf.File) space.Row {
 	return row
 }
 
-// Gate returns the row of the page that the kernel shows in every process
-// though no VMA holds it, and whether there is one.
-func (l *Live) Gate() (space.Row, bool) { return l.gate, !l.gate.Empty() }
+// Info implements Engine.
+func (l *Live) Info() Info {
+	info := Info{Gate: l.gate, Memory: l.memory}
+	if l.stacks != nil {
+		info.Sampling = l
+	}
+	if l.stacks != nil && l.stacks.timings != nil {
+		info.Latency = l
+	}
+	return info
+}

@@ -8,7 +8,7 @@ func (t *Tracer) name(sp *addressSpace, ev *Event) {
 	if f.Name == "" || f.Name[0] == '/' || f.Inode == 0 || f.Class == space.ClassAnonInode {
 		return
 	}
-	if ev.Call.Ret < 0 && ev.Call.Ret > -4096 {
+	if ev.Call.Failed() {
 		return
 	}
 	if full := t.path(sp, fileID{f.Dev, f.Inode}, f.Name, uint64(ev.Call.Ret)); full != "" {

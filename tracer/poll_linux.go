@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/procmaps"
-	"github.com/maptrace/maptrace/tracer/space"
 )
 
 // DefaultPoll is the time between two looks unless told otherwise: ten looks a
@@ -509,5 +508,5 @@ func (l *Poll) Close() error {
 // Untracked is how many processes are not traced for want of room: none.
 func (l *Poll) Untracked() (uint64, error) { return 0, nil }
 
-// Gate is for sources that do not read /proc: looks show what the kernel does.
-func (l *Poll) Gate() (space.Row, bool) { return space.Row{}, false }
+// Info implements Engine. Looks show what the kernel does: there is no gate to be added.
+func (l *Poll) Info() Info { return Info{Polling: l.every} }

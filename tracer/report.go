@@ -91,7 +91,7 @@ type Stats struct {
 
 func (s *Stats) count(ev *Event) {
 	s.Calls++
-	if ev.Call.Ret < 0 && ev.Call.Ret > -4096 {
+	if ev.Call.Failed() {
 		s.Failed++
 	}
 	s.byOp[ev.Call.Op&31][ev.Call.Sub&15]++
@@ -158,14 +158,31 @@ type Report struct {
 	NotKept  int           // spaces of exited processes that are counted only
 }
 
+// Tree is an address space as it is now, nil if it is not known (yet). It is the
+// Tracer's own: it must not run meanwhile.
+func (t *Tracer) Tree(id uint64) *space.Space {
+	if sp := t.spaces[id]; sp != nil && !sp.waiting {
+		return sp.tree
+	}
+	return nil
+}
+
+// Stats are the figures so far.
+func (t *Tracer) Stats() Stats {
+	s := t.stats
+	for _, sp := range t.spaces {
+		s.fold(sp)
+	}
+	return s
+}
+
 // Report makes a report.
 func (t *Tracer) Report() Report {
-	r := Report{Stats: t.stats, Ordering: "section", Polling: t.opts.Polling}
+	r := Report{Stats: t.Stats(), Ordering: "section", Polling: t.opts.Polling}
 	if r.Polling > 0 {
 		r.Picture.approximate(Unseen(r.Polling))
 	}
 	for _, sp := range t.spaces {
-		r.Stats.fold(sp)
 		switch {
 		case r.Polling > 0:
 			r.Ordering = "polling"

@@ -225,3 +225,16 @@ func TestAnErrorOfTheRingIsNotTakenForItsEnd(t *testing.T) {
 		t.Errorf("fault: %v", err)
 	}
 }
+
+func TestRingsCountAsMemory(t *testing.T) {
+	for want, o := range map[uint64]LiveOptions{
+		bpf.DefaultRingBytes:        {},
+		4096:                        {RingBytes: 4096},
+		bpf.DefaultRingBytes + 8192: {Stacks: &StackOptions{RingBytes: 8192}},
+		bpf.DefaultRingBytes + 4096: {RingBytes: 4096, Stacks: &StackOptions{}},
+	} {
+		if got := o.ringBytes(); got != want {
+			t.Errorf("rings of %+v take %d bytes, want %d", o, got, want)
+		}
+	}
+}

@@ -39,6 +39,13 @@ type Latency struct {
 	Longest   uint64       // single hold
 }
 
+// TimingCounters tell what is missing from what was measured.
+type TimingCounters struct {
+	Dropped    uint64 // calls that were to be told, and the ring had no room for
+	Unstacked  uint64 // calls that were told without their stack
+	Unmeasured uint64 // calls and holds of locks for which the kernel had no memory
+}
+
 // timed finds the site of a call that was timed. Its place in the order does not
 // matter.
 func (t *Tracer) timed(ev *Event) {

@@ -97,13 +97,6 @@ func (l *Live) Latencies() ([]Latency, error) {
 
 func hist(t *bpf.Tally) latency.Hist { return latency.Of(t.Sum, t.Max, t.Count[:]) }
 
-// TimingCounters tell what is missing from what was measured.
-type TimingCounters struct {
-	Dropped    uint64 // calls that were to be told, and the ring had no room for
-	Unstacked  uint64 // calls that were told without their stack
-	Unmeasured uint64 // calls and holds of locks for which the kernel had no memory
-}
-
 // TimingCounters reads them.
 func (l *Live) TimingCounters() (TimingCounters, error) {
 	c, err := l.hooks.Counters()

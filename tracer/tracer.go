@@ -602,7 +602,7 @@ func (t *Tracer) doubtChildren(sp *addressSpace, c *space.Call, eff *space.Effec
 
 // movesMemory tells whether a call that succeeded has changed what is mapped.
 func movesMemory(c *space.Call) bool {
-	if c.Ret < 0 && c.Ret > -4096 {
+	if c.Failed() {
 		return false
 	}
 	switch c.Op {

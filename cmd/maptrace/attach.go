@@ -9,27 +9,19 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/privilege"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/site"
-	"github.com/maptrace/maptrace/tracer/space"
-	"github.com/maptrace/maptrace/tracer/stack"
 )
-
-// errBPFPermission marks a refusal of the kernel side, for explain.
-var errBPFPermission = errors.New("the kernel does not let us load BPF programs")
 
 // attachOptions are the flags of every command that traces.
 type attachOptions struct {
@@ -143,31 +135,25 @@ func keepFromPipe() (restore func()) {
 	return func() { signal.Stop(sigs) }
 }
 
-// attached is a run of the tracer: the programs, the loop and what is traced.
+// attached is a session whose processes are traced, with the command that was started.
 type attached struct {
+	*tracer.Session
 	o       *attachOptions
-	source  source
-	live    *tracer.Live // the source, nil if it polls
-	tr      *tracer.Tracer
 	cmd     *tracer.Command
 	clock   render.Clock
 	log     *slog.Logger
 	stop    context.CancelFunc
 	timer   *time.Timer   // that calls stop, if a time was given
-	rings   uint64        // bytes the kernel keeps for us
 	watches privilege.Set // what watching words of memory takes all the time
-	unread  map[int]bool  // processes whose mappings must be known before we are ready
-	asked   time.Time     // when the groups were last looked at for more processes
-
-	pids    []int // the processes that are traced from the start
-	onReady func()
-	sites   *site.Sites // nil without stacks
+	sites   *site.Sites   // nil without stacks
 	err     io.Writer
+
+	announced bool // the file that says that we are ready is there, if it was asked for
 }
 
-// attach checks the targets before it touches the kernel, attaches, and then
-// makes the processes known. The hooks of opts are called from within run.
-func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts *tracer.Options) (_ *attached, err error) {
+// attach checks the targets before it touches the kernel, opens a session, and makes the
+// processes known. Nothing is told before run.
+func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts tracer.Options, sites *site.Sites) (_ *attached, err error) {
 	fs := procmaps.Default()
 	if err = checkProc(fs); err != nil {
 		return nil, err
@@ -176,151 +162,51 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts *tracer
 	if err != nil {
 		return nil, err
 	}
-	a := &attached{o: o, log: logger(s.err, o.verbose), err: s.err}
-	a.sites, _ = opts.Sites.(*site.Sites)
+	a := &attached{o: o, log: logger(s.err, o.verbose), err: s.err, sites: sites}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
 		}
 	}()
-	kernel.RingBytes, kernel.NoFollow = int(o.ring), o.noFollow
-	if err = a.open(kernel); err != nil {
+	engine, err := o.open(kernel)
+	if err != nil {
 		return nil, err
 	}
+	opts.PageSize, opts.Log = uint64(os.Getpagesize()), a.log
+	if sites != nil {
+		opts.Sites = sites
+	}
+	a.Session = tracer.NewSession(engine, opts)
+	var more func([]int) ([]int, error)
 	if len(o.argv) > 0 {
 		if a.cmd, err = tracer.StartCommand(o.argv, s.in, s.out, s.err); err != nil {
 			// Whatever it is, it does not mean that tracing is not permitted.
 			return nil, errors.New(err.Error())
 		}
 		pids = []int{a.cmd.PID()}
+	} else if !o.noFollow {
+		// Children that were born between the listing and the tracing.
+		more = func(pids []int) ([]int, error) { return descendants(fs, pids) }
 	}
-	tasks, err := a.trace(fs, pids)
+	if err := a.Trace(pids, more); err != nil {
+		return nil, err
+	}
+	a.clock = render.NewClock(time.Now(), a.Now())
+	return a, nil
+}
+
+// open opens the source of events.
+func (o *attachOptions) open(kernel tracer.LiveOptions) (tracer.Engine, error) {
+	if o.poll != 0 {
+		return tracer.NewPoll(o.poll, o.noFollow), nil
+	}
+	kernel.RingBytes, kernel.NoFollow = int(o.ring), o.noFollow
+	live, err := tracer.OpenLive(kernel)
 	if err != nil {
 		return nil, err
 	}
-	a.clock = render.NewClock(time.Now(), a.source.Now())
-	if o.poll == 0 {
-		a.rings = rings(&kernel)
-	}
-	opts.PageSize, opts.Log = uint64(os.Getpagesize()), a.log
-	opts.Gate, _ = a.source.Gate()
-	opts.Polling = o.poll
-	if idle := opts.OnIdle; len(o.groups) > 0 && !o.noFollow {
-		opts.OnIdle = func() error {
-			if err := a.enter(fs); err != nil {
-				// Those that are traced already are, all the same.
-				opts.Log.Error("look for processes that enter", "error", err)
-			}
-			return idle()
-		}
-	}
-	a.tr = tracer.New(a.source, a.source, *opts)
-	a.unread = make(map[int]bool)
-	for _, task := range tasks {
-		a.unread[task.PID] = true
-		a.pids = append(a.pids, task.PID)
-	}
-	return a, a.tr.Add(tasks, a.cmd != nil)
+	return live, nil
 }
-
-// source is where changes come from: the kernel side, or looks at /proc.
-type source interface {
-	tracer.Source
-	tracer.World
-	Trace(pids ...int) ([]tracer.Task, error)
-	Gate() (space.Row, bool)
-	Untracked() (uint64, error)
-	Detach() error
-	Close() error
-}
-
-// open opens the source.
-func (a *attached) open(kernel tracer.LiveOptions) (err error) {
-	if a.o.poll != 0 {
-		a.source = tracer.NewPoll(a.o.poll, a.o.noFollow)
-		return nil
-	}
-	if a.live, err = tracer.OpenLive(kernel); err != nil {
-		return refusal(err)
-	}
-	a.source = a.live
-	return nil
-}
-
-// trace makes processes known to the kernel side, and their children that were
-// born between the listing and that.
-func (a *attached) trace(fs procmaps.FS, pids []int) ([]tracer.Task, error) {
-	for {
-		tasks, err := a.source.Trace(pids...)
-		if err != nil {
-			return nil, refusal(err)
-		}
-		if len(tasks) == 0 {
-			return nil, fmt.Errorf("process %d: %w", pids[0], procmaps.ErrGone)
-		}
-		if a.o.noFollow || a.cmd != nil {
-			return tasks, nil
-		}
-		all, err := descendants(fs, pids)
-		if err != nil {
-			return nil, err
-		}
-		if len(all) == len(pids) {
-			return tasks, nil
-		}
-		pids = all
-	}
-}
-
-// enter begins to trace the processes that have entered the groups by another way
-// than by fork: "docker exec" puts them there. It is called from within the loop.
-func (a *attached) enter(fs procmaps.FS) error {
-	const every = time.Second
-	if time.Since(a.asked) < every {
-		return nil
-	}
-	a.asked = time.Now()
-	var fresh []int
-	for _, g := range a.o.groups {
-		pids, err := g.Now()
-		if err != nil {
-			return err
-		}
-		for _, pid := range pids {
-			if !a.tr.Known(pid) {
-				fresh = append(fresh, pid)
-			}
-		}
-	}
-	fresh, err := traceable(fs, fresh)
-	if err != nil || len(fresh) == 0 {
-		return err
-	}
-	tasks, err := a.source.Trace(fresh...)
-	if err != nil {
-		return err
-	}
-	return a.tr.Add(tasks, false)
-}
-
-// refusal marks an error of the kernel side that means a lack of permission. To
-// those who may not, the first refusal may look like that of an old kernel.
-func refusal(err error) error {
-	denied := errors.Is(err, os.ErrPermission)
-	if !denied && errors.Is(err, ebpf.ErrNotSupported) {
-		denied = slices.ContainsFunc(bpf.Probe(), func(c bpf.Check) bool { return errors.Is(c.Err, os.ErrPermission) })
-	}
-	if denied {
-		return &joined{errBPFPermission, os.ErrPermission}
-	}
-	return err
-}
-
-// joined is two marks that print as the first.
-type joined struct{ mark, class error }
-
-func (j *joined) Error() string   { return j.mark.Error() }
-func (j *joined) Unwrap() []error { return []error{j.mark, j.class} }
 
 // checkProc refuses what would be answered wrongly: processes go by the numbers
 // that our own pid namespace gives them, and so must the ones that /proc shows.
@@ -365,67 +251,58 @@ func logger(w io.Writer, verbose bool) *slog.Logger {
 // run lets everything go, and calls finish when it is over. It returns the error
 // that decides the exit status: that of the command, unless there is something
 // more important to say.
-func (a *attached) run(ctx context.Context, finish func() error) error {
+func (a *attached) run(ctx context.Context, o tracer.RunOptions, finish func() error) error {
 	ctx, a.stop = context.WithCancel(ctx)
 	defer a.stop()
 	if a.o.duration > 0 {
 		a.timer = time.AfterFunc(a.o.duration, a.stop)
 		defer a.timer.Stop()
 	}
+	o.Standing = a.cmd != nil
+	o.Ready = func() error { return a.ready(ctx) }
+	if fs := procmaps.Default(); len(a.o.groups) > 0 && !a.o.noFollow {
+		o.Members = func() ([]int, error) { return a.o.members(fs) }
+	}
+	run := ctx
 	if a.cmd != nil {
 		defer a.cmd.PassSignals()()
-		if err := a.tellReady(); err != nil {
-			return err
-		}
-		a.drop(ctx) // what the command may do it has by now
-		if err := a.cmd.Continue(); err != nil {
-			return err
-		}
 	} else {
 		a.drop(ctx)
-		a.onReady = func() { a.drop(ctx) }
 		var cancel context.CancelFunc
-		ctx, cancel = signal.NotifyContext(ctx, endSignals()...)
+		run, cancel = signal.NotifyContext(ctx, endSignals()...)
 		defer cancel()
 	}
-	guard := guardMemory(ctx, a.rings, a.stop)
-	err := a.tr.Run(ctx, a.source.Detach)
+	guard := guardMemory(run, a.Info().Memory, a.stop)
+	err := a.Run(run, o)
 	full := guard()
 	if err == nil {
 		err = finish()
 	}
 	err = errors.Join(err, full)
 	a.tellDenied()
-	if a.cmd != nil && (ctx.Err() == nil || err != nil) {
+	if a.cmd != nil && a.Ready() && (run.Err() == nil || err != nil) {
 		return a.exitStatus(err)
 	}
 	return errors.Join(err, a.verdict())
 }
 
-// tellReady creates the file that was asked for as soon as the mappings of all
-// processes are known, and once only.
-func (a *attached) tellReady() error {
-	if a.unread == nil {
-		return nil
-	}
-	for pid := range a.unread {
-		if !a.tr.Known(pid) {
-			return nil
-		}
-		delete(a.unread, pid)
-	}
-	a.unread = nil
+// ready creates the file that was asked for, gives up what is not needed any more, and
+// lets the command go.
+func (a *attached) ready(ctx context.Context) error {
 	if a.timer != nil {
 		a.timer.Reset(a.o.duration) // the time counts from here
 	}
-	if a.o.readyFile == "" {
-		return nil
+	if a.o.readyFile != "" {
+		if err := os.WriteFile(a.o.readyFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
+			return err
+		}
 	}
-	err := os.WriteFile(a.o.readyFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644)
-	if a.onReady != nil {
-		a.onReady()
+	a.announced = true
+	a.drop(ctx) // what the command may do it has by now
+	if a.cmd != nil {
+		return a.cmd.Continue()
 	}
-	return err
+	return nil
 }
 
 // tellDenied says that code has no names because its files may not be read.
@@ -467,34 +344,21 @@ func (a *attached) exitStatus(err error) error {
 
 // verdict is an error if an audit found the picture wrong.
 func (a *attached) verdict() error {
-	if n := a.tr.Report().Stats.Drift; n > 0 {
+	if n := a.Stats().Drift; n > 0 {
 		return &codedError{exitDrift, fmt.Errorf("the tree differed from /proc in %d places: please report this", n)}
 	}
 	return nil
 }
 
-// close frees the kernel side; a command that was never let go is ended.
+// close frees the session; a command that was never let go is ended.
 func (a *attached) close() error {
 	var errs []error
 	if a.cmd != nil {
 		errs = append(errs, a.cmd.Abandon())
 	}
-	if a.source != nil {
-		errs = append(errs, a.source.Close())
-		a.source = nil
+	if a.Session != nil {
+		errs = append(errs, a.Close())
+		a.Session = nil
 	}
 	return errors.Join(errs...)
-}
-
-// namedStack names the functions that led to a site, innermost first, and says why
-// there are no more; end is empty for a whole stack.
-func namedStack(sites *site.Sites, id uint32) (frames []string, end string) {
-	lines, why := sites.Stack(id)
-	for i := range lines {
-		frames = append(frames, lines[i].String())
-	}
-	if why != stack.EndRoot {
-		end = why.String()
-	}
-	return frames, end
 }

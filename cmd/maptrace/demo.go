@@ -58,7 +58,7 @@ func runDemo(ctx context.Context, s streams, length time.Duration) (err error) {
 		minSize:       16 << 10, verify: true,
 		ops: []string{"mmap", "munmap", "brk", "mremap", "stack"},
 	}
-	se, err := openSession(s, o)
+	se, err := openTrace(s, o)
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func runDemo(ctx context.Context, s streams, length time.Duration) (err error) {
 	if err := se.run(ctx, s.out); err != nil {
 		return err
 	}
-	r := se.tr.Report()
+	r := se.Report()
 	for i := range r.Spaces {
 		if r.Spaces[i].Process.PID != se.cmd.PID() {
 			continue

@@ -16,6 +16,7 @@ import (
 	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/privilege"
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/sample"
 )
 
 func newDoctor(s streams) *cobra.Command {
@@ -61,7 +62,7 @@ func runDoctor(w io.Writer) error {
 			verdict, missing = "FAIL", true
 		}
 		fmt.Fprintf(w, "%s  %-26s %s\n", verdict, c.Name, c.What)
-		if c.Name == bpf.WatchpointCheck && c.Err == nil && paranoid(procmaps.Default()) {
+		if c.Name == bpf.WatchpointCheck && c.Err == nil && sample.Paranoid(procmaps.Default()) {
 			fmt.Fprintf(w, "      -> kernel.perf_event_paranoid is above 2: grow does so with --watchpoints 4, and keeps CAP_SYS_ADMIN for it\n")
 		}
 		if c.Err != nil {

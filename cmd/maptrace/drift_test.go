@@ -11,6 +11,7 @@ import (
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -41,33 +42,45 @@ func (l *liar) Look(int, procmaps.Range, bool) (tracer.Look, error) {
 	}, nil
 }
 
+func (*liar) Info() tracer.Info                   { return tracer.Info{} }
+func (*liar) Trace(...int) ([]tracer.Task, error) { return []tracer.Task{lied}, nil }
+func (*liar) Untracked() (uint64, error)          { return 0, nil }
+func (*liar) Detach() error                       { return nil }
+func (*liar) Close() error                        { return nil }
+
+// driftSink keeps the drift it is told of, and ends the run.
+type driftSink struct {
+	told []render.Event
+	stop func()
+}
+
+func (d *driftSink) Change(c *tracer.Change) {
+	if c.Kind == tracer.KindDrift {
+		d.told = render.AppendEvents(d.told, c)
+		d.stop()
+	}
+}
+func (*driftSink) Record(*event.Record) {}
+func (*driftSink) Idle() error          { return nil }
+
 func TestDriftIsToldAndHasItsExitCode(t *testing.T) {
 	t.Parallel()
 	ctx, stop := context.WithTimeout(t.Context(), bound)
 	defer stop()
-	var told []render.Event
-	src := &liar{}
-	se := &session{attached: &attached{}}
-	se.tr = tracer.New(src, src, tracer.Options{
-		Verify: time.Millisecond,
-		OnChange: func(c *tracer.Change) {
-			if c.Kind == tracer.KindDrift {
-				told = render.AppendEvents(told, c)
-				stop()
-			}
-		},
-	})
-	if err := se.tr.Add([]tracer.Task{lied}, false); err != nil {
+	a := &attached{Session: tracer.NewSession(&liar{}, tracer.Options{Verify: time.Millisecond})}
+	if err := a.Trace([]int{lied.PID}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := se.tr.Run(ctx, nil); err != nil {
+	drifts := &driftSink{stop: stop}
+	if err := a.Run(ctx, tracer.RunOptions{Sinks: []tracer.Sink{drifts}}); err != nil {
 		t.Fatal(err)
 	}
+	told := drifts.told
 	if len(told) != 1 || told[0].Op != "drift" || told[0].Range != (procmaps.Range{Start: 0x11000, End: 0x12000}) {
 		t.Errorf("told %+v, want one drift in the second page", told)
 	}
 	var stderr bytes.Buffer
-	if code := report(&stderr, se.verdict()); code != exitDrift {
+	if code := report(&stderr, a.verdict()); code != exitDrift {
 		t.Errorf("exit code %d, want %d", code, exitDrift)
 	}
 	checkOneLine(t, stderr.String(), "differed from /proc in 1 places")

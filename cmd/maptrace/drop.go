@@ -26,7 +26,7 @@ func (a *attached) needed(have privilege.Set) privilege.Set {
 		keep |= privilege.Of(unix.CAP_PERFMON)
 		// Nor may they look at a process that may do what they may not:
 		// security/commoncap.c:cap_ptrace_access_check.
-		for _, pid := range a.pids {
+		for _, pid := range a.PIDs() {
 			if s, err := privilege.StateOf(pid); err == nil { // else it has ended
 				keep |= s.Permitted
 			}
@@ -42,7 +42,7 @@ func (a *attached) needed(have privilege.Set) privilege.Set {
 	if a.cmd != nil {
 		keep |= privilege.Of(unix.CAP_KILL) // to pass signals on to one that is another user by now
 	}
-	if a.unread != nil && a.o.readyFile != "" {
+	if !a.announced && a.o.readyFile != "" {
 		keep |= privilege.Of(unix.CAP_DAC_OVERRIDE) // to create it, in a directory of others
 	}
 	return keep

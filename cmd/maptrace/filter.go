@@ -74,6 +74,16 @@ func (v *sizeValue) String() string {
 func (v *sizeValue) Type() string { return "size" }
 
 func (v *sizeValue) Set(s string) error {
+	n, err := parseSize(s)
+	if err != nil {
+		return err
+	}
+	*v = sizeValue(n)
+	return nil
+}
+
+// parseSize reads a number of bytes: 65536, 64K, 64KiB.
+func parseSize(s string) (uint64, error) {
 	t := strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(s), "B"), "I")
 	shift := 0
 	if n := len(t); n > 0 {
@@ -83,8 +93,7 @@ func (v *sizeValue) Set(s string) error {
 	}
 	n, err := strconv.ParseUint(t, 10, 64)
 	if err != nil || n<<shift>>shift != n {
-		return fmt.Errorf("size %q: want a number of bytes, or one with K, M, G or T", s)
+		return 0, fmt.Errorf("size %q: want a number of bytes, or one with K, M, G or T", s)
 	}
-	*v = sizeValue(n << shift)
-	return nil
+	return n << shift, nil
 }

@@ -269,7 +269,7 @@ func TestReport(t *testing.T) {
 		{"a target that is gone", fmt.Errorf("process 7: %w", procmaps.ErrGone), exitGone, "process 7: "},
 		{"a kernel thread", fmt.Errorf("process 2: %w", tracer.ErrNoMemory), exitError, "no memory of its own"},
 		{"another user's process", fmt.Errorf("process 7: %w", fs.ErrPermission), exitUnsupported, "need root or CAP_SYS_PTRACE"},
-		{"BPF is not permitted", refusal(fmt.Errorf("load: %w", unix.EPERM)), exitUnsupported, "CAP_BPF and CAP_PERFMON"},
+		{"BPF is not permitted", fmt.Errorf("%w: %w", tracer.ErrPermission, unix.EPERM), exitUnsupported, "CAP_BPF and CAP_PERFMON"},
 		{"a kernel that is too old", fmt.Errorf("tracepoint: %w", ebpf.ErrNotSupported), exitUnsupported, "'maptrace doctor' tells"},
 		{"no memory in the kernel", fmt.Errorf("create map: %w", syscall.ENOMEM), exitError, "try a smaller --ring"},
 		{"nobody reads", fmt.Errorf("write: %w", syscall.EPIPE), exitError, "nobody reads the output"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,12 +14,15 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/privilege"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
+	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/keeper"
+	"github.com/maptrace/maptrace/tracer/sample"
+	"github.com/maptrace/maptrace/tracer/site"
 )
 
 // growOptions are the flags of grow.
@@ -37,7 +41,7 @@ type growOptions struct {
 	pprof       string
 	folded      string
 	failOn      []string
-	rules       []growthRule
+	rules       []attribution.Rule
 }
 
 func newGrow(s streams) *cobra.Command {
@@ -83,7 +87,7 @@ information; without, frames are module+address.`,
 	f.IntVar(&o.top, "top", 10, "list this many groups of each process; 0 for all")
 	f.IntVar(&o.frames, "frames", 16, "print this many frames of a stack; 0 for all")
 	f.Var(&o.stackSize, "stack-size", "how much of a stack is copied, up to 64K (default 16K)")
-	f.IntVar(&o.stackRate, "stack-rate", bpf.DefaultStackRate, "stacks of calls that one process may cost a second")
+	f.IntVar(&o.stackRate, "stack-rate", tracer.DefaultStackRate, "stacks of calls that one process may cost a second")
 	f.IntVar(&o.faultRate, "fault-rate", 200, "stacks of page faults that one process may cost a second; 0 for none")
 	f.IntVar(&o.watchpoints, "watchpoints", keeper.DefaultWords, "debug registers to use in each thread, to tell who keeps memory of heaps that many share; 0 for none")
 	f.Float64Var(&o.budget, "smaps-budget", 2, "percentage of the time that counting resident pages may keep the target's mmap lock")
@@ -110,7 +114,7 @@ func (o *growOptions) check() error {
 		return usagef("--for %s: want at least three times --interval %s, or nothing can be said", o.duration, o.interval)
 	case o.top < 0 || o.frames < 0:
 		return usagef("--top and --frames cannot be negative")
-	case o.stackSize > bpf.MaxStackBytes || o.stackSize != 0 && o.stackSize < 512:
+	case o.stackSize > tracer.MaxStackBytes || o.stackSize != 0 && o.stackSize < 512:
 		return usagef("--stack-size %d: want 512 to 64K", uint64(o.stackSize))
 	case o.stackRate < 1 || o.faultRate < 0:
 		return usagef("--stack-rate must be at least 1, --fault-rate cannot be negative")
@@ -122,63 +126,146 @@ func (o *growOptions) check() error {
 		return usagef("--smaps-budget %g: want a percentage", o.budget)
 	}
 	for _, text := range o.failOn {
-		r, err := parseGrowthRule(text)
+		r, err := attribution.ParseRule(text, parseSize)
 		if err != nil {
-			return err
+			return usagef("--fail-on %w", err)
 		}
 		o.rules = append(o.rules, r)
 	}
 	return nil
 }
 
-// runGrow watches, and prints what was found.
-func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err error) {
-	w := newGrowthWatch(s, o)
-	defer func() { err = errors.Join(err, w.close()) }()
-	if w.pprof, err = openOutput(o.pprof); err != nil {
-		return err
-	}
-	if w.folded, err = openOutput(o.folded); err != nil {
-		return err
-	}
-	kernel := tracer.LiveOptions{Stacks: &bpf.StackOptions{
-		Bytes: int(o.stackSize), Rate: o.stackRate, FaultRate: o.faultRate, Writes: o.watchpoints > 0,
-	}}
-	opts := tracer.Options{OnChange: w.change, OnIdle: w.idle, Sites: w.sites}
-	if w.attached, err = attach(s, &o.attachOptions, kernel, &opts); err != nil {
-		return err
-	}
-	if o.watchpoints > 0 {
-		w.watches = privilege.Of(unix.CAP_PERFMON) // perf_event_open(2) for each word
-		if o.insists && paranoid(w.fs) {
-			w.watches |= privilege.Of(unix.CAP_SYS_ADMIN)
-		}
-	}
-	err = w.run(ctx, func() error { return w.finish(out) })
-	if err != nil {
-		return err
-	}
-	return w.broken()
+// growRun is one run of grow: a sink that attributes what grows, beside the sampler that
+// feeds it.
+type growRun struct {
+	*attached
+	*attribution.Growth
+	o       *growOptions
+	err     io.Writer
+	sampler *sample.Sampler
+	results []render.Growth
+	drawn   bool   // a line of progress is on the terminal
+	shown   uint64 // when the last was drawn
+
+	pprof, folded *output // nil unless asked for
 }
 
-// finish takes the last look and prints.
-func (w *growthWatch) finish(out io.Writer) error {
-	w.progress("")
-	w.lastLook()
-	w.report()
-	var errs []error
-	if w.o.output == "json" {
-		enc := json.NewEncoder(render.JSONWriter(out))
-		for i := range w.results {
-			errs = append(errs, render.EncodeGrowth(enc, &w.results[i], time.Now()))
-		}
-		st := w.summary()
-		errs = append(errs, enc.Encode(st))
-	} else {
-		errs = append(errs, render.WriteGrowthReports(out, w.results, w.o.top, w.o.frames, !utf8Locale(os.Getenv)))
-		errs = append(errs, w.summary().Write(out))
+// runGrow watches, and prints what was found.
+func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err error) {
+	sites := site.New(site.Options{})
+	settle := sample.SettleFor(o.duration)
+	g := &growRun{
+		o: o, err: s.err,
+		Growth: attribution.NewGrowth(attribution.Options{Names: sites, Interval: o.interval, Settle: settle}),
 	}
-	errs = append(errs, writeOutput(w.pprof, w.writeProfile), writeOutput(w.folded, w.writeFolded))
+	defer func() { err = errors.Join(err, g.close(), sites.Close()) }()
+	if g.pprof, err = openOutput(o.pprof); err != nil {
+		return err
+	}
+	if g.folded, err = openOutput(o.folded); err != nil {
+		return err
+	}
+	kernel := tracer.LiveOptions{Stacks: &tracer.StackOptions{
+		Bytes: int(o.stackSize), Rate: o.stackRate, FaultRate: o.faultRate, Writes: o.watchpoints > 0,
+	}}
+	if g.attached, err = attach(s, &o.attachOptions, kernel, tracer.Options{}, sites); err != nil {
+		return err
+	}
+	fs := procmaps.Default()
+	if o.watchpoints > 0 {
+		g.watches = privilege.Of(unix.CAP_PERFMON) // perf_event_open(2) for each word
+		if o.insists && sample.Paranoid(fs) {
+			g.watches |= privilege.Of(unix.CAP_SYS_ADMIN)
+		}
+	}
+	g.sampler = sample.New(g.Info().Sampling, sample.Options{
+		FS: fs, Emit: g.Emit, Trees: g.Tree, Interval: o.interval, Budget: o.budget / 100, Faults: o.faultRate > 0,
+		Watchpoints: o.watchpoints, Settle: settle, Doubtful: g.Doubtful, Reach: g.Reach, Group: sites.Group, Log: g.log,
+	})
+	run := tracer.RunOptions{Sinks: []tracer.Sink{g}, Samplers: []tracer.Sampler{g.sampler}}
+	if err = g.run(ctx, run, func() error { return g.finish(out) }); err != nil {
+		return err
+	}
+	return g.broken()
+}
+
+func (g *growRun) close() error {
+	var errs []error
+	if g.sampler != nil {
+		errs = append(errs, g.sampler.Close())
+	}
+	errs = append(errs, g.pprof.close(), g.folded.close())
+	if g.attached != nil {
+		errs = append(errs, g.attached.close())
+	}
+	return errors.Join(errs...)
+}
+
+// Change implements tracer.Sink.
+func (g *growRun) Change(c *tracer.Change) { g.Growth.Change(c) }
+
+// Idle implements tracer.Sink: it says on a terminal how far it is.
+func (g *growRun) Idle() error {
+	now := g.Now()
+	if !isTerminal(g.err) || now-g.shown < uint64(time.Second) {
+		return nil // verdicts cost more than looks, and nobody reads faster
+	}
+	g.shown = now
+	worst, watched := g.Worst(now)
+	line := fmt.Sprintf("watched %s", render.Span(watched))
+	if g.o.duration > 0 {
+		line += " of " + render.Span(g.o.duration)
+	}
+	if worst != nil && worst.Label >= growth.Plateau {
+		line += ": " + render.Sentence(worst)
+	}
+	g.progress(line)
+	return nil
+}
+
+// progress draws the line of progress over the one before; "" takes it away.
+func (g *growRun) progress(line string) {
+	const columns = 79
+	if line == "" && !g.drawn {
+		return
+	}
+	if r := []rune(line); len(r) > columns {
+		line = string(r[:columns])
+	}
+	g.drawn = line != ""
+	fmt.Fprintf(g.err, "\r\x1b[K%s", line)
+}
+
+// finish prints what was found.
+func (g *growRun) finish(out io.Writer) error {
+	g.progress("")
+	now := g.Now()
+	accuracy := make(map[uint64]string)
+	report := g.Report()
+	for i := range report.Spaces {
+		sp := &report.Spaces[i]
+		accuracy[sp.Process.Space] = sp.Picture.Line(g.clock.Text)
+	}
+	for _, p := range g.Processes(now) {
+		// Images that another has replaced have nothing to tell.
+		if accuracy[p.Space] == "" && !p.Exited {
+			continue
+		}
+		g.results = append(g.results, render.Growth{Process: p, Accuracy: cmp.Or(accuracy[p.Space], "not kept")})
+	}
+	summary := render.SummarizeGrowth(&report.Stats, g.sites.Stats(), g.Effort(), g.clock.Time(now))
+	var errs []error
+	if g.o.output == "json" {
+		enc := json.NewEncoder(render.JSONWriter(out))
+		for i := range g.results {
+			errs = append(errs, render.EncodeGrowth(enc, &g.results[i], g.clock.Time(now)))
+		}
+		errs = append(errs, enc.Encode(summary))
+	} else {
+		errs = append(errs, render.WriteGrowthReports(out, g.results, g.o.top, g.o.frames, !utf8Locale(os.Getenv)))
+		errs = append(errs, summary.Write(out))
+	}
+	errs = append(errs, writeOutput(g.pprof, g.writeProfile), writeOutput(g.folded, g.writeFolded))
 	return errors.Join(errs...)
 }
 
@@ -194,19 +281,16 @@ func writeOutput(o *output, write func(io.Writer) error) error {
 }
 
 // broken is an error if a rule of --fail-on is broken, or nothing can be said.
-func (w *growthWatch) broken() error {
+func (g *growRun) broken() error {
 	var said []string
-	if len(w.o.rules) > 0 {
-		for i := range w.results {
-			if why := w.results[i].Uncounted; why != "" {
-				return &codedError{exitUnsupported, fmt.Errorf("process %d: --fail-on cannot be judged: %s", w.results[i].PID, why)}
+	for _, r := range g.o.rules {
+		for i := range g.results {
+			p := &g.results[i].Process
+			if p.Uncounted != "" {
+				return &codedError{exitUnsupported, fmt.Errorf("process %d: --fail-on cannot be judged: %s", p.PID, p.Uncounted)}
 			}
-		}
-	}
-	for _, r := range w.o.rules {
-		for i := range w.results {
-			if why := r.broken(&w.results[i]); why != "" {
-				said = append(said, fmt.Sprintf("process %d: %s", w.results[i].PID, why))
+			if b, broken := r.Check(p); broken {
+				said = append(said, fmt.Sprintf("process %d: %s", p.PID, render.Broken(&r, b)))
 			}
 		}
 	}
@@ -214,70 +298,4 @@ func (w *growthWatch) broken() error {
 		return nil
 	}
 	return &codedError{exitGrowth, errors.New(strings.Join(said, "; "))}
-}
-
-// growthRule is one --fail-on.
-type growthRule struct {
-	text  string
-	leaks bool
-	what  growth.What
-	total bool
-	limit float64 // bytes a second
-}
-
-// parseGrowthRule reads 'leaks' or 'WHAT growth > SIZE/TIME'.
-func parseGrowthRule(text string) (growthRule, error) {
-	r := growthRule{text: text}
-	words := strings.Fields(strings.ReplaceAll(text, ">", " > "))
-	bad := func(why string) (growthRule, error) {
-		return r, usagef("--fail-on %q: %s: want 'leaks', or 'WHAT growth > SIZE/TIME', as 'anon growth > 10MiB/min'", text, why)
-	}
-	if len(words) == 1 && words[0] == "leaks" {
-		r.leaks = true
-		return r, nil
-	}
-	n := len(words)
-	if n < 4 || words[n-2] != ">" || words[n-3] != "growth" {
-		return bad("not understood")
-	}
-	name := strings.Join(words[:n-3], " ")
-	if name == "total" || name == growth.All.String() {
-		r.total = true
-	} else if what, ok := growth.ParseWhat(name); ok {
-		r.what = what
-	} else {
-		return bad("unknown kind " + name)
-	}
-	amount, per, ok := strings.Cut(words[n-1], "/")
-	seconds := map[string]float64{"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "hour": 3600}[per]
-	if !ok || seconds == 0 {
-		return bad("no time after /")
-	}
-	var size sizeValue
-	if err := size.Set(amount); err != nil {
-		return bad("no size before /")
-	}
-	r.limit = float64(size) / seconds
-	return r, nil
-}
-
-// broken says how a rule is broken; "" if it is not.
-func (r *growthRule) broken(g *render.Growth) string {
-	var rate float64
-	for i := range g.Findings {
-		f := &g.Findings[i]
-		if r.leaks && f.Label == growth.Leaks {
-			return f.Sentence()
-		}
-		if f.Label < growth.Grows || f.Measure == growth.Mappings {
-			continue
-		}
-		if r.total || f.What == r.what || r.what == growth.Anon && f.What == growth.Pool {
-			rate += max(f.Slope, 0)
-		}
-	}
-	if r.leaks || rate <= r.limit {
-		return ""
-	}
-	return fmt.Sprintf("%s: %s/min", r.text, render.Bytes(rate*60))
 }

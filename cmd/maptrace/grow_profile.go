@@ -11,14 +11,14 @@ import (
 	"github.com/google/pprof/profile"
 
 	"github.com/maptrace/maptrace/procmaps/table"
-	"github.com/maptrace/maptrace/tracer/ledger"
+	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/site"
 )
 
 // writeProfile writes what each stack holds and has made as a profile that go
 // tool pprof reads: bytes in use (mapped, writable, resident), and in total the
 // bytes and the calls since the watch began.
-func (w *growthWatch) writeProfile(out io.Writer) error {
+func (g *growRun) writeProfile(out io.Writer) error {
 	p := &profile.Profile{
 		SampleType: []*profile.ValueType{
 			{Type: "mapped_space", Unit: "bytes"},
@@ -28,16 +28,16 @@ func (w *growthWatch) writeProfile(out io.Writer) error {
 			{Type: "alloc_objects", Unit: "count"},
 		},
 		DefaultSampleType: "inuse_space",
-		TimeNanos:         w.clock.Time(w.began()).UnixNano(),
-		DurationNanos:     int64(w.watched()),
+		TimeNanos:         g.clock.Time(g.began()).UnixNano(),
+		DurationNanos:     int64(g.watched()),
 		Comments:          []string{"maptrace grow: memory by the calls that mapped it"},
 	}
 	b := profileBuilder{
-		p: p, sites: w.sites, mappings: make(map[*site.Module]*profile.Mapping),
+		p: p, sites: g.sites, mappings: make(map[*site.Module]*profile.Mapping),
 		locations: make(map[locationKey]*profile.Location), functions: make(map[functionKey]*profile.Function),
 	}
-	for _, part := range w.parts() {
-		frames, _ := w.sites.Frames(part.Site)
+	for _, part := range g.parts() {
+		frames, _ := g.sites.Frames(part.Site)
 		if len(frames) == 0 {
 			continue
 		}
@@ -58,18 +58,18 @@ func (w *growthWatch) writeProfile(out io.Writer) error {
 
 // namedPart is a part with the memory it is of.
 type namedPart struct {
-	ledger.Part
+	attribution.Part
 	subject string
 }
 
-// parts are the parts of all books that have a site, in a fixed order.
-func (w *growthWatch) parts() []namedPart {
+// parts are the parts of all processes that have a site, in a fixed order.
+func (g *growRun) parts() []namedPart {
 	var out []namedPart
-	for _, b := range w.books {
-		for _, f := range b.Findings() {
+	for i := range g.results {
+		for _, f := range g.results[i].Findings {
 			for _, p := range f.Parts {
 				if p.Site != 0 {
-					out = append(out, namedPart{p, subject(b, f.Key)})
+					out = append(out, namedPart{p, f.Subject})
 				}
 			}
 		}
@@ -83,17 +83,12 @@ func (w *growthWatch) parts() []namedPart {
 	return out
 }
 
-// began is when the first book was opened, and watched how long ago that is.
-func (w *growthWatch) began() uint64 {
-	now := w.live.Now()
-	return now - uint64(w.watched())
-}
+// began is when the first process was there, and watched how long ago that is.
+func (g *growRun) began() uint64 { return g.Now() - uint64(g.watched()) }
 
-func (w *growthWatch) watched() time.Duration {
-	var most time.Duration
-	now := w.live.Now()
-	for _, b := range w.books {
-		most = max(most, b.watchedTo(now))
+func (g *growRun) watched() (most time.Duration) {
+	for i := range g.results {
+		most = max(most, g.results[i].Watched)
 	}
 	return most
 }
@@ -160,11 +155,11 @@ func (b *profileBuilder) mapping(m *site.Module) *profile.Mapping {
 
 // writeFolded writes what each stack has mapped and is still there, one stack a
 // line, outermost function first, as flame graphs want them.
-func (w *growthWatch) writeFolded(out io.Writer) error {
+func (g *growRun) writeFolded(out io.Writer) error {
 	b := bufio.NewWriter(out)
 	plain := strings.NewReplacer(";", ":", "\n", " ")
-	for _, part := range w.parts() {
-		lines, _ := w.sites.Stack(part.Site)
+	for _, part := range g.parts() {
+		lines, _ := g.sites.Stack(part.Site)
 		if len(lines) == 0 || part.Now.Mapped == 0 {
 			continue
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -9,10 +8,8 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/procmaps"
-	"github.com/maptrace/maptrace/tracer"
 )
 
 // memoryLimit is how much memory this process may have, and what says so.
@@ -122,13 +119,4 @@ func ownAnonymous() (uint64, error) {
 		return 0, err
 	}
 	return st.RssAnonKB << 10, nil
-}
-
-// rings is what the kernel keeps for us: the rings, in bytes.
-func rings(o *tracer.LiveOptions) uint64 {
-	n := uint64(cmp.Or(o.RingBytes, bpf.DefaultRingBytes))
-	if o.Stacks != nil {
-		n += uint64(cmp.Or(o.Stacks.RingBytes, bpf.DefaultRingBytes))
-	}
-	return n
 }

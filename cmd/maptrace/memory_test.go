@@ -10,9 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/procmaps"
-	"github.com/maptrace/maptrace/tracer"
 )
 
 func TestMemoryIsWatchedUntilTooLittleIsLeftForTheEnd(t *testing.T) {
@@ -49,19 +47,6 @@ func TestMemoryIsWatchedUntilTooLittleIsLeftForTheEnd(t *testing.T) {
 	}
 	if got := debug.SetMemoryLimit(-1); got != math.MaxInt64 {
 		t.Errorf("the collector still has a limit of %d bytes", got)
-	}
-}
-
-func TestRingsCountAsMemory(t *testing.T) {
-	for want, o := range map[uint64]tracer.LiveOptions{
-		bpf.DefaultRingBytes:        {},
-		4096:                        {RingBytes: 4096},
-		bpf.DefaultRingBytes + 8192: {Stacks: &bpf.StackOptions{RingBytes: 8192}},
-		bpf.DefaultRingBytes + 4096: {RingBytes: 4096, Stacks: &bpf.StackOptions{}},
-	} {
-		if got := rings(&o); got != want {
-			t.Errorf("rings of %+v take %d bytes, want %d", o, got, want)
-		}
 	}
 }
 

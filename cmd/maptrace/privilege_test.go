@@ -16,6 +16,7 @@ import (
 
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/privilege"
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/sample"
 )
 
 // The capabilities that the README says tracing needs.
@@ -164,7 +165,7 @@ func TestWhatIsNotNeededIsGivenUp(t *testing.T) {
 	h := startHelper(t, "churn")
 	own := helperOfNobody(t, "calls", "/dev/null")
 	perf, admin := privilege.Of(unix.CAP_PERFMON), privilege.Set(0) // for a watchpoint now and then
-	if paranoid(procmaps.Default()) {
+	if sample.Paranoid(procmaps.Default()) {
 		admin = privilege.Of(unix.CAP_SYS_ADMIN)
 	}
 	ptrace, files := privilege.Of(unix.CAP_SYS_PTRACE), privilege.Of(unix.CAP_DAC_READ_SEARCH, unix.CAP_CHECKPOINT_RESTORE)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
+	"github.com/maptrace/maptrace/tracer"
 )
 
 // exitCode is what the process ends with.
@@ -125,7 +126,7 @@ func explain(err error) string {
 	msg := table.Escape(strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
 	hint := ""
 	switch {
-	case errors.Is(err, errBPFPermission):
+	case errors.Is(err, tracer.ErrPermission):
 		hint = permissionHint() + "; 'maptrace trace --poll' needs none of that for your own processes"
 	case errors.Is(err, fs.ErrPermission):
 		hint = "other users' processes need root or CAP_SYS_PTRACE"

@@ -114,6 +114,19 @@ func (t *target) grouped(fs procmaps.FS) ([]int, error) {
 	return pids, nil
 }
 
+// members lists the processes of the groups that can be traced, as they are now.
+func (t *target) members(fs procmaps.FS) ([]int, error) {
+	var all []int
+	for _, g := range t.groups {
+		pids, err := g.Now()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, pids...)
+	}
+	return traceable(fs, all)
+}
+
 // traceable leaves out ourselves, and what has no memory. Those that end meanwhile
 // are no error.
 func traceable(fs procmaps.FS, found []int) ([]int, error) {

@@ -133,10 +133,10 @@ func (o *traceOptions) check() error {
 
 // runTrace sets everything up, runs, and prints the end.
 func runTrace(ctx context.Context, s streams, o *traceOptions, out io.Writer) (err error) {
-	se, err := openSession(s, o)
+	p, err := openTrace(s, o)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, se.close()) }()
-	return se.run(ctx, out)
+	defer func() { err = errors.Join(err, p.close()) }()
+	return p.run(ctx, out)
 }

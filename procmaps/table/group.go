@@ -76,7 +76,7 @@ func groupName(r Row, by string) string {
 	case by == "mode":
 		return r.Mapping.Mode.String()
 	case by == "path" && r.Mapping.Name == "":
-		return "[ anon ]"
+		return procmaps.AnonName
 	case by == "path":
 		return r.Mapping.Name
 	case r.About != nil:

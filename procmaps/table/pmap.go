@@ -565,7 +565,7 @@ func (p *Printer) pmapName(m *procmaps.Mapping) string {
 	case m.Start <= p.proc.StartStack && p.proc.StartStack <= m.End:
 		return "  [ stack ]"
 	}
-	return "  [ anon ]"
+	return "  " + procmaps.AnonName
 }
 
 // path cuts a name with a slash to the part to show.

@@ -176,7 +176,7 @@ func (o *Options) watchName(r *WatchRow) string {
 	name := r.Name
 	switch {
 	case name == "":
-		name = "  [ anon ]"
+		name = "  " + procmaps.AnonName
 	case !o.ShowPath && name[0] == '/':
 		name = name[strings.LastIndexByte(name, '/')+1:]
 	}

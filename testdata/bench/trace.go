@@ -67,7 +67,7 @@ func traceHere(ctx context.Context, pid int) (_ *session, err error) {
 // newTracer is a tracer as the command makes one.
 func newTracer(live *tracer.Live, onChange func(*tracer.Change)) *tracer.Tracer {
 	opts := tracer.Options{OnChange: onChange, PageSize: uint64(os.Getpagesize())}
-	opts.Gate, _ = live.Gate()
+	opts.Gate = live.Info().Gate
 	return tracer.New(live, live, opts)
 }
 

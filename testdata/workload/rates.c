@@ -12,11 +12,13 @@
  * the percentage of a piece's pages that it writes to.
  *
  * It begins when it can read a byte. After argv[1] ms it stands still, prints a line "FUNCTION
- * MAPPED RESIDENT PIECES" for each function, and waits for the end of its input.
+ * MAPPED RESIDENT SLOWEST FASTEST" for each function, and waits for the end of its input.
+ * The last two are the least and the most of MAPPED that it has gained in a second.
  */
 #define _GNU_SOURCE
 #include <malloc.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,12 +43,17 @@ struct actor {
 	struct piece lives[LIVES];
 	long made;
 	struct piece whole; /* of grow */
-	long long mapped, resident, pieces;
+	long long mapped, resident;
 	pthread_t thread;
 };
 
 static struct actor actors[ACTORS];
 static long page, deadline;
+
+#define STEP_US 100000 /* between two samples */
+#define SAMPLES 1024
+static long long samples[SAMPLES][FUNCTIONS];
+static int sampled;
 
 static long now_us(void)
 {
@@ -139,7 +146,6 @@ static void enlarge(struct actor *a)
 
 	if (!w->at) {
 		w->at = makers[a->function]("mmap", to);
-		a->pieces = 1;
 	} else {
 		w->at = enlargers[a->function](w->at, w->mapped, to);
 	}
@@ -173,7 +179,6 @@ static void one(struct actor *a)
 	if (a->keep && a->made % a->keep == 0) {
 		a->mapped += p.mapped;
 		a->resident += p.resident;
-		a->pieces++;
 		return;
 	}
 	slot = &a->lives[a->made % (a->life + 1)];
@@ -203,9 +208,36 @@ static void *act(void *arg)
 	return NULL;
 }
 
+/* What the functions hold, from time to time. */
+static void sample(int n)
+{
+	for (long next = now_us() + STEP_US; next < deadline && sampled < SAMPLES;
+	     next += STEP_US) {
+		while (now_us() < next)
+			usleep(1000);
+		for (int i = 0; i < n; i++)
+			samples[sampled][actors[i].function] += actors[i].mapped;
+		sampled++;
+	}
+}
+
+static long long gained(int function, bool most)
+{
+	const int second = 1000000 / STEP_US;
+	long long best = -1;
+
+	for (int i = second; i < sampled; i++) {
+		long long n = samples[i][function] - samples[i - second][function];
+
+		if (best < 0 || (n > best) == most)
+			best = n;
+	}
+	return best < 0 ? 0 : best;
+}
+
 int main(int argc, char **argv)
 {
-	long long mapped[FUNCTIONS] = {}, resident[FUNCTIONS] = {}, pieces[FUNCTIONS] = {};
+	long long mapped[FUNCTIONS] = {}, resident[FUNCTIONS] = {};
 	char c;
 
 	page = sysconf(_SC_PAGESIZE);
@@ -226,16 +258,17 @@ int main(int argc, char **argv)
 		if (pthread_create(&a->thread, NULL, act, a))
 			return 1;
 	}
+	sample(argc - 2);
 	for (int i = 0; i < argc - 2; i++) {
 		struct actor *a = &actors[i];
 
 		pthread_join(a->thread, NULL);
 		mapped[a->function] += a->mapped;
 		resident[a->function] += a->resident;
-		pieces[a->function] += a->pieces;
 	}
 	for (int i = 0; i < FUNCTIONS; i++)
-		printf("%d %lld %lld %lld\n", i, mapped[i], resident[i], pieces[i]);
+		printf("%d %lld %lld %lld %lld\n", i, mapped[i], resident[i], gained(i, false),
+		       gained(i, true));
 	fflush(stdout);
 	while (read(0, &c, 1) > 0)
 		;

@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -105,39 +106,6 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Stats say what became of the words.
-type Stats struct {
-	Watched   uint64 // in all, and followed to their end
-	Passed    uint64 // beside these: first written by one of whom there were enough
-	Stayed    uint64 // were written to, and then left alone
-	Rewritten uint64 // were written to again and again
-	Returned  uint64 // their memory was given back
-	Unwritten uint64 // nobody wrote to them
-	Missed    uint64 // nobody knows who wrote last
-}
-
-// Add adds o.
-func (s *Stats) Add(o Stats) {
-	s.Watched += o.Watched
-	s.Passed += o.Passed
-	s.Stayed += o.Stayed
-	s.Rewritten += o.Rewritten
-	s.Returned += o.Returned
-	s.Unwritten += o.Unwritten
-	s.Missed += o.Missed
-}
-
-// Fate is what became of a word.
-type Fate struct {
-	// In is what it was part of when it was chosen; it may be gone by now, or be
-	// something else.
-	In    space.Extent
-	First uint32 // the group of the site that was the first to write it
-	// Site wrote it last, and it was left alone since; 0 if it did not stay: it was
-	// written again and again, or given back.
-	Site uint32
-}
-
 // Keeper watches words of one address space.
 type Keeper struct {
 	target Target
@@ -152,7 +120,7 @@ type Keeper struct {
 	births uint64              // of threads, at the last look
 	born   bool                // some were since
 	err    error
-	stats  Stats
+	stats  event.Words
 
 	// Until rest, room words are watched and no more, because of why.
 	rest uint64
@@ -242,7 +210,7 @@ func (k *Keeper) Err() error {
 }
 
 // Stats says what became of the words so far.
-func (k *Keeper) Stats() Stats { return k.stats }
+func (k *Keeper) Stats() event.Words { return k.stats }
 
 // Close stops watching. What is watched at that moment is not in the Stats.
 func (k *Keeper) Close() error {
@@ -530,7 +498,7 @@ func (st *stratum) unknown() {
 
 // Look sees what became of the words, unless it has done so within Every, and returns
 // what was decided since. Mapped tells whether there is memory at an address.
-func (k *Keeper) Look(now uint64, mapped func(addr uint64) bool) []Fate {
+func (k *Keeper) Look(now uint64, mapped func(addr uint64) bool) []event.Outcome {
 	if now < k.due {
 		return nil
 	}
@@ -547,33 +515,33 @@ func (k *Keeper) Look(now uint64, mapped func(addr uint64) bool) []Fate {
 	births, err := k.target.Births()
 	k.refused(err)
 	k.born, k.births = births != k.births, births
-	var fates []Fate
+	var outcomes []event.Outcome
 	k.words = slices.DeleteFunc(k.words, func(w *word) bool {
-		fate, err := k.judge(w, now, mapped)
-		if err == nil && fate == nil {
+		outcome, err := k.judge(w, now, mapped)
+		if err == nil && outcome == nil {
 			return false
 		}
 		if err != nil {
-			fate = &k.stats.Missed
+			outcome = &k.stats.Missed
 			k.refused(err)
 		}
-		*fate++
+		*outcome++
 		k.stats.Watched++
 		switch {
-		case fate == &k.stats.Stayed:
-			fates = append(fates, Fate{w.in, w.by, w.site})
-		case w.first != 0 && fate != &k.stats.Missed:
-			fates = append(fates, Fate{In: w.in, First: w.by})
+		case outcome == &k.stats.Stayed:
+			outcomes = append(outcomes, event.Outcome{In: w.in, First: w.by, Site: w.site})
+		case w.first != 0 && outcome != &k.stats.Missed:
+			outcomes = append(outcomes, event.Outcome{In: w.in, First: w.by})
 		case w.first != 0:
 			k.strata[w.by].unknown()
 		}
 		k.refused(w.close())
 		return true
 	})
-	return fates
+	return outcomes
 }
 
-// judge tells which of the Stats a word belongs to, nil if it is not decided.
+// judge tells which of the figures a word belongs to, nil if it is not decided.
 func (k *Keeper) judge(w *word, now uint64, mapped func(addr uint64) bool) (*uint64, error) {
 	settle := k.settle
 	page := w.addr &^ (k.opts.Page - 1)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -147,7 +148,7 @@ func TestWhoKeepsIsNotWhoAllocatesTheMost(t *testing.T) {
 	h := newHeap(t)
 	h.keeper = New(h, Options{Settle: time.Second})
 	k := h.keeper
-	kept := make(map[Fate]int)
+	kept := make(map[event.Outcome]int)
 	for i := range 3000 {
 		h.now += 20 * ms
 		if at := pages(i, 4).End - page; !h.there[at] {
@@ -158,15 +159,15 @@ func TestWhoKeepsIsNotWhoAllocatesTheMost(t *testing.T) {
 		h.write(2, queue, pages(i, 3))
 		h.write(1, leak, pages(i, 1))
 		for _, w := range k.Look(h.now, always) {
-			kept[Fate{First: w.First, Site: w.Site}]++
+			kept[event.Outcome{First: w.First, Site: w.Site}]++
 		}
 		if i == 1000 {
 			h.threads = []int{1, 2} // which has written nothing yet that is seen
 		}
 	}
-	want := Fate{First: churn, Site: leak}
+	want := event.Outcome{First: churn, Site: leak}
 	if kept[want] < 50 || len(kept) > 1 {
-		t.Errorf("fates: %v; %+v", kept, k.Stats())
+		t.Errorf("outcomes: %v; %+v", kept, k.Stats())
 	}
 	if st := k.Stats(); st.Stayed != uint64(kept[want]) || st.Missed != 0 || st.Watched != st.Stayed+st.Rewritten+st.Returned+st.Unwritten {
 		t.Errorf("stats: %+v", st)
@@ -180,7 +181,7 @@ func TestTheRareAreFollowedAsWell(t *testing.T) {
 	h := newHeap(t)
 	h.keeper = New(h, Options{Settle: time.Second})
 	k := h.keeper
-	kept := make(map[Fate]int)
+	kept := make(map[event.Outcome]int)
 	for i := range 4000 {
 		h.now += 20 * ms
 		k.Touched(extent(whole), whole, pages(i, 1).Start, h.now)
@@ -195,12 +196,12 @@ func TestTheRareAreFollowedAsWell(t *testing.T) {
 			}
 		}
 		for _, f := range k.Look(h.now, always) {
-			kept[Fate{First: f.First, Site: f.Site}]++
+			kept[event.Outcome{First: f.First, Site: f.Site}]++
 		}
 	}
-	stayed, churned := kept[Fate{First: leak, Site: leak}], kept[Fate{First: churn}]
+	stayed, churned := kept[event.Outcome{First: leak, Site: leak}], kept[event.Outcome{First: churn}]
 	if stayed < 10 || churned > 3*stayed || k.Stats().Passed == 0 {
-		t.Errorf("fates: %v; %+v", kept, k.Stats())
+		t.Errorf("outcomes: %v; %+v", kept, k.Stats())
 	}
 }
 
@@ -252,32 +253,32 @@ func TestFatesOfAWord(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		do   func(h *heap, i int) // every 100 ms, as often as it takes
-		want Stats
+		want event.Words
 		kept bool
 	}{
 		{"left alone", func(h *heap, i int) {
 			if i == 2 {
 				h.write(1, site, pages(1, 64))
 			}
-		}, Stats{Stayed: 1}, true},
+		}, event.Words{Stayed: 1}, true},
 		{"by two, one after the other", func(h *heap, i int) {
 			if i == 2 || i == 5 {
 				h.write(1, site-uint32(5-i), pages(1, 64))
 			}
-		}, Stats{Stayed: 1}, true},
-		{"again and again", func(h *heap, _ int) { h.write(1, site, pages(1, 64)) }, Stats{Rewritten: 1}, false},
+		}, event.Words{Stayed: 1}, true},
+		{"again and again", func(h *heap, _ int) { h.write(1, site, pages(1, 64)) }, event.Words{Rewritten: 1}, false},
 		{"in a tight loop", func(h *heap, _ int) {
 			for range 1000 {
 				h.write(1, site, pages(1, 64))
 			}
-		}, Stats{Rewritten: 1}, false},
+		}, event.Words{Rewritten: 1}, false},
 		{"in a tight loop that ends", func(h *heap, i int) {
 			for range 1000 {
 				if i < 4 {
 					h.write(1, site, pages(1, 64))
 				}
 			}
-		}, Stats{Missed: 1}, false},
+		}, event.Words{Missed: 1}, false},
 		{"in a tight loop, and once more", func(h *heap, i int) {
 			for range 1000 {
 				if i < 4 {
@@ -287,8 +288,8 @@ func TestFatesOfAWord(t *testing.T) {
 			if i == 12 {
 				h.write(1, site, pages(1, 64))
 			}
-		}, Stats{Stayed: 1}, true},
-		{"not at all", func(*heap, int) {}, Stats{Unwritten: 1}, false},
+		}, event.Words{Stayed: 1}, true},
+		{"not at all", func(*heap, int) {}, event.Words{Unwritten: 1}, false},
 		{"given back", func(h *heap, i int) {
 			if i == 2 {
 				h.write(1, site, pages(1, 64))
@@ -296,34 +297,34 @@ func TestFatesOfAWord(t *testing.T) {
 			if i == 5 {
 				clear(h.there)
 			}
-		}, Stats{Returned: 1}, false},
+		}, event.Words{Returned: 1}, false},
 		{"by a thread that came later", func(h *heap, i int) {
 			if h.threads = []int{1, 2}; i == 8 {
 				h.write(2, site, pages(1, 64))
 			}
-		}, Stats{Stayed: 1}, true},
+		}, event.Words{Stayed: 1}, true},
 		{"by a thread that ended", func(h *heap, i int) {
 			if i == 2 {
 				h.write(1, site, pages(1, 64))
 				h.threads = []int{2}
 			}
-		}, Stats{Stayed: 1}, true},
+		}, event.Words{Stayed: 1}, true},
 		{"without a record", func(h *heap, i int) {
 			if h.lose = i >= 5; i == 2 || i == 5 {
 				h.write(1, site, pages(1, 64))
 			}
-		}, Stats{Missed: 1}, false},
+		}, event.Words{Missed: 1}, false},
 		{"with no record at all", func(h *heap, i int) {
 			if h.lose = true; i == 2 {
 				h.write(1, site, pages(1, 64))
 			}
-		}, Stats{Missed: 1}, false},
+		}, event.Words{Missed: 1}, false},
 		{"before it was watched, by a record that comes late", func(h *heap, i int) {
 			if i == 2 {
 				h.keeper.Wrote(h.keeper.words[0].addr, 1, sec-1)
 				h.write(1, site, pages(1, 64))
 			}
-		}, Stats{Stayed: 1}, true},
+		}, event.Words{Stayed: 1}, true},
 		{"before a thread begins", func(h *heap, i int) {
 			if i == 2 {
 				h.write(1, site, pages(1, 64))
@@ -331,7 +332,7 @@ func TestFatesOfAWord(t *testing.T) {
 			if i == 5 {
 				h.births++
 			}
-		}, Stats{Missed: 1}, false},
+		}, event.Words{Missed: 1}, false},
 		{"after a thread began", func(h *heap, i int) {
 			if i == 2 {
 				h.births++
@@ -339,7 +340,7 @@ func TestFatesOfAWord(t *testing.T) {
 			if i == 5 {
 				h.write(1, site, pages(1, 64))
 			}
-		}, Stats{Stayed: 1}, true},
+		}, event.Words{Stayed: 1}, true},
 		{"again after a thread began", func(h *heap, i int) {
 			if i == 2 || i == 8 {
 				h.write(1, site, pages(1, 64))
@@ -347,12 +348,12 @@ func TestFatesOfAWord(t *testing.T) {
 			if i == 5 {
 				h.births++
 			}
-		}, Stats{Stayed: 1}, true},
+		}, event.Words{Stayed: 1}, true},
 		{"while threads begin all the time", func(h *heap, i int) {
 			if h.births++; i == 5 {
 				h.write(1, site, pages(1, 64))
 			}
-		}, Stats{Missed: 1}, false},
+		}, event.Words{Missed: 1}, false},
 		{"by a record that comes late", func(h *heap, i int) {
 			if i == 3 {
 				h.write(1, site, pages(1, 64))
@@ -360,7 +361,7 @@ func TestFatesOfAWord(t *testing.T) {
 				h.points[0].writes++
 				h.keeper.Wrote(w.addr, 1, h.now-50*ms)
 			}
-		}, Stats{Stayed: 1}, true},
+		}, event.Words{Stayed: 1}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -368,7 +369,7 @@ func TestFatesOfAWord(t *testing.T) {
 			h.keeper = New(h, Options{Settle: time.Second, Words: 1})
 			h.write(1, 1, pages(0, 1))
 			h.keeper.Touched(extent(whole), whole, start+1000, h.now)
-			var kept []Fate
+			var kept []event.Outcome
 			for i := 0; len(h.keeper.words) > 0 && i < 1000; i++ {
 				tt.do(h, i)
 				kept = append(kept, h.keeper.Look(h.now, always)...)
@@ -379,7 +380,7 @@ func TestFatesOfAWord(t *testing.T) {
 				t.Errorf("stats (-want +got):\n%s", diff)
 			}
 			if told := tt.want.Stayed+tt.want.Rewritten+tt.want.Returned > 0; told != (len(kept) == 1) {
-				t.Errorf("fates: %+v", kept)
+				t.Errorf("outcomes: %+v", kept)
 			}
 			for _, f := range kept {
 				if f.First == 0 || tt.kept != (f.Site == site) || !tt.kept && f.Site != 0 || f.In != *extent(whole) {
@@ -398,9 +399,9 @@ func TestMemoryThatIsUnmappedIsGivenBack(t *testing.T) {
 	h.write(1, 7, pages(1, 64))
 	got := h.keeper.Look(h.now, func(addr uint64) bool { return !whole.Contains(addr) })
 	if len(got) != 1 || got[0].First != 7 || got[0].Site != 0 || got[0].In != *extent(whole) {
-		t.Errorf("fates: %+v", got)
+		t.Errorf("outcomes: %+v", got)
 	}
-	if want := (Stats{Watched: 1, Returned: 1}); h.keeper.Stats() != want {
+	if want := (event.Words{Watched: 1, Returned: 1}); h.keeper.Stats() != want {
 		t.Errorf("stats: %+v", h.keeper.Stats())
 	}
 }
@@ -526,17 +527,8 @@ func TestATargetThatRefusesLater(t *testing.T) {
 	h.refuse = errors.New("too many open files")
 	h.now += sec
 	h.keeper.Look(h.now, always)
-	if want := (Stats{Watched: 1, Missed: 1}); h.keeper.Stats() != want || h.keeper.Err() == nil {
+	if want := (event.Words{Watched: 1, Missed: 1}); h.keeper.Stats() != want || h.keeper.Err() == nil {
 		t.Errorf("stats: %+v, %v", h.keeper.Stats(), h.keeper.Err())
-	}
-}
-
-// TestStatsAdd is about sums.
-func TestStatsAdd(t *testing.T) {
-	s := Stats{1, 2, 3, 4, 5, 6, 7}
-	s.Add(s)
-	if want := (Stats{2, 4, 6, 8, 10, 12, 14}); s != want {
-		t.Errorf("sum: %+v", s)
 	}
 }
 

@@ -135,7 +135,7 @@ type groupKey struct {
 	name   string
 }
 
-// Group implements ledger.Sites: all sites that blame one function are one.
+// Group implements attribution.Sites: all sites that blame one function are one.
 func (s *Sites) Group(id uint32) uint32 {
 	if int(id) >= len(s.sites) || len(s.sites[id].frames) == 0 {
 		return id
@@ -161,7 +161,7 @@ func (s *Sites) Group(id uint32) uint32 {
 	return st.group
 }
 
-// Pool implements ledger.Sites: the name of the allocator or runtime that took the
+// Pool implements attribution.Sites: the name of the allocator or runtime that took the
 // memory of a site, to hand it out in pieces to whoever asks for some; "" if whoever is
 // blamed has it for itself.
 func (s *Sites) Pool(id uint32) string {
@@ -211,6 +211,29 @@ func (s *Sites) Blamed(id uint32) (l Line, ok bool) {
 		}
 	}
 	return lines[len(lines)-1], true
+}
+
+// Function implements attribution.Names: the function that a site blames, for people; ""
+// for a site without frames.
+func (s *Sites) Function(id uint32) string {
+	l, ok := s.Blamed(id)
+	if !ok {
+		return ""
+	}
+	return l.String()
+}
+
+// StackNames implements attribution.Names: the functions that led to a site, innermost first,
+// and why there are no more; end is "" for a whole stack.
+func (s *Sites) StackNames(id uint32) (frames []string, end string) {
+	lines, why := s.Stack(id)
+	for i := range lines {
+		frames = append(frames, lines[i].String())
+	}
+	if why != stack.EndRoot {
+		end = why.String()
+	}
+	return frames, end
 }
 
 // blame returns the index of the frame to blame: the innermost that is not there

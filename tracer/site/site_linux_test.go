@@ -104,7 +104,7 @@ func watchStacks(t *testing.T, opts Options, stacks bpf.StackOptions, most time.
 		t.Fatal(err)
 	}
 	topts := tracer.Options{Sites: w.sites, PageSize: uint64(os.Getpagesize()), OnChange: w.change}
-	topts.Gate, _ = live.Gate()
+	topts.Gate = live.Info().Gate
 	tr := tracer.New(live, live, topts)
 	if err := tr.Add(tasks, true); err != nil {
 		t.Fatal(err)

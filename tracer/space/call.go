@@ -71,7 +71,7 @@ const (
 )
 
 // failed reports whether the call returned an error.
-func (c *Call) failed() bool { return c.Ret < 0 && c.Ret >= -errnoMax }
+func (c *Call) Failed() bool { return c.Ret < 0 && c.Ret >= -errnoMax }
 
 // modeOf imitates calc_vm_prot_bits and the READ_IMPLIES_EXEC rule of
 // mm/mmap.c:do_mmap and mm/mprotect.c:do_mprotect_pkey.

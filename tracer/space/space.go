@@ -195,7 +195,7 @@ func (s *Space) Apply(c *Call) Effect {
 	s.eff = Effect{}
 	s.displaced, s.doubts = s.displaced[:0], s.doubts[:0]
 	switch {
-	case c.failed():
+	case c.Failed():
 		s.fail(c)
 	case c.Time < s.horizon:
 		// What stood against it has been forgotten: it cannot be placed.

@@ -11,124 +11,46 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps/table"
+	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/growth"
-	"github.com/maptrace/maptrace/tracer/ledger"
 )
 
 // Growth is what is to be said of one address space that was watched.
 type Growth struct {
-	PID      int
-	NSPID    int // in the process' own pid namespace, where it is another
-	Comm     string
-	Exited   bool
-	Watched  time.Duration
-	Looks    int
-	Picture  string // how far the tree can be trusted
-	Findings []Grown
-	// Estimated: some calls had no stack, so what they made is shared out among the
-	// sites, whose figures are estimates.
-	Estimated bool
-	Unsampled uint64 // bytes that such calls made
-	// Uncounted says why resident memory could not be counted, if so: then nothing
-	// was found.
-	Uncounted string
-	// Unwatched says why no words were watched, or from some time on no more, if so:
-	// who keeps the memory of heaps that many share is not known, or not for the end.
-	Unwatched string
+	attribution.Process
+	Accuracy string // how far its tree can be trusted
 }
 
-// Grown is a finding with its names.
-type Grown struct {
-	ledger.Finding
-	Subject string        // what the memory is: "[ anon ]", a path
-	From    string        // who made it, where that is known: "leak (server.c:88)"
-	Made    []Stack       // the stacks that made most of what came and is still there
-	Touched []Stack       // the functions whose page faults were sampled in it
-	Kept    []Stack       // those that were the last to write to its watched words that stayed
-	Settle  time.Duration // for how long those were left alone, at least
-	Limit   string        // which limit is reached first, and when; empty if none is
-}
-
-// Stack is a stack and its part in something.
-type Stack struct {
-	By     string  // the function that is blamed, of Kept; empty if it is not known
-	Share  float64 // from 0 to 1
-	Bytes  uint64
-	Frames []string // innermost first
-	End    string   // why there are no more frames; empty if it is whole
-}
-
-// Sentence is what a person reads first.
-func (g *Grown) Sentence() string {
+// Sentence is what a person reads first of a finding.
+func Sentence(f *attribution.Finding) string {
 	var b strings.Builder
-	b.WriteString(g.subject())
-	if k := g.lastWriter(); k != nil {
-		fmt.Fprintf(&b, ", last written by %s (%.0f %%, by %d words that stayed),", k.By, 100*k.Share, g.Words)
-	} else if who, share := g.toucher(); who != "" {
+	b.WriteString(subject(f))
+	if k := f.LastWriter(); k != nil {
+		fmt.Fprintf(&b, ", last written by %s (%.0f %%, by %d words that stayed),", k.By, 100*k.Share, f.Words)
+	} else if who, share := f.Toucher(); who != "" {
 		fmt.Fprintf(&b, ", touched by %s (%.0f %%),", who, 100*share)
 	}
-	fmt.Fprintf(&b, " %s: %s", g.Reason, g.Label)
-	if g.Limit != "" && g.Label >= growth.Grows {
-		b.WriteString("; " + g.Limit)
+	fmt.Fprintf(&b, " %s: %s", f.Reason, f.Label)
+	if f.Limit != nil && f.Label >= growth.Grows {
+		b.WriteString("; " + limit(f.Limit))
 	}
 	return table.Escape(b.String())
 }
 
+// limit says which limit is reached, and when.
+func limit(r *attribution.Reached) string { return fmt.Sprintf("%s in %s", r.Name, Span(r.In)) }
+
 // subject is what the memory is, and who is blamed for it.
-func (g *Grown) subject() string {
-	switch keeper := g.Keeper(); {
-	case keeper != "" && keeper != g.From:
-		return g.Subject + " kept by " + keeper
-	case g.From == "":
-		return g.Subject
-	case keeper == "" && g.Shared:
-		return g.Subject + " grown by " + g.From // which says nothing of who keeps it
+func subject(f *attribution.Finding) string {
+	switch keeper := f.Keeper(); {
+	case keeper != "" && keeper != f.From:
+		return f.Subject + " kept by " + keeper
+	case f.From == "":
+		return f.Subject
+	case keeper == "" && f.Shared:
+		return f.Subject + " grown by " + f.From // which says nothing of who keeps it
 	}
-	return g.Subject + " from " + g.From
-}
-
-// Keeper is who keeps memory that many share: the last to write to clearly more of the
-// watched words that stayed than any other, by their weight; "" if that cannot be told.
-// Two standard deviations of the difference are asked for.
-func (g *Grown) Keeper() string {
-	if len(g.Kept) == 0 || !g.Shared {
-		return ""
-	}
-	first, second := g.Kept[0].Share*g.Effective, 0.0
-	if len(g.Kept) > 1 {
-		second = g.Kept[1].Share * g.Effective
-	}
-	if d := first - second; d*d < 4*(first+second)-0.5 { // four words of one are enough
-		return ""
-	}
-	return g.Kept[0].By
-}
-
-// Blamed is the function that the sentence names, "" if it names none.
-func (g *Grown) Blamed() string { return cmp.Or(g.Keeper(), g.From) }
-
-// lastWriter is who wrote most of the words that stayed, where that is somebody else
-// than who is blamed, and there is reason to tell: a word or two say less than a sample
-// of page faults.
-func (g *Grown) lastWriter() *Stack {
-	const most, fewest = 0.5, 4
-	if len(g.Kept) == 0 || g.Words < fewest || g.Kept[0].Share < most || g.Kept[0].By == "" || g.Kept[0].By == g.Blamed() {
-		return nil
-	}
-	return &g.Kept[0]
-}
-
-// toucher is who touches most of what grows, where it is not who made it: of a heap
-// that many share, who makes it larger is not always who keeps what is in it.
-func (g *Grown) toucher() (who string, share float64) {
-	if g.Measure != growth.Resident || g.Keeper() != "" || len(g.Touched) == 0 || len(g.Touched[0].Frames) == 0 {
-		return "", 0
-	}
-	const most = 0.3
-	if t := &g.Touched[0]; t.Frames[0] != g.From && (g.From == "" || t.Share >= most) {
-		return t.Frames[0], t.Share
-	}
-	return "", 0
+	return f.Subject + " from " + f.From
 }
 
 // Bytes is an amount for people: "12.0 MiB".
@@ -177,17 +99,12 @@ const fewLooks = 15
 const sparkWidth = 20
 
 // trend is the course of a finding's measure.
-func (g *Grown) trend(ascii bool) string {
-	values := make([]float64, len(g.Series))
-	for i, p := range g.Series {
-		values[i] = p.High.Of(g.Measure)
+func trend(f *attribution.Finding, ascii bool) string {
+	values := make([]float64, len(f.Series))
+	for i, p := range f.Series {
+		values[i] = p.High.Of(f.Measure)
 	}
 	return Sparkline(values, sparkWidth, ascii)
-}
-
-// grows tells whether anything was found to grow.
-func (g *Growth) grows() bool {
-	return len(g.Findings) > 0 && g.Findings[0].Label >= growth.Grows
 }
 
 // WriteGrowthReports writes what grow found, process by process, the worst first.
@@ -199,7 +116,7 @@ func WriteGrowthReports(w io.Writer, all []Growth, most, frames int, ascii bool)
 	var b []byte
 	for i := range all {
 		g := &all[i]
-		if i > 0 && (g.grows() || all[i-1].grows()) {
+		if i > 0 && (g.Grows() || all[i-1].Grows()) {
 			b = append(b, '\n')
 		}
 		b = g.appendHead(b)
@@ -207,7 +124,7 @@ func WriteGrowthReports(w io.Writer, all []Growth, most, frames int, ascii bool)
 			b = fmt.Appendf(b, ": nothing can be said, as its resident memory cannot be counted: %s\n", table.Escape(g.Uncounted))
 			continue
 		}
-		if len(all) > 1 && !g.grows() {
+		if len(all) > 1 && !g.Grows() {
 			b = append(b, ": nothing was seen to grow\n"...)
 			continue
 		}
@@ -225,7 +142,7 @@ func (g *Growth) appendHead(b []byte) []byte {
 	if g.Exited {
 		b = append(b, ", ended"...)
 	}
-	return fmt.Appendf(b, ": watched for %s, %d looks, tree %s", Span(g.Watched), g.Looks, table.Escape(g.Picture))
+	return fmt.Appendf(b, ": watched for %s, %d looks, tree %s", Span(g.Watched), g.Ticks, table.Escape(g.Accuracy))
 }
 
 func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
@@ -233,15 +150,15 @@ func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
 	if most > 0 && len(found) > most {
 		found = found[:most]
 	}
-	if !g.grows() {
+	if !g.Grows() {
 		b = append(b, "Nothing was seen to grow.\n"...)
-		if g.Looks < fewLooks {
-			b = fmt.Appendf(b, "But %d looks are few to judge by: watch for longer (--for), or look more often (--interval).\n", g.Looks)
+		if g.Ticks < fewLooks {
+			b = fmt.Appendf(b, "But %d looks are few to judge by: watch for longer (--for), or look more often (--interval).\n", g.Ticks)
 		}
 	}
 	for i := range found {
 		if found[i].Label >= growth.Grows {
-			b = append(append(b, found[i].Sentence()...), '\n')
+			b = append(append(b, Sentence(&found[i])...), '\n')
 		}
 	}
 	b = append(b, '\n')
@@ -259,7 +176,7 @@ func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
 	}
 	if g.Unwatched != "" {
 		to := ""
-		if slices.ContainsFunc(g.Findings, func(f Grown) bool { return f.Words > 0 }) {
+		if slices.ContainsFunc(g.Findings, func(f attribution.Finding) bool { return f.Words > 0 }) {
 			to = " to the end"
 		}
 		b = fmt.Appendf(b, "\nWho keeps memory that many share was not watched%s: %s\n", to, table.Escape(g.Unwatched))
@@ -283,37 +200,37 @@ func pointers[T any](all []T) iter.Seq[*T] {
 }
 
 // growthColumns are the columns of the table of findings.
-func growthColumns(ascii bool) []table.Column[*Grown] {
-	right := func(name string, value func(*Grown) string) table.Column[*Grown] {
-		return table.Column[*Grown]{Name: name, Align: table.Right, Value: func(g *Grown) table.Value { return table.Text(value(g)) }}
+func growthColumns(ascii bool) []table.Column[*attribution.Finding] {
+	right := func(name string, value func(*attribution.Finding) string) table.Column[*attribution.Finding] {
+		return table.Column[*attribution.Finding]{Name: name, Align: table.Right, Value: func(g *attribution.Finding) table.Value { return table.Text(value(g)) }}
 	}
-	left := func(name string, value func(*Grown) string) table.Column[*Grown] {
-		return table.Column[*Grown]{Name: name, Value: func(g *Grown) table.Value { return table.Text(value(g)) }}
+	left := func(name string, value func(*attribution.Finding) string) table.Column[*attribution.Finding] {
+		return table.Column[*attribution.Finding]{Name: name, Value: func(g *attribution.Finding) table.Value { return table.Text(value(g)) }}
 	}
-	return []table.Column[*Grown]{
-		left("VERDICT", func(g *Grown) string { return g.Label.String() }),
-		right("GREW", func(g *Grown) string {
+	return []table.Column[*attribution.Finding]{
+		left("VERDICT", func(g *attribution.Finding) string { return g.Label.String() }),
+		right("GREW", func(g *attribution.Finding) string {
 			if g.Measure == growth.Mappings {
 				return fmt.Sprintf("%+.0f maps", g.Growth)
 			}
 			return change(g.Growth)
 		}),
-		right("PER MIN", func(g *Grown) string {
+		right("PER MIN", func(g *attribution.Finding) string {
 			if g.Measure == growth.Mappings {
 				return fmt.Sprintf("%+.0f maps", g.Slope*60)
 			}
 			return change(g.Slope * 60)
 		}),
-		right("RESIDENT", func(g *Grown) string { return Bytes(float64(g.Last.Resident)) }),
-		right("MAPPED", func(g *Grown) string { return Bytes(float64(g.Last.Mapped)) }),
-		right("ALIVE", func(g *Grown) string {
+		right("RESIDENT", func(g *attribution.Finding) string { return Bytes(float64(g.Last.Resident)) }),
+		right("MAPPED", func(g *attribution.Finding) string { return Bytes(float64(g.Last.Mapped)) }),
+		right("ALIVE", func(g *attribution.Finding) string {
 			if g.AliveOf == 0 {
 				return "-"
 			}
 			return fmt.Sprintf("%.0f %%", 100*g.AliveShare)
 		}),
-		left("TREND", func(g *Grown) string { return g.trend(ascii) }),
-		left("WHAT", func(g *Grown) string { return table.Escape(g.subject()) }),
+		left("TREND", func(g *attribution.Finding) string { return trend(g, ascii) }),
+		left("WHAT", func(g *attribution.Finding) string { return table.Escape(subject(g)) }),
 	}
 }
 
@@ -329,11 +246,11 @@ func dots(ascii bool) string {
 }
 
 // appendStacks appends the stacks behind a finding that grows.
-func appendStacks(b []byte, g *Grown, frames int, ascii bool) []byte {
+func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []byte {
 	if g.Label < growth.Grows || len(g.Made)+len(g.Touched)+len(g.Kept) == 0 {
 		return b
 	}
-	b = fmt.Appendf(b, "\n%s\n", table.Escape(g.subject()))
+	b = fmt.Appendf(b, "\n%s\n", table.Escape(subject(g)))
 	for i, s := range g.Kept {
 		if i == 0 {
 			b = fmt.Appendf(b, "  last written, by %d watched words that were then left alone for %s and more, by\n", g.Words, Span(g.Settle))
@@ -358,7 +275,7 @@ func appendStacks(b []byte, g *Grown, frames int, ascii bool) []byte {
 	return b
 }
 
-func appendFrames(b []byte, s *Stack, most int, ascii bool) []byte {
+func appendFrames(b []byte, s *attribution.Stack, most int, ascii bool) []byte {
 	for i, f := range s.Frames {
 		if most > 0 && i == most && len(s.Frames) > most+1 {
 			b = fmt.Appendf(b, "        %s %d more\n", dots(ascii), len(s.Frames)-most)

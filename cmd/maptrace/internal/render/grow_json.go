@@ -9,6 +9,11 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps/table"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/attribution"
+	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/site"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 // FindingObject is one finding of grow. Sizes are in bytes, times in seconds,
@@ -84,29 +89,32 @@ type WatchObject struct {
 func EncodeGrowth(enc *json.Encoder, g *Growth, now time.Time) error {
 	err := enc.Encode(WatchObject{
 		Event: "watch", Time: now, PID: g.PID, NSPID: g.NSPID, Comm: g.Comm, Exited: g.Exited, Seconds: g.Watched.Seconds(),
-		Looks: g.Looks, Picture: g.Picture, Estimated: g.Estimated, Unsampled: g.Unsampled,
+		Looks: g.Ticks, Picture: g.Accuracy, Estimated: g.Estimated, Unsampled: g.Unsampled,
 		Uncounted: g.Uncounted, Unwatched: g.Unwatched,
 	})
 	for i := range g.Findings {
 		if err != nil {
 			return err
 		}
-		err = enc.Encode(g.Findings[i].object(g, now))
+		err = enc.Encode(findingObject(g, &g.Findings[i], now))
 	}
 	return err
 }
 
-func (g *Grown) object(of *Growth, now time.Time) FindingObject {
+func findingObject(of *Growth, g *attribution.Finding, now time.Time) FindingObject {
 	o := FindingObject{
 		Event: "finding", Time: now, PID: of.PID, NSPID: of.NSPID, Comm: of.Comm,
-		Verdict: g.Label.String(), Sentence: g.Sentence(), Reason: g.Reason,
+		Verdict: g.Label.String(), Sentence: Sentence(g), Reason: g.Reason,
 		Kind: g.What.String(), Name: g.Name, Subject: g.Subject, From: g.From, Blamed: g.Blamed(),
 		Measure: g.Measure.String(), Growth: g.Growth, Slope: g.Slope, SlopeLow: g.SlopeLow, SlopeTop: g.SlopeHigh,
 		Monotone: g.Monotone, Mapped: g.Last.Mapped, Writable: g.Last.Writable, Resident: g.Last.Resident,
-		Mappings: g.Last.Mappings, Born: g.Born, Died: g.Died, Age: g.MedianAge.Seconds(), Limit: g.Limit,
+		Mappings: g.Last.Mappings, Born: g.Born, Died: g.Died, Age: g.MedianAge.Seconds(),
 		Made: stackObjects(g.Made), Touched: stackObjects(g.Touched), Faults: g.Faults,
 		Kept: stackObjects(g.Kept), Words: g.Words,
 		Series: make([][2]any, 0, len(g.Series)),
+	}
+	if g.Limit != nil {
+		o.Limit = limit(g.Limit)
 	}
 	if g.AliveOf > 0 {
 		o.Alive = &g.AliveShare
@@ -117,7 +125,7 @@ func (g *Grown) object(of *Growth, now time.Time) FindingObject {
 	return o
 }
 
-func stackObjects(in []Stack) []StackObject {
+func stackObjects(in []attribution.Stack) []StackObject {
 	out := make([]StackObject, len(in))
 	for i, s := range in {
 		out[i] = StackObject(s)
@@ -162,6 +170,33 @@ type WordsObject struct {
 	Returned  uint64 `json:"returned"` // with their memory
 	Unwritten uint64 `json:"unwritten"`
 	Missed    uint64 `json:"missed"` // who wrote last is not known
+}
+
+// SummarizeGrowth makes the summary of a watch.
+func SummarizeGrowth(stats *tracer.Stats, sites site.Stats, e event.Effort, now time.Time) *GrowthSummary {
+	s := &GrowthSummary{
+		Event: "summary", Time: now, Calls: stats.Calls, Lost: stats.Lost, Stacks: sites.Stacks, Sites: sites.Sites,
+		Ends: make(map[string]uint64), Missing: e.Missing, Faults: e.Faults, Sampled: stats.Faults,
+		Words: WordsObject(e.Words), Unseen: e.Unseen, FilesDenied: sites.Denied, Counting: "PAGEMAP_SCAN",
+		CountCalls: e.CountCalls, CountBusy: float64(e.CountBusyNs) / 1e9, CountMost: float64(e.CountMostNs) / 1e9,
+	}
+	if e.Pagemap {
+		s.Counting = "pagemap"
+	}
+	for end, n := range sites.Ends {
+		if n > 0 {
+			s.Ends[stack.End(end).String()] = n
+		}
+	}
+	return s
+}
+
+// Broken says how a rule is broken.
+func Broken(r *attribution.Rule, b attribution.Broken) string {
+	if b.Leak != nil {
+		return Sentence(b.Leak)
+	}
+	return fmt.Sprintf("%s: %s/min", r.Text, Bytes(b.Rate*60))
 }
 
 // Write writes the figures for people.

@@ -10,8 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/growth"
-	"github.com/maptrace/maptrace/tracer/ledger"
 )
 
 // rising is a series of resident sizes, one a second.
@@ -26,8 +26,8 @@ func rising(from, by uint64) (out []growth.Point) {
 // watches is what a person may see: a leak with stacks, growth of mappings, memory
 // that is steady, and a process where nothing grows.
 func watches() []Growth {
-	leak := Grown{
-		Finding: ledger.Finding{
+	leak := attribution.Finding{
+		Evidence: attribution.Evidence{
 			Finding: growth.Finding{
 				Key: growth.Key{What: growth.Anon, Site: 7}, Label: growth.Leaks,
 				Reason: "grew 30.0 MiB in 30 s, and gave nothing back", Measure: growth.Resident,
@@ -38,30 +38,30 @@ func watches() []Growth {
 			},
 			Faults: 900,
 		},
-		Subject: "[ anon ]", From: "leak (server.c:88)", Limit: "memory.max in 41 min",
-		Made: []Stack{
+		Subject: "[ anon ]", From: "leak (server.c:88)", Limit: &attribution.Reached{Limit: growth.Limit{Name: "memory.max"}, In: 41 * time.Minute},
+		Made: []attribution.Stack{
 			{Share: 0.9, Bytes: 54 << 20, Frames: []string{"mmap (libc.so.6)", "leak (server.c:88)", "serve (server.c:120)", "main (server.c:10)"}},
 			{Share: 0.1, Bytes: 6 << 20, Frames: []string{"server+0x1234"}, End: "truncated"},
 		},
-		Touched: []Stack{{Share: 0.75, Frames: []string{"fill (server.c:90)"}}, {Share: 0.25}},
+		Touched: []attribution.Stack{{Share: 0.75, Frames: []string{"fill (server.c:90)"}}, {Share: 0.25}},
 	}
-	maps := Grown{
-		Finding: ledger.Finding{Finding: growth.Finding{
+	maps := attribution.Finding{
+		Evidence: attribution.Evidence{Finding: growth.Finding{
 			Key: growth.Key{What: growth.File, Name: "/var/lib/data"}, Label: growth.Grows,
 			Reason: "has 90 mappings more", Measure: growth.Mappings, Growth: 90, Slope: 3,
 			Last: growth.Holding{Mapped: 1 << 20, Resident: 4096, Mappings: 91}, Series: rising(0, 0),
 		}},
 		Subject: "data",
 	}
-	shrinks := Grown{
-		Finding: ledger.Finding{Finding: growth.Finding{
+	shrinks := attribution.Finding{
+		Evidence: attribution.Evidence{Finding: growth.Finding{
 			Key: growth.Key{What: growth.Heap}, Label: growth.Steady, Reason: "moved little", Growth: -8192, Slope: -273.06,
 			Last: growth.Holding{Mapped: 132 << 10, Resident: 100 << 10, Mappings: 1}, Series: rising(100<<10, 0),
 		}},
 		Subject: "[heap]",
 	}
-	shared := Grown{
-		Finding: ledger.Finding{
+	shared := attribution.Finding{
+		Evidence: attribution.Evidence{
 			Finding: growth.Finding{
 				Key: growth.Key{What: growth.Pool, Name: "Go heap"}, Label: growth.Grows,
 				Reason: "grew 8.0 MiB in 30 s", Measure: growth.Resident, Growth: 8 << 20, Slope: 1 << 18,
@@ -70,21 +70,24 @@ func watches() []Growth {
 			Faults: 2000, Words: 20, Effective: 20, Shared: true,
 		},
 		Subject: "Go heap", Settle: 5 * time.Second,
-		Made:    []Stack{{Share: 1, Bytes: 8 << 20, Frames: []string{"runtime.sysMap (mem.go:279)", "main.churn (main.go:56)"}}},
-		Touched: []Stack{{Share: 0.8, Frames: []string{"main.churn (main.go:56)"}}},
-		Kept: []Stack{
+		Made:    []attribution.Stack{{Share: 1, Bytes: 8 << 20, Frames: []string{"runtime.sysMap (mem.go:279)", "main.churn (main.go:56)"}}},
+		Touched: []attribution.Stack{{Share: 0.8, Frames: []string{"main.churn (main.go:56)"}}},
+		Kept: []attribution.Stack{
 			{By: "main.leak (main.go:47)", Share: 0.9, Frames: []string{"runtime.memclr (memclr.s:1)", "main.leak (main.go:47)", "main.main (main.go:9)"}},
 			{By: "main.cache (main.go:60)", Share: 0.1, Frames: []string{"main.cache (main.go:60)"}, End: "truncated"},
 		},
 	}
 	return []Growth{
 		{
-			PID: 4711, Comm: "server", Watched: 30 * time.Second, Looks: 31, Picture: "exact",
-			Findings: []Grown{leak, shared, maps, shrinks}, Estimated: true, Unsampled: 12 << 20,
-			Unwatched: "no debug register is free",
+			Process: attribution.Process{
+				PID: 4711, Comm: "server", Watched: 30 * time.Second, Ticks: 31,
+				Findings: []attribution.Finding{leak, shared, maps, shrinks}, Estimated: true, Unsampled: 12 << 20,
+				Unwatched: "no debug register is free",
+			},
+			Accuracy: "exact",
 		},
-		{PID: 4712, Comm: "worker", Exited: true, Watched: 9 * time.Second, Looks: 9, Picture: "not kept", Findings: []Grown{shrinks}},
-		{PID: 4713, Comm: "idle", Watched: 30 * time.Second, Looks: 31, Picture: "approximate: events were lost"},
+		{Process: attribution.Process{PID: 4712, Comm: "worker", Exited: true, Watched: 9 * time.Second, Ticks: 9, Findings: []attribution.Finding{shrinks}}, Accuracy: "not kept"},
+		{Process: attribution.Process{PID: 4713, Comm: "idle", Watched: 30 * time.Second, Ticks: 31}, Accuracy: "approximate: events were lost"},
 	}
 }
 
@@ -105,7 +108,7 @@ func TestGrowthReports(t *testing.T) {
 	if got, want := growthText(t, nil, 10, 16, false), "No process was there for long enough to be looked at.\n"; got != want {
 		t.Errorf("of nothing it says %q", got)
 	}
-	got := growthText(t, []Growth{{PID: 4714, Comm: "secret", Watched: 30 * time.Second, Picture: "exact", Uncounted: "permission denied"}}, 10, 16, false)
+	got := growthText(t, []Growth{{Process: attribution.Process{PID: 4714, Comm: "secret", Watched: 30 * time.Second, Uncounted: "permission denied"}, Accuracy: "exact"}}, 10, 16, false)
 	const want = "Process 4714 (secret): watched for 30 s, 0 looks, tree exact: " +
 		"nothing can be said, as its resident memory cannot be counted: permission denied\n"
 	if got != want {
@@ -129,14 +132,15 @@ func TestNamesInGrowthReportsAreEscaped(t *testing.T) {
 	t.Parallel()
 	all := watches()
 	for i := range all {
-		all[i].Comm, all[i].Picture, all[i].Unwatched = hostile, hostile, hostile
+		all[i].Comm, all[i].Accuracy, all[i].Unwatched = hostile, hostile, hostile
 		if len(all[i].Findings) == 0 {
 			all[i].Uncounted = hostile
 		}
 		for j := range all[i].Findings {
 			f := &all[i].Findings[j]
-			f.Subject, f.From, f.Limit, f.Name = hostile, hostile, hostile, hostile
-			for _, stacks := range [][]Stack{f.Made, f.Touched, f.Kept} {
+			f.Subject, f.From, f.Name = hostile, hostile, hostile
+			f.Limit = &attribution.Reached{Limit: growth.Limit{Name: hostile}}
+			for _, stacks := range [][]attribution.Stack{f.Made, f.Touched, f.Kept} {
 				for k := range stacks {
 					stacks[k].By, stacks[k].Frames = hostile, []string{hostile, hostile}
 				}
@@ -192,7 +196,7 @@ func TestEveryObjectOfGrowthHasTheSameKeys(t *testing.T) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(JSONWriter(&b))
 	// The least that there can be, for what is left out.
-	empty := Growth{Findings: []Grown{{Made: make([]Stack, 1), Touched: make([]Stack, 1), Kept: make([]Stack, 1)}}}
+	empty := Growth{Process: attribution.Process{Findings: []attribution.Finding{{Made: make([]attribution.Stack, 1), Touched: make([]attribution.Stack, 1), Kept: make([]attribution.Stack, 1)}}}}
 	if err := EncodeGrowth(enc, &empty, time.Unix(0, 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -318,91 +322,93 @@ func TestSentences(t *testing.T) {
 	g := watches()[0].Findings[0]
 	for _, tt := range []struct {
 		name   string
-		change func(*Grown)
+		change func(*attribution.Finding)
 		want   string
 	}{
 		{
-			"made by somebody, touched by another", func(*Grown) {},
+			"made by somebody, touched by another", func(*attribution.Finding) {},
 			"[ anon ] from leak (server.c:88), touched by fill (server.c:90) (75 %), grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
 		},
 		{
-			"made and touched by the same", func(g *Grown) { g.Touched = []Stack{{Share: 1, Frames: []string{g.From}}} },
+			"made and touched by the same", func(g *attribution.Finding) { g.Touched = []attribution.Stack{{Share: 1, Frames: []string{g.From}}} },
 			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
 		},
 		{
-			"touched now and then by another", func(g *Grown) { g.Touched = []Stack{{Share: 0.2, Frames: []string{"x (y.c:1)"}}} },
+			"touched now and then by another", func(g *attribution.Finding) {
+				g.Touched = []attribution.Stack{{Share: 0.2, Frames: []string{"x (y.c:1)"}}}
+			},
 			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
 		},
 		{
-			"from before, touched by somebody", func(g *Grown) { g.From = "" },
+			"from before, touched by somebody", func(g *attribution.Finding) { g.From = "" },
 			"[ anon ], touched by fill (server.c:90) (75 %), grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
 		},
 		{
-			"from before, mapped", func(g *Grown) { g.From, g.Measure, g.Limit = "", growth.Mapped, "" },
+			"from before, mapped", func(g *attribution.Finding) { g.From, g.Measure, g.Limit = "", growth.Mapped, nil },
 			"[ anon ] grew 30.0 MiB in 30 s, and gave nothing back: leaks",
 		},
 		{
-			"touched by nobody knows whom", func(g *Grown) { g.From, g.Touched = "", []Stack{{Share: 1}} },
+			"touched by nobody knows whom", func(g *attribution.Finding) { g.From, g.Touched = "", []attribution.Stack{{Share: 1}} },
 			"[ anon ] grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
 		},
 		{
-			"kept by one of two", func(g *Grown) { *g = watches()[0].Findings[1] },
+			"kept by one of two", func(g *attribution.Finding) { *g = watches()[0].Findings[1] },
 			"Go heap kept by main.leak (main.go:47) grew 8.0 MiB in 30 s: grows",
 		},
 		{
-			"kept by one of two, perhaps", func(g *Grown) { *g = watches()[0].Findings[1]; g.Words, g.Effective = 5, 5 },
+			"kept by one of two, perhaps", func(g *attribution.Finding) { *g = watches()[0].Findings[1]; g.Words, g.Effective = 5, 5 },
 			"Go heap, last written by main.leak (main.go:47) (90 %, by 5 words that stayed), grew 8.0 MiB in 30 s: grows",
 		},
 		{
-			"kept by one of four words", func(g *Grown) {
+			"kept by one of four words", func(g *attribution.Finding) {
 				*g = watches()[0].Findings[1]
-				g.Kept, g.Words, g.Effective = []Stack{{By: "a (b.c:1)", Share: 1}}, 4, 4
+				g.Kept, g.Words, g.Effective = []attribution.Stack{{By: "a (b.c:1)", Share: 1}}, 4, 4
 			},
 			"Go heap kept by a (b.c:1) grew 8.0 MiB in 30 s: grows",
 		},
 		{
-			"kept by one of two, by a word of much weight", func(g *Grown) { *g = watches()[0].Findings[1]; g.Effective = 1.3 },
+			"kept by one of two, by a word of much weight", func(g *attribution.Finding) { *g = watches()[0].Findings[1]; g.Effective = 1.3 },
 			"Go heap, last written by main.leak (main.go:47) (90 %, by 20 words that stayed), grew 8.0 MiB in 30 s: grows",
 		},
 		{
-			"kept by one of three words", func(g *Grown) { *g = watches()[0].Findings[1]; g.Words, g.Effective = 3, 3 },
+			"kept by one of three words", func(g *attribution.Finding) { *g = watches()[0].Findings[1]; g.Words, g.Effective = 3, 3 },
 			"Go heap, touched by main.churn (main.go:56) (80 %), grew 8.0 MiB in 30 s: grows",
 		},
 		{
-			"kept by nobody knows whom", func(g *Grown) { *g = watches()[0].Findings[1]; g.Kept[0].By = "" },
+			"kept by nobody knows whom", func(g *attribution.Finding) { *g = watches()[0].Findings[1]; g.Kept[0].By = "" },
 			"Go heap, touched by main.churn (main.go:56) (80 %), grew 8.0 MiB in 30 s: grows",
 		},
 		{
-			"shared, and made by one, nobody knows for whom", func(g *Grown) {
+			"shared, and made by one, nobody knows for whom", func(g *attribution.Finding) {
 				*g = watches()[0].Findings[1]
 				g.From, g.Kept, g.Touched = "main.churn (main.go:56)", nil, nil
 			},
 			"Go heap grown by main.churn (main.go:56) grew 8.0 MiB in 30 s: grows",
 		},
 		{
-			"kept by many", func(g *Grown) { *g = watches()[0].Findings[1]; g.Kept[0].Share = 0.4 },
+			"kept by many", func(g *attribution.Finding) { *g = watches()[0].Findings[1]; g.Kept[0].Share = 0.4 },
 			"Go heap, touched by main.churn (main.go:56) (80 %), grew 8.0 MiB in 30 s: grows",
 		},
 		{
-			"made by one for itself, written by another", func(g *Grown) {
-				g.Kept, g.Words, g.Effective = []Stack{{By: "fill (server.c:90)", Share: 1}}, 100, 100
+			"made by one for itself, written by another", func(g *attribution.Finding) {
+				g.Kept, g.Words, g.Effective = []attribution.Stack{{By: "fill (server.c:90)", Share: 1}}, 100, 100
 			},
 			"[ anon ] from leak (server.c:88), last written by fill (server.c:90) (100 %, by 100 words that stayed), grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
 		},
 		{
-			"made and kept by the same", func(g *Grown) {
-				g.Kept, g.Words, g.Effective, g.Shared, g.Touched = []Stack{{By: g.From, Share: 1}}, 100, 100, true, nil
+			"made and kept by the same", func(g *attribution.Finding) {
+				g.Kept, g.Words, g.Effective, g.Shared, g.Touched = []attribution.Stack{{By: g.From, Share: 1}}, 100, 100, true, nil
 			},
 			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
 		},
 		{
-			"steady, with a limit that is never reached", func(g *Grown) { g.Label, g.Reason = growth.Steady, "moved little" },
+			"steady, with a limit that is never reached", func(g *attribution.Finding) { g.Label, g.Reason = growth.Steady, "moved little" },
 			"[ anon ] from leak (server.c:88), touched by fill (server.c:90) (75 %), moved little: steady",
 		},
 	} {
 		f := g
 		tt.change(&f)
-		if got := f.Sentence(); got != tt.want {
+		if got := Sentence(&f); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
@@ -423,7 +429,7 @@ func TestWhateverAWatchFindsIsJSON(t *testing.T) {
 			}
 			g := Growth{}
 			for _, f := range w.Findings() {
-				g.Findings = append(g.Findings, Grown{Finding: ledger.Finding{Finding: f}})
+				g.Findings = append(g.Findings, attribution.Finding{Evidence: attribution.Evidence{Finding: f}})
 			}
 			if err := EncodeGrowth(json.NewEncoder(&bytes.Buffer{}), &g, time.Unix(0, 0)); err != nil {
 				t.Errorf("%d looks at what grows by %d: %v", looks, by, err)

@@ -5,80 +5,19 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/latency"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
-// Latencies are what is to be said of how long calls took. Names are not escaped
-// yet.
-type Latencies struct {
-	Measured  time.Duration
-	Processes int
-	Slow      time.Duration // what a slow call takes at least
-	Ops       []tracer.Latency
-	// Sites are the functions that made the calls, by what their calls took, the
-	// most first; Rest are those that are not shown, and NoSite is what is left of
-	// all calls.
-	Sites  []TimedSite
-	Rest   SiteSum
-	NoSite SiteSum
-	// Worst are the longest calls, the longest first.
-	Worst []TimedCall
-	// Sent is how many calls were told one by one: all figures of sites rest on
-	// them.
-	Sent    uint64
-	Missing tracer.TimingCounters
-	Picture string // how far the trees that stacks were walked with can be trusted
-}
+// latencies are the report's sections.
+type latencies struct{ *attribution.Latencies }
 
-// TimedSite is what one function's calls of one operation took, estimated from
-// those of them that were sampled.
-type TimedSite struct {
-	Op       string
-	Function string
-	Stack    Stack        // of the longest of its calls
-	Duration latency.Hist // its maximum is that of the sampled calls
-	Wait     uint64       // ns
-	Hold     uint64
-	Sampled  uint64 // calls that all this is estimated from
-}
-
-// SiteSum is what calls took together, in ns.
-type SiteSum struct {
-	Sites    int    `json:"sites,omitempty"`
-	Calls    uint64 `json:"calls"`
-	Duration uint64 `json:"total_ns"`
-	Wait     uint64 `json:"wait_ns"`
-	Hold     uint64 `json:"hold_ns"`
-}
-
-// Add adds a site's calls.
-func (s *SiteSum) Add(t *TimedSite) {
-	s.Sites++
-	s.Calls += t.Duration.N
-	s.Duration += t.Duration.Sum
-	s.Wait += t.Wait
-	s.Hold += t.Hold
-}
-
-// TimedCall is one call.
-type TimedCall struct {
-	*tracer.Timing
-	Time     uint64 // when it began
-	PID, TID int
-	NSPID    int // the process' number in its own pid namespace, where that is another
-	Call     space.Call
-	Stack    Stack
-}
-
-// size is the length of the range that the call was about, where it names one.
-func (c *TimedCall) size() (uint64, bool) {
+// callSize is the length of the range that a call was about, where it names one.
+func callSize(c *attribution.TimedCall) (uint64, bool) {
 	switch {
 	case c.Call.Op == space.OpMremap:
 		return c.Call.Args[2], true
@@ -87,25 +26,6 @@ func (c *TimedCall) size() (uint64, bool) {
 		return 0, false
 	}
 	return asked(&c.Call).Len(), true
-}
-
-// errno is the error that the call returned, 0 for none.
-func (c *TimedCall) errno() unix.Errno {
-	if c.Call.Ret < 0 && c.Call.Ret > -4096 {
-		return unix.Errno(-c.Call.Ret)
-	}
-	return 0
-}
-
-// Calls is how many calls there were, and how many of them were slow.
-func (l *Latencies) Calls() (calls, slow uint64) {
-	for i := range l.Ops {
-		if l.Ops[i].Call {
-			calls += l.Ops[i].Duration.N
-			slow += l.Ops[i].Slow
-		}
-	}
-	return calls, slow
 }
 
 // Nanos is a time for people, in at most six characters: "850ns", "12.3us".
@@ -136,7 +56,8 @@ var quantiles = [...]float64{0.5, 0.9, 0.99, 0.999}
 
 // WriteLatencies writes tables, histograms and the longest calls, with so many
 // frames of their stacks; 0 for all.
-func WriteLatencies(w io.Writer, l *Latencies, clock Clock, frames int) error {
+func WriteLatencies(w io.Writer, all *attribution.Latencies, clock Clock, frames int) error {
+	l := latencies{all}
 	calls, slow := l.Calls()
 	b := fmt.Appendf(nil, "%s of %s in %.1f s, %d of them took %s or more\n",
 		plural(calls, "mapping call"), plural(uint64(l.Processes), "process"), l.Measured.Seconds(), slow, Nanos(uint64(l.Slow)))
@@ -177,7 +98,7 @@ func plural(n uint64, what string) string {
 }
 
 // appendLock appends the tables of what was waited for and held.
-func (l *Latencies) appendLock(b []byte) []byte {
+func (l latencies) appendLock(b []byte) []byte {
 	waited := false
 	for i := range l.Ops {
 		waited = waited || l.Ops[i].Wait.N > 0
@@ -262,7 +183,7 @@ func appendPicture(b []byte, o *tracer.Latency) []byte {
 }
 
 // appendSites appends the table of functions.
-func (l *Latencies) appendSites(b []byte) []byte {
+func (l latencies) appendSites(b []byte) []byte {
 	if len(l.Sites) == 0 {
 		return b
 	}
@@ -274,7 +195,7 @@ func (l *Latencies) appendSites(b []byte) []byte {
 			Nanos(s.Duration.Quantile(0.5)), Nanos(s.Duration.Quantile(0.99)), Nanos(s.Duration.Max),
 			Nanos(s.Wait), Nanos(s.Hold), s.Op, table.Escape(s.Function))
 	}
-	sum := func(s *SiteSum, what string) {
+	sum := func(s *attribution.SiteSum, what string) {
 		if s.Calls > 0 {
 			b = fmt.Appendf(b, "%9d %6s %6s %6s %6s %6s %6s %s\n", s.Calls, Nanos(s.Duration), "-", "-", "-",
 				Nanos(s.Wait), Nanos(s.Hold), what)
@@ -286,18 +207,18 @@ func (l *Latencies) appendSites(b []byte) []byte {
 }
 
 // appendWorst appends the longest calls, and then their stacks, each once.
-func (l *Latencies) appendWorst(b []byte, clock Clock, frames int) []byte {
+func (l latencies) appendWorst(b []byte, clock Clock, frames int) []byte {
 	if len(l.Worst) == 0 {
 		return b
 	}
 	b = append(b, "\nThe longest calls\n"...)
 	b = fmt.Appendf(b, "%-15s %-13s %-13s %9s %8s %6s %6s %5s\n", "TIME", "PID/TID", "OPERATION", "SIZE", "DURATION", "WAIT", "HOLD", "STACK")
 	numbers := make(map[string]int)
-	var stacks []*Stack
+	var stacks []*attribution.Stack
 	for i := range l.Worst {
 		c := &l.Worst[i]
 		size := "-"
-		if n, ok := c.size(); ok {
+		if n, ok := callSize(c); ok {
 			size = strconv.FormatUint(n>>10, 10) + "K"
 		}
 		key := strings.Join(c.Stack.Frames, "\n") + "\x00" + c.Stack.End
@@ -308,7 +229,7 @@ func (l *Latencies) appendWorst(b []byte, clock Clock, frames int) []byte {
 		b = fmt.Appendf(b, "%s %-13s %-13s %9s %8s %6s %6s %5s", clock.Text(c.Time),
 			string(appendIDs(nil, c.PID, c.NSPID, c.TID)), c.Name, size, Nanos(c.Duration), Nanos(c.Wait), Nanos(c.Hold),
 			"#"+strconv.Itoa(numbers[key]))
-		if e := c.errno(); e != 0 {
+		if e := errnoOf(&c.Call); e != 0 {
 			b = append(b, " = "+errnoName(e)...)
 		}
 		b = append(b, '\n')
@@ -325,7 +246,7 @@ func (l *Latencies) appendWorst(b []byte, clock Clock, frames int) []byte {
 }
 
 // appendMissing says what the figures lack, and how good they are.
-func (l *Latencies) appendMissing(b []byte) []byte {
+func (l latencies) appendMissing(b []byte) []byte {
 	b = append(b, "\nNumbers, totals and maxima are of every call; percentiles are at most 6.25 % off.\n"...)
 	for _, m := range []struct {
 		n    uint64
@@ -339,8 +260,8 @@ func (l *Latencies) appendMissing(b []byte) []byte {
 			b = fmt.Appendf(b, "%d %s.\n", m.n, m.what)
 		}
 	}
-	if l.Picture != "exact" {
-		b = fmt.Appendf(b, "Stacks were walked with a picture of the mappings that is %s.\n", table.Escape(l.Picture))
+	if l.Accuracy != "exact" {
+		b = fmt.Appendf(b, "Stacks were walked with a picture of the mappings that is %s.\n", table.Escape(l.Accuracy))
 	}
 	return b
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/latency"
 )
 
@@ -104,17 +105,17 @@ type latencySummary struct {
 	Slow      uint64    `json:"slow"`
 	Sent      uint64    `json:"sampled"`
 	// Rest are the sites that have no object, NoSite what no site is known of.
-	Rest       SiteSum `json:"other_sites"`
-	NoSite     SiteSum `json:"no_site"`
-	Dropped    uint64  `json:"dropped"`
-	Unstacked  uint64  `json:"unstacked"`
-	Unmeasured uint64  `json:"unmeasured"`
-	Picture    string  `json:"picture"`
+	Rest       attribution.SiteSum `json:"other_sites"`
+	NoSite     attribution.SiteSum `json:"no_site"`
+	Dropped    uint64              `json:"dropped"`
+	Unstacked  uint64              `json:"unstacked"`
+	Unmeasured uint64              `json:"unmeasured"`
+	Picture    string              `json:"picture"`
 }
 
 // WriteLatenciesJSON writes the same as objects, one a line: operations, sites,
 // the longest calls, and the summary.
-func WriteLatenciesJSON(w io.Writer, l *Latencies, clock Clock, now time.Time) error {
+func WriteLatenciesJSON(w io.Writer, l *attribution.Latencies, clock Clock, now time.Time) error {
 	enc := json.NewEncoder(JSONWriter(w))
 	for i := range l.Ops {
 		if err := enc.Encode(latencyOf(&l.Ops[i])); err != nil {
@@ -136,7 +137,7 @@ func WriteLatenciesJSON(w io.Writer, l *Latencies, clock Clock, now time.Time) e
 		Event: "summary", Time: now, Measured: l.Measured.Seconds(), Processes: l.Processes,
 		Calls: calls, SlowLimit: uint64(l.Slow), Slow: slow, Sent: l.Sent, Dropped: l.Missing.Dropped,
 		Rest: l.Rest, NoSite: l.NoSite,
-		Unstacked: l.Missing.Unstacked, Unmeasured: l.Missing.Unmeasured, Picture: l.Picture,
+		Unstacked: l.Missing.Unstacked, Unmeasured: l.Missing.Unmeasured, Picture: l.Accuracy,
 	})
 }
 
@@ -151,7 +152,7 @@ func latencyOf(o *tracer.Latency) latencyObject {
 	return obj
 }
 
-func siteOf(s *TimedSite) siteObject {
+func siteOf(s *attribution.TimedSite) siteObject {
 	return siteObject{
 		Event: "site", Operation: s.Op, Site: s.Function, Sampled: s.Sampled, Calls: s.Duration.N,
 		Total: s.Duration.Sum, P50: s.Duration.Quantile(0.5), P99: s.Duration.Quantile(0.99), Max: s.Duration.Max,
@@ -159,16 +160,16 @@ func siteOf(s *TimedSite) siteObject {
 	}
 }
 
-func callOf(c *TimedCall, clock Clock) callObject {
+func callOf(c *attribution.TimedCall, clock Clock) callObject {
 	o := callObject{
 		Event: "call", Time: clock.Time(c.Time), PID: c.PID, NSPID: c.NSPID, TID: c.TID, Operation: c.Name,
 		Duration: c.Duration, Wait: c.Wait, Hold: c.Hold, WriteHold: c.WriteHold, Longest: c.Longest,
 		Locks: c.Locks, Stack: notNull(c.Stack.Frames), StackEnd: c.Stack.End,
 	}
-	if n, ok := c.size(); ok {
+	if n, ok := callSize(c); ok {
 		o.Size = &n
 	}
-	if e := c.errno(); e != 0 {
+	if e := errnoOf(&c.Call); e != 0 {
 		o.Errno = errnoName(e)
 	}
 	return o

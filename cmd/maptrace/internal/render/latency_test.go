@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/latency"
 	"github.com/maptrace/maptrace/tracer/space"
 )
@@ -22,9 +23,9 @@ func spread(from uint64, n int) (h latency.Hist) {
 }
 
 // someLatencies are of two operations and of page faults, with two sites.
-func someLatencies() *Latencies {
-	alloc := Stack{Frames: []string{"mmap64 (libc.so.6)", "grow\x1b[2J (pool.c:88)", "main (server.c:12)", "_start (server)"}}
-	return &Latencies{
+func someLatencies() *attribution.Latencies {
+	alloc := attribution.Stack{Frames: []string{"mmap64 (libc.so.6)", "grow\x1b[2J (pool.c:88)", "main (server.c:12)", "_start (server)"}}
+	return &attribution.Latencies{
 		Measured: 2500 * time.Millisecond, Processes: 2, Slow: 100 * time.Microsecond,
 		Ops: []tracer.Latency{
 			{
@@ -34,13 +35,13 @@ func someLatencies() *Latencies {
 			{Name: "munmap", Call: true, Duration: spread(2000, 4), Wait: spread(100, 4), Hold: spread(1000, 4), WriteHold: 400, Longest: 1500},
 			{Name: "(fault)", Wait: spread(50, 12), Hold: spread(400, 12), Longest: 1400},
 		},
-		Sites: []TimedSite{
+		Sites: []attribution.TimedSite{
 			{Op: "mmap", Function: alloc.Frames[1], Stack: alloc, Duration: spread(1200, 50), Wait: 5000, Hold: 300_000, Sampled: 40},
 			{Op: "munmap", Function: "libc.so.6+0x96f98", Duration: spread(2000, 4), Wait: 450, Hold: 4600, Sampled: 4},
 		},
-		Rest:   SiteSum{Sites: 2, Calls: 8, Duration: 90_000, Wait: 10, Hold: 20},
-		NoSite: SiteSum{Calls: 2, Duration: 2_000_000, Wait: 10, Hold: 20},
-		Worst: []TimedCall{
+		Rest:   attribution.SiteSum{Sites: 2, Calls: 8, Duration: 90_000, Wait: 10, Hold: 20},
+		NoSite: attribution.SiteSum{Calls: 2, Duration: 2_000_000, Wait: 10, Hold: 20},
+		Worst: []attribution.TimedCall{
 			{
 				Timing: &tracer.Timing{Duration: 1_253_000, Wait: 90_000, Hold: 660_000, WriteHold: 2000, Longest: 660_000, Locks: 2, Slow: true, Name: "mmap"},
 				Time:   1_000_000, PID: 12, TID: 13, Stack: alloc,
@@ -56,7 +57,7 @@ func someLatencies() *Latencies {
 				Time:   3_000_000, PID: 12, TID: 12, Call: space.Call{Ret: 99},
 			},
 		},
-		Sent: 44, Missing: tracer.TimingCounters{Dropped: 2, Unmeasured: 1}, Picture: "approximate: events were lost",
+		Sent: 44, Missing: tracer.TimingCounters{Dropped: 2, Unmeasured: 1}, Accuracy: "approximate: events were lost",
 	}
 }
 
@@ -94,7 +95,7 @@ func TestLatenciesAsJSON(t *testing.T) {
 func TestWhereNothingWasCalledThatIsSaid(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
-	l := Latencies{Measured: time.Second, Processes: 1, Slow: time.Millisecond, Picture: "exact"}
+	l := attribution.Latencies{Measured: time.Second, Processes: 1, Slow: time.Millisecond, Accuracy: "exact"}
 	if err := WriteLatencies(&b, &l, midday, 0); err != nil {
 		t.Fatal(err)
 	}

@@ -147,8 +147,7 @@ func callEvent(dst []Event, e Event, c *tracer.Change) []Event {
 	e.Range, e.From, e.Delta, e.Late = eff.Range, eff.From, eff.Delta, eff.Late
 	e.Now, e.Displaced = eff.Now, eff.Displaced
 	e.Mapped = e.Now.Kind != 0
-	if c.Call.Ret < 0 && c.Call.Ret > -4096 {
-		e.Errno = unix.Errno(-c.Call.Ret)
+	if e.Errno = errnoOf(&c.Call); e.Errno != 0 {
 		if e.Range.Empty() {
 			e.Range = asked(&c.Call)
 		}
@@ -161,6 +160,14 @@ func callEvent(dst []Event, e Event, c *tracer.Change) []Event {
 		e.Detail = advice(c.Call.Args[2])
 	}
 	return append(dst, e)
+}
+
+// errnoOf is the error that a call returned, 0 for none.
+func errnoOf(c *space.Call) unix.Errno {
+	if c.Failed() {
+		return unix.Errno(-c.Ret)
+	}
+	return 0
 }
 
 // asked is the range that a failed call named. For mmap the address may be 0:
@@ -238,7 +245,7 @@ func advice(n uint64) string {
 func Name(name string, paths bool) string {
 	switch {
 	case name == "":
-		return "[ anon ]"
+		return procmaps.AnonName
 	case !paths && name[0] == '/':
 		name = name[strings.LastIndexByte(name, '/')+1:]
 	}

@@ -139,7 +139,7 @@ func failedCall(c space.Call, errno unix.Errno) *tracer.Change {
 	return call(c, space.Effect{})
 }
 
-func event(ev tracer.Event) *tracer.Event {
+func told(ev tracer.Event) *tracer.Event {
 	ev.Time, ev.TGID, ev.TID, ev.Space = 5e9+250e3, 100, 101, 1
 	return &ev
 }
@@ -239,29 +239,29 @@ var changes = []struct {
 	{"a failed mlockall", failedCall(space.Call{Op: space.OpMlock, Sub: space.SubMlockall, Args: [6]uint64{3}}, unix.EPERM)},
 	{"a failed naming", failedCall(space.Call{Op: space.OpSetVMA, Args: [6]uint64{0x53564d41, 0, base, 0x1000}}, unix.EBADF)},
 	{"an error without a name", failedCall(space.Call{Op: space.OpMunmap, Args: [6]uint64{base, 0x1000}}, 4000)},
-	{"a child", &tracer.Change{Event: event(tracer.Event{Kind: tracer.KindFork, Child: 102, ChildSpace: 2})}},
+	{"a child", &tracer.Change{Event: told(tracer.Event{Kind: tracer.KindFork, Child: 102, ChildSpace: 2})}},
 	{"a child in the same memory", &tracer.Change{
-		Event: event(tracer.Event{Kind: tracer.KindFork, Child: 102, ChildSpace: 1, Flags: tracer.SharesSpace}),
+		Event: told(tracer.Event{Kind: tracer.KindFork, Child: 102, ChildSpace: 1, Flags: tracer.SharesSpace}),
 	}},
-	{"a child that is left alone", &tracer.Change{Event: event(tracer.Event{Kind: tracer.KindFork, Child: 102})}},
-	{"another program", &tracer.Change{Event: event(tracer.Event{Kind: tracer.KindExec, Comm: "evil\x1b[2J\n"})}},
+	{"a child that is left alone", &tracer.Change{Event: told(tracer.Event{Kind: tracer.KindFork, Child: 102})}},
+	{"another program", &tracer.Change{Event: told(tracer.Event{Kind: tracer.KindExec, Comm: "evil\x1b[2J\n"})}},
 	{"an end", &tracer.Change{
-		Event:   event(tracer.Event{Kind: tracer.KindExit}),
+		Event:   told(tracer.Event{Kind: tracer.KindExit}),
 		Process: &tracer.Process{PID: 100, Exited: true, Status: 7 << 8},
 	}},
 	{"a violent end", &tracer.Change{
-		Event:   event(tracer.Event{Kind: tracer.KindExit}),
+		Event:   told(tracer.Event{Kind: tracer.KindExit}),
 		Process: &tracer.Process{PID: 100, Exited: true, Status: 9},
 	}},
 	{"a loss", &tracer.Change{Event: &tracer.Event{Kind: tracer.KindLost, Time: 5e9, Lost: 12345}}},
 	{"the stack has grown", &tracer.Change{
-		Event: event(tracer.Event{Kind: tracer.KindReread, NR: -1, Call: space.Call{Op: space.OpStack}}),
+		Event: told(tracer.Event{Kind: tracer.KindReread, NR: -1, Call: space.Call{Op: space.OpStack}}),
 		Found: []space.Change{{
 			Range: span(0x7ffffffdc000, 0x7ffffffde000), Now: extent(0x7ffffffdc000, 0x7ffffffff000, rw, procmaps.KindStack, "[stack]"),
 		}},
 	}},
 	{"what the kernel did by itself", &tracer.Change{
-		Event: event(tracer.Event{Kind: tracer.KindReread, NR: 206, Call: space.Call{Op: space.OpOther}}),
+		Event: told(tracer.Event{Kind: tracer.KindReread, NR: 206, Call: space.Call{Op: space.OpOther}}),
 		Found: []space.Change{
 			{Range: span(base, base+0x1000), Now: extent(base, base+0x1000, rw|procmaps.Shared, procmaps.KindShm, "/[aio] (deleted)")},
 			{Range: span(base, base+0x1000), Was: extent(base, base+0x1000, rw, procmaps.KindAnon, "")},
@@ -276,7 +276,7 @@ var changes = []struct {
 		},
 	}},
 	{"drift", &tracer.Change{
-		Event: event(tracer.Event{Kind: tracer.KindDrift}),
+		Event: told(tracer.Event{Kind: tracer.KindDrift}),
 		Drift: []space.Drift{
 			{
 				Range: span(base, base+0x1000), What: space.Missing,
@@ -285,7 +285,7 @@ var changes = []struct {
 			{Range: span(base, base+0x1000), What: space.Extra, Tree: extent(base, base+0x1000, rw, procmaps.KindAnon, "")},
 		},
 	}},
-	{"a beginning, which is no line", &tracer.Change{Event: event(tracer.Event{Kind: tracer.KindBegin})}},
+	{"a beginning, which is no line", &tracer.Change{Event: told(tracer.Event{Kind: tracer.KindBegin})}},
 }
 
 func TestText(t *testing.T) {

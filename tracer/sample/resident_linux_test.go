@@ -1,6 +1,6 @@
 //go:build amd64 || arm64
 
-package ledger
+package sample
 
 import (
 	"context"
@@ -19,20 +19,18 @@ import (
 	"github.com/maptrace/maptrace/bpf/bpftest"
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer"
-	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/resident"
 	"github.com/maptrace/maptrace/tracer/site"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
-// phased is testdata/phases.c under the tracer, with the books of its processes.
+// phased is testdata/phases.c under the tracer, with what is counted of its processes.
 type phased struct {
 	t     *testing.T
 	sites *site.Sites
 	live  *tracer.Live
 	tr    *tracer.Tracer
 	pid   int
-	books map[uint64]*Book
 	sets  map[uint64]*resident.Set
 
 	stops   int       // how often it was compared
@@ -50,13 +48,11 @@ const behind = 10 * time.Second
 
 func (p *phased) change(c *tracer.Change) {
 	if c.Kind == tracer.KindBegin && c.Process != nil {
-		p.books[c.Space] = New(p.sites, Start{At: c.Time, Regions: c.Start.Regions}, growth.Options{})
 		p.sets[c.Space] = resident.New(bpf.PieceBytes())
 		return
 	}
-	if b := p.books[c.Space]; b != nil {
-		b.Change(c)
-		p.sets[c.Space].Change(c)
+	if set := p.sets[c.Space]; set != nil {
+		set.Change(c)
 	}
 }
 
@@ -168,7 +164,7 @@ func (p *phased) ready(r *tracer.Report) string {
 }
 
 // compare compares the resident memory of each row of smaps with what is counted
-// for the book, where something has changed since it was compared last.
+// where something has changed since it was compared last.
 func (p *phased) compare(sp *tracer.SpaceReport) error {
 	pr, err := procmaps.Default().Process(sp.Process.PID)
 	if err != nil {
@@ -180,12 +176,11 @@ func (p *phased) compare(sp *tracer.SpaceReport) error {
 		return err
 	}
 	defer res.Close()
-	b := p.books[sp.Process.Space]
-	if b == nil {
-		return fmt.Errorf("process %d has no book", sp.Process.PID)
-	}
-	ranges := b.Ranges(nil, sp.Tree, nil)
 	set := p.sets[sp.Process.Space]
+	if set == nil {
+		return fmt.Errorf("process %d is not known", sp.Process.PID)
+	}
+	ranges := Ranges(nil, sp.Tree)
 	todo := set.Plan(nil, ranges)
 	counts := make([]procmaps.Resident, len(todo))
 	if err = res.Count(todo, counts); err != nil {
@@ -197,9 +192,6 @@ func (p *phased) compare(sp *tracer.SpaceReport) error {
 		p.again += todo[i].Len()
 		p.huge += counts[i].HugeBytes
 	}
-	if b.Estimated() {
-		return fmt.Errorf("process %d: calls without stacks are stood for by others", sp.Process.PID)
-	}
 	smaps, err := pr.Smaps()
 	if err != nil {
 		return err
@@ -208,7 +200,7 @@ func (p *phased) compare(sp *tracer.SpaceReport) error {
 	for i := range smaps.Rows {
 		row := &smaps.Rows[i]
 		if row.Kind() == procmaps.KindSpecial {
-			continue // the kernel's own, [vdso] say, which no book has
+			continue // the kernel's own, [vdso] say, which nobody counts
 		}
 		var got uint64
 		for at < len(ranges) && ranges[at].Start < row.End {
@@ -249,7 +241,7 @@ func TestResidentMemoryIsWhatSmapsHas(t *testing.T) {
 	const phases = 12
 	for seed := range 5 {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			p := &phased{t: t, sites: site.New(site.Options{}), books: make(map[uint64]*Book), sets: make(map[uint64]*resident.Set)}
+			p := &phased{t: t, sites: site.New(site.Options{}), sets: make(map[uint64]*resident.Set)}
 			defer p.sites.Close()
 			p.run(bin, fmt.Sprint(seed), fmt.Sprint(phases), filepath.Join(t.TempDir(), "file"))
 			t.Logf("%d mappings at %d stops, %d with a child, %d MiB resident, %d in huge pages; at most %d bytes off; %d of %d MiB counted",
@@ -284,7 +276,7 @@ func (p *phased) run(argv ...string) {
 		t.Fatal(err)
 	}
 	opts := tracer.Options{Sites: p.sites, PageSize: uint64(os.Getpagesize()), OnChange: p.change, OnIdle: p.idle}
-	opts.Gate, _ = p.live.Gate()
+	opts.Gate = p.live.Info().Gate
 	p.tr = tracer.New(p.live, p.live, opts)
 	if err := p.tr.Add(tasks, true); err != nil {
 		t.Fatal(err)

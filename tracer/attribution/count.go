@@ -1,4 +1,4 @@
-package ledger
+package attribution
 
 import (
 	"cmp"
@@ -13,48 +13,49 @@ import (
 // piece is an extent whose pages are being counted.
 type piece struct {
 	stake
+	bytes uint64
 	mode  procmaps.Mode
 	first bool // of its region
 }
 
-// Ranges appends the address ranges whose resident pages [Book.Observe] wants to
-// know, ascending and disjoint, to dst: one for each extent of tree. Threads tell
-// thread stacks from other memory; they may be nil.
-func (b *Book) Ranges(dst []procmaps.Range, tree *space.Space, threads []procmaps.Thread) []procmaps.Range {
-	b.regions = tree.Regions(b.regions[:0])
-	purposes := procmaps.Infer(mappings(b.regions), threads)
-	b.pieces = b.pieces[:0]
+// Plan notes which extents there are while their resident pages are being counted: all
+// but those of the kernel, in address order.
+func (a *Attribution) Plan(tree *space.Space) {
+	a.regions = tree.Regions(a.regions[:0])
+	purposes := procmaps.Infer(mappings(a.regions), nil)
+	a.pieces = a.pieces[:0]
 	at, last := 0, -1
 	for e := range tree.Extents(space.All) {
 		if e.Kind == procmaps.KindSpecial {
 			continue
 		}
-		_, s := b.stake(&e)
-		dst = append(dst, e.Range)
-		for at < len(b.regions) && b.regions[at].End <= e.Start {
+		_, s := a.stake(&e)
+		for at < len(a.regions) && a.regions[at].End <= e.Start {
 			at++
 		}
 		// One arena that looks like something else, merged with a stack below it, does
 		// not make the others so.
-		if at < len(purposes) && e.Kind == procmaps.KindAnon && !s.partless && b.looks[s.key].role != procmaps.RoleArena {
-			b.looks[s.key] = look{purposes[at].Role, e.Name}
+		if at < len(purposes) && e.Kind == procmaps.KindAnon && !s.partless && a.appearances[s.key].role != procmaps.RoleArena {
+			a.appearances[s.key] = appearance{purposes[at].Role, e.Name}
 		}
-		b.pieces = append(b.pieces, piece{s, e.Mode, at != last})
+		a.pieces = append(a.pieces, piece{s, e.Len(), e.Mode, at != last})
 		last = at
 	}
-	return dst
 }
 
-// Observe books what is mapped and resident at a moment (CLOCK_MONOTONIC, ns).
-// The ranges are those of the last call of Ranges, and resident is what was found
-// in each, in bytes.
-func (b *Book) Observe(at uint64, ranges []procmaps.Range, resident []uint64) {
+// Observe takes what was mapped and resident at a moment (CLOCK_MONOTONIC, ns):
+// resident is what was found in each of the extents of the last Plan, in bytes. It is
+// ignored if it is not of those.
+func (a *Attribution) Observe(at uint64, resident []uint64) {
+	if len(resident) != len(a.pieces) {
+		return
+	}
 	held := make(map[stake]growth.Holding)
-	for i, r := range ranges {
-		p := &b.pieces[i]
+	for i := range a.pieces {
+		p := &a.pieces[i]
 		h := growth.Holding{Resident: resident[i]}
 		if usable(p.mode) {
-			h.Mapped = r.Len()
+			h.Mapped = p.bytes
 		}
 		if p.mode&procmaps.Write != 0 {
 			h.Writable = h.Mapped
@@ -64,36 +65,37 @@ func (b *Book) Observe(at uint64, ranges []procmaps.Range, resident []uint64) {
 		}
 		held[p.stake] = plus(held[p.stake], h)
 	}
-	holdings, shared := b.shareOut(held)
-	if b.watch.Ticks() == 0 {
-		for _, p := range b.made {
+	holdings, shared := a.shareOut(held)
+	a.start = nil
+	if a.watch.Ticks() == 0 {
+		for _, p := range a.made {
 			p.First = p.Now
 		}
 	}
-	b.watch.Observe(b.since(at), holdings, shared)
-	b.tidy()
+	a.watch.Observe(a.since(at), holdings, shared)
+	a.tidy()
 }
 
 // shareOut gives the parts what they hold and their shares in the flows, and returns
 // both for each group.
-func (b *Book) shareOut(held map[stake]growth.Holding) (map[growth.Key]growth.Holding, map[growth.Key]growth.Flow) {
-	shares, born := b.flows.shareOut()
-	for k, f := range b.past {
+func (a *Attribution) shareOut(held map[stake]growth.Holding) (map[growth.Key]growth.Holding, map[growth.Key]growth.Flow) {
+	shares, born := a.flows.shareOut()
+	for k, f := range a.past {
 		shares[k] = shares[k].Plus(f)
 	}
-	b.shares = shares
+	a.shares = shares
 	shared := make(map[growth.Key]growth.Flow)
 	for k, f := range shares {
 		shared[k.key] = shared[k.key].Plus(f)
-		b.part(k.key, k.site)
+		a.part(k.key, k.site)
 	}
-	for _, p := range b.made {
+	for _, p := range a.made {
 		p.Now = growth.Holding{}
 	}
 	holdings := make(map[growth.Key]growth.Holding)
 	for k, h := range shareHoldings(held, born) {
 		holdings[k.key] = plus(holdings[k.key], h)
-		b.part(k.key, k.site).Now = h
+		a.part(k.key, k.site).Now = h
 	}
 	return holdings, shared
 }
@@ -106,45 +108,37 @@ func plus(a, b growth.Holding) growth.Holding {
 }
 
 // Ticks is how often Observe was called.
-func (b *Book) Ticks() int { return b.watch.Ticks() }
+func (a *Attribution) Ticks() int { return a.watch.Ticks() }
 
 // Watched is the time from the opening of the book to a moment.
-func (b *Book) Watched(now uint64) time.Duration { return b.since(now) }
+func (a *Attribution) Watched(now uint64) time.Duration { return a.since(now) }
 
-// Role is what anonymous memory of a group was last seen to be for, 0 if that
-// is not known.
-func (b *Book) Role(k growth.Key) procmaps.Role { return b.looks[k].role }
-
-// Label is the name that the program was last seen to have given a group's
-// memory, as maps prints it, and empty if it has none. It is not escaped.
-func (b *Book) Label(k growth.Key) string { return b.looks[k].name }
-
-// Findings gives the verdicts, worst first, each with the sites behind it.
-func (b *Book) Findings() []Finding {
+// Evidence gives the verdicts, worst first, each with the sites behind it.
+func (a *Attribution) Evidence() []Evidence {
 	parts := make(map[growth.Key][]Part)
-	for k, p := range b.made {
+	for k, p := range a.made {
 		whole := *p
-		whole.Flow = p.Plus(b.shares[k])
+		whole.Flow = p.Plus(a.shares[k])
 		parts[k.key] = append(parts[k.key], whole)
 	}
 	touched := make(map[growth.Key][]Share)
-	for k, n := range b.touched {
-		touched[k.key] = append(touched[k.key], Share{k.site, float64(n) / float64(b.faults[k.key])})
+	for k, n := range a.touched {
+		touched[k.key] = append(touched[k.key], Share{k.site, float64(n) / float64(a.faults[k.key])})
 	}
-	kept := b.keepers()
-	found := b.watch.Findings()
-	out := make([]Finding, len(found))
+	kept := a.keepers()
+	found := a.watch.Findings()
+	out := make([]Evidence, len(found))
 	for i, f := range found {
 		k := kept[f.Key]
-		out[i] = Finding{
-			Finding: f, Parts: parts[f.Key], Touched: touched[f.Key], Faults: b.faults[f.Key],
-			Kept: k.shares, Words: k.words, Effective: k.effective(), Shared: b.shared(f.Key),
+		out[i] = Evidence{
+			Finding: f, Parts: parts[f.Key], TouchedBy: touched[f.Key], Faults: a.faults[f.Key],
+			KeptBy: k.shares, Words: k.words, Effective: k.effective(), Shared: a.shared(f.Key),
 		}
 		slices.SortFunc(out[i].Parts, func(x, y Part) int {
 			return cmp.Or(cmp.Compare(y.grown(), x.grown()), cmp.Compare(x.Site, y.Site))
 		})
-		sortShares(out[i].Touched)
-		sortShares(out[i].Kept)
+		sortShares(out[i].TouchedBy)
+		sortShares(out[i].KeptBy)
 	}
 	return out
 }
@@ -174,16 +168,16 @@ func (k *keeping) effective() float64 {
 // keepers estimates the sites' parts in what stays of each group. The words are a
 // sample of about equal numbers from each of those that touch memory first: each stands
 // for a part of what that one touches.
-func (b *Book) keepers() map[growth.Key]keeping {
+func (a *Attribution) keepers() map[growth.Key]keeping {
 	faults, sizes := make(map[touch]uint64), make(map[touch]uint64)
-	for k, n := range b.touched {
-		faults[touch{k.key, b.sites.Group(k.site)}] += n
+	for k, n := range a.touched {
+		faults[touch{k.key, a.sites.Group(k.site)}] += n
 	}
-	for f, n := range b.fates {
+	for f, n := range a.outcomes {
 		sizes[touch{f.key, f.first}] += n
 	}
 	masses, all := make(map[touch]float64), make(map[growth.Key]keeping)
-	for f, n := range b.fates {
+	for f, n := range a.outcomes {
 		if f.site == 0 {
 			continue
 		}
@@ -216,66 +210,66 @@ const (
 
 // tidy bounds what a long watch of ever new places leaves behind. It loses who
 // made what is gone, no bytes.
-func (b *Book) tidy() {
+func (a *Attribution) tidy() {
 	moved := make(map[part]part)
-	if evicted, outside := b.watch.Crowd(); evicted+outside > 0 {
-		for k := range b.made {
-			b.fold(k, part{b.own(k.key), k.site}, moved)
+	if evicted, outside := a.watch.Crowd(); evicted+outside > 0 {
+		for k := range a.made {
+			a.fold(k, part{a.own(k.key), k.site}, moved)
 		}
-		b.foldTouches()
-		for k := range b.looks {
-			if b.own(k) != k {
-				delete(b.looks, k)
+		a.foldTouches()
+		for k := range a.appearances {
+			if a.own(k) != k {
+				delete(a.appearances, k)
 			}
 		}
 	}
-	if len(b.made) > maxParts {
-		for k, p := range b.made {
+	if len(a.made) > maxParts {
+		for k, p := range a.made {
 			if p.Now == (growth.Holding{}) {
-				b.fold(k, part{k.key, 0}, moved)
+				a.fold(k, part{k.key, 0}, moved)
 			}
 		}
 	}
-	b.moveFlows(moved)
-	if len(b.flows) > maxStakes {
-		b.past, b.flows = b.shares, make(flows)
+	a.moveFlows(moved)
+	if len(a.flows) > maxStakes {
+		a.past, a.flows = a.shares, make(flows)
 	}
-	b.forgetTouchers()
+	a.forgetTouchers()
 }
 
 // foldTouches counts the faults and words of groups without a place of their own with
 // Other.
-func (b *Book) foldTouches() {
-	for k, n := range b.touched {
-		if to := b.own(k.key); to != k.key {
-			delete(b.touched, k)
-			b.touched[touch{to, k.site}] += n
+func (a *Attribution) foldTouches() {
+	for k, n := range a.touched {
+		if to := a.own(k.key); to != k.key {
+			delete(a.touched, k)
+			a.touched[touch{to, k.site}] += n
 		}
 	}
-	for k, n := range b.faults {
-		if to := b.own(k); to != k {
-			delete(b.faults, k)
-			b.faults[to] += n
+	for k, n := range a.faults {
+		if to := a.own(k); to != k {
+			delete(a.faults, k)
+			a.faults[to] += n
 		}
 	}
-	for f, n := range b.fates {
-		if to := b.own(f.key); to != f.key {
-			delete(b.fates, f)
-			b.fates[fate{to, f.first, f.site}] += n
+	for f, n := range a.outcomes {
+		if to := a.own(f.key); to != f.key {
+			delete(a.outcomes, f)
+			a.outcomes[outcome{to, f.first, f.site}] += n
 		}
 	}
 }
 
 // own is the group that a group's figures are told with: itself, or Other.
-func (b *Book) own(k growth.Key) growth.Key {
-	if b.watch.Has(k) {
+func (a *Attribution) own(k growth.Key) growth.Key {
+	if a.watch.Has(k) {
 		return k
 	}
 	return growth.Key{}
 }
 
 // moveFlows lets what parts have had go with them.
-func (b *Book) moveFlows(moved map[part]part) {
+func (a *Attribution) moveFlows(moved map[part]part) {
 	if len(moved) == 0 {
 		return
 	}
@@ -285,15 +279,15 @@ func (b *Book) moveFlows(moved map[part]part) {
 		}
 		moved[from] = to
 	}
-	for s, f := range b.flows {
+	for s, f := range a.flows {
 		if to, ok := moved[s.part]; ok && !s.partless {
-			delete(b.flows, s)
+			delete(a.flows, s)
 			s.part = to
-			all := b.flows.of(s)
+			all := a.flows.of(s)
 			*all = all.Plus(*f)
 		}
 	}
-	for _, shares := range [...]map[part]growth.Flow{b.shares, b.past} {
+	for _, shares := range [...]map[part]growth.Flow{a.shares, a.past} {
 		for k, f := range shares {
 			if to, ok := moved[k]; ok {
 				delete(shares, k)
@@ -304,32 +298,32 @@ func (b *Book) moveFlows(moved map[part]part) {
 }
 
 // fold adds one part to another, and notes that.
-func (b *Book) fold(from, to part, moved map[part]part) {
+func (a *Attribution) fold(from, to part, moved map[part]part) {
 	if from == to {
 		return
 	}
 	moved[from] = to
-	p, o := b.made[from], b.part(to.key, to.site)
+	p, o := a.made[from], a.part(to.key, to.site)
 	o.Flow = o.Plus(p.Flow)
 	o.First, o.Now = plus(o.First, p.First), plus(o.Now, p.Now)
-	delete(b.made, from)
+	delete(a.made, from)
 }
 
 // forgetTouchers makes one of those that touched the least, if there are too many.
-func (b *Book) forgetTouchers() {
-	if len(b.touched) <= maxParts {
+func (a *Attribution) forgetTouchers() {
+	if len(a.touched) <= maxParts {
 		return
 	}
-	all := make([]touch, 0, len(b.touched))
-	for k := range b.touched {
+	all := make([]touch, 0, len(a.touched))
+	for k := range a.touched {
 		all = append(all, k)
 	}
-	slices.SortFunc(all, func(x, y touch) int { return cmp.Compare(b.touched[x], b.touched[y]) })
+	slices.SortFunc(all, func(x, y touch) int { return cmp.Compare(a.touched[x], a.touched[y]) })
 	for _, k := range all[:len(all)/2] {
 		if k.site == 0 {
 			continue
 		}
-		b.touched[touch{k.key, 0}] += b.touched[k]
-		delete(b.touched, k)
+		a.touched[touch{k.key, 0}] += a.touched[k]
+		delete(a.touched, k)
 	}
 }

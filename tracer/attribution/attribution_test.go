@@ -1,4 +1,4 @@
-package ledger
+package attribution
 
 import (
 	"fmt"
@@ -48,7 +48,7 @@ func pages(lo, hi uint64) procmaps.Range { return procmaps.Range{Start: lo * pag
 // run is a tree with its book.
 type run struct {
 	tree *space.Space
-	book *Book
+	attr *Attribution
 	now  uint64
 	log  []string
 }
@@ -77,7 +77,7 @@ func newRun() *run {
 		read.Rows = append(read.Rows, space.Row{Mapping: m})
 	}
 	r.tree.Reread(read)
-	r.book = New(pairs{}, Start{At: r.now, Regions: r.tree.Regions(nil)}, growth.Options{})
+	r.attr = New(pairs{}, r.now, r.tree.Regions(nil), growth.Options{})
 	return r
 }
 
@@ -91,7 +91,7 @@ func (r *run) call(c space.Call) {
 	}
 	eff := r.tree.Apply(&c)
 	r.log = append(r.log, fmt.Sprintf("%v %x = %x, site %x", c.Op, c.Args, c.Ret, c.Site))
-	r.book.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindCall, Time: c.Time, Flags: flags, Call: c}, Effect: &eff})
+	r.attr.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindCall, Time: c.Time, Flags: flags, Call: c}, Effect: &eff})
 }
 
 func (r *run) mmap(at procmaps.Range, mode procmaps.Mode, site uint64) {
@@ -124,12 +124,12 @@ func (r *run) brk(from, to, site uint64) {
 // look observes, with every page resident.
 func (r *run) look() {
 	r.now += 1_000_000_000
-	ranges := r.book.Ranges(nil, r.tree, nil)
-	resident := make([]uint64, len(ranges))
-	for i := range ranges {
-		resident[i] = ranges[i].Len()
+	r.attr.Plan(r.tree)
+	var resident []uint64
+	for e := range r.tree.Extents(space.All) {
+		resident = append(resident, e.Len())
 	}
-	r.book.Observe(r.now, ranges, resident)
+	r.attr.Observe(r.now, resident)
 }
 
 // alive is what each site is known to hold of each group, by the tree alone, and what
@@ -146,7 +146,7 @@ func (r *run) alive() (sums map[part]int64, unknown int64) {
 			unknown += int64(e.Len())
 			continue
 		}
-		key, _ := r.book.key(&e)
+		key, _ := r.attr.key(&e)
 		sums[part{key, b.Site()}] += int64(e.Len())
 	}
 	return sums, unknown
@@ -155,7 +155,7 @@ func (r *run) alive() (sums map[part]int64, unknown int64) {
 // balance is what each site made of each group and has not gone, by the book.
 func (r *run) balance() map[part]int64 {
 	sums := make(map[part]int64)
-	for k, p := range r.book.made {
+	for k, p := range r.attr.made {
 		sums[k] += int64(p.Born) - int64(p.Died)
 	}
 	return sums
@@ -289,7 +289,7 @@ func (r *run) random(rnd *rand.Rand, brk uint64) uint64 {
 func (r *run) conserves(t *testing.T) {
 	t.Helper()
 	var all growth.Holding
-	for _, f := range r.book.Findings() {
+	for _, f := range r.attr.Evidence() {
 		var born, died uint64
 		var now growth.Holding
 		for _, p := range f.Parts {
@@ -303,10 +303,10 @@ func (r *run) conserves(t *testing.T) {
 		}
 		all = plus(all, now)
 		share := 0.0
-		for _, s := range f.Touched {
+		for _, s := range f.TouchedBy {
 			share += s.Share
 		}
-		if len(f.Touched) > 0 && (share < 0.999 || share > 1.001) {
+		if len(f.TouchedBy) > 0 && (share < 0.999 || share > 1.001) {
 			t.Errorf("%+v: the shares of faults add up to %f", f.Key, share)
 		}
 	}
@@ -323,10 +323,10 @@ func (r *run) conserves(t *testing.T) {
 }
 
 // finding is that of a key, which must be there.
-func (r *run) finding(t *testing.T, key growth.Key) Finding {
+func (r *run) finding(t *testing.T, key growth.Key) Evidence {
 	t.Helper()
-	all := r.book.Findings()
-	i := slices.IndexFunc(all, func(f Finding) bool { return f.Key == key })
+	all := r.attr.Evidence()
+	i := slices.IndexFunc(all, func(f Evidence) bool { return f.Key == key })
 	if i < 0 {
 		t.Fatalf("no finding of %+v in %+v", key, all)
 	}
@@ -337,7 +337,7 @@ func TestWhatHasNoStackIsSharedOut(t *testing.T) {
 	t.Parallel()
 	r := newRun()
 	r.look()
-	if r.book.Estimated() || r.book.Unsampled() != 0 {
+	if r.attr.Estimated() || r.attr.Unsampled() != 0 {
 		t.Error("an estimate before anything happened")
 	}
 	at := func(i, n uint64) procmaps.Range { return pages(windowAt+i, windowAt+i+n) }
@@ -376,8 +376,8 @@ func TestWhatHasNoStackIsSharedOut(t *testing.T) {
 	if f := r.finding(t, growth.Key{What: growth.Anon, Site: 2}); f.Last.Mapped != 0 || f.Born != 12*page || f.Died != 6*page {
 		t.Errorf("site 2 was born %d, died %d, holds %+v", f.Born, f.Died, f.Last)
 	}
-	if !r.book.Estimated() || r.book.Unsampled() != 8*page {
-		t.Errorf("estimated %v, %d bytes without a stack", r.book.Estimated(), r.book.Unsampled())
+	if !r.attr.Estimated() || r.attr.Unsampled() != 8*page {
+		t.Errorf("estimated %v, %d bytes without a stack", r.attr.Estimated(), r.attr.Unsampled())
 	}
 	// Another chance of the same path will do where the stratum itself knows nobody.
 	r.mmap(at(32, 4), rw, missing(3))
@@ -474,7 +474,7 @@ func TestTheMainStackIsOneGroupHoweverItGrew(t *testing.T) {
 	for i := range found {
 		found[i].Now.Kind, found[i].Now.Name = procmaps.KindStack, "[stack]" // as the tracer tells it
 	}
-	r.book.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindReread, Time: r.now}, Found: found})
+	r.attr.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindReread, Time: r.now}, Found: found})
 	// That other calls had no stack must not hide it.
 	r.mmap(pages(windowAt, windowAt+1), rw, missing(0))
 	r.look()
@@ -488,7 +488,7 @@ func TestTheMainStackIsOneGroupHoweverItGrew(t *testing.T) {
 func TestAFileKeepsItsNameWhenItIsDeleted(t *testing.T) {
 	t.Parallel()
 	e := space.Extent{Range: pages(windowAt, windowAt+1), Kind: procmaps.KindFile, Name: "/tmp/data"}
-	b := newRun().book
+	b := newRun().attr
 	before, _ := b.key(&e)
 	e.Name += " (deleted)"
 	if after, _ := b.key(&e); before != after || before.Name != "/tmp/data" {
@@ -508,7 +508,7 @@ func TestANameGivenLaterDoesNotMoveMemoryToAnotherGroup(t *testing.T) {
 	if f := r.finding(t, key); f.Last.Mapped != 4*page || f.Born != 4*page {
 		t.Errorf("holds %+v, born %d", f.Last, f.Born)
 	}
-	if got := r.book.Label(key); got != "[anon:Go: heap]" {
+	if got := r.attr.appearances[key].name; got != "[anon:Go: heap]" {
 		t.Errorf("it is called %q", got)
 	}
 }
@@ -521,13 +521,13 @@ func TestFaultsAreSharedByWeight(t *testing.T) {
 	r.look()
 	at, _ := r.tree.At(windowAt * page)
 	fault := func(site uint32, weight uint64, at space.Extent) {
-		r.book.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindFault, Weight: weight}, Site: site, At: at})
+		r.attr.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindFault, Weight: weight}, Site: site, At: at})
 	}
 	fault(6, 3, at)
 	fault(7, 1, at)
 	fault(9, 100, space.Extent{}) // nobody knows what was touched
 	f := r.finding(t, growth.Key{What: growth.Anon, Site: 2})
-	if d := cmp.Diff([]Share{{6, 0.75}, {7, 0.25}}, f.Touched); d != "" || f.Faults != 4 {
+	if d := cmp.Diff([]Share{{6, 0.75}, {7, 0.25}}, f.TouchedBy); d != "" || f.Faults != 4 {
 		t.Errorf("of %d faults (-want +got):\n%s", f.Faults, d)
 	}
 }
@@ -544,7 +544,7 @@ func TestKeepersAreWeighedByWhoTouchesFirst(t *testing.T) {
 	r.look()
 	at, _ := r.tree.At(windowAt * page)
 	for site, weight := range map[uint32]uint64{churn: 500, churn + 1: 399, leak: 99} {
-		r.book.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindFault, Weight: weight}, Site: site, At: at})
+		r.attr.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindFault, Weight: weight}, Site: site, At: at})
 	}
 	other, _ := r.tree.At((windowAt + 9) * page)
 	for _, f := range []struct {
@@ -552,14 +552,14 @@ func TestKeepersAreWeighedByWhoTouchesFirst(t *testing.T) {
 		n           int
 	}{{churn, 0, 9}, {churn, leak + 1, 1}, {leak, leak, 8}, {leak, 0, 1}, {leak, list, 1}} {
 		for range f.n {
-			r.book.Fate(&at, f.first, f.site)
+			r.attr.Outcome(&at, f.first, f.site)
 			at, other = other, at
 		}
 	}
 	f := r.finding(t, growth.Key{What: growth.Pool, Name: "a heap"})
 	// Of 900 faults a tenth, and of 100 eight and one tenths.
 	want := []Share{{leak + 1, 90.0 / 180}, {leak, 80.0 / 180}, {list, 10.0 / 180}}
-	if d := cmp.Diff(want, f.Kept, cmpopts.EquateApprox(0, 1e-9)); d != "" || f.Words != 10 || !f.Shared {
+	if d := cmp.Diff(want, f.KeptBy, cmpopts.EquateApprox(0, 1e-9)); d != "" || f.Words != 10 || !f.Shared {
 		t.Errorf("by %d words, shared %v (-want +got):\n%s", f.Words, f.Shared, d)
 	}
 	// One word has half of all the weight, and nine have the rest.
@@ -601,14 +601,14 @@ func TestWhoseKeepersAreInDoubt(t *testing.T) {
 			t.Fatalf("%s: nothing is there", tt.name)
 		}
 		fault := func(weight uint64) {
-			r.book.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindFault, Weight: weight}, Site: tt.site, At: at})
+			r.attr.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindFault, Weight: weight}, Site: tt.site, At: at})
 		}
 		fault(1)
-		if tt.at == heapAt && r.book.Doubtful(&at, tt.site) {
-			t.Errorf("%s: one fault of %d is enough", tt.name, r.book.allFaults)
+		if tt.at == heapAt && r.attr.Doubtful(&at, tt.site) {
+			t.Errorf("%s: one fault of %d is enough", tt.name, r.attr.allFaults)
 		}
 		fault(100)
-		if got := r.book.Doubtful(&at, tt.site); got != tt.want {
+		if got := r.attr.Doubtful(&at, tt.site); got != tt.want {
 			t.Errorf("%s: %v", tt.name, got)
 		}
 	}
@@ -626,7 +626,7 @@ func TestAnArenaReachesToItsEnd(t *testing.T) {
 	r.look()
 	for _, want := range []procmaps.Range{pages(windowAt, windowAt+4), {Start: arena + 3*page, End: end}} {
 		e, ok := r.tree.At(want.Start)
-		if got := r.book.Reach(&e); !ok || got != want {
+		if got := r.attr.Reach(&e); !ok || got != want {
 			t.Errorf("Reach(%v) = %v, want %v", e.Range, got, want)
 		}
 	}
@@ -644,14 +644,14 @@ func TestBooksOfALongWatchAreBounded(t *testing.T) {
 		piece := pages(windowAt, windowAt+1)
 		r.mmap(piece, rw, blame(i, 0))
 		at, _ = r.tree.At(piece.Start)
-		r.book.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindFault, Weight: 1}, Site: i, At: at})
+		r.attr.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindFault, Weight: 1}, Site: i, At: at})
 		r.log = r.log[:0]
 		if i%1024 == 0 {
 			r.look()
 		}
 	}
 	r.look()
-	if made, touched, looks := len(r.book.made), len(r.book.touched), len(r.book.looks); made > 2*maxParts || touched > 2*maxParts || looks > 2*maxParts {
+	if made, touched, looks := len(r.attr.made), len(r.attr.touched), len(r.attr.appearances); made > 2*maxParts || touched > 2*maxParts || looks > 2*maxParts {
 		t.Errorf("%d parts, %d touchers, %d looks", made, touched, looks)
 	}
 	f := r.finding(t, growth.Key{What: growth.Anon, Site: 2})
@@ -659,7 +659,7 @@ func TestBooksOfALongWatchAreBounded(t *testing.T) {
 		t.Errorf("what is still there was lost: %+v", f)
 	}
 	var born, died uint64
-	for _, p := range r.book.made {
+	for _, p := range r.attr.made {
 		born += p.Born
 		died += p.Died
 	}

@@ -1,4 +1,6 @@
-package main
+//go:build linux && (amd64 || arm64)
+
+package sample
 
 import (
 	"errors"
@@ -8,15 +10,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/keeper"
 )
 
 // wordWatch is a process some of whose words are watched.
 type wordWatch struct {
-	run       *growthWatch
+	run       *Sampler
 	space     uint64
 	process   *procmaps.Process
 	residency *procmaps.Residency
@@ -25,8 +27,8 @@ type wordWatch struct {
 
 // watchedThread is a thread that watches a word.
 type watchedThread struct {
-	*bpf.Watchpoint
-	run *growthWatch
+	tracer.Watchpoint
+	run *Sampler
 }
 
 func (t *watchedThread) Close() error {
@@ -44,10 +46,10 @@ func mostPoints() int {
 	return int(min(limit.Cur, 1<<20) / 4)
 }
 
-// settleFor is for how long a word must be left alone in a watch of a given length, 0
+// SettleFor is for how long a word must be left alone in a watch of a given length, 0
 // for one without an end: long enough to tell what stays from what comes round again,
 // and short enough for some words to do so.
-func settleFor(watch time.Duration) time.Duration {
+func SettleFor(watch time.Duration) time.Duration {
 	const parts, usual, least, most = 12, 5 * time.Second, time.Second, 10 * time.Second
 	if watch == 0 {
 		return usual
@@ -56,8 +58,8 @@ func settleFor(watch time.Duration) time.Duration {
 }
 
 // watchWords prepares to watch words of a process.
-func (w *growthWatch) watchWords(pid int, space uint64) (_ *wordWatch, err error) {
-	p, err := w.fs.Process(pid)
+func (s *Sampler) watchWords(pid int, space uint64) (_ *wordWatch, err error) {
+	p, err := s.opts.FS.Process(pid)
 	if err != nil {
 		return nil, err
 	}
@@ -71,9 +73,9 @@ func (w *growthWatch) watchWords(pid int, space uint64) (_ *wordWatch, err error
 		return nil, err
 	}
 	r.Pause = 0 // it is some pages at a time
-	k := &wordWatch{run: w, space: space, process: p, residency: r}
+	k := &wordWatch{run: s, space: space, process: p, residency: r}
 	k.keeper = keeper.New(k, keeper.Options{
-		Words: w.o.watchpoints, Settle: settleFor(w.o.duration), Page: uint64(os.Getpagesize()), Seed: uint64(pid), Group: w.sites.Group,
+		Words: s.opts.Watchpoints, Settle: s.opts.Settle, Page: uint64(os.Getpagesize()), Seed: uint64(pid), Group: s.opts.Group,
 	})
 	return k, nil
 }
@@ -83,11 +85,11 @@ func (k *wordWatch) close() error {
 }
 
 // Now implements keeper.Target, as the next ones do.
-func (k *wordWatch) Now() uint64 { return k.run.live.Now() }
+func (k *wordWatch) Now() uint64 { return k.run.kernel.Now() }
 
 func (k *wordWatch) Threads() ([]int, error) { return k.process.Threads() }
 
-func (k *wordWatch) Births() (uint64, error) { return k.run.live.Births(k.space) }
+func (k *wordWatch) Births() (uint64, error) { return k.run.kernel.Births(k.space) }
 
 func (k *wordWatch) Switches() (uint64, error) { return k.process.Switches() }
 
@@ -99,13 +101,13 @@ func (k *wordWatch) Watch(tid int, addr uint64, most int) (keeper.Point, error) 
 	if k.run.points >= mostPoints() {
 		return nil, fmt.Errorf("half of all descriptors are used for it: %w (ulimit -n)", unix.EMFILE)
 	}
-	p, err := k.run.live.Watch(tid, addr, most)
+	p, err := k.run.kernel.Watch(tid, addr, most)
 	switch {
 	case errors.Is(err, unix.ESRCH):
 		return nil, keeper.ErrEnded
 	case errors.Is(err, unix.ENOSPC):
 		return nil, keeper.ErrBusy
-	case errors.Is(err, os.ErrPermission) && paranoid(k.run.fs):
+	case errors.Is(err, os.ErrPermission) && Paranoid(k.run.opts.FS):
 		return nil, errors.New("kernel.perf_event_paranoid is above 2, so that it takes CAP_SYS_ADMIN all the time: --watchpoints 4 keeps that; or set it to 2")
 	case errors.Is(err, unix.EMFILE):
 		return nil, fmt.Errorf("%w (ulimit -n)", err)
@@ -118,77 +120,67 @@ func (k *wordWatch) Watch(tid int, addr uint64, most int) (keeper.Point, error) 
 
 // touched is told of a page fault in a process: where it is doubtful who keeps the
 // memory, words of it are watched.
-func (w *growthWatch) touched(b *openBook, c *tracer.Change) {
-	if w.o.watchpoints == 0 || b.exited || b.unwatched != "" || !b.Doubtful(&c.At, c.Site) {
+func (s *Sampler) touched(t *target, c *tracer.Change) {
+	if s.opts.Watchpoints == 0 || t.unwatched || c.At.Kind == 0 || !s.opts.Doubtful(t.space, &c.At, c.Site) {
 		return
 	}
-	if b.words == nil {
+	if t.words == nil {
 		var err error
-		if b.words, err = w.watchWords(b.pid, c.Space); err != nil {
+		if t.words, err = s.watchWords(t.pid, t.space); err != nil {
 			if !errors.Is(err, procmaps.ErrGone) && !errors.Is(err, procmaps.ErrNoMemory) {
-				b.unwatched = err.Error() // else it has ended, as will be told
+				s.unwatch(t, err) // else it has ended, as will be told
 			}
 			return
 		}
 	}
-	b.words.keeper.Touched(&c.At, b.Reach(&c.At), c.Addr, w.live.Now())
+	t.words.keeper.Touched(&c.At, s.opts.Reach(t.space, &c.At), c.Addr, s.kernel.Now())
 }
 
-// lookAtWords books what became of words, when it is time.
-func (w *growthWatch) lookAtWords() {
-	if w.o.watchpoints == 0 {
+// unwatch gives up on watching words of a process.
+func (s *Sampler) unwatch(t *target, err error) {
+	t.unwatched = true
+	s.emit(t, s.kernel.Now(), event.Unwatched(err.Error()))
+}
+
+// lookAtWords tells what became of words, when it is time.
+func (s *Sampler) lookAtWords(now uint64) {
+	if s.opts.Watchpoints == 0 || now < s.words {
 		return
 	}
-	now := w.live.Now()
-	if now < w.words {
-		return
-	}
-	w.words = now + uint64(keeper.Every)
-	if !w.watchesWords() {
-		return
-	}
-	r := w.tr.Report()
-	for i := range r.Spaces {
-		sp := &r.Spaces[i]
-		b := w.books[sp.Process.Space]
-		if b == nil || b.words == nil {
+	s.words = now + uint64(keeper.Every)
+	for _, t := range s.spaces {
+		if t.words == nil {
 			continue
 		}
-		mapped := func(addr uint64) bool { _, ok := sp.Tree.At(addr); return ok }
-		for _, f := range b.words.keeper.Look(now, mapped) {
-			b.Fate(&f.In, f.First, f.Site)
+		tree := s.opts.Trees(t.space)
+		if tree == nil {
+			continue
+		}
+		mapped := func(addr uint64) bool { _, ok := tree.At(addr); return ok }
+		for _, o := range t.words.keeper.Look(now, mapped) {
+			s.emit(t, now, o)
+		}
+		if err := t.words.keeper.Err(); err != nil && !t.unwatched {
+			s.unwatch(t, err)
 		}
 	}
-}
-
-// watchesWords tells whether words of any process are watched.
-func (w *growthWatch) watchesWords() bool {
-	for _, b := range w.books {
-		if b.words != nil {
-			return true
-		}
-	}
-	return false
 }
 
 // closeWords stops watching words of a process, and keeps what became of them.
-func (w *growthWatch) closeWords(b *openBook) {
-	if b.words == nil {
+func (s *Sampler) closeWords(t *target) {
+	if t.words == nil {
 		return
 	}
-	w.fates.Add(b.words.keeper.Stats())
-	if err := b.words.keeper.Err(); err != nil && b.unwatched == "" {
-		b.unwatched = err.Error()
+	s.effort.Words = s.effort.Words.Plus(t.words.keeper.Stats())
+	if err := t.words.close(); err != nil {
+		s.opts.Log.Warn("stop watching words", "pid", t.pid, "error", err)
 	}
-	if err := b.words.close(); err != nil {
-		w.log.Warn("stop watching words", "pid", b.pid, "error", err)
-	}
-	b.words = nil
+	t.words = nil
 }
 
-// paranoid tells whether perf_event_open(2) takes CAP_SYS_ADMIN here, as Debian and others
+// Paranoid tells whether perf_event_open(2) takes CAP_SYS_ADMIN here, as Debian and others
 // have it.
-func paranoid(fs procmaps.FS) bool {
+func Paranoid(fs procmaps.FS) bool {
 	n, err := fs.PerfEventParanoid()
 	return err == nil && n > 2
 }

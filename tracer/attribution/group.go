@@ -1,4 +1,4 @@
-package ledger
+package attribution
 
 import (
 	"fmt"
@@ -24,7 +24,7 @@ type oldRegion struct {
 // key tells the group of an extent, and the site that stands for it. It depends
 // on nothing but the extent and what was there before, so that a piece is in the
 // same group when it comes, while it is there and when it goes.
-func (b *Book) key(e *space.Extent) (growth.Key, tracer.Blame) {
+func (a *Attribution) key(e *space.Extent) (growth.Key, tracer.Blame) {
 	_, at := e.Blame()
 	blame := tracer.Blame(at)
 	k := growth.Key{What: whatOf(e)}
@@ -47,18 +47,18 @@ func (b *Book) key(e *space.Extent) (growth.Key, tracer.Blame) {
 			k.What = growth.Anon // names come later than the memory, and change
 		}
 		if k.What == growth.Anon {
-			if name := b.sites.Pool(site); name != "" {
+			if name := a.sites.Pool(site); name != "" {
 				return growth.Key{What: growth.Pool, Name: name}, blame // it is one, whoever makes it larger
 			}
 		}
-		k.Site = b.sites.Group(site)
+		k.Site = a.sites.Group(site)
 		return k, blame
 	}
 	if k.What == growth.NamedAnon {
 		k.Name = e.Name
 	}
 	if k.What == growth.Anon {
-		if r, ok := b.before(e.Start); ok {
+		if r, ok := a.before(e.Start); ok {
 			k.What = whatRoles[r.role]
 			if r.Len() >= ownGroup {
 				k.Name = fmt.Sprintf("%x-%x", r.Start, r.End)
@@ -69,8 +69,8 @@ func (b *Book) key(e *space.Extent) (growth.Key, tracer.Blame) {
 }
 
 // before finds the old region around an address.
-func (b *Book) before(addr uint64) (oldRegion, bool) {
-	i, found := slices.BinarySearchFunc(b.old, addr, func(r oldRegion, addr uint64) int {
+func (a *Attribution) before(addr uint64) (oldRegion, bool) {
+	i, found := slices.BinarySearchFunc(a.old, addr, func(r oldRegion, addr uint64) int {
 		switch {
 		case r.End <= addr:
 			return -1
@@ -82,7 +82,7 @@ func (b *Book) before(addr uint64) (oldRegion, bool) {
 	if !found {
 		return oldRegion{}, false
 	}
-	return b.old[i], true
+	return a.old[i], true
 }
 
 // whatRoles are the purposes of anonymous memory.

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/site"
+)
+
+// tracePrinter prints what trace does: a sink.
+type tracePrinter struct {
+	*attached
+	o       *traceOptions
+	text    render.Text
+	filter  filter
+	out     *bufio.Writer
+	enc     *json.Encoder
+	line    []byte
+	events  []render.Event
+	printed int
+	tables  uint64              // when the next are due, by the session's clock
+	sites   *site.Sites         // nil unless stacks are asked for
+	stacks  map[uint32][]string // of the sites printed so far
+}
+
+func openTrace(s streams, o *traceOptions) (_ *tracePrinter, err error) {
+	p := &tracePrinter{o: o, filter: o.filter()}
+	var opts tracer.Options
+	if o.verify {
+		opts.Verify = 100 * time.Millisecond
+	}
+	var kernel tracer.LiveOptions
+	if o.stack {
+		p.sites, p.stacks = site.New(site.Options{}), make(map[uint32][]string)
+		kernel.Stacks = &tracer.StackOptions{}
+	}
+	if p.attached, err = attach(s, &o.attachOptions, kernel, opts, p.sites); err != nil {
+		return nil, errors.Join(err, p.closeSites())
+	}
+	p.text = render.Text{Clock: p.clock, Paths: o.paths}
+	return p, nil
+}
+
+// run prints from the first event to the last line.
+func (p *tracePrinter) run(ctx context.Context, out io.Writer) error {
+	p.out = bufio.NewWriterSize(out, 64<<10)
+	p.enc = json.NewEncoder(render.JSONWriter(p.out))
+	if p.o.tableEvery > 0 {
+		p.tables = p.Now() + uint64(p.o.tableEvery)
+	}
+	if p.o.output == "text" && !p.o.summary {
+		p.line = p.text.AppendHeader(p.line[:0])
+		if _, err := p.out.Write(p.line); err != nil {
+			return err
+		}
+	}
+	return p.attached.run(ctx, tracer.RunOptions{Sinks: []tracer.Sink{p}}, p.end)
+}
+
+// close frees everything.
+func (p *tracePrinter) close() error { return errors.Join(p.attached.close(), p.closeSites()) }
+
+func (p *tracePrinter) closeSites() error {
+	if p.sites == nil {
+		return nil
+	}
+	return p.sites.Close()
+}
+
+// stackOf names the functions that led to a site.
+func (p *tracePrinter) stackOf(id uint32) []string {
+	if s, ok := p.stacks[id]; ok {
+		return s
+	}
+	s, end := p.sites.StackNames(id)
+	if end != "" {
+		s = append(s, "(the stack ends here: "+end+")")
+	}
+	const many = 4096 // programs have fewer places that map memory
+	if len(p.stacks) >= many {
+		clear(p.stacks)
+	}
+	p.stacks[id] = s
+	return s
+}
+
+// Change implements tracer.Sink: it prints a change.
+func (p *tracePrinter) Change(c *tracer.Change) {
+	if p.o.summary && c.Kind != tracer.KindLost && c.Kind != tracer.KindDrift {
+		return
+	}
+	p.events = render.AppendEvents(p.events[:0], c)
+	for i := range p.events {
+		e := &p.events[i]
+		if !p.filter.shows(e) || p.o.count > 0 && p.printed >= p.o.count {
+			continue
+		}
+		p.printed++
+		switch {
+		case c.Site != 0:
+			e.Stack = p.stackOf(c.Site)
+		case c.Kind == tracer.KindCall && c.Flags&tracer.Unsampled != 0:
+			e.Stack = []string{"(its stack is not here: there are too many a second, and a random sample is taken)"}
+		}
+		// Errors are kept by the writer and reported by idle.
+		if p.o.output == "json" {
+			p.line = e.AppendJSON(p.line[:0], p.clock)
+		} else {
+			p.line = p.text.Append(p.line[:0], e)
+		}
+		_, _ = p.out.Write(p.line)
+		if p.printed == p.o.count {
+			p.stop()
+		}
+	}
+}
+
+// Record implements tracer.Sink: nothing is sampled.
+func (p *tracePrinter) Record(*event.Record) {}
+
+// Idle implements tracer.Sink: it writes out what was printed, and tables when they are
+// due.
+func (p *tracePrinter) Idle() error {
+	if now := p.Now(); p.o.tableEvery > 0 && now >= p.tables {
+		p.tables = now + uint64(p.o.tableEvery)
+		r := p.Report()
+		if err := p.writeTables(&r); err != nil {
+			return err
+		}
+	}
+	return p.out.Flush()
+}
+
+// end prints the tables and figures.
+func (p *tracePrinter) end() error {
+	r := p.Report()
+	if err := p.writeTables(&r); err != nil {
+		return err
+	}
+	untracked, err := p.Untracked()
+	if err != nil {
+		return err
+	}
+	if p.o.output == "json" {
+		err = p.enc.Encode(render.Summary(&r, untracked, p.clock.Time(p.Now())))
+	} else {
+		if _, err = fmt.Fprintln(p.out); err == nil {
+			err = render.WriteSummary(p.out, &r, untracked, p.clock)
+		}
+	}
+	return errors.Join(err, p.out.Flush())
+}
+
+func (p *tracePrinter) writeTables(r *tracer.Report) error {
+	for i := range r.Spaces {
+		sp := &r.Spaces[i]
+		if p.o.output == "json" {
+			if err := p.enc.Encode(render.Table(sp, p.clock.Time(p.Now()))); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := fmt.Fprintln(p.out); err != nil {
+			return err
+		}
+		if err := render.WriteTable(p.out, sp, p.clock, p.o.paths); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,256 @@
+package attribution
+
+import (
+	"cmp"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/growth"
+)
+
+// Names are what sites are called, for people. Names are as the program has them: not
+// escaped.
+type Names interface {
+	Sites
+	// Function is the function that a site blames, with its file and line where they
+	// are known, and "" where it is not.
+	Function(site uint32) string
+	// StackNames are the functions that led to a site, innermost first, and why there are
+	// no more; end is "" for a whole stack.
+	StackNames(site uint32) (frames []string, end string)
+}
+
+// Evidence is a verdict on a group of memory, with the sites behind it.
+type Evidence struct {
+	growth.Finding
+	// Parts are the sites that made the group's memory, those that made the most
+	// of what is still there first.
+	Parts []Part
+	// TouchedBy are the sites whose page faults were sampled in it, the most
+	// frequent first; their shares are of all such faults.
+	TouchedBy []Share
+	Faults    uint64 // that the shares are of
+	// KeptBy are the sites that keep what stays, an estimate by Words watched words
+	// which were written to and then left alone: those that wrote them last, each word
+	// with the weight of who was the first to touch it.
+	KeptBy []Share
+	Words  uint64
+	// Effective is how many words of equal weight would tell as much: fewer than Words
+	// where some have much more weight than others.
+	Effective float64
+	// Shared says that the memory is handed out in pieces to whoever asks for some, so
+	// that who made it need not be who keeps it.
+	Shared bool
+}
+
+// Finding is evidence with its names: what grow, and whatever else tells of growth,
+// shows.
+type Finding struct {
+	Evidence
+	Subject string        // what the memory is: "[ anon ]", a path
+	From    string        // who made it, where that is known: "leak (server.c:88)"
+	Made    []Stack       // the stacks that made most of what came and is still there
+	Touched []Stack       // the functions whose page faults were sampled in it
+	Kept    []Stack       // those that were the last to write to its watched words that stayed
+	Settle  time.Duration // for how long those were left alone, at least
+	Limit   *Reached      // the limit that is reached first; nil if none is
+}
+
+// Stack is a stack and its part in something.
+type Stack struct {
+	By     string  // the function that is blamed, of Kept; empty if it is not known
+	Share  float64 // from 0 to 1
+	Bytes  uint64
+	Frames []string // innermost first
+	End    string   // why there are no more frames; empty if it is whole
+}
+
+// Reached is a limit that will be reached if the growth goes on.
+type Reached struct {
+	growth.Limit
+	In time.Duration
+}
+
+// Keeper is who keeps memory that many share: the last to write to clearly more of the
+// watched words that stayed than any other, by their weight; "" if that cannot be told.
+// Two standard deviations of the difference are asked for.
+func (f *Finding) Keeper() string {
+	if len(f.Kept) == 0 || !f.Shared {
+		return ""
+	}
+	first, second := f.Kept[0].Share*f.Effective, 0.0
+	if len(f.Kept) > 1 {
+		second = f.Kept[1].Share * f.Effective
+	}
+	if d := first - second; d*d < 4*(first+second)-0.5 { // four words of one are enough
+		return ""
+	}
+	return f.Kept[0].By
+}
+
+// Blamed is the function that is named for the growth, "" if none is.
+func (f *Finding) Blamed() string { return cmp.Or(f.Keeper(), f.From) }
+
+// LastWriter is who wrote most of the words that stayed, where that is somebody else
+// than who is blamed, and there is reason to tell: a word or two say less than a sample
+// of page faults. It is nil otherwise.
+func (f *Finding) LastWriter() *Stack {
+	const most, fewest = 0.5, 4
+	if len(f.Kept) == 0 || f.Words < fewest || f.Kept[0].Share < most || f.Kept[0].By == "" || f.Kept[0].By == f.Blamed() {
+		return nil
+	}
+	return &f.Kept[0]
+}
+
+// Toucher is who touches most of what grows, where it is not who made it: of a heap
+// that many share, who makes it larger is not always who keeps what is in it. It is ""
+// if there is nobody to be named.
+func (f *Finding) Toucher() (who string, share float64) {
+	if f.Measure != growth.Resident || f.Keeper() != "" || len(f.Touched) == 0 || len(f.Touched[0].Frames) == 0 {
+		return "", 0
+	}
+	const most = 0.3
+	if t := &f.Touched[0]; t.Frames[0] != f.From && (f.From == "" || t.Share >= most) {
+		return t.Frames[0], t.Share
+	}
+	return "", 0
+}
+
+// namer gives evidence its names.
+type namer struct {
+	Names
+	settle time.Duration
+	known  map[uint32]string // of Function: it costs more than a look-up
+}
+
+// unknownPlace is code of which no frame is known.
+const unknownPlace = "an unknown place"
+
+// function names the function that a site blames.
+func (n *namer) function(site uint32) string {
+	name, ok := n.known[site]
+	if !ok {
+		name = cmp.Or(n.Function(site), unknownPlace)
+		n.known[site] = name
+	}
+	return name
+}
+
+// finding names what evidence is about.
+func (n *namer) finding(a *Attribution, e *Evidence, limits growth.Limits) Finding {
+	f := Finding{Evidence: *e, Subject: a.subject(e.Key), Settle: n.settle}
+	if e.Site != 0 {
+		f.From = n.function(e.Site)
+	}
+	const most = 3
+	var total uint64
+	for i := range e.Parts {
+		if e.Parts[i].Site != 0 {
+			total += e.Parts[i].gained()
+		}
+	}
+	for i := range e.Parts[:min(len(e.Parts), most)] {
+		p := &e.Parts[i]
+		bytes := p.gained()
+		if p.Site == 0 || bytes == 0 {
+			continue
+		}
+		if f.From == "" && f.What == growth.File {
+			f.From = n.function(p.Site)
+		}
+		made := Stack{Share: float64(bytes) / float64(total), Bytes: bytes}
+		made.Frames, made.End = n.StackNames(p.Site)
+		f.Made = append(f.Made, made)
+	}
+	f.Touched, f.Kept = n.touchers(e), n.keepers(e)
+	if l, left, ok := limits.Soonest(e.Finding); ok {
+		f.Limit = &Reached{l, left}
+	}
+	return f
+}
+
+// keepers are the functions that were the last to write to the words that stayed, each
+// with the stack on which it did so the most often.
+func (n *namer) keepers(e *Evidence) []Stack {
+	var out []Stack
+	at := make(map[uint32]int)
+	for _, s := range e.KeptBy { // the most frequent first
+		group := n.Group(s.Site)
+		i, ok := at[group]
+		if !ok {
+			i = len(out)
+			at[group] = i
+			st := Stack{By: n.Function(s.Site)}
+			st.Frames, st.End = n.StackNames(s.Site)
+			out = append(out, st)
+		}
+		out[i].Share += s.Share
+	}
+	slices.SortStableFunc(out, func(a, b Stack) int { return cmp.Compare(b.Share, a.Share) })
+	const most = 3
+	return out[:min(len(out), most)]
+}
+
+// touchers are the functions that touch a group's memory, each once.
+func (n *namer) touchers(e *Evidence) []Stack {
+	shares := make(map[uint32]float64)
+	for _, s := range e.TouchedBy {
+		shares[n.Group(s.Site)] += s.Share
+	}
+	var out []Stack
+	for site, share := range shares {
+		s := Stack{Share: share}
+		if who := n.Function(site); who != "" {
+			s.Frames = []string{who}
+		}
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b Stack) int {
+		return cmp.Or(cmp.Compare(b.Share, a.Share), slices.Compare(a.Frames, b.Frames))
+	})
+	const most = 5
+	return out[:min(len(out), most)]
+}
+
+// gained is how many bytes of what a site has made are there and were not at the first
+// observation.
+func (p *Part) gained() uint64 { return p.Now.Mapped - min(p.First.Mapped, p.Now.Mapped) }
+
+// subject is what a group's memory is called.
+func (a *Attribution) subject(k growth.Key) string {
+	switch k.What {
+	case growth.Heap:
+		return "[heap]"
+	case growth.Stack:
+		return "[stack]"
+	case growth.File:
+		return path.Base(k.Name)
+	case growth.NamedAnon, growth.Pool:
+		return k.Name
+	case growth.Memfd:
+		return "memfd " + strings.TrimSuffix(strings.TrimPrefix(k.Name, "/memfd:"), " (deleted)")
+	case growth.Anon, growth.Arena, growth.ThreadStack, growth.Reserve:
+	default:
+		return k.What.String()
+	}
+	name := procmaps.AnonName
+	seen := a.appearances[k]
+	switch {
+	case k.What != growth.Anon:
+		name = k.What.String()
+	case seen.name != "":
+		name = seen.name
+	case seen.role == procmaps.RoleArena, seen.role == procmaps.RoleThreadStack:
+		name = seen.role.String()
+	}
+	switch {
+	case k.Name != "":
+		name += " at " + k.Name
+	case k.Site == 0:
+		name += " from before"
+	}
+	return name
+}

@@ -1,0 +1,265 @@
+package attribution
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// Attributions of processes that have ended are kept if they were observed so often,
+// the worst of them, so many.
+const (
+	fewestTicks = 3
+	mostEnded   = 64
+)
+
+// Growth attributes the growth of every traced process. It takes changes and samplers'
+// records, and looks at nothing else.
+type Growth struct {
+	opts   Options
+	namer  namer
+	spaces map[uint64]*watched // by address space
+	living map[int]uint64      // by process: the address space of its image
+	ended  []uint64            // address spaces of processes that have ended
+	effort event.Effort
+}
+
+// Options of a Growth.
+type Options struct {
+	Names Names
+	// Interval is the time between two observations, as they are meant to be. Of a
+	// process whose pages cannot be counted it tells what is too short to be kept.
+	Interval time.Duration
+	// Settle is for how long a watched word was left alone, at least.
+	Settle time.Duration
+}
+
+// watched is one address space.
+type watched struct {
+	*Attribution
+	pid       int
+	nspid     int // in its own pid namespace, where it is another
+	comm      string
+	exited    bool
+	ended     uint64 // when, CLOCK_MONOTONIC in ns
+	limits    growth.Limits
+	uncounted string // why its resident pages are not counted, if so
+	unwatched string // why no words of it are watched, if so
+	worst     float64
+}
+
+// Process is what is found of one address space, with the process that lives in it.
+type Process struct {
+	PID      int
+	NSPID    int // in the process' own pid namespace, where it is another
+	Comm     string
+	Exited   bool
+	Watched  time.Duration
+	Ticks    int // how often it was observed
+	Space    uint64
+	Findings []Finding // the worst first
+	// Estimated: some calls had no stack, so what they made is shared out among the
+	// sites, whose figures are estimates.
+	Estimated bool
+	Unsampled uint64 // bytes that such calls made
+	// Uncounted says why resident memory could not be counted, if so: then nothing
+	// was found.
+	Uncounted string
+	// Unwatched says why no words were watched, or from some time on no more, if so:
+	// who keeps the memory of heaps that many share is not known, or not for the end.
+	Unwatched string
+}
+
+// NewGrowth returns a Growth that has seen nothing.
+func NewGrowth(opts Options) *Growth {
+	return &Growth{
+		opts:   opts,
+		namer:  namer{Names: opts.Names, settle: opts.Settle, known: make(map[uint32]string)},
+		spaces: make(map[uint64]*watched), living: make(map[int]uint64),
+	}
+}
+
+// Change takes what the tracer tells.
+func (g *Growth) Change(c *tracer.Change) {
+	w := g.spaces[c.Space]
+	switch {
+	case c.Kind == tracer.KindBegin:
+		if c.Process != nil {
+			g.begin(c)
+		}
+	case w == nil:
+	case c.Kind == tracer.KindExit:
+		if w.pid == c.TGID {
+			g.end(c.Space, w, c.Time)
+		}
+	default:
+		w.Change(c)
+	}
+}
+
+// begin begins with an address space whose mappings are known now. If the process had
+// another image, that one has ended.
+func (g *Growth) begin(c *tracer.Change) {
+	if id, ok := g.living[c.Process.PID]; ok && id != c.Space {
+		g.end(id, g.spaces[id], c.Time)
+	}
+	g.living[c.Process.PID] = c.Space
+	// A process that was found amid its exec begins twice.
+	g.spaces[c.Space] = &watched{
+		Attribution: New(g.opts.Names, c.Time, c.Start.Regions, growth.Options{}),
+		pid:         c.Process.PID, nspid: c.Process.Inner, comm: c.Process.Comm,
+	}
+}
+
+// end notes the end of a process, and drops it if it has little to tell: processes come
+// and go by the thousand.
+func (g *Growth) end(id uint64, w *watched, at uint64) {
+	if w.exited {
+		return
+	}
+	w.exited, w.ended = true, at
+	if g.living[w.pid] == id {
+		delete(g.living, w.pid)
+	}
+	short := w.Ticks() < fewestTicks
+	if w.uncounted != "" {
+		short = w.watchedTo(at) < fewestTicks*g.opts.Interval
+	}
+	if short {
+		delete(g.spaces, id)
+		return
+	}
+	w.worst = w.rank()
+	if g.ended = append(g.ended, id); len(g.ended) <= mostEnded {
+		return
+	}
+	slices.SortStableFunc(g.ended, func(a, b uint64) int { return cmp.Compare(g.spaces[b].worst, g.spaces[a].worst) })
+	delete(g.spaces, g.ended[mostEnded])
+	g.ended = g.ended[:mostEnded]
+}
+
+// Record takes what a sampler has found.
+func (g *Growth) Record(r *event.Record) {
+	if e, ok := r.Body.(event.Effort); ok {
+		g.effort = e
+		return
+	}
+	w := g.spaces[r.Space]
+	if w == nil || w.exited {
+		return
+	}
+	switch b := r.Body.(type) {
+	case event.Threads:
+		if w.Ticks() == 0 {
+			w.SetThreads(b)
+		}
+	case event.Limits:
+		w.limits = growth.Limits(b)
+	case event.Counting:
+		w.Plan(r.Tree)
+	case event.Resident:
+		w.Observe(r.At, b)
+	case event.Uncounted:
+		w.uncounted = string(b)
+	case event.Outcome:
+		w.Outcome(&b.In, b.First, b.Site)
+	case event.Unwatched:
+		w.unwatched = string(b)
+	}
+}
+
+// Effort is what sampling has cost, once its record has come.
+func (g *Growth) Effort() event.Effort { return g.effort }
+
+// Doubtful tells whether it is doubtful who keeps memory of an address space that a site
+// touches.
+func (g *Growth) Doubtful(id uint64, e *space.Extent, site uint32) bool {
+	w := g.spaces[id]
+	return w != nil && !w.exited && w.Doubtful(e, site)
+}
+
+// Reach is the memory that an extent is part of and will grow into.
+func (g *Growth) Reach(id uint64, e *space.Extent) procmaps.Range {
+	if w := g.spaces[id]; w != nil {
+		return w.Reach(e)
+	}
+	return e.Range
+}
+
+// watchedTo is the time that an address space was watched.
+func (w *watched) watchedTo(now uint64) time.Duration {
+	if w.exited {
+		now = w.ended
+	}
+	return w.since(now)
+}
+
+// rank orders address spaces by their worst finding.
+func (w *watched) rank() float64 {
+	if found := w.Evidence(); len(found) > 0 {
+		return rank(&found[0].Finding)
+	}
+	return 0
+}
+
+// rank orders findings of different processes.
+func rank(f *growth.Finding) float64 { return float64(f.Label)*1e18 + f.Score }
+
+// Worst is the worst finding there is so far, nil if there is none, and for how long the
+// process that was there first has been watched.
+func (g *Growth) Worst(now uint64) (worst *Finding, longest time.Duration) {
+	var of *watched
+	var found Evidence
+	for _, w := range g.spaces {
+		longest = max(longest, w.watchedTo(now))
+		if all := w.Evidence(); len(all) > 0 && (of == nil || all[0].Label > found.Label) {
+			of, found = w, all[0]
+		}
+	}
+	if of == nil {
+		return nil, longest
+	}
+	f := g.namer.finding(of.Attribution, &found, of.limits)
+	return &f, longest
+}
+
+// Processes are the results, the worst first. What came and went between two
+// observations has nothing to tell.
+func (g *Growth) Processes(now uint64) []Process {
+	var out []Process
+	for id, w := range g.spaces {
+		if w.Ticks() == 0 && w.uncounted == "" {
+			continue
+		}
+		p := Process{
+			PID: w.pid, NSPID: w.nspid, Comm: w.comm, Exited: w.exited, Watched: w.watchedTo(now), Ticks: w.Ticks(),
+			Space: id, Estimated: w.Estimated(), Unsampled: w.Unsampled(), Uncounted: w.uncounted, Unwatched: w.unwatched,
+		}
+		for _, e := range w.Evidence() {
+			p.Findings = append(p.Findings, g.namer.finding(w.Attribution, &e, w.limits))
+		}
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(a, b Process) int {
+		return cmp.Or(cmp.Compare(b.rank(), a.rank()), cmp.Compare(a.PID, b.PID))
+	})
+	return out
+}
+
+func (p *Process) rank() float64 {
+	if len(p.Findings) == 0 {
+		return 0
+	}
+	return rank(&p.Findings[0].Finding)
+}
+
+// Grows tells whether anything was found to grow.
+func (p *Process) Grows() bool {
+	return len(p.Findings) > 0 && p.Findings[0].Label >= growth.Grows
+}

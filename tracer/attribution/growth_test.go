@@ -1,0 +1,107 @@
+package attribution
+
+import (
+	"testing"
+	"time"
+
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// names are those of no program.
+type names struct{ pairs }
+
+func (names) Function(site uint32) string {
+	if site == 0 {
+		return ""
+	}
+	return "f" + string(rune('a'+site%26))
+}
+
+func (n names) StackNames(site uint32) ([]string, string) { return []string{n.Function(site)}, "" }
+
+// process has a process begin, in an address space of the same number.
+func process(g *Growth, pid int, at uint64) {
+	g.Change(&tracer.Change{
+		Event:   &tracer.Event{Kind: tracer.KindBegin, Space: uint64(pid), Time: at},
+		Process: &tracer.Process{PID: pid}, Start: &space.Snapshot{},
+	})
+}
+
+// observed has it observed so often, once a second.
+func observed(g *Growth, pid, ticks int) {
+	tree := space.New(space.Options{PageSize: page})
+	for i := range ticks {
+		at := uint64(time.Second) * uint64(i+1)
+		g.Record(&event.Record{At: at, Space: uint64(pid), PID: pid, Tree: tree, Body: event.Counting{}})
+		g.Record(&event.Record{At: at, Space: uint64(pid), PID: pid, Tree: tree, Body: event.Resident{}})
+	}
+}
+
+func exits(g *Growth, pid int, at uint64) {
+	g.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindExit, Space: uint64(pid), TGID: pid, Time: at}})
+}
+
+func TestProcessesThatHaveEndedAreBounded(t *testing.T) {
+	t.Parallel()
+	g := NewGrowth(Options{Names: names{}, Interval: time.Second})
+	process(g, 1, 1)
+	observed(g, 1, fewestTicks-1)
+	exits(g, 1, 5e9)
+	if len(g.spaces) != 0 || len(g.living) != 0 {
+		t.Error("a process that was observed twice is kept")
+	}
+	process(g, 2, 1)
+	observed(g, 2, fewestTicks)
+	for pid := 10; pid < 10+3*mostEnded; pid++ {
+		process(g, pid, 1)
+		observed(g, pid, fewestTicks)
+		exits(g, pid, 7e9)
+	}
+	if n := len(g.spaces); n != mostEnded+1 || len(g.living) != 1 {
+		t.Errorf("%d are kept, want %d and the one that lives", n, mostEnded)
+	}
+	for _, p := range g.Processes(90e9) {
+		if p.Exited != (p.PID != 2) || p.Exited && p.Watched != 7*time.Second-1 {
+			t.Errorf("process %d, ended %v, was watched for %v", p.PID, p.Exited, p.Watched)
+		}
+	}
+}
+
+// A process that was found amid its exec begins twice.
+func TestAProcessMayBeginAgain(t *testing.T) {
+	t.Parallel()
+	g := NewGrowth(Options{Names: names{}, Interval: time.Second})
+	process(g, 1, 1)
+	observed(g, 1, 5)
+	process(g, 1, 6e9)
+	if n := g.spaces[1].Ticks(); n != 0 {
+		t.Errorf("it was observed %d times before it began", n)
+	}
+	// What is of another image than it has now is not its.
+	g.Change(&tracer.Change{
+		Event:   &tracer.Event{Kind: tracer.KindBegin, Space: 7, Time: 8e9},
+		Process: &tracer.Process{PID: 1}, Start: &space.Snapshot{},
+	})
+	if g.spaces[1] != nil || g.spaces[7] == nil || g.living[1] != 7 {
+		t.Error("the image before the exec, which was never observed, is kept")
+	}
+}
+
+func TestRecordsOfUnknownSpacesAreIgnored(t *testing.T) {
+	t.Parallel()
+	g := NewGrowth(Options{Names: names{}})
+	for _, b := range []event.Body{event.Threads{}, event.Limits{}, event.Counting{}, event.Resident{1}, event.Uncounted("x"), event.Outcome{}, event.Unwatched("x")} {
+		g.Record(&event.Record{Space: 9, Body: b})
+	}
+	process(g, 1, 1)
+	g.Record(&event.Record{Space: 1, At: 2, Body: event.Resident{1, 2, 3}}) // of no extents that it knows
+	if g.spaces[1].Ticks() != 0 || len(g.spaces) != 1 {
+		t.Errorf("%d spaces, observed %d times", len(g.spaces), g.spaces[1].Ticks())
+	}
+	g.Record(&event.Record{Body: event.Effort{Faults: 5}})
+	if g.Effort().Faults != 5 {
+		t.Errorf("effort %+v", g.Effort())
+	}
+}

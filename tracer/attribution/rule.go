@@ -1,0 +1,78 @@
+package attribution
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/maptrace/maptrace/tracer/growth"
+)
+
+// Rule is something that must not be so: that a process leaks, or that its memory, or
+// that of a kind, grows faster than a limit.
+type Rule struct {
+	Text  string // as it was given
+	leaks bool
+	what  growth.What
+	total bool
+	limit float64 // bytes a second
+}
+
+// ParseRule reads 'leaks' or 'WHAT growth > SIZE/TIME'; size reads a SIZE, in bytes.
+func ParseRule(text string, size func(string) (uint64, error)) (Rule, error) {
+	r := Rule{Text: text}
+	words := strings.Fields(strings.ReplaceAll(text, ">", " > "))
+	bad := func(why string) (Rule, error) {
+		return r, fmt.Errorf("%q: %s: want 'leaks', or 'WHAT growth > SIZE/TIME', as 'anon growth > 10MiB/min'", text, why)
+	}
+	if len(words) == 1 && words[0] == "leaks" {
+		r.leaks = true
+		return r, nil
+	}
+	n := len(words)
+	if n < 4 || words[n-2] != ">" || words[n-3] != "growth" {
+		return bad("not understood")
+	}
+	name := strings.Join(words[:n-3], " ")
+	if name == "total" || name == growth.All.String() {
+		r.total = true
+	} else if what, ok := growth.ParseWhat(name); ok {
+		r.what = what
+	} else {
+		return bad("unknown kind " + name)
+	}
+	amount, per, ok := strings.Cut(words[n-1], "/")
+	seconds := map[string]float64{"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "hour": 3600}[per]
+	if !ok || seconds == 0 {
+		return bad("no time after /")
+	}
+	bytes, err := size(amount)
+	if err != nil {
+		return bad("no size before /")
+	}
+	r.limit = float64(bytes) / seconds
+	return r, nil
+}
+
+// Broken is how a process breaks a rule: by a finding that leaks, or by a rate in bytes
+// a second.
+type Broken struct {
+	Leak *Finding
+	Rate float64
+}
+
+// Check tells whether a process breaks the rule.
+func (r *Rule) Check(p *Process) (b Broken, broken bool) {
+	for i := range p.Findings {
+		f := &p.Findings[i]
+		if r.leaks && f.Label == growth.Leaks {
+			return Broken{Leak: f}, true
+		}
+		if f.Label < growth.Grows || f.Measure == growth.Mappings {
+			continue
+		}
+		if r.total || f.What == r.what || r.what == growth.Anon && f.What == growth.Pool {
+			b.Rate += max(f.Slope, 0)
+		}
+	}
+	return b, !r.leaks && b.Rate > r.limit
+}

@@ -1,0 +1,149 @@
+package attribution
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/maptrace/maptrace/tracer/growth"
+)
+
+// parse reads a rule whose sizes are in bytes, or in K, M or G.
+func parse(text string) (Rule, error) {
+	return ParseRule(text, func(s string) (uint64, error) {
+		digits := strings.TrimSuffix(strings.TrimSuffix(s, "B"), "i")
+		shift := 0
+		if n := len(digits); n > 0 {
+			if i := strings.IndexByte("KMGT", digits[n-1]); i >= 0 {
+				shift, digits = 10*(i+1), digits[:n-1]
+			}
+		}
+		n, err := strconv.ParseUint(digits, 10, 64)
+		if err == nil && n<<shift>>shift != n {
+			err = fmt.Errorf("size %q", s)
+		}
+		return n << shift, err
+	})
+}
+
+func TestRulesOfFailOn(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		text string
+		want Rule
+	}{
+		{"leaks", Rule{leaks: true}},
+		{" leaks ", Rule{leaks: true}},
+		{"anon growth > 10MiB/min", Rule{what: growth.Anon, limit: 10 << 20 / 60.0}},
+		{"anon growth>10MiB/min", Rule{what: growth.Anon, limit: 10 << 20 / 60.0}},
+		{"heap growth > 1K/s", Rule{what: growth.Heap, limit: 1024}},
+		{"heap growth > 1K/sec", Rule{what: growth.Heap, limit: 1024}},
+		{"malloc arena growth > 36G/h", Rule{what: growth.Arena, limit: 36 << 30 / 3600.0}},
+		{"thread   stack growth > 3600/hour", Rule{what: growth.ThreadStack, limit: 1}},
+		{"file growth > 0/m", Rule{what: growth.File}},
+		{"total growth > 60M/m", Rule{total: true, limit: 1 << 20}},
+		{"all growth > 60M/m", Rule{total: true, limit: 1 << 20}},
+	} {
+		tt.want.Text = tt.text
+		got, err := parse(tt.text)
+		if err != nil || got != tt.want {
+			t.Errorf("%q: %+v, %v; want %+v", tt.text, got, err, tt.want)
+		}
+	}
+	for text, want := range map[string]string{
+		"":                          "not understood",
+		"leak":                      "not understood",
+		"leaks leaks":               "not understood",
+		"growth > 1K/s":             "not understood",
+		"anon grows > 1K/s":         "not understood",
+		"anon growth < 1K/s":        "not understood",
+		"anon growth >":             "not understood",
+		"anon growth >= 1K/s":       "not understood",
+		"anon growth > 1 K/s":       "not understood",
+		"slab growth > 1K/s":        "unknown kind slab",
+		"anon anon growth > 1K/s":   "unknown kind anon anon",
+		"anon growth > 1K":          "no time after /",
+		"anon growth > 1K/":         "no time after /",
+		"anon growth > 1K/day":      "no time after /",
+		"anon growth > /s":          "no size before /",
+		"anon growth > -1K/s":       "no size before /",
+		"anon growth > 1.5K/s":      "no size before /",
+		"anon growth > 99999999T/s": "no size before /",
+	} {
+		_, err := parse(text)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want an error with %q", text, err, want)
+		}
+	}
+}
+
+// found is a finding of a kind with a verdict and bytes a second.
+func found(what growth.What, label growth.Label, measure growth.Measure, slope float64) Finding {
+	return Finding{
+		Subject: what.String(),
+		Evidence: Evidence{Finding: growth.Finding{
+			Key: growth.Key{What: what}, Label: label, Measure: measure, Slope: slope, Reason: "grew",
+		}},
+	}
+}
+
+func TestRulesThatAreBroken(t *testing.T) {
+	t.Parallel()
+	g := &Process{Findings: []Finding{
+		found(growth.Heap, growth.Leaks, growth.Resident, 1000),
+		found(growth.Anon, growth.Grows, growth.Writable, 600),
+		found(growth.Anon, growth.Grows, growth.Mapped, 500),
+		found(growth.File, growth.Plateau, growth.Resident, 9000),
+		found(growth.Memfd, growth.Grows, growth.Mappings, 8000),
+	}}
+	for text, want := range map[string]float64{ // bytes a second; below 0: not broken
+		"leaks":                   0,
+		"heap growth > 999/s":     1000,
+		"heap growth > 1000/s":    -1,
+		"anon growth > 1099/s":    1100, // two groups together
+		"anon growth > 1100/s":    -1,
+		"file growth > 1/s":       -1, // it is flat now
+		"memfd growth > 1/s":      -1, // that is no size
+		"total growth > 2099/s":   2100,
+		"total growth > 2100/s":   -1,
+		"reserve growth > 0/hour": -1,
+	} {
+		r, err := parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, broken := r.Check(g)
+		if broken != (want >= 0) || broken && b.Rate != want || (b.Leak != nil) != (text == "leaks") {
+			t.Errorf("%q: %+v, %v, want %g", text, b, broken, want)
+		}
+	}
+	leaks := Rule{leaks: true}
+	if b, broken := leaks.Check(&Process{Findings: g.Findings[1:]}); broken {
+		t.Errorf("nothing leaks, and it says %+v", b)
+	}
+	if _, broken := leaks.Check(&Process{Findings: []Finding{found(growth.Anon, growth.Leaks, growth.Mappings, 100)}}); !broken {
+		t.Error("mappings leak, and it says nothing")
+	}
+}
+
+func FuzzRule(f *testing.F) {
+	for _, text := range []string{"leaks", "anon growth > 10MiB/min", "thread stack growth>1/h", "total growth > 18446744073709551615/s", ">>//"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		r, err := parse(text)
+		if err != nil {
+			return
+		}
+		if math.IsNaN(r.limit) || r.limit < 0 || r.limit > math.MaxUint64 || r.Text != text {
+			t.Errorf("%q: %+v", text, r)
+		}
+		again, err := parse(r.Text)
+		if err != nil || again != r {
+			t.Errorf("%q: %+v, then %+v, %v", text, r, again, err)
+		}
+		r.Check(&Process{Findings: []Finding{found(r.what, growth.Grows, growth.Resident, r.limit+1)}})
+	})
+}

@@ -1,0 +1,97 @@
+// Package event has the plain records that sources, samplers and files share.
+package event
+
+import (
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// Record is what a sampler has found beside the events, at its place in their order.
+// Who takes it need not look at anything else: all that it knows of the world is in
+// records and changes.
+type Record struct {
+	At    uint64 // CLOCK_MONOTONIC, ns
+	Space uint64 // the address space that it is about; 0 for none
+	PID   int    // a process that lives in it
+	// Tree is the address space as it is at this place in the order, nil if it is not
+	// known. It is the loop's, and valid until the call returns.
+	Tree *space.Space
+	Body Body
+}
+
+// Body is what a record says.
+type Body interface{ body() }
+
+// The bodies.
+type (
+	// Threads are those of a process at its beginning.
+	Threads []procmaps.Thread
+
+	// Limits are those that a process may reach, and what it has used of them.
+	Limits growth.Limits
+
+	// Counting begins the counting of resident pages: of the extents that the tree has
+	// now, but for those of the kernel (procmaps.KindSpecial).
+	Counting struct{}
+
+	// Resident is what was counted, in bytes, in each of those extents.
+	Resident []uint64
+
+	// Uncounted says why the resident pages of a process cannot be counted.
+	Uncounted string
+
+	// Outcome is what became of a watched word.
+	Outcome struct {
+		// In is what the word was part of when it was chosen. It may be gone by now.
+		In    space.Extent
+		First uint32 // the group of the site that was the first to write it
+		// Site wrote it last, and it was left alone since; 0 if it did not stay.
+		Site uint32
+	}
+
+	// Unwatched says why words of a process are not watched, or not any more.
+	Unwatched string
+
+	// Effort is what sampling has cost and what it has missed, of all processes, at
+	// the end.
+	Effort struct {
+		Faults uint64 // page faults of all processes, sampled or not
+		// Missing are calls and faults without a stack, by the reason.
+		Missing     map[string]uint64
+		Unseen      string // why page faults were not seen, if so
+		CountCalls  uint64
+		CountBusyNs uint64 // for which the targets' mmap locks were held, for reading
+		CountMostNs uint64 // at once
+		Pagemap     bool   // somewhere without PAGEMAP_SCAN
+		Words       Words
+	}
+)
+
+// Words are what became of all watched words.
+type Words struct {
+	Watched   uint64 // in all, and followed to their end
+	Passed    uint64 // beside these: first written by one of whom there were enough
+	Stayed    uint64 // were written to, and then left alone
+	Rewritten uint64 // were written to again and again
+	Returned  uint64 // their memory was given back
+	Unwritten uint64 // nobody wrote to them
+	Missed    uint64 // nobody knows who wrote last
+}
+
+// Plus is the sum of both.
+func (w Words) Plus(o Words) Words {
+	return Words{
+		w.Watched + o.Watched, w.Passed + o.Passed, w.Stayed + o.Stayed, w.Rewritten + o.Rewritten,
+		w.Returned + o.Returned, w.Unwritten + o.Unwritten, w.Missed + o.Missed,
+	}
+}
+
+func (Threads) body()   {}
+func (Limits) body()    {}
+func (Counting) body()  {}
+func (Resident) body()  {}
+func (Uncounted) body() {}
+func (Outcome) body()   {}
+func (Unwatched) body() {}
+func (Effort) body()    {}

@@ -1,0 +1,268 @@
+//go:build linux && (amd64 || arm64)
+
+package sample
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/resident"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// limitsEvery is how often the limits of a process are read: it takes a whole read of
+// its maps.
+const limitsEvery = 10 * time.Second
+
+// pageCount counts what is resident of one address space. The loop plans and observes;
+// meanwhile a worker counts.
+type pageCount struct {
+	fs        procmaps.FS
+	pid       int
+	residency *procmaps.Residency
+	set       *resident.Set
+	ranges    []procmaps.Range
+	todo      []procmaps.Range
+	found     []procmaps.Resident
+	totals    []uint64
+	before    uint64 // the RSS, before the counting and after it
+	after     uint64
+	summed    bool // they are known
+	counted   bool
+	busy      time.Duration // what the last counting took
+}
+
+// Ranges appends the ranges of a tree's extents to dst, in address order, but for those
+// of the kernel.
+func Ranges(dst []procmaps.Range, tree *space.Space) []procmaps.Range {
+	for e := range tree.Extents(space.All) {
+		if e.Kind != procmaps.KindSpecial {
+			dst = append(dst, e.Range)
+		}
+	}
+	return dst
+}
+
+// openJob opens what it takes to sample a process, and reads what is known at its
+// beginning.
+func (s *Sampler) openJob(t *target) func() func() {
+	fs := s.opts.FS
+	return func() func() {
+		p, err := fs.Process(t.pid)
+		var threads []procmaps.Thread
+		var limits growth.Limits
+		var pages *pageCount
+		if err == nil {
+			// Where they cannot be read, stacks of threads are found by their shape.
+			threads, _ = p.ThreadInfo()
+			limits = limitsOf(fs, p)
+			pages, err = openPages(fs, p, s.kernel.PieceBytes())
+			_ = p.Close() // it was only read
+		}
+		return func() {
+			now := s.kernel.Now()
+			t.limit = now + uint64(limitsEvery)
+			s.emit(t, now, event.Threads(threads))
+			s.emit(t, now, event.Limits(limits))
+			if t.pages = pages; err != nil {
+				s.uncounted(t, now, err)
+			}
+		}
+	}
+}
+
+// openPages has the errors of [procmaps.Process.OpenResidency]. It holds one
+// descriptor: there may be hundreds of processes.
+func openPages(fs procmaps.FS, p *procmaps.Process, piece uint64) (*pageCount, error) {
+	r, err := p.OpenResidency()
+	if err != nil {
+		return nil, err
+	}
+	return &pageCount{fs: fs, pid: p.PID(), residency: r, set: resident.New(piece)}, nil
+}
+
+// uncounted says why the resident pages of a process are not counted; of one that is
+// gone there is nothing to say.
+func (s *Sampler) uncounted(t *target, now uint64, err error) {
+	if errors.Is(err, procmaps.ErrGone) || errors.Is(err, procmaps.ErrNoMemory) {
+		return
+	}
+	if errors.Is(err, os.ErrPermission) {
+		err = fmt.Errorf("%w: that needs root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH", err)
+	}
+	s.opts.Log.Warn("count resident pages", "pid", t.pid, "error", err)
+	s.emit(t, now, event.Uncounted(err.Error()))
+}
+
+// countJob counts, and reads the limits if they are wanted.
+func (s *Sampler) countJob(t *target, limits bool) func() func() {
+	fs, pages := s.opts.FS, t.pages
+	return func() func() {
+		pages.count()
+		var ls growth.Limits
+		if limits {
+			if p, err := fs.Process(t.pid); err == nil {
+				ls = limitsOf(fs, p)
+				_ = p.Close() // it was only read
+			}
+		}
+		return func() {
+			now := s.kernel.Now()
+			if ls != nil {
+				s.emit(t, now, event.Limits(ls))
+			}
+			if totals := pages.observe(s.slack); totals != nil {
+				s.emit(t, now, event.Resident(totals))
+			}
+			// What took long is not done again soon.
+			t.due = now + max(uint64(s.opts.Interval), uint64(float64(pages.busy)/s.opts.Budget))
+		}
+	}
+}
+
+// plan begins a look, and tells whether the extents are others than at the last.
+func (n *pageCount) plan(tree *space.Space) bool {
+	if n.todo = n.todo[:0]; n.counted && n.set.Rest() {
+		return false
+	}
+	n.ranges = Ranges(n.ranges[:0], tree)
+	n.todo = n.set.Plan(n.todo, n.ranges)
+	return true
+}
+
+// change takes a change of the address space.
+func (n *pageCount) change(c *tracer.Change) {
+	if c.Kind == tracer.KindCall && c.Call.Sub == space.SubMlockall {
+		n.set.Forget() // it brings pages in everywhere
+	}
+	n.set.Change(c)
+}
+
+// count counts. It may take long. If it fails, the process is gone or has another
+// image by now. Where there is nothing to count, the sum may still tell that pages
+// were taken away or brought in by others.
+func (n *pageCount) count() {
+	began := threadTime()
+	defer func() { n.busy = threadTime() - began }()
+	n.before, n.summed = n.rss()
+	n.after = n.before
+	if n.counted = len(n.todo) == 0; n.counted {
+		return
+	}
+	n.found = slices.Grow(n.found[:0], len(n.todo))[:len(n.todo)]
+	if n.counted = n.residency.Count(n.todo, n.found) == nil; n.counted && n.summed {
+		n.after, n.summed = n.rss()
+	}
+}
+
+// rss is the sum that the kernel keeps. It is not known where no descriptor is left
+// to read it with, nor of a process whose leader has ended.
+func (n *pageCount) rss() (bytes uint64, known bool) {
+	bytes, err := n.fs.RSS(n.pid)
+	return bytes, err == nil && bytes > 0
+}
+
+// observe ends a look, and returns what is resident of each extent, nil if it could not
+// be counted. The RSS may be wrong by slack, in bytes.
+func (n *pageCount) observe(slack uint64) []uint64 {
+	if !n.counted {
+		return nil
+	}
+	if len(n.todo) > 0 {
+		n.set.Counted(n.found)
+	}
+	if n.summed {
+		n.set.Check(n.before, n.after, slack)
+	} else {
+		n.set.Forget() // nothing tells what the kernel takes away
+	}
+	n.totals = n.set.Totals(n.totals[:0])
+	return n.totals
+}
+
+// cost adds what counting has cost.
+func (n *pageCount) cost(e *event.Effort) {
+	c := n.residency.Cost()
+	e.CountCalls += c.Calls
+	e.CountBusyNs += uint64(c.Busy)
+	e.CountMostNs = max(e.CountMostNs, uint64(c.Longest))
+	e.Pagemap = e.Pagemap || !n.residency.Scans()
+}
+
+// closePages closes what counts, and keeps what it has cost.
+func (s *Sampler) closePages(t *target) error {
+	if t.pages == nil {
+		return nil
+	}
+	t.pages.cost(&s.effort)
+	err := t.pages.residency.Close()
+	t.pages = nil
+	return err
+}
+
+// rssSlack is by how many bytes the kernel's own sum may be wrong: each CPU keeps
+// some pages to itself (lib/percpu_counter.c: percpu_counter_batch). Before 6.2 each
+// thread does, up to 64: if there are very many, all is counted more often than needed.
+func rssSlack(cpus int) uint64 {
+	return uint64(cpus * max(32, 2*cpus) * os.Getpagesize())
+}
+
+// onlineCPUs is how many CPUs the machine has, whichever of them we may use.
+func onlineCPUs() int {
+	data, err := os.ReadFile("/sys/devices/system/cpu/online")
+	if err != nil {
+		return runtime.NumCPU()
+	}
+	return max(cpusOf(string(data)), runtime.NumCPU())
+}
+
+// cpusOf counts the CPUs of a list as the kernel prints it: 0-3,8.
+func cpusOf(list string) (n int) {
+	for part := range strings.SplitSeq(strings.TrimSpace(list), ",") {
+		first, last, ok := strings.Cut(part, "-")
+		if !ok {
+			last = first
+		}
+		from, e := strconv.Atoi(first)
+		to, err := strconv.Atoi(last)
+		const most = 1 << 16 // Linux has no more
+		if e == nil && err == nil && 0 <= from && from <= to && to < most {
+			n += to - from + 1
+		}
+	}
+	return n
+}
+
+// limitsOf are the limits that a process may reach.
+func limitsOf(fs procmaps.FS, p *procmaps.Process) growth.Limits {
+	var ls growth.Limits
+	if groups, err := p.Cgroup(); err == nil {
+		if m, err := procmaps.MemoryOf(groups, ""); err == nil && m.Max != procmaps.Unlimited {
+			ls = append(ls, growth.Limit{Name: m.Name, Measure: growth.Resident, Used: m.Used, Max: m.Max})
+		}
+	}
+	st, err := p.Status()
+	if err != nil {
+		return ls
+	}
+	if limit, err := p.AddressSpaceLimit(); err == nil && limit != procmaps.Unlimited {
+		ls = append(ls, growth.Limit{Name: "RLIMIT_AS", Measure: growth.Mapped, Used: st.VmSizeKB << 10, Max: limit})
+	}
+	// The kernel counts its VMAs, of which one of our regions may be several.
+	if n, err := fs.MaxMapCount(); err == nil {
+		if rows, err := p.Maps(); err == nil {
+			ls = append(ls, growth.Limit{Name: "vm.max_map_count", Measure: growth.Mappings, Used: uint64(len(rows)), Max: uint64(n)})
+		}
+	}
+	return ls
+}

@@ -1,0 +1,295 @@
+//go:build linux && (amd64 || arm64)
+
+// Package sample looks at the world beside the events: at which pages of traced
+// processes are resident, who keeps the memory of heaps that many share, and which
+// limits are near. What it finds it gives as records (package event).
+//
+// What takes long is done on goroutines of the sampler's own, each process at its own
+// pace. The other methods of a [Sampler] are for the goroutine that runs the tracer.
+package sample
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// Options of a Sampler.
+type Options struct {
+	FS procmaps.FS
+	// Emit takes the records. Trees gives the address space of a number as it is now,
+	// nil if it is not known.
+	Emit  func(*event.Record)
+	Trees func(space uint64) *space.Space
+	// Interval is how often a process is looked at. Budget is the share of the time
+	// that counting its pages may take, from 0 to 1: beyond, it is looked at less often.
+	Interval time.Duration
+	Budget   float64
+	// Faults says that the kernel tells where page faults were. Else all pages are
+	// counted each time.
+	Faults bool
+	// Watchpoints is how many words of a process are watched at once, 0 for none;
+	// Settle for how long one must be left alone to count.
+	Watchpoints int
+	Settle      time.Duration
+	// Doubtful tells whether it is doubtful who keeps memory that a site touches, and
+	// Reach which memory an extent is part of and will grow into. Group returns a
+	// number that sites of one function share.
+	Doubtful func(space uint64, e *space.Extent, site uint32) bool
+	Reach    func(space uint64, e *space.Extent) procmaps.Range
+	Group    func(site uint32) uint32
+	Log      *slog.Logger
+}
+
+// round is how often processes are looked for whose time has come: what the kernel tells
+// of faults is read once for all of them.
+const round = uint64(50 * time.Millisecond)
+
+// Sampler samples all traced processes. Make one with [New].
+type Sampler struct {
+	opts    Options
+	kernel  tracer.Sampling
+	workers *workers
+	spaces  map[uint64]*target
+	next    uint64 // the next round
+	slack   uint64 // by how much the RSS of a process may be wrong, in bytes
+	touches []tracer.Touch
+	untold  uint64 // faults that touches did not tell of, so far
+	effort  event.Effort
+	points  int    // threads that watch a word, of all processes
+	words   uint64 // when to look at words again
+}
+
+// target is one address space.
+type target struct {
+	space uint64
+	pid   int
+	pages *pageCount // nil until it is opened, and if it cannot be
+	words *wordWatch // nil if none of its words are watched
+	due   uint64     // when it is to be looked at next
+	limit uint64     // when its limits are to be read next
+	// busy: a worker has it. gone: it has ended, or another target took its place.
+	busy, gone bool
+	unwatched  bool // its words cannot be watched
+}
+
+// New starts a sampler. Close it.
+func New(kernel tracer.Sampling, opts Options) *Sampler {
+	return &Sampler{
+		opts: opts, kernel: kernel, workers: startWorkers(), spaces: make(map[uint64]*target), slack: rssSlack(onlineCPUs()),
+	}
+}
+
+// Close ends the workers and frees everything.
+func (s *Sampler) Close() error {
+	s.workers.stop()
+	var errs []error
+	for _, t := range s.spaces {
+		s.closeWords(t)
+		errs = append(errs, s.closePages(t))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Sampler) emit(t *target, at uint64, b event.Body) {
+	s.opts.Emit(&event.Record{At: at, Space: t.space, PID: t.pid, Tree: s.opts.Trees(t.space), Body: b})
+}
+
+// Change takes what the tracer tells.
+func (s *Sampler) Change(c *tracer.Change) {
+	t := s.spaces[c.Space]
+	switch {
+	case c.Kind == tracer.KindBegin:
+		if c.Process != nil {
+			s.begin(c)
+		}
+	case t == nil:
+	case c.Kind == tracer.KindExit:
+		if t.pid == c.TGID {
+			s.drop(t)
+		}
+	case c.Kind == tracer.KindWrite:
+		if t.words != nil {
+			t.words.keeper.Wrote(c.Addr, c.Site, c.Time)
+		}
+	default:
+		if c.Kind == tracer.KindCall && c.Call.Sub == space.SubProcessMadvise {
+			s.forget() // it may be about any process
+		}
+		if t.pages != nil {
+			t.pages.change(c)
+		}
+		if c.Kind == tracer.KindFault {
+			s.touched(t, c)
+		}
+	}
+}
+
+// begin begins with a process whose mappings are known now.
+func (s *Sampler) begin(c *tracer.Change) {
+	if old := s.spaces[c.Space]; old != nil {
+		s.drop(old) // a process that was found amid its exec begins twice
+	}
+	t := &target{space: c.Space, pid: c.Process.PID}
+	s.spaces[c.Space] = t
+	s.send(t, s.openJob(t))
+}
+
+// drop gives back what a target holds. If a worker has it, that is done when it comes back.
+func (s *Sampler) drop(t *target) {
+	t.gone = true
+	if s.spaces[t.space] == t {
+		delete(s.spaces, t.space)
+	}
+	s.closeWords(t)
+	if !t.busy {
+		s.closed(s.closePages(t))
+	}
+}
+
+func (s *Sampler) closed(err error) {
+	if err != nil {
+		s.opts.Log.Warn("stop counting resident pages", "error", err)
+	}
+}
+
+// forget has everything counted at the next look.
+func (s *Sampler) forget() {
+	for _, t := range s.spaces {
+		if t.pages != nil {
+			t.pages.set.Forget()
+		}
+	}
+}
+
+// Idle looks at the processes whose time has come. It is to be called whenever
+// everything that has arrived was handled.
+func (s *Sampler) Idle() {
+	s.collect(false)
+	now := s.kernel.Now()
+	s.lookAtWords(now)
+	if now < s.next {
+		return
+	}
+	s.next = now + min(round, uint64(s.opts.Interval)/2)
+	fresh := false
+	for _, t := range s.spaces {
+		if t.busy || t.pages == nil || now < t.due {
+			continue
+		}
+		if !fresh {
+			s.takeTouches()
+			fresh = true
+		}
+		s.count(t, now)
+	}
+}
+
+// count begins to count the resident pages of a target.
+func (s *Sampler) count(t *target, now uint64) {
+	tree := s.opts.Trees(t.space)
+	if tree == nil {
+		return
+	}
+	if t.pages.plan(tree) {
+		s.emit(t, now, event.Counting{})
+	}
+	limits := now >= t.limit
+	if limits {
+		t.limit = now + uint64(limitsEvery)
+	}
+	s.send(t, s.countJob(t, limits))
+}
+
+// send gives a target to a worker.
+func (s *Sampler) send(t *target, run func() func()) {
+	t.busy = true
+	s.workers.send(func() func() {
+		done := run()
+		return func() {
+			t.busy = false
+			if t.gone {
+				s.closed(s.closePages(t))
+				return
+			}
+			done()
+		}
+	})
+}
+
+// collect takes what the workers have done; all that they have to do, if wait is set.
+func (s *Sampler) collect(wait bool) {
+	for {
+		done, ok := s.workers.take(wait)
+		if !ok {
+			return
+		}
+		done()
+	}
+}
+
+// Finish counts everything a last time, waits for it, and tells what sampling has cost.
+func (s *Sampler) Finish() {
+	s.collect(true)
+	s.forget() // the figures of the end are of everything
+	now := s.kernel.Now()
+	for _, t := range s.spaces {
+		if t.pages != nil {
+			t.limit = 0
+			s.count(t, now)
+		}
+	}
+	s.collect(true)
+	for _, t := range s.spaces {
+		if t.words != nil {
+			s.effort.Words = s.effort.Words.Plus(t.words.keeper.Stats())
+		}
+		if t.pages != nil {
+			t.pages.cost(&s.effort)
+		}
+	}
+	s.effort.Missing = make(map[string]uint64)
+	if err := s.kernel.FaultsErr(); err != nil {
+		s.effort.Unseen = err.Error()
+	}
+	if c, err := s.kernel.StackCounters(); err == nil {
+		s.effort.Faults = c.Faults
+		for why, n := range map[string]uint64{
+			"passed over by chance": c.Chance, "no room in the ring": c.Dropped, "the CPU was at another": c.Busy,
+		} {
+			if n > 0 {
+				s.effort.Missing[why] = n
+			}
+		}
+	}
+	s.opts.Emit(&event.Record{At: s.kernel.Now(), Body: s.effort})
+}
+
+// takeTouches takes over where page faults have been. If that is not known all is
+// counted again.
+func (s *Sampler) takeTouches() {
+	if !s.opts.Faults || s.kernel.FaultsErr() != nil {
+		s.forget()
+		return
+	}
+	var err error
+	s.touches, err = s.kernel.Touched(s.touches[:0])
+	c, e := s.kernel.StackCounters()
+	if err = errors.Join(err, e); err != nil {
+		s.opts.Log.Warn("read where page faults were", "error", err)
+	}
+	if err != nil || c.Touches != s.untold {
+		s.untold = c.Touches
+		s.forget()
+	}
+	for _, touch := range s.touches {
+		if t := s.spaces[touch.Space]; t != nil && t.pages != nil {
+			t.pages.set.Touch(touch.Addr)
+		}
+	}
+}

@@ -1,0 +1,50 @@
+//go:build linux && (amd64 || arm64)
+
+package sample
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestWordsLeaveDescriptorsForOthers has all used for words that may be: what else
+// is to be opened matters more.
+func TestWordsLeaveDescriptorsForOthers(t *testing.T) {
+	t.Parallel()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	most := mostPoints()
+	if n := uint64(most); n == 0 || 2*n > limit.Cur/2 {
+		t.Errorf("%d points of two descriptors each, of %d", n, limit.Cur)
+	}
+	k := &wordWatch{run: &Sampler{points: most}}
+	if _, err := k.Watch(1, 0x1000, 1); !errors.Is(err, unix.EMFILE) || !strings.Contains(err.Error(), "ulimit -n") {
+		t.Errorf("one too many: %v", err)
+	}
+}
+
+func TestCPUsAreCounted(t *testing.T) {
+	t.Parallel()
+	for list, want := range map[string]int{"0\n": 1, "0-3\n": 4, "0-3,8,10-11\n": 7, "": 0} {
+		if got := cpusOf(list); got != want {
+			t.Errorf("%q: %d CPUs, want %d", list, got, want)
+		}
+	}
+}
+
+func FuzzCPUsOf(f *testing.F) {
+	for _, list := range []string{"0", "0-3,8", "", "3-1", "0-9223372036854775807,0-9223372036854775807", "-1-5", "a,1"} {
+		f.Add(list)
+	}
+	f.Fuzz(func(t *testing.T, list string) {
+		n := cpusOf(list)
+		if more := cpusOf(strings.TrimSpace(list) + ",7"); n < 0 || more != n+1 {
+			t.Errorf("%d CPUs, and %d with another", n, more)
+		}
+	})
+}
