@@ -359,7 +359,10 @@ func (s *Space) shmdt(c *Call) {
 	s.eff.Range = hull
 	s.addReader(reader{at: c.Time, src: look, dst: look, self: true})
 	if !sure {
-		s.unsure(look, c.Time)
+		s.doubt(look, c.Time)
+		if c.Time < s.lastReader { // which may have moved a piece away
+			s.straggler(procmaps.Range{Start: addr, End: kernelHalf}, c.Time)
+		}
 	}
 	for i := range s.copied {
 		s.unmap(c, s.copied[i].rng(), Unmapped)
