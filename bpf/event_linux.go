@@ -67,6 +67,7 @@ const (
 	FileFromVMA    = FileFlags(mmMmFileFlagMM_FILE_VMA)     // all fields come from the VMA itself
 	FileNone       = FileFlags(mmMmFileFlagMM_FILE_NONE)    // the VMA has no file
 	FileSpecial    = FileFlags(mmMmFileFlagMM_FILE_SPECIAL) // the kernel's own mapping; Name is its name
+	FileReadOnly   = FileFlags(mmMmFileFlagMM_FILE_READ_ONLY)
 )
 
 // File is the identity of what a call mapped, and where asked the VMA it made.
@@ -96,6 +97,7 @@ type Event struct {
 	Args    [6]uint64
 	Stack   uint32 // ID of the Stack that was sent before; 0 for none
 	Caller  Caller // of a call that made memory larger, where stacks are asked for
+	Pages   int64  // by how many pages the section of a call changed what is mapped; 0 without a section
 	File    File   // zero unless HasFile is set or Op is OpVMA
 }
 
@@ -138,7 +140,8 @@ func decode(raw []byte, ev *Event) error {
 	}
 	ev.Time, ev.Space, ev.Section = h.Time, h.Space, h.Section
 	ev.TGID, ev.TID, ev.Op, ev.Flags, ev.NR = h.Tgid, h.Tid, Op(h.Op), Flags(h.Flags), h.Nr
-	ev.Ret, ev.Args, ev.Stack, ev.Caller = c.Ret, c.Args, c.Stack, Caller{c.Path, c.Depth, c.Chance}
+	ev.Ret, ev.Args, ev.Stack, ev.Pages = c.Ret, c.Args, c.Stack, c.Pages
+	ev.Caller = Caller{c.Path, c.Depth, c.Chance}
 	if len(file) == 0 {
 		ev.File = File{}
 		return nil

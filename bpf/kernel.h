@@ -66,6 +66,7 @@ struct path {
 };
 
 struct file {
+	unsigned int f_mode;
 	struct inode *f_inode;
 	struct path f_path;
 };
@@ -81,6 +82,7 @@ struct files_struct {
 
 struct mm_struct {
 	atomic_t mm_users;
+	unsigned long total_vm;
 	unsigned long stack_vm;
 	unsigned long def_flags;
 	unsigned long start_code;

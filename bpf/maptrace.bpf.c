@@ -46,6 +46,7 @@ volatile const bool nested = false;	  /* the reader is not in the initial pid na
 #define S_IFMT		  0170000
 #define S_IFCHR		  0020000
 #define S_IFREG		  0100000
+#define FMODE_WRITE	  0x2
 #define HUGETLBFS_MAGIC	  0x958458f6
 #define READ_IMPLIES_EXEC 0x0400000
 #define VM_LOCKED	  0x2000
@@ -71,6 +72,7 @@ struct space {
 	__u64 id;
 	__u64 brk;	/* as the last brk call left it */
 	__u64 stack_vm; /* pages of stack, as of the last report */
+	__u64 total_vm; /* mapped pages, as the last section left them */
 	__u32 last;	/* the last section reported or kept for a report */
 	__u32 pad;
 	struct meter calls;  /* that made memory larger */
@@ -138,6 +140,7 @@ struct pending {
 	__u64 space;
 	__u64 time;
 	__u64 old_brk;
+	__s64 pages; /* by how many the section changed what is mapped */
 	__u32 section;
 	__u8 flags;
 	__u8 have;
@@ -549,6 +552,7 @@ static __always_inline __u64 space_of(struct mm_struct *mm)
 	new.id = __sync_fetch_and_add(&last_space, 1) + 1;
 	new.brk = mm->brk;
 	new.stack_vm = mm->stack_vm;
+	new.total_vm = mm->total_vm;
 	if (bpf_map_update_elem(&spaces, &key, &new, BPF_NOEXIST)) {
 		/* Full, or another CPU was first. */
 		sp = bpf_map_lookup_elem(&spaces, &key);
@@ -644,6 +648,7 @@ static __always_inline int released(struct mm_struct *mm, bool write)
 			p->time = bpf_ktime_get_ns();
 			p->section = section;
 			p->flags = MM_F_STAMPED;
+			p->pages = 0;
 			if (commit && sections_numbered())
 				p->flags |= MM_F_SECTION;
 			if (!own)
@@ -652,6 +657,8 @@ static __always_inline int released(struct mm_struct *mm, bool write)
 				goto stack;
 			sp->last = section;
 			sp->stack_vm = mm->stack_vm;
+			p->pages = mm->total_vm - sp->total_vm;
+			sp->total_vm = mm->total_vm;
 			if (op == MM_OP_BRK) {
 				p->old_brk = sp->brk;
 				sp->brk = mm->brk;
@@ -667,6 +674,7 @@ unowned:
 		sp->last = section;
 		sp->brk = mm->brk;
 		sp->stack_vm = mm->stack_vm;
+		sp->total_vm = mm->total_vm;
 		send_section(task, sp->id, MM_OP_OTHER, section, nr, true, !own, 0);
 		return 0;
 	}
@@ -682,6 +690,7 @@ stack:
 
 		sp->last = section;
 		sp->stack_vm = mm->stack_vm;
+		sp->total_vm = mm->total_vm;
 		send_section(task, sp->id, MM_OP_STACK, section, nr, false, !own, grown);
 		return 0;
 	}
@@ -689,6 +698,7 @@ stack:
 		/* A 32-bit munmap, brk or mremap that downgraded: 91, 45, 163 on x86 and arm. */
 		if (nr == 91 || nr == 45 || nr == 163) {
 			sp->brk = mm->brk;
+			sp->total_vm = mm->total_vm;
 			send_section(task, sp->id, MM_OP_OTHER, section, nr, false, false, 0);
 		}
 	}
@@ -721,6 +731,8 @@ static __always_inline void read_file(struct mm_file *out, struct file *file)
 		out->flags |= MM_FILE_REGULAR;
 	if (type == S_IFCHR)
 		out->flags |= MM_FILE_CHARDEV;
+	if (!(BPF_CORE_READ(file, f_mode) & FMODE_WRITE))
+		out->flags |= MM_FILE_READ_ONLY;
 	bpf_probe_read_kernel_str(out->name, sizeof(out->name), name);
 }
 
@@ -804,6 +816,7 @@ static __always_inline void fill_call(struct mm_call *c, struct task_struct *tas
 	c->path = p->path;
 	c->depth = p->depth;
 	c->chance = p->chance;
+	c->pages = p->pages;
 	__builtin_memcpy(c->args, args, sizeof(c->args));
 	if (op == MM_OP_BRK)
 		c->args[1] = p->old_brk;
@@ -1333,6 +1346,7 @@ int mm_exec(__u64 *ctx)
 		/* It was made known while the image was being set up. */
 		sp->brk = mm->brk;
 		sp->stack_vm = mm->stack_vm;
+		sp->total_vm = mm->total_vm;
 	}
 	now = bpf_ktime_get_ns();
 	c = reserve(sizeof(*c));

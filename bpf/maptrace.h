@@ -78,6 +78,8 @@ enum mm_file_flag {
 	MM_FILE_NONE = 1 << 3,
 	/* A mapping the kernel made itself ([vdso]); name is its name. */
 	MM_FILE_SPECIAL = 1 << 4,
+	/* The file is open for reading only. */
+	MM_FILE_READ_ONLY = 1 << 5,
 };
 
 #define MM_NAME_LEN 80
@@ -105,6 +107,7 @@ struct mm_call {
 	struct mm_head head;
 	__s64 ret;
 	__u64 args[6];
+	__s64 pages; /* by how many pages its section changed what is mapped; 0 without one */
 	__u32 stack; /* number of the mm_stack that was sent before; 0: none was */
 	__u16 path;  /* hash of the program counter and of return addresses on the stack */
 	__u8 depth;  /* hash of the stack pointer */

@@ -55,6 +55,7 @@ type mmMmCall struct {
 	}
 	Ret    int64
 	Args   [6]uint64
+	Pages  int64
 	Stack  uint32
 	Path   uint16
 	Depth  uint8
@@ -95,6 +96,7 @@ type mmMmFileCall struct {
 		}
 		Ret    int64
 		Args   [6]uint64
+		Pages  int64
 		Stack  uint32
 		Path   uint16
 		Depth  uint8
@@ -116,11 +118,12 @@ type mmMmFileCall struct {
 type mmMmFileFlag uint32
 
 const (
-	mmMmFileFlagMM_FILE_CHARDEV mmMmFileFlag = 1
-	mmMmFileFlagMM_FILE_REGULAR mmMmFileFlag = 2
-	mmMmFileFlagMM_FILE_VMA     mmMmFileFlag = 4
-	mmMmFileFlagMM_FILE_NONE    mmMmFileFlag = 8
-	mmMmFileFlagMM_FILE_SPECIAL mmMmFileFlag = 16
+	mmMmFileFlagMM_FILE_CHARDEV   mmMmFileFlag = 1
+	mmMmFileFlagMM_FILE_REGULAR   mmMmFileFlag = 2
+	mmMmFileFlagMM_FILE_VMA       mmMmFileFlag = 4
+	mmMmFileFlagMM_FILE_NONE      mmMmFileFlag = 8
+	mmMmFileFlagMM_FILE_SPECIAL   mmMmFileFlag = 16
+	mmMmFileFlagMM_FILE_READ_ONLY mmMmFileFlag = 32
 )
 
 type mmMmFlag uint32
@@ -305,6 +308,7 @@ type mmPending struct {
 	Space   uint64
 	Time    uint64
 	OldBrk  uint64
+	Pages   int64
 	Section uint32
 	Flags   uint8
 	Have    uint8
@@ -350,6 +354,7 @@ type mmSpace struct {
 	Id      uint64
 	Brk     uint64
 	StackVm uint64
+	TotalVm uint64
 	Last    uint32
 	Pad     uint32
 	Calls   mmMeter
