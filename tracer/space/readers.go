@@ -145,10 +145,14 @@ func (s *Space) mremap(c *Call) {
 	if s.known(c.Time) {
 		return
 	}
-	// An old length of 0 duplicates a shared mapping: it reads one page of it.
 	look := src
-	if oldLen == 0 {
+	switch {
+	case oldLen == 0, to == addr && newLen <= oldLen:
+		// One duplicates a shared mapping, the other cuts off what is mapped of the
+		// rest: either looks at the first page only.
 		look = span(addr, s.opts.PageSize)
+	case newLen < oldLen:
+		look = span(addr, newLen) // the rest is cut off, whatever it is
 	}
 	sv := s.survey(look)
 	absent := s.absent(flags, oldLen == newLen, look, &sv)
