@@ -28,7 +28,7 @@ func TestACallTellsByHowManyPagesItChangedWhatIsMapped(t *testing.T) {
 	}
 	defer unix.Close(socket)
 	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+	if err = unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(pipe[0])
