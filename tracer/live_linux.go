@@ -267,7 +267,7 @@ func smapsRows(p *procmaps.Process) ([]space.Row, error) {
 	rows := make([]space.Row, len(s.Rows))
 	for i := range s.Rows {
 		m := &s.Rows[i]
-		rows[i] = space.Row{Mapping: m.Mapping, Known: space.GrowsDown | space.DontFork | space.WipeOnFork}
+		rows[i] = space.Row{Mapping: m.Mapping, Known: rowKnown}
 		for code, flag := range rowFlags {
 			if m.Flags.Has(code) {
 				rows[i].Flags |= flag
@@ -280,7 +280,10 @@ func smapsRows(p *procmaps.Process) ([]space.Row, error) {
 // rowFlags are the codes of smaps' VmFlags that the tree keeps.
 var rowFlags = map[string]space.Flags{
 	"gd": space.GrowsDown, "dc": space.DontFork, "wf": space.WipeOnFork,
+	"um": space.Userfault, "uw": space.Userfault, "ui": space.Userfault,
 }
+
+const rowKnown = space.GrowsDown | space.DontFork | space.WipeOnFork | space.Userfault
 
 func mapsRows(maps []procmaps.Mapping) []space.Row {
 	rows := make([]space.Row, len(maps))
@@ -493,7 +496,7 @@ func (l *Live) convertCall(b *bpf.Event, ev *Event) {
 	c.Op, c.Sub = calls[b.Op].op, calls[b.Op].sub
 	c.Exec = b.Flags&bpf.ReadExec != 0
 	c.TID, c.Time = b.TID, b.Time
-	c.Args, c.Ret = b.Args, b.Ret
+	c.Args, c.Ret, c.Pages = b.Args, b.Ret, b.Pages
 	if b.Stack != 0 || b.Flags&bpf.Unsampled != 0 {
 		ev.Stratum = MakeStratum(b.Caller.Path, b.Caller.Depth, b.Caller.Chance)
 	}
@@ -511,6 +514,7 @@ func (l *Live) convertCall(b *bpf.Event, ev *Event) {
 		return
 	}
 	f := &b.File
+	c.ReadOnly = f.Flags&bpf.FileReadOnly != 0
 	c.File = space.File{Dev: device(f.Dev), Inode: f.Inode, Name: fileName(f), Class: fileClass(b, f)}
 	if f.Flags&bpf.FileFromVMA == 0 {
 		if c.Op == space.OpShmat {
@@ -611,7 +615,7 @@ func (l *Live) row(f *bpf.File) space.Row {
 	} else if f.Flags&bpf.FileSpecial != 0 {
 		m.Name = f.Name
 	}
-	row := space.Row{Mapping: m, Known: space.GrowsDown | space.DontFork | space.WipeOnFork}
+	row := space.Row{Mapping: m, Known: rowKnown} // a new image has no userfaultfd
 	for _, b := range [...]struct {
 		vm   uint64
 		flag space.Flags

@@ -494,6 +494,7 @@ func (t *Tracer) deliver(sp *addressSpace, ev *Event, late bool) {
 		}
 	case KindOther:
 		t.stats.Others++
+		sp.tree.SetUserfault() // for all that is known
 		t.doubt(sp, space.All, ev.Time, lookReason{space.OpOther, uint32(ev.TID), ev.NR})
 	case KindStack:
 		t.stats.Others++
@@ -529,8 +530,12 @@ func (t *Tracer) call(sp *addressSpace, ev *Event, late bool) {
 	}
 	t.name(sp, ev)
 	site := t.site(sp, ev)
-	t.effect = sp.tree.Apply(c)
 	eff := &t.effect
+	if changes(sp, ev) {
+		*eff = sp.tree.Apply(c)
+	} else {
+		*eff = space.Effect{}
+	}
 	if eff.Violations > 0 {
 		sp.violations += uint64(eff.Violations)
 		t.log.Warn("impossible event", "reason", eff.Reason, "space", sp.id, "op", c.Op,
@@ -598,6 +603,18 @@ func (t *Tracer) doubtChildren(sp *addressSpace, c *space.Call, eff *space.Effec
 			t.doubt(child, r, f.at, lookReason{op: space.OpReread})
 		}
 	}
+}
+
+// changes tells whether a call may have changed anything: one that failed and did
+// not take the lock for writing has not.
+func changes(sp *addressSpace, ev *Event) bool {
+	if ev.Call.Ret >= 0 || ev.Call.Ret < -4095 {
+		return true
+	}
+	if sp.q.numbered {
+		return ev.Flags&HasSection != 0
+	}
+	return ev.Flags&Stamped != 0
 }
 
 // movesMemory tells whether a call that succeeded has changed what is mapped.

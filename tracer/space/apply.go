@@ -56,6 +56,9 @@ func (s *Space) mmap(c *Call) {
 	switch flags & mapTypeMask {
 	case mapShared, mapSharedValidate:
 		w.mode |= procmaps.Shared
+		if c.ReadOnly {
+			w.flag |= readOnly
+		}
 	case mapDroppable:
 		w.flag |= WipeOnFork
 	}
@@ -258,72 +261,6 @@ func (s *Space) named(c *Call) procmaps.Range {
 		return span(c.Args[0]&^m, c.Args[1]&^m)
 	}
 	return span(c.Args[0], s.pageAlign(c.Args[1]))
-}
-
-// fail puts in doubt what a failed call may have changed before it failed.
-// A range that the kernel refuses at first sight is in none.
-func (s *Space) fail(c *Call) {
-	if c.Op == OpMadvise {
-		s.failAdvice(c)
-		return
-	}
-	at, aligned := max(c.Time, s.newest), c.Args[0]&(s.opts.PageSize-1) == 0
-	switch c.Op {
-	case OpMmap:
-		// mm/vma.c:mmap_region unmaps first, and then asks the file.
-		fixed := c.Args[3]&mapFixed != 0 && c.Args[3]&mapFixedNoReplace == 0
-		if fixed && aligned && c.Ret != -errnoBadFile {
-			to := *c
-			to.Ret = int64(c.Args[0])
-			s.doubt(s.mmapRange(&to), at)
-		}
-	case OpMunmap, OpMprotect, OpRemapFilePages:
-		if aligned {
-			s.doubt(s.named(c), at)
-		}
-	case OpSetVMA:
-		// kernel/sys.c:prctl_set_vma refuses with EINVAL before it changes anything,
-		// and always without CONFIG_ANON_VMA_NAME, as every start of a Go program finds.
-		if c.Ret != -errnoInvalid {
-			s.doubt(s.named(c), at)
-		}
-	case OpMremap:
-		if aligned {
-			s.doubt(span(c.Args[0], s.pageAlign(c.Args[1])), at)
-			if c.Args[3]&mremapFixed != 0 {
-				s.doubt(span(c.Args[4], s.pageAlign(c.Args[2])), at)
-			}
-		}
-	case OpShmat:
-		if c.Args[2]&shmRemap != 0 {
-			s.doubt(s.shmReach(c, c.Args[1]&^(s.opts.PageSize-1)), at)
-		}
-	}
-}
-
-// failAdvice handles the failure of a fork advice. mm/madvise.c:madvise_walk_vmas
-// passes over gaps, does the rest and then returns ENOMEM; with any other error
-// it stopped somewhere. Which memory a child gets is then not known.
-func (s *Space) failAdvice(c *Call) {
-	switch c.Args[2] {
-	case madvDontFork, madvDoFork, madvWipeOnFork, madvKeepOnFork:
-	default:
-		return
-	}
-	if c.Sub != 0 || c.Args[0]&(s.opts.PageSize-1) != 0 {
-		return
-	}
-	if c.Ret != -errnoNoMemory {
-		s.unadvised = append(s.unadvised, s.named(c))
-		if len(s.unadvised) > maxDoubts {
-			s.unadvised = append(s.unadvised[:0], All)
-		}
-		return
-	}
-	done := *c
-	done.Ret = 0
-	s.newest = max(s.newest, c.Time)
-	s.apply(&done)
 }
 
 // unplaced puts in doubt what a successful call that is too old changed.

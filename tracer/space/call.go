@@ -30,15 +30,25 @@ type Call struct {
 	// must not include neighbours the kernel merged it with. Empty if unknown.
 	VMA procmaps.Range
 
+	// ReadOnly says that OpMmap maps a file that is open for reading only.
+	ReadOnly bool
+
+	// Pages is by how many pages what is mapped has changed with the call, as the
+	// kernel counts them. It matters for failed calls only.
+	Pages int64
+
 	Name string // for OpSetVMA, the new name, "" to take it away
 }
 
 // The system call arguments that matter here, from the kernel's uapi headers;
 // they are the same on amd64 and arm64.
 const (
-	protExec      = 0x4
 	protRead      = 0x1
+	protWrite     = 0x2
+	protExec      = 0x4
+	protSem       = 0x8
 	protGrowsDown = 0x01000000
+	protGrowsUp   = 0x02000000
 
 	mapTypeMask       = 0x0f
 	mapShared         = 0x01
@@ -66,6 +76,8 @@ const (
 
 	errnoBadFile  = 9
 	errnoNoMemory = 12
+	errnoAccess   = 13
+	errnoFault    = 14
 	errnoInvalid  = 22
 	errnoMax      = 4095
 )

@@ -12,10 +12,16 @@ const (
 	WipeOnFork                   // "wf": inherited as zero pages
 	Inherited                    // came from the parent by fork
 
-	// These two are the cell's own: whether it is an extent, and whether its
-	// name is that of a special mapping such as the vdso.
-	present Flags = 1 << 6
-	special Flags = 1 << 7
+	// Userfault is of a Row only: it is registered with a userfaultfd ("um", "uw",
+	// "ui").
+	Userfault
+
+	// These are the cell's own: whether it is known never to be writable, whether
+	// it is an extent, and whether its name is that of a special mapping such as
+	// the vdso.
+	readOnly Flags = 1 << 5
+	present  Flags = 1 << 6
+	special  Flags = 1 << 7
 )
 
 const flagMask = GrowsDown | DontFork | WipeOnFork | Inherited
@@ -24,7 +30,7 @@ const flagMask = GrowsDown | DontFork | WipeOnFork | Inherited
 // that the collector need not look at the tree.
 //
 // Invariants: start < end; cells do not overlap and are in address order; a
-// hole has no file, offset, origin or count, and no present or special flag.
+// hole has no file, offset, origin or count, and none of the cell's own flags.
 // A new field belongs in mergeable as well.
 type cell struct {
 	start, end uint64
@@ -192,7 +198,7 @@ func (s *Space) put(c *cell, w *write) {
 
 // putMap writes the map register.
 func (s *Space) putMap(c *cell, w *write) {
-	const own = Inherited | present | special
+	const own = Inherited | readOnly | present | special
 	if w.flag&special != 0 || c.flag&special != 0 {
 		// A special mapping's name is part of what it is, and no prctl changes it.
 		c.name = w.name

@@ -22,9 +22,10 @@
 // extents and never stored.
 //
 // Three calls read the state they change: mremap(2), shmdt(2) and
-// remap_file_pages(2). Applied out of order, or with an older operation
-// arriving after them, their result cannot be known; the range is reported as
-// a doubt, and the caller reads it again ([Space.Reread]). A read of maps is
+// remap_file_pages(2). So do failed calls that stopped half way: what they did
+// follows from the state they found. Applied out of order, or with an older
+// operation arriving after them, their result cannot be known; the range is
+// reported as a doubt, and the caller reads it again ([Space.Reread]). A read of maps is
 // just another writer, stamped with the time before it began, of the registers
 // that maps shows; so a torn read does no harm.
 //

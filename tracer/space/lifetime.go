@@ -102,6 +102,7 @@ func (s *Space) Clone(at uint64) (*Space, []procmaps.Range) {
 	child := New(s.opts)
 	child.tab = s.tab.clone()
 	child.complete = s.complete
+	child.userfault, child.movesMany = s.userfault, s.movesMany
 	child.brkStart, child.brk, child.stack = s.brkStart, s.brk, s.stack
 	child.newest, child.horizon = at, at
 	for ci := range s.list.chunks {

@@ -190,11 +190,12 @@ func (c *byteChooser) IntN(n int) int {
 // and results, and keeps the oracle.
 type kernel struct {
 	chooser
-	o       *oracle
-	window  uint64 // pages
-	readers bool   // with calls that read what they change
-	time    uint64
-	inode   uint64
+	o         *oracle
+	window    uint64 // pages
+	readers   bool   // with calls that read what they change, and with refused ones
+	before617 bool   // a refused MREMAP_FIXED has freed its target
+	time      uint64
+	inode     uint64
 }
 
 const brkStart = 8
@@ -202,7 +203,7 @@ const brkStart = 8
 func newKernel(c chooser, window uint64, readers bool) *kernel {
 	return &kernel{
 		chooser: c, o: &oracle{pages: map[uint64]pageState{}, brk: brkStart},
-		window: window, readers: readers, inode: 100,
+		window: window, readers: readers, inode: 100, before617: c.IntN(2) == 0,
 	}
 }
 
@@ -292,7 +293,7 @@ func (k *kernel) set(at, n uint64, f func(*pageState)) {
 func (k *kernel) step() *Call {
 	kinds := 9
 	if k.readers {
-		kinds = 14
+		kinds = 16
 	}
 	var c *Call
 	switch k.IntN(kinds) {
@@ -320,6 +321,8 @@ func (k *kernel) step() *Call {
 		c = k.shmdt()
 	case 10:
 		c = k.remapFile()
+	case 11, 12:
+		c = k.refused()
 	default:
 		c = k.mremap()
 	}
@@ -420,6 +423,81 @@ func (k *kernel) advise() *Call {
 	name := []string{"", "arena", "a b", "]"}[k.IntN(4)]
 	k.set(at, n, func(st *pageState) { st.name = name })
 	return &Call{Op: OpSetVMA, Args: [6]uint64{0x53564d61, 0, at * page, n * page}, Name: name}
+}
+
+// refused makes a call that fails, with what it did before.
+func (k *kernel) refused() *Call {
+	at, n := k.span()
+	gap, file := at, at // the first of each
+	for gap < at+n && !k.free(gap, 1) {
+		gap++
+	}
+	for file < at+n && (k.o.pages[file].inode == 0) {
+		file++
+	}
+	mapped := func(at, n uint64, f func(*pageState)) {
+		for p := at; p < at+n; p++ {
+			if _, ok := k.o.pages[p]; ok {
+				k.set(p, 1, f)
+			}
+		}
+	}
+	switch k.IntN(5) {
+	case 0: // mprotect stops at the first gap
+		if gap == at+n {
+			return nil
+		}
+		perm := procmaps.Mode(k.n(8))
+		k.set(at, gap-at, func(st *pageState) { st.mode = st.mode&procmaps.Shared | perm })
+		return &Call{Op: OpMprotect, Args: [6]uint64{at * page, n * page, uint64(perm)}, Ret: -errnoNoMemory}
+	case 1: // the place is free when the file refuses
+		gone := k.freed(at, n)
+		return &Call{
+			Op: OpMmap, Args: [6]uint64{at * page, n * page, protRead, mapShared | mapFixed}, Ret: -19, Pages: -gone,
+		}
+	case 2: // as it may be when an mremap is refused
+		m, to := 1+k.n(8), 1+k.n(k.window-10)
+		if m == n || at < to+m && to < at+n || k.free(at, 1) {
+			return nil
+		}
+		gone := int64(0)
+		if k.before617 {
+			gone = k.freed(to, m)
+			if m < n {
+				gone += k.freed(at+m, n-m)
+			}
+		}
+		return &Call{
+			Op: OpMremap, Args: [6]uint64{at * page, n * page, m * page, 1 | mremapFixed, to * page}, Ret: -errnoFault, Pages: -gone,
+		}
+	case 3: // a name passes over gaps and stops at a file
+		stop, errno := at, int64(0)
+		for ; stop < at+n; stop++ {
+			if st, ok := k.o.pages[stop]; !ok {
+				errno = errnoNoMemory
+			} else if st.inode != 0 && st.class != ClassAnonShared {
+				errno = errnoBadFile
+				break
+			}
+		}
+		if errno == 0 {
+			return nil
+		}
+		mapped(at, stop-at, func(st *pageState) { st.name = "half" })
+		return &Call{Op: OpSetVMA, Args: [6]uint64{0x53564d61, 0, at * page, n * page}, Name: "half", Ret: -errno}
+	}
+	if file == at+n { // and so does the advice to wipe
+		return nil
+	}
+	mapped(at, file-at, func(st *pageState) { st.wf = true })
+	return &Call{Op: OpMadvise, Args: [6]uint64{at * page, n * page, madvWipeOnFork}, Ret: -errnoInvalid}
+}
+
+// freed unmaps a range and returns how many pages of it were mapped.
+func (k *kernel) freed(at, n uint64) int64 {
+	was := len(k.o.pages)
+	k.unmap(at, n)
+	return int64(was - len(k.o.pages))
 }
 
 func (k *kernel) shmat() *Call {

@@ -97,7 +97,8 @@ func (s *Space) doubtCopy(rd *reader) {
 // newer has been written there, no read may have seen it later, and nobody
 // doubts it.
 func (s *Space) sure(c *Call, src procmaps.Range, sv *survey) bool {
-	return c.Time > sv.newest && c.Time > s.readUntil && !s.doubtful(src)
+	unread := c.Time > s.readUntil || c.Time > s.readBefore && !src.Overlaps(s.lastRead)
+	return c.Time > sv.newest && unread && !s.doubtful(src)
 }
 
 // copyOf returns the write that copies all of c, as of stamp at.
@@ -132,14 +133,7 @@ func (s *Space) take(r procmaps.Range) {
 // so has a copy whose source stays.
 func (s *Space) mremap(c *Call) {
 	addr, flags, to := c.Args[0], c.Args[3], uint64(c.Ret)
-	oldLen, newLen := s.pageAlign(c.Args[1]), s.pageAlign(c.Args[2])
-	if ext, ok := s.At(addr); ok && ext.File != 0 && s.tab.files[ext.File].Class == ClassHugeTLB {
-		size := s.opts.HugePageSize
-		if n := s.tab.files[ext.File].HugePageSize; n != 0 {
-			size = n
-		}
-		oldLen, newLen = alignUp(oldLen, size), alignUp(newLen, size)
-	}
+	oldLen, newLen := s.mremapLens(c)
 	src, dst := span(addr, oldLen), span(to, newLen)
 	s.eff.Range, s.eff.From = dst, src
 	if s.known(c.Time) {
@@ -174,6 +168,9 @@ func (s *Space) mremap(c *Call) {
 	}
 	s.take(look)
 	fixed := flags&mremapFixed != 0
+	if fixed && oldLen == newLen && sure && s.severalTaken() {
+		s.movesMany = true
+	}
 	if !fixed {
 		if at := s.survey(made); at.alive > 0 {
 			s.violate(c, made, at.newest, OverlapsLive)
@@ -188,6 +185,29 @@ func (s *Space) mremap(c *Call) {
 	kept.End = min(src.End, addr+newLen)
 	s.unmap(c, kept, Moved)
 	s.unmap(c, procmaps.Range{Start: kept.End, End: src.End}, Unmapped)
+}
+
+// severalTaken reports whether the scratch list holds what cannot be one mapping.
+func (s *Space) severalTaken() bool {
+	for i := 1; i < len(s.copied); i++ {
+		if !sameRegion(&s.copied[i-1], &s.copied[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// mremapLens returns the lengths of an mremap as the kernel rounds them.
+func (s *Space) mremapLens(c *Call) (oldLen, newLen uint64) {
+	oldLen, newLen = s.pageAlign(c.Args[1]), s.pageAlign(c.Args[2])
+	if ext, ok := s.At(c.Args[0]); ok && ext.File != 0 && s.tab.files[ext.File].Class == ClassHugeTLB {
+		size := s.opts.HugePageSize
+		if n := s.tab.files[ext.File].HugePageSize; n != 0 {
+			size = n
+		}
+		oldLen, newLen = alignUp(oldLen, size), alignUp(newLen, size)
+	}
+	return oldLen, newLen
 }
 
 // absent reports whether a source lacks memory it must have had. Since 6.17 a
@@ -274,7 +294,7 @@ func (s *Space) remapFilePages(c *Call) {
 	w := copyOf(&s.copied[0], c.Time, r.Start)
 	w.origin(c)
 	w.grantAt, w.grantSite = 0, 0
-	w.flag &= present
+	w.flag &= present | readOnly
 	w.name = 0
 	w.off = c.Args[3] * s.opts.PageSize
 	s.write(r, &w, &sv)
@@ -306,6 +326,9 @@ func (s *Space) shmat(c *Call) {
 	w := write{
 		regs: regAll, at: c.Time, how: Replaced, flag: present,
 		mode: c.modeOf(prot) | procmaps.Shared, file: s.tab.internFile(&f),
+	}
+	if c.Args[2]&shmReadOnly != 0 {
+		w.flag |= readOnly
 	}
 	w.origin(c)
 	r := s.shmRange(c, uint64(c.Ret))

@@ -60,7 +60,11 @@ func (s *Space) Reread(rd Read) []Change {
 		rd.Op = OpReread
 	}
 	s.quiet = rd.Op == OpSeed
-	s.readUntil = max(s.readUntil, rd.Began, rd.Ended)
+	if until := max(rd.Began, rd.Ended); until >= s.readUntil {
+		s.readBefore, s.readUntil, s.lastRead = s.readUntil, until, rd.Range
+	} else {
+		s.readBefore = max(s.readBefore, until)
+	}
 	s.newest = max(s.newest, rd.Began)
 
 	addr := rd.Range.Start
@@ -74,6 +78,9 @@ func (s *Space) Reread(rd Read) []Change {
 		}
 		s.readAbsent(&rd, procmaps.Range{Start: addr, End: r.Start})
 		s.readRow(&rd, row, r)
+		if rd.Op == OpSeed && (row.Known&Userfault == 0 || row.Flags&Userfault != 0) {
+			s.userfault = true
+		}
 		addr = r.End
 	}
 	s.readAbsent(&rd, procmaps.Range{Start: addr, End: rd.Range.End})

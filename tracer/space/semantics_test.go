@@ -121,12 +121,16 @@ func rowText(s *Space, r Region) string {
 		out += " sysv=" + at
 	case ClassAnonShared:
 		out += " shm=" + at
+	case ClassDevice:
+		out += " device=" + at
 	case 0:
 	default:
 		out += " file=" + at
 	}
-	if name, ok := strings.CutPrefix(r.Name, "[anon:"); ok {
-		out += " name=" + strings.TrimSuffix(name, "]")
+	for _, prefix := range []string{"[anon:", "[anon_shmem:"} {
+		if name, ok := strings.CutPrefix(r.Name, prefix); ok {
+			out += " name=" + strings.TrimSuffix(name, "]")
+		}
 	}
 	for _, f := range []struct {
 		flag Flags
@@ -187,7 +191,7 @@ func parseRow(t *testing.T, s string) Row {
 	f := strings.Fields(s)
 	row := Row{
 		Mapping: procmaps.Mapping{Range: parseRange(t, f[0]), Mode: parseMode(f[1])},
-		Known:   GrowsDown | DontFork | WipeOnFork,
+		Known:   GrowsDown | DontFork | WipeOnFork | Userfault,
 	}
 	for _, w := range f[2:] {
 		key, val, _ := strings.Cut(w, "=")
@@ -195,6 +199,12 @@ func parseRow(t *testing.T, s string) Row {
 		case "file":
 			row.Inode, row.Offset = parseFile(t, val)
 			row.Dev, row.Name = procmaps.Device{Minor: 1}, "/f"+val
+		case "device":
+			row.Inode, row.Offset = parseFile(t, val)
+			row.Dev, row.Name = procmaps.Device{Minor: 5}, "/dev/"+val
+		case "shm":
+			row.Inode, row.Offset = parseFile(t, val)
+			row.Dev, row.Name = procmaps.Device{Minor: 1}, "/dev/zero (deleted)"
 		case "huge":
 			row.Inode, row.Dev, row.Name = 99, procmaps.Device{Minor: 16}, "/anon_hugepage (deleted)"
 			row.Offset = row.Start // two mappings that are not one
@@ -206,6 +216,8 @@ func parseRow(t *testing.T, s string) Row {
 			row.Flags |= DontFork
 		case "wf":
 			row.Flags |= WipeOnFork
+		case "uffd":
+			row.Flags |= Userfault
 		default:
 			t.Fatalf("row %q", s)
 		}
@@ -216,9 +228,9 @@ func parseRow(t *testing.T, s string) Row {
 var (
 	mmapFlags = map[string]uint64{
 		"private": 2, "shared": 1, "validate": 3, "droppable": 8, "anon": mapAnonymous, "fixed": mapFixed,
-		"noreplace": mapFixedNoReplace, "growsdown": mapGrowsDown, "huge": mapHugeTLB, "rie": 0,
+		"noreplace": mapFixedNoReplace, "growsdown": mapGrowsDown, "huge": mapHugeTLB, "rie": 0, "readonly": 0,
 	}
-	mremapFlags = map[string]uint64{"maymove": 1, "fixed": mremapFixed, "dontunmap": mremapDontUnmap}
+	mremapFlags = map[string]uint64{"0": 0, "maymove": 1, "fixed": mremapFixed, "dontunmap": mremapDontUnmap}
 	shmFlags    = map[string]uint64{"ro": shmReadOnly, "rw": 0, "exec": shmExec, "remap": shmRemap}
 	advices     = map[string]uint64{
 		"dontfork": madvDontFork, "dofork": madvDoFork, "wipeonfork": madvWipeOnFork,
@@ -231,6 +243,14 @@ func parseCall(t *testing.T, s string, time uint64) Call {
 	t.Helper()
 	left, result, _ := strings.Cut(s, " = ")
 	c := Call{Time: time, TID: 1}
+	if r, n, ok := strings.Cut(result, " pages="); ok {
+		result = r
+		gone, err := strconv.ParseInt(n, 16, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Pages = gone
+	}
 	if r, at, ok := strings.Cut(result, " @"); ok {
 		result = r
 		n, err := strconv.ParseUint(at, 10, 64)
@@ -259,6 +279,8 @@ func parseCall(t *testing.T, s string, time uint64) Call {
 			c.VMA = parseRange(t, val)
 		case ok && key == "off":
 			c.Args[5] = num(t, val)
+		case ok && key == "at":
+			c.Args[1] = num(t, val)
 		case ok && key == "old":
 			c.OldBrk = num(t, val)
 		case w == "rie":
@@ -281,9 +303,8 @@ func parseCall(t *testing.T, s string, time uint64) Call {
 			if !ok {
 				t.Fatalf("%q: unknown %q", s, w)
 			}
-			if w == "rie" {
-				c.Exec = true
-			}
+			c.Exec = c.Exec || w == "rie"
+			c.ReadOnly = c.ReadOnly || w == "readonly"
 			n |= v
 		}
 		return n

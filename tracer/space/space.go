@@ -30,11 +30,15 @@ type Space struct {
 	tab  tables
 	list list
 
-	mapped    uint64 // bytes in extents
-	newest    uint64 // latest stamp applied
-	horizon   uint64 // what is older has been forgotten
-	readUntil uint64 // end of the latest read
-	complete  bool
+	mapped     uint64         // bytes in extents
+	newest     uint64         // latest stamp applied
+	horizon    uint64         // what is older has been forgotten
+	readUntil  uint64         // end of the latest read
+	lastRead   procmaps.Range // what that read looked at
+	readBefore uint64         // end of the reads before
+	userfault  bool           // some memory may be registered with a userfaultfd
+	movesMany  bool           // the kernel has moved several mappings with one mremap
+	complete   bool
 
 	brkStart, brk, brkAt uint64
 	stack                uint64 // an address in the main thread's stack
@@ -83,6 +87,10 @@ func (s *Space) SetComplete(yes bool) { s.complete = yes }
 
 // Complete reports what SetComplete set.
 func (s *Space) Complete() bool { return s.complete }
+
+// SetUserfault says that some of the memory may be registered with a userfaultfd.
+// A seed knows by itself.
+func (s *Space) SetUserfault() { s.userfault = true }
 
 // Totals are the sizes of a Space.
 type Totals struct {
@@ -183,8 +191,8 @@ type Effect struct {
 	Violations int
 	Reason     Violation // of the first violation
 
-	// Doubts are ranges whose state the call does not tell: failed calls that
-	// may have done half their work, copies of an unknown source. The caller
+	// Doubts are ranges whose state the call does not tell: failed calls whose half
+	// way does not follow from the tree, copies of an unknown source. The caller
 	// reads them again, with a stamp later than the call's.
 	Doubts []procmaps.Range
 }
@@ -197,6 +205,7 @@ func (s *Space) Apply(c *Call) Effect {
 	switch {
 	case c.Failed():
 		s.fail(c)
+		s.showNow()
 	case c.Time < s.horizon:
 		// What stood against it has been forgotten: it cannot be placed.
 		s.unplaced(c)
@@ -204,12 +213,16 @@ func (s *Space) Apply(c *Call) Effect {
 		s.eff.Late = c.Time < s.newest
 		s.newest = max(s.newest, c.Time)
 		s.apply(c)
-		if s.opts.Reports && !s.eff.Range.Empty() {
-			s.eff.Now, _ = s.At(s.eff.Range.Start)
-		}
+		s.showNow()
 	}
 	s.eff.Displaced, s.eff.Doubts = s.displaced, s.doubts
 	return s.eff
+}
+
+func (s *Space) showNow() {
+	if s.opts.Reports && !s.eff.Range.Empty() {
+		s.eff.Now, _ = s.At(s.eff.Range.Start)
+	}
 }
 
 // report books one change of a cell, from was to now.

@@ -352,9 +352,7 @@ func TestManyDoubtsBecomeOne(t *testing.T) {
 	t.Parallel()
 	s := New(Options{})
 	for i := range uint64(3 * maxDoubts) {
-		c := munmap(0x10+4*i, 0x11+4*i, 10+i)
-		c.Ret = -12
-		s.Apply(c)
+		s.Doubt(pages(0x10+4*i, 0x11+4*i), 10+i)
 	}
 	if n := len(s.Doubts()); n > maxDoubts {
 		t.Errorf("%d doubts are open", n)
@@ -385,9 +383,7 @@ func TestViolationsAreNotCountedWhereTheTreeIsNotTrusted(t *testing.T) {
 			s.Reread(Read{Range: pages(0x80, 0x81), Began: 20, Ended: 35})
 		}, 0},
 		{"nor a range in doubt", func(s *Space) {
-			c := munmap(0x10, 0x11, 20)
-			c.Ret = -12
-			s.Apply(c)
+			s.Doubt(pages(0x10, 0x11), 20)
 		}, 0},
 		{"nor one with something newer", func(s *Space) { s.Apply(munmap(0x11, 0x12, 40)) }, 0},
 	} {
