@@ -77,7 +77,7 @@ func (t *Tracer) ask(sp *addressSpace, req lookRequest) bool {
 }
 
 // idle does what is due when all that has arrived was handled. began is a time
-// from which on nothing older was still to be read.
+// from which on nothing older was still to be read, 0 in the midst of a flood.
 func (t *Tracer) idle(began uint64) {
 	now := t.now()
 	t.collect(now)
@@ -97,8 +97,10 @@ func (t *Tracer) idle(began uint64) {
 	}
 	if now >= t.nextPrune {
 		t.nextPrune = now + uint64(1e9)
+		// What is still to be read is younger than that, by and large.
+		handled := max(began, t.stats.Newest)
 		for _, sp := range t.spaces {
-			t.prune(sp, now)
+			t.prune(sp, handled)
 		}
 	}
 }
@@ -165,11 +167,11 @@ func (t *Tracer) abandon(sp *addressSpace) {
 func (t *Tracer) attend(sp *addressSpace, began, now uint64) bool {
 	t.unblock(sp, began, now)
 	t.explore(sp, now)
-	if sp.q.unsettled(now - settle) {
+	if began > settle && sp.q.unsettled(began-settle) {
 		sp.state.missed()
 		t.doubt(sp, space.All, now, lookReason{op: space.OpReread})
 	}
-	t.unpark(sp, began, now)
+	t.unpark(sp, began)
 	if !sp.looking && len(sp.parked) == 0 && !sp.unreadable && len(sp.procs) > 0 {
 		switch {
 		case sp.seeding:
@@ -199,7 +201,7 @@ func (t *Tracer) unblock(sp *addressSpace, began, now uint64) {
 		sp.blocked = 0
 	case sp.blocked == 0 || sp.blockedAt != sp.q.next:
 		sp.blocked, sp.blockedAt = now, sp.q.next
-	case now-sp.blocked >= patience:
+	case began > sp.blocked && began-sp.blocked >= patience:
 		sp.q.advance(now, 0, sp.deliver)
 		sp.blocked = 0
 	}
@@ -236,16 +238,18 @@ func (t *Tracer) audit(sp *addressSpace) bool {
 
 // unpark uses the answers whose time has come: every event up to their end was
 // handled, and no call is under way that could have had a part in what they saw.
-func (t *Tracer) unpark(sp *addressSpace, began, now uint64) {
+func (t *Tracer) unpark(sp *addressSpace, began uint64) {
 	parked := sp.parked
 	sp.parked = nil
 	for i, res := range parked {
 		last := &res.looks[len(res.looks)-1]
-		ready := began > res.until() && (!sp.q.blocked() || sp.q.oldest() > res.until())
-		if ready && last.HasSection && sp.q.numbered {
+		ready := false
+		if last.HasSection && sp.q.numbered {
 			ready = int32((uint32(sp.q.next)-last.Section)<<1) >= 0
+		} else {
+			ready = began > res.until() && (!sp.q.blocked() || sp.q.oldest() > res.until())
 		}
-		overdue := now-res.since > auditWait
+		overdue := began > res.since && began-res.since > auditWait
 		if !ready && (!overdue || sp.waiting) && !res.isSeed() {
 			sp.parked = append(sp.parked, parked[i:]...)
 			return

@@ -141,7 +141,7 @@ const (
 	reorder   = 10 * uint64(time.Millisecond) // how long unnumbered events wait for older ones
 	remember  = 5 * uint64(time.Second)       // how long holes in the tree keep their stamps
 	auditWait = 2 * uint64(time.Second)       // how long an audit waits for calls under way
-	batch     = 1 << 16                       // events handled before anything else gets a turn
+	batch     = 1 << 12                       // events handled before anything else gets a turn
 )
 
 // Tracer is the loop and what it owns.
@@ -395,6 +395,7 @@ func (t *Tracer) drain(limit int) (int, error) {
 		}
 		t.arrive(&ev)
 	}
+	t.idle(0) // a flood must not keep anything from its turn
 	return limit, nil
 }
 
