@@ -399,7 +399,7 @@ func (t *Tracer) finish() error {
 		}
 		open := t.underway+len(t.missing) > 0
 		for sp := range t.busy {
-			open = open || len(sp.procs) > 0
+			open = open || sp.unread()
 		}
 		for sp, wanted := range pending {
 			if wanted && len(sp.procs) > 0 && !sp.gone {
@@ -416,6 +416,16 @@ func (t *Tracer) finish() error {
 	}
 	t.log.Warn("some mappings were still in doubt at the end")
 	return t.stop()
+}
+
+// unread tells whether something of a space is still to be read. Threads that are in
+// the midst of a call are another matter: some always are.
+func (sp *addressSpace) unread() bool {
+	if len(sp.procs) == 0 || sp.gone || sp.unreadable {
+		return false
+	}
+	holes := len(sp.q.holes) > 0 && !sp.q.holes[len(sp.q.holes)-1].settled
+	return holes || sp.looking || len(sp.parked) > 0 || sp.waiting || sp.tree.Doubtful()
 }
 
 // stop draws the line: what has taken effect by now is still waited for, since a
