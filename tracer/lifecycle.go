@@ -144,7 +144,7 @@ func (t *Tracer) exec(ev *Event) {
 		sp.q.start(ev.First)
 	}
 	sp.waiting, sp.seeding = true, false
-	sp.backlog, sp.rows = nil, nil
+	sp.backlog, sp.rows, sp.held = nil, nil, held{}
 	p.Comm, p.Space = ev.Comm, sp.id
 	p.Generation++
 	sp.settle(p)

@@ -73,6 +73,7 @@ func (t *Tracer) ask(sp *addressSpace, req lookRequest) bool {
 	t.looks <- req
 	t.underway++
 	sp.looking = true
+	sp.held.on, sp.held.after = !req.full, t.now() // before a seed nothing is let in anyway
 	return true
 }
 
@@ -129,8 +130,11 @@ func (t *Tracer) accept(sp *addressSpace, res lookResult) {
 	if res.err == nil && res.looks[len(res.looks)-1].Space == sp.id {
 		sp.parked = append(sp.parked, res)
 		t.busy[sp] = true
+		sp.held.after = res.looks[0].At
+		t.letInUntil(sp, sp.held.after)
 		return
 	}
+	t.letIn(sp)
 	// The process is gone or has another image by now. Another may live here;
 	// of the rest the events tell.
 	if res.err != nil && !errors.Is(res.err, procmaps.ErrGone) {
@@ -236,8 +240,8 @@ func (t *Tracer) audit(sp *addressSpace) bool {
 	return t.ask(sp, lookRequest{ranges: []procmaps.Range{space.All}, audit: true})
 }
 
-// unpark uses the answers whose time has come: every event up to their end was
-// handled, and no call is under way that could have had a part in what they saw.
+// unpark uses the answers whose time has come: every event up to their end is
+// there, and no call is under way that could have had a part in what they saw.
 func (t *Tracer) unpark(sp *addressSpace, began uint64) {
 	parked := sp.parked
 	sp.parked = nil
@@ -263,10 +267,12 @@ func (t *Tracer) unpark(sp *addressSpace, began uint64) {
 		case !res.audit:
 			t.apply(sp, res)
 		case ready:
+			t.letInSeen(sp, last)
 			t.compare(sp, last)
 		default:
 			t.stats.AuditsUnfinished++
 		}
+		t.letIn(sp)
 	}
 }
 
@@ -278,13 +284,14 @@ func (t *Tracer) apply(sp *addressSpace, res lookResult) {
 	if res.reason.op == 0 {
 		res.reason.op = space.OpReread
 	}
-	// A call that was announced may have shown itself to the read, though its
-	// stamp is later.
-	ended := res.until()
-	for _, at := range sp.announced {
-		ended = max(ended, at)
-	}
 	for i, l := range res.looks {
+		t.letInSeen(sp, &l)
+		// A call that was announced may have shown itself to the read, though its
+		// stamp is later.
+		ended := l.Until
+		for _, at := range sp.announced {
+			ended = max(ended, at)
+		}
 		r := res.ranges[i]
 		// Rows reach beyond what was asked for: a stack has grown down.
 		if len(l.Rows) > 0 {

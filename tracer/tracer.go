@@ -198,6 +198,7 @@ type addressSpace struct {
 	announced map[uint32]uint64 // calls that have committed and are yet to come: when, by section
 	looking   bool
 	parked    []lookResult
+	held      held   // what came in its turn since the look was asked for
 	stale     bool   // events were lost
 	skips     bool   // programs were skipped since: what the queue finds lost makes it stale
 	known     uint64 // how much the queue had found lost when that was looked at
@@ -319,7 +320,7 @@ func (t *Tracer) Run(ctx context.Context, detach func() error) error {
 		return err
 	}
 	for _, sp := range t.spaces {
-		sp.q.flush(t.now(), sp.deliver)
+		t.flush(sp)
 	}
 	return t.told()
 }
@@ -457,14 +458,14 @@ func (t *Tracer) enter(sp *addressSpace, ev *Event) {
 	case KindExit:
 		// Every thread is past its last call; whoever shares the space is not.
 		if len(sp.procs) <= 1 {
-			sp.q.flush(t.now(), sp.deliver)
+			t.flush(sp)
 			if ev.Flags&HasSection != 0 && sp.q.end(ev.Section, t.now()) {
 				sp.state.missed() // and nobody is left to be asked
 			}
 		}
 		t.exit(sp, ev)
 	case KindGone:
-		sp.q.flush(t.now(), sp.deliver)
+		t.flush(sp)
 		t.bury(sp)
 	default:
 		sp.q.push(ev, sp.deliver)
@@ -477,8 +478,19 @@ func (t *Tracer) enter(sp *addressSpace, ev *Event) {
 	}
 }
 
-// deliver handles an event in its turn.
+// deliver takes an event in its turn.
 func (t *Tracer) deliver(sp *addressSpace, ev *Event, late bool) {
+	if !sp.held.holds(ev, late) {
+		t.handle(sp, ev, late)
+		return
+	}
+	if sp.held.add(ev, late); sp.held.full() {
+		t.letIn(sp)
+	}
+}
+
+// handle handles an event.
+func (t *Tracer) handle(sp *addressSpace, ev *Event, late bool) {
 	if late {
 		sp.late++
 	}

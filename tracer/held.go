@@ -1,0 +1,80 @@
+package tracer
+
+// held are the events of a space that wait while its mappings are read. The answer
+// comes milliseconds after the look. Were they handled meanwhile, calls that copy or
+// move what is in doubt would carry the doubt on, with a stamp later than the read:
+// where that happens faster than one can read, no read would ever settle it. And an
+// audit would compare the little that has not changed since. So the tree is left as
+// it was at the end of the look until that is used.
+type held struct {
+	on     bool
+	after  uint64 // what took effect until then need not wait
+	events []heldEvent
+	next   int // what is before is let in
+}
+
+type heldEvent struct {
+	Event
+	late bool
+}
+
+// mostHeld bounds the wait: a tenth of a second of a program that does nothing else.
+const mostHeld = 1 << 16
+
+// holds tells whether an event has to wait.
+func (h *held) holds(ev *Event, late bool) bool {
+	return h.on && (len(h.events) > h.next || !late && ev.Time > h.after)
+}
+
+func (h *held) full() bool { return len(h.events) >= mostHeld }
+
+func (h *held) add(ev *Event, late bool) {
+	h.events = append(h.events, heldEvent{*ev, late})
+}
+
+// flush handles everything that has come: no more will.
+func (t *Tracer) flush(sp *addressSpace) {
+	sp.q.flush(t.now(), sp.deliver)
+	t.letIn(sp)
+}
+
+// letIn handles all that was held, and holds no more.
+func (t *Tracer) letIn(sp *addressSpace) {
+	t.letInUntil(sp, ^uint64(0))
+	sp.held.on = false
+	const few = 1 << 10
+	if sp.held.next = 0; cap(sp.held.events) > few {
+		sp.held.events = nil
+	} else {
+		sp.held.events = sp.held.events[:0]
+	}
+}
+
+// letInSeen handles what a look may have shown. An unmapping that has downgraded the
+// lock shows before it gets its stamp; its section tells.
+func (t *Tracer) letInSeen(sp *addressSpace, l *Look) {
+	if !sp.q.numbered || !l.HasSection {
+		t.letIn(sp)
+		return
+	}
+	until := l.Until
+	for i := sp.held.next; i < len(sp.held.events); i++ {
+		ev := &sp.held.events[i]
+		if ev.Flags&HasSection != 0 && int32((ev.Section-l.Section)<<1) < 0 {
+			until = max(until, ev.Time)
+		}
+	}
+	t.letInUntil(sp, until)
+}
+
+// letInUntil handles what was held and took effect until a time.
+func (t *Tracer) letInUntil(sp *addressSpace, until uint64) {
+	h := &sp.held
+	for ; h.next < len(h.events); h.next++ {
+		ev := &h.events[h.next]
+		if ev.Time > until && !ev.late {
+			return
+		}
+		t.handle(sp, &ev.Event, ev.late)
+	}
+}

@@ -1,0 +1,93 @@
+package tracer
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// mover is a Source of a process that moves the same two pages to and fro without
+// end, several times between two turns of the loop.
+type mover struct {
+	w     *world
+	on    bool
+	first []Event
+	turn  int
+	at    uint64
+	real  space.Row // what the kernel has there
+}
+
+func (m *mover) Next(ev *Event) error {
+	if !m.on {
+		return ErrIdle
+	}
+	if m.turn++; m.turn%4 == 0 {
+		return ErrIdle
+	}
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	m.w.clock += 1e6
+	if len(m.first) > 0 {
+		*ev, m.first = m.first[0], m.first[1:]
+		ev.Time, ev.Section = m.w.clock, m.w.next
+	} else {
+		from := m.at
+		m.at = 30 + (from-30+10)%20
+		*ev = call(5, 1, m.w.clock, m.w.next, space.OpMremap, int64(m.at<<12), from<<12, 2<<12, 2<<12, 3, m.at<<12)
+	}
+	m.w.next++
+	m.w.tasks[0].Section = m.w.next
+	m.w.rows = []space.Row{row(10, 20, rw), row(m.at, m.at+2, m.real.Mode)}
+	return nil
+}
+
+// moving runs a tracer on a mover until done says so.
+func moving(t *testing.T, opts Options, real space.Row, first []Event, done func(*Change, Report) bool) *Tracer {
+	t.Helper()
+	w := newWorld()
+	w.become(3, row(10, 20, rw), row(30, 32, rw))
+	w.clock = 3e9
+	src := &mover{w: w, first: first, at: 30, real: real}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var tr *Tracer
+	opts.OnChange = func(c *Change) {
+		src.on = src.on || c.Kind == KindBegin
+		if done(c, tr.Report()) {
+			cancel()
+		}
+	}
+	tr = New(src, w, opts)
+	if err := tr.Add(w.tasks, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.loop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	tr.stopLooks()
+	if t.Context().Err() == nil && ctx.Err() == context.DeadlineExceeded {
+		t.Fatalf("it never came to that: %+v", tr.Report().Stats)
+	}
+	return tr
+}
+
+func TestADoubtIsSettledThoughItsMemoryMovesOn(t *testing.T) {
+	t.Parallel()
+	other := Event{Kind: KindOther, TGID: 5, TID: 5, Space: 1, Flags: Stamped | HasSection, NR: 206}
+	tr := moving(t, Options{}, row(30, 32, rw), []Event{other}, func(_ *Change, rep Report) bool {
+		return rep.Stats.Others == 1 && len(rep.Spaces) == 1 && !rep.Spaces[0].Tree.Doubtful()
+	})
+	if s := tr.Report().Stats; s.Rereads == 0 || s.Rereads > 5 {
+		t.Errorf("%d re-reads, want very few", s.Rereads)
+	}
+}
+
+func TestAnAuditSeesWhatHasMovedSince(t *testing.T) {
+	t.Parallel()
+	tr := moving(t, Options{Verify: 1}, row(30, 32, rw|4), nil, func(c *Change, _ Report) bool { return c.Kind == KindDrift })
+	if s := tr.Report().Stats; s.Drift == 0 {
+		t.Errorf("%d differences in %d audits, though the kernel has another mode there", s.Drift, s.Audits)
+	}
+}
