@@ -7,10 +7,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func needRoot(t *testing.T) {
@@ -120,7 +123,7 @@ func TestTargetsThatCannotBeTraced(t *testing.T) {
 	}{
 		{"no such process", []string{"-p", missing}, exitGone, "process " + missing + ": no such process"},
 		{"no such name", []string{"--comm", "no such name"}, exitGone, `no process is called "no such name"`},
-		{"a process and one that is not there", []string{"-p", strconv.Itoa(os.Getpid()), "-p", missing}, exitGone, missing},
+		{"a process and one that is not there", []string{"-p", strconv.Itoa(os.Getppid()), "-p", missing}, exitGone, missing},
 		{"a kernel thread", []string{"-p", kthread}, exitError, "kthreadd) is a kernel thread"},
 		{"a zombie", []string{"-p", zombie}, exitError, "is a zombie"},
 	}
@@ -247,6 +250,72 @@ func TestPmap(t *testing.T) {
 	if !strings.HasPrefix(got.out, h.pid()+":   ") || !strings.Contains(got.out, "\n total ") {
 		t.Errorf("no heading or total:\n%s", got.out)
 	}
+}
+
+func TestItDoesNotTraceItself(t *testing.T) {
+	t.Parallel()
+	// asks runs the program, under another name, as a process that knows its number.
+	alone := filepath.Join(t.TempDir(), "alone")
+	if err := os.Symlink(binary(t), alone); err != nil {
+		t.Fatal(err)
+	}
+	asks := func(t *testing.T, script string) result {
+		t.Helper()
+		return launch(t, exec.Command("sh", "-c", script, alone)).result()
+	}
+	for _, args := range []string{
+		"trace -p $$", "trace --no-follow -p $$", "trace --poll -p $$", "trace --poll --no-follow -p $$",
+		"trace -p $PPID -p $$", "lat -p $$", "grow -p $$",
+	} {
+		r := asks(t, `exec "$0" `+args)
+		if r.code != exitUsage || r.out != "" {
+			t.Errorf("%s: exit code %d, output %q", args, r.code, r.out)
+		}
+		checkOneLine(t, r.stderr, " is maptrace itself")
+	}
+	r := asks(t, `exec "$0" trace --comm alone`)
+	if r.code != exitGone || r.out != "" {
+		t.Errorf("by its name: exit code %d, output %q", r.code, r.out)
+	}
+	checkOneLine(t, r.stderr, `no other process is called "alone"`)
+
+	t.Run("by the number of a thread", func(t *testing.T) {
+		// One of two threads at least is not the first one of the process.
+		numbers, done := make(chan int), make(chan struct{})
+		defer close(done)
+		for range 2 {
+			go func() {
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+				numbers <- unix.Gettid()
+				<-done
+			}()
+		}
+		for _, tid := range []int{<-numbers, <-numbers} {
+			r := inProcess(t, "trace", "-p", strconv.Itoa(tid))
+			if r.code != exitUsage || r.out != "" {
+				t.Errorf("exit code %d, output %q", r.code, r.out)
+			}
+			checkOneLine(t, r.stderr, strconv.Itoa(tid)+" is maptrace itself")
+		}
+	})
+	t.Run("by its cgroup", func(t *testing.T) {
+		dir, path := newCgroup(t, "self")
+		r := asks(t, `echo $$ >`+dir+`/cgroup.procs && exec "$0" trace --cgroup `+path)
+		if r.code != exitGone || r.out != "" {
+			t.Errorf("exit code %d, output %q", r.code, r.out)
+		}
+		checkOneLine(t, r.stderr, "has no process of another program than this")
+
+		needBPF(t)
+		other := startHelper(t, "churn")
+		other.move(dir)
+		r = succeed(t, asks(t, `echo $$ >`+dir+`/cgroup.procs && exec "$0" trace -o json --duration 200ms --cgroup `+path))
+		if o := parse(t, r.out); len(o.tables) != 1 || strconv.Itoa(o.tables[0].PID) != other.pid() {
+			t.Errorf("traced: %+v", o.tables)
+		}
+		other.unharmed()
+	})
 }
 
 func TestPmapOfProcessesThatAreNotThere(t *testing.T) {

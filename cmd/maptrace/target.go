@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -43,6 +45,10 @@ func (t *target) living() bool {
 func (t *target) resolve(fs procmaps.FS) ([]int, error) {
 	pids := slices.Clone(t.pids)
 	for _, pid := range pids {
+		// What it does because of its own events would make more of them.
+		if ourselves(fs, pid) {
+			return nil, usagef("process %d is maptrace itself, which it does not trace", pid)
+		}
 		if err := tracer.CheckTarget(fs, pid); err != nil {
 			return nil, err
 		}
@@ -142,6 +148,12 @@ func traceable(fs procmaps.FS, found []int) ([]int, error) {
 		}
 	}
 	return pids, nil
+}
+
+// ourselves tells whether a number is that of this process, or of a thread of it.
+func ourselves(fs procmaps.FS, pid int) bool {
+	_, err := os.Stat(filepath.Join(fs.Root(), "self", "task", strconv.Itoa(pid)))
+	return err == nil
 }
 
 // descendants are pids and the processes below them, except ourselves, who are
