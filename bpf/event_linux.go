@@ -53,6 +53,7 @@ const (
 	ReadExec    = Flags(mmMmFlagMM_F_READ_EXEC) // personality(READ_IMPLIES_EXEC)
 	Remote      = Flags(mmMmFlagMM_F_REMOTE)    // the caller belongs to another address space
 	SharesSpace = Flags(mmMmFlagMM_F_SHARED)    // OpFork: parent and child share the space
+	NoLock      = Flags(mmMmFlagMM_F_NO_LOCK)   // a call: it has let go of no mmap lock since its entry; the bit of SharesSpace
 	Unseeded    = Flags(mmMmFlagMM_F_UNSEEDED)  // OpExec: no VMAs follow, this kernel cannot list them
 	Unsampled   = Flags(mmMmFlagMM_F_UNSAMPLED) // the call made memory larger, and its stack was not sent
 )

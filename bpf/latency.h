@@ -297,11 +297,7 @@ int mm_lat_exit(__u64 *ctx)
 	struct mm_lat *m;
 	__u32 op, key, chance = 0;
 
-#if defined(__TARGET_ARCH_x86)
-	op = classify(regs->orig_ax);
-#else
-	op = classify(regs->syscallno);
-#endif
+	op = classify(call_nr(regs));
 	if (op == NOT_OURS)
 		return 0;
 	task = bpf_get_current_task_btf();

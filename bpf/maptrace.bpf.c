@@ -135,17 +135,22 @@ struct {
 	__type(value, __u64); /* number of the address space; 0 until it is known */
 } tasks SEC(".maps");
 
-/* What the lock's release told, kept until the call returns. */
+/*
+ * What the lock's release told, kept until the call returns. A thread that has one
+ * with "space" set was in a call before, so that its next one is seen from its entry.
+ */
 struct pending {
 	__u64 space;
 	__u64 time;
 	__u64 old_brk;
-	__s64 pages; /* by how many the section changed what is mapped */
+	__s64 pages;   /* by how many the section changed what is mapped */
+	__u64 args[2]; /* of the call that it belongs to, as is nr */
 	__u32 section;
+	__u16 nr;
 	__u8 flags;
 	__u8 have;
 	__u8 commits; /* the release ended a write section */
-	__u8 pad;
+	__u8 pad[3];
 	/* Set at the return, as in mm_call. */
 	__u32 stack;
 	__u16 path;
@@ -457,6 +462,15 @@ __noinline __u32 classify(long nr)
 	return NOT_OURS;
 }
 
+static __always_inline long call_nr(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return regs->orig_ax;
+#else
+	return regs->syscallno;
+#endif
+}
+
 static __always_inline void call_args(struct pt_regs *regs, __u64 *args)
 {
 #if defined(__TARGET_ARCH_x86)
@@ -599,6 +613,28 @@ static __always_inline bool populates(struct task_struct *task, struct mm_struct
 	return args[3] & (MAP_POPULATE | MAP_LOCKED);
 }
 
+/*
+ * Whether what is kept belongs to the call that a thread is in, and not to one
+ * before whose return was not seen.
+ */
+static __always_inline bool belongs(struct pending *p, struct pt_regs *regs, long nr)
+{
+	__u64 args[6];
+
+	call_args(regs, args);
+	return p->nr == (__u16)nr && p->args[0] == args[0] && p->args[1] == args[1];
+}
+
+/* Lets go of what is kept of a call that will not report itself. */
+static __noinline int disown(struct task_struct *task, struct pending *p)
+{
+	p->have = 0;
+	if (p->flags & MM_F_SECTION)
+		send_section(task, p->space, MM_OP_OTHER, p->section, p->nr, true,
+			     p->flags & MM_F_REMOTE, 0);
+	return 0;
+}
+
 /* include/trace/events/mmap_lock.h: mmap_lock_released, with the lock still held */
 static __always_inline int released(struct mm_struct *mm, bool write)
 {
@@ -607,6 +643,8 @@ static __always_inline int released(struct mm_struct *mm, bool write)
 	struct space *sp = bpf_map_lookup_elem(&spaces, &key);
 	__u32 op = NOT_OURS, section;
 	struct pending *p;
+	struct pt_regs *regs;
+	__u64 args[6];
 	bool own;
 	long nr;
 
@@ -641,9 +679,16 @@ static __always_inline int released(struct mm_struct *mm, bool write)
 			count(MM_C_NO_STAMP);
 			goto unowned;
 		}
+		regs = (struct pt_regs *)bpf_task_pt_regs(task);
+		if (p->have && !belongs(p, regs, nr))
+			disown(task, p);
 		if (!p->have || (commit && !p->commits)) {
+			call_args(regs, args);
 			p->have = 1;
 			p->commits = commit;
+			p->nr = (__u16)nr;
+			p->args[0] = args[0];
+			p->args[1] = args[1];
 			p->space = sp->id;
 			p->time = bpf_ktime_get_ns();
 			p->section = section;
@@ -1179,17 +1224,15 @@ int mm_sys_exit(__u64 *ctx)
 	__u32 op;
 	struct mm_call *c;
 
-#if defined(__TARGET_ARCH_x86)
-	nr = regs->orig_ax;
-#else
-	nr = regs->syscallno;
-#endif
+	nr = call_nr(regs);
 	op = classify(nr);
 	if (op == NOT_OURS)
 		return 0;
 	task = bpf_get_current_task_btf();
 	/* The release noted whose space it was: most calls need no other look-up. */
 	p = bpf_task_storage_get(&pendings, task, 0, 0);
+	if (p && p->have && !belongs(p, regs, nr))
+		disown(task, p);
 	if (p && p->have) {
 		call = *p;
 		p->have = 0;
@@ -1208,6 +1251,14 @@ int mm_sys_exit(__u64 *ctx)
 			return 0;
 		call.time = bpf_ktime_get_ns();
 		call.space = sp->id;
+		if (!p)
+			p = bpf_task_storage_get(&pendings, task, 0,
+						 BPF_LOCAL_STORAGE_GET_F_CREATE);
+		/* The first call that is seen of a thread may have begun before it was traced. */
+		if (p && p->space == sp->id)
+			call.flags = MM_F_NO_LOCK;
+		else if (p)
+			p->space = sp->id;
 	}
 	call_args(regs, args);
 	if (op == MM_OP_SET_VMA && args[0] != PR_SET_VMA) {
@@ -1219,9 +1270,9 @@ int mm_sys_exit(__u64 *ctx)
 	}
 	if (op == MM_OP_SET_VMA)
 		return send_name(task, &call, args, ret);
-	if (stack_quota)
+	if (stack_quota && !(call.flags & MM_F_NO_LOCK))
 		note_stack(task, &call, op, args, ret);
-	if (has_file(op, args, ret)) {
+	if (has_file(op, args, ret) && !(call.flags & MM_F_NO_LOCK)) {
 		send_file_call(task, &call, op, args, ret);
 		/* Looking for the VMA took the lock, and its release was noted. */
 		p = bpf_task_storage_get(&pendings, task, 0, 0);
@@ -1271,6 +1322,7 @@ int mm_fork(__u64 *ctx)
 	struct mm_struct *mm = parent->mm, *child_mm = child->mm;
 	__u32 tgid = tgid_of(child);
 	__u64 key = (__u64)mm, child_space = 0;
+	struct pt_regs *regs;
 	struct pending *p;
 	struct space *sp;
 	struct mm_call *c;
@@ -1293,6 +1345,9 @@ int mm_fork(__u64 *ctx)
 			count(MM_C_NO_TASK);
 	}
 	p = bpf_task_storage_get(&pendings, parent, 0, 0);
+	regs = (struct pt_regs *)bpf_task_pt_regs(parent);
+	if (p && p->have && !belongs(p, regs, call_nr(regs)))
+		disown(parent, p);
 	c = reserve(sizeof(*c));
 	if (!c)
 		goto out;

@@ -63,6 +63,11 @@ enum mm_flag {
 	MM_F_REMOTE = 1 << 4,
 	/* fork: the child shares the parent's address space. */
 	MM_F_SHARED = 1 << 5,
+	/*
+	 * A call, which no fork is: it has let go of no mmap lock, and was seen from its
+	 * entry. What would have needed the lock was not executed, whatever the result says.
+	 */
+	MM_F_NO_LOCK = 1 << 5,
 	/* exec: no VMAs follow, the kernel has no iterator. */
 	MM_F_UNSEEDED = 1 << 6,
 	/* The call made memory larger, and its stack, though asked for, was not sent. */

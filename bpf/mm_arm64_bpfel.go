@@ -135,6 +135,7 @@ const (
 	mmMmFlagMM_F_READ_EXEC mmMmFlag = 8
 	mmMmFlagMM_F_REMOTE    mmMmFlag = 16
 	mmMmFlagMM_F_SHARED    mmMmFlag = 32
+	mmMmFlagMM_F_NO_LOCK   mmMmFlag = 32
 	mmMmFlagMM_F_UNSEEDED  mmMmFlag = 64
 	mmMmFlagMM_F_UNSAMPLED mmMmFlag = 128
 )
@@ -309,15 +310,18 @@ type mmPending struct {
 	Time    uint64
 	OldBrk  uint64
 	Pages   int64
+	Args    [2]uint64
 	Section uint32
+	Nr      uint16
 	Flags   uint8
 	Have    uint8
 	Commits uint8
-	Pad     uint8
+	Pad     [3]uint8
 	Stack   uint32
 	Path    uint16
 	Depth   uint8
 	Chance  uint8
+	_       [4]byte
 }
 
 type mmPiece struct {

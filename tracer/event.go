@@ -35,7 +35,7 @@ const (
 func (k Kind) claims() bool { return k == KindOther || k == KindStack || k == KindAnnounce }
 
 // Flags qualify an Event.
-type Flags uint8
+type Flags uint16
 
 // The flags of an Event.
 const (
@@ -47,6 +47,7 @@ const (
 	Unsampled                     // KindCall: it made memory larger, and its stack, though asked for, is not there
 	Polled                        // it was noticed by looking at /proc, at Time, and is older
 	NoStatus                      // KindExit: how it ended could not be seen
+	NoLock                        // KindCall: from its entry to its return it let go of no mmap lock
 )
 
 // Event is one thing a Source reports. It is plain data: what the kernel said,

@@ -240,6 +240,9 @@ func churnWith(t *testing.T, attach, byTime bool, args ...string) {
 	rep := r.run(ctx)
 	r.mustBeExact(rep)
 	r.mustEqualMaps(rep, pid)
+	if rep.Stats.Suppressed > 0 {
+		t.Errorf("%d calls are taken for suppressed, and all were executed", rep.Stats.Suppressed)
+	}
 	if err := hold.Close(); err != nil {
 		t.Error(err)
 	}

@@ -457,6 +457,9 @@ func (l *Live) convert(b *bpf.Event, ev *Event) {
 	ev.Kind = kinds[b.Op]
 	switch ev.Kind {
 	case KindFork:
+		if b.Flags&bpf.SharesSpace != 0 {
+			ev.Flags |= SharesSpace
+		}
 		ev.Child, ev.ChildSpace = int(b.Args[0]), b.Args[1]
 		ev.First, ev.StartTime, ev.Inner = uint32(b.Args[2]), b.Args[3], int(b.Args[4])
 	case KindExec:
@@ -471,6 +474,7 @@ func (l *Live) convert(b *bpf.Event, ev *Event) {
 	}
 }
 
+// convertFlags leaves out those that have a meaning for one kind of event only.
 func convertFlags(f bpf.Flags) Flags {
 	var out Flags
 	for _, p := range [...]struct {
@@ -479,7 +483,6 @@ func convertFlags(f bpf.Flags) Flags {
 	}{
 		{bpf.Stamped, Stamped},
 		{bpf.HasSection, HasSection},
-		{bpf.SharesSpace, SharesSpace},
 		{bpf.Remote, Remote},
 		{bpf.Unseeded, Incomplete},
 		{bpf.Unsampled, Unsampled},
@@ -499,6 +502,9 @@ func (l *Live) convertCall(b *bpf.Event, ev *Event) {
 	c.Args, c.Ret, c.Pages = b.Args, b.Ret, b.Pages
 	if b.Stack != 0 || b.Flags&bpf.Unsampled != 0 {
 		ev.Stratum = MakeStratum(b.Caller.Path, b.Caller.Depth, b.Caller.Chance)
+	}
+	if b.Flags&bpf.NoLock != 0 {
+		ev.Flags |= NoLock
 	}
 	switch b.Op {
 	case bpf.OpBrk:

@@ -56,17 +56,19 @@ func (p Picture) String() string {
 
 // Stats count what a Tracer has seen.
 type Stats struct {
-	Records   uint64 // everything a Source gave
-	Newest    uint64 // commit time of the newest of them
-	Skipped   uint64 // runs of our programs that the kernel left out, for whatever process
-	Calls     uint64
-	Failed    uint64 // of the calls, those that returned an error
-	Forks     uint64
-	Execs     uint64
-	Exits     uint64
-	Processes uint64
-	Others    uint64 // sections no decoded call owns
-	Strays    uint64 // events of address spaces that are not known (any more)
+	Records uint64 // everything a Source gave
+	Newest  uint64 // commit time of the newest of them
+	Skipped uint64 // runs of our programs that the kernel left out, for whatever process
+	Calls   uint64
+	Failed  uint64 // of the calls, those that returned an error
+	// Suppressed are further calls, which were given a result without being executed.
+	Suppressed uint64
+	Forks      uint64
+	Execs      uint64
+	Exits      uint64
+	Processes  uint64
+	Others     uint64 // sections no decoded call owns
+	Strays     uint64 // events of address spaces that are not known (any more)
 
 	Sections   uint64 // write sections of the mmap locks
 	Missed     uint64 // of these, those nobody reported

@@ -128,9 +128,10 @@ type Change struct {
 
 // What the loop itself tells, beside what a Source gives.
 const (
-	KindReread Kind = 64 + iota // a look at /proc found something
-	KindDrift                   // an audit found a difference
-	KindBegin                   // a process' mappings are known: its start
+	KindReread     Kind = 64 + iota // a look at /proc found something
+	KindDrift                       // an audit found a difference
+	KindBegin                       // a process' mappings are known: its start
+	KindSuppressed                  // a call was given a result that says success, and was not executed
 )
 
 const (
@@ -528,6 +529,9 @@ func (t *Tracer) call(sp *addressSpace, ev *Event, late bool) {
 		} else {
 			t.stats.Others--
 		}
+	}
+	if t.unlocked(sp, ev) {
+		return
 	}
 	t.stats.count(ev)
 	c := &ev.Call

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/bpf"
+	"github.com/maptrace/maptrace/bpf/bpftest"
 )
 
 // helperEnv makes the test binary be a program to trace; see helpers.
@@ -53,6 +54,7 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(binDir)
+	defer bpftest.Clean()
 	return m.Run()
 }
 

@@ -82,7 +82,7 @@ which call or thread it was, nor a child whose parent has ended meanwhile.`,
 	f.StringSliceVar(&o.kinds, "kind", nil, "only these mappings: anon, file, heap, stack, shm, special")
 	f.StringVar(&o.glob, "path", "", "only mappings whose path or its last element matches this glob")
 	f.IntSliceVar(&o.tids, "tid", nil, "only changes made by this thread (repeatable)")
-	f.BoolVar(&o.failed, "failed", false, "also calls that failed, with their error")
+	f.BoolVar(&o.failed, "failed", false, "also calls that failed, with their error, and those that seccomp suppressed")
 	f.DurationVar(&o.duration, "duration", 0, "stop after this long")
 	f.IntVar(&o.count, "count", 0, "stop after this many lines")
 	f.BoolVar(&o.summary, "summary-only", false, "print no changes, only the tables and figures at the end")

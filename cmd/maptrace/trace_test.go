@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +21,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+
+	"github.com/maptrace/maptrace/bpf/bpftest"
 )
 
 // footer is what every text of a run that went well ends with.
@@ -114,6 +117,7 @@ type (
 		Calls      uint64            `json:"calls"`
 		ByOp       map[string]uint64 `json:"by_op"`
 		Failed     uint64            `json:"failed"`
+		Suppressed uint64            `json:"suppressed"`
 		Forks      uint64            `json:"forks"`
 		Execs      uint64            `json:"execs"`
 		Exits      uint64            `json:"exits"`
@@ -420,6 +424,45 @@ func checkFileRegions(t *testing.T, o *objects, file string) {
 	}
 	if want := uint64(callsFiles * filePages * os.Getpagesize()); bytes != want {
 		t.Errorf("%d bytes of the file are in the table, want %d", bytes, want)
+	}
+}
+
+func TestCallsThatSeccompAnswersAreNoChanges(t *testing.T) {
+	t.Parallel()
+	needBPF(t)
+	program := bpftest.BuildC(t, "../../testdata/workload", "suppressed")
+	for _, failed := range []bool{false, true} {
+		args := []string{"trace", "-o", "json", "--to", filepath.Join(t.TempDir(), "trace")}
+		if failed {
+			args = append(args, "--failed")
+		}
+		r := maptrace(t, append(args, "--", program, "2", "2000")...)
+		if r.code == 77 {
+			t.Skip("seccomp cannot answer calls here")
+		}
+		succeed(t, r)
+		b, err := os.ReadFile(args[4])
+		if err != nil {
+			t.Fatal(err)
+		}
+		events := jsonLines(t, string(b))
+		summary := events[len(events)-1]
+		told := 0.0
+		for _, e := range events {
+			if e["suppressed"] == true { // the summary has a number
+				told++
+			}
+		}
+		suppressed, _ := summary["suppressed"].(float64)
+		if want := fmt.Sprintf("suppressed %.0f\n", suppressed); r.out != want || suppressed == 0 {
+			t.Errorf("the program says %q, we %v", r.out, summary)
+		}
+		if summary["violations"] != 0.0 || summary["drift"] != 0.0 || summary["lost"] != 0.0 {
+			t.Errorf("at the end: %v", summary)
+		}
+		if shown := map[bool]float64{true: suppressed}[failed]; told != shown {
+			t.Errorf("--failed %t: %.0f lines, want %.0f", failed, told, shown)
+		}
 	}
 }
 

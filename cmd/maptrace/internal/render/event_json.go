@@ -60,6 +60,9 @@ func (e *Event) AppendJSON(dst []byte, clock Clock) []byte {
 	if e.Errno != 0 {
 		dst = appendText(dst, `,"errno":`, errnoName(e.Errno))
 	}
+	if e.Suppressed {
+		dst = appendHex(append(dst, `,"suppressed":true,"result":`...), uint64(e.Result))
+	}
 	dst = appendNumber(dst, `,"child":`, uint64(e.Child))
 	dst = appendText(dst, `,"comm":`, e.Comm)
 	dst = appendNumber(dst, `,"lost":`, e.Lost)

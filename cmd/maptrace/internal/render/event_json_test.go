@@ -38,6 +38,7 @@ func TestTheWrittenLineIsTheEncodedOne(t *testing.T) {
 	for name, e := range map[string]Event{
 		"everything": full, "an exit": {Op: "exit", PID: 7, Ended: true, Detail: "status 0"}, "a death": {Op: "exit", Ended: true, Signal: 9},
 		"a fork": {Op: "fork", Child: 12}, "an exec": {Op: "exec", Comm: "a\x1bb"}, "a loss": {Op: "lost", Lost: 1 << 60}, "nothing": {},
+		"a suppressed call": {Op: "munmap", Suppressed: true}, "one with a result": {Op: "mmap", Suppressed: true, Result: 0x7f0000001000},
 		"a whole second": {Op: "mmap", Time: 1000 + 321_100_000},
 	} {
 		if got, want := string(e.AppendJSON(nil, clock)), encoded(t, &e, clock); got != want {
@@ -92,14 +93,18 @@ type EventObject struct {
 	FromSize  uint64            `json:"from_size,omitempty"`
 	Displaced []DisplacedObject `json:"displaced,omitempty"`
 	Errno     string            `json:"errno,omitempty"`
-	Child     int               `json:"child,omitempty"`
-	Comm      string            `json:"comm,omitempty"`
-	Lost      uint64            `json:"lost,omitempty"`
-	Signal    int               `json:"signal,omitempty"`
-	Status    *int              `json:"status,omitempty"`
-	Detail    string            `json:"detail,omitempty"`
-	Late      bool              `json:"late,omitempty"`
-	Stack     []string          `json:"stack,omitempty"` // innermost first
+	// Suppressed is set for a call that was not executed, with its Result.
+	Suppressed bool     `json:"suppressed,omitempty"`
+	Result     *Address `json:"result,omitempty"`
+
+	Child  int      `json:"child,omitempty"`
+	Comm   string   `json:"comm,omitempty"`
+	Lost   uint64   `json:"lost,omitempty"`
+	Signal int      `json:"signal,omitempty"`
+	Status *int     `json:"status,omitempty"`
+	Detail string   `json:"detail,omitempty"`
+	Late   bool     `json:"late,omitempty"`
+	Stack  []string `json:"stack,omitempty"` // innermost first
 }
 
 // DisplacedObject is a piece of memory that an operation took away or changed.
@@ -139,6 +144,10 @@ func (e *Event) Object(clock Clock) EventObject {
 	}
 	if e.Errno != 0 {
 		o.Errno = errnoName(e.Errno)
+	}
+	if e.Suppressed {
+		a := Address(e.Result)
+		o.Suppressed, o.Result = true, &a
 	}
 	for i := range e.Displaced {
 		d := &e.Displaced[i]

@@ -106,6 +106,7 @@ type SummaryObject struct {
 	Calls      uint64            `json:"calls"`
 	ByOp       map[string]uint64 `json:"by_op"`
 	Failed     uint64            `json:"failed"`
+	Suppressed uint64            `json:"suppressed"` // not among the calls
 	Forks      uint64            `json:"forks"`
 	Execs      uint64            `json:"execs"`
 	Exits      uint64            `json:"exits"`
@@ -135,7 +136,7 @@ func Summary(r *tracer.Report, untracked uint64, now time.Time) SummaryObject {
 	s := &r.Stats
 	o := SummaryObject{
 		Event: "summary", Time: now, Picture: r.Picture.String(), Ordering: r.Ordering,
-		Calls: s.Calls, ByOp: map[string]uint64{}, Failed: s.Failed, Forks: s.Forks, Execs: s.Execs,
+		Calls: s.Calls, ByOp: map[string]uint64{}, Failed: s.Failed, Suppressed: s.Suppressed, Forks: s.Forks, Execs: s.Execs,
 		Exits: s.Exits, Processes: s.Processes, Sections: s.Sections, Missed: s.Missed, Other: s.Others,
 		Lost: s.Lost, Skipped: s.Skipped, Late: s.Late, Violations: s.Violations, Drift: s.Drift, Audits: s.Audits,
 		Unfinished: s.AuditsUnfinished, Rereads: s.Rereads, Untracked: untracked,

@@ -55,15 +55,19 @@ type Event struct {
 	Mapped    bool
 	Displaced []space.Displaced
 	Errno     unix.Errno
-	Detail    string // what else there is to say, for people
-	Child     int    // of a fork
-	Comm      string // of an exec
-	Lost      uint64 // records
-	Ended     bool   // an exit whose end was seen, with:
-	Status    int
-	Signal    int // that killed it, 0 for none
-	Late      bool
-	Polled    bool // seen by polling: when it happened, and who did it, is not known
+	// Suppressed is set for a call that seccomp gave the Result without executing it.
+	Suppressed bool
+	Result     int64
+
+	Detail string // what else there is to say, for people
+	Child  int    // of a fork
+	Comm   string // of an exec
+	Lost   uint64 // records
+	Ended  bool   // an exit whose end was seen, with:
+	Status int
+	Signal int // that killed it, 0 for none
+	Late   bool
+	Polled bool // seen by polling: when it happened, and who did it, is not known
 
 	// Stack is the stack of the call, innermost function first, where it was asked
 	// for and is there; the names are as the program has them.
@@ -110,6 +114,9 @@ func AppendEvents(dst []Event, c *tracer.Change) []Event {
 	switch c.Kind {
 	case tracer.KindCall:
 		return callEvent(dst, e, c)
+	case tracer.KindSuppressed:
+		e.Op, e.Range = tracer.CallName(c.Call.Op, c.Call.Sub), asked(&c.Call)
+		e.Suppressed, e.Result = true, c.Call.Ret
 	case tracer.KindFork:
 		e.Op, e.Child, e.Detail = "fork", c.Child, "child "+strconv.Itoa(c.Child)
 		if c.Inner != c.Child {

@@ -139,6 +139,13 @@ func failedCall(c space.Call, errno unix.Errno) *tracer.Change {
 	return call(c, space.Effect{})
 }
 
+// suppressedCall is a call that was not executed.
+func suppressedCall(c space.Call) *tracer.Change {
+	ch := call(c, space.Effect{})
+	ch.Kind, ch.Effect = tracer.KindSuppressed, nil
+	return ch
+}
+
 func told(ev tracer.Event) *tracer.Event {
 	ev.Time, ev.TGID, ev.TID, ev.Space = 5e9+250e3, 100, 101, 1
 	return &ev
@@ -237,6 +244,9 @@ var changes = []struct {
 	{"a failed shmat", failedCall(space.Call{Op: space.OpShmat, Args: [6]uint64{32768, base, 0}}, unix.EIDRM)},
 	{"a failed shmdt", failedCall(space.Call{Op: space.OpShmdt, Args: [6]uint64{base, 0xdead, 0xbeef}}, unix.EINVAL)},
 	{"a failed mlockall", failedCall(space.Call{Op: space.OpMlock, Sub: space.SubMlockall, Args: [6]uint64{3}}, unix.EPERM)},
+	{"a suppressed munmap", suppressedCall(space.Call{Op: space.OpMunmap, Args: [6]uint64{base, 0x1000}})},
+	{"a suppressed mmap", suppressedCall(space.Call{Op: space.OpMmap, Ret: int64(base), Args: [6]uint64{0, 0x2000}})},
+	{"a suppressed brk", suppressedCall(space.Call{Op: space.OpBrk})},
 	{"a failed naming", failedCall(space.Call{Op: space.OpSetVMA, Args: [6]uint64{0x53564d41, 0, base, 0x1000}}, unix.EBADF)},
 	{"an error without a name", failedCall(space.Call{Op: space.OpMunmap, Args: [6]uint64{base, 0x1000}}, 4000)},
 	{"a child", &tracer.Change{Event: told(tracer.Event{Kind: tracer.KindFork, Child: 102, ChildSpace: 2})}},

@@ -106,6 +106,9 @@ func WriteSummary(w io.Writer, r *tracer.Report, untracked uint64, clock Clock) 
 			s.Sections, s.Missed, s.Others, s.Late, s.Rereads, s.Audits)
 		fmt.Fprintf(&b, "lost %d, drift %d, violations %d\n", s.Lost, s.Drift, s.Violations)
 	}
+	if s.Suppressed > 0 {
+		fmt.Fprintf(&b, "suppressed %d: further calls, which seccomp gave a result without executing them\n", s.Suppressed)
+	}
 	if s.Skipped > 0 {
 		fmt.Fprintf(&b, "skipped %d: runs of maptrace's programs that the kernel left out, for any process\n", s.Skipped)
 	}

@@ -38,7 +38,7 @@ func (t *Text) Append(dst []byte, e *Event) []byte {
 	dst = pad(dst, from, 11)
 	from = len(dst)
 	dst = append(dst, e.Op...)
-	if e.Range.Empty() && !e.Mapped && e.Errno == 0 {
+	if e.Range.Empty() && !e.Mapped && e.Errno == 0 && !e.Suppressed {
 		dst = append(pad(dst, from, 8), table.Escape(e.Detail)...)
 		if e.Polled {
 			dst = append(append(append(dst, "  ("...), byPolling...), ')')
@@ -62,12 +62,17 @@ func (t *Text) Append(dst []byte, e *Event) []byte {
 		dst = append(dst, e.Displaced[0].Mode.String()...)
 	}
 	dst = pad(dst, from, 4)
-	if e.Errno != 0 {
+	switch {
+	case e.Errno != 0:
 		dst = append(dst, "= "...)
 		dst = append(dst, errnoName(e.Errno)...)
-	} else if e.Mapped || len(e.Displaced) > 0 {
+	case e.Suppressed:
+		dst = append(dst, "= 0x"...)
+		dst = strconv.AppendUint(dst, uint64(e.Result), 16)
+		dst = append(dst, ", suppressed by seccomp"...)
+	case e.Mapped || len(e.Displaced) > 0:
 		dst = append(dst, Name(e.Name(), t.Paths)...)
-	} else {
+	default:
 		dst = append(dst, '-')
 	}
 	dst = endLine(t.appendNotes(dst, e))
