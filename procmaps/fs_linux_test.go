@@ -17,6 +17,8 @@ import (
 	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 func self(t *testing.T) *Process {
@@ -340,10 +342,7 @@ func TestAnAddressSpaceThatEndsHalfWayIsNoShortList(t *testing.T) {
 }
 
 func TestThreadsThatOutliveTheLeader(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("no python3")
-	}
+	python := tool.Need(t, "python3")
 	const script = `
 import ctypes, sys, threading
 threading.Thread(target=sys.stdin.read).start()

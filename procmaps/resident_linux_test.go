@@ -14,6 +14,8 @@ import (
 	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // rangesOf lists the mappings as ranges.
@@ -241,10 +243,7 @@ func TestResidentMemoryIsWhatSmapsSays(t *testing.T) {
 		{"node", []string{"node", "-e", "console.log('ready'); process.stdin.resume()"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if _, err := exec.LookPath(tt.argv[0]); err != nil {
-				t.Skip(err)
-			}
-			p := startReady(t, nil, tt.argv[0], tt.argv[1:]...)
+			p := startReady(t, nil, tool.Need(t, tt.argv[0]), tt.argv[1:]...)
 			halt(t, p)
 			checkAgainstSmaps(t, p)
 		})
@@ -252,13 +251,10 @@ func TestResidentMemoryIsWhatSmapsSays(t *testing.T) {
 }
 
 func TestPagesOfEveryKindAndAfterAFork(t *testing.T) {
-	gcc, err := exec.LookPath("gcc")
-	if err != nil {
-		t.Skip("no gcc")
-	}
+	gcc := tool.Need(t, "gcc")
 	dir := t.TempDir()
 	file, program := filepath.Join(dir, "resident.c"), filepath.Join(dir, "resident")
-	if err = os.WriteFile(file, []byte(residentSource), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(residentSource), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if msg, e := exec.CommandContext(t.Context(), gcc, "-O1", "-o", program, file).CombinedOutput(); e != nil {
@@ -463,10 +459,7 @@ func TestCountingTellsAnAddressSpaceThatEnded(t *testing.T) {
 }
 
 func TestResidencyOfThreadsThatOutliveTheLeader(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("no python3")
-	}
+	python := tool.Need(t, "python3")
 	const script = `
 import ctypes, sys, threading
 threading.Thread(target=sys.stdin.read).start()

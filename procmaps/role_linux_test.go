@@ -15,6 +15,8 @@ import (
 	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // TestMain lets the test binary stand in for a Go program with many threads.
@@ -198,10 +200,7 @@ int main(void)
 	if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	gcc, err := exec.LookPath("gcc")
-	if err != nil {
-		t.Skip("no gcc")
-	}
+	gcc := tool.Need(t, "gcc")
 	out, err := exec.CommandContext(t.Context(), gcc, "-pthread", "-o", program, file).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -304,12 +303,9 @@ func TestGoroutinesHaveNoThreadStacks(t *testing.T) {
 }
 
 func TestTheStacksAndReservesOfJava(t *testing.T) {
-	java, err := exec.LookPath("java")
-	if err != nil {
-		t.Skip("no java")
-	}
+	java := tool.Need(t, "java")
 	source := filepath.Join(t.TempDir(), "Wait.java")
-	if err = os.WriteFile(source, []byte(`
+	if err := os.WriteFile(source, []byte(`
 public class Wait {
 	public static void main(String[] args) throws Exception {
 		System.out.println("ready");
@@ -359,10 +355,7 @@ public class Wait {
 }
 
 func TestTheStacksOfNode(t *testing.T) {
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Skip("no node")
-	}
+	node := tool.Need(t, "node")
 	p := startReady(t, nil, node, "-e", `console.log("ready"); process.stdin.resume()`)
 	blocked(t, p, 5)
 	halt(t, p)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/maptrace/maptrace/bpf/bpftest"
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // TestPollingEndsWithWhatMapsShow is the claim of polling: once a program stands
@@ -340,10 +341,7 @@ func TestPollKnowsAnAddressSpaceThatTwoShare(t *testing.T) {
 		t.Skip("the kernel does not tell (CONFIG_KCMP)")
 	}
 	// What vfork makes is over too soon; CLONE_VM alone makes one that stays.
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("python3 is not installed")
-	}
+	python := tool.Need(t, "python3")
 	cmd := exec.Command(python, "-c", `
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)

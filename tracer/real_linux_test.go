@@ -15,14 +15,12 @@ import (
 
 	"github.com/maptrace/maptrace/bpf/bpftest"
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // real traces a command from its first instruction to its end.
 func real(t *testing.T, argv ...string) {
 	t.Helper()
-	if _, err := exec.LookPath(argv[0]); err != nil {
-		t.Skipf("%s is not installed", argv[0])
-	}
 	r := newTraced(t, LiveOptions{}, 20*time.Millisecond)
 	var out bytes.Buffer
 	c := r.command(argv, nil, &out)
@@ -58,7 +56,10 @@ func TestRealCommands(t *testing.T) {
 		{"go", "version"},
 		{"sqlite3", ":memory:", "with recursive n(i) as (select 1 union all select i+1 from n where i < 100000) select count(*), sum(i) from n"},
 	} {
-		t.Run(argv[0], func(t *testing.T) { real(t, argv...) })
+		t.Run(argv[0], func(t *testing.T) {
+			tool.Need(t, argv[0])
+			real(t, argv...)
+		})
 	}
 }
 
@@ -123,10 +124,7 @@ func server(t *testing.T, pid int, work func() error) {
 }
 
 func TestRealRedis(t *testing.T) {
-	program, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Skip("redis-server is not installed")
-	}
+	program := tool.Need(t, "redis-server")
 	dir := t.TempDir()
 	sock := filepath.Join(dir, "s")
 	cmd := exec.Command(program, "--port", "0", "--unixsocket", sock, "--dir", dir, "--save", "")
@@ -164,11 +162,9 @@ func TestRealRedis(t *testing.T) {
 func TestRealPostgres(t *testing.T) {
 	bins, err := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if err != nil || len(bins) == 0 || os.Getuid() != 0 {
-		t.Skip("postgres is not installed, or we cannot become its user")
+		t.Skip("needs postgres, which is not installed, or whose user we cannot become")
 	}
-	if _, err = exec.LookPath("runuser"); err != nil {
-		t.Skip("runuser is not installed")
-	}
+	tool.Need(t, "runuser")
 	bin := bins[len(bins)-1]
 	//nolint:usetesting // t.TempDir is inside a directory that postgres may not enter
 	dir, err := os.MkdirTemp("", "maptrace-pg-")

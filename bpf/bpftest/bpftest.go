@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // required is the environment variable that turns skips into failures: where it
@@ -57,9 +59,9 @@ func BuildC(tb testing.TB, dir, name string) string {
 	if p := built.paths[name]; p != "" {
 		return p
 	}
-	gcc, err := exec.LookPath("gcc")
+	gcc, err := tool.Path("gcc")
 	if err != nil {
-		Skip(tb, "the C workloads need gcc")
+		Skip(tb, "%v", err)
 	}
 	if built.dir == "" {
 		//nolint:usetesting // it outlives the test that builds it

@@ -20,12 +20,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/testdata/leaks"
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // unshared returns how to run something in new namespaces, or skips.
 func unshared(t *testing.T, args ...string) []string {
 	t.Helper()
-	argv := append([]string{"unshare"}, args...)
+	argv := append([]string{tool.Need(t, "unshare")}, args...)
 	if text, err := exec.Command(argv[0], append(argv[1:], "true")...).CombinedOutput(); err != nil {
 		t.Skipf("%v: %v\n%s", argv, err, text)
 	}
@@ -262,12 +263,10 @@ func TestGroupsThatAreNotThere(t *testing.T) {
 // compiled makes the program of the tests of sites.
 func compiled(t *testing.T, dir string, flags ...string) string {
 	t.Helper()
-	if _, err := exec.LookPath("gcc"); err != nil {
-		t.Skip("the program needs gcc")
-	}
+	gcc := tool.Need(t, "gcc")
 	out := filepath.Join(dir, "sites")
 	args := append(flags, "-O2", "-fomit-frame-pointer", "../../tracer/site/testdata/sites.c", "-o", out)
-	if text, err := exec.Command("gcc", args...).CombinedOutput(); err != nil {
+	if text, err := exec.Command(gcc, args...).CombinedOutput(); err != nil {
 		t.Fatalf("gcc %v: %v\n%s", args, err, text)
 	}
 	return out
@@ -348,8 +347,8 @@ func TestGrowthInAContainer(t *testing.T) {
 		if c.Name != "c mmap" {
 			continue
 		}
-		if missing := c.Missing(); missing != "" {
-			t.Skipf("no %s", missing)
+		if err := c.Missing(); err != nil {
+			t.Skip(err)
 		}
 		dir := t.TempDir()
 		program := leaks.Args(c.Build(t, dir), 6*time.Second, 4<<20)
@@ -388,11 +387,8 @@ func TestCapabilitiesOfAContainer(t *testing.T) {
 	t.Parallel()
 	needBPF(t)
 	needRoot(t)
-	for _, tool := range []string{"setpriv", "nsenter"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skip(err)
-		}
-	}
+	tool.Need(t, "setpriv")
+	tool.Need(t, "nsenter")
 	program := compiled(t, t.TempDir())
 	begin := filepath.Join(t.TempDir(), "begin")
 	argv := append(unshared(t, "--pid", "--fork", "--mount-proc", "--kill-child"),

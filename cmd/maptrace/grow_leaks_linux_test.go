@@ -35,8 +35,8 @@ func TestGrowFindsTheCulprits(t *testing.T) {
 	var all []*suspect
 	argv := make(map[*suspect][]string)
 	for _, c := range leaks.Cases() {
-		if missing := c.Missing(); missing != "" {
-			t.Logf("%s left out: no %s", c.Name, missing)
+		if err := c.Missing(); err != nil {
+			t.Logf("%s left out: %v", c.Name, err)
 			continue
 		}
 		s := &suspect{Case: c}

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/spf13/pflag"
+
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // makeManual runs the program that writes manual pages and completions, as "make
@@ -108,9 +110,9 @@ func lintManual(t *testing.T, pages []string) {
 		{"mandoc", "-T", "lint", "-W", "warning"},
 		{"groff", "-man", "-Tutf8", "-Kutf8", "-ww", "-z"},
 	} {
-		path, err := exec.LookPath(linter[0])
+		path, err := tool.Path(linter[0])
 		if err != nil {
-			t.Logf("%s is not installed: it was not asked", linter[0])
+			t.Logf("%s was not asked: %v", linter[0], err)
 			continue
 		}
 		out, err := exec.Command(path, append(linter[1:], pages...)...).CombinedOutput()

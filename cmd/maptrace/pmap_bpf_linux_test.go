@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strconv"
 	"testing"
+
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // bpfCall is a line of strace of a call that loads, or waits for, what pmap must do
@@ -20,10 +22,7 @@ func strace(t *testing.T, args ...string) (string, error) {
 	if raced {
 		t.Skip("it runs the program, which is built without the race detector")
 	}
-	path, err := exec.LookPath("strace")
-	if err != nil {
-		t.Skip("strace is not installed")
-	}
+	path := tool.Need(t, "strace")
 	log := filepath.Join(t.TempDir(), "log")
 	cmd := exec.Command(path, append([]string{"-f", "-e", "trace=bpf,perf_event_open,execve", "-o", log, binary(t)}, args...)...)
 	out, ended := cmd.CombinedOutput()

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // A comparison runs the installed pmap and our program, called pmap, with the
@@ -50,9 +51,9 @@ func need(t *testing.T, format string, args ...any) {
 // needProgram finds a program to run.
 func needProgram(t *testing.T, name string) string {
 	t.Helper()
-	path, err := exec.LookPath(name)
+	path, err := tool.Path(name)
 	if err != nil {
-		need(t, "%s is not installed", name)
+		need(t, "%v", err)
 	}
 	return path
 }
@@ -478,7 +479,7 @@ func postgresBackend(t *testing.T) int {
 	t.Helper()
 	bins, err := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if err != nil || len(bins) == 0 {
-		need(t, "postgres is not installed")
+		need(t, "needs postgres, which is not installed")
 	}
 	if os.Getuid() != 0 {
 		t.Skip("we cannot become the user of postgres")

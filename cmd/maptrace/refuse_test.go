@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 func needRoot(t *testing.T) {
@@ -341,7 +343,7 @@ func TestCompletion(t *testing.T) {
 		if r.code != exitOK || r.stderr != "" || !strings.Contains(r.out, "maptrace") {
 			t.Errorf("%s: exit code %d, standard error %q", shell, r.code, r.stderr)
 		}
-		path, err := exec.LookPath(shell)
+		path, err := tool.Path(shell)
 		if err != nil {
 			continue // its script cannot be checked here
 		}

@@ -23,6 +23,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"github.com/maptrace/maptrace/bpf/bpftest"
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // footer is what every text of a run that went well ends with.
@@ -507,10 +508,8 @@ int main(void) { long n = 0; for (long i = 1; i <= 23; i++) n += outer(i); retur
 	if err := os.WriteFile(src, []byte(program), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	gcc := exec.Command("gcc", "-O2", "-fomit-frame-pointer", "-o", bin, src)
-	if out, err := gcc.CombinedOutput(); errors.Is(err, exec.ErrNotFound) {
-		t.Skip("no gcc")
-	} else if err != nil {
+	gcc := exec.Command(tool.Need(t, "gcc"), "-O2", "-fomit-frame-pointer", "-o", bin, src)
+	if out, err := gcc.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for _, form := range []string{"text", "json"} {

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 var noon = time.Date(2026, 2, 3, 12, 0, 0, 0, time.UTC)
@@ -77,10 +79,7 @@ func TestAnArchiveSaysNothingOfWhoMadeItOrWhen(t *testing.T) {
 
 func TestPackageVersionsSortAsTheirReleasesDo(t *testing.T) {
 	t.Parallel()
-	dpkg, err := exec.LookPath("dpkg")
-	if err != nil {
-		t.Skip("dpkg is not installed")
-	}
+	dpkg := tool.Need(t, "dpkg")
 	rising := []string{
 		"0.0.0-20261125111125-1a2b67753189", "0.0.0-20261126000000-0a2b67753189", "0.9.0-rc.1", "0.9.0",
 		"0.9.1-0.20261127000000-002b788b7b42", "0.9.1-0.20261127000000-002b788b7b42+dirty", "0.9.1", "0.10.0",

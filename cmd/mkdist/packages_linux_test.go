@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // suite is the Debian that packages are installed in: the oldest one whose kernel
@@ -38,16 +40,6 @@ func needPackages(t *testing.T) map[string]string {
 	return files
 }
 
-// need returns the path of a program that a test cannot do without.
-func need(t *testing.T, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		t.Skipf("%s is not installed", program)
-	}
-	return path
-}
-
 // debian unpacks a minimal Debian. It is kept, packed, in the user's cache, since
 // making it takes a minute and a network.
 func debian(t *testing.T) (root string) {
@@ -62,7 +54,7 @@ func debian(t *testing.T) (root string) {
 	cache = filepath.Join(cache, "maptrace")
 	packed := filepath.Join(cache, suite+"-"+runtime.GOARCH+".tar")
 	if _, err := os.Stat(packed); errors.Is(err, fs.ErrNotExist) {
-		debootstrap := need(t, "debootstrap")
+		debootstrap := tool.Need(t, "debootstrap")
 		fresh := filepath.Join(t.TempDir(), "fresh")
 		command(t, ".", nil, debootstrap, "--variant=minbase", suite, fresh)
 		if err := os.MkdirAll(cache, 0o755); err != nil {
@@ -149,7 +141,7 @@ func TestPackagesPleaseTheirCheckers(t *testing.T) {
 	files := needPackages(t)
 	for _, suffix := range []string{"_amd64.deb", "_arm64.deb"} {
 		t.Run("lintian "+suffix, func(t *testing.T) {
-			lintian := need(t, "lintian")
+			lintian := tool.Need(t, "lintian")
 			args := []string{"--fail-on", "error,warning", "--allow-root", files[find(files, suffix)]}
 			if out, err := exec.CommandContext(t.Context(), lintian, args...).CombinedOutput(); err != nil || len(out) > 0 {
 				t.Errorf("%v\n%s", err, out)
@@ -158,7 +150,7 @@ func TestPackagesPleaseTheirCheckers(t *testing.T) {
 	}
 	for suffix, arch := range map[string]string{".x86_64.rpm": "x86_64", ".aarch64.rpm": "aarch64"} {
 		t.Run("rpm "+suffix, func(t *testing.T) {
-			rpm := need(t, "rpm")
+			rpm := tool.Need(t, "rpm")
 			path := files[find(files, suffix)]
 			if out := command(t, ".", nil, rpm, "--checksig", "--nosignature", path); !strings.HasSuffix(out, ": digests OK\n") {
 				t.Errorf("digests: %s", out)
@@ -193,9 +185,9 @@ func TestPackagesHoldAProgramForArm64(t *testing.T) {
 	files := needPackages(t)
 	run := []string{files[find(files, "_linux_arm64")]}
 	if runtime.GOARCH != "arm64" {
-		emulator, err := exec.LookPath("qemu-aarch64-static")
+		emulator, err := tool.Path("qemu-aarch64-static")
 		if err != nil {
-			emulator = need(t, "qemu-aarch64")
+			emulator = tool.Need(t, "qemu-aarch64")
 		}
 		run = append([]string{emulator}, run...)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -227,7 +228,8 @@ func asPmap(text string, rows []procmaps.Mapping, opt Options) string {
 }
 
 func TestTheGoldenTablesAreThoseOfPmap(t *testing.T) {
-	version, err := exec.CommandContext(t.Context(), "pmap", "-V").Output()
+	tool.Need(t, "unshare")
+	version, err := exec.CommandContext(t.Context(), tool.Need(t, "pmap"), "-V").Output()
 	if err != nil || !strings.Contains(string(version), "procps-ng") {
 		t.Skipf("no pmap of procps-ng: %q, %v", version, err)
 	}

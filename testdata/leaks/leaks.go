@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 var (
@@ -249,15 +251,14 @@ func (s source) cases(language, mode, culprit string, what Kind, innocents []str
 	return cases
 }
 
-// Missing returns the first command that the program needs and that is not
-// there, or "".
-func (c *Case) Missing() string {
+// Missing tells which command that the program needs is not there, or does not run.
+func (c *Case) Missing() error {
 	for _, name := range c.Needs {
-		if _, err := exec.LookPath(name); err != nil {
-			return name
+		if _, err := tool.Path(name); err != nil {
+			return err
 		}
 	}
-	return ""
+	return nil
 }
 
 // write puts a source into dir and returns its path.

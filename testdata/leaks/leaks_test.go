@@ -72,8 +72,8 @@ func TestProgramsLeakAsFastAsTheyAreTold(t *testing.T) {
 	var all []*running
 	argvs := map[string][]string{} // compilers are done before the first program runs
 	for _, c := range leaks.Cases() {
-		if missing := c.Missing(); missing != "" {
-			t.Logf("%s left out: no %s", c.Name, missing)
+		if err := c.Missing(); err != nil {
+			t.Logf("%s left out: %v", c.Name, err)
 			continue
 		}
 		argvs[c.Name] = leaks.Args(c.Build(t, dir), limit, rate)
@@ -137,7 +137,7 @@ func TestProgramsLeakAsFastAsTheyAreTold(t *testing.T) {
 
 func TestProgramsEndWhenTheyAreTold(t *testing.T) {
 	for _, c := range leaks.Cases() {
-		if c.Stripped || c.Missing() != "" {
+		if c.Stripped || c.Missing() != nil {
 			continue
 		}
 		began := time.Now()
@@ -154,7 +154,7 @@ func TestProgramsEndWhenTheyAreTold(t *testing.T) {
 func TestCulpritsAreWhereTheProgramSays(t *testing.T) {
 	offsets := 0
 	for _, c := range leaks.Cases() {
-		if !c.Prints || c.What == leaks.Nothing || c.Missing() != "" {
+		if !c.Prints || c.What == leaks.Nothing || c.Missing() != nil {
 			continue
 		}
 		argv := c.Build(t, dir)

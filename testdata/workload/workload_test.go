@@ -24,6 +24,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // bins is where build puts the programs, for all tests of the run.
@@ -53,10 +55,7 @@ func build(t *testing.T, name string) string {
 	if name == "gochurn" {
 		cmd = exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./gochurn")
 	} else {
-		if _, err := exec.LookPath("gcc"); err != nil {
-			t.Skip("gcc is not installed")
-		}
-		cmd = exec.CommandContext(t.Context(), "gcc",
+		cmd = exec.CommandContext(t.Context(), tool.Need(t, "gcc"),
 			"-O2", "-pthread", "-Wall", "-Wextra", "-Werror", "-o", bin, name+".c")
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -90,10 +89,7 @@ func run(t *testing.T, bin string, args ...string) string {
 // strace returns the path of a working strace.
 func strace(t *testing.T) string {
 	t.Helper()
-	path, err := exec.LookPath("strace")
-	if err != nil {
-		t.Skip("strace is not installed")
-	}
+	path := tool.Need(t, "strace")
 	if out, err := exec.CommandContext(t.Context(), path, "-o", os.DevNull, "true").CombinedOutput(); err != nil {
 		t.Skipf("strace may not trace here: %v: %s", err, out)
 	}

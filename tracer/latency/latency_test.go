@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/maptrace/maptrace/testdata/tool"
 	"github.com/maptrace/maptrace/tracer/latency"
 )
 
@@ -45,10 +46,7 @@ func TestBucketsFollowEachOther(t *testing.T) {
 // and asks it for both ends of each bucket, and beyond.
 func TestTheKernelSideHasTheSameBuckets(t *testing.T) {
 	t.Parallel()
-	gcc, err := exec.LookPath("gcc")
-	if err != nil {
-		t.Skip("gcc is not installed")
-	}
+	gcc := tool.Need(t, "gcc")
 	header, err := filepath.Abs("../../bpf/maptrace.h")
 	if err != nil {
 		t.Fatal(err)

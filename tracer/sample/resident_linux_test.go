@@ -18,6 +18,7 @@ import (
 	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/bpf/bpftest"
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/testdata/tool"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/resident"
 	"github.com/maptrace/maptrace/tracer/site"
@@ -230,11 +231,12 @@ func (p *phased) compare(sp *tracer.SpaceReport) error {
 // TestResidentMemoryIsWhatSmapsHas stops programs that use memory of all kinds at
 // random, and compares each time.
 func TestResidentMemoryIsWhatSmapsHas(t *testing.T) {
-	if _, err := exec.LookPath("gcc"); err != nil {
-		bpftest.Skip(t, "the program needs gcc")
+	gcc, err := tool.Path("gcc")
+	if err != nil {
+		bpftest.Skip(t, "%v", err)
 	}
 	bin := filepath.Join(t.TempDir(), "phases")
-	cmd := exec.Command("gcc", "-O2", "-Wall", "-Wextra", "-Werror", filepath.Join("testdata", "phases.c"), "-o", bin)
+	cmd := exec.Command(gcc, "-O2", "-Wall", "-Wextra", "-Werror", filepath.Join("testdata", "phases.c"), "-o", bin)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", cmd.Args, err, text)
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/bpf/bpftest"
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/testdata/tool"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/stack"
@@ -36,8 +37,8 @@ func compile(t *testing.T, out, source string, flags ...string) string {
 	if strings.HasSuffix(source, ".cc") {
 		compiler = "g++"
 	}
-	if _, err := exec.LookPath(compiler); err != nil {
-		bpftest.Skip(t, "the programs need %s", compiler)
+	if _, err := tool.Path(compiler); err != nil {
+		bpftest.Skip(t, "%v", err)
 	}
 	args := append([]string{"-O2", "-fomit-frame-pointer", "-Wall", "-Wextra", "-Wno-unused-result"}, flags...)
 	args = append(args, filepath.Join("testdata", source), "-o", out)
@@ -424,7 +425,7 @@ func TestALibraryAtTheAddressOfAnotherIsNotMistakenForIt(t *testing.T) {
 // unshare returns how to run something in new namespaces, or skips.
 func unshare(t *testing.T, args ...string) []string {
 	t.Helper()
-	argv := append([]string{"unshare"}, args...)
+	argv := append([]string{tool.Need(t, "unshare")}, args...)
 	if text, err := exec.Command(argv[0], append(argv[1:], "true")...).CombinedOutput(); err != nil {
 		t.Skipf("%v: %v\n%s", argv, err, text)
 	}

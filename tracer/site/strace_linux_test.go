@@ -16,6 +16,7 @@ import (
 
 	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/bpf/bpftest"
+	"github.com/maptrace/maptrace/testdata/tool"
 	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/stack"
 )
@@ -42,9 +43,13 @@ type told struct {
 // with libunwind: other libraries print other addresses.
 func straced(t *testing.T, prefix string, argv ...string) []string {
 	t.Helper()
-	text, err := exec.Command("strace", "-V").Output()
+	path, err := tool.Path("strace")
 	if err != nil {
-		bpftest.Skip(t, "strace: %v", err)
+		bpftest.Skip(t, "%v", err)
+	}
+	text, err := exec.Command(path, "-V").Output()
+	if err != nil {
+		t.Fatal(err)
 	}
 	if !strings.Contains(string(text), "stack-trace=libunwind") {
 		bpftest.Skip(t, "this strace has no -k with libunwind:\n%s", text)
@@ -197,9 +202,9 @@ func TestStacksAgreeWithStrace(t *testing.T) {
 		{"Python", func(t *testing.T) []string {
 			t.Helper()
 			// python3 in PATH may be a script that looks for the right one.
-			out, err := exec.Command("python3", "-c", "import sys; print(sys.executable)").Output()
+			out, err := exec.Command(tool.Need(t, "python3"), "-c", "import sys; print(sys.executable)").Output()
 			if err != nil {
-				t.Skipf("python3: %v", err)
+				t.Fatal(err)
 			}
 			return []string{strings.TrimSpace(string(out)), "-c", "import json, logging, decimal; l = [list(range(i)) for i in range(500)]"}
 		}, bpf.MaxStackBytes}, // imports within imports: more than the default holds

@@ -18,6 +18,8 @@ import (
 	"testing"
 
 	"github.com/go-delve/delve/pkg/dwarf/frame"
+
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // elfFiles returns the ELF files of this system that ReadTable is for: all of
@@ -232,9 +234,7 @@ func general(a Arch, column string) bool {
 
 func TestTablesAgreeWithReadelfRowByRow(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("readelf"); err != nil {
-		t.Skip("there is no readelf")
-	}
+	tool.Need(t, "readelf")
 	var a agreement
 	for _, path := range elfFiles(t) {
 		compareWithReadelf(t, &a, path)

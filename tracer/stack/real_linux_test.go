@@ -15,6 +15,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // recorded is a sample that testdata/chain.c wrote, and the frames that
@@ -98,9 +99,7 @@ func nativeArch(tb testing.TB) Arch {
 // compile builds testdata/chain.c with cc, or skips the test.
 func compile(tb testing.TB, cc string, flags ...string) string {
 	tb.Helper()
-	if _, err := exec.LookPath(cc); err != nil {
-		tb.Skipf("there is no %s", cc)
-	}
+	tool.Need(tb, cc)
 	bin := filepath.Join(tb.TempDir(), "chain")
 	args := append([]string{"-O2", "-fomit-frame-pointer", "-o", bin}, flags...)
 	args = append(args, "testdata/chain.c", "-lpthread")
@@ -307,9 +306,7 @@ func TestARealStackOfArm64IsUnwoundAsLibgccDoesIt(t *testing.T) {
 	t.Parallel()
 	const signs = "-mbranch-protection=standard"
 	const root = "/usr/aarch64-linux-gnu" // of Debian's libc6-dev-arm64-cross
-	if _, err := exec.LookPath("qemu-aarch64"); err != nil {
-		t.Skip("there is no qemu-aarch64")
-	}
+	tool.Need(t, "qemu-aarch64")
 	for _, flags := range [][]string{nil, {"-static"}, {signs}} {
 		bin := compile(t, "aarch64-linux-gnu-gcc", flags...)
 		args := []string{"qemu-aarch64", "-cpu", "max", "-L", root, bin}

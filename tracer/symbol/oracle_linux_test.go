@@ -12,15 +12,15 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // need skips a test on a machine that lacks a program.
 func need(tb testing.TB, programs ...string) {
 	tb.Helper()
 	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			tb.Skipf("needs %s", p)
-		}
+		tool.Need(tb, p)
 	}
 }
 
