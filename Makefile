@@ -5,7 +5,7 @@ GOFLAGS ?= -trimpath
 BIN     ?= maptrace
 
 # "./..." passes over directories called testdata.
-PACKAGES = ./... ./testdata/bench ./testdata/kernels/... ./testdata/leaks ./testdata/leaks/goleak ./testdata/tool ./testdata/workload ./testdata/workload/gochurn
+PACKAGES = ./... ./testdata/bench ./testdata/kernels/... ./testdata/leaks ./testdata/leaks/goleak ./testdata/runtests ./testdata/tool ./testdata/workload ./testdata/workload/gochurn
 
 # The linters are pinned here; they come through the Go module proxy.
 GOLANGCI_LINT = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -42,8 +42,8 @@ demo: build ## trace a small leaking program that is built in (needs root)
 
 # One package at a time: several load the machine on purpose, and bound how long
 # what they wait for may take.
-test: ## run the tests; those that trace need root, and are skipped without
-	$(GO) test -p 1 -timeout 10m $(PACKAGES)
+test: ## run the tests, and say at the end which were skipped and why (those that trace need root)
+	$(GO) run ./testdata/runtests -p 1 -timeout 10m $(PACKAGES)
 
 # What runs programs, ours too, is left out, as they are built without it, and so are
 # the long comparisons of names and tables, which have one goroutine each, what
