@@ -76,8 +76,8 @@ type pageState struct {
 type oracle struct {
 	pages map[uint64]pageState
 	brk   uint64
-	// flagless leaves the flags out of comparisons.
-	flagless bool
+	// flagless are where the flags are left out of comparisons.
+	flagless []procmaps.Range
 }
 
 func (o *oracle) clone() *oracle { return &oracle{pages: maps.Clone(o.pages), brk: o.brk} }
@@ -162,7 +162,7 @@ func (o *oracle) diff(s *Space, skip []procmaps.Range) string {
 		if got.class == ClassAnonShared && got.inode == 0 {
 			got.inode = want.inode // identity not told to the tree
 		}
-		if o.flagless {
+		if slices.ContainsFunc(o.flagless, func(r procmaps.Range) bool { return r.Contains(p * page) }) {
 			got.dc, got.wf, got.gd = want.dc, want.wf, want.gd
 		}
 		if gotOK != wantOK || got != want {

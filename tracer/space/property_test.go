@@ -203,9 +203,11 @@ func TestTornReadsDoNoHarm(t *testing.T) {
 		calls, before := k.history(120)
 		states := append(before, k.o)
 		order := calls
-		if r.IntN(2) == 0 {
+		late := r.IntN(2) == 0
+		if late {
 			order = jittered(r, calls)
 		}
+		var found []procmaps.Range
 		s := New(Options{})
 		s.SetComplete(true)
 		for i, c := range order {
@@ -213,7 +215,14 @@ func TestTornReadsDoNoHarm(t *testing.T) {
 				// Some time before, at, or after what has been applied.
 				from := min(len(states)-1, max(0, i-5+r.IntN(10)))
 				rd := tornRead(r, k, states, from)
-				s.Reread(rd)
+				shows := len(rd.Rows) > 0 && rd.Rows[0].Known != 0
+				for _, c := range s.Reread(rd) {
+					// It was mapped by a call that is yet to come, and may have been given
+					// flags by one that came before: maps does not show them.
+					if late && !shows {
+						found = append(found, c.Range)
+					}
+				}
 			}
 			e := s.Apply(c)
 			if err := s.checkInvariants(); err != nil {
@@ -223,8 +232,11 @@ func TestTornReadsDoNoHarm(t *testing.T) {
 				t.Fatalf("after %s: %v\n%s", c.text(), e.Reason, listing(order))
 			}
 		}
-		// A doubt settled by a read without flags leaves the flags unknown.
-		k.o.flagless = withReaders
+		k.o.flagless = found
+		if withReaders {
+			// A doubt settled by a read without flags leaves the flags unknown.
+			k.o.flagless = []procmaps.Range{All}
+		}
 		if d := k.o.diff(s, s.Doubts()); d != "" {
 			t.Fatalf("%sdoubts %v\n%s", d, s.Doubts(), listing(order))
 		}
