@@ -13,8 +13,10 @@ import (
 type Line struct {
 	Module   string // the file's last element; "[jit]" where there is none
 	Function string // demangled; where there is no name, module+0x with where the function starts
+	Linkage  string // as the linker has it: mangled; empty where Function is no symbol's name
 	File     string // of the source; empty if it is not known
 	Line     int
+	Start    int  // the line where the function is declared; 0 if it is not known
 	Inlined  bool // into the function of the next line
 	// Outer is the function that an inlined one became a part of, where that is not
 	// told by the next line.
@@ -110,10 +112,11 @@ func (s *Sites) Lines(dst []Line, f *Frame) []Line {
 		for i, l := range lines {
 			if l.Function == "" {
 				fn, _ := s.function(f)
-				l.Function = fn.Name
+				l.Function, l.Linkage = fn.Name, fn.Linkage
 			}
 			dst = append(dst, Line{
-				Module: module, Function: l.Function, File: l.File, Line: l.Line, Inlined: i < len(lines)-1,
+				Module: module, Function: l.Function, Linkage: l.Linkage, File: l.File, Line: l.Line, Start: l.Start,
+				Inlined: i < len(lines)-1,
 			})
 		}
 		if len(lines) > 0 {
@@ -124,7 +127,7 @@ func (s *Sites) Lines(dst []Line, f *Frame) []Line {
 		return append(dst, Line{Module: module, Function: sc.function, File: sc.file, Line: sc.line})
 	}
 	fn, named := s.function(f)
-	return append(dst, Line{Module: module, Function: fn.Name, Unnamed: !named})
+	return append(dst, Line{Module: module, Function: fn.Name, Linkage: fn.Linkage, Unnamed: !named})
 }
 
 // groupKey is a function of a module.

@@ -202,7 +202,7 @@ func TestStacksOfAProgramWithoutFramePointersAreWhole(t *testing.T) {
 	if len(slices.Compact(groups)) != 3 {
 		t.Errorf("three functions have groups %v", groups)
 	}
-	if l, _ := w.sites.Blamed(first); l.Module != "sites" || l.Unnamed || l.String() != "leak_twice (sites)" {
+	if l, _ := w.sites.Blamed(first); l.Module != "sites" || l.Unnamed || l.Linkage != "leak_twice" || l.String() != "leak_twice (sites)" {
 		t.Errorf("it is blamed as %+v", l)
 	}
 	st := w.sites.Stats()

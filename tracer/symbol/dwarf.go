@@ -3,6 +3,7 @@ package symbol
 import (
 	"debug/dwarf"
 	"encoding/binary"
+	"math"
 	"slices"
 	"sort"
 	"sync/atomic"
@@ -41,7 +42,7 @@ type dwarfData struct {
 	index []unitRange
 	cache map[int]*decodedUnit
 	held  int64 // by the cache
-	names map[uint64]string
+	names map[uint64]naming
 	work  int64 // bytes of abbreviations looked at so far, to bound the index
 }
 
@@ -97,7 +98,7 @@ func newDWARF(h *header, budget int64, bytes *atomic.Int64) *dwarfData {
 	if h.section(".debug_info") == nil && h.section(".zdebug_info") == nil {
 		return nil
 	}
-	d := &dwarfData{code: h.code, order: h.order, bytes: bytes, cache: make(map[int]*decodedUnit), names: make(map[uint64]string)}
+	d := &dwarfData{code: h.code, order: h.order, bytes: bytes, cache: make(map[int]*decodedUnit), names: make(map[uint64]naming)}
 	all := budget
 	var abbrev blob
 	for name, b := range map[string]*blob{
@@ -250,7 +251,10 @@ func (d *dwarfData) linesOf(unit int, addr uint64, buf []Line) []Line {
 	}
 	for found >= 0 {
 		s := &t.scopes[found]
-		buf = append(buf, Line{Function: d.name(s.entry), File: d.fileName(u, &t.lines, file), Line: int(line)})
+		n := d.name(s.entry)
+		buf = append(buf, Line{
+			Function: n.name, Linkage: n.linkage, File: d.fileName(u, &t.lines, file), Line: int(line), Start: int(n.line),
+		})
 		file, line, found = s.file, s.line, s.parent
 	}
 	return buf
@@ -388,13 +392,20 @@ func (t *decodedUnit) close(ranges span) {
 	}
 }
 
+// naming is what debug information says about a function wherever it is inlined.
+type naming struct {
+	name, linkage string
+	line          uint32 // where it is declared
+}
+
 // name returns the name of the function that an entry is about, which an inlined
 // call and a function outside its class have in another entry.
-func (d *dwarfData) name(off uint64) string {
-	if name, ok := d.names[off]; ok {
-		return name
+func (d *dwarfData) name(off uint64) naming {
+	if n, ok := d.names[off]; ok {
+		return n
 	}
 	var linkage, plain string
+	var line uint64
 	for at, hops := off, 0; hops < 8; hops++ {
 		i := sort.Search(len(d.units), func(i int) bool { return d.units[i].off > at }) - 1
 		if i < 0 || at < d.units[i].first || at >= d.units[i].end {
@@ -412,21 +423,25 @@ func (d *dwarfData) name(off uint64) string {
 		if plain == "" {
 			plain = d.text(u, e.name)
 		}
+		// That of the definition comes before that of its class' declaration.
+		if line == 0 && e.declLine.kind == kindConst && e.declLine.u <= math.MaxInt32 {
+			line = e.declLine.u
+		}
 		if linkage != "" || e.origin.kind != kindRef || e.origin.u == at {
 			break
 		}
 		at = e.origin.u
 	}
-	name := plain
+	n := naming{name: plain, linkage: plain, line: uint32(line)}
 	if linkage != "" {
-		name = demangled(linkage)
+		n.name, n.linkage = demangled(linkage), linkage
 	}
 	if len(d.names) >= maxMemo {
 		clear(d.names)
 	}
-	d.names[off] = name
-	d.bytes.Add(int64(len(name)) + 64)
-	return name
+	d.names[off] = n
+	d.bytes.Add(int64(len(n.name)+len(n.linkage)) + 88)
+	return n
 }
 
 // entryAt decodes the one entry at off. It looks at a few bytes first, since

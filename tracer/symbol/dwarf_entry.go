@@ -305,7 +305,7 @@ type entry struct {
 
 	name, linkage, origin        attribute
 	low, high, ranges            attribute
-	callFile, callLine           attribute
+	declLine, callFile, callLine attribute
 	lines, dir                   attribute
 	strBase, addrBase, rangeBase attribute
 }
@@ -336,6 +336,8 @@ func (d *dwarfData) readAttributes(u *unit, c *cursor, a *abbreviation, e *entry
 			e.high = v
 		case dwarf.AttrRanges:
 			e.ranges = v
+		case dwarf.AttrDeclLine:
+			e.declLine = v
 		case dwarf.AttrCallFile:
 			e.callFile = v
 		case dwarf.AttrCallLine:

@@ -18,6 +18,7 @@ import (
 type goTable struct {
 	r                                  io.ReaderAt
 	order                              binary.ByteOrder
+	starts                             bool   // descriptions have the line of the function: since Go 1.20
 	text                               uint64 // where the addresses count from
 	quantum                            uint64
 	funcs                              []byte // pairs of uint32: offset from text, offset of the description
@@ -53,12 +54,13 @@ func parseGo(r io.ReaderAt, size int64, order binary.ByteOrder) *goTable {
 	if n, _ := r.ReadAt(b[:], 0); n < len(b) || b[7] != word {
 		return nil
 	}
-	if magic := order.Uint32(b[:]); magic != magic118 && magic != magic120 {
+	magic := order.Uint32(b[:])
+	if magic != magic118 && magic != magic120 {
 		return nil
 	}
 	at := func(i int) int64 { return int64(order.Uint64(b[8+i*word:])) }
 	t := &goTable{
-		r: r, order: order, quantum: uint64(b[6]), text: uint64(at(2)),
+		r: r, order: order, starts: magic == magic120, quantum: uint64(b[6]), text: uint64(at(2)),
 		names: at(3), units: at(4), files: at(5), values: at(6), descs: at(7),
 	}
 	n := at(0)
@@ -134,7 +136,7 @@ func (t *goTable) function(addr uint64) (Function, bool) {
 	if !ok || name == "" {
 		return Function{}, false
 	}
-	return Function{Name: name, Start: t.entry(i), Size: t.entry(i+1) - t.entry(i), From: FromGo}, true
+	return Function{Name: name, Linkage: name, Start: t.entry(i), Size: t.entry(i+1) - t.entry(i), From: FromGo}, true
 }
 
 // position returns the file and line of an address.
@@ -158,6 +160,17 @@ func (t *goTable) position(addr uint64) (string, int) {
 		return "", 0
 	}
 	return readString(t.r, t.files+int64(off)), int(line)
+}
+
+// startLine returns the line of the func keyword of the function at addr, 0 where
+// the table does not have it.
+func (t *goTable) startLine(addr uint64) int {
+	i := t.find(addr)
+	if i < 0 || !t.starts {
+		return 0
+	}
+	line, _ := t.desc(i, 9)
+	return int(max(int32(line), 0))
 }
 
 // value decodes a table of pairs, the change of the value and of the address,

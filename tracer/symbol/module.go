@@ -57,19 +57,22 @@ func (s Source) String() string {
 // Function is a function of a module. Start is an address in the file's own
 // numbering, and with Size says which bytes the name is known to be right for.
 type Function struct {
-	Name  string // demangled, without parameters
-	Start uint64
-	Size  uint64
-	From  Source
-	Rust  bool // the symbol is mangled as Rust does it
+	Name    string // demangled, without parameters
+	Linkage string // as the linker has it: mangled
+	Start   uint64
+	Size    uint64
+	From    Source
+	Rust    bool // the symbol is mangled as Rust does it
 }
 
 // Line is one function that an address belongs to. File is empty and Line 0
 // where the source position is not known.
 type Line struct {
 	Function string // demangled, without parameters; empty when unknown
+	Linkage  string // the function as the linker has it: mangled
 	File     string
 	Line     int
+	Start    int // the line where the function is declared; 0 when unknown
 }
 
 // DebugRef says which debug file belongs to a module.
@@ -445,7 +448,7 @@ func (m *Module) named(t *symbols, addr uint64) (Function, bool) {
 	}
 	s := t.syms[best]
 	raw := t.name(best)
-	fn := Function{Name: demangled(raw), Start: s.start, Size: s.end - s.start, From: t.from, Rust: ofRust(raw)}
+	fn := Function{Name: demangled(raw), Linkage: raw, Start: s.start, Size: s.end - s.start, From: t.from, Rust: ofRust(raw)}
 	if fn.Name == "" {
 		return Function{}, false
 	}
@@ -453,7 +456,7 @@ func (m *Module) named(t *symbols, addr uint64) (Function, bool) {
 		m.memo = make(map[memoKey]Function)
 	}
 	m.memo[key] = fn
-	m.bytes.Add(int64(len(fn.Name)) + 96)
+	m.bytes.Add(int64(len(fn.Name)+len(raw)) + 112)
 	return fn, true
 }
 
@@ -480,16 +483,19 @@ func (m *Module) Lines(addr uint64, buf []Line) []Line {
 	fn, ok := m.function(addr)
 	if n := len(buf); n > before {
 		if ok {
-			buf[n-1].Function = fn.Name
+			buf[n-1].Function, buf[n-1].Linkage = fn.Name, fn.Linkage
 		}
 		return buf
 	}
 	if !ok {
 		return buf
 	}
-	line := Line{Function: fn.Name}
+	line := Line{Function: fn.Name, Linkage: fn.Linkage}
 	if t := m.goTable(); t != nil {
-		guard(func() { line.File, line.Line = t.position(addr) })
+		guard(func() {
+			line.File, line.Line = t.position(addr)
+			line.Start = t.startLine(addr)
+		})
 	}
 	return append(buf, line)
 }

@@ -46,13 +46,13 @@ func TestFunctionsAndLinesOfASmallLibrary(t *testing.T) {
 			fn    Function
 			lines []Line
 		}{
-			{0x2a0, Function{"puts@plt", 0x2a0, 16, FromPLT, false}, []Line{{"puts@plt", "", 0}}},
-			{0x2af, Function{"puts@plt", 0x2a0, 16, FromPLT, false}, []Line{{"puts@plt", "", 0}}},
+			{0x2a0, Function{"puts@plt", "puts@plt", 0x2a0, 16, FromPLT, false}, []Line{{"puts@plt", "puts@plt", "", 0, 0}}},
+			{0x2af, Function{"puts@plt", "puts@plt", 0x2a0, 16, FromPLT, false}, []Line{{"puts@plt", "puts@plt", "", 0, 0}}},
 			{0x290, Function{}, nil}, // the stub that finds functions has no name
-			{0x2be, Function{"once", 0x2b0, 0x13, FromSymtab, false}, []Line{{"once", file, 20}}},
-			{0x2c3, Function{}, []Line{{"", file, 21}}}, // between functions
-			{0x2dc, Function{"both", 0x2d0, 0x26, FromSymtab, false}, []Line{{"both", file, 25}}},
-			{0x2ea, Function{"both", 0x2d0, 0x26, FromSymtab, false}, []Line{{"twice", file, 14}, {"both", file, 25}}},
+			{0x2be, Function{"once", "once", 0x2b0, 0x13, FromSymtab, false}, []Line{{"once", "once", file, 20, 18}}},
+			{0x2c3, Function{}, []Line{{"", "", file, 21, 0}}}, // between functions
+			{0x2dc, Function{"both", "both", 0x2d0, 0x26, FromSymtab, false}, []Line{{"both", "both", file, 25, 23}}},
+			{0x2ea, Function{"both", "both", 0x2d0, 0x26, FromSymtab, false}, []Line{{"twice", "twice", file, 14, 12}, {"both", "both", file, 25, 23}}},
 			{0x2f6, Function{}, nil},
 			{0, Function{}, nil},
 			{math.MaxUint64, Function{}, nil},
@@ -77,7 +77,7 @@ func TestFunctionsAndLinesOfASmallLibrary(t *testing.T) {
 func TestLinesAreAppended(t *testing.T) {
 	t.Parallel()
 	m := read(t, small(t, "dwarf5.so"), Options{})
-	first := Line{"caller", "a.c", 1}
+	first := Line{"caller", "caller", "a.c", 1, 0}
 	got := m.Lines(0x2ea, []Line{first})
 	if len(got) != 3 || got[0] != first || got[1].Function != "twice" || got[2].Function != "both" {
 		t.Errorf("Lines = %+v", got)
@@ -334,9 +334,9 @@ func TestGoTable(t *testing.T) {
 		line int
 	}{
 		{0xfff, Function{}, "", 0},
-		{0x1000, Function{"main.a", 0x1000, 0x40, FromGo, false}, "/src/main.g", 5},
-		{0x1010, Function{"main.a", 0x1000, 0x40, FromGo, false}, "/src/main.g", 7},
-		{0x107f, Function{"main.(*T).b", 0x1040, 0x40, FromGo, false}, "/src/main.g", 7},
+		{0x1000, Function{"main.a", "main.a", 0x1000, 0x40, FromGo, false}, "/src/main.g", 5},
+		{0x1010, Function{"main.a", "main.a", 0x1000, 0x40, FromGo, false}, "/src/main.g", 7},
+		{0x107f, Function{"main.(*T).b", "main.(*T).b", 0x1040, 0x40, FromGo, false}, "/src/main.g", 7},
 		{0x1080, Function{}, "", 0},
 	} {
 		fn, ok := g.function(tt.addr)

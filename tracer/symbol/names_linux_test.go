@@ -51,6 +51,38 @@ func TestNamesAndLinesAreThoseOfNmAndAddr2line(t *testing.T) {
 	}
 }
 
+// A function is declared on the line that has its name, also where it is inlined.
+func TestFunctionsStartWhereTheSourceDeclaresThem(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join("testdata", "shapes.cc"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := strings.Split(string(text), "\n")
+	for _, dwarf := range []string{"-gdwarf-5", "-gdwarf-4"} {
+		prog := compile(t, "shapes.cc", "-O2", dwarf)
+		m := open(t, prog)
+		seen := map[string]bool{"grow": false, "hidden": false, "operator[]": false}
+		for _, addr := range addresses(nm(t, prog), 3, 20000) {
+			for _, l := range m.Lines(addr, nil) {
+				name := l.Function[strings.LastIndex(l.Function, ":")+1:]
+				if _, ours := seen[name]; !ours || !strings.HasPrefix(l.Linkage, "_ZN6shapes") {
+					continue
+				}
+				seen[name] = true
+				if l.Start < 1 || l.Start > len(source) || !strings.Contains(source[l.Start-1], name+"(") {
+					t.Errorf("%s (%s) starts at line %d", l.Function, l.Linkage, l.Start)
+				}
+			}
+		}
+		for name, found := range seen {
+			if !found {
+				t.Errorf("%s: %s is not seen", dwarf, name)
+			}
+		}
+	}
+}
+
 // The largest programs at hand, with and without a full symbol table.
 func TestRealProgramsAreNamedAsByNm(t *testing.T) {
 	t.Parallel()
@@ -131,7 +163,7 @@ func TestAssemblyWithoutSizesIsNamedUpToTheNextSymbol(t *testing.T) {
 		}
 	}
 	fn, ok := m.Function(after - 1)
-	if want := (Function{Name: "bare", Start: after - 3, Size: 3, From: FromSymtab}); !ok || fn != want {
+	if want := (Function{Name: "bare", Linkage: "bare", Start: after - 3, Size: 3, From: FromSymtab}); !ok || fn != want {
 		t.Errorf("Function(after-1) = %+v, %v; want %+v", fn, ok, want)
 	}
 	if fn, ok := m.Function(after); !ok || fn.Name != "after" || fn.Size != 1 {

@@ -118,7 +118,7 @@ func checkNames(t *testing.T, m *Module, symbols, all []nmSymbol, from Source) {
 	}
 	at := make(map[uint64][]string)
 	for _, s := range all {
-		at[s.start] = append(at[s.start], demangled(s.name))
+		at[s.start] = append(at[s.start], s.name)
 	}
 	checked, wrong := 0, 0
 	for _, s := range symbols {
@@ -126,7 +126,8 @@ func checkNames(t *testing.T, m *Module, symbols, all []nmSymbol, from Source) {
 			fn, ok := m.Function(addr)
 			checked++
 			// A function may hold another: then its start is another line of nm.
-			if ok && fn.From == from && fn.Start >= s.start && addr-fn.Start < fn.Size && slices.Contains(at[fn.Start], fn.Name) {
+			if ok && fn.From == from && fn.Start >= s.start && addr-fn.Start < fn.Size &&
+				slices.Contains(at[fn.Start], fn.Linkage) && fn.Name == demangled(fn.Linkage) {
 				continue
 			}
 			if wrong++; wrong <= 10 {

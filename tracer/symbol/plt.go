@@ -15,7 +15,7 @@ const (
 // stub is one entry of a procedure linkage table.
 type stub struct {
 	start, end uint64
-	name       string
+	name       string // of the function, as the linker has it
 }
 
 // inStubs reports whether addr is in a procedure linkage table.
@@ -50,7 +50,7 @@ func (m *Module) readStubs() []stub {
 		code := contents(s, maxStubBytes)
 		add := func(start, end, slot uint64) {
 			if name := slots[slot]; name != "" {
-				all = append(all, stub{start, end, name + "@plt"})
+				all = append(all, stub{start, end, name})
 				m.bytes.Add(int64(len(name)) + 40)
 			}
 		}
@@ -150,7 +150,7 @@ func (m *Module) target(symtab *elf.Section, info, addend uint64) string {
 			return "" // it would look for its own name
 		}
 		fn, _ := m.function(addend)
-		return fn.Name
+		return fn.Linkage
 	}
 	if !slot || symtab == nil || symtab.Type != elf.SHT_DYNSYM {
 		return ""
@@ -160,7 +160,7 @@ func (m *Module) target(symtab *elf.Section, info, addend uint64) string {
 	if n, _ := symtab.ReadAt(b[:], int64(index*elf.Sym64Size)); names == nil || n < len(b) {
 		return ""
 	}
-	return demangled(readString(names, int64(m.head.order.Uint32(b[:]))))
+	return readString(names, int64(m.head.order.Uint32(b[:])))
 }
 
 func findStub(all []stub, addr uint64) (Function, bool) {
@@ -168,5 +168,9 @@ func findStub(all []stub, addr uint64) (Function, bool) {
 	if i < 0 || addr >= all[i].end {
 		return Function{}, false
 	}
-	return Function{Name: all[i].name, Start: all[i].start, Size: all[i].end - all[i].start, From: FromPLT}, true
+	const suffix = "@plt"
+	s := all[i]
+	return Function{
+		Name: demangled(s.name) + suffix, Linkage: s.name + suffix, Start: s.start, Size: s.end - s.start, From: FromPLT,
+	}, true
 }
