@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -290,6 +291,22 @@ func realStacks(t *testing.T, arch Arch, names bool, bin ...string) {
 			}
 		}
 		t.Logf("%s: %d samples", c.name, len(p.samples))
+	}
+}
+
+// libgcc ends at the null pointer, so the frames are compared by name.
+func TestTheCallerOfANullPointerIsFound(t *testing.T) {
+	t.Parallel()
+	p := run(t, nativeArch(t), compile(t, "gcc"), "null")
+	var u Unwinder
+	frames, end := u.Unwind(&p.samples[0].Sample, p.codeAt, nil)
+	var have []string
+	for _, f := range frames {
+		have = append(have, p.name(f))
+	}
+	want := chain(int(syscall.SIGSEGV)&1, append([]string{"on_null", "-", "calls_null"}, behindMain...)...)
+	if diff := gocmp.Diff(want, have); diff != "" || end != EndRoot {
+		t.Errorf("the walk ends with %v; the functions differ:\n%s", end, diff)
 	}
 }
 

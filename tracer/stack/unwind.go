@@ -77,7 +77,7 @@ type End uint8
 
 // The ends. Only EndRoot is a whole stack.
 const (
-	EndRoot      End = iota + 1 // the outermost frame, by its rule or a pc of 0
+	EndRoot      End = iota + 1 // the outermost frame, by its rule or a return address of 0
 	EndTruncated                // the stack goes on where the copy does not reach: too deep, or another stack
 	EndNoFDE                    // the last frame is in code without a rule
 	EndNoCode                   // the next pc, which is no frame, is not in code
@@ -160,20 +160,27 @@ func (u *Unwinder) Unwind(s *Sample, codeAt func(pc uint64) (Code, bool), frames
 		depth = defaultDepth
 	}
 	for ; ; depth-- {
-		if w.pc == 0 {
+		// A thread without a stack has not been in user mode.
+		if w.pc == 0 && (w.call || w.sp == 0) {
 			return frames, EndRoot
 		}
 		if depth == 0 {
 			return frames, EndDepth
 		}
 		code, ok := w.code(codeAt)
-		if !ok && w.call {
+		switch {
+		case ok:
+		case w.pc == 0:
+			if !w.toCaller() {
+				return frames, w.end
+			}
+			continue
+		case w.call:
 			return frames, EndNoCode
+		default:
+			return append(frames, Frame{PC: w.pc}), EndNoCode
 		}
 		frames = append(frames, Frame{PC: w.pc, Call: w.call})
-		if !ok {
-			return frames, EndNoCode
-		}
 		switch code.Rule {
 		case RuleCFI:
 			ok = u.byTable(code, codeAt)
@@ -427,6 +434,17 @@ func (w *walk) byRule(t *Table, r *rule, bias uint64) bool {
 	// address in a register while it calls one (LLVM's outliner makes such).
 	flat := w.arch == ARM64 && (!w.call || moved && w.flats < 2)
 	return w.leave(pc, sp, r.signal, flat)
+}
+
+// toCaller takes a step out of a function that has run no instruction, as when a
+// null pointer is called: the return address is where the call has put it.
+func (w *walk) toCaller() bool {
+	if w.arch == ARM64 {
+		w.end = EndBroken
+		return w.known>>arm64LR&1 != 0 && w.leave(w.r[arm64LR], w.sp, false, true)
+	}
+	pc, ok := w.load(w.sp, 8)
+	return ok && w.leave(pc, w.sp+8, false, false)
 }
 
 // byFramePointer takes a step by the frame pointer.

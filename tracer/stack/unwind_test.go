@@ -116,7 +116,17 @@ func TestWalksGoAndEndAsTheStackSays(t *testing.T) {
 	}{
 		{name: "to the root", pc: leaf, stack: words(framed, 0, 1, 2, root), want: []Frame{{PC: leaf}, call(framed), call(root)}},
 		{name: "a pc of zero is above the root", pc: leaf, stack: words(framed, 0, 1, 2, 0), want: []Frame{{PC: leaf}, call(framed)}},
-		{name: "a jump to zero", pc: 0},
+		{name: "a call of a null pointer", stack: words(framed, 0, 1, 2, root), want: []Frame{call(framed), call(root)}},
+		{name: "a call of a null pointer by no code", stack: words(0x1234), end: EndNoCode},
+		{name: "a null pointer and no copy", cut: true, end: EndTruncated},
+		{
+			name: "a call of a null pointer that a signal interrupted", pc: leaf, stack: words(signalFrame, 0, 0, sp+40, 0, framed, 0, 1, 2, root),
+			want: []Frame{{PC: leaf}, call(signalFrame), call(framed), call(root)},
+		},
+		{
+			name: "a call of a null pointer on arm64", arch: ARM64, lr: framed, stack: words(0, 0, 0, root),
+			want: []Frame{call(framed), call(root)},
+		},
 		{name: "the copy was cut", pc: leaf, cut: true, stack: words(framed, 0, 1), want: []Frame{{PC: leaf}, call(framed)}, end: EndTruncated},
 		{name: "the stack ends too early", pc: leaf, stack: words(framed, 0, 1), want: []Frame{{PC: leaf}, call(framed)}, end: EndBroken},
 		{name: "there is no copy", pc: leaf, cut: true, want: []Frame{{PC: leaf}}, end: EndTruncated},

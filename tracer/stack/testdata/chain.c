@@ -187,6 +187,19 @@ NOINLINE int faults(volatile int *p)
 	return *p;
 }
 
+NOINLINE int calls_null(int (*volatile f)(int))
+{
+	return f(1) + sink;
+}
+
+static void on_null(int sig, siginfo_t *info, void *uc)
+{
+	(void)info;
+	(void)uc;
+	recurse(sig & 1);
+	_exit(0);
+}
+
 static void handle(int sig, void (*handler)(int, siginfo_t *, void *), int flags)
 {
 	struct sigaction sa = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO | flags };
@@ -286,6 +299,9 @@ int main(int argc, char **argv)
 	} else if (!strcmp(which, "fault")) {
 		handle(SIGSEGV, on_fault, 0);
 		faults(NULL);
+	} else if (!strcmp(which, "null")) {
+		handle(SIGSEGV, on_null, 0);
+		calls_null(NULL);
 	} else if (!strcmp(which, "thread")) {
 		pthread_t t;
 		pthread_create(&t, NULL, thread, NULL);
