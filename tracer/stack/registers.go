@@ -56,6 +56,10 @@ func (a Arch) sp() int {
 	return amd64SP
 }
 
+// popped reports whether an epilogue can load a register from the stack and go on.
+// That is all but the pc: amd64's is loaded by returning.
+func (a Arch) popped(reg uint8) bool { return a == ARM64 || reg != amd64PC }
+
 // Registers are the general registers of a thread in user mode. PC and SP
 // count; the elements of R that repeat them (7 and 16 on amd64, 31 on arm64)
 // need not be set.

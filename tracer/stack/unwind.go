@@ -381,7 +381,7 @@ func (w *walk) byRule(t *Table, r *rule, bias uint64) bool {
 			continue
 		case atOffset:
 			at := cfa + uint64(int64(s.n))
-			if v, ok = w.load(at, 8); !ok && !w.call && at < w.sp {
+			if v, ok = w.load(at, 8); !ok && !w.call && at < w.sp && w.arch.popped(s.reg) {
 				// An epilogue has popped it already, and compilers see no
 				// need to say so: its old place keeps the value.
 				v, ok = w.r[s.reg], w.known>>s.reg&1 != 0

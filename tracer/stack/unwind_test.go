@@ -72,6 +72,7 @@ func manyFunctions(a Arch) *Table {
 	add(cie, opRegister, ra, 1, opDefCFAOffset, 0)                                                                           // inRegister
 	add(cie, opDefCFAOffset, 16, opOffset+ra, 1, opOffset+fp, 3)                                                             // popped
 	add(cie, opDefCFAExpression, 4, exLit0, exSkip, 0xfd, 0xff)                                                              // loops
+	add(cie, opOffset+ra, 10)                                                                                                // beyond
 	file := withFrames(a, f.b)
 	t, err := ReadTable(bytes.NewReader(file), int64(len(file)))
 	if err != nil {
@@ -91,6 +92,7 @@ const (
 	inRegister
 	popped
 	loops
+	beyond
 	withoutFDE
 )
 
@@ -146,6 +148,11 @@ func TestWalksGoAndEndAsTheStackSays(t *testing.T) {
 		{name: "a CFA in the innermost frame that has not moved", pc: inRegister, stack: words(0), want: []Frame{{PC: inRegister}}, end: EndBroken},
 		{name: "a CFA by a register that was lost", pc: losesFP, fp: sp + 16, stack: words(0, byFP, 0, root), want: []Frame{{PC: losesFP}, call(byFP)}, end: EndBroken},
 		{name: "a register that an epilogue has popped", pc: popped, fp: sp + 24, stack: words(0, byFP, 0, sp+64, root), want: []Frame{{PC: popped}, call(byFP), call(root)}},
+		{name: "a return address beyond the stack pointer is not the pc", pc: beyond, stack: words(root, root), want: []Frame{{PC: beyond}}, end: EndBroken},
+		{
+			name: "a link register that an epilogue has popped", arch: ARM64, pc: beyond, lr: framed, stack: words(0, 0, 0, root),
+			want: []Frame{{PC: beyond}, call(framed), call(root)},
+		},
 		{name: "an expression without end", pc: loops, stack: words(root), want: []Frame{{PC: loops}}, end: EndBroken},
 		{
 			name: "a signal frame: the interrupted pc is no call", pc: leaf, stack: words(signalFrame, 0, 0, sp+40, framed, 0, 1, 2, root),
