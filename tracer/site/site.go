@@ -151,6 +151,7 @@ func (s *Sites) Stats() Stats {
 func (s *Sites) Site(pid int, tree *space.Space, sample *stack.Sample) uint32 {
 	s.pid, s.tree = pid, tree
 	clear(s.found)
+	s.unwind.Top = tree.End()
 	var end stack.End
 	s.pcs, end = s.unwind.Unwind(sample, s.codeAt, s.pcs[:0])
 	if end == stack.EndTruncated && s.keepsFramePointers() {

@@ -109,6 +109,16 @@ func (s *Space) At(addr uint64) (Extent, bool) {
 	return s.extent(s.list.cell(p)), true
 }
 
+// End returns where the highest extent ends, 0 when there is none.
+func (s *Space) End() uint64 {
+	for p, ok := s.list.prev(s.list.end()); ok; p, ok = s.list.prev(p) {
+		if c := s.list.cell(p); c.alive() {
+			return c.end
+		}
+	}
+	return 0
+}
+
 // Extents yields the extents that overlap r, whole, in address order. The
 // Space must not change while it runs.
 func (s *Space) Extents(r procmaps.Range) iter.Seq[Extent] {

@@ -17,7 +17,7 @@ const page = 4096
 func (s *Space) checkInvariants() error {
 	l := &s.list
 	var last *cell
-	var mapped uint64
+	var mapped, end uint64
 	cells, alive := 0, 0
 	if len(l.chunks) != len(l.first) {
 		return fmt.Errorf("%d chunks, %d in the index", len(l.chunks), len(l.first))
@@ -49,11 +49,15 @@ func (s *Space) checkInvariants() error {
 			}
 			if c.alive() {
 				mapped += c.rng().Len()
+				end = c.end
 				alive++
 			}
 			cells++
 			last = c
 		}
+	}
+	if s.End() != end {
+		return fmt.Errorf("the end is %x, said to be %x", end, s.End())
 	}
 	if cells != l.cells || alive != l.alive || mapped != s.mapped {
 		return fmt.Errorf("counted %d cells, %d extents, %d bytes; kept %d, %d, %d",

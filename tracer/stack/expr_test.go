@@ -11,7 +11,7 @@ func evalWith(expr []byte, start ...uint64) (uint64, bool, *walk) {
 	s := Sample{Regs: Registers{Arch: AMD64, PC: 0x401006, SP: 0x7000}, Stack: make([]byte, 64)}
 	s.Regs.R[6] = 0x7010
 	copy(s.Stack[8:], "\x11\x22\x33\x44\x55\x66\x77\x88")
-	w.start(&s)
+	w.start(&s, 0)
 	w.bias = 0x400000
 	v, ok := w.eval(expr, start...)
 	return v, ok, w

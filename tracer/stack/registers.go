@@ -1,5 +1,7 @@
 package stack
 
+import "math/bits"
+
 // Arch is an instruction set, with its numbering of registers.
 type Arch uint8
 
@@ -83,7 +85,10 @@ func (r *Registers) LR() uint64 {
 	return 0
 }
 
-// strip removes from a code address of arm64 what is not address: the pointer
-// authentication code and the tag. bits is how wide addresses are. The kernel
-// gives user space 48 bits unless a program asks for more, and then 52.
-func strip(pc uint64, bits uint) uint64 { return pc & (1<<bits - 1) }
+// defaultTop is where an address space of arm64 ends unless a program asks for
+// more, or the kernel is configured for less: 36, 39, 42 or 47 bits.
+const defaultTop = 1 << 48
+
+// addressBits returns a mask of the bits that an address below top can have. Those
+// above are a pointer authentication code and a tag in a code address of arm64.
+func addressBits(top uint64) uint64 { return 1<<bits.Len64(top-1) - 1 }

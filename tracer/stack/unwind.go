@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 )
@@ -117,6 +118,9 @@ const (
 type Unwinder struct {
 	// MaxDepth is how many frames of a stack are walked; 0 stands for 1,024.
 	MaxDepth int
+	// Top is the end of the highest mapping of the address space, 0 if that is not
+	// known. In return addresses of arm64, signatures are in the bits above it.
+	Top uint64
 
 	cache []cached
 	w     walk
@@ -154,7 +158,7 @@ func (u *Unwinder) rule(t *Table, addr uint64) *rule {
 // and by stack pointers that must rise from frame to caller.
 func (u *Unwinder) Unwind(s *Sample, codeAt func(pc uint64) (Code, bool), frames []Frame) ([]Frame, End) {
 	w := &u.w
-	w.start(s)
+	w.start(s, u.Top)
 	depth := u.MaxDepth
 	if depth <= 0 {
 		depth = defaultDepth
@@ -248,18 +252,19 @@ type walk struct {
 	steps int
 	end   End // why the last step failed
 
-	// alternate is pc with the signature removed for narrower addresses.
-	alternate uint64
+	mask uint64 // the bits of a return address that are address
 }
 
-func (w *walk) start(s *Sample) {
+func (w *walk) start(s *Sample, top uint64) {
 	*w = walk{
 		arch: s.Regs.Arch, pc: s.Regs.PC, sp: s.Regs.SP, r: s.Regs.R,
 		known: 1<<numRegs - 1,
 		base:  s.Regs.SP, stack: s.Stack, cut: s.Cut,
 	}
+	if w.mask = ^uint64(0); w.arch == ARM64 {
+		w.mask = addressBits(cmp.Or(top, defaultTop))
+	}
 	w.mirror()
-	w.alternate = w.pc
 }
 
 // mirror sets the registers that repeat others.
@@ -281,15 +286,9 @@ func (w *walk) at() uint64 {
 	return w.pc
 }
 
-// code asks for the code at the pc. On arm64 it decides how wide addresses
-// are: removing a signature of 48-bit addresses as if they were wider leaves
-// a part of it, and no code is there.
+// code asks for the code at the pc.
 func (w *walk) code(codeAt func(pc uint64) (Code, bool)) (Code, bool) {
 	c, ok := codeAt(w.at())
-	if !ok && w.pc != w.alternate {
-		w.pc = w.alternate
-		c, ok = codeAt(w.at())
-	}
 	if w.call && (!ok || c.Rule == RuleNone) {
 		c, ok = w.sigreturn(codeAt, c, ok)
 	}
@@ -340,11 +339,7 @@ func (w *walk) leave(pc, sp uint64, signal, flat bool) bool {
 	if w.flats++; sp != w.sp {
 		w.flats = 0
 	}
-	w.pc, w.sp, w.call = pc, sp, !signal
-	w.alternate = pc
-	if w.arch == ARM64 {
-		w.pc, w.alternate = strip(pc, 52), strip(pc, 48)
-	}
+	w.pc, w.sp, w.call = pc&w.mask, sp, !signal
 	w.mirror()
 	return true
 }

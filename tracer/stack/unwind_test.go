@@ -2,11 +2,12 @@ package stack
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"slices"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 )
 
 const (
@@ -239,7 +240,7 @@ func TestWalksGoAndEndAsTheStackSays(t *testing.T) {
 			if want := max(tt.end, EndRoot); end != want {
 				t.Errorf("the walk ends with %v, want %v", end, want)
 			}
-			if diff := cmp.Diff(tt.want, got); diff != "" {
+			if diff := gocmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("frames differ (-want +got):\n%s", diff)
 			}
 		})
@@ -253,28 +254,34 @@ func shift(frame []uint64, n uint64) []uint64 {
 	return frame
 }
 
-func TestAddressesOf52BitsAreTriedBeforeThoseOf48(t *testing.T) {
+func TestSignaturesBeginWhereTheAddressSpaceEnds(t *testing.T) {
 	t.Parallel()
-	const far = 0x000a_0000_0000_0000
 	tab := manyFunctions(ARM64)
+	const signature = 0x7fa5_5aa5_5aa5_5000 // bit 55 says which half of all addresses it is
 	for _, tt := range []struct {
-		name  string
-		there uint64 // where the caller's code is
-		want  uint64
+		name string
+		top  uint64 // of the highest mapping
+		pc   uint64 // the caller's
 	}{
-		{"wide", far + 0x1008, far + 0x1008},
-		{"narrow", 0x1008, 0x1008},
+		{"36 bits", 0xf_ffe8_2000, 0xf_aaaa_0008},
+		{"39 bits", 0x7f_ffe8_2000, 0x55_aaaa_0008},
+		{"42 bits", 0x3ff_ffe8_0000, 0x2aa_aaaa_0008},
+		{"47 bits", 0x7fff_ffe8_0000, 0x5555_aaaa_0008},
+		{"48 bits", 0xffff_ffe8_2000, 0xaaaa_aaaa_0008},
+		{"48 bits to the end", 1 << 48, 0xaaaa_aaaa_0008},
+		{"48 bits where the end is not known", 0, 0xaaaa_aaaa_0008},
+		{"52 bits", 0xf_ffff_ffe8_2000, 0xa_aaaa_aaaa_0008},
 	} {
 		s := Sample{Regs: Registers{Arch: ARM64, PC: leaf, SP: sp}, Stack: words(0)}
-		s.Regs.R[arm64LR] = 0x7f00<<48 | far | 0x1008
-		var u Unwinder
+		s.Regs.R[arm64LR] = signature&^addressBits(cmp.Or(tt.top, 1<<48)) | tt.pc
+		u := Unwinder{Top: tt.top}
 		frames, _ := u.Unwind(&s, func(pc uint64) (Code, bool) {
-			if pc == tt.there-1 {
+			if pc == tt.pc-1 {
 				return Code{}, true
 			}
 			return codeAtTest(tab)(pc)
 		}, nil)
-		if diff := cmp.Diff([]Frame{{PC: leaf}, {PC: tt.want, Call: true}}, frames); diff != "" {
+		if diff := gocmp.Diff([]Frame{{PC: leaf}, {PC: tt.pc, Call: true}}, frames); diff != "" {
 			t.Errorf("%s: frames differ (-want +got):\n%s", tt.name, diff)
 		}
 	}
