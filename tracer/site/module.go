@@ -198,7 +198,7 @@ func (m *Module) rule(s *Sites, pc, addr uint64) stack.Rule {
 		// Go keeps frame pointers, and its stacks are many. What cgo linked in
 		// does not: it is what Go's table does not know.
 		switch fn, ok := m.sym.GoFunction(addr); {
-		case ok && fn.Name == "runtime.sigreturn__sigaction":
+		case ok && (fn.Name == "runtime.sigreturn__sigaction" || fn.Name == "runtime.sigreturn"): // the older name
 			return stack.RuleSigreturn
 		case ok, t == nil:
 			return stack.RuleFramePointer

@@ -2,6 +2,7 @@ package symbol
 
 import (
 	"bufio"
+	"debug/elf"
 	"encoding/binary"
 	"io"
 	"sort"
@@ -9,21 +10,52 @@ import (
 )
 
 // goTable is the function table of a Go program, which its runtime needs and
-// which stripping leaves. The format is that of Go 1.18 and later; its reader in
-// the runtime is symtab.go, in the standard library debug/gosym/pclntab.go.
+// which stripping leaves. There are three forms, of Go 1.2, 1.16 and 1.18; their
+// reader in the runtime is symtab.go, in the standard library debug/gosym/pclntab.go.
 //
 // Inlined calls are not in it in a form that could be read without the program's
 // own addresses: the position of an inlined call comes with the name of the
 // function it was inlined into.
 type goTable struct {
-	r                                  io.ReaderAt
-	order                              binary.ByteOrder
-	starts                             bool   // descriptions have the line of the function: since Go 1.20
-	text                               uint64 // where the addresses count from
-	quantum                            uint64
-	funcs                              []byte // pairs of uint32: offset from text, offset of the description
-	n                                  int
-	names, units, files, values, descs int64
+	r                           io.ReaderAt
+	order                       binary.ByteOrder
+	version                     int
+	text                        uint64 // what the addresses of functions count from
+	quantum                     uint64
+	funcs                       []byte // pairs of numbers: the address, the offset of the description
+	list                        int64  // where those are in the table
+	width                       int    // bytes of such a number, and of the first field of a description
+	n                           int
+	names, files, values, descs int64
+	units                       int64 // a unit's files are a part of that list
+}
+
+// The versions of Go that changed the table.
+const (
+	go12  = 102
+	go116 = 116
+	go118 = 118
+	go120 = 120
+)
+
+// goVersion returns the version that a table begins as one of, 0 for none. Only those
+// of 64-bit programs are read.
+func goVersion(b []byte, order binary.ByteOrder) int {
+	const word = 8
+	if b[4] != 0 || b[5] != 0 || b[7] != word {
+		return 0
+	}
+	switch order.Uint32(b) {
+	case 0xfffffffb:
+		return go12
+	case 0xfffffffa:
+		return go116
+	case 0xfffffff0:
+		return go118
+	case 0xfffffff1:
+		return go120
+	}
+	return 0
 }
 
 func (m *Module) goTable() *goTable { return load(&m.golang, m.readGo) }
@@ -45,67 +77,120 @@ func (m *Module) readGo() *goTable {
 // parseGo reads the header and the list of functions. Where they count from is
 // left to be found.
 func parseGo(r io.ReaderAt, size int64, order binary.ByteOrder) *goTable {
-	const (
-		magic118 = 0xfffffff0
-		magic120 = 0xfffffff1
-		word     = 8
-	)
+	const word = 8
 	var b [8 + 8*word]byte
-	if n, _ := r.ReadAt(b[:], 0); n < len(b) || b[7] != word {
+	if n, _ := r.ReadAt(b[:], 0); n < len(b) {
 		return nil
 	}
-	magic := order.Uint32(b[:])
-	if magic != magic118 && magic != magic120 {
-		return nil
-	}
+	t := &goTable{r: r, order: order, version: goVersion(b[:], order), quantum: uint64(b[6]), width: word}
 	at := func(i int) int64 { return int64(order.Uint64(b[8+i*word:])) }
-	t := &goTable{
-		r: r, order: order, starts: magic == magic120, quantum: uint64(b[6]), text: uint64(at(2)),
-		names: at(3), units: at(4), files: at(5), values: at(6), descs: at(7),
+	switch t.version {
+	case go12: // all counts from the start, and the list comes behind the number of functions
+	case go116:
+		t.names, t.units, t.files, t.values, t.descs = at(2), at(3), at(4), at(5), at(6)
+	case go118, go120:
+		t.width = 4
+		t.names, t.units, t.files, t.values, t.descs = at(3), at(4), at(5), at(6), at(7)
+	default:
+		return nil
 	}
 	n := at(0)
-	if n <= 0 || n > maxSymbols || t.descs < 0 || t.descs > size-(n*8+4) {
+	if t.list = t.descs; t.version == go12 {
+		t.list = 8 + word
+	}
+	length := n*int64(2*t.width) + int64(t.width)
+	if n <= 0 || n > maxSymbols || t.list < 0 || length > size || t.list > size-length {
 		return nil
 	}
 	t.n = int(n)
-	t.funcs = make([]byte, n*8+4)
-	if got, _ := r.ReadAt(t.funcs, t.descs); got < len(t.funcs) {
+	t.funcs = make([]byte, length)
+	if got, _ := r.ReadAt(t.funcs, t.list); got < len(t.funcs) {
 		return nil
+	}
+	if t.version == go12 {
+		off, ok := t.uint32(t.list + length)
+		if t.units = int64(off); !ok {
+			return nil
+		}
 	}
 	return t
 }
 
+// Where the address is that the table counts from: in its header, and in the runtime's
+// description of the module, which begins with the address of the table (text in
+// moduledata of runtime/symtab.go).
+const (
+	headerText = 8 + 2*8
+	moduleText = 22 * 8
+)
+
 // placeGo finds the address that the table counts from, runtime.text. Since Go
-// 1.26 the runtime's description of the module has a section to itself; before,
-// the table's own header said it, unless it was to be relocated. What is left is
-// the start of .text, which is right when the entry point then has its name: C
-// code that comes first has another entry point.
+// 1.26 the runtime's description of the module has it, in a section to itself;
+// before, the table's own header. What is left is the start of .text, which is
+// right when the entry point then has its name: C code that comes first has
+// another entry point. Before Go 1.18 the table has the addresses themselves.
 func (m *Module) placeGo(t *goTable) bool {
-	header := t.text
-	const (
-		word      = 8
-		textField = 22 // runtime/symtab.go: moduledata.text, in words
-	)
-	if b := contents(m.head.section(".go.module"), 1<<16); len(b) >= (textField+1)*word {
-		if t.order.Uint64(b) == m.head.pclntab.Addr {
-			if t.text = t.order.Uint64(b[textField*word:]); covered(m.head.code, t.text) {
-				return true
-			}
-		}
+	h := m.head
+	if t.version < go118 {
+		h.relocate(t.funcs, h.pclntab.Addr+uint64(t.list))
+		return covered(h.code, t.entry(0)) && t.entry(t.n) > t.entry(0)
 	}
-	if t.text = header; covered(m.head.code, header) {
+	at := func(s *elf.Section, off uint64) bool {
+		if h.word(s, 0) == h.pclntab.Addr || s == h.pclntab {
+			t.text = h.word(s, off)
+		}
+		return covered(h.code, t.text)
+	}
+	if s := h.section(".go.module"); s != nil && at(s, moduleText) {
 		return true
 	}
-	s := m.head.section(".text")
+	if at(h.pclntab, headerText) {
+		return true
+	}
+	s := h.section(".text")
 	if s == nil {
 		return false
 	}
 	t.text = s.Addr
-	fn, ok := t.function(m.head.file.Entry)
+	fn, ok := t.function(h.file.Entry)
 	return ok && strings.HasPrefix(fn.Name, "_rt0_")
 }
 
-func (t *goTable) entry(i int) uint64 { return t.text + uint64(t.order.Uint32(t.funcs[i*8:])) }
+// word returns a word of a section as it is once the program is loaded, 0 where there
+// is none.
+func (h *header) word(s *elf.Section, off uint64) uint64 {
+	var b [8]byte
+	if !plain(s) || off+8 > s.Size {
+		return 0
+	}
+	if n, _ := s.ReadAt(b[:], int64(off)); n < len(b) {
+		return 0
+	}
+	h.relocate(b[:], s.Addr+off)
+	return h.order.Uint64(b[:])
+}
+
+// relocate puts into b, which is what the file has for an address, the addresses that
+// the dynamic linker will. C's linkers leave their places empty.
+func (h *header) relocate(b []byte, addr uint64) {
+	const word = 8
+	for r := range h.relocations() {
+		if off := r.at - addr; r.relative(h.machine) && off < uint64(len(b)) && uint64(len(b))-off >= word {
+			h.order.PutUint64(b[off:], r.addend)
+		}
+	}
+}
+
+// number reads one of the list of functions.
+func (t *goTable) number(i int) uint64 {
+	b := t.funcs[i*t.width:]
+	if t.width == 4 {
+		return uint64(t.order.Uint32(b))
+	}
+	return t.order.Uint64(b)
+}
+
+func (t *goTable) entry(i int) uint64 { return t.text + t.number(2*i) }
 
 // find returns the index of the function at addr, or -1.
 func (t *goTable) find(addr uint64) int {
@@ -115,9 +200,10 @@ func (t *goTable) find(addr uint64) int {
 	return sort.Search(t.n, func(i int) bool { return t.entry(i) > addr }) - 1
 }
 
-// desc returns a field of a function's description, which are all uint32.
+// desc returns a field of a function's description, which are all uint32 but the
+// first, the address.
 func (t *goTable) desc(i, field int) (uint32, bool) {
-	return t.uint32(t.descs + int64(t.order.Uint32(t.funcs[i*8+4:])) + int64(field)*4)
+	return t.uint32(t.descs + int64(t.number(2*i+1)) + int64(t.width) + int64(field-1)*4)
 }
 
 func (t *goTable) uint32(off int64) (uint32, bool) {
@@ -147,7 +233,10 @@ func (t *goTable) position(addr uint64) (string, int) {
 	}
 	files, ok1 := t.desc(i, 5)
 	lines, ok2 := t.desc(i, 6)
-	unit, ok3 := t.desc(i, 8)
+	unit, ok3 := uint32(0), true
+	if t.version >= go116 {
+		unit, ok3 = t.desc(i, 8)
+	}
 	if !ok1 || !ok2 || !ok3 {
 		return "", 0
 	}
@@ -166,7 +255,7 @@ func (t *goTable) position(addr uint64) (string, int) {
 // the table does not have it.
 func (t *goTable) startLine(addr uint64) int {
 	i := t.find(addr)
-	if i < 0 || !t.starts {
+	if i < 0 || t.version < go120 {
 		return 0
 	}
 	line, _ := t.desc(i, 9)

@@ -2,6 +2,7 @@ package symbol
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -86,6 +87,7 @@ func goFunctions(t *testing.T, file string) []nmSymbol {
 // function, which are [...] in Go's own, and the calling convention.
 func withoutTypes(name string) string {
 	name = strings.TrimSuffix(strings.TrimSuffix(name, ".abi0"), ".abiinternal")
+	name = strings.ReplaceAll(name, "·", ".") // as the linker has it
 	for {
 		i, j := strings.IndexByte(name, '['), strings.LastIndexByte(name, ']')
 		if i < 0 || j < i {
@@ -104,11 +106,12 @@ func TestStrippedGoProgramsAreNamedAsByGoToolNm(t *testing.T) {
 		{"static", goProgram, []string{"CGO_ENABLED=0"}, nil},
 		{"position independent", goProgram, []string{"CGO_ENABLED=0"}, []string{"-buildmode=pie"}},
 		{"with C code first", cProgram, []string{"CGO_ENABLED=1"}, []string{"-ldflags=-linkmode=external"}},
+		{"with C code first, position independent", cProgram, []string{"CGO_ENABLED=1"}, []string{"-buildmode=pie"}},
 		{"for arm64", goProgram, []string{"CGO_ENABLED=0", "GOARCH=arm64"}, nil},
 	} {
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
-			if k.name == "with C code first" {
+			if k.source == cProgram {
 				need(t, "gcc")
 			}
 			need(t, "objcopy")
@@ -120,29 +123,104 @@ func TestStrippedGoProgramsAreNamedAsByGoToolNm(t *testing.T) {
 			} else {
 				run(t, "", "strip", "-o", stripped, prog)
 			}
-			m := open(t, stripped)
-			if !m.IsGo() {
-				t.Error("it is not seen to be Go")
+			checkGo(t, open(t, stripped), all)
+		})
+	}
+}
+
+// checkGo compares functions with those of go tool nm.
+func checkGo(t *testing.T, m *Module, all []nmSymbol) {
+	t.Helper()
+	if !m.IsGo() {
+		t.Error("it is not seen to be Go")
+	}
+	right, wrong := 0, 0
+	for _, s := range all {
+		fn, ok := m.Function(s.start + s.size/2)
+		switch {
+		case ok && fn.From == FromGo && fn.Start == s.start && withoutTypes(fn.Name) == withoutTypes(s.name):
+			right++
+		case !strings.Contains(s.name, ".") || strings.HasSuffix(s.name, ".cold"): // of C, which Go's table does not know
+			if ok && (fn.Name != s.name || fn.From != FromDynsym) {
+				t.Errorf("Function(%s) = %+v", s.name, fn)
 			}
-			right, wrong := 0, 0
-			for _, s := range all {
-				fn, ok := m.Function(s.start + s.size/2)
-				switch {
-				case ok && fn.From == FromGo && fn.Start == s.start && withoutTypes(fn.Name) == withoutTypes(s.name):
-					right++
-				case !strings.Contains(s.name, "."): // of C, which Go's table does not know
-					if ok {
-						t.Errorf("Function(%s) = %+v", s.name, fn)
-					}
-				default:
-					if wrong++; wrong < 10 {
-						t.Logf("Function(%s) = %+v, %v; want start %#x", s.name, fn, ok, s.start)
-					}
+		default:
+			if wrong++; wrong < 10 {
+				t.Logf("Function(%s) = %+v, %v; want start %#x", s.name, fn, ok, s.start)
+			}
+		}
+	}
+	t.Logf("%d right, %d others", right, wrong)
+	if share := float64(right) / float64(right+wrong); share < 0.99 || right < 100 {
+		t.Errorf("only %.1f %% agree", 100*share)
+	}
+}
+
+const oldGoProgram = `package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+)
+
+type stack struct{ all []string }
+
+func (s *stack) push(v string) { s.all = append(s.all, v) }
+
+func main() {
+	var s stack
+	for i := range os.Args {
+		s.push(strings.Repeat("x", i))
+	}
+	fmt.Println(s)
+}
+`
+
+// The tables of these versions differ. Their toolchains are large: they are used where
+// the module cache has them, and fetched with MAPTRACE_LONG=1.
+func TestStrippedProgramsOfOldGoAreNamedAsByGoToolNm(t *testing.T) {
+	t.Parallel()
+	need(t, "go", "objcopy", "gcc")
+	for _, v := range []struct {
+		name  string
+		table int
+	}{
+		{"go1.9.7", go12}, {"go1.12.17", go12}, {"go1.16.15", go116}, {"go1.17.13", go116}, {"go1.19.13", go118}, {"go1.22.12", go120},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
+			env := []string{"GOENV=off", "GOFLAGS=", "GOTOOLCHAIN=" + v.name, "GOPROXY=off"}
+			if os.Getenv("MAPTRACE_LONG") == "1" {
+				for _, name := range []string{"GOPROXY", "GOSUMDB", "GONOSUMDB"} {
+					env = append(env, name+"="+strings.TrimSpace(run(t, "", "go", "env", name)))
 				}
 			}
-			t.Logf("%d right, %d others", right, wrong)
-			if share := float64(right) / float64(right+wrong); share < 0.99 {
-				t.Errorf("only %.1f %% agree", 100*share)
+			cmd := exec.Command("go", "env", "GOROOT")
+			cmd.Env = append(os.Environ(), env...)
+			out, err := cmd.Output()
+			if err != nil {
+				t.Skipf("needs the toolchain of %s: %v", v.name, err)
+			}
+			root := strings.TrimSpace(string(out))
+			env = []string{
+				"GOENV=off", "GOFLAGS=", "GO111MODULE=off", "GOTOOLCHAIN=local", "GOROOT=" + root,
+				"PATH=" + filepath.Join(root, "bin") + ":" + os.Getenv("PATH"),
+			}
+			for _, k := range []struct{ name, source, cgo, mode string }{
+				{"static", oldGoProgram, "0", "exe"},
+				{"position independent, by C's linker", cProgram, "1", "pie"},
+			} {
+				t.Run(k.name, func(t *testing.T) {
+					prog := buildGo(t, k.source, append(env, "CGO_ENABLED="+k.cgo), "-buildmode="+k.mode)
+					stripped := filepath.Join(t.TempDir(), "stripped")
+					run(t, "", "strip", "-o", stripped, prog)
+					m := open(t, stripped)
+					checkGo(t, m, goFunctions(t, prog))
+					if got := m.goTable(); got == nil || got.version != v.table {
+						t.Errorf("its table is %+v", got)
+					}
+				})
 			}
 		})
 	}

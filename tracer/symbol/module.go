@@ -216,6 +216,10 @@ func readHeader(r io.ReaderAt, size int64) (*header, error) {
 		}
 	}
 	sort.Slice(h.code, func(i, j int) bool { return h.code[i].start < h.code[j].start })
+	// C's linkers put the table with other data, up to Go 1.25.
+	if s := h.section(".data.rel.ro"); s != nil && plain(s) && h.pclntab == nil && h.section(".note.go.buildid") != nil {
+		h.pclntab = h.scanGo(s, s.Addr, s.Size)
+	}
 	return h, nil
 }
 

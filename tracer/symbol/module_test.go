@@ -295,70 +295,124 @@ func TestOverlappingAbbreviationsTakeNoTime(t *testing.T) {
 	})
 }
 
-// tinyGo is a function table of Go 1.20 with two functions, at text+0 and +0x40.
-func tinyGo() []byte {
+// tinyGo is a function table with two functions, main.a at 0x1000 and main.(*T).b at
+// 0x1040: since Go 1.18 these count from an address that is to be found.
+func tinyGo(version int) []byte {
+	const (
+		names  = "main.a\x00main.(*T).b\x00 "
+		file   = "/src/main.g\x00"
+		values = "\x00\x02\x40\x00\x0c\x10\x04\x30\x00\x00" // tables of the file, at 1, and of the line, at 4
+	)
 	le := binary.LittleEndian
-	b := le.AppendUint32(nil, 0xfffffff1)
-	b = append(b, 0, 0, 1, 8)
-	for _, v := range []uint64{2, 1, 0, 72, 92, 96, 108, 124} {
-		b = le.AppendUint64(b, v)
-	}
-	b = append(b, "main.a\x00main.(*T).b\x00 "...) // 72: names
-	b = le.AppendUint32(b, 0)                      // 92: of one unit, the files
-	b = append(b, "/src/main.go"[:11]...)
-	b = append(b, 0)                                                  // 96: names of files
-	b = append(b, 0, 2, 64, 0, 12, 16, 4, 48, 0, 0, 0, 0, 0, 0, 0, 0) // 108: tables of values
-	for _, v := range []uint32{0, 20, 0x40, 64, 0x80} {               // 124: functions
-		b = le.AppendUint32(b, v)
-	}
-	for _, name := range []uint32{0, 7} {
-		for _, v := range []uint32{0, name, 0, 0, 0, 1, 4, 0, 0, 0, 0} {
+	magic := map[int]uint32{go12: 0xfffffffb, go116: 0xfffffffa, go118: 0xfffffff0, go120: 0xfffffff1}
+	head := append(le.AppendUint32(nil, magic[version]), 0, 0, 1, 8)
+	// What functions are described by: the offsets of the name, of the tables and, of
+	// each of the two, where it begins, the name and the start line.
+	function := func(b []byte, entry uint64, name, tables, line uint32) []byte {
+		if version >= go118 {
+			b = le.AppendUint32(b, uint32(entry))
+		} else {
+			b = le.AppendUint64(b, entry)
+		}
+		for _, v := range []uint32{name, 0, 0, 0, tables + 1, tables + 4, 0, 0, line, 0} {
 			b = le.AppendUint32(b, v)
 		}
+		return b
 	}
-	return b
+	switch version {
+	case go12:
+		const list, functions = 16, 16 + 5*8 + 4
+		const text = functions + 2*48 // names, file, values, and the list of files
+		b := le.AppendUint64(head, 2)
+		for _, v := range []uint64{0x1000, functions, 0x1040, functions + 48, 0x1080} {
+			b = le.AppendUint64(b, v)
+		}
+		b = le.AppendUint32(b, text+uint32(len(names+file+values)))
+		b = function(b, 0x1000, text, text+uint32(len(names+file)), 0)
+		b = function(b, 0x1040, text+7, text+uint32(len(names+file)), 0)
+		b = append(b, names+file...)
+		// Files are numbered from 1.
+		b = append(b, strings.Replace(values, "\x02", "\x04", 1)...)
+		return le.AppendUint32(le.AppendUint32(b, 2), text+uint32(len(names)))
+	case go116:
+		for _, v := range []uint64{2, 1, 72, 92, 96, 108, 118} {
+			head = le.AppendUint64(head, v)
+		}
+		b := append(append(head, make([]byte, 8)...), names...)
+		b = append(le.AppendUint32(b, 0), file+values...)
+		for _, v := range []uint64{0x1000, 40, 0x1040, 88, 0x1080} {
+			b = le.AppendUint64(b, v)
+		}
+		return function(function(b, 0x1000, 0, 0, 0), 0x1040, 7, 0, 0)
+	}
+	for _, v := range []uint64{2, 1, 0, 72, 92, 96, 108, 118} {
+		head = le.AppendUint64(head, v)
+	}
+	b := append(le.AppendUint32(append(head, names...), 0), file+values...)
+	for _, v := range []uint32{0, 20, 0x40, 64, 0x80} {
+		b = le.AppendUint32(b, v)
+	}
+	return function(function(b, 0, 0, 0, 4), 0x40, 7, 0, 6)
 }
+
+var goVersions = []int{go12, go116, go118, go120}
 
 func TestGoTable(t *testing.T) {
 	t.Parallel()
-	b := tinyGo()
-	g := parseGo(bytes.NewReader(b), int64(len(b)), binary.LittleEndian)
-	if g == nil {
-		t.Fatal("refused")
-	}
-	g.text = 0x1000
-	for _, tt := range []struct {
-		addr uint64
-		fn   Function
-		file string
-		line int
-	}{
-		{0xfff, Function{}, "", 0},
-		{0x1000, Function{"main.a", "main.a", 0x1000, 0x40, FromGo, false}, "/src/main.g", 5},
-		{0x1010, Function{"main.a", "main.a", 0x1000, 0x40, FromGo, false}, "/src/main.g", 7},
-		{0x107f, Function{"main.(*T).b", "main.(*T).b", 0x1040, 0x40, FromGo, false}, "/src/main.g", 7},
-		{0x1080, Function{}, "", 0},
-	} {
-		fn, ok := g.function(tt.addr)
-		file, line := g.position(tt.addr)
-		if fn != tt.fn || ok != (tt.fn.Name != "") || file != tt.file || line != tt.line {
-			t.Errorf("%#x: %+v, %v at %s:%d; want %+v at %s:%d", tt.addr, fn, ok, file, line, tt.fn, tt.file, tt.line)
+	for _, version := range goVersions {
+		b := tinyGo(version)
+		g := parseGo(bytes.NewReader(b), int64(len(b)), binary.LittleEndian)
+		if g == nil {
+			t.Fatalf("that of Go %d is refused", version)
+		}
+		if version >= go118 {
+			g.text = 0x1000
+		}
+		for _, tt := range []struct {
+			addr  uint64
+			fn    Function
+			file  string
+			line  int
+			start int // since Go 1.20
+		}{
+			{0xfff, Function{}, "", 0, 0},
+			{0x1000, Function{"main.a", "main.a", 0x1000, 0x40, FromGo, false}, "/src/main.g", 5, 4},
+			{0x1010, Function{"main.a", "main.a", 0x1000, 0x40, FromGo, false}, "/src/main.g", 7, 4},
+			{0x107f, Function{"main.(*T).b", "main.(*T).b", 0x1040, 0x40, FromGo, false}, "/src/main.g", 7, 6},
+			{0x1080, Function{}, "", 0, 0},
+		} {
+			if version < go120 {
+				tt.start = 0
+			}
+			fn, ok := g.function(tt.addr)
+			file, line := g.position(tt.addr)
+			if fn != tt.fn || ok != (tt.fn.Name != "") || file != tt.file || line != tt.line || g.startLine(tt.addr) != tt.start {
+				t.Errorf("Go %d, %#x: %+v, %v at %s:%d, from %d; want %+v at %s:%d, from %d",
+					version, tt.addr, fn, ok, file, line, g.startLine(tt.addr), tt.fn, tt.file, tt.line, tt.start)
+			}
 		}
 	}
 }
 
 func FuzzGoTable(f *testing.F) {
-	f.Add(tinyGo(), uint64(0x1010))
+	for _, version := range goVersions {
+		f.Add(tinyGo(version), uint64(0x1010))
+	}
 	f.Fuzz(func(t *testing.T, b []byte, addr uint64) {
 		g := parseGo(bytes.NewReader(b), int64(len(b)), binary.LittleEndian)
 		if g == nil {
 			return
 		}
-		g.text = 0x1000
+		if g.version >= go118 {
+			g.text = 0x1000
+		}
 		if fn, ok := g.function(addr); ok && fn.Name == "" {
 			t.Errorf("no name at %#x", addr)
 		}
 		g.position(addr)
+		if g.startLine(addr) < 0 {
+			t.Errorf("a negative line at %#x", addr)
+		}
 	})
 }
 

@@ -3,6 +3,7 @@ package symbol
 import (
 	"debug/elf"
 	"encoding/binary"
+	"iter"
 	"slices"
 	"sort"
 )
@@ -105,30 +106,60 @@ func stubsARM64(code []byte, addr uint64, add func(start, end, slot uint64)) {
 	}
 }
 
+// relocationType is that of the sections with relocations which have an addend.
+const relocationType = elf.SHT_RELA //nolint:misspell // the name in the standard library
+
+// relocation is what the dynamic linker puts at an address.
+type relocation struct {
+	at, info, addend uint64
+	symbols          *elf.Section // may be nil
+}
+
+// relative reports whether what is put there is an address of the file itself, the
+// addend.
+func (r *relocation) relative(m elf.Machine) bool {
+	switch m {
+	case elf.EM_X86_64:
+		return elf.R_X86_64(uint32(r.info)) == elf.R_X86_64_RELATIVE
+	case elf.EM_AARCH64:
+		return elf.R_AARCH64(uint32(r.info)) == elf.R_AARCH64_RELATIVE
+	}
+	return false
+}
+
+// relocations yields what the dynamic linker will do to a 64-bit program.
+func (h *header) relocations() iter.Seq[*relocation] {
+	return func(yield func(*relocation) bool) {
+		for _, s := range h.file.Sections {
+			const entry = 24
+			if s.Type != relocationType || s.Flags&elf.SHF_ALLOC == 0 || !plain(s) || s.Size/entry > maxRelocations {
+				continue
+			}
+			r := relocation{symbols: h.linked(s)}
+			chunk := make([]byte, min(s.Size, 4096*entry)/entry*entry)
+			for done := uint64(0); len(chunk) > 0 && done+entry <= s.Size; done += uint64(len(chunk)) {
+				chunk = chunk[:min(uint64(len(chunk)), (s.Size-done)/entry*entry)]
+				if n, _ := s.ReadAt(chunk, int64(done)); n < len(chunk) {
+					break
+				}
+				for b := chunk; len(b) > 0; b = b[entry:] {
+					r.at, r.info, r.addend = h.order.Uint64(b), h.order.Uint64(b[8:]), h.order.Uint64(b[16:])
+					if !yield(&r) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
 // readSlots returns the functions whose addresses the dynamic linker puts into
 // slots, by the slots' addresses.
 func (m *Module) readSlots() map[uint64]string {
-	h := m.head
 	slots := make(map[uint64]string)
-	for _, s := range h.file.Sections {
-		const entry = 24
-		if s.Type != elf.SHT_RELA || //nolint:misspell // the name in the standard library
-			s.Flags&elf.SHF_ALLOC == 0 || !plain(s) || s.Size/entry > maxRelocations {
-			continue
-		}
-		symtab := h.linked(s)
-		chunk := make([]byte, min(s.Size, 4096*entry)/entry*entry)
-		for done := uint64(0); len(chunk) > 0 && done+entry <= s.Size; done += uint64(len(chunk)) {
-			chunk = chunk[:min(uint64(len(chunk)), (s.Size-done)/entry*entry)]
-			if n, _ := s.ReadAt(chunk, int64(done)); n < len(chunk) {
-				break
-			}
-			for b := chunk; len(b) > 0; b = b[entry:] {
-				info, addend := h.order.Uint64(b[8:]), h.order.Uint64(b[16:])
-				if name := m.target(symtab, info, addend); name != "" {
-					slots[h.order.Uint64(b)] = name
-				}
-			}
+	for r := range m.head.relocations() {
+		if name := m.target(r.symbols, r.info, r.addend); name != "" {
+			slots[r.at] = name
 		}
 	}
 	return slots
