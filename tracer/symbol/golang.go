@@ -147,13 +147,21 @@ func (m *Module) placeGo(t *goTable) bool {
 	if at(h.pclntab, headerText) {
 		return true
 	}
-	s := h.section(".text")
-	if s == nil {
-		return false
+	if s := h.section(".text"); s != nil {
+		t.text = s.Addr
+		fn, ok := t.function(h.file.Entry)
+		return ok && strings.HasPrefix(fn.Name, "_rt0_")
 	}
-	t.text = s.Addr
-	fn, ok := t.function(h.file.Entry)
-	return ok && strings.HasPrefix(fn.Name, "_rt0_")
+	tries := maxTries
+	for addr := range h.scanSegments(elf.PF_W, func(word []byte) bool { return h.order.Uint64(word) == h.pclntab.Addr }) {
+		if tries--; tries < 0 {
+			break
+		}
+		if s := h.made("", elf.SHT_PROGBITS, addr, moduleText+8); s != nil && at(s, moduleText) {
+			return true
+		}
+	}
+	return false
 }
 
 // word returns a word of a section as it is once the program is loaded, 0 where there

@@ -124,6 +124,13 @@ func TestStrippedGoProgramsAreNamedAsByGoToolNm(t *testing.T) {
 				run(t, "", "strip", "-o", stripped, prog)
 			}
 			checkGo(t, open(t, stripped), all)
+			t.Run("without section headers", func(t *testing.T) {
+				b, err := os.ReadFile(stripped)
+				if err != nil {
+					t.Fatal(err)
+				}
+				checkGo(t, read(t, withoutHeaders(b), Options{}), all)
+			})
 		})
 	}
 }

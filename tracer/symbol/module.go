@@ -189,6 +189,22 @@ func (m *metered) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func readHeader(r io.ReaderAt, size int64) (*header, error) {
+	h, err := readSections(r, size)
+	if err == nil && !h.misplaced() || errors.Is(err, ErrNotELF) {
+		return h, err
+	}
+	bare, errBare := readSections(noSections(r), size)
+	if errBare != nil {
+		return nil, errBare
+	}
+	if err != nil && len(bare.executable()) == 0 {
+		return nil, err // there is nothing else in it
+	}
+	bare.fromSegments()
+	return bare, nil
+}
+
+func readSections(r io.ReaderAt, size int64) (*header, error) {
 	if err := checkHeader(r, size); err != nil {
 		return nil, fmt.Errorf("read ELF header: %w", err)
 	}
@@ -218,7 +234,7 @@ func readHeader(r io.ReaderAt, size int64) (*header, error) {
 	sort.Slice(h.code, func(i, j int) bool { return h.code[i].start < h.code[j].start })
 	// C's linkers put the table with other data, up to Go 1.25.
 	if s := h.section(".data.rel.ro"); s != nil && plain(s) && h.pclntab == nil && h.section(".note.go.buildid") != nil {
-		h.pclntab = h.scanGo(s, s.Addr, s.Size)
+		h.pclntab = h.scanGo(scan(s, s.Addr, s.Size, func(word []byte) bool { return goVersion(word, h.order) != 0 }))
 	}
 	return h, nil
 }

@@ -130,11 +130,13 @@ func (r *relocation) relative(m elf.Machine) bool {
 // relocations yields what the dynamic linker will do to a 64-bit program.
 func (h *header) relocations() iter.Seq[*relocation] {
 	return func(yield func(*relocation) bool) {
+		left := uint64(maxRelocations)
 		for _, s := range h.file.Sections {
 			const entry = 24
-			if s.Type != relocationType || s.Flags&elf.SHF_ALLOC == 0 || !plain(s) || s.Size/entry > maxRelocations {
+			if s.Type != relocationType || s.Flags&elf.SHF_ALLOC == 0 || !plain(s) || s.Size/entry > left {
 				continue
 			}
+			left -= s.Size / entry
 			r := relocation{symbols: h.linked(s)}
 			chunk := make([]byte, min(s.Size, 4096*entry)/entry*entry)
 			for done := uint64(0); len(chunk) > 0 && done+entry <= s.Size; done += uint64(len(chunk)) {
