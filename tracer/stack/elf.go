@@ -261,27 +261,29 @@ func (im *image) executable(addr uint64) *segment {
 	return nil
 }
 
-// fromHeader finds .eh_frame as a running program does, through the program
-// header of .eh_frame_hdr, and returns the rest of the segment it is in.
-func (im *image) fromHeader() (data []byte, addr uint64, ok bool) {
+// frameAddr finds the address of .eh_frame as a running program does, through the
+// program header of .eh_frame_hdr.
+func (im *image) frameAddr() (addr uint64, ok bool) {
 	if !im.hdr.used {
-		return nil, 0, false
+		return 0, false
 	}
 	h, err := im.read(im.hdr.off, min(im.hdr.fileSize, 16))
 	if err != nil {
-		return nil, 0, false
+		return 0, false
 	}
 	r := reader{b: h}
 	if r.u8() != 1 { // version
-		return nil, 0, false
+		return 0, false
 	}
 	enc := r.u8()
 	r.u8() // encodings of what follows
 	r.u8()
-	addr, ok = r.pointer(enc, bases{section: im.hdr.addr, data: im.hdr.addr})
-	if !ok {
-		return nil, 0, false
-	}
+	return r.pointer(enc, bases{section: im.hdr.addr, data: im.hdr.addr})
+}
+
+// mapped returns what a segment has of the file from an address on, nil where there
+// is none.
+func (im *image) mapped(addr uint64) []byte {
 	for i := range im.load {
 		s := &im.load[i]
 		if addr-s.addr >= s.fileSize {
@@ -292,10 +294,9 @@ func (im *image) fromHeader() (data []byte, addr uint64, ok bool) {
 		if off := s.off + skip; off <= uint64(im.size) {
 			n = min(n, uint64(im.size)-off)
 		}
-		if data, err = im.read(s.off+skip, n); err != nil {
-			return nil, 0, false
+		if data, err := im.read(s.off+skip, n); err == nil {
+			return data
 		}
-		return data, addr, true
 	}
-	return nil, 0, false
+	return nil
 }

@@ -72,36 +72,42 @@ func ReadTable(f io.ReaderAt, size int64) (*Table, error) {
 	}
 	b := newBuilder(im)
 	at := bases{text: im.addrOf(".text"), data: im.addrOf(".got.plt", ".got")}
-	for i := range im.secs {
-		s := &im.secs[i]
-		// Files with the debug information of others have the section without
-		// its contents.
-		if s.name != ".eh_frame" || s.kind == elf.SHT_NOBITS {
-			continue
+	unread := ErrNoTable // or why there is none
+	sections := func(name string) {
+		for i := range im.secs {
+			s := &im.secs[i]
+			// Files with the debug information of others have the section without
+			// its contents.
+			if s.name != name || s.kind == elf.SHT_NOBITS {
+				continue
+			}
+			data, err := im.data(s)
+			if err != nil {
+				unread = fmt.Errorf("read %s: %w", s.name, err)
+				continue
+			}
+			at.section = s.addr
+			b.parse(&frames{b: data, at: at, debug: name == ".debug_frame"})
 		}
-		data, err := im.data(s)
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", s.name, err)
-		}
-		at.section = s.addr
-		b.parse(&frames{b: data, at: at})
+	}
+	// Sections that are not where a running program looks are not to be trusted.
+	addr, found := im.frameAddr()
+	sound := !found || slices.ContainsFunc(im.secs, func(s section) bool { return s.name == ".eh_frame" && s.addr == addr })
+	if sound {
+		sections(".eh_frame")
+	}
+	if data := im.mapped(addr); len(b.funcs) == 0 && found && data != nil {
+		at.section = addr
+		b.parse(&frames{b: data, at: at, endsAtZero: true})
+	}
+	if len(b.funcs) == 0 && !sound {
+		sections(".eh_frame")
 	}
 	if len(b.funcs) == 0 {
-		if data, addr, ok := im.fromHeader(); ok {
-			at.section = addr
-			b.parse(&frames{b: data, at: at, endsAtZero: true})
-		}
-	}
-	if s := im.find(".debug_frame"); len(b.funcs) == 0 && s != nil && s.kind != elf.SHT_NOBITS {
-		data, err := im.data(s)
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", s.name, err)
-		}
-		at.section = s.addr
-		b.parse(&frames{b: data, at: at, debug: true})
+		sections(".debug_frame")
 	}
 	if len(b.funcs) == 0 {
-		return nil, ErrNoTable
+		return nil, unread
 	}
 	return b.table(), nil
 }

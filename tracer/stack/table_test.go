@@ -185,6 +185,27 @@ func TestEntriesOfAllVersionsAndEncodingsAreRead(t *testing.T) {
 			clear(file[40:48]) // no section headers
 			return file
 		}},
+		{"found by the program header, as the section is elsewhere", func() []byte {
+			var f info
+			f.fde(f.cie(1, cieAMD64), f.pcrel(start, size), []byte{0})
+			hdr := append([]byte{1, 0x1b, 0xff, 0xff}, u32(frameAddr-(0x70000+4))...)
+			return elfFile(AMD64, true, part{name: "x", addr: 0x70000, data: hdr}, part{name: "y", addr: frameAddr, data: append(f.b, 0, 0, 0, 0)},
+				part{name: ".eh_frame", addr: frameAddr + 0x100, data: f.b})
+		}},
+		{"found by the program header, as the section cannot be read", func() []byte {
+			var f info
+			f.fde(f.cie(1, cieAMD64), f.pcrel(start, size), []byte{0})
+			hdr := append([]byte{1, 0x1b, 0xff, 0xff}, u32(frameAddr-(0x70000+4))...)
+			file := elfFile(AMD64, true, part{name: "x", addr: 0x70000, data: hdr}, part{name: ".eh_frame", addr: frameAddr, data: append(f.b, 0, 0, 0, 0)})
+			copy(file[len(file)-2*shdrSize+24:], u64(1<<40)) // where .eh_frame is in the file
+			return file
+		}},
+		{"found by the section, as the program header is damaged", func() []byte {
+			var f info
+			f.fde(f.cie(1, cieAMD64), f.pcrel(start, size), []byte{0})
+			hdr := append([]byte{1, 0x1b, 0xff, 0xff}, u32(0x12345678)...)
+			return elfFile(AMD64, true, part{name: "x", addr: 0x70000, data: hdr}, part{name: ".eh_frame", addr: frameAddr, data: f.b})
+		}},
 		{".debug_frame, version 4", func() []byte {
 			f := info{debug: true}
 			f.fde(f.cie(4, []byte("\x00\x08\x00\x01\x78\x10"), initial), u64(start), u64(size))
