@@ -279,7 +279,7 @@ func (a *attached) run(ctx context.Context, o tracer.RunOptions, finish func() e
 		err = finish()
 	}
 	err = errors.Join(err, full)
-	a.tellDenied()
+	a.reportUnnamed()
 	if a.cmd != nil && a.Ready() && (run.Err() == nil || err != nil) {
 		return a.exitStatus(err)
 	}
@@ -305,14 +305,19 @@ func (a *attached) ready(ctx context.Context) error {
 	return nil
 }
 
-// tellDenied says that code has no names because its files may not be read.
-func (a *attached) tellDenied() {
+// reportUnnamed says that code has no names because its files are not read.
+func (a *attached) reportUnnamed() {
 	if a.sites == nil {
 		return
 	}
-	if st := a.sites.Stats(); st.Denied > 0 {
+	st := a.sites.Stats()
+	if st.Denied > 0 {
 		fmt.Fprintf(a.err, "maptrace: code has no names where its file may not be read (files: %d): %s\n",
 			st.Denied, table.Escape(st.DeniedErr.Error()))
+	}
+	if st.Refused > 0 {
+		fmt.Fprintf(a.err, "maptrace: code has no names where its file has too many (files: %d): %s\n",
+			st.Refused, table.Escape(st.RefusedErr.Error()))
 	}
 }
 

@@ -46,7 +46,7 @@ func (m *Module) BuildID() string {
 // modules are all files with code seen so far.
 type modules struct {
 	cache *symbol.Cache
-	count uint32 // of modules that were made
+	made  uint32 // how many
 	files map[fileKey]*Module
 	names map[symbol.ID]*Module // one file may have several inodes
 	// Those with tables, and what these take.
@@ -103,15 +103,16 @@ func (ms *modules) at(pid int, m *procmaps.Mapping) *Module {
 	return made
 }
 
-// denied counts the files that we may not read, and tells why of one.
-func (ms *modules) denied() (n int, why error) {
+// count counts the files with an error, and returns that of one.
+func (ms *modules) count(failure func(*Module) error) (n int, why error) {
 	for _, m := range ms.files {
-		if !errors.Is(m.Err, fs.ErrPermission) {
+		err := failure(m)
+		if err == nil {
 			continue
 		}
 		// Which one is told must not be chance.
-		if n++; why == nil || m.Err.Error() < why.Error() {
-			why = m.Err
+		if n++; why == nil || err.Error() < why.Error() {
+			why = err
 		}
 	}
 	return n, why
@@ -135,8 +136,8 @@ func (ms *modules) add(name string, sym *symbol.Module, err error) *Module {
 			return m
 		}
 	}
-	ms.count++
-	m := &Module{of: ms, Path: strings.TrimSuffix(name, " (deleted)"), Err: err, sym: sym, number: ms.count}
+	ms.made++
+	m := &Module{of: ms, Path: strings.TrimSuffix(name, " (deleted)"), Err: err, sym: sym, number: ms.made}
 	if err == nil {
 		ms.names[sym.ID()] = m
 	}

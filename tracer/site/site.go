@@ -14,6 +14,8 @@ package site
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"io/fs"
 	"runtime"
 
 	"github.com/maptrace/maptrace/procmaps"
@@ -78,6 +80,11 @@ type Stats struct {
 	// stacks end there. DeniedErr is why, of one of them.
 	Denied    int
 	DeniedErr error
+
+	// Refused is how many files have symbols that are not read, because they are more
+	// than those of any honest file. RefusedErr is of one of them.
+	Refused    int
+	RefusedErr error
 }
 
 // Sites turns stacks into sites; it implements tracer.Sites.
@@ -143,7 +150,18 @@ func (s *Sites) Close() error {
 func (s *Sites) Stats() Stats {
 	st := s.stats
 	st.Sites = len(s.sites) - overflow - 1
-	st.Denied, st.DeniedErr = s.modules.denied()
+	st.Denied, st.DeniedErr = s.modules.count(func(m *Module) error {
+		if errors.Is(m.Err, fs.ErrPermission) {
+			return m.Err
+		}
+		return nil
+	})
+	st.Refused, st.RefusedErr = s.modules.count(func(m *Module) error {
+		if m.sym == nil || m.sym.Refused() == nil {
+			return nil
+		}
+		return fmt.Errorf("%s: %w", m.Path, m.sym.Refused())
+	})
 	return st
 }
 

@@ -231,6 +231,29 @@ func TestAStrippedProgramIsNamedByWhereItsFunctionsBegin(t *testing.T) {
 	}
 }
 
+func TestAFileWithADecompressionBombForSymbolsIsReported(t *testing.T) {
+	path := program(t)
+	bomb := filepath.Join(t.TempDir(), "bomb")
+	for _, argv := range [][]string{
+		{"truncate", "-s", "100M", bomb},
+		{"xz", "-0", bomb},
+		{"strip", path},
+		{"objcopy", "--add-section", ".gnu_debugdata=" + bomb + ".xz", path},
+	} {
+		if text, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			bpftest.Skip(t, "%q: %v\n%s", argv, err, text)
+		}
+	}
+	w := watch(t, Options{}, nil, path)
+	if l, ok := w.sites.Blamed(w.of(1011)[0]); !ok || !l.Unnamed {
+		t.Errorf("blamed %+v", l)
+	}
+	st := w.sites.Stats()
+	if want := path + ": .gnu_debugdata: section too large"; st.Refused != 1 || st.RefusedErr == nil || st.RefusedErr.Error() != want {
+		t.Errorf("%d files are refused, %v; want one, %s", st.Refused, st.RefusedErr, want)
+	}
+}
+
 // symbolOf is where a function of a program begins, by nm.
 func symbolOf(t *testing.T, path, name string) uint64 {
 	t.Helper()

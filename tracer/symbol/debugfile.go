@@ -6,6 +6,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"math"
@@ -56,6 +57,42 @@ func (m *Module) debugFile() *debugFile {
 		}
 		return nil
 	})
+}
+
+// What is read of a .gnu_debugdata: the largest programs of Fedora have some 20 MiB of
+// symbols.
+const (
+	maxMini   = 64 << 20 // bytes when decompressed
+	maxPacked = 32 << 20
+)
+
+// readMini reads the symbols that Fedora and RHEL leave in a stripped file: an ELF file
+// of its own, compressed, with the functions that .dynsym does not have.
+func (m *Module) readMini() *symbols {
+	s := m.head.section(".gnu_debugdata")
+	if s == nil || !plain(s) {
+		return nil
+	}
+	b, err := []byte(nil), error(errTooLarge)
+	if s.Size <= maxPacked {
+		b, err = unxz(contents(s, maxPacked), maxMini)
+	}
+	if errors.Is(err, errTooLarge) {
+		err = fmt.Errorf("%s: %w", s.Name, err)
+		m.refused.Store(&err)
+	}
+	if err != nil {
+		return nil
+	}
+	head, err := readHeader(bytes.NewReader(b), int64(len(b)))
+	if err != nil || head.machine != m.head.machine || head.is64 != m.head.is64 {
+		return nil
+	}
+	t := m.readSymbols(head, elf.SHT_SYMTAB, FromMini)
+	if t != nil {
+		m.bytes.Add(int64(len(b))) // the names stay in it
+	}
+	return t
 }
 
 // belongs checks that a file was split from the module. The build ID decides

@@ -41,12 +41,14 @@ const (
 	FromDebug                    // the .symtab of a separate debug file
 	FromGo                       // Go's function table, which survives stripping
 	FromPLT                      // a stub through which an imported function is called
+	FromMini                     // the .symtab that is compressed in the file's .gnu_debugdata
 )
 
 // String returns a word for the source.
 func (s Source) String() string {
 	names := [...]string{
 		FromSymtab: "symtab", FromDynsym: "dynsym", FromDebug: "debug file", FromGo: "gopclntab", FromPLT: "plt",
+		FromMini: "gnu_debugdata",
 	}
 	if int(s) < len(names) && names[s] != "" {
 		return names[s]
@@ -113,6 +115,8 @@ type Module struct {
 	cache      *Cache       // to tell about growth; nil without
 	moduleFile              // what the cache keeps about it
 
+	refused atomic.Pointer[error] // what is larger than is read; not dropped
+
 	mu     sync.Mutex
 	closer io.Closer // closed with the module, when it owns the file
 	closed bool
@@ -121,12 +125,12 @@ type Module struct {
 
 // tables are what a module has loaded.
 type tables struct {
-	symtab, dynsym lazy[*symbols]
-	debug          lazy[*debugFile]
-	golang         lazy[*goTable]
-	plt            lazy[[]stub]
-	lines          lazy[*dwarfData]
-	memo           map[memoKey]Function
+	symtab, dynsym, mini lazy[*symbols]
+	debug                lazy[*debugFile]
+	golang               lazy[*goTable]
+	plt                  lazy[[]stub]
+	lines                lazy[*dwarfData]
+	memo                 map[memoKey]Function
 }
 
 // lazy is a value made once; it may be nil for good.
@@ -316,6 +320,15 @@ func (m *Module) BuildID() string { return m.buildID }
 // fail once the module is closed.
 func (m *Module) File() (r io.ReaderAt, size int64) { return m.r, m.size }
 
+// Refused says what of the file is not used because it is larger than what is read
+// of any file; nil as long as nothing is.
+func (m *Module) Refused() error {
+	if err := m.refused.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
 // IsGo reports whether the module holds Go code, which keeps frame pointers.
 func (m *Module) IsGo() bool { return m.head.pclntab != nil }
 
@@ -445,6 +458,9 @@ func (m *Module) find(addr uint64) (Function, bool) {
 		return findStub(load(&m.plt, m.readStubs), addr)
 	}
 	if own == nil {
+		if fn, ok := m.named(load(&m.mini, m.readMini), addr); ok {
+			return fn, true
+		}
 		if d := m.debugFile(); d != nil {
 			return m.named(d.symbols, addr)
 		}

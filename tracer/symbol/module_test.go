@@ -520,7 +520,7 @@ func TestDemanglingIsBounded(t *testing.T) {
 
 func TestSourcesHaveNames(t *testing.T) {
 	t.Parallel()
-	for s := FromSymtab; s <= FromPLT; s++ {
+	for s := FromSymtab; s <= FromMini; s++ {
 		if strings.HasPrefix(s.String(), "source(") {
 			t.Errorf("source %d has no name", s)
 		}

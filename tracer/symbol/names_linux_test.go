@@ -2,6 +2,7 @@ package symbol
 
 import (
 	"debug/elf"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -293,6 +294,81 @@ func split(t *testing.T, dir string, flags ...string) (prog, debug string) {
 	run(t, "", "strip", prog)
 	run(t, "", "objcopy", "--add-gnu-debuglink="+debug, prog)
 	return prog, debug
+}
+
+// withMini strips a program and puts the symbols that are lost into it as Fedora's
+// packages have them.
+func withMini(t *testing.T, prog string) {
+	t.Helper()
+	need(t, "xz")
+	exported := make(map[string]bool)
+	for _, s := range nm(t, prog, "-D") {
+		exported[s.name] = true
+	}
+	var lost strings.Builder
+	for _, s := range nm(t, prog) {
+		if !exported[s.name] {
+			lost.WriteString(s.name + "\n")
+		}
+	}
+	dir := t.TempDir()
+	list, mini := filepath.Join(dir, "list"), filepath.Join(dir, "mini")
+	if err := os.WriteFile(list, []byte(lost.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "", "objcopy", "--only-keep-debug", prog, mini+".debug")
+	run(t, "", "objcopy", "-S", "--remove-section", ".comment", "--keep-symbols="+list, mini+".debug", mini)
+	run(t, "", "xz", mini)
+	run(t, "", "strip", prog)
+	run(t, "", "objcopy", "--add-section", ".gnu_debugdata="+mini+".xz", prog)
+}
+
+func TestCompressedSymbolsInAStrippedFileAreRead(t *testing.T) {
+	t.Parallel()
+	for _, flags := range [][]string{{"-rdynamic"}, {"-no-pie"}, {"-fPIC", "-shared"}} {
+		prog := compile(t, "calls.c", append(flags, "-O2")...)
+		all := nm(t, prog)
+		exported := nm(t, prog, "-D")
+		withMini(t, prog)
+		m := open(t, prog)
+		lost := slices.DeleteFunc(slices.Clone(all), func(s nmSymbol) bool {
+			return slices.ContainsFunc(exported, func(e nmSymbol) bool { return e.start == s.start })
+		})
+		checkNames(t, m, lost, all, FromMini)
+		if len(exported) > 0 {
+			checkNames(t, m, exported, all, FromDynsym)
+		}
+		if err := m.Refused(); err != nil {
+			t.Errorf("Refused: %v", err)
+		}
+	}
+}
+
+func TestABombInAFileIsReportedAndNotRead(t *testing.T) {
+	t.Parallel()
+	need(t, "xz")
+	prog := compile(t, "calls.c", "-O2")
+	all := nm(t, prog)
+	bomb := filepath.Join(t.TempDir(), "bomb")
+	f, err := os.Create(bomb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(maxMini+1), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "", "xz", "-0", bomb)
+	run(t, "", "strip", prog)
+	run(t, "", "objcopy", "--add-section", ".gnu_debugdata="+bomb+".xz", prog)
+	m := open(t, prog)
+	for _, s := range all {
+		if fn, ok := m.Function(s.start); ok && fn.From == FromMini {
+			t.Errorf("Function(%s) = %+v", s.name, fn)
+		}
+	}
+	if err := m.Refused(); !errors.Is(err, errTooLarge) || err.Error() != ".gnu_debugdata: section too large" {
+		t.Errorf("Refused: %v", err)
+	}
 }
 
 func TestDebugFileOfAnotherProgramIsRefused(t *testing.T) {
