@@ -196,11 +196,11 @@ func (p *smapsParser) line(line []byte) (reason string) {
 	}
 	name, value := line[:n], line[n+1:]
 	if string(name) == "VmFlags" {
-		return p.vmFlags(trimPadding(value))
+		return p.vmFlags(trimBlanks(value))
 	}
 	i, known := p.s.index[string(name)]
 	if !known {
-		text := trimPadding(value)
+		text := trimBlanks(value)
 		// What was text once stays text, even if it looks like a number.
 		if p.texts[string(name)] || len(text) == 0 || text[0] < '0' || text[0] > '9' {
 			p.text(string(name), text)
@@ -222,7 +222,7 @@ func (p *smapsParser) line(line []byte) (reason string) {
 
 // number takes the value of the key with the given index.
 func (p *smapsParser) number(key int, value []byte) (reason string) {
-	v, unit, ok := cutDec(trimPadding(value))
+	v, unit, ok := cutDec(trimBlanks(value))
 	if !ok {
 		return "bad number"
 	}
@@ -239,6 +239,16 @@ func (p *smapsParser) number(key int, value []byte) (reason string) {
 		p.s.vals = append(p.s.vals, v)
 	}
 	return ""
+}
+
+// trimBlanks drops what stands between a key and its value: spaces, but tabs before
+// THPeligible's in some kernels.
+func trimBlanks(value []byte) []byte {
+	i := 0
+	for i < len(value) && (value[i] == ' ' || value[i] == '\t') {
+		i++
+	}
+	return value[i:]
 }
 
 func (p *smapsParser) vmFlags(value []byte) (reason string) {

@@ -108,6 +108,33 @@ func TestParseSmapsKeepsEveryKeyOfEveryRow(t *testing.T) {
 	}
 }
 
+func TestTabsMayStandBeforeAValue(t *testing.T) {
+	const head = "00400000-00401000 r-xp 00001000 08:01 7 /x\n"
+	const spaces = head + "Rss:      4 kB\nTHPeligible:    0\nName:  [anon:a\tb]\nVmFlags: rd ex \n"
+	const tabs = head + "Rss:\t4 kB\nTHPeligible:\t\t0\nName: \t[anon:a\tb]\nVmFlags:\trd ex \n"
+	want, err := ParseSmaps([]byte(spaces), "smaps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := want.Rows[0].Number("THPeligible"); !ok {
+		t.Fatal("the row has no THPeligible with spaces either")
+	}
+	// The key is known by then in the second row, and new in the first.
+	for rows, text := range map[string]string{
+		"a first row": tabs, "a later row": spaces + strings.ReplaceAll(tabs, "0040", "0050"),
+	} {
+		got, err := ParseSmaps([]byte(text), "smaps")
+		if err != nil {
+			t.Fatalf("%s: %v", rows, err)
+		}
+		last := flatten(got)[len(got.Rows)-1]
+		last.Mapping = want.Rows[0].Mapping
+		if diff := cmp.Diff(last, flatten(want)[0]); diff != "" {
+			t.Errorf("%s (-tabs +spaces):\n%s", rows, diff)
+		}
+	}
+}
+
 func TestTheZeroSmapsRowHasNoNumbers(t *testing.T) {
 	var r SmapsRow
 	for name, get := range map[string]func() (uint64, bool){
@@ -278,6 +305,7 @@ func FuzzParseSmaps(f *testing.F) {
 	addFixtures(f, "smaps")
 	f.Add([]byte(threeRows))
 	f.Add([]byte("0-1 r-xp 0 0:0 0 \nSize:\nSize:0\n"))
+	f.Add([]byte("0-1 r-xp 0 0:0 0\nTHPeligible:\t\t0\nName:\t[a\tb]\nVmFlags: rd ??\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := ParseSmaps(data, "smaps")
 		if err != nil {
