@@ -129,8 +129,9 @@ func (p *mapsParser) row(line []byte, m *Mapping) (reason string) {
 	if m.Inode, line, ok = cutDec(line); !ok {
 		return "bad inode"
 	}
-	// The kernel prints a space after the inode even when no name follows.
-	if len(line) == 0 || line[0] != ' ' {
+	// The kernel prints a space after the inode even when no name follows, but
+	// copies of maps often lost it. A row that was cut shows by its missing newline.
+	if len(line) > 0 && line[0] != ' ' {
 		return "no space after the inode"
 	}
 	m.Name = p.names.intern(trimPadding(line))

@@ -106,6 +106,33 @@ func TestParseMapsRows(t *testing.T) {
 	}
 }
 
+func TestARowMayEndAfterItsInode(t *testing.T) {
+	const rows = "7f0000000000-7f0000001000 rw-p 00000000 00:00 0 \n" +
+		"7f0000002000-7f0000003000 r--p 00001000 08:01 7 \n" +
+		"7f0000004000-7f0000005000 r--p 00001000 08:01 7 /x\n"
+	want, err := ParseMaps([]byte(rows), "maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare := strings.ReplaceAll(rows, " \n", "\n")
+	got, err := ParseMaps([]byte(bare), "maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(got, want); diff != "" {
+		t.Errorf("maps (-without +with a space):\n%s", diff)
+	}
+	s, err := ParseSmaps([]byte(strings.ReplaceAll(bare, "\n", "\nRss: 4 kB\n")), "smaps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range s.Rows {
+		if rss, _ := s.Rows[i].KB("Rss"); s.Rows[i].Mapping != want[i] || rss != 4 {
+			t.Errorf("smaps row %d is %+v with Rss %d, want %+v with 4", i, s.Rows[i].Mapping, rss, want[i])
+		}
+	}
+}
+
 func TestKindByName(t *testing.T) {
 	tests := []struct {
 		name string
@@ -167,7 +194,9 @@ func TestParseMapsRefuses(t *testing.T) {
 		{"a device of 33 bits", "00400000-00401000 r--p 00000000 100000000:01 7 /x\n", "bad device"},
 		{"a hex inode", "00400000-00401000 r--p 00000000 08:01 a /x\n", "bad inode"},
 		{"an inode of 65 bits", "00400000-00401000 r--p 00000000 08:01 18446744073709551616 /x\n", "bad inode"},
-		{"no space after the inode", "00400000-00401000 r--p 00000000 08:01 7\n", "no space after the inode"},
+		{"no space after the inode", "00400000-00401000 r--p 00000000 08:01 7/x\n", "no space after the inode"},
+		{"a tab after the inode", "00400000-00401000 r--p 00000000 08:01 7\t/x\n", "no space after the inode"},
+		{"a row that was cut after its inode", "00400000-00401000 r--p 00000000 08:01 7", "the last line has no newline"},
 		{"no newline at the end", "00400000-00401000 r--p 00000000 08:01 7 /x", "the last line has no newline"},
 		{"a repeated row", good, "addresses go backwards"},
 		{"an overlapping row", "00400800-00402000 r--p 00000000 08:01 7 /x\n", "addresses go backwards"},
@@ -291,6 +320,7 @@ func FuzzParseMaps(f *testing.F) {
 	addFixtures(f, "maps")
 	f.Add([]byte(mapsText(9)))
 	f.Add([]byte("0-1 ---s 0 0:0 0 \n"))
+	f.Add([]byte("0-1 ---s 0 0:0 0\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		rows, err := ParseMaps(data, "maps")
 		if err != nil {
@@ -322,9 +352,9 @@ func FuzzParseMaps(f *testing.F) {
 	})
 }
 
-// canonical drops the padding and the leading zeros of the five columns.
+// canonical drops the padding, the newline and the leading zeros of the five columns.
 func canonical(line []byte) string {
-	s := string(line)
+	s := strings.TrimSuffix(string(line), "\n")
 	var out []string
 	for range 5 {
 		var col string
