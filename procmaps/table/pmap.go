@@ -278,7 +278,8 @@ func CommandLine(args []byte, comm string, zombie bool) string {
 //
 // It departs from pmap where that is wrong: lines of any length are read whole,
 // the totals of -x cover the rows shown, names that the kernel puts in brackets
-// are not cut at a slash, and -X does not cut names after 127 bytes.
+// are not cut at a slash, -X does not cut names after 127 bytes, nor flags before
+// one without letters, and shows every key that some row has, for those rows only.
 type Printer struct {
 	w   io.Writer
 	opt Options

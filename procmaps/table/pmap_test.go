@@ -3,7 +3,10 @@ package table
 import (
 	"errors"
 	"io"
+	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -430,6 +433,104 @@ func TestPackedRowsPrintAsRowsDo(t *testing.T) {
 			if diff := cmp.Diff(table((*Process).LoadPacked), table((*Process).Load)); diff != "" {
 				t.Errorf("process %d, layout %d (-packed +rows):\n%s", pid, l, diff)
 			}
+		}
+	}
+}
+
+// Rows of one file need not have the same keys, and the kernel prints ?? for a flag
+// of a mapping that it has no letters for. Of the former pmap makes an error, or
+// the number of another row; the flags it cuts before the first ??.
+func TestRowsWithOtherKeysAndUnknownFlags(t *testing.T) {
+	dir := t.TempDir()
+	const smaps = `00400000-00401000 r-xp 00000000 08:01 7                                  /x
+Size:                  4 kB
+Rss:                   4 kB
+VmFlags: rd ex ?? mr 
+00500000-00502000 rw-p 00000000 00:00 0 
+Size:                  8 kB
+FromTheFuture:         5 kB
+Rss:                   0 kB
+ProtectionKey:         3
+VmFlags: ?? ?? 
+00600000-00601000 ---p 00000000 00:00 0 
+Size:                  4 kB
+FromTheFuture:         1 kB
+VmFlags: 
+`
+	maps := regexp.MustCompile(`(?m)^[A-Z].*\n`).ReplaceAllString(smaps, "")
+	for name, text := range map[string]string{"smaps": smaps, "maps": maps} {
+		file := filepath.Join(dir, "7", name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := procmaps.NewFS(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := root.Process(7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for form, load := range map[string]func(*Process, *procmaps.Process, Layout) error{
+		"rows": (*Process).Load, "packed rows": (*Process).LoadPacked,
+	} {
+		proc := &Process{PID: 7, Command: "x"}
+		if err := load(proc, p, LayoutAll); err != nil {
+			t.Fatal(err)
+		}
+		for layout, want := range map[Layout]string{
+			LayoutDetails: `7:   x
+ Address Perm   Offset Device Inode Size Rss FromTheFuture ProtectionKey Mapping
+00400000 r-xp 00000000  08:01     7    4   4                             x
+00500000 rw-p 00000000  00:00     0    8   0             5             3~
+00600000 ---p 00000000  00:00     0    4                 1              ~
+                                    ==== === ============= =============~
+                                      16   4             6             3 KB~
+`,
+			LayoutAll: `7:   x
+ Address Perm   Offset Device Inode Size Rss FromTheFuture ProtectionKey     VmFlags Mapping
+00400000 r-xp 00000000  08:01     7    4   4                             rd ex ?? mr x
+00500000 rw-p 00000000  00:00     0    8   0             5             3       ?? ??~
+00600000 ---p 00000000  00:00     0    4                 1                          ~
+                                    ==== === ============= =============~
+                                      16   4             6             3 KB~
+`,
+		} {
+			var out strings.Builder
+			if err := NewPrinter(&out, Options{Layout: layout}).Print(proc); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(out.String(), strings.ReplaceAll(want, "~\n", " \n")); diff != "" {
+				t.Errorf("%s, layout %d (-got +want):\n%s", form, layout, diff)
+			}
+		}
+		columns := slices.DeleteFunc(proc.Columns(), func(c Column[Row]) bool {
+			return !slices.Contains([]string{"rss_kb", "fromthefuture_kb", "protectionkey", "vmflags"}, c.Key)
+		})
+		var objects []string
+		text := AppendCSVHeader(nil, columns)
+		for r := range proc.Rows {
+			objects = append(objects, string(AppendJSON(nil, columns, r)))
+			text = AppendCSV(text, columns, r)
+		}
+		if diff := cmp.Diff(objects, []string{
+			`{"rss_kb":4,"vmflags":"rd ex ?? mr"}`,
+			`{"rss_kb":0,"fromthefuture_kb":5,"protectionkey":3,"vmflags":"?? ??"}`,
+			`{"fromthefuture_kb":1,"vmflags":""}`,
+		}); diff != "" {
+			t.Errorf("%s, JSON (-got +want):\n%s", form, diff)
+		}
+		if diff := cmp.Diff(string(text), `rss_kb,fromthefuture_kb,protectionkey,vmflags
+4,,,rd ex ?? mr
+0,5,3,?? ??
+,1,,
+`); diff != "" {
+			t.Errorf("%s, CSV (-got +want):\n%s", form, diff)
 		}
 	}
 }
