@@ -77,9 +77,9 @@ func TestAnAddressSpaceEndsWithItsProcess(t *testing.T) {
 	waitForState(t, p, 'S') // by then it is cat, and not what is to become it
 	a := openAddressSpace(t, p)
 	in.Close()
-	waitForState(t, p, 'Z')
-	// Its memory goes before it is a zombie, save that of other threads and of
-	// whoever reads something of it in the kernel at that moment.
+	waitForEnd(t, p)
+	// Its memory goes before that, save where somebody reads something of it in the
+	// kernel at that moment.
 	rows, err := a.Maps(nil)
 	for deadline := time.Now().Add(10 * time.Second); err == nil && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		rows, err = a.Maps(rows)
@@ -103,7 +103,7 @@ func TestAZombieTellsHowItEnded(t *testing.T) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	waitForState(t, p, 'Z')
+	waitForEnd(t, p)
 	st, err := p.Stat()
 	if want := uint32(syscall.SIGKILL); err != nil || st.ExitStatus != want {
 		t.Errorf("status %#x, %v; want %#x", st.ExitStatus, err, want)

@@ -71,16 +71,28 @@ func stopped(t *testing.T, name string, arg ...string) *Process {
 // already decided.
 func waitForState(t *testing.T, p *Process, state byte) {
 	t.Helper()
+	waitFor(t, p, "state "+string(state), func(st *Stat) bool { return st.State == state })
+}
+
+// waitForEnd waits until the process is a zombie, and no other thread of it is left
+// to hold its address space.
+func waitForEnd(t *testing.T, p *Process) {
+	t.Helper()
+	waitFor(t, p, "the end of all threads", (*Stat).Ended)
+}
+
+func waitFor(t *testing.T, p *Process, what string, is func(*Stat) bool) {
+	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 		st, err := p.Stat()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if st.State == state {
+		if is(st) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("state is %c after 10 s, want %c", st.State, state)
+			t.Fatalf("state is %c, with %d threads, after 10 s; want %s", st.State, st.NumThreads, what)
 		}
 	}
 }
@@ -291,7 +303,7 @@ func TestAZombieHasNoMappings(t *testing.T) {
 	cmd, in := start(t, "cat")
 	p := openProcess(t, cmd.Process.Pid)
 	in.Close() // and nobody waits for it yet
-	waitForState(t, p, 'Z')
+	waitForEnd(t, p)
 	if rows, err := p.Maps(); rows != nil || err != nil {
 		t.Errorf("Maps() = %v, %v; want nothing", rows, err)
 	}
@@ -304,8 +316,8 @@ func TestAZombieHasNoMappings(t *testing.T) {
 	if rows, err := p.Query(Range{0, 1 << 47}); rows != nil || err != nil {
 		t.Errorf("Query() = %v, %v; want nothing", rows, err)
 	}
-	if st, err := p.Stat(); err != nil || !st.Dead() || st.KernelThread() {
-		t.Errorf("Stat() = %+v, %v; want a dead process", st, err)
+	if st, err := p.Stat(); err != nil || !st.Ended() || st.KernelThread() {
+		t.Errorf("Stat() = %+v, %v; want a process that has ended", st, err)
 	}
 }
 
@@ -329,7 +341,7 @@ func TestAnAddressSpaceThatEndsHalfWayIsNoShortList(t *testing.T) {
 		if err = cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		waitForState(t, p, 'Z')
+		waitForEnd(t, p)
 		rest, err := io.ReadAll(r)
 		if err != nil {
 			return 0, err

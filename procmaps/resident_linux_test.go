@@ -401,7 +401,7 @@ func TestCountingTellsAnAddressSpaceThatEnded(t *testing.T) {
 				t.Fatal(err)
 			}
 			in.Close()
-			waitForState(t, p, 'Z')
+			waitForEnd(t, p)
 			if err := r.Count(rangesOf(rows), out); !errors.Is(err, ErrNoMemory) {
 				t.Errorf("of a zombie: error %v", err)
 			}

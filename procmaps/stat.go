@@ -84,8 +84,14 @@ func (s *Stat) KernelThread() bool {
 }
 
 // Dead reports whether the thread has ended: it is a zombie or being removed.
-// When that is the leader, other threads of the process may still live.
+// When that is the leader, other threads of the process may still live, or be
+// about to end, which all do by themselves: see [Stat.Ended].
 func (s *Stat) Dead() bool { return s.State == 'Z' || s.State == 'X' || s.State == 'x' }
+
+// Ended reports whether a process has ended with all its threads. Each lets go of
+// the address space by itself, and only then is not counted any more: until the
+// last has, there may be one, whatever the state of the leader.
+func (s *Stat) Ended() bool { return s.Dead() && s.NumThreads <= 1 }
 
 // ParseStat parses the text of a stat file. Fields that a kernel does not have
 // are 0; malformed text is a [*ParseError] that names file.

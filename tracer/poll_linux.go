@@ -128,7 +128,7 @@ func (l *Poll) open(pid int) (*polled, error) {
 	st, err := dir.Stat()
 	switch {
 	case err != nil:
-	case st.KernelThread() || st.Dead() && st.NumThreads <= 1:
+	case st.KernelThread() || st.Ended():
 		err = fmt.Errorf("process %d: %w", pid, procmaps.ErrNoMemory)
 	case executing(st):
 		err = fmt.Errorf("process %d: %w", pid, errExecuting)
@@ -310,7 +310,7 @@ func (l *Poll) visit(p *polled) error {
 		return nil
 	case err != nil:
 		return err
-	case st.Dead() && st.NumThreads <= 1:
+	case st.Ended():
 		l.ended(p, at, st)
 		return nil
 	}

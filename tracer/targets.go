@@ -98,7 +98,7 @@ func CheckTarget(fs procmaps.FS, pid int) error {
 		return err
 	case st.KernelThread():
 		return fmt.Errorf("process %d (%s) is a kernel thread: %w", pid, st.Comm, ErrNoMemory)
-	case st.Dead() && st.NumThreads <= 1:
+	case st.Ended():
 		return fmt.Errorf("process %d (%s) is a zombie: %w", pid, st.Comm, ErrNoMemory)
 	}
 	if status, err := p.Status(); err == nil && status.Tgid != status.Pid {
