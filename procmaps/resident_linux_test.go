@@ -459,15 +459,7 @@ func TestCountingTellsAnAddressSpaceThatEnded(t *testing.T) {
 }
 
 func TestResidencyOfThreadsThatOutliveTheLeader(t *testing.T) {
-	python := tool.Need(t, "python3")
-	const script = `
-import ctypes, sys, threading
-threading.Thread(target=sys.stdin.read).start()
-ctypes.CDLL(None).syscall({"x86_64": 60}.get(__import__("os").uname().machine, 93), 0) # exit of this thread alone
-`
-	cmd, _ := start(t, python, "-c", script)
-	p := openProcess(t, cmd.Process.Pid)
-	waitForState(t, p, 'Z')
+	p := startOwn(t, "leaderless")
 	rows, err := p.Maps()
 	if err != nil {
 		t.Fatal(err)
@@ -487,7 +479,7 @@ ctypes.CDLL(None).syscall({"x86_64": 60}.get(__import__("os").uname().machine, 9
 		sum.Add(o)
 	}
 	if sum.Bytes < 1<<20 || sum.FileBytes == 0 {
-		t.Errorf("python has %+v", sum)
+		t.Errorf("the program has %+v", sum)
 	}
 }
 

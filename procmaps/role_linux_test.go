@@ -19,15 +19,27 @@ import (
 	"github.com/maptrace/maptrace/testdata/tool"
 )
 
-// TestMain lets the test binary stand in for a Go program with many threads.
+// testProgram is the environment variable that makes the test binary one of the
+// programs of TestMain.
+const testProgram = "PROCMAPS_TEST_PROGRAM"
+
+// TestMain lets the test binary stand in for programs with threads.
 func TestMain(m *testing.M) {
-	if os.Getenv("PROCMAPS_TEST_THREADS") != "" {
-		if err := manyThreads(); err != nil {
-			os.Exit(1) //nolint:forbidigo // this is a main function
-		}
+	run := map[string]func() error{"threads": manyThreads, "leaderless": leaderless}[os.Getenv(testProgram)]
+	if run == nil {
+		m.Run()
 		return
 	}
-	m.Run()
+	if err := run(); err != nil {
+		os.Exit(1) //nolint:forbidigo // this is a main function
+	}
+}
+
+// The first goroutine is to stay on the thread that it begins on, the leader.
+func init() {
+	if os.Getenv(testProgram) == "leaderless" {
+		runtime.LockOSThread()
+	}
 }
 
 // manyThreads blocks four threads in the kernel, on goroutine stacks, says so,
@@ -39,11 +51,50 @@ func manyThreads() error {
 			_ = syscall.Pause() // ends with the process
 		}()
 	}
+	return readyUntilEOF()
+}
+
+// leaderless ends its leader, says so from another thread, and waits for the input
+// to end.
+func leaderless() error {
+	p, err := Default().Process(os.Getpid())
+	if err != nil {
+		return err
+	}
+	go func() {
+		status := 1
+		for st, err := p.Stat(); err == nil; st, err = p.Stat() {
+			if st.Dead() {
+				if readyUntilEOF() == nil {
+					status = 0
+				}
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		os.Exit(status) //nolint:forbidigo // nobody else is left to do it
+	}()
+	_, _, errno := syscall.Syscall(syscall.SYS_EXIT, 0, 0, 0)
+	return errno // not reached
+}
+
+// readyUntilEOF says that the program is ready, and waits for its input to end.
+func readyUntilEOF() error {
 	if _, err := os.Stdout.WriteString("ready\n"); err != nil {
 		return err
 	}
 	_, err := io.Copy(io.Discard, os.Stdin)
 	return err
+}
+
+// startOwn starts the test binary as one of the programs of TestMain.
+func startOwn(t *testing.T, program string) *Process {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startReady(t, []string{testProgram + "=" + program}, exe)
 }
 
 // startReady runs a program that prints a line when it is ready and then waits
@@ -261,11 +312,7 @@ func glibcMapsGuards(rows []Mapping) bool {
 }
 
 func TestGoroutinesHaveNoThreadStacks(t *testing.T) {
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := startReady(t, []string{"PROCMAPS_TEST_THREADS=1"}, exe)
+	p := startOwn(t, "threads")
 	blocked(t, p, 5)
 	halt(t, p)
 	rows, err := p.Maps()
