@@ -165,12 +165,15 @@ func (p *Process) Rollup() (*SmapsRow, error) {
 }
 
 // Stat reads stat.
-func (p *Process) Stat() (*Stat, error) {
-	data, err := p.read("stat")
+func (p *Process) Stat() (*Stat, error) { return p.stat(".") }
+
+func (p *Process) stat(dir string) (*Stat, error) {
+	name := filepath.Join(dir, "stat")
+	data, err := p.read(name)
 	if err != nil {
 		return nil, err
 	}
-	return ParseStat(data, p.file("stat"))
+	return ParseStat(data, p.file(name))
 }
 
 // Status reads status.
@@ -182,13 +185,42 @@ func (p *Process) Status() (*Status, error) {
 	return ParseStatus(data, p.file("status"))
 }
 
-// Cgroup reads cgroup.
+// Cgroup reads cgroup: the leader's, or that of a thread which outlives it. Of a
+// thread that has ended the kernel shows the root of each v1 hierarchy
+// (kernel/cgroup/cgroup.c:proc_cgroup_show()), and of v2 where it was then: the
+// others may have been moved since.
 func (p *Process) Cgroup() ([]Cgroup, error) {
-	data, err := p.read("cgroup")
+	groups, err := p.cgroup(".")
+	if err != nil || !p.leaderEnded() {
+		return groups, err
+	}
+	tids, _ := p.Threads() // it has none where it is gone meanwhile
+	for _, tid := range tids {
+		dir := filepath.Join("task", strconv.Itoa(tid))
+		if st, e := p.stat(dir); e != nil || st.Dead() {
+			continue
+		}
+		if living, e := p.cgroup(dir); e == nil {
+			return living, nil
+		}
+	}
+	return groups, nil
+}
+
+// leaderEnded reports whether the leader has ended before other threads. What
+// cannot be read has not: a copy of the files may lack it.
+func (p *Process) leaderEnded() bool {
+	st, err := p.Stat()
+	return err == nil && st.Dead() && !st.Ended()
+}
+
+func (p *Process) cgroup(dir string) ([]Cgroup, error) {
+	name := filepath.Join(dir, "cgroup")
+	data, err := p.read(name)
 	if err != nil {
 		return nil, err
 	}
-	return ParseCgroup(data, p.file("cgroup"))
+	return ParseCgroup(data, p.file(name))
 }
 
 // Cmdline reads the raw command line: arguments that each end in a NUL, unless

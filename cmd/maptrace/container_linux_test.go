@@ -237,6 +237,27 @@ func TestCgroupsAndContainersAreTraced(t *testing.T) {
 	}
 }
 
+func TestAProcessWhoseLeaderHasEndedIsFoundInItsCgroup(t *testing.T) {
+	t.Parallel()
+	needBPF(t)
+	id := fmt.Sprintf("%032x%032x", rand.Uint64(), rand.Uint64())
+	dir, path := newCgroup(t, "docker-"+id+".scope")
+	h := startHelper(t, "orphan")
+	h.move(dir)
+	for name, flags := range map[string][]string{"a path": {"--cgroup", path}, "a container": {"--container", id[:20]}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var out shared
+			p := tracingTo(t, &out, append(flags, "-o", "json")...)
+			eventually(t, "the process is traced", func() bool { return strings.Contains(out.String(), `,"pid":`+h.pid()+`,"tid"`) })
+			p.signal(syscall.SIGINT)
+			if r := p.result(); r.code != exitOK || r.stderr != "" {
+				t.Errorf("exit code %d, standard error %q", r.code, r.stderr)
+			}
+		})
+	}
+}
+
 func TestGroupsThatAreNotThere(t *testing.T) {
 	t.Parallel()
 	for _, command := range []string{"trace", "grow", "lat"} {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -292,9 +293,10 @@ func (h *helper) unharmed() {
 // helpers are the programs to trace. Each says "ready", does something for each
 // line it is sent, and ends at the end of its input.
 var helpers = map[string]func(args []string) error{
-	"calls": callsHelper,
-	"churn": churnHelper,
-	"flood": floodHelper,
+	"calls":  callsHelper,
+	"churn":  churnHelper,
+	"flood":  floodHelper,
+	"orphan": orphanHelper,
 
 	// These do it at once, and end.
 	"storm":   stormHelper,
@@ -384,6 +386,36 @@ func churnHelper([]string) error {
 			return nil
 		}
 	})
+}
+
+// The first goroutine of the orphan helper is to stay on the thread that it begins
+// on, the leader.
+func init() {
+	if os.Getenv(helperEnv) == "orphan" {
+		runtime.LockOSThread()
+	}
+}
+
+// orphanHelper is churnHelper on threads whose leader has ended.
+func orphanHelper(args []string) error {
+	go func() {
+		status := 1
+		for {
+			stat, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/stat", os.Getpid()))
+			if err != nil {
+				break
+			}
+			if bytes.Contains(stat, []byte(") Z ")) {
+				if churnHelper(args) == nil {
+					status = 0
+				}
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		os.Exit(status) //nolint:forbidigo // nobody else is left to do it
+	}()
+	return rawCall(unix.SYS_EXIT, 0, 0) // it does not return
 }
 
 // serve speaks for a helper: it runs do for "go" and says "done".

@@ -242,6 +242,64 @@ func TestWhoIsInAGroupNow(t *testing.T) {
 	}
 }
 
+// The kernel shows a leader that has ended at the root of each v1 hierarchy, and in
+// v2 where it was when it ended.
+func TestAProcessWhoseLeaderHasEndedIsWhereItsThreadsAre(t *testing.T) {
+	t.Parallel()
+	id := strings.Repeat("0123456789abcdef", 4)
+	stat := func(tid int, state string) string {
+		return fmt.Sprintf("%d (server) %s 1 7 7 0 -1 4194304%s 3%s\n", tid, state, strings.Repeat(" 0", 10), strings.Repeat(" 0", 32))
+	}
+	tests := []struct {
+		name           string
+		leader, thread string // their cgroup files
+		word           string
+	}{
+		{"in v1", "4:memory:/\n1:name=systemd:/\n", "4:memory:/work/a\n1:name=systemd:/\n", "/work"},
+		{"in v1 beside v2", "4:memory:/\n0::/\n", "4:memory:/work/a\n0::/\n", "/sys/fs/cgroup/memory/work"},
+		{"in v2, and was moved", "0::/old.slice\n", "0::/work/a\n", "/work"},
+		{"in a container", "4:memory:/\n0::/\n", "4:memory:/docker/" + id + "\n0::/\n", id},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			root := t.TempDir()
+			for tid, state := range map[int]string{7: "Z", 8: "X", 9: "S"} {
+				groups := tt.leader
+				if state == "S" {
+					groups = tt.thread
+				}
+				dir := filepath.Join(root, "proc/7/task", fmt.Sprint(tid))
+				write(t, filepath.Join(dir, "stat"), stat(tid, state))
+				write(t, filepath.Join(dir, "cgroup"), groups)
+			}
+			write(t, filepath.Join(root, "proc/7/stat"), stat(7, "Z"))
+			write(t, filepath.Join(root, "proc/7/cgroup"), tt.leader)
+			// One that lives is where the kernel says.
+			write(t, filepath.Join(root, "proc/20/stat"), stat(20, "S"))
+			write(t, filepath.Join(root, "proc/20/cgroup"), tt.leader)
+			f := of(t, root)
+			var got []int
+			if tt.word == id {
+				c, err := f.Container(id[:12])
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = c.PIDs()
+			} else {
+				g, err := f.Cgroup(tt.word)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = g.PIDs()
+			}
+			if !slices.Equal(got, []int{7}) {
+				t.Errorf("processes %v, want 7", got)
+			}
+		})
+	}
+}
+
 func TestFilesOfOthersThatAreNoFiles(t *testing.T) {
 	t.Parallel()
 	const list = "home/alice/.local/share/containers/storage/overlay-containers/containers.json"
