@@ -233,14 +233,23 @@ func (p *Process) Comm() (string, error) {
 	return string(bytes.TrimSuffix(data, []byte("\n"))), err
 }
 
-// Exe returns the path of the executable as the kernel shows it. The error
-// matches [fs.ErrNotExist] when there is none: kernel threads and zombies.
+// Exe returns the path of the executable as the kernel shows it, also if the leader
+// has ended before other threads. The error matches [fs.ErrNotExist] when there is
+// none: kernel threads and zombies.
 func (p *Process) Exe() (string, error) {
 	path, err := p.root.Readlink("exe")
-	if err != nil {
-		return "", p.fail("exe", err)
+	if err == nil {
+		return path, nil
 	}
-	return path, nil
+	if errors.Is(err, fs.ErrNotExist) && p.leaderEnded() {
+		tids, _ := p.Threads() // it has none where it is gone meanwhile
+		for _, tid := range tids {
+			if path, e := p.root.Readlink(filepath.Join("task", strconv.Itoa(tid), "exe")); e == nil {
+				return path, nil
+			}
+		}
+	}
+	return "", p.fail("exe", err)
 }
 
 // Threads lists the thread IDs, ascending. It includes a leader that has ended.

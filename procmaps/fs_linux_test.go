@@ -359,6 +359,13 @@ func TestThreadsThatOutliveTheLeader(t *testing.T) {
 	if text, err := os.ReadFile(p.file("maps")); len(text) != 0 {
 		t.Errorf("the leader's maps has %d bytes, %v; want none", len(text), err)
 	}
+	want, err := self(t).Exe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if exe, err := p.Exe(); err != nil || exe != want {
+		t.Errorf("Exe() = %q, %v; want %q", exe, err, want)
+	}
 	rows, err := p.Maps()
 	if err != nil || len(rows) == 0 {
 		t.Errorf("Maps() found %d rows, error %v", len(rows), err)
