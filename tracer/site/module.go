@@ -17,8 +17,9 @@ import (
 // Module is a file with code that frames are in. It is opened when a stack first
 // leads through it, and stays what it was then, whatever takes its path later.
 type Module struct {
-	// Path is the file as the traced process names it. It is whatever the
-	// program chose, and to be escaped before it is printed.
+	// Path is the file as the traced process names it, or the last element of that
+	// where no more could be learned. It is whatever the program chose, and to be
+	// escaped before it is printed.
 	Path string
 	// Err is why the file cannot be read; its frames then have no names.
 	Err error
@@ -30,6 +31,9 @@ type Module struct {
 	table  *stack.Table   // nil until it is asked for, and where there is none
 	tabled bool
 	rules  map[uint64]stack.Rule // by address
+
+	bias  uint64 // of where it was mapped first
+	parts []part // what was mapped of it
 }
 
 // Name is the last element of the path.
@@ -87,6 +91,7 @@ func (ms *modules) at(pid int, m *procmaps.Mapping) *Module {
 	}
 	found := ms.files[key]
 	if found != nil && (found.Err == nil || found.tried == pid) {
+		found.learnPath(m.Name)
 		return found
 	}
 	sym, err := ms.cache.Module(pid, m)
@@ -137,11 +142,24 @@ func (ms *modules) add(name string, sym *symbol.Module, err error) *Module {
 		}
 	}
 	ms.made++
-	m := &Module{of: ms, Path: strings.TrimSuffix(name, " (deleted)"), Err: err, sym: sym, number: ms.made}
+	m := &Module{of: ms, Path: strings.TrimSuffix(name, deleted), Err: err, sym: sym, number: ms.made}
 	if err == nil {
 		ms.names[sym.ID()] = m
+		m.learnPath(sym.Path())
 	}
 	return m
+}
+
+// deleted is what the kernel appends to the path of a file that has none any more.
+const deleted = " (deleted)"
+
+// learnPath takes a path for the module's, if it is the whole of what is known so far:
+// of a file that is not mapped for long the kernel side knows only the last element.
+func (m *Module) learnPath(full string) {
+	full = strings.TrimSuffix(full, deleted)
+	if path.IsAbs(full) && path.Base(full) == m.Path {
+		m.Path = full
+	}
 }
 
 // unwind returns the module's table, nil where it has none.

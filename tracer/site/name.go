@@ -110,13 +110,15 @@ func (s *Sites) Lines(dst []Line, f *Frame) []Line {
 		var buf [8]symbol.Line
 		lines := f.Module.sym.Lines(f.look(), buf[:0])
 		for i, l := range lines {
+			named := true
 			if l.Function == "" {
-				fn, _ := s.function(f)
+				var fn symbol.Function
+				fn, named = s.function(f)
 				l.Function, l.Linkage = fn.Name, fn.Linkage
 			}
 			dst = append(dst, Line{
 				Module: module, Function: l.Function, Linkage: l.Linkage, File: l.File, Line: l.Line, Start: l.Start,
-				Inlined: i < len(lines)-1,
+				Inlined: i < len(lines)-1, Unnamed: !named,
 			})
 		}
 		if len(lines) > 0 {

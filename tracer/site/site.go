@@ -307,6 +307,7 @@ func (s *Sites) find(pc uint64) place {
 		// Frames of a file that cannot be read are offsets in it.
 		bias = e.Start - e.Offset
 	}
+	m.mapped(bias, part{e.Range, e.Offset})
 	return place{module: m, bias: bias, code: true}
 }
 

@@ -180,6 +180,19 @@ func sameInode(f *os.File, info os.FileInfo, m *procmaps.Mapping) bool {
 	return fs.Type == unix.BTRFS_SUPER_MAGIC || fs.Type == unix.OVERLAYFS_SUPER_MAGIC
 }
 
+// Path returns the path of the module's file as this process sees it now, with
+// " (deleted)" after it if it has none any more; "" for what is no open file.
+func (m *Module) Path() string {
+	if m.file == nil {
+		return ""
+	}
+	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", m.file.Fd()))
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
 func fileID(info os.FileInfo) ID {
 	id := ID{Size: info.Size(), ModTime: info.ModTime().UnixNano()}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {

@@ -39,6 +39,9 @@ func (p *PerfFile) Refresh() error {
 // Close does nothing.
 func (p *PerfFile) Close() error { return nil }
 
+// Path returns "". Only Linux has it.
+func (m *Module) Path() string { return "" }
+
 func sameFile(os.FileInfo, *procmaps.Mapping) bool { return false }
 
 func fileID(info os.FileInfo) ID {
