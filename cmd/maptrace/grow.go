@@ -19,6 +19,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/attribution"
+	"github.com/maptrace/maptrace/tracer/export"
 	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/keeper"
 	"github.com/maptrace/maptrace/tracer/sample"
@@ -265,7 +266,11 @@ func (g *growRun) finish(out io.Writer) error {
 		errs = append(errs, render.WriteGrowthReports(out, g.results, g.o.top, g.o.frames, !utf8Locale(os.Getenv)))
 		errs = append(errs, summary.Write(out))
 	}
-	errs = append(errs, writeOutput(g.pprof, g.writeProfile), writeOutput(g.folded, g.writeFolded))
+	profile := export.Growth{Sites: g.sites, At: g.clock.Time(now)}
+	for i := range g.results {
+		profile.Processes = append(profile.Processes, g.results[i].Process)
+	}
+	errs = append(errs, writeOutput(g.pprof, profile.WriteProfile), writeOutput(g.folded, profile.WriteFolded))
 	return errors.Join(errs...)
 }
 

@@ -46,6 +46,7 @@ type watched struct {
 	pid       int
 	nspid     int // in its own pid namespace, where it is another
 	comm      string
+	exe       string
 	exited    bool
 	ended     uint64 // when, CLOCK_MONOTONIC in ns
 	limits    growth.Limits
@@ -59,6 +60,7 @@ type Process struct {
 	PID      int
 	NSPID    int // in the process' own pid namespace, where it is another
 	Comm     string
+	Exe      string // the path of its program, "" if it is not known
 	Exited   bool
 	Watched  time.Duration
 	Ticks    int // how often it was observed
@@ -159,6 +161,8 @@ func (g *Growth) Record(r *event.Record) {
 		if w.Ticks() == 0 {
 			w.SetThreads(b)
 		}
+	case event.Executable:
+		w.exe = string(b)
 	case event.Limits:
 		w.limits = growth.Limits(b)
 	case event.Counting:
@@ -238,7 +242,7 @@ func (g *Growth) Processes(now uint64) []Process {
 			continue
 		}
 		p := Process{
-			PID: w.pid, NSPID: w.nspid, Comm: w.comm, Exited: w.exited, Watched: w.watchedTo(now), Ticks: w.Ticks(),
+			PID: w.pid, NSPID: w.nspid, Comm: w.comm, Exe: w.exe, Exited: w.exited, Watched: w.watchedTo(now), Ticks: w.Ticks(),
 			Space: id, Estimated: w.Estimated(), Unsampled: w.Unsampled(), Uncounted: w.uncounted, Unwatched: w.unwatched,
 		}
 		for _, e := range w.Evidence() {

@@ -28,6 +28,10 @@ type (
 	// Threads are those of a process at its beginning.
 	Threads []procmaps.Thread
 
+	// Executable is the path of the program that a process executes, as it is at its
+	// beginning.
+	Executable string
+
 	// Limits are those that a process may reach, and what it has used of them.
 	Limits growth.Limits
 
@@ -87,11 +91,12 @@ func (w Words) Plus(o Words) Words {
 	}
 }
 
-func (Threads) body()   {}
-func (Limits) body()    {}
-func (Counting) body()  {}
-func (Resident) body()  {}
-func (Uncounted) body() {}
-func (Outcome) body()   {}
-func (Unwatched) body() {}
-func (Effort) body()    {}
+func (Threads) body()    {}
+func (Executable) body() {}
+func (Limits) body()     {}
+func (Counting) body()   {}
+func (Resident) body()   {}
+func (Uncounted) body()  {}
+func (Outcome) body()    {}
+func (Unwatched) body()  {}
+func (Effort) body()     {}

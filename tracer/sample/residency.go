@@ -60,11 +60,13 @@ func (s *Sampler) openJob(t *target) func() func() {
 	return func() func() {
 		p, err := fs.Process(t.pid)
 		var threads []procmaps.Thread
+		var exe string
 		var limits growth.Limits
 		var pages *pageCount
 		if err == nil {
 			// Where they cannot be read, stacks of threads are found by their shape.
 			threads, _ = p.ThreadInfo()
+			exe, _ = p.Exe()
 			limits = limitsOf(fs, p)
 			pages, err = openPages(fs, p, s.kernel.PieceBytes())
 			_ = p.Close() // it was only read
@@ -73,6 +75,7 @@ func (s *Sampler) openJob(t *target) func() func() {
 			now := s.kernel.Now()
 			t.limit = now + uint64(limitsEvery)
 			s.emit(t, now, event.Threads(threads))
+			s.emit(t, now, event.Executable(exe))
 			s.emit(t, now, event.Limits(limits))
 			if t.pages = pages; err != nil {
 				s.uncounted(t, now, err)

@@ -1,0 +1,260 @@
+// Package export gives findings the forms that other tools read.
+package export
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/pprof/profile"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/procmaps/table"
+	"github.com/maptrace/maptrace/tracer/attribution"
+	"github.com/maptrace/maptrace/tracer/site"
+)
+
+// Growth are the findings of a watch, with the sites that are behind them.
+type Growth struct {
+	Processes []attribution.Process
+	Sites     *site.Sites
+	At        time.Time // the moment that they are of
+}
+
+// WriteProfile writes what each stack holds and has made as a profile that go
+// tool pprof reads: bytes in use (mapped, writable, resident), and in total the
+// bytes and the calls since the watch began.
+//
+// It is of one moment, as the heap profiles of Go are, and so has no duration: those
+// who collect profiles take one with a duration for what was added in it.
+func (g *Growth) WriteProfile(out io.Writer) error {
+	p := &profile.Profile{
+		SampleType: []*profile.ValueType{
+			{Type: "mapped_space", Unit: "bytes"},
+			{Type: "writable_space", Unit: "bytes"},
+			{Type: "inuse_space", Unit: "bytes"}, // resident: pprof shows this one first
+			{Type: "alloc_space", Unit: "bytes"},
+			{Type: "alloc_objects", Unit: "count"},
+		},
+		DefaultSampleType: "inuse_space",
+		// Every byte that a sample stands for is in its values.
+		PeriodType: &profile.ValueType{Type: "space", Unit: "bytes"},
+		Period:     1,
+		TimeNanos:  g.At.UnixNano(),
+		Comments: []string{
+			"maptrace grow: memory by the calls that mapped it",
+			"alloc_space and alloc_objects: of the last " + g.watched().Round(time.Millisecond).String(),
+		},
+	}
+	b := newProfileBuilder(p, g.Sites)
+	for _, part := range g.parts() {
+		frames, _ := g.Sites.Frames(part.Site)
+		if len(frames) == 0 {
+			continue
+		}
+		s := &profile.Sample{Value: []int64{
+			int64(part.Now.Mapped), int64(part.Now.Writable), int64(part.Now.Resident),
+			int64(part.Born), int64(part.BornCount),
+		}, Label: map[string][]string{"memory": {part.subject}}}
+		for i := range frames {
+			s.Location = append(s.Location, b.location(&frames[i]))
+		}
+		p.Sample = append(p.Sample, s)
+	}
+	b.finish(g.mainBinary())
+	if err := p.CheckValid(); err != nil {
+		return fmt.Errorf("make profile: %w", err)
+	}
+	return p.Write(out)
+}
+
+// mainBinary is the executable of the process that has the most resident memory in
+// the profile, "" if it is not known.
+func (g *Growth) mainBinary() string {
+	var found *attribution.Process
+	var most uint64
+	for i := range g.Processes {
+		p := &g.Processes[i]
+		var sum uint64
+		for _, f := range p.Findings {
+			for _, part := range f.Parts {
+				if part.Site != 0 {
+					sum += part.Now.Resident
+				}
+			}
+		}
+		switch {
+		case p.Exe == "":
+		case found == nil, sum > most, sum == most && p.PID < found.PID:
+			found, most = p, sum
+		}
+	}
+	if found == nil {
+		return ""
+	}
+	return found.Exe
+}
+
+// namedPart is a part with the memory it is of.
+type namedPart struct {
+	attribution.Part
+	subject string
+}
+
+// parts are the parts of all processes that have a site, in a fixed order.
+func (g *Growth) parts() []namedPart {
+	var out []namedPart
+	for i := range g.Processes {
+		for _, f := range g.Processes[i].Findings {
+			for _, p := range f.Parts {
+				if p.Site != 0 {
+					out = append(out, namedPart{p, f.Subject})
+				}
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b namedPart) int {
+		return cmp.Or(cmp.Compare(a.Site, b.Site), strings.Compare(a.subject, b.subject))
+	})
+	return out
+}
+
+// watched is for how long the first process was watched.
+func (g *Growth) watched() (most time.Duration) {
+	for i := range g.Processes {
+		most = max(most, g.Processes[i].Watched)
+	}
+	return most
+}
+
+type mappingKey struct {
+	module *site.Module
+	start  uint64
+}
+
+type functionKey struct {
+	name, symbol, file string
+	line               int
+}
+
+// profileBuilder makes the tables of a profile.
+type profileBuilder struct {
+	p         *profile.Profile
+	sites     *site.Sites
+	mappings  map[mappingKey]*profile.Mapping
+	locations map[site.Frame]*profile.Location // JIT code of two processes may be at one address
+	functions map[functionKey]*profile.Function
+}
+
+func newProfileBuilder(p *profile.Profile, sites *site.Sites) *profileBuilder {
+	return &profileBuilder{
+		p: p, sites: sites, mappings: make(map[mappingKey]*profile.Mapping),
+		locations: make(map[site.Frame]*profile.Location), functions: make(map[functionKey]*profile.Function),
+	}
+}
+
+// location makes the location of a frame. Its address is that of the call, or in it,
+// and not where it returns to, which may be in another function. A function without a
+// name is left out, for others to find it by the address: an invented name would be
+// taken for known.
+func (b *profileBuilder) location(f *site.Frame) *profile.Location {
+	if l := b.locations[*f]; l != nil {
+		return l
+	}
+	addr, in, offset := f.Memory()
+	l := &profile.Location{ID: uint64(len(b.p.Location) + 1), Mapping: b.mapping(f.Module, in, offset), Address: addr}
+	named := true
+	for _, line := range b.sites.Lines(nil, f) {
+		if line.Unnamed {
+			named = false
+			continue
+		}
+		l.Line = append(l.Line, profile.Line{Function: b.function(line), Line: int64(line.Line)})
+		l.Mapping.HasFilenames = l.Mapping.HasFilenames && line.File != ""
+		l.Mapping.HasLineNumbers = l.Mapping.HasLineNumbers && line.Line != 0
+	}
+	if len(l.Line) > 1 {
+		l.Mapping.HasInlineFrames = true
+	}
+	if !named {
+		l.Mapping.HasFunctions, l.Mapping.HasFilenames, l.Mapping.HasLineNumbers = false, false, false
+	}
+	b.p.Location = append(b.p.Location, l)
+	b.locations[*f] = l
+	return l
+}
+
+func (b *profileBuilder) function(l site.Line) *profile.Function {
+	key := functionKey{l.Function, cmp.Or(l.Linkage, l.Function), l.File, l.Start}
+	if f := b.functions[key]; f != nil {
+		return f
+	}
+	f := &profile.Function{
+		ID: uint64(len(b.p.Function) + 1), Name: key.name, SystemName: key.symbol, Filename: key.file, StartLine: int64(key.line),
+	}
+	b.p.Function = append(b.p.Function, f)
+	b.functions[key] = f
+	return f
+}
+
+// mapping makes the mapping of a module's code. What it says of names holds until a
+// location shows that it does not: readers look names up by themselves where it says
+// that not all are there.
+func (b *profileBuilder) mapping(m *site.Module, in procmaps.Range, offset uint64) *profile.Mapping {
+	key := mappingKey{m, in.Start}
+	if pm := b.mappings[key]; pm != nil {
+		return pm
+	}
+	pm := &profile.Mapping{
+		Start: in.Start, Limit: in.End, Offset: offset,
+		HasFunctions: true, HasFilenames: true, HasLineNumbers: true,
+	}
+	if m != nil {
+		pm.File, pm.BuildID = m.Path, m.BuildID()
+	} else {
+		pm.File, pm.Limit = "[jit]", ^uint64(0) // it may be anywhere
+	}
+	b.p.Mapping = append(b.p.Mapping, pm)
+	b.mappings[key] = pm
+	return pm
+}
+
+// finish puts the main binary first, which is what readers take the first mapping
+// for, and numbers the mappings.
+func (b *profileBuilder) finish(main string) {
+	if main != "" {
+		at := slices.IndexFunc(b.p.Mapping, func(m *profile.Mapping) bool { return m.File == main })
+		first := &profile.Mapping{File: main, HasFunctions: true} // unless a stack leads through it
+		if at >= 0 {
+			first = b.p.Mapping[at]
+			b.p.Mapping = slices.Delete(b.p.Mapping, at, at+1)
+		}
+		b.p.Mapping = slices.Insert(b.p.Mapping, 0, first)
+	}
+	for i, m := range b.p.Mapping {
+		m.ID = uint64(i + 1)
+	}
+}
+
+// WriteFolded writes what each stack has mapped and is still there, one stack a
+// line, outermost function first, as flame graphs want them.
+func (g *Growth) WriteFolded(out io.Writer) error {
+	b := bufio.NewWriter(out)
+	plain := strings.NewReplacer(";", ":", "\n", " ")
+	for _, part := range g.parts() {
+		lines, _ := g.Sites.Stack(part.Site)
+		if len(lines) == 0 || part.Now.Mapped == 0 {
+			continue
+		}
+		names := make([]string, 0, len(lines))
+		for _, l := range slices.Backward(lines) {
+			names = append(names, plain.Replace(table.Escape(l.Function)))
+		}
+		fmt.Fprintf(b, "%s %d\n", strings.Join(names, ";"), part.Now.Mapped)
+	}
+	return b.Flush()
+}
