@@ -176,13 +176,32 @@ func (p *Process) stat(dir string) (*Stat, error) {
 	return ParseStat(data, p.file(name))
 }
 
-// Status reads status.
+// Status reads status. Where the leader has ended before other threads, the lines
+// about memory are those of a thread that has some.
 func (p *Process) Status() (*Status, error) {
-	data, err := p.read("status")
+	s, err := p.status(".")
+	if err != nil || s.HasMemory || !p.leaderEnded() {
+		return s, err
+	}
+	tids, _ := p.Threads() // it has none where it is gone meanwhile
+	for _, tid := range tids {
+		if t, e := p.status(filepath.Join("task", strconv.Itoa(tid))); e == nil && t.HasMemory {
+			t.Name, t.State, t.Pid, t.NSpid, t.TracerPid = s.Name, s.State, s.Pid, s.NSpid, s.TracerPid
+			t.UID, t.GID = s.UID, s.GID
+			t.VoluntarySwitches, t.NonvoluntarySwitches = s.VoluntarySwitches, s.NonvoluntarySwitches
+			return t, nil
+		}
+	}
+	return s, nil
+}
+
+func (p *Process) status(dir string) (*Status, error) {
+	name := filepath.Join(dir, "status")
+	data, err := p.read(name)
 	if err != nil {
 		return nil, err
 	}
-	return ParseStatus(data, p.file("status"))
+	return ParseStatus(data, p.file(name))
 }
 
 // Cgroup reads cgroup: the leader's, or that of a thread which outlives it. Of a

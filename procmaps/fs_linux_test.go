@@ -363,8 +363,12 @@ func TestThreadsThatOutliveTheLeader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if exe, err := p.Exe(); err != nil || exe != want {
-		t.Errorf("Exe() = %q, %v; want %q", exe, err, want)
+	if exe, e := p.Exe(); e != nil || exe != want {
+		t.Errorf("Exe() = %q, %v; want %q", exe, e, want)
+	}
+	st, err := p.Status()
+	if err != nil || !st.HasMemory || st.VmRSSKB == 0 || st.State != 'Z' || st.Pid != p.PID() || st.Tgid != p.PID() {
+		t.Errorf("Status() = %+v, %v; want the leader, with the memory of its threads", st, err)
 	}
 	rows, err := p.Maps()
 	if err != nil || len(rows) == 0 {
