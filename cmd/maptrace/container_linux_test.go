@@ -437,7 +437,7 @@ func TestCapabilitiesOfAContainer(t *testing.T) {
 		}
 		checkOneLine(t, r.stderr, "need root or CAP_SYS_PTRACE")
 	})
-	t.Run("with those that the README names", func(t *testing.T) {
+	t.Run("with those that docs/containers.md names", func(t *testing.T) {
 		p := launch(t, within(",+bpf,+perfmon,+sys_ptrace", "trace", "-p", "1", "--stack", "-o", "json",
 			"--op", "mmap", "--count", "1", "--min-size", fmt.Sprint(1000*os.Getpagesize()), "--ready-file", begin))
 		r := succeed(t, p.result())

@@ -19,7 +19,7 @@ import (
 	"github.com/maptrace/maptrace/tracer/sample"
 )
 
-// The capabilities that the README says tracing needs.
+// The capabilities that docs/privileges.md says tracing needs.
 var (
 	toTrace       = []uintptr{unix.CAP_BPF, unix.CAP_PERFMON}
 	toTraceOthers = []uintptr{unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYS_PTRACE}

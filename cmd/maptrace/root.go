@@ -25,7 +25,7 @@ import (
 // exitCode is what the process ends with.
 type exitCode int
 
-// The exit codes, as the README lists them.
+// The exit codes, as docs/exit-status.md lists them.
 const (
 	exitOK          exitCode = 0
 	exitError       exitCode = 1
@@ -179,11 +179,20 @@ broken.`,
 		return &codedError{exitUsage, err}
 	})
 	root.AddCommand(newTrace(s), newGrow(s), newLat(s), newPmap(s), newDoctor(s), newDemo(s), newLeaky(), newVersion(s))
+	root.SetHelpCommand(newHelp(s))
+	root.InitDefaultHelpCmd() // now, to be like the others
+	commandHelp := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		commandHelp(cmd, args)
+		if cmd == root {
+			listTopics(s.out)
+		}
+	})
 	root.Args = noCommand
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.InitDefaultCompletionCmd() // now, to be like the others
+	root.InitDefaultCompletionCmd() // likewise
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {
 			c.Args, c.RunE = noCommand, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }

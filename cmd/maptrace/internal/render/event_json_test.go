@@ -74,7 +74,7 @@ func BenchmarkAppendJSON(b *testing.B) {
 	}
 }
 
-// EventObject is one change, as encoding/json sees it: the names that README
+// EventObject is one change, as encoding/json sees it: the names that docs/json.md
 // promises.
 type EventObject struct {
 	Event     string            `json:"event"` // the operation

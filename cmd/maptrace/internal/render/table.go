@@ -86,7 +86,7 @@ func WriteTable(w io.Writer, r *tracer.SpaceReport, clock Clock, paths bool) err
 	return err
 }
 
-// WriteSummary writes the figures of a run, in the words the README explains.
+// WriteSummary writes the figures of a run, in the words that docs/figures.md explains.
 func WriteSummary(w io.Writer, r *tracer.Report, untracked uint64, clock Clock) error {
 	s := &r.Stats
 	var b strings.Builder

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/maptrace/maptrace/cmd/maptrace/docs"
+)
+
+func TestHelpKnowsCommandsAndTopics(t *testing.T) {
+	t.Parallel()
+	grow := inProcess(t, "grow", "--help").out
+	pmap := inProcess(t, "pmap", "--help").out
+	root := inProcess(t, "--help").out
+	tests := []struct {
+		name string
+		args []string
+		want result
+	}{
+		{"a command", []string{"grow"}, result{out: grow}},
+		{"a command whose help is its own", []string{"pmap"}, result{out: pmap}},
+		{"a command below a command", []string{"completion", "zsh"}, result{out: inProcess(t, "completion", "zsh", "--help").out}},
+		{"nothing", nil, result{out: root}},
+		{"nothing near", []string{"zzz"}, result{exitUsage, "", "maptrace: no command or topic is called \"zzz\"; see 'maptrace help'\n"}},
+		{"nearly a topic", []string{"Accurcy"}, result{exitUsage, "", "maptrace: no command or topic is called \"Accurcy\"; did you mean accuracy?\n"}},
+		{"what several begin with", []string{"la"}, result{exitUsage, "", "maptrace: no command or topic is called \"la\"; did you mean lat or latency?\n"}},
+		{"a word too many", []string{"lat", "json"}, result{exitUsage, "", "maptrace: no command or topic is called \"lat json\"; did you mean lat or latency?\n"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got := inProcess(t, append([]string{"help"}, tt.args...)...)
+			if diff := cmp.Diff(tt.want, got, cmp.AllowUnexported(result{})); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+	completions := inProcess(t, "__complete", "help", "").out
+	for _, topic := range docs.Topics() {
+		if got := inProcess(t, "help", topic.Name); got.code != exitOK || got.out != topic.Text {
+			t.Errorf("help %s: status %d, %q", topic.Name, got.code, got.out)
+		}
+		if line := "  " + topic.Name + " "; !strings.Contains(root, line) || !strings.Contains(root, " "+topic.Short+"\n") {
+			t.Errorf("the help of maptrace does not list %s", topic.Name)
+		}
+		if !strings.Contains(completions, topic.Name+"\t"+topic.Short+"\n") {
+			t.Errorf("%s does not complete", topic.Name)
+		}
+	}
+	if !strings.Contains(completions, "\ngrow\t") && !strings.HasPrefix(completions, "grow\t") {
+		t.Errorf("commands do not complete:\n%s", completions)
+	}
+	if below := inProcess(t, "__complete", "help", "completion", "").out; !strings.Contains(below, "zsh\t") || strings.Contains(below, "accuracy") {
+		t.Errorf("below a command complete:\n%s", below)
+	}
+}
+
+func TestATopicIsNotCalledAsACommandIs(t *testing.T) {
+	t.Parallel()
+	for _, c := range newRoot(streams{}).Commands() {
+		if topic, ok := findTopic([]string{c.Name()}); ok {
+			t.Errorf("help %s would be about the command, or about the topic", topic.Name)
+		}
+	}
+}
