@@ -129,7 +129,7 @@ share: ## manual pages and shell completions, into ./dist/share
 	$(GO) run -tags manual ./cmd/maptrace dist/share
 
 # Neither is made again if it is there and no source is newer: root may have no Go.
-SOURCES = go.mod go.sum $(shell find bpf cmd procmaps tracer -name '*.go' -o -name '*.o')
+SOURCES = go.mod go.sum $(shell find bpf cmd procmaps tracer -name '*.go' -o -name '*.o' -o -name '*.md')
 
 $(BIN): $(SOURCES)
 	@$(MAKE) --no-print-directory build
@@ -145,7 +145,7 @@ install: $(BIN) dist/share/man/man1/maptrace.1 ## install under PREFIX (/usr/loc
 	done
 
 uninstall: ## remove what "make install" installed
-	cd "$(DESTDIR)$(PREFIX)" && rm -f bin/maptrace share/man/man1/maptrace.1 share/man/man1/maptrace-*.1 \
+	cd "$(DESTDIR)$(PREFIX)" && rm -f bin/maptrace share/man/man1/maptrace.1 share/man/man1/maptrace-*.1 share/man/man7/maptrace-*.7 \
 		share/bash-completion/completions/maptrace share/zsh/site-functions/_maptrace \
 		share/fish/vendor_completions.d/maptrace.fish
 

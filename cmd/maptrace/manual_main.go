@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/maptrace/maptrace/cmd/maptrace/docs"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/manual"
 )
 
@@ -52,6 +53,10 @@ func writeShare(dir, version string) error {
 		}
 		date = time.Unix(sec, 0)
 	}
+	var topics []manual.Topic
+	for _, t := range docs.Topics() {
+		topics = append(topics, manual.Topic(t))
+	}
 	var out bytes.Buffer
 	s := streams{nil, &out, &out}
 	pages, err := manual.Pages(newRoot(s), manual.Options{
@@ -64,15 +69,19 @@ func writeShare(dir, version string) error {
 		},
 		SeeAlso: map[string][]string{
 			"maptrace": {"pmap(1)", "proc(5)"},
-			"pmap":     {"pmap(1)", "proc(5)"},
-			"doctor":   {"capabilities(7)"},
+			"trace":    {"maptrace-columns(7)", "maptrace-figures(7)", "maptrace-targets(7)", "maptrace-accuracy(7)"},
+			"grow":     {"maptrace-growth(7)", "maptrace-stacks(7)", "maptrace-targets(7)"},
+			"lat":      {"maptrace-latency(7)", "maptrace-stacks(7)", "maptrace-targets(7)"},
+			"pmap":     {"maptrace-tables(7)", "pmap(1)", "proc(5)"},
+			"doctor":   {"maptrace-kernels(7)", "maptrace-privileges(7)", "capabilities(7)"},
 		},
+		Topics: topics,
 	})
 	if err != nil {
 		return err
 	}
 	for _, p := range pages {
-		if err := writeFile(filepath.Join(dir, "man/man1", p.Name), p.Text); err != nil {
+		if err := writeFile(filepath.Join(dir, "man/man"+filepath.Ext(p.Name)[1:], p.Name), p.Text); err != nil {
 			return err
 		}
 	}

@@ -4,11 +4,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/spf13/pflag"
 
+	"github.com/maptrace/maptrace/cmd/maptrace/docs"
 	"github.com/maptrace/maptrace/testdata/tool"
 )
 
@@ -28,40 +30,44 @@ func makeManual(t *testing.T) (dir string) {
 	return dir
 }
 
-func TestEveryCommandAndOptionHasItsPlaceInTheManual(t *testing.T) {
+func TestEveryCommandOptionAndTopicHasItsPlaceInTheManual(t *testing.T) {
 	t.Parallel()
 	dir := makeManual(t)
-	page := func(name string) string {
-		text, err := os.ReadFile(filepath.Join(dir, "man/man1", name+".1"))
+	page := func(name, section string) string {
+		text, err := os.ReadFile(filepath.Join(dir, "man/man"+section, name+"."+section))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return string(text)
 	}
-	check := func(name string, sections, options []string) {
-		text := page(name)
+	check := func(name, section string, sections, options []string) {
+		text := page(name, section)
 		rest := text
 		for _, s := range sections {
-			_, after, ok := strings.Cut(rest, "\n.SH \""+s+"\"\n")
+			_, after, ok := strings.Cut(rest, "\n.SH "+s+"\n")
 			if !ok {
-				t.Errorf("%s(1) has no %s, or not where it belongs", name, s)
+				t.Errorf("%s(%s) has no %s, or not where it belongs", name, section, s)
 				continue
 			}
 			rest = after
 		}
 		if !strings.Contains(text, `"2023-11-14" "maptrace v1.2"`) {
-			t.Errorf("%s(1) has another date or version than it was given", name)
+			t.Errorf("%s(%s) has another date or version than it was given", name, section)
+		}
+		// What go-md2man makes of a block of code that it does not see as one.
+		if strings.Contains(text, "```") || strings.Contains(text, "\\(ga\\(ga") || strings.Contains(text, "\\fB\n") {
+			t.Errorf("%s(%s) has code that is prose: it may stand below a list", name, section)
 		}
 		for _, o := range options {
 			o = strings.ReplaceAll(o, "-", `\-`)
-			if !strings.Contains(text, `\fB`+o+`\fP`) && !strings.Contains(text, `\fB`+o+`=\fP`) {
-				t.Errorf("%s(1) lacks %s", name, o)
+			if !strings.Contains(text, `\fB`+o+`\fP`) {
+				t.Errorf("%s(%s) lacks %s", name, section, o)
 			}
 		}
 	}
 	root := newRoot(streams{})
 	sections := []string{"NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXIT STATUS", "SEE ALSO"}
-	check("maptrace", []string{"NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "OPTIONS", "EXIT STATUS", "EXAMPLES", "SEE ALSO"}, []string{"--version"})
+	check("maptrace", "1", []string{"NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "TOPICS", "OPTIONS", "EXIT STATUS", "EXAMPLES", "SEE ALSO"}, []string{"--version"})
 	n := 1
 	for _, c := range root.Commands() {
 		if c.Hidden || c.Name() == "help" {
@@ -84,13 +90,18 @@ func TestEveryCommandAndOptionHasItsPlaceInTheManual(t *testing.T) {
 				}
 			}
 		}
-		check("maptrace-"+c.Name(), sections, options)
+		check("maptrace-"+c.Name(), "1", sections, options)
 	}
-	pages, err := filepath.Glob(filepath.Join(dir, "man/man1/*"))
+	for _, topic := range docs.Topics() {
+		n++
+		check("maptrace-"+topic.Name, "7", []string{"NAME", "DESCRIPTION", "SEE ALSO"}, nil)
+	}
+	pages, err := filepath.Glob(filepath.Join(dir, "man/man*/*"))
 	if err != nil || len(pages) != n {
-		t.Errorf("%d pages for %d commands (%v): %q", len(pages), n, err, pages)
+		t.Errorf("%d pages for %d commands and topics (%v): %q", len(pages), n, err, pages)
 	}
-	if text := page("maptrace-pmap"); !strings.Contains(text, ".TP\n\\fB42\\fP\n") {
+	lacksPages(t, dir, pages)
+	if text := page("maptrace-pmap", "1"); !strings.Contains(text, ".TP\n\\fB42\\fP\n") {
 		t.Error("maptrace-pmap(1) has not the exit statuses of pmap")
 	}
 	for _, path := range []string{
@@ -103,12 +114,29 @@ func TestEveryCommandAndOptionHasItsPlaceInTheManual(t *testing.T) {
 	lintManual(t, pages)
 }
 
+// lacksPages tells of pages that others refer to and that are not there.
+func lacksPages(t *testing.T, dir string, pages []string) {
+	t.Helper()
+	for _, p := range pages {
+		text, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`\\fB(maptrace[a-z\\-]*)\\fP\((\d)\)`).FindAllStringSubmatch(string(text), -1) {
+			name := strings.ReplaceAll(m[1], `\-`, "-") + "." + m[2]
+			if _, err := os.Stat(filepath.Join(dir, "man/man"+m[2], name)); err != nil {
+				t.Errorf("%s refers to %s: %v", filepath.Base(p), name, err)
+			}
+		}
+	}
+}
+
 // lintManual asks those formatters that are there.
 func lintManual(t *testing.T, pages []string) {
 	t.Helper()
 	for _, linter := range [][]string{
 		{"mandoc", "-T", "lint", "-W", "warning"},
-		{"groff", "-man", "-Tutf8", "-Kutf8", "-ww", "-z"},
+		{"groff", "-t", "-man", "-Tutf8", "-Kutf8", "-ww", "-z"},
 	} {
 		path, err := tool.Path(linter[0])
 		if err != nil {

@@ -1,9 +1,10 @@
-// Package manual makes manual pages, one for each command, from the commands and
-// what they print as their help, so that there is nothing to keep in step by hand.
+// Package manual makes manual pages: one of section 1 for each command, from the
+// command and what it prints as its help, and one of section 7 for each topic of the
+// manual, so that there is nothing to keep in step by hand.
 //
-// The pages are in the man(7) macros, as both groff and mandoc read them. (Cobra's
-// own generator copies the help into pages through a Markdown converter: that
-// would be two modules more, and has no EXIT STATUS and no readable OPTIONS.)
+// The pages are written as Markdown, which go-md2man makes into requests of a
+// formatter that both groff and mandoc read. (Cobra's own generator does the same with
+// its commands, but knows no EXIT STATUS, and no options but those that cobra parses.)
 package manual
 
 import (
@@ -18,10 +19,17 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Page is one manual page of section 1.
+// Page is one manual page.
 type Page struct {
 	Name string // of the file, as in "maptrace-trace.1"
 	Text string
+}
+
+// Topic is a text that belongs to no single command.
+type Topic struct {
+	Name  string
+	Short string // what it is about, in a line
+	Text  string // Markdown, whose headings are of the second level
 }
 
 // Options are what the commands do not know of themselves.
@@ -34,10 +42,18 @@ type Options struct {
 	// SeeAlso are pages of others, as in "pmap(1)", under the name of the command
 	// that has to do with them.
 	SeeAlso map[string][]string
+	Topics  []Topic
 }
 
-// Pages returns the page of root and of each command that its help lists, but for
-// "help" itself, sorted by name. Commands below those are part of their page.
+// manual is what pages have in common.
+type manual struct {
+	Options
+	program string
+}
+
+// Pages returns the page of root, of each command that its help lists, but for "help"
+// itself, and of each topic, sorted by name. Commands below those are part of their
+// page.
 func Pages(root *cobra.Command, o Options) ([]Page, error) {
 	commands := []*cobra.Command{root}
 	for _, c := range root.Commands() {
@@ -49,7 +65,8 @@ func Pages(root *cobra.Command, o Options) ([]Page, error) {
 	if general == nil {
 		return nil, fmt.Errorf("manual of %s: its help has no paragraph that begins with %q", root.Name(), exitStatusLabel)
 	}
-	pages := make([]Page, 0, len(commands))
+	m := &manual{Options: o, program: root.Name()}
+	pages := make([]Page, 0, len(commands)+len(o.Topics))
 	for _, c := range commands {
 		d := description{Command: c, exits: exitStatus(c.Long)}
 		if d.exits == nil {
@@ -65,7 +82,10 @@ func Pages(root *cobra.Command, o Options) ([]Page, error) {
 		}
 		slices.Sort(d.seeAlso)
 		d.seeAlso = append(d.seeAlso, o.SeeAlso[c.Name()]...)
-		pages = append(pages, Page{Name: pageName(c) + ".1", Text: d.render(o.Version, o.Date)})
+		pages = append(pages, Page{Name: pageName(c) + ".1", Text: m.command(&d)})
+	}
+	for _, t := range o.Topics {
+		pages = append(pages, Page{Name: m.program + "-" + t.Name + ".7", Text: m.topic(t)})
 	}
 	slices.SortFunc(pages, func(a, b Page) int { return cmp.Compare(a.Name, b.Name) })
 	return pages, nil

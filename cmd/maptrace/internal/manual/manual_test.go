@@ -1,6 +1,8 @@
 package manual
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +20,7 @@ func tree() *cobra.Command {
 	}
 	walk := &cobra.Command{
 		Use: "walk [flags] {-p PID | -- CMD [ARG…]}", Short: "Walk 'round", RunE: nothing,
-		Long:    ".walk walks; see --for, well-known -p and \\ 5-6.\n\n    cd ~\n\nIt ends at ^C.",
+		Long:    ".walk *walks*; see --for, well-known -p and \\ 5-6_7_8.\n\n    cd ~\n\nIt ends at ^C.",
 		Example: "  prog walk -p 1    once around\n  prog walk -- ls",
 	}
 	walk.Flags().IntP("pid", "p", 0, "walk around `PID`")
@@ -64,6 +66,11 @@ func pages(t *testing.T, root *cobra.Command) map[string]string {
 			return b.String(), err
 		},
 		SeeAlso: map[string][]string{"old": {"pmap(1)"}},
+		Topics: []Topic{
+			{"pace", "how fast", "See `prog help road`. Not `prog help`.\n\n## Steps\n\n- `LEFT`: one\n- `RIGHT`: other\n\nSo:\n\n" +
+				"```\n$ prog walk --for 1h\n\n## no heading, \\ and `\n```\n"},
+			{"road", "where", "Here."},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -77,23 +84,20 @@ func pages(t *testing.T, root *cobra.Command) map[string]string {
 
 func TestAPageSaysWhatFlagsAndHelpDo(t *testing.T) {
 	t.Parallel()
-	const want = `.\" Made from the help of the command.
-.TH "PROG\-WALK" 1 "2026-02-04" "prog 1.2" "User Commands"
-.SH "NAME"
+	const want = `.nh
+.TH "PROG-WALK" "1" "2026-02-04" "prog 1.2" "User Commands"
+.SH NAME
 prog\-walk \- walk \(aqround
-.SH "SYNOPSIS"
-\fBprog walk\fP [\fIflags\fP] {\fB\-p\fP \fIPID\fP | \fB\-\-\fP \fICMD\fP [\fIARG\fP\[u2026]]}
-.SH "DESCRIPTION"
-\&.walk walks; see \fB\-\-for\fP, well-known \fB\-p\fP and \e 5\-6.
-.PP
-.RS 4
+.SH SYNOPSIS
+\fBprog walk\fP [\fIflags\fP] {\fB\-p\fP \fIPID\fP | \fB\-\-\fP \fICMD\fP [\fIARG…\fP]}
+.SH DESCRIPTION
+\&.walk *walks*; see \fB\-\-for\fP, well\-known \fB\-p\fP and \e 5\-6_7_8.
 .EX
 cd \(ti
 .EE
-.RE
 .PP
 It ends at \(haC.
-.SH "OPTIONS"
+.SH OPTIONS
 .TP
 \fB\-\-for\fP \fIduration\fP
 stop after this long (default 1s)
@@ -103,7 +107,7 @@ help for walk
 .TP
 \fB\-p\fP, \fB\-\-pid\fP \fIPID\fP
 walk around PID
-.SH "EXIT STATUS"
+.SH EXIT STATUS
 .TP
 \fB0\fP
 done
@@ -113,15 +117,15 @@ error
 .TP
 \fB2\fP
 wrong usage
-.SH "EXAMPLES"
+.SH EXAMPLES
 .TP
 \fBprog walk \-p 1\fP
 once around
 .PP
 \fBprog walk \-\- ls\fP
-.SH "SEE ALSO"
-.BR prog (1),
-.BR prog\-old (1)
+.SH SEE ALSO
+\fBprog\fP(1),
+\fBprog\-old\fP(1)
 `
 	if diff := cmp.Diff(want, pages(t, tree())["prog-walk.1"]); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -130,15 +134,15 @@ once around
 
 func TestAPageOfForeignHelpHasItsOptions(t *testing.T) {
 	t.Parallel()
-	const want = `.\" Made from the help of the command.
-.TH "PROG\-OLD" 1 "2026-02-04" "prog 1.2" "User Commands"
-.SH "NAME"
+	const want = `.nh
+.TH "PROG-OLD" "1" "2026-02-04" "prog 1.2" "User Commands"
+.SH NAME
 prog\-old \- be old
-.SH "SYNOPSIS"
+.SH SYNOPSIS
 \fBprog old\fP [\fIoptions\fP] \fIPID\fP [\fIPID\fP ...]
-.SH "DESCRIPTION"
+.SH DESCRIPTION
 For more see pmap(1).
-.SH "OPTIONS"
+.SH OPTIONS
 .TP
 \fB\-x\fP, \fB\-\-extended\fP
 show details
@@ -148,28 +152,57 @@ show more
 .br
 WARNING: format changes
 .TP
-\fB\-A\fP, \fB\-\-range=\fP\fIlow[,high]\fP
+\fB\-A\fP, \fB\-\-range\fP=\fIlow[,high]\fP
 limit
 .TP
 \fB\-h\fP, \fB\-\-help\fP
 help
-.SS "Only here"
+.SH Only here
 .TP
-\fB\-\-top=\fP\fIN\fP
+\fB\-\-top\fP=\fIN\fP
 the first N
-.SH "EXIT STATUS"
+.SH EXIT STATUS
 .TP
 \fB0\fP
 done
 .TP
 \fB42\fP
 if it is not there
-.SH "SEE ALSO"
-.BR prog (1),
-.BR prog\-walk (1),
-.BR pmap (1)
+.SH SEE ALSO
+\fBprog\fP(1),
+\fBprog\-walk\fP(1),
+\fBpmap\fP(1)
 `
 	if diff := cmp.Diff(want, pages(t, tree())["prog-old.1"]); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestATopicIsAPageOfSection7(t *testing.T) {
+	t.Parallel()
+	const want = `.nh
+.TH "PROG-PACE" "7" "2026-02-04" "prog 1.2" "prog manual"
+.SH NAME
+prog\-pace \- how fast
+.SH DESCRIPTION
+See \fBprog help road\fR\&. Not \fBprog help\fR\&.
+.SS Steps
+.IP \(bu 2
+\fBLEFT\fR: one
+.IP \(bu 2
+\fBRIGHT\fR: other
+.PP
+So:
+.EX
+$ prog walk \-\-for 1h
+
+## no heading, \e and \(ga
+.EE
+.SH SEE ALSO
+\fBprog\fP(1),
+\fBprog\-road\fP(7)
+`
+	if diff := cmp.Diff(want, pages(t, tree())["prog-pace.7"]); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
@@ -177,15 +210,13 @@ if it is not there
 func TestTheFirstPageListsTheOthers(t *testing.T) {
 	t.Parallel()
 	all := pages(t, tree())
-	var names []string
-	for name := range all {
-		names = append(names, name)
-	}
-	if len(names) != 3 {
-		t.Errorf("pages %q, want those of prog, old and walk", names)
+	want := []string{"prog-old.1", "prog-pace.7", "prog-road.7", "prog-walk.1", "prog.1"}
+	if got := slices.Sorted(maps.Keys(all)); !slices.Equal(got, want) {
+		t.Errorf("pages %q, want %q", got, want)
 	}
 	for _, want := range []string{
-		".SH \"COMMANDS\"\n.TP\n\\fBold\\fP\nBe old; see\n.BR prog\\-old (1).\n",
+		".SH COMMANDS\n.TP\n\\fBold\\fP\nBe old; see \\fBprog\\-old\\fP(1).\n",
+		".SH TOPICS\nEach is a page of its own, \\fBprog\\-TOPIC\\fP(7).\n.TP\n\\fBpace\\fP\nhow fast\n",
 		"\\fBprog\\fP [\\fIflags\\fP]\n.br\n\\fBprog\\fP [\\fIcommand\\fP]\n",
 	} {
 		if !strings.Contains(all["prog.1"], want) {
