@@ -14,6 +14,13 @@ import (
 )
 
 // bom is a bill of materials of CycloneDX 1.6, as far as it is used here.
+//
+// It is not made by cyclonedx-gomod, whose bytes depend on more than the commit and the
+// Go version (v1.10.0): it lists the hashes of its own binary, which differ with the
+// machine and the directory it is built in, and has no flag against that. From the
+// source ("app") it also refuses a linked git worktree, and from the binary ("bin") it
+// does not know which modules use which. It takes golang.org/x/sys to be under
+// BSD-Source-Code, and finds no licence of Go itself.
 type bom struct {
 	Schema       string       `json:"$schema"`
 	Format       string       `json:"bomFormat"`
