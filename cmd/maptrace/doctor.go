@@ -27,7 +27,9 @@ func newDoctor(s streams) *cobra.Command {
 loaded, attached and detached again. For what does not work it says why, and
 which capability or setting would help. Then it shows the rung you stand on, of
 the ladder from everything to pmap alone, and how to climb to the next. Its exit
-status is 0 if tracing works, 4 if not.`,
+status is 0 if tracing works, 4 if not.
+
+More: "maptrace help kernels", "maptrace help privileges".`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return runDoctor(s.out) },
 	}

@@ -65,7 +65,9 @@ debug registers.
 It ends when the traced processes have, after --for, or at ^C. A command that is
 started is watched to its end unless --for says otherwise; it is not stopped then.
 For code by its name the program's symbols are needed, for lines its debug
-information; without, frames are module+address.`,
+information; without, frames are module+address.
+
+More: "maptrace help growth", "maptrace help stacks", "maptrace help targets".`,
 		Example: `  maptrace grow -p 1234                        watch for a minute
   maptrace grow --for 10m -p 1234 -o json      the same, longer, for programs
   maptrace grow --pprof leak.pb.gz -- ./server  then: go tool pprof -http : leak.pb.gz

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 
@@ -62,6 +63,25 @@ func TestATopicIsNotCalledAsACommandIs(t *testing.T) {
 	for _, c := range newRoot(streams{}).Commands() {
 		if topic, ok := findTopic([]string{c.Name()}); ok {
 			t.Errorf("help %s would be about the command, or about the topic", topic.Name)
+		}
+	}
+}
+
+func TestCommandsSayWhichTopicsAreAboutThem(t *testing.T) {
+	t.Parallel()
+	quoted := regexp.MustCompile(`"maptrace help ([^"]*)"`)
+	for _, c := range newRoot(streams{}).Commands() {
+		found := quoted.FindAllStringSubmatch(c.Long, -1)
+		for _, m := range found {
+			if _, ok := findTopic(m[1:]); !ok {
+				t.Errorf("%s: there is no topic %s", c.Name(), m[1])
+			}
+		}
+		switch c.Name() {
+		case "trace", "grow", "lat", "pmap", "doctor":
+			if len(found) == 0 {
+				t.Errorf("%s names no topic", c.Name())
+			}
 		}
 	}
 }

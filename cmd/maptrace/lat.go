@@ -45,7 +45,9 @@ Operations in parentheses are no mapping calls: holds of the lock by page faults
 of which since Linux 6.4 mostly the first in a new mapping takes it; by other system
 calls of the process; by its end; and from outside ("remote"): by readers of
 /proc/PID/smaps, by the kernel's own threads, and by maptrace itself when it begins. Of clone, only what
-copies the address space is measured, as fork.`,
+copies the address space is measured, as fork.
+
+More: "maptrace help latency", "maptrace help stacks", "maptrace help targets".`,
 		Example: `  maptrace lat -p 1234
   maptrace lat --for 1m --slow 1ms --top 20 --comm postgres
   maptrace lat -o json -- ./server --port 80`,

@@ -69,11 +69,8 @@ func writeShare(dir, version string) error {
 		},
 		SeeAlso: map[string][]string{
 			"maptrace": {"pmap(1)", "proc(5)"},
-			"trace":    {"maptrace-columns(7)", "maptrace-figures(7)", "maptrace-targets(7)", "maptrace-accuracy(7)"},
-			"grow":     {"maptrace-growth(7)", "maptrace-stacks(7)", "maptrace-targets(7)"},
-			"lat":      {"maptrace-latency(7)", "maptrace-stacks(7)", "maptrace-targets(7)"},
-			"pmap":     {"maptrace-tables(7)", "pmap(1)", "proc(5)"},
-			"doctor":   {"maptrace-kernels(7)", "maptrace-privileges(7)", "capabilities(7)"},
+			"pmap":     {"pmap(1)", "proc(5)"},
+			"doctor":   {"capabilities(7)"},
 		},
 		Topics: topics,
 	})

@@ -34,7 +34,9 @@ uses no eBPF: for processes of one's own it needs no privileges.
 
 The options that only maptrace has choose and order rows, add them up, print them for
 programs, or print again and again what changed. Under the name pmap (a link to
-maptrace, say) the program is this command.`,
+maptrace, say) the program is this command.
+
+More: "maptrace help tables".`,
 		Example: `  maptrace pmap -x 1234                       sizes, resident and dirty memory
   maptrace pmap --sort rss --top 10 1234      the ten mappings with most resident memory
   maptrace pmap --group kind --human 1234     where the memory is, by what it is for

@@ -59,7 +59,10 @@ itself prints goes where it always goes, so use --to to keep the two apart.
 With --poll nothing is attached to the kernel, and no privilege is needed for one's
 own processes: their maps are read again and again, and what differs is printed,
 marked as seen by polling. What comes and goes between two looks is not seen, nor
-which call or thread it was, nor a child whose parent has ended meanwhile.`,
+which call or thread it was, nor a child whose parent has ended meanwhile.
+
+More: "maptrace help columns", "maptrace help figures", "maptrace help targets",
+"maptrace help accuracy".`,
 		Example: `  maptrace trace -p 1234
   maptrace trace --container web
   maptrace trace --op mmap,munmap,brk --min-size 1M -- ./server --port 80

@@ -81,7 +81,7 @@ func Pages(root *cobra.Command, o Options) ([]Page, error) {
 			}
 		}
 		slices.Sort(d.seeAlso)
-		d.seeAlso = append(d.seeAlso, o.SeeAlso[c.Name()]...)
+		d.seeAlso = append(append(d.seeAlso, m.mentioned(d.prose)...), o.SeeAlso[c.Name()]...)
 		pages = append(pages, Page{Name: pageName(c) + ".1", Text: m.command(&d)})
 	}
 	for _, t := range o.Topics {

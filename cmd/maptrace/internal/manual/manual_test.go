@@ -20,7 +20,7 @@ func tree() *cobra.Command {
 	}
 	walk := &cobra.Command{
 		Use: "walk [flags] {-p PID | -- CMD [ARG…]}", Short: "Walk 'round", RunE: nothing,
-		Long:    ".walk *walks*; see --for, well-known -p and \\ 5-6_7_8.\n\n    cd ~\n\nIt ends at ^C.",
+		Long:    ".walk *walks*; see --for, well-known -p and \\ 5-6_7_8.\n\n    cd ~\n\nIt ends at ^C.\nMore: \"prog help road\".",
 		Example: "  prog walk -p 1    once around\n  prog walk -- ls",
 	}
 	walk.Flags().IntP("pid", "p", 0, "walk around `PID`")
@@ -97,6 +97,7 @@ cd \(ti
 .EE
 .PP
 It ends at \(haC.
+More: "prog help road".
 .SH OPTIONS
 .TP
 \fB\-\-for\fP \fIduration\fP
@@ -125,7 +126,8 @@ once around
 \fBprog walk \-\- ls\fP
 .SH SEE ALSO
 \fBprog\fP(1),
-\fBprog\-old\fP(1)
+\fBprog\-old\fP(1),
+\fBprog\-road\fP(7)
 `
 	if diff := cmp.Diff(want, pages(t, tree())["prog-walk.1"]); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

@@ -109,14 +109,19 @@ func (m *manual) topic(t Topic) string {
 		body.WriteString(line)
 	}
 	p.section("DESCRIPTION", body.String())
-	see := []string{m.program + "(1)"}
-	for _, other := range m.Topics {
-		if strings.Contains(t.Text, "`"+m.program+" help "+other.Name+"`") {
-			see = append(see, m.topicPage(other.Name))
+	p.section("SEE ALSO", references(append([]string{m.program + "(1)"}, m.mentioned(t.Text)...)))
+	return p.roff()
+}
+
+// mentioned are the pages of the topics that a text says help has, in quotes of any
+// kind.
+func (m *manual) mentioned(text string) (pages []string) {
+	for _, t := range m.Topics {
+		if regexp.MustCompile("[\"`]" + regexp.QuoteMeta(m.program+" help "+t.Name) + "[\"`]").MatchString(text) {
+			pages = append(pages, m.topicPage(t.Name))
 		}
 	}
-	p.section("SEE ALSO", references(see))
-	return p.roff()
+	return pages
 }
 
 func (m *manual) topicPage(name string) string { return m.program + "-" + name + "(7)" }
