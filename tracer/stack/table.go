@@ -96,9 +96,11 @@ func ReadTable(f io.ReaderAt, size int64) (*Table, error) {
 	if sound {
 		sections(".eh_frame")
 	}
-	if data := im.mapped(addr); len(b.funcs) == 0 && found && data != nil {
-		at.section = addr
-		b.parse(&frames{b: data, at: at, endsAtZero: true})
+	if len(b.funcs) == 0 && found {
+		if data := im.mapped(addr); data != nil {
+			at.section = addr
+			b.parse(&frames{b: data, at: at, endsAtZero: true})
+		}
 	}
 	if len(b.funcs) == 0 && !sound {
 		sections(".eh_frame")

@@ -73,7 +73,8 @@ func (m *Module) readMini() *symbols {
 	if s == nil || !plain(s) {
 		return nil
 	}
-	b, err := []byte(nil), error(errTooLarge)
+	var b []byte
+	err := errTooLarge
 	if s.Size <= maxPacked {
 		b, err = unxz(contents(s, maxPacked), maxMini)
 	}

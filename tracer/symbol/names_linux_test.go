@@ -1,6 +1,7 @@
 package symbol
 
 import (
+	"bytes"
 	"debug/elf"
 	"errors"
 	"os"
@@ -340,6 +341,27 @@ func TestCompressedSymbolsInAStrippedFileAreRead(t *testing.T) {
 		}
 		if err := m.Refused(); err != nil {
 			t.Errorf("Refused: %v", err)
+		}
+	}
+}
+
+func TestXZOfTheToolIsDecompressed(t *testing.T) {
+	t.Parallel()
+	need(t, "xz")
+	file := filepath.Join(t.TempDir(), "data")
+	want := mixed(300 << 10)
+	if err := os.WriteFile(file, want, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, flags := range [][]string{nil, {"-0"}, {"-9e"}, {"-T2"}, {"--block-size=20000"}, {"--check=crc32"}, {"--check=sha256"}, {"--check=none"}} {
+		out := run(t, "", append(append([]string{"xz", "-c"}, flags...), file)...)
+		if got, err := unxz([]byte(out), 1<<20); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%q: %d bytes, %v", flags, len(got), err)
+		}
+	}
+	if out := run(t, "", "xz", "-c", "--x86", "--lzma2", file); len(out) > 0 {
+		if got, err := unxz([]byte(out), 1<<20); err == nil {
+			t.Errorf("with a filter that is not known: %d bytes", len(got))
 		}
 	}
 }

@@ -78,7 +78,8 @@ func (h *header) fromSegments() {
 	h.file.Sections = []*elf.Section{{}}
 	at := h.dynamic()
 	h.dynamicSymbols(at)
-	if s := h.made(".rela.dyn", relocationType, at[elf.DT_RELA], at[elf.DT_RELASZ]); s != nil && at[elf.DT_RELA] != 0 {
+	addr := at[elf.DT_RELA] //nolint:misspell // the name in the standard library
+	if s := h.made(".rela.dyn", relocationType, addr, at[elf.DT_RELASZ]); s != nil && addr != 0 {
 		h.file.Sections = append(h.file.Sections, s)
 	}
 	h.pclntab = h.scanGo(h.scanSegments(elf.PF_R, func(word []byte) bool { return goVersion(word, h.order) != 0 }))

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"hash/crc32"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -66,27 +64,6 @@ func TestXZIsDecompressed(t *testing.T) {
 		got, err := unxz(packed(t, want, tt.c), most)
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: %d bytes, %v; want %d", tt.name, len(got), err, tt.n)
-		}
-	}
-}
-
-func TestXZOfTheToolIsDecompressed(t *testing.T) {
-	t.Parallel()
-	need(t, "xz")
-	file := filepath.Join(t.TempDir(), "data")
-	want := mixed(300 << 10)
-	if err := os.WriteFile(file, want, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, flags := range [][]string{nil, {"-0"}, {"-9e"}, {"-T2"}, {"--block-size=20000"}, {"--check=crc32"}, {"--check=sha256"}, {"--check=none"}} {
-		out := run(t, "", append(append([]string{"xz", "-c"}, flags...), file)...)
-		if got, err := unxz([]byte(out), 1<<20); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%q: %d bytes, %v", flags, len(got), err)
-		}
-	}
-	if out := run(t, "", "xz", "-c", "--x86", "--lzma2", file); len(out) > 0 {
-		if got, err := unxz([]byte(out), 1<<20); err == nil {
-			t.Errorf("with a filter that is not known: %d bytes", len(got))
 		}
 	}
 }
