@@ -247,7 +247,7 @@ func (t *Tracer) unpark(sp *addressSpace, began uint64) {
 	sp.parked = nil
 	for i, res := range parked {
 		last := &res.looks[len(res.looks)-1]
-		ready := false
+		var ready bool
 		if last.HasSection && sp.q.numbered {
 			ready = int32((uint32(sp.q.next)-last.Section)<<1) >= 0
 		} else {
