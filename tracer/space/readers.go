@@ -97,8 +97,7 @@ func (s *Space) doubtCopy(rd *reader) {
 // newer has been written there, no read may have seen it later, and nobody
 // doubts it.
 func (s *Space) sure(c *Call, src procmaps.Range, sv *survey) bool {
-	unread := c.Time > s.readUntil || c.Time > s.readBefore && !src.Overlaps(s.lastRead)
-	return c.Time > sv.newest && unread && !s.doubtful(src)
+	return c.Time > sv.newest && c.Time > s.readUntil && !s.doubtful(src)
 }
 
 // copyOf returns the write that copies all of c, as of stamp at.

@@ -60,11 +60,7 @@ func (s *Space) Reread(rd Read) []Change {
 		rd.Op = OpReread
 	}
 	s.quiet = rd.Op == OpSeed
-	if until := max(rd.Began, rd.Ended); until >= s.readUntil {
-		s.readBefore, s.readUntil, s.lastRead = s.readUntil, until, rd.Range
-	} else {
-		s.readBefore = max(s.readBefore, until)
-	}
+	s.readUntil = max(s.readUntil, rd.Began, rd.Ended)
 	s.newest = max(s.newest, rd.Began)
 
 	addr := rd.Range.Start

@@ -30,15 +30,13 @@ type Space struct {
 	tab  tables
 	list list
 
-	mapped     uint64         // bytes in extents
-	newest     uint64         // latest stamp applied
-	horizon    uint64         // what is older has been forgotten
-	readUntil  uint64         // end of the latest read
-	lastRead   procmaps.Range // what that read looked at
-	readBefore uint64         // end of the reads before
-	userfault  bool           // some memory may be registered with a userfaultfd
-	movesMany  bool           // the kernel has moved several mappings with one mremap
-	complete   bool
+	mapped    uint64 // bytes in extents
+	newest    uint64 // latest stamp applied
+	horizon   uint64 // what is older has been forgotten
+	readUntil uint64 // end of the latest read
+	userfault bool   // some memory may be registered with a userfaultfd
+	movesMany bool   // the kernel has moved several mappings with one mremap
+	complete  bool
 
 	brkStart, brk, brkAt uint64
 	stack                uint64 // an address in the main thread's stack
