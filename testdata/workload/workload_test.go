@@ -166,6 +166,24 @@ func TestChurnEndsWellAndLeavesNothing(t *testing.T) {
 	}
 }
 
+func TestRefuseEndsWellAndLeavesNothing(t *testing.T) {
+	bin := build(t, "refuse")
+	for _, seed := range []string{"1", "2", "3"} {
+		t.Run("seed "+seed, func(t *testing.T) {
+			cmd := command(t, bin, "-t", "4", "-s", seed, "-n", "4000", "-r", "8")
+			tmp := t.TempDir()
+			cmd.Env = append(cmd.Env, "TMPDIR="+tmp)
+			if out, err := cmd.CombinedOutput(); err != nil || string(out) != "at work\n" {
+				t.Errorf("%v: %v, output %q", cmd, err, out)
+			}
+			left, err := os.ReadDir(tmp)
+			if err != nil || len(left) > 0 {
+				t.Errorf("%v left %v, %v", cmd, left, err)
+			}
+		})
+	}
+}
+
 func TestChurnRefusesBadArguments(t *testing.T) {
 	bin := build(t, "churn")
 	for _, args := range [][]string{{"-m", "most"}, {"-t", "0"}, {"-t", "1000"}, {"-n", "-1"}, {"x"}, {"-q"}} {
