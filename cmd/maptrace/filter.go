@@ -42,7 +42,7 @@ func (f *filter) shows(e *render.Event) bool {
 	switch {
 	case e.Op == "lost" || e.Op == "drift":
 		return true // nobody may miss that
-	case (e.Errno != 0 || e.Suppressed) && !f.failed:
+	case (e.Errno != 0 && !e.Half || e.Suppressed) && !f.failed:
 		return false
 	case len(f.ops) > 0 && !slices.Contains(f.ops, e.Op):
 		return false

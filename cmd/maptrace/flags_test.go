@@ -210,27 +210,32 @@ func TestFilter(t *testing.T) {
 		Displaced: []space.Displaced{{Extent: space.Extent{Kind: procmaps.KindAnon}, How: space.Unmapped}},
 	}
 	refused := render.Event{Op: "mmap", TID: 12, Range: procmaps.Range{End: 4096}, Errno: unix.ENOMEM}
+	half := render.Event{
+		Op: "mremap", TID: 14, Range: procmaps.Range{Start: 0x40000, End: 0x41000}, Delta: -4096, Errno: unix.EFAULT, Half: true,
+		Displaced: []space.Displaced{{Extent: space.Extent{Kind: procmaps.KindShm}, How: space.Unmapped}},
+	}
 	fork := render.Event{Op: "fork", TID: 12}
 	lost := render.Event{Op: "lost", Detail: "5"}
 	drift := render.Event{Op: "drift", Range: procmaps.Range{Start: 0x1000, End: 0x2000}}
 	all := map[string]*render.Event{
-		"lib": &lib, "freed": &freed, "refused": &refused, "fork": &fork, "lost": &lost, "drift": &drift,
+		"lib": &lib, "freed": &freed, "refused": &refused, "half": &half, "fork": &fork, "lost": &lost, "drift": &drift,
 	}
 	tests := []struct {
 		name string
 		o    traceOptions
 		want string
 	}{
-		{"nothing asked for", traceOptions{}, "drift fork freed lib lost"},
-		{"failed calls too", traceOptions{failed: true}, "drift fork freed lib lost refused"},
+		{"nothing asked for", traceOptions{}, "drift fork freed half lib lost"},
+		{"failed calls too", traceOptions{failed: true}, "drift fork freed half lib lost refused"},
+		{"a call that failed half way", traceOptions{ops: []string{"mremap"}}, "drift half lost"},
 		{"one operation", traceOptions{ops: []string{"munmap"}}, "drift freed lost"},
 		{"two operations", traceOptions{ops: []string{"mmap", "fork"}}, "drift fork lib lost"},
 		{"a thread", traceOptions{tids: []int{13, 99}}, "drift freed lost"},
 		{"a kind, of what is and what was", traceOptions{kinds: []string{"anon"}}, "drift freed lost"},
 		{"two kinds", traceOptions{kinds: []string{"anon", "file"}}, "drift freed lib lost"},
-		{"a size that counts what was freed", traceOptions{minSize: 4096}, "drift freed lib lost"},
+		{"a size that counts what was freed", traceOptions{minSize: 4096}, "drift freed half lib lost"},
 		{"a size above one of them", traceOptions{minSize: 4097}, "drift lib lost"},
-		{"a size, with those that failed", traceOptions{minSize: 4096, failed: true}, "drift freed lib lost refused"},
+		{"a size, with those that failed", traceOptions{minSize: 4096, failed: true}, "drift freed half lib lost refused"},
 		{"a glob of the last element", traceOptions{glob: "libm*"}, "drift lib lost"},
 		{"a glob of the whole path", traceOptions{glob: "/usr/lib/*"}, "drift lib lost"},
 		{"a glob that no star crosses", traceOptions{glob: "/usr/*"}, "drift lost"},
@@ -243,7 +248,7 @@ func TestFilter(t *testing.T) {
 			t.Parallel()
 			f := tt.o.filter()
 			var got []string
-			for _, name := range []string{"drift", "fork", "freed", "lib", "lost", "refused"} {
+			for _, name := range []string{"drift", "fork", "freed", "half", "lib", "lost", "refused"} {
 				if f.shows(all[name]) {
 					got = append(got, name)
 				}

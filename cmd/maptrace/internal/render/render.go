@@ -55,6 +55,7 @@ type Event struct {
 	Mapped    bool
 	Displaced []space.Displaced
 	Errno     unix.Errno
+	Half      bool // the call failed, and changed something before
 	// Suppressed is set for a call that seccomp gave the Result without executing it.
 	Suppressed bool
 	Result     int64
@@ -155,6 +156,7 @@ func callEvent(dst []Event, e Event, c *tracer.Change) []Event {
 	e.Now, e.Displaced = eff.Now, eff.Displaced
 	e.Mapped = e.Now.Kind != 0
 	if e.Errno = errnoOf(&c.Call); e.Errno != 0 {
+		e.Half = eff.Changed
 		if e.Range.Empty() {
 			e.Range = asked(&c.Call)
 		}
