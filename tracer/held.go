@@ -67,12 +67,16 @@ func (t *Tracer) letInSeen(sp *addressSpace, l *Look) {
 	t.letInUntil(sp, until)
 }
 
-// letInUntil handles what was held and took effect until a time.
+// letInUntil handles what was held and took effect until a time. What has no place
+// in the order, and came when it came, keeps nothing that follows.
 func (t *Tracer) letInUntil(sp *addressSpace, until uint64) {
-	h := &sp.held
+	h, placed := &sp.held, HasSection
+	if !sp.q.numbered {
+		placed = Stamped
+	}
 	for ; h.next < len(h.events); h.next++ {
 		ev := &h.events[h.next]
-		if ev.Time > until && !ev.late {
+		if ev.Time > until && !ev.late && ev.Flags&placed != 0 {
 			return
 		}
 		t.handle(sp, &ev.Event, ev.late)

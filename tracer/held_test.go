@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -89,5 +91,27 @@ func TestAnAuditSeesWhatHasMovedSince(t *testing.T) {
 	tr := moving(t, Options{Verify: 1}, row(30, 32, rw|4), nil, func(c *Change, _ Report) bool { return c.Kind == KindDrift })
 	if s := tr.Report().Stats; s.Drift == 0 {
 		t.Errorf("%d differences in %d audits, though the kernel has another mode there", s.Drift, s.Audits)
+	}
+}
+
+func TestWhatHasNoSectionKeepsNothingThatIsOlder(t *testing.T) {
+	t.Parallel()
+	tr := New(&script{}, nil, Options{})
+	sp := tr.newSpace(1)
+	sp.tree = tr.newTree(0, 0, 0)
+	sp.q.start(3)
+	sp.held.on = true
+	advice := call(5, 1, 9e9, 0, space.OpMadvise, 0, 30<<12, 1<<12, 4)
+	advice.Flags &^= HasSection
+	for _, ev := range []Event{advice, mmap(5, 1, 4e9, 3, 30, 32), mmap(5, 1, 8e9, 4, 40, 42)} {
+		tr.deliver(sp, &ev, false)
+	}
+	var got []uint64
+	for _, until := range []uint64{3e9, 5e9, 7e9, 8e9} {
+		tr.letInUntil(sp, until)
+		got = append(got, sp.tree.Totals().Mapped>>12)
+	}
+	if diff := cmp.Diff([]uint64{0, 2, 2, 4}, got); diff != "" {
+		t.Errorf("pages mapped (-want +got):\n%s", diff)
 	}
 }

@@ -62,8 +62,14 @@ func refused(t *testing.T, seed, oneIn int, d time.Duration) {
 	r.add(false, pid)
 	ctx, cancel = context.WithCancel(t.Context())
 	defer cancel()
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
+	calls, check := 0, r.opts.OnChange
+	r.tr.opts.OnChange = func(c *Change) {
+		check(c)
+		if calls++; calls == 1000 {
+			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 	go func() {
 		if line, _ := bufio.NewReader(out).ReadString('\n'); line == "done\n" {
