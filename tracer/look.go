@@ -339,16 +339,14 @@ func (t *Tracer) compare(sp *addressSpace, l *Look) {
 	t.stats.Audits++
 	drift := sp.tree.Verify(rows, l.At)
 	if len(drift) == 0 {
-		sp.suspect, sp.explained = 0, t.stats.Skipped
+		sp.suspects, sp.explained = nil, t.stats.Skipped
 		return
 	}
-	if sp.suspect++; !sp.q.numbered && sp.suspect < 3 {
-		// Without numbers a call that has committed and not returned is not
-		// known of: it must show again, and again.
-		t.nextVerify = 0
-		return
+	if !sp.q.numbered {
+		if drift = sp.lasting(drift, l.At); len(drift) == 0 {
+			return
+		}
 	}
-	sp.suspect = 0
 	if t.stats.Skipped > sp.explained {
 		// The kernel owns up to what may have been this.
 		sp.explained = t.stats.Skipped
@@ -362,6 +360,28 @@ func (t *Tracer) compare(sp *addressSpace, l *Look) {
 	})
 	sp.state.approximate("drift was found")
 	t.doubt(sp, space.All, l.Until, lookReason{op: space.OpReread})
+}
+
+// difference is what an audit has found, as the next one will find it again.
+type difference struct {
+	procmaps.Range
+	what space.What
+}
+
+// lasting returns the differences that each audit has found for long. Without
+// numbers a call that has committed and not returned is not known of, and its thread
+// may have to wait for a CPU.
+func (sp *addressSpace) lasting(drift []space.Drift, at uint64) []space.Drift {
+	before := sp.suspects
+	sp.suspects = make(map[difference]uint64)
+	return slices.DeleteFunc(drift, func(d space.Drift) bool {
+		since, again := before[difference{d.Range, d.What}]
+		if !again {
+			since = at
+		}
+		sp.suspects[difference{d.Range, d.What}] = since
+		return at-since < settle
+	})
 }
 
 // prune lets a tree forget what no straggler can be older than.

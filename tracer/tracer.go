@@ -138,7 +138,7 @@ const (
 	pollBusy  = 5 * time.Millisecond  // between two reads of a ring in use
 	pollIdle  = 40 * time.Millisecond // and of one that nothing comes from
 	patience  = 50 * uint64(time.Millisecond)
-	settle    = uint64(time.Second)           // how long a hole may stay before the state is re-read
+	settle    = uint64(time.Second)           // how long a hole, or without numbers a difference, may stay
 	reorder   = 10 * uint64(time.Millisecond) // how long unnumbered events wait for older ones
 	remember  = 5 * uint64(time.Second)       // how long holes in the tree keep their stamps
 	auditWait = 2 * uint64(time.Second)       // how long an audit waits for calls under way
@@ -221,7 +221,9 @@ type addressSpace struct {
 	failed     int         // looks in a row that found nobody
 	unreadable bool        // nobody is left to be asked, or who is refuses
 	auditDue   bool        // it is to be audited as soon as nothing is in doubt
-	suspect    int         // audits in a row that found a difference
+
+	// Without numbers: since when each audit has found a difference.
+	suspects map[difference]uint64
 }
 
 // forkStamp is when a child got its copy of a tree.

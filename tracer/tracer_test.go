@@ -337,6 +337,40 @@ func TestADifferenceAfterTheSkippedOneIsDrift(t *testing.T) {
 	}
 }
 
+// Without numbers a difference may be a call that has committed and not returned. It
+// is drift if it is still there after a second.
+func TestADifferenceWithoutNumbersIsDriftIfItLasts(t *testing.T) {
+	t.Parallel()
+	for _, lasts := range []bool{false, true} {
+		w := newWorld(row(10, 20, rw))
+		w.tasks[0].HasSection = false
+		const begins, ends = 100, 600 // in ms, since the mappings were known
+		var began uint64
+		tr, told := live(t, w, Options{Verify: 1}, nil, func(c *Change) bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if c.Kind == KindBegin {
+				began = w.clock
+			}
+			since := (w.clock - began) / 1e6
+			switch {
+			case began == 0 || since < begins || !lasts && since >= ends:
+				w.rows = []space.Row{row(10, 20, rw)}
+			default:
+				w.rows = []space.Row{row(10, 18, rw)}
+			}
+			return began != 0 && (c.Kind == KindDrift || !lasts && since > ends+2000)
+		})
+		rep := tr.Report()
+		if !lasts && (rep.Stats.Drift != 0 || rep.Stats.Audits < 10 || len(told) > 0) {
+			t.Errorf("drift %d, audits %d, told %v", rep.Stats.Drift, rep.Stats.Audits, told)
+		}
+		if after := (w.clock - began) / 1e6; lasts && (rep.Stats.Drift != 1 || told[0] != "drift extra 18-20" || after < begins+1000) {
+			t.Errorf("drift %d, told %v, after %d ms", rep.Stats.Drift, told, after)
+		}
+	}
+}
+
 // A process may end between the last event that was read and a listing.
 func TestAnEndOnItsWayIsNotLost(t *testing.T) {
 	t.Parallel()
