@@ -31,7 +31,7 @@ const helperEnv = "MAPTRACE_TEST_HELPER"
 
 // bound is how long anything may take before a test fails. Nothing that works
 // comes near it.
-const bound = 30 * time.Second
+const bound = 2 * time.Minute
 
 // binDir holds the binary under test, readable by everybody.
 var binDir string
