@@ -81,7 +81,8 @@ func TestExactWhereSeccompAnswersCalls(t *testing.T) {
 // of each thread's first call it is not known when it began.
 func TestExactWhereSeccompAnswersTheCallsOfARunningProgram(t *testing.T) {
 	program := answered(t)
-	cmd := exec.Command(program, "8", "20000")
+	r := newTraced(t, LiveOptions{}, 20*time.Millisecond) // it takes longer than the program
+	cmd := exec.Command(program, "8", "40000")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +96,6 @@ func TestExactWhereSeccompAnswersTheCallsOfARunningProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitForThreads(t, cmd.Process.Pid)
-	r := newTraced(t, LiveOptions{}, 20*time.Millisecond)
 	r.add(false, cmd.Process.Pid)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
