@@ -61,16 +61,16 @@ func refusal(err error) error {
 		denied = slices.ContainsFunc(bpf.Probe(), func(c bpf.Check) bool { return errors.Is(c.Err, os.ErrPermission) })
 	}
 	if denied {
-		return &refused{err}
+		return &notPermitted{err}
 	}
 	return err
 }
 
-// refused prints as ErrPermission, and is an os.ErrPermission.
-type refused struct{ err error }
+// notPermitted prints as ErrPermission, and is an os.ErrPermission.
+type notPermitted struct{ err error }
 
-func (r *refused) Error() string   { return ErrPermission.Error() }
-func (r *refused) Unwrap() []error { return []error{ErrPermission, os.ErrPermission} }
+func (r *notPermitted) Error() string   { return ErrPermission.Error() }
+func (r *notPermitted) Unwrap() []error { return []error{ErrPermission, os.ErrPermission} }
 
 // Live is the running kernel: a Source of its events, and the World they are
 // about. Next is for one goroutine; the methods of World may be called from
