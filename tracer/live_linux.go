@@ -37,11 +37,11 @@ func (o *LiveOptions) ringBytes() uint64 {
 	return n
 }
 
-// What the kernel side may be asked for.
-type (
-	StackOptions   = bpf.StackOptions
-	LatencyOptions = bpf.LatencyOptions
-)
+// StackOptions say which stacks the kernel side is asked for.
+type StackOptions = bpf.StackOptions
+
+// LatencyOptions say what it measures of mapping calls.
+type LatencyOptions = bpf.LatencyOptions
 
 // What that is unless told otherwise.
 const (
@@ -61,16 +61,16 @@ func refusal(err error) error {
 		denied = slices.ContainsFunc(bpf.Probe(), func(c bpf.Check) bool { return errors.Is(c.Err, os.ErrPermission) })
 	}
 	if denied {
-		return &notPermitted{err}
+		return &permissionError{err}
 	}
 	return err
 }
 
-// notPermitted prints as ErrPermission, and is an os.ErrPermission.
-type notPermitted struct{ err error }
+// permissionError prints as ErrPermission, and is an os.ErrPermission.
+type permissionError struct{ err error }
 
-func (r *notPermitted) Error() string   { return ErrPermission.Error() }
-func (r *notPermitted) Unwrap() []error { return []error{ErrPermission, os.ErrPermission} }
+func (r *permissionError) Error() string   { return ErrPermission.Error() }
+func (r *permissionError) Unwrap() []error { return []error{ErrPermission, os.ErrPermission} }
 
 // Live is the running kernel: a Source of its events, and the World they are
 // about. Next is for one goroutine; the methods of World may be called from

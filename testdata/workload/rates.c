@@ -1,4 +1,6 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
+//go:build ignore
+
 /*
  * Makes memory at given rates and rhythms, keeps some of it, and says in the end what
  * each of its functions holds. Each argument is an actor:

@@ -52,7 +52,7 @@ func (t tally) add(s stake, n uint64) {
 	}
 	t.put(s.pool, s.part, float64(n))
 	// The strata of a path may have had different chances.
-	t.put(s.pool.path(), s.part, float64(n)*float64(s.stratum.Weight()))
+	t.put(s.path(), s.part, float64(n)*float64(s.stratum.Weight()))
 }
 
 func (t tally) put(p pool, of part, n float64) {
@@ -177,9 +177,9 @@ func shareHoldings(held map[stake]growth.Holding, born tally) map[part]growth.Ho
 		}
 		give := func(add func(*growth.Holding, uint64)) func(part, uint64) {
 			return func(p part, n uint64) {
-				h := all[p]
-				add(&h, n)
-				all[p] = h
+				held := all[p]
+				add(&held, n)
+				all[p] = held
 			}
 		}
 		shareOut(h.Mapped, s.pool, give(func(h *growth.Holding, n uint64) { h.Mapped += n }), mapped, born)

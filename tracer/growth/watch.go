@@ -83,7 +83,7 @@ type group struct {
 }
 
 // flow is all that was mapped and unmapped of a group.
-func (g *group) flow() Flow { return g.own.Plus(g.shared) }
+func (o *group) flow() Flow { return o.own.Plus(o.shared) }
 
 // Watch collects what groups hold over time. Make one with [NewWatch].
 type Watch struct {

@@ -82,7 +82,7 @@ const (
 	errnoMax      = 4095
 )
 
-// failed reports whether the call returned an error.
+// Failed reports whether the call returned an error.
 func (c *Call) Failed() bool { return c.Ret < 0 && c.Ret >= -errnoMax }
 
 // modeOf imitates calc_vm_prot_bits and the READ_IMPLIES_EXEC rule of
