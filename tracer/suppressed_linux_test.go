@@ -81,7 +81,8 @@ func TestExactWhereSeccompAnswersCalls(t *testing.T) {
 // of each thread's first call it is not known when it began.
 func TestExactWhereSeccompAnswersTheCallsOfARunningProgram(t *testing.T) {
 	program := answered(t)
-	r := newTraced(t, LiveOptions{}, 20*time.Millisecond) // it takes longer than the program
+	// On a busy machine it is long until we are let run.
+	r := newTraced(t, LiveOptions{RingBytes: 128 << 20}, 20*time.Millisecond)
 	cmd := exec.Command(program, "8", "40000")
 	in, err := cmd.StdinPipe()
 	if err != nil {
