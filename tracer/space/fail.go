@@ -61,7 +61,7 @@ func (s *Space) unknown(c *Call, r procmaps.Range) {
 	}
 	s.doubt(r, max(c.Time, s.newest))
 	if c.Time < s.lastReader {
-		s.straggler(r, c.Time)
+		s.straggler(r, c.Time, nil)
 	}
 }
 

@@ -11,9 +11,21 @@ import (
 type reader struct {
 	at       uint64
 	src, dst procmaps.Range
-	// self: the straggler itself would have been changed, as an older shmat by
-	// a shmdt.
+	// self: the straggler itself would have been changed, as an older mprotect
+	// by a failed one that stopped at a gap.
 	self bool
+	// detach: a shmdt of src.Start. It passed over everything above src, which
+	// holds what it found; an older shmat that arrives later would have been
+	// detached, wherever its piece is.
+	detach bool
+}
+
+// detaches reports whether a shmdt would have found what w, which is older,
+// maps at r: a piece of a segment whose offset is its distance from the
+// address.
+func (s *Space) detaches(rd *reader, r procmaps.Range, w *write) bool {
+	return rd.detach && w != nil && w.file != 0 && s.tab.files[w.file].Class == ClassSysV &&
+		r.Start >= rd.src.Start && w.offAt(r.Start) == r.Start-rd.src.Start
 }
 
 // addReader keeps the readers in the order of their stamps.
@@ -42,7 +54,7 @@ func (s *Space) known(at uint64) bool {
 func (s *Space) unsure(made procmaps.Range, at uint64) {
 	s.doubt(made, at)
 	if at < s.lastReader {
-		s.straggler(made, at)
+		s.straggler(made, at, nil)
 	}
 }
 
@@ -51,11 +63,16 @@ func (s *Space) unsure(made procmaps.Range, at uint64) {
 const maxTaints = 32
 
 // straggler doubts what newer readers made of r, which is about to be written
-// with an older stamp; and what others made of that in turn.
-func (s *Space) straggler(r procmaps.Range, at uint64) {
+// with an older stamp; and what others made of that in turn. w is what is
+// written, nil if that is not known: then r is in doubt, and the read that
+// settles it is a straggler of its own.
+func (s *Space) straggler(r procmaps.Range, at uint64, w *write) {
 	s.tainted = append(s.tainted[:0], r)
 	for i := s.readersAfter(at); i < len(s.readers); i++ {
 		rd := &s.readers[i]
+		if s.detaches(rd, r, w) {
+			s.doubt(r, rd.at)
+		}
 		if !slices.ContainsFunc(s.tainted, rd.src.Overlaps) {
 			continue
 		}
@@ -383,11 +400,11 @@ func (s *Space) shmdt(c *Call) {
 		sure = false
 	}
 	s.eff.Range = hull
-	s.addReader(reader{at: c.Time, src: look, dst: look, self: true})
+	s.addReader(reader{at: c.Time, src: look, dst: look, self: true, detach: true})
 	if !sure {
 		s.doubt(look, c.Time)
 		if c.Time < s.lastReader { // which may have moved a piece away
-			s.straggler(procmaps.Range{Start: addr, End: kernelHalf}, c.Time)
+			s.straggler(procmaps.Range{Start: addr, End: kernelHalf}, c.Time, nil)
 		}
 	}
 	for i := range s.copied {

@@ -154,7 +154,7 @@ func (s *Space) writeRead(r procmaps.Range, w *write, sv *survey) {
 		s.overlay(r, w)
 	}
 	if s.eff.Changed && w.at < s.lastReader {
-		s.straggler(r, w.at)
+		s.straggler(r, w.at, w)
 	}
 	s.eff.Changed = s.eff.Changed || before
 }

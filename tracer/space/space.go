@@ -294,7 +294,7 @@ func (s *Space) write(r procmaps.Range, w *write, sv *survey) {
 		return
 	}
 	if w.at < s.lastReader {
-		s.straggler(r, w.at)
+		s.straggler(r, w.at, w)
 	}
 	if w.regs == regAll && w.at > sv.newest {
 		s.replace(r, w, sv)

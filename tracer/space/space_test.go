@@ -650,3 +650,25 @@ func TestARefusedForkAdviceIsDoubtedInTheChild(t *testing.T) {
 		t.Errorf("doubts in the child %v, want %v", doubts, want)
 	}
 }
+
+// Two reads of maps may overlap, and a shmdt be applied between them.
+func TestAPieceThatOnlyAnOlderReadShowsIsDoubtedAfterItsShmdt(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	s.Apply(&Call{
+		Op: OpShmat, Time: 10, Ret: 0x10 * page, VMA: pages(0x10, 0x16),
+		File: File{Dev: procmaps.Device{Minor: 1}, Inode: 1},
+	})
+	// It came to the end after the shmdt.
+	s.Reread(Read{Range: pages(0x14, 0x16), Began: 15, Ended: 35})
+	s.Apply(&Call{Op: OpShmdt, Time: 30, Args: [6]uint64{0x10 * page}})
+	row := procmaps.Mapping{
+		Range: pages(0x14, 0x16), Mode: procmaps.Read | procmaps.Write | procmaps.Shared,
+		Offset: 4 * page, Dev: procmaps.Device{Minor: 1}, Inode: 1, Name: "/SYSV00000000 (deleted)",
+	}
+	s.Reread(Read{Range: row.Range, Began: 20, Ended: 25, Rows: rowsOf([]procmaps.Mapping{row})})
+	want := []procmaps.Range{pages(0x10, 0x14), pages(0x14, 0x16)}
+	if d := cmp.Diff(want, s.Doubts()); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
