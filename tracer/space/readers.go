@@ -376,7 +376,6 @@ func (s *Space) shmdt(c *Call) {
 	}
 	var file FileID
 	hull, look := span(addr, 0), page
-	var newest uint64
 	s.copied = s.copied[:0]
 	for p := s.list.find(addr); s.list.has(p); p = s.list.next(p) {
 		e := s.list.cell(p)
@@ -389,15 +388,16 @@ func (s *Space) shmdt(c *Call) {
 			continue
 		}
 		file, hull.End = e.file, e.end
-		newest = max(newest, e.newest())
 		s.copied = append(s.copied, *e)
 	}
-	sure := !s.eff.Late && c.Time > newest && c.Time > s.readUntil && !s.doubtful(page)
+	sv := s.survey(look)
+	sure := file != 0 && !s.eff.Late && s.sure(c, look, &sv)
 	if file == 0 {
 		hull = page
-		sv := s.survey(page)
-		s.violate(c, page, max(sv.newest, newest), DetachedAbsent)
-		sure = false
+		// It was there, wherever.
+		above := procmaps.Range{Start: addr, End: kernelHalf}
+		sv = s.survey(above)
+		s.violate(c, above, sv.newest, DetachedAbsent)
 	}
 	s.eff.Range = hull
 	s.addReader(reader{at: c.Time, src: look, dst: look, self: true, detach: true})

@@ -672,3 +672,42 @@ func TestAPieceThatOnlyAnOlderReadShowsIsDoubtedAfterItsShmdt(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 }
+
+func TestADoubtAmongThePiecesOfASegmentOutlivesItsShmdt(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	s.Apply(&Call{
+		Op: OpShmat, Time: 10, Ret: 0x10 * page, VMA: pages(0x10, 0x16),
+		File: File{Dev: procmaps.Device{Minor: 1}, Inode: 1},
+	})
+	s.Doubt(pages(0x12, 0x14), 20)
+	s.Apply(&Call{Op: OpShmdt, Time: 30, Args: [6]uint64{0x10 * page}})
+	// What is there instead of the piece has stayed, but that was before the shmdt.
+	row := procmaps.Mapping{Range: pages(0x12, 0x14), Mode: procmaps.Read}
+	s.Reread(Read{Range: row.Range, Began: 25, Rows: rowsOf([]procmaps.Mapping{row})})
+	if d := cmp.Diff([]procmaps.Range{pages(0x10, 0x16)}, s.Doubts()); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestAShmdtWhosePiecesMayBeInDoubtIsNoViolation(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name  string
+		doubt procmaps.Range
+		want  int
+	}{
+		{"above the address", pages(0x30, 0x31), 0},
+		{"below it", pages(0x8, 0x9), 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			s := New(Options{})
+			s.SetComplete(true)
+			s.Doubt(tc.doubt, 20)
+			if e := s.Apply(&Call{Op: OpShmdt, Time: 30, Args: [6]uint64{0x10 * page}}); e.Violations != tc.want {
+				t.Errorf("%d violations, want %d", e.Violations, tc.want)
+			}
+		})
+	}
+}
