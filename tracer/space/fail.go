@@ -95,6 +95,8 @@ func (s *Space) freed(c *Call, first, second procmaps.Range) {
 	case !s.shows(c, first):
 	case gone == was:
 		s.derived(c, first)
+		// That nothing of the second is gone follows from the first as well.
+		s.addReader(reader{at: c.Time, src: first, dst: second})
 		s.freedOne(c, first)
 		return
 	case !s.shows(c, second):
