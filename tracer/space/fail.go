@@ -152,7 +152,12 @@ func (s *Space) failMove(c *Call, src, dst procmaps.Range) {
 		return
 	}
 	if _, ok := s.At(src.Start); !ok {
-		return // EFAULT in any case
+		s.derived(c, src, dst) // EFAULT in any case
+		if c.Pages != 0 {
+			s.unknown(c, src)
+			s.unknown(c, dst)
+		}
+		return
 	}
 	stop, one := s.immovable(src)
 	part := procmaps.Range{Start: src.Start, End: stop}
