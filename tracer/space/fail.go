@@ -1,6 +1,10 @@
 package space
 
-import "github.com/maptrace/maptrace/procmaps"
+import (
+	"slices"
+
+	"github.com/maptrace/maptrace/procmaps"
+)
 
 // fail applies what a failed call changed before it failed. As a rule that is
 // nothing. Some work their way up and stop at what they cannot do; others free
@@ -357,16 +361,41 @@ func (s *Space) failAdvice(c *Call) {
 		}
 	}
 	if stop == r.Start && !r.Empty() {
-		s.unadvised = append(s.unadvised, r)
-		if len(s.unadvised) > maxDoubts {
-			s.unadvised = append(s.unadvised[:0], All)
-		}
+		s.unadvise(r, c.Time)
 		return
 	}
 	done := *c
 	done.Args[1] = stop - r.Start
 	s.newest = max(s.newest, c.Time)
 	s.madvise(&done)
+}
+
+// unadvise notes that r may or may not have taken a fork advice at the stamp at,
+// and so what newer calls copied from there.
+func (s *Space) unadvise(r procmaps.Range, at uint64) {
+	s.addUnadvised(doubt{r, at})
+	for i := s.readersAfter(at); i < len(s.readers); i++ {
+		s.unadviseCopy(&s.readers[i])
+	}
+}
+
+// unadviseCopy notes that a copy may have an advice, if its source may.
+func (s *Space) unadviseCopy(rd *reader) {
+	mayHave := func(u doubt) bool { return u.at < rd.at && u.Overlaps(rd.src) }
+	if rd.copies && slices.ContainsFunc(s.unadvised, mayHave) {
+		s.addUnadvised(doubt{rd.dst, rd.at})
+	}
+}
+
+func (s *Space) addUnadvised(d doubt) {
+	covers := func(u doubt) bool { return u.at <= d.at && u.Covers(d.Range) }
+	if slices.ContainsFunc(s.unadvised, covers) {
+		return
+	}
+	s.unadvised = append(s.unadvised, d)
+	if len(s.unadvised) > maxDoubts {
+		s.unadvised = append(s.unadvised[:0], doubt{All, 0})
+	}
 }
 
 // first returns where the first extent of r begins of which is is true, the end

@@ -130,8 +130,8 @@ func (s *Space) Clone(at uint64) (*Space, []procmaps.Range) {
 	for _, d := range s.open {
 		child.doubt(d.Range, at)
 	}
-	for _, r := range s.unadvised {
-		child.doubt(r, at)
+	for _, u := range s.unadvised {
+		child.doubt(u.Range, at)
 	}
 	return child, slices.Clone(child.doubts)
 }

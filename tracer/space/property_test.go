@@ -141,7 +141,9 @@ func permuteWithReaders(t *testing.T, k *kernel, calls, order []*Call) {
 			t.Fatalf("after %s: %v\n%s", c.text(), err, listing(order))
 		}
 	}
-	k.o.flagless = s.unadvised // which matters to children only
+	for _, u := range s.unadvised { // which matters to children only
+		k.o.flagless = append(k.o.flagless, u.Range)
+	}
 	if d := k.o.diff(s, s.Doubts()); d != "" {
 		t.Fatalf("wrong outside of doubt %v:\n%scommit order:\n%sapplied:\n%s",
 			s.Doubts(), d, listing(calls), listing(order))

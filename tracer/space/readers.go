@@ -14,6 +14,8 @@ type reader struct {
 	// self: the straggler itself would have been changed, as an older mprotect
 	// by a failed one that stopped at a gap.
 	self bool
+	// copies: with the fork advices of src, as an mremap does.
+	copies bool
 	// detach: a shmdt of src.Start. It passed over everything above src, which
 	// holds what it found; an older shmat that arrives later would have been
 	// detached, wherever its piece is.
@@ -178,7 +180,9 @@ func (s *Space) mremap(c *Call) {
 	if to == addr {
 		made.Start = src.End
 	}
-	s.addReader(reader{at: c.Time, src: look, dst: made})
+	rd := reader{at: c.Time, src: look, dst: made, copies: true}
+	s.addReader(rd)
+	s.unadviseCopy(&rd)
 	if !sure {
 		s.unsure(made, c.Time)
 	}

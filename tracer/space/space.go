@@ -44,7 +44,7 @@ type Space struct {
 	readers    []reader
 	lastReader uint64
 	open       []doubt
-	unadvised  []procmaps.Range // where a fork advice may or may not have been taken
+	unadvised  []doubt // where a fork advice may or may not have been taken
 
 	// Scratch of the operation under way.
 	eff          Effect

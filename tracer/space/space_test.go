@@ -711,3 +711,32 @@ func TestAShmdtWhosePiecesMayBeInDoubtIsNoViolation(t *testing.T) {
 		})
 	}
 }
+
+func TestARefusedForkAdviceFollowsItsMemory(t *testing.T) {
+	t.Parallel()
+	advice := Call{Op: OpMadvise, Time: 20, Ret: -22, Args: [6]uint64{0x12 * page, 2 * page, madvDontFork}}
+	move := Call{
+		Op: OpMremap, Time: 30, Ret: 0x20 * page,
+		Args: [6]uint64{0x10 * page, 4 * page, 4 * page, 3, 0x20 * page},
+	}
+	for _, tc := range []struct {
+		name  string
+		calls []Call
+	}{
+		{"in order", []Call{advice, move}},
+		{"when it arrives late", []Call{move, advice}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			s := New(Options{})
+			s.Apply(anonMmap(0x10, 0x14, 10))
+			for i := range tc.calls {
+				s.Apply(&tc.calls[i])
+			}
+			_, doubts := s.Clone(40)
+			if d := cmp.Diff([]procmaps.Range{pages(0x12, 0x14), pages(0x20, 0x24)}, doubts); d != "" {
+				t.Errorf("doubts in the child (-want +got):\n%s", d)
+			}
+		})
+	}
+}
