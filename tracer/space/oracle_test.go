@@ -197,7 +197,7 @@ type kernel struct {
 	o         *oracle
 	window    uint64 // pages
 	readers   bool   // with calls that read what they change, and with refused ones
-	before617 bool   // a refused MREMAP_FIXED has freed its target
+	before617 bool   // an MREMAP_FIXED moves one mapping, and has freed its target if refused
 	time      uint64
 	inode     uint64
 }
@@ -446,7 +446,7 @@ func (k *kernel) refused() *Call {
 			}
 		}
 	}
-	switch k.IntN(5) {
+	switch k.IntN(6) {
 	case 0: // mprotect stops at the first gap
 		if gap == at+n {
 			return nil
@@ -489,12 +489,100 @@ func (k *kernel) refused() *Call {
 		}
 		mapped(at, stop-at, func(st *pageState) { st.name = "half" })
 		return &Call{Op: OpSetVMA, Args: [6]uint64{0x53564d61, 0, at * page, n * page}, Name: "half", Ret: -errno}
+	case 4:
+		return k.refusedMove(at, n)
 	}
 	if file == at+n { // and so does the advice to wipe
 		return nil
 	}
 	mapped(at, file-at, func(st *pageState) { st.wf = true })
 	return &Call{Op: OpMadvise, Args: [6]uint64{at * page, n * page, madvWipeOnFork}, Ret: -errnoInvalid}
+}
+
+// refusedMove makes a move of several mappings that is refused, where the count
+// of pages says how far it came.
+func (k *kernel) refusedMove(at, n uint64) *Call {
+	to := 1 + k.n(k.window-n)
+	if to < at+n && at < to+n || k.free(at, 1) || k.oneMapping(at, n) {
+		return nil
+	}
+	// Of the files that may forbid it, there is one at most.
+	stop, file := n, pageState{}
+	for d := range n {
+		st := k.o.pages[at+d]
+		if st.class != ClassRegular && st.class != ClassSysV {
+			continue
+		}
+		if stop < n && (st.class != file.class || st.inode != file.inode) {
+			return nil
+		}
+		if stop == n {
+			stop, file = d, st
+		}
+	}
+	part, all := k.alive(to, stop), k.alive(to, n)
+	if stop > 0 && stop < n && part == all {
+		return nil // cannot be distinguished
+	}
+	gone := int64(0)
+	switch {
+	case k.before617:
+		gone = k.freed(to, n)
+	case stop == n || !file.unmovable():
+		return nil
+	default:
+		for d := range stop {
+			if k.free(at+d, 1) && !k.free(to+d, 1) {
+				return nil
+			}
+		}
+		was := len(k.o.pages)
+		k.move(at, stop, to)
+		gone = int64(was - len(k.o.pages))
+	}
+	return &Call{
+		Op: OpMremap, Args: [6]uint64{at * page, n * page, n * page, 1 | mremapFixed, to * page}, Ret: -errnoFault, Pages: -gone,
+	}
+}
+
+// unmovable reports whether a mapping must not be moved with others, since its
+// file chooses its own addresses.
+func (st pageState) unmovable() bool {
+	return st.class == ClassSysV || st.class == ClassRegular && st.inode == 3
+}
+
+// oneMapping reports whether a range may be a part of one mapping.
+func (k *kernel) oneMapping(at, n uint64) bool {
+	first := k.o.pages[at]
+	for d := range n {
+		want := first
+		if want.inode != 0 {
+			want.off += d
+		}
+		if st, ok := k.o.pages[at+d]; !ok || st != want {
+			return false
+		}
+	}
+	return true
+}
+
+func (k *kernel) alive(at, n uint64) (pages int) {
+	for p := at; p < at+n; p++ {
+		if !k.free(p, 1) {
+			pages++
+		}
+	}
+	return pages
+}
+
+// move moves what is mapped; gaps leave the target alone.
+func (k *kernel) move(at, n, to uint64) {
+	for d := range n {
+		if st, ok := k.o.pages[at+d]; ok {
+			k.o.pages[to+d] = st
+			delete(k.o.pages, at+d)
+		}
+	}
 }
 
 // freed unmaps a range and returns how many pages of it were mapped.
@@ -631,21 +719,16 @@ func (k *kernel) mremap() *Call {
 	if to < at+n && at < to+n {
 		return nil
 	}
-	for p := range n {
-		src, ok := k.o.pages[at+p]
-		if !ok {
-			continue
-		}
-		if src.class == ClassSysV {
+	one := k.oneMapping(at, n)
+	if k.before617 && !one {
+		return nil
+	}
+	for d := range n {
+		if st := k.o.pages[at+d]; st.class == ClassSysV || st.unmovable() && !one {
 			return nil
 		}
 	}
-	for p := range n {
-		if src, ok := k.o.pages[at+p]; ok {
-			k.o.pages[to+p] = src
-			delete(k.o.pages, at+p)
-		}
-	}
+	k.move(at, n, to)
 	return call(n, 1|mremapFixed, to)
 }
 
