@@ -166,10 +166,11 @@ func (a *Attribution) call(c *tracer.Change) {
 		case space.Unmapped, space.Replaced:
 			a.died(&d.Extent, d.Range)
 		case space.Protected:
-			now.Mode = now.Mode&^procmaps.Perm | eff.Now.Mode&procmaps.Perm
-			if now.Granted = (space.Grant{}); call.Site != 0 {
-				now.Granted = space.Grant{Time: call.Time, Site: call.Site}
+			var by space.Grant
+			if call.Site != 0 {
+				by = space.Grant{Time: call.Time, Site: call.Site}
 			}
+			now = d.Protected(eff.Now.Mode, by)
 			a.became(&d.Extent, &now, d.Range)
 		case space.Moved:
 			now.Start += eff.Range.Start - eff.From.Start

@@ -48,8 +48,7 @@ type cell struct {
 	off  uint64 // of start, in the file
 	born uint64
 	site uint64
-	// Who set the permissions last, where that call had a site. Of the
-	// register that protAt stamps.
+	// Who allowed it to be written. Of the register that protAt stamps.
 	grantAt, grantSite uint64
 	tid                uint32
 	ops                uint32
@@ -145,7 +144,7 @@ func (w *write) cell(r procmaps.Range) cell {
 // change if it is more than one of stamps. Only here, and in Space.replace for
 // the case that nothing is newer, are registers written.
 func (s *Space) put(c *cell, w *write) {
-	changed, replaced, granted := false, false, false
+	changed, replaced := false, false
 	was := *c
 	if w.regs&regMap != 0 && w.at > c.mapAt {
 		c.mapAt = w.at
@@ -158,9 +157,12 @@ func (s *Space) put(c *cell, w *write) {
 		}
 	}
 	if w.regs&regProt != 0 && w.at > c.protAt {
-		if !w.read || replaced || (was.mode^w.mode)&procmaps.Perm != 0 {
-			granted = c.grantAt != w.grantAt || c.grantSite != w.grantSite
+		switch {
+		case replaced || w.read && (was.mode^w.mode)&procmaps.Perm != 0:
 			c.grantAt, c.grantSite = w.grantAt, w.grantSite
+		case !w.read:
+			g := Grant{was.grantAt, was.grantSite}.after(was.mode, w.mode, Grant{w.grantAt, w.grantSite}, Grant{was.born, was.site})
+			c.grantAt, c.grantSite = g.Time, g.Site
 		}
 		if was.mode&procmaps.Perm != w.mode&procmaps.Perm {
 			c.mode = c.mode&procmaps.Shared | w.mode&procmaps.Perm
@@ -191,8 +193,6 @@ func (s *Space) put(c *cell, w *write) {
 			c.ops++
 		}
 		s.report(&was, c, w, replaced)
-	} else if granted && !w.read && c.alive() && s.opts.Reports {
-		s.displace(&was, Protected) // as before, but another has said so
 	}
 }
 

@@ -16,10 +16,31 @@ type Origin struct {
 	Site uint64
 }
 
-// Grant says who set the permissions of an extent, and when.
+// Grant says who allowed an extent to be written, and when.
 type Grant struct {
-	Time uint64 // commit stamp; 0 if nobody did
+	Time uint64 // commit stamp; 0 if nobody did since it was made
 	Site uint64 // what Call.Site was
+}
+
+// after returns the grant once the permissions are now instead of was, by a call that
+// would be the grant by. Made is that of the call that made the memory.
+//
+// The first to allow writing stays it until the memory can no longer be used at all:
+// who forbids writing for a while and allows it again, as garbage collectors and JIT
+// compilers do, or allows what is allowed, makes nothing.
+func (g Grant) after(was, now procmaps.Mode, by, made Grant) Grant {
+	const write = procmaps.Write
+	switch {
+	case now&procmaps.Perm == 0:
+		return Grant{}
+	case g.Time == 0 && was&write == 0 && now&write != 0:
+		return by
+	case g.Time == 0 && was&write != 0 && now&write == 0:
+		return made // to be known when it is allowed again
+	case g == made && now&write != 0:
+		return Grant{}
+	}
+	return g
 }
 
 // Extent is a piece of memory made by one operation.
@@ -32,9 +53,8 @@ type Extent struct {
 	Offset uint64 // in the file, bytes
 	Name   string // as maps prints it, or as much of it as is known
 	Origin Origin
-	// Granted is the call that set the permissions last, if that was not the one
-	// that made the extent and had a Site: a heap that is reserved as a whole
-	// grows by such calls.
+	// Granted is the call that allowed it to be written: a heap that is reserved as a
+	// whole grows by such calls.
 	Granted Grant
 	// Since is the commit stamp of what put the extent where it is, or the time of a
 	// read that found it there: before, there may have been something else.
@@ -65,6 +85,14 @@ func (e *Extent) Blame() (at, site uint64) {
 		return e.Granted.Time, e.Granted.Site
 	}
 	return e.Origin.Time, e.Origin.Site
+}
+
+// Protected is the extent once a call has set its permissions to those of a mode.
+func (e *Extent) Protected(mode procmaps.Mode, by Grant) Extent {
+	now := *e
+	now.Mode = e.Mode&^procmaps.Perm | mode&procmaps.Perm
+	now.Granted = e.Granted.after(e.Mode, now.Mode, by, Grant{e.Origin.Time, e.Origin.Site})
+	return now
 }
 
 // describe returns the kind and name of memory like c that spans r. It
