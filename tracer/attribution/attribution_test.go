@@ -532,6 +532,55 @@ func TestFaultsAreSharedByWeight(t *testing.T) {
 	}
 }
 
+// TestAGroupGoesByWhatGrowsInIt has two places in one function, as where others were
+// inlined into it. The first to be seen does not grow.
+func TestAGroupGoesByWhatGrowsInIt(t *testing.T) {
+	t.Parallel()
+	const setup, leak, other, toucher = 2, 3, 4, 5
+	key := growth.Key{What: growth.Anon, Site: setup}
+	call := names{}.Function
+	for _, tt := range []struct {
+		name          string
+		leaks, drops  bool
+		faults        []uint32
+		from, toucher string
+	}{
+		{"one grows", true, false, []uint32{other, toucher, toucher}, call(leak), call(toucher)},
+		{"the other touches it", true, false, []uint32{setup, setup, leak}, call(leak), ""},
+		{"one comes and goes", true, true, nil, call(leak), ""},
+		{"none does", false, false, nil, call(setup), ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRun()
+			r.look()
+			r.mmap(pages(windowAt, windowAt+1), rw, blame(setup, 0))
+			r.look()
+			at, _ := r.tree.At(windowAt * page)
+			for _, site := range tt.faults {
+				r.attr.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindFault, Weight: 1}, Site: site, At: at})
+			}
+			if tt.drops {
+				r.munmap(pages(windowAt, windowAt+1))
+			}
+			for i := uint64(2); tt.leaks && i < 6; i++ {
+				r.mmap(pages(windowAt+i, windowAt+i+1), rw, blame(leak, 0))
+				if tt.drops {
+					r.munmap(pages(windowAt+i, windowAt+i+1))
+				}
+			}
+			r.look()
+			e := r.finding(t, key)
+			n := namer{Names: names{}, known: make(map[uint32]string)}
+			f := n.finding(r.attr, &e, growth.Limits{})
+			f.Measure = growth.Resident
+			if who, _ := f.Toucher(); f.From != tt.from || who != tt.toucher {
+				t.Errorf("from %q, touched by %q; want %q and %q", f.From, who, tt.from, tt.toucher)
+			}
+		})
+	}
+}
+
 // TestKeepersAreWeighedByWhoTouchesFirst has a heap that one touches ten times as often
 // as another. As many words of each were watched.
 func TestKeepersAreWeighedByWhoTouchesFirst(t *testing.T) {

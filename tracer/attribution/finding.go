@@ -62,6 +62,7 @@ type Finding struct {
 // Stack is a stack and its part in something.
 type Stack struct {
 	By     string  // the function that is blamed, of Kept; empty if it is not known
+	Group  uint32  // its group, of Touched and Kept
 	Share  float64 // from 0 to 1
 	Bytes  uint64
 	Frames []string // innermost first
@@ -99,7 +100,7 @@ func (f *Finding) Blamed() string { return cmp.Or(f.Keeper(), f.From) }
 // of page faults. It is nil otherwise.
 func (f *Finding) LastWriter() *Stack {
 	const most, fewest = 0.5, 4
-	if len(f.Kept) == 0 || f.Words < fewest || f.Kept[0].Share < most || f.Kept[0].By == "" || f.Kept[0].By == f.Blamed() {
+	if len(f.Kept) == 0 || f.Words < fewest || f.Kept[0].Share < most || f.Kept[0].By == "" || f.made(&f.Kept[0]) || f.Kept[0].By == f.Blamed() {
 		return nil
 	}
 	return &f.Kept[0]
@@ -113,11 +114,14 @@ func (f *Finding) Toucher() (who string, share float64) {
 		return "", 0
 	}
 	const most = 0.3
-	if t := &f.Touched[0]; t.Frames[0] != f.From && (f.From == "" || t.Share >= most) {
+	if t := &f.Touched[0]; !f.made(t) && t.Frames[0] != f.From && (f.From == "" || t.Share >= most) {
 		return t.Frames[0], t.Share
 	}
 	return "", 0
 }
+
+// made tells whether it is the function that made the memory, if by another line of it.
+func (f *Finding) made(s *Stack) bool { return s.Group != 0 && s.Group == f.Site }
 
 // namer gives evidence its names.
 type namer struct {
@@ -143,7 +147,7 @@ func (n *namer) function(site uint32) string {
 func (n *namer) finding(a *Attribution, e *Evidence, limits growth.Limits) Finding {
 	f := Finding{Evidence: *e, Subject: a.subject(e.Key), Settle: n.settle}
 	if e.Site != 0 {
-		f.From = n.function(e.Site)
+		f.From = n.function(e.maker())
 	}
 	const most = 3
 	var total uint64
@@ -172,6 +176,21 @@ func (n *namer) finding(a *Attribution, e *Evidence, limits growth.Limits) Findi
 	return f
 }
 
+// maker is the site by whose name the group's function goes, which may have others
+// inlined into it: the one that made most of what is there and was not at first, or most
+// of what has gone.
+func (e *Evidence) maker() uint32 {
+	site := e.Site
+	var most *Part
+	for i := range e.Parts {
+		p := &e.Parts[i]
+		if p.Site != 0 && (most == nil || cmp.Or(cmp.Compare(p.gained(), most.gained()), cmp.Compare(p.Born, most.Born)) > 0) {
+			site, most = p.Site, p
+		}
+	}
+	return site
+}
+
 // keepers are the functions that were the last to write to the words that stayed, each
 // with the stack on which it did so the most often.
 func (n *namer) keepers(e *Evidence) []Stack {
@@ -183,7 +202,7 @@ func (n *namer) keepers(e *Evidence) []Stack {
 		if !ok {
 			i = len(out)
 			at[group] = i
-			st := Stack{By: n.Function(s.Site)}
+			st := Stack{By: n.Function(s.Site), Group: group}
 			st.Frames, st.End = n.StackNames(s.Site)
 			out = append(out, st)
 		}
@@ -194,19 +213,24 @@ func (n *namer) keepers(e *Evidence) []Stack {
 	return out[:min(len(out), most)]
 }
 
-// touchers are the functions that touch a group's memory, each once.
+// touchers are the functions that touch a group's memory, each once, by the place in it
+// that does so the most often.
 func (n *namer) touchers(e *Evidence) []Stack {
-	shares := make(map[uint32]float64)
-	for _, s := range e.TouchedBy {
-		shares[n.Group(s.Site)] += s.Share
-	}
 	var out []Stack
-	for site, share := range shares {
-		s := Stack{Share: share}
-		if who := n.Function(site); who != "" {
-			s.Frames = []string{who}
+	at := make(map[uint32]int)
+	for _, s := range e.TouchedBy { // the most frequent first
+		group := n.Group(s.Site)
+		i, ok := at[group]
+		if !ok {
+			i = len(out)
+			at[group] = i
+			st := Stack{Group: group}
+			if who := n.Function(s.Site); who != "" {
+				st.Frames = []string{who}
+			}
+			out = append(out, st)
 		}
-		out = append(out, s)
+		out[i].Share += s.Share
 	}
 	slices.SortFunc(out, func(a, b Stack) int {
 		return cmp.Or(cmp.Compare(b.Share, a.Share), slices.Compare(a.Frames, b.Frames))

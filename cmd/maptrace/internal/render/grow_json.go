@@ -128,7 +128,7 @@ func findingObject(of *Growth, g *attribution.Finding, now time.Time) FindingObj
 func stackObjects(in []attribution.Stack) []StackObject {
 	out := make([]StackObject, len(in))
 	for i, s := range in {
-		out[i] = StackObject(s)
+		out[i] = StackObject{By: s.By, Share: s.Share, Bytes: s.Bytes, Frames: s.Frames, End: s.End}
 		if s.Frames == nil {
 			out[i].Frames = []string{} // a list, for those who go through it
 		}
