@@ -431,6 +431,52 @@ func TestALeakAmidChurnIsMeasured(t *testing.T) {
 	}
 }
 
+// TestALeakByEverOtherPathsIsMeasured has each call come by a path of its own, so that
+// nothing else is known of most of those without a stack.
+func TestALeakByEverOtherPathsIsMeasured(t *testing.T) {
+	t.Parallel()
+	const chance, leak, churn, busy = 3, 2, 4, 6
+	rnd := rand.New(rand.NewPCG(3, 4))
+	r := newRun()
+	r.look()
+	next := uint64(1 << 20)
+	mmap := func(site uint32, path uint16) procmaps.Range {
+		at := pages(next, next+4)
+		next += 5 // none merges
+		of := tracer.MakeStratum(path, 0, chance)
+		if rnd.IntN(1<<chance) > 0 {
+			site = 0
+		}
+		r.mmap(at, rw, uint64(tracer.MakeBlame(site, of)))
+		r.log = r.log[:0]
+		return at
+	}
+	var leaked uint64
+	for i := range uint16(4000) {
+		mmap(busy, 0)
+		if i%3 > 0 {
+			r.munmap(mmap(churn, i+1))
+			continue
+		}
+		mmap(leak, i+1)
+		leaked += 4 * page
+	}
+	r.look()
+	r.conserves(t)
+	held := func(site uint32) float64 {
+		return float64(r.finding(t, growth.Key{What: growth.Anon, Site: site}).Last.Mapped)
+	}
+	if got, want := held(leak), float64(leaked); math.Abs(got/want-1) > 0.25 {
+		t.Errorf("the leak holds %.0f, found %.0f", want, got)
+	}
+	if got, want := held(busy), 4000.0*4*page; math.Abs(got/want-1) > 0.1 {
+		t.Errorf("the busy one holds %.0f, found %.0f", want, got)
+	}
+	if got := held(0); got != (oldEnd-oldAt)*page {
+		t.Errorf("nobody holds %.0f", got)
+	}
+}
+
 func TestMemoryFromBeforeIsGroupedByItsAddressesIfItIsLarge(t *testing.T) {
 	t.Parallel()
 	r := newRun()
