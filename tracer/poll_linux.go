@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/order"
 )
 
 // DefaultPoll is the time between two looks unless told otherwise: ten looks a
@@ -288,7 +289,7 @@ func (l *Poll) tell(p *polled, ev Event) {
 
 // look looks at everything once.
 func (l *Poll) look() error {
-	l.ready = append(l.ready[:0], Event{Kind: KindLook, Flags: Polled, Time: l.Now()})
+	l.ready = append(l.ready[:0], Event{Kind: order.KindLook, Flags: Polled, Time: l.Now()})
 	for _, p := range l.sorted() {
 		if err := l.visit(p); err != nil {
 			return err
@@ -350,7 +351,7 @@ func (l *Poll) read(p *polled, at uint64) error {
 	same := slices.Equal(rows, p.rows)
 	p.rows, p.spare = rows, p.rows
 	if !same {
-		l.tell(p, Event{Kind: KindLook, Time: at, Look: &Look{Rows: mapsRows(rows), At: at, Until: l.Now(), Space: p.space}})
+		l.tell(p, Event{Kind: order.KindLook, Time: at, Look: &Look{Rows: mapsRows(rows), At: at, Until: l.Now(), Space: p.space}})
 	}
 	return nil
 }
@@ -376,7 +377,7 @@ func (l *Poll) leave(p *polled, at uint64) {
 			return
 		}
 	}
-	l.tell(p, Event{Kind: KindGone, Time: at})
+	l.tell(p, Event{Kind: order.KindGone, Time: at})
 }
 
 // replaced tells that a process has another address space than it had. If it is
@@ -392,7 +393,7 @@ func (l *Poll) replaced(p *polled, at uint64) {
 	p.space, p.shares = l.space, nil
 	ev := Event{Kind: KindExec, Time: at, Comm: p.comm}
 	if p.mem == nil {
-		ev.Flags = Incomplete // Look says why
+		ev.Flags = order.Incomplete // Look says why
 	}
 	l.tell(p, ev)
 	l.leave(&old, at)
@@ -465,7 +466,7 @@ func (l *Poll) born(pid int, parent *polled) error {
 		p.shares, p.space = parent, parent.space
 		flags = SharesSpace
 	case p.mem == nil:
-		flags = Incomplete // Look says why
+		flags = order.Incomplete // Look says why
 	}
 	l.tell(parent, Event{Kind: KindFork, Time: at, Flags: flags, Child: pid, ChildSpace: p.space, StartTime: p.start})
 	if p.shares != nil || p.mem == nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/maptrace/maptrace/bpf/bpftest"
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/testdata/tool"
+	"github.com/maptrace/maptrace/tracer/order"
 )
 
 // TestPollingEndsWithWhatMapsShow is the claim of polling: once a program stands
@@ -54,7 +55,7 @@ func TestPollingEndsWithWhatMapsShow(t *testing.T) {
 						return
 					}
 					if c.Flags&Polled == 0 || c.TID != 0 || len(c.Found) != 1 {
-						t.Errorf("a change that is not marked as seen by polling, alone: %+v", c.Event)
+						t.Errorf("a change that is not marked as seen by polling, alone: %+v", *c)
 					}
 					changes++
 					f := c.Found[0]
@@ -84,9 +85,9 @@ func TestPollingEndsWithWhatMapsShow(t *testing.T) {
 				t.Fatal(err)
 			}
 			rep := tr.Report()
-			mustEqualMapsByPolling(t, rep, c.PID())
+			mustEqualMapsByPolling(t, tr, c.PID())
 			for _, sp := range rep.Spaces {
-				first, last := int64(sp.Start.Totals.Mapped), int64(sp.Tree.Totals().Mapped)
+				first, last := int64(sp.Start.Totals.Mapped), int64(tr.Tree(sp.Process.Space).Totals().Mapped)
 				if got := sums[sp.Process.Space]; got != last-first {
 					t.Errorf("process %d: the changes come to %d bytes, the tables differ by %d", sp.Process.PID, got, last-first)
 				}
@@ -105,8 +106,9 @@ func TestPollingEndsWithWhatMapsShow(t *testing.T) {
 	}
 }
 
-func mustEqualMapsByPolling(t *testing.T, rep Report, pid int) {
+func mustEqualMapsByPolling(t *testing.T, tr *Tracer, pid int) {
 	t.Helper()
+	rep := tr.Report()
 	p, err := procmaps.Default().Process(pid)
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +123,7 @@ func mustEqualMapsByPolling(t *testing.T, rep Report, pid int) {
 		if sp.Process.PID != pid {
 			continue
 		}
-		for _, d := range sp.Tree.Verify(rows, ^uint64(0)) {
+		for _, d := range tr.Tree(sp.Process.Space).Verify(rows, ^uint64(0)) {
 			t.Errorf("%v %v: tree %+v, kernel %+v", d.Range, d.What, d.Tree, d.Row)
 		}
 		if got := sp.Picture.String(); got != why || len(rows) < 10 {
@@ -164,8 +166,8 @@ func (p *polling) look() string {
 			p.t.Errorf("an event without its mark or time: %+v", ev)
 		}
 		switch {
-		case ev.Kind == KindLook && ev.Look == nil:
-		case ev.Kind == KindLook:
+		case ev.Kind == order.KindLook && ev.Look == nil:
+		case ev.Kind == order.KindLook:
 			if len(ev.Look.Rows) == 0 {
 				p.t.Errorf("a look at nothing: %+v", ev)
 			}
@@ -180,7 +182,7 @@ func (p *polling) look() string {
 			out = append(out, fmt.Sprintf("exit from %d", ev.Space))
 		case ev.Kind == KindExit:
 			out = append(out, fmt.Sprintf("exit %#x from %d", ev.Status, ev.Space))
-		case ev.Kind == KindGone:
+		case ev.Kind == order.KindGone:
 			out = append(out, fmt.Sprintf("gone %d", ev.Space))
 		}
 		p.mu.Lock()

@@ -59,11 +59,8 @@ func refused(t *testing.T, seed, oneIn int, d time.Duration) {
 
 	// The end again, now against maps.
 	r = newTraced(t, opts, 20*time.Millisecond)
-	r.add(false, pid)
-	ctx, cancel = context.WithCancel(t.Context())
-	defer cancel()
 	calls, check := 0, r.opts.OnChange
-	r.tr.opts.OnChange = func(c *Change) {
+	r.opts.OnChange = func(c *Change) {
 		check(c)
 		if calls++; calls == 1000 {
 			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -71,6 +68,9 @@ func refused(t *testing.T, seed, oneIn int, d time.Duration) {
 			}
 		}
 	}
+	r.add(false, pid)
+	ctx, cancel = context.WithCancel(t.Context())
+	defer cancel()
 	go func() {
 		if line, _ := bufio.NewReader(out).ReadString('\n'); line == "done\n" {
 			cancel()

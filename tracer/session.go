@@ -3,6 +3,7 @@ package tracer
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
@@ -74,6 +75,7 @@ type Sampler interface {
 type Session struct {
 	engine   Engine
 	tr       *Tracer
+	log      *slog.Logger
 	sinks    []Sink
 	samplers []Sampler
 	tasks    []Task
@@ -87,7 +89,10 @@ type Session struct {
 // NewSession makes a session of an engine, which it closes. Nothing is traced yet. The
 // hooks, the gate and the interval of polling of opts are the session's to set.
 func NewSession(engine Engine, opts Options) *Session {
-	s := &Session{engine: engine}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Session{engine: engine, log: opts.Log}
 	info := engine.Info()
 	opts.Gate, opts.Polling = info.Gate, info.Polling
 	opts.OnChange, opts.OnIdle = s.change, s.idle
@@ -191,7 +196,7 @@ func (s *Session) Emit(r *event.Record) {
 // valid until the call that it was asked in returns.
 func (s *Session) Tree(id uint64) *space.Space { return s.tr.Tree(id) }
 
-// Report is everything that is known: see [Tracer.Report].
+// Report is everything that is known, but for the trees.
 func (s *Session) Report() Report { return s.tr.Report() }
 
 // Stats are the figures so far.
@@ -223,7 +228,7 @@ func (s *Session) idle() error {
 	}
 	if err := s.enter(); err != nil {
 		// Those that are traced already are, all the same.
-		s.tr.log.Error("look for processes that enter", "error", err)
+		s.log.Error("look for processes that enter", "error", err)
 	}
 	for _, sampler := range s.samplers {
 		sampler.Idle()

@@ -76,7 +76,7 @@ func runDemo(ctx context.Context, s streams, length time.Duration) (err error) {
 			continue
 		}
 		fmt.Fprintln(s.out)
-		if err := render.WriteGrowth(s.out, &r.Spaces[i], se.clock, r.Stats.Newest); err != nil {
+		if err := render.WriteGrowth(s.out, &r.Spaces[i], se.Tree(r.Spaces[i].Process.Space), se.clock, r.Stats.Newest); err != nil {
 			return err
 		}
 	}

@@ -162,8 +162,9 @@ func (p *tracePrinter) end() error {
 func (p *tracePrinter) writeTables(r *tracer.Report) error {
 	for i := range r.Spaces {
 		sp := &r.Spaces[i]
+		tree := p.Tree(sp.Process.Space)
 		if p.o.output == "json" {
-			if err := p.enc.Encode(render.Table(sp, p.clock.Time(p.Now()))); err != nil {
+			if err := p.enc.Encode(render.Table(sp, tree, p.clock.Time(p.Now()))); err != nil {
 				return err
 			}
 			continue
@@ -171,7 +172,7 @@ func (p *tracePrinter) writeTables(r *tracer.Report) error {
 		if _, err := fmt.Fprintln(p.out); err != nil {
 			return err
 		}
-		if err := render.WriteTable(p.out, sp, p.clock, p.o.paths); err != nil {
+		if err := render.WriteTable(p.out, sp, tree, p.clock, p.o.paths); err != nil {
 			return err
 		}
 	}

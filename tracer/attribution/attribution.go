@@ -18,8 +18,8 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
-	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -138,27 +138,27 @@ func (a *Attribution) Unsampled() uint64 { return a.unsampled }
 
 // Change books one change of the address space. Only what OnChange is given can
 // be booked, at that moment.
-func (a *Attribution) Change(c *tracer.Change) {
+func (a *Attribution) Change(c *model.Change) {
 	switch c.Kind {
-	case tracer.KindCall:
+	case model.KindCall:
 		a.call(c)
-	case tracer.KindReread:
+	case model.KindReread:
 		for i := range c.Found {
 			f := &c.Found[i]
 			a.died(&f.Was, f.Range)
 			a.born(&f.Now, f.Range.Len())
 		}
-	case tracer.KindFault:
+	case model.KindFault:
 		a.fault(c)
 	}
 }
 
-func (a *Attribution) call(c *tracer.Change) {
-	if c.Flags&tracer.Unsampled != 0 {
+func (a *Attribution) call(c *model.Change) {
+	if c.Flags&model.Unsampled != 0 {
 		a.estimated = true
 		a.unsampled += uint64(max(c.Effect.Delta, 0))
 	}
-	call, eff := &c.Call, c.Effect
+	call, eff := c.Call, c.Effect
 	for i := range eff.Displaced {
 		d := &eff.Displaced[i]
 		now := d.Extent
@@ -270,7 +270,7 @@ func (a *Attribution) part(k growth.Key, site uint32) *Part {
 	return p
 }
 
-func (a *Attribution) fault(c *tracer.Change) {
+func (a *Attribution) fault(c *model.Change) {
 	if c.At.Kind == 0 {
 		return
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/maptrace/maptrace/procmaps"
-	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -40,7 +40,7 @@ func blame(site uint32, chance uint8) uint64 { return missing(chance) | uint64(s
 
 // missing is what a call has whose stack was not.
 func missing(chance uint8) uint64 {
-	return uint64(tracer.MakeBlame(0, tracer.MakeStratum(7, 0, chance)))
+	return uint64(model.MakeBlame(0, model.MakeStratum(7, 0, chance)))
 }
 
 func pages(lo, hi uint64) procmaps.Range { return procmaps.Range{Start: lo * page, End: hi * page} }
@@ -85,13 +85,13 @@ func newRun() *run {
 func (r *run) call(c space.Call) {
 	r.now += 1_000_000
 	c.Time = r.now
-	flags := tracer.Stamped
-	if tracer.Blame(c.Site).Missing() {
-		flags |= tracer.Unsampled
+	flags := model.Flags(0)
+	if model.Blame(c.Site).Missing() {
+		flags |= model.Unsampled
 	}
 	eff := r.tree.Apply(&c)
 	r.log = append(r.log, fmt.Sprintf("%v %x = %x, site %x", c.Op, c.Args, c.Ret, c.Site))
-	r.attr.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindCall, Time: c.Time, Flags: flags, Call: c}, Effect: &eff})
+	r.attr.Change(&model.Change{Kind: model.KindCall, Time: c.Time, Flags: flags, Call: &c, Effect: &eff})
 }
 
 func (r *run) mmap(at procmaps.Range, mode procmaps.Mode, site uint64) {
@@ -138,7 +138,7 @@ func (r *run) alive() (sums map[part]int64, unknown int64) {
 	sums = make(map[part]int64)
 	for e := range r.tree.Extents(space.All) {
 		_, site := e.Blame()
-		b := tracer.Blame(site)
+		b := model.Blame(site)
 		if e.Mode&procmaps.Perm == 0 || e.Kind == procmaps.KindSpecial {
 			continue
 		}
@@ -272,7 +272,7 @@ func (r *run) random(rnd *rand.Rand, brk uint64) uint64 {
 	case 11:
 		const prSetVMA, anonName = 0x53564d41, 0
 		for e := range r.tree.Extents(at) {
-			if _, blamed := e.Blame(); tracer.Blame(blamed).Site() != 0 && e.Kind == procmaps.KindAnon {
+			if _, blamed := e.Blame(); model.Blame(blamed).Site() != 0 && e.Kind == procmaps.KindAnon {
 				r.call(space.Call{
 					Op: space.OpSetVMA, Name: fmt.Sprintf("name %d", n(3)),
 					Args: [6]uint64{prSetVMA, anonName, e.Start, e.Len()},
@@ -443,11 +443,11 @@ func TestALeakByEverOtherPathsIsMeasured(t *testing.T) {
 	mmap := func(site uint32, path uint16) procmaps.Range {
 		at := pages(next, next+4)
 		next += 5 // none merges
-		of := tracer.MakeStratum(path, 0, chance)
+		of := model.MakeStratum(path, 0, chance)
 		if rnd.IntN(1<<chance) > 0 {
 			site = 0
 		}
-		r.mmap(at, rw, uint64(tracer.MakeBlame(site, of)))
+		r.mmap(at, rw, uint64(model.MakeBlame(site, of)))
 		r.log = r.log[:0]
 		return at
 	}
@@ -520,7 +520,7 @@ func TestTheMainStackIsOneGroupHoweverItGrew(t *testing.T) {
 	for i := range found {
 		found[i].Now.Kind, found[i].Now.Name = procmaps.KindStack, "[stack]" // as the tracer tells it
 	}
-	r.attr.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindReread, Time: r.now}, Found: found})
+	r.attr.Change(&model.Change{Kind: model.KindReread, Time: r.now, Found: found})
 	// That other calls had no stack must not hide it.
 	r.mmap(pages(windowAt, windowAt+1), rw, missing(0))
 	r.look()
@@ -567,7 +567,7 @@ func TestFaultsAreSharedByWeight(t *testing.T) {
 	r.look()
 	at, _ := r.tree.At(windowAt * page)
 	fault := func(site uint32, weight uint64, at space.Extent) {
-		r.attr.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindFault, Weight: weight}, Site: site, At: at})
+		r.attr.Change(&model.Change{Kind: model.KindFault, Weight: weight, Site: site, At: at})
 	}
 	fault(6, 3, at)
 	fault(7, 1, at)
@@ -604,7 +604,7 @@ func TestAGroupGoesByWhatGrowsInIt(t *testing.T) {
 			r.look()
 			at, _ := r.tree.At(windowAt * page)
 			for _, site := range tt.faults {
-				r.attr.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindFault, Weight: 1}, Site: site, At: at})
+				r.attr.Change(&model.Change{Kind: model.KindFault, Weight: 1, Site: site, At: at})
 			}
 			if tt.drops {
 				r.munmap(pages(windowAt, windowAt+1))
@@ -639,7 +639,7 @@ func TestKeepersAreWeighedByWhoTouchesFirst(t *testing.T) {
 	r.look()
 	at, _ := r.tree.At(windowAt * page)
 	for site, weight := range map[uint32]uint64{churn: 500, churn + 1: 399, leak: 99} {
-		r.attr.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindFault, Weight: weight}, Site: site, At: at})
+		r.attr.Change(&model.Change{Kind: model.KindFault, Weight: weight, Site: site, At: at})
 	}
 	other, _ := r.tree.At((windowAt + 9) * page)
 	for _, f := range []struct {
@@ -696,7 +696,7 @@ func TestWhoseKeepersAreInDoubt(t *testing.T) {
 			t.Fatalf("%s: nothing is there", tt.name)
 		}
 		fault := func(weight uint64) {
-			r.attr.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindFault, Weight: weight}, Site: tt.site, At: at})
+			r.attr.Change(&model.Change{Kind: model.KindFault, Weight: weight, Site: tt.site, At: at})
 		}
 		fault(1)
 		if tt.at == heapAt && r.attr.Doubtful(&at, tt.site) {
@@ -739,7 +739,7 @@ func TestBooksOfALongWatchAreBounded(t *testing.T) {
 		piece := pages(windowAt, windowAt+1)
 		r.mmap(piece, rw, blame(i, 0))
 		at, _ = r.tree.At(piece.Start)
-		r.attr.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindFault, Weight: 1}, Site: i, At: at})
+		r.attr.Change(&model.Change{Kind: model.KindFault, Weight: 1, Site: i, At: at})
 		r.log = r.log[:0]
 		if i%1024 == 0 {
 			r.look()

@@ -6,8 +6,8 @@ import (
 	"strings"
 
 	"github.com/maptrace/maptrace/procmaps"
-	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -24,9 +24,9 @@ type oldRegion struct {
 // key tells the group of an extent, and the site that stands for it. It depends
 // on nothing but the extent and what was there before, so that a piece is in the
 // same group when it comes, while it is there and when it goes.
-func (a *Attribution) key(e *space.Extent) (growth.Key, tracer.Blame) {
+func (a *Attribution) key(e *space.Extent) (growth.Key, model.Blame) {
 	_, at := e.Blame()
-	blame := tracer.Blame(at)
+	blame := model.Blame(at)
 	k := growth.Key{What: whatOf(e)}
 	if blame.Missing() && k.What == growth.NamedAnon {
 		k.What = growth.Anon // as below

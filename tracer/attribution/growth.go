@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
-	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -88,15 +88,15 @@ func NewGrowth(opts Options) *Growth {
 }
 
 // Change takes what the tracer tells.
-func (g *Growth) Change(c *tracer.Change) {
+func (g *Growth) Change(c *model.Change) {
 	w := g.spaces[c.Space]
 	switch {
-	case c.Kind == tracer.KindBegin:
+	case c.Kind == model.KindBegin:
 		if c.Process != nil {
 			g.begin(c)
 		}
 	case w == nil:
-	case c.Kind == tracer.KindExit:
+	case c.Kind == model.KindExit:
 		if w.pid == c.TGID {
 			g.end(c.Space, w, c.Time)
 		}
@@ -107,7 +107,7 @@ func (g *Growth) Change(c *tracer.Change) {
 
 // begin begins with an address space whose mappings are known now. If the process had
 // another image, that one has ended.
-func (g *Growth) begin(c *tracer.Change) {
+func (g *Growth) begin(c *model.Change) {
 	if id, ok := g.living[c.Process.PID]; ok && id != c.Space {
 		g.end(id, g.spaces[id], c.Time)
 	}

@@ -4,8 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -23,9 +23,9 @@ func (n names) StackNames(site uint32) ([]string, string) { return []string{n.Fu
 
 // process has a process begin, in an address space of the same number.
 func process(g *Growth, pid int, at uint64) {
-	g.Change(&tracer.Change{
-		Event:   &tracer.Event{Kind: tracer.KindBegin, Space: uint64(pid), Time: at},
-		Process: &tracer.Process{PID: pid}, Start: &space.Snapshot{},
+	g.Change(&model.Change{
+		Kind: model.KindBegin, Space: uint64(pid), Time: at,
+		Process: &model.Process{PID: pid}, Start: &space.Snapshot{},
 	})
 }
 
@@ -40,7 +40,7 @@ func observed(g *Growth, pid, ticks int) {
 }
 
 func exits(g *Growth, pid int, at uint64) {
-	g.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindExit, Space: uint64(pid), TGID: pid, Time: at}})
+	g.Change(&model.Change{Kind: model.KindExit, Space: uint64(pid), TGID: pid, Time: at})
 }
 
 func TestProcessesThatHaveEndedAreBounded(t *testing.T) {
@@ -80,9 +80,9 @@ func TestAProcessMayBeginAgain(t *testing.T) {
 		t.Errorf("it was observed %d times before it began", n)
 	}
 	// What is of another image than it has now is not its.
-	g.Change(&tracer.Change{
-		Event:   &tracer.Event{Kind: tracer.KindBegin, Space: 7, Time: 8e9},
-		Process: &tracer.Process{PID: 1}, Start: &space.Snapshot{},
+	g.Change(&model.Change{
+		Kind: model.KindBegin, Space: 7, Time: 8e9,
+		Process: &model.Process{PID: 1}, Start: &space.Snapshot{},
 	})
 	if g.spaces[1] != nil || g.spaces[7] == nil || g.living[1] != 7 {
 		t.Error("the image before the exec, which was never observed, is kept")

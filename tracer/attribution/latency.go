@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/latency"
+	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -16,7 +16,7 @@ type Latencies struct {
 	Measured  time.Duration
 	Processes int
 	Slow      time.Duration // what a slow call takes at least
-	Ops       []tracer.Latency
+	Ops       []model.Latency
 	// Sites are the functions that made the calls, by what their calls took, the
 	// most first; Rest are those that are not listed, and NoSite is what is left of
 	// all calls.
@@ -27,7 +27,7 @@ type Latencies struct {
 	Worst []TimedCall
 	// Sent is how many calls were sampled: all figures of sites rest on them.
 	Sent     uint64
-	Missing  tracer.TimingCounters
+	Missing  model.TimingCounters
 	Accuracy string // how far the trees that stacks were walked with can be trusted
 }
 
@@ -63,7 +63,7 @@ func (s *SiteSum) Add(t *TimedSite) {
 
 // TimedCall is one call.
 type TimedCall struct {
-	*tracer.Timing
+	*model.Timing
 	Time     uint64 // when it began
 	PID, TID int
 	NSPID    int // the process' number in its own pid namespace, where that is another
@@ -130,8 +130,8 @@ func NewTimings(names Names, top int) *Timings {
 }
 
 // Change takes what the tracer tells.
-func (m *Timings) Change(c *tracer.Change) {
-	if c.Kind != tracer.KindTiming {
+func (m *Timings) Change(c *model.Change) {
+	if c.Kind != model.KindTiming {
 		return
 	}
 	m.sent++
@@ -152,7 +152,7 @@ func (m *Timings) Change(c *tracer.Change) {
 
 // class is the calls of which a random sample was sent: those of the same operation, as
 // slow or not.
-func (m *Timings) class(t *tracer.Timing) *latency.Class {
+func (m *Timings) class(t *model.Timing) *latency.Class {
 	key := classKey{t.Name, t.Slow}
 	c := m.classes[key]
 	if c == nil {
@@ -163,7 +163,7 @@ func (m *Timings) class(t *tracer.Timing) *latency.Class {
 }
 
 // siteOf is the site of a call, nil if it is not known, or there are too many.
-func (m *Timings) siteOf(c *tracer.Change) *timedSite {
+func (m *Timings) siteOf(c *model.Change) *timedSite {
 	if c.Site == 0 {
 		return nil
 	}
@@ -194,14 +194,14 @@ func (s *timedSite) estimate() {
 }
 
 // rank keeps a call if it is among the longest.
-func (m *Timings) rank(c *tracer.Change) {
+func (m *Timings) rank(c *model.Change) {
 	at, _ := slices.BinarySearchFunc(m.worst, c.Timing.Duration, func(w timedCall, d uint64) int {
 		return cmp.Compare(d, w.Duration)
 	})
 	if at >= m.top {
 		return
 	}
-	call := TimedCall{Timing: c.Timing, Time: c.Time, PID: c.TGID, TID: c.TID, Call: c.Call}
+	call := TimedCall{Timing: c.Timing, Time: c.Time, PID: c.TGID, TID: c.TID, Call: *c.Call}
 	if c.Process != nil {
 		call.NSPID = c.Process.Inner
 	}
@@ -220,9 +220,9 @@ func (m *Timings) Longest() uint64 {
 
 // Results puts everything in order, and gives it its names. Ops are what all calls took,
 // as counted. Call it once.
-func (m *Timings) Results(ops []tracer.Latency) Latencies {
+func (m *Timings) Results(ops []model.Latency) Latencies {
 	l := Latencies{Ops: ops, Sent: m.sent}
-	slices.SortStableFunc(l.Ops, func(a, b tracer.Latency) int {
+	slices.SortStableFunc(l.Ops, func(a, b model.Latency) int {
 		return cmp.Or(cmp.Compare(b.Duration.Sum, a.Duration.Sum), cmp.Compare(b.Hold.Sum, a.Hold.Sum))
 	})
 	all := make([]*timedSite, 0, len(m.bySite))
@@ -261,7 +261,7 @@ func (m *Timings) stack(site uint32) (s Stack) {
 }
 
 // unknown is what all calls took beyond those whose sites are known.
-func unknown(ops []tracer.Latency, known *SiteSum) SiteSum {
+func unknown(ops []model.Latency, known *SiteSum) SiteSum {
 	var all SiteSum
 	for i := range ops {
 		if o := &ops[i]; o.Call {

@@ -4,8 +4,8 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/latency"
+	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -15,9 +15,9 @@ func TestWhatWasPassedOverIsSharedOut(t *testing.T) {
 	t.Parallel()
 	m := NewTimings(names{}, 3)
 	call := func(site uint32, duration, weight uint64, passed latency.Sums) {
-		m.Change(&tracer.Change{Site: site, Event: &tracer.Event{Kind: tracer.KindTiming, Timing: &tracer.Timing{
+		m.Change(&model.Change{Site: site, Kind: model.KindTiming, Timing: &model.Timing{
 			Name: "mmap", Duration: duration, Wait: 10, Hold: 20, Weight: weight, Skipped: passed,
-		}}})
+		}})
 	}
 	call(5, 9000, 1, latency.Sums{})
 	call(5, 3000, 4, latency.Sums{Calls: 7, Duration: 14_000, Wait: 100, Hold: 200})
@@ -43,7 +43,7 @@ func TestTheLongestCallsAreKept(t *testing.T) {
 	t.Parallel()
 	m := NewTimings(names{}, 3)
 	for _, d := range []uint64{5, 1, 9, 9, 3, 7, 2} {
-		m.rank(&tracer.Change{Event: &tracer.Event{Timing: &tracer.Timing{Duration: d}, Call: space.Call{Op: space.OpMmap}}})
+		m.rank(&model.Change{Timing: &model.Timing{Duration: d}, Call: &space.Call{Op: space.OpMmap}})
 	}
 	var got []uint64
 	for _, w := range m.worst {

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/model"
 )
 
 // How memory is shared out that was made by calls without a stack.
@@ -23,7 +23,7 @@ import (
 // stratum.
 type pool struct {
 	kind    growth.Key // without a site
-	stratum tracer.Stratum
+	stratum model.Stratum
 }
 
 // stake is what one part has of a pool; without a part, what is to be shared out.

@@ -14,7 +14,7 @@ import (
 	"slices"
 
 	"github.com/maptrace/maptrace/procmaps"
-	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -85,9 +85,9 @@ func (s *Set) Touch(addr uint64) {
 // Change says what a call did, or what a look at the mappings has found. Calls that do
 // not tell where they change what is resident (mlockall, process_madvise) are for
 // [Set.Forget].
-func (s *Set) Change(c *tracer.Change) {
+func (s *Set) Change(c *model.Change) {
 	switch c.Kind {
-	case tracer.KindCall:
+	case model.KindCall:
 		s.change(c.Effect.Range)
 		s.change(c.Effect.From)
 		for _, r := range c.Effect.Doubts {
@@ -98,7 +98,7 @@ func (s *Set) Change(c *tracer.Change) {
 			// One that failed may have done half of it.
 			s.change(procmaps.Range{Start: c.Call.Args[0], End: c.Call.Args[0] + c.Call.Args[1]})
 		}
-	case tracer.KindReread:
+	case model.KindReread:
 		for i := range c.Found {
 			s.change(c.Found[i].Range)
 		}

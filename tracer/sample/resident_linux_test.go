@@ -146,7 +146,7 @@ func (p *phased) ready(r *tracer.Report) string {
 			}
 		}
 		var tree []stretch
-		for e := range sp.Tree.Extents(space.All) {
+		for e := range p.tr.Tree(sp.Process.Space).Extents(space.All) {
 			if e.Kind != procmaps.KindSpecial {
 				tree = joined(tree, e.Range, e.Mode)
 			}
@@ -181,7 +181,7 @@ func (p *phased) compare(sp *tracer.SpaceReport) error {
 	if set == nil {
 		return fmt.Errorf("process %d is not known", sp.Process.PID)
 	}
-	ranges := Ranges(nil, sp.Tree)
+	ranges := Ranges(nil, p.tr.Tree(sp.Process.Space))
 	todo := set.Plan(nil, ranges)
 	counts := make([]procmaps.Resident, len(todo))
 	if err = res.Count(todo, counts); err != nil {

@@ -130,7 +130,7 @@ func watchStacks(t *testing.T, opts Options, stacks bpf.StackOptions, most time.
 func (w *watched) change(c *tracer.Change) {
 	if c.Kind == tracer.KindCall && c.Site != 0 {
 		w.calls = append(w.calls, made{
-			pid: c.TGID, call: c.Call, site: c.Site,
+			pid: c.TGID, call: *c.Call, site: c.Site,
 			pages: c.Effect.Range.Len() / uint64(os.Getpagesize()),
 		})
 	}

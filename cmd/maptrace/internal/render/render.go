@@ -116,7 +116,7 @@ func AppendEvents(dst []Event, c *tracer.Change) []Event {
 	case tracer.KindCall:
 		return callEvent(dst, e, c)
 	case tracer.KindSuppressed:
-		e.Op, e.Range = tracer.CallName(c.Call.Op, c.Call.Sub), asked(&c.Call)
+		e.Op, e.Range = tracer.CallName(c.Call.Op, c.Call.Sub), asked(c.Call)
 		e.Suppressed, e.Result = true, c.Call.Ret
 	case tracer.KindFork:
 		e.Op, e.Child, e.Detail = "fork", c.Child, "child "+strconv.Itoa(c.Child)
@@ -155,10 +155,10 @@ func callEvent(dst []Event, e Event, c *tracer.Change) []Event {
 	e.Range, e.From, e.Delta, e.Late = eff.Range, eff.From, eff.Delta, eff.Late
 	e.Now, e.Displaced = eff.Now, eff.Displaced
 	e.Mapped = e.Now.Kind != 0
-	if e.Errno = errnoOf(&c.Call); e.Errno != 0 {
+	if e.Errno = errnoOf(c.Call); e.Errno != 0 {
 		e.Half = eff.Changed
 		if e.Range.Empty() {
-			e.Range = asked(&c.Call)
+			e.Range = asked(c.Call)
 		}
 		return append(dst, e)
 	}

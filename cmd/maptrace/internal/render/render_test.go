@@ -128,8 +128,7 @@ const (
 // call is the change that a call made.
 func call(c space.Call, eff space.Effect) *tracer.Change {
 	return &tracer.Change{
-		Event:  &tracer.Event{Kind: tracer.KindCall, Time: 5e9 + 250e3, TGID: 100, TID: 101, Space: 1, Call: c},
-		Effect: &eff,
+		Kind: tracer.KindCall, Time: 5e9 + 250e3, TGID: 100, TID: 101, Space: 1, Call: &c, Effect: &eff,
 	}
 }
 
@@ -146,9 +145,9 @@ func suppressedCall(c space.Call) *tracer.Change {
 	return ch
 }
 
-func told(ev tracer.Event) *tracer.Event {
-	ev.Time, ev.TGID, ev.TID, ev.Space = 5e9+250e3, 100, 101, 1
-	return &ev
+func told(c tracer.Change) *tracer.Change {
+	c.Time, c.TGID, c.TID, c.Space = 5e9+250e3, 100, 101, 1
+	return &c
 }
 
 const base = uint64(0x7f0000000000)
@@ -249,29 +248,29 @@ var changes = []struct {
 	{"a suppressed brk", suppressedCall(space.Call{Op: space.OpBrk})},
 	{"a failed naming", failedCall(space.Call{Op: space.OpSetVMA, Args: [6]uint64{0x53564d41, 0, base, 0x1000}}, unix.EBADF)},
 	{"an error without a name", failedCall(space.Call{Op: space.OpMunmap, Args: [6]uint64{base, 0x1000}}, 4000)},
-	{"a child", &tracer.Change{Event: told(tracer.Event{Kind: tracer.KindFork, Child: 102, ChildSpace: 2})}},
-	{"a child in the same memory", &tracer.Change{
-		Event: told(tracer.Event{Kind: tracer.KindFork, Child: 102, ChildSpace: 1, Flags: tracer.SharesSpace}),
-	}},
-	{"a child that is left alone", &tracer.Change{Event: told(tracer.Event{Kind: tracer.KindFork, Child: 102})}},
-	{"another program", &tracer.Change{Event: told(tracer.Event{Kind: tracer.KindExec, Comm: "evil\x1b[2J\n"})}},
-	{"an end", &tracer.Change{
-		Event:   told(tracer.Event{Kind: tracer.KindExit}),
+	{"a child", told(tracer.Change{Kind: tracer.KindFork, Child: 102, ChildSpace: 2})},
+	{"a child in the same memory", told(tracer.Change{
+		Kind: tracer.KindFork, Child: 102, ChildSpace: 1, Flags: tracer.SharesSpace,
+	})},
+	{"a child that is left alone", told(tracer.Change{Kind: tracer.KindFork, Child: 102})},
+	{"another program", told(tracer.Change{Kind: tracer.KindExec, Comm: "evil\x1b[2J\n"})},
+	{"an end", told(tracer.Change{
+		Kind:    tracer.KindExit,
 		Process: &tracer.Process{PID: 100, Exited: true, Status: 7 << 8},
-	}},
-	{"a violent end", &tracer.Change{
-		Event:   told(tracer.Event{Kind: tracer.KindExit}),
+	})},
+	{"a violent end", told(tracer.Change{
+		Kind:    tracer.KindExit,
 		Process: &tracer.Process{PID: 100, Exited: true, Status: 9},
-	}},
-	{"a loss", &tracer.Change{Event: &tracer.Event{Kind: tracer.KindLost, Time: 5e9, Lost: 12345}}},
-	{"the stack has grown", &tracer.Change{
-		Event: told(tracer.Event{Kind: tracer.KindReread, NR: -1, Call: space.Call{Op: space.OpStack}}),
+	})},
+	{"a loss", &tracer.Change{Kind: tracer.KindLost, Time: 5e9, Lost: 12345}},
+	{"the stack has grown", told(tracer.Change{
+		Kind: tracer.KindReread, NR: -1, Call: &space.Call{Op: space.OpStack},
 		Found: []space.Change{{
 			Range: span(0x7ffffffdc000, 0x7ffffffde000), Now: extent(0x7ffffffdc000, 0x7ffffffff000, rw, procmaps.KindStack, "[stack]"),
 		}},
-	}},
-	{"what the kernel did by itself", &tracer.Change{
-		Event: told(tracer.Event{Kind: tracer.KindReread, NR: 206, Call: space.Call{Op: space.OpOther}}),
+	})},
+	{"what the kernel did by itself", told(tracer.Change{
+		Kind: tracer.KindReread, NR: 206, Call: &space.Call{Op: space.OpOther},
 		Found: []space.Change{
 			{Range: span(base, base+0x1000), Now: extent(base, base+0x1000, rw|procmaps.Shared, procmaps.KindShm, "/[aio] (deleted)")},
 			{Range: span(base, base+0x1000), Was: extent(base, base+0x1000, rw, procmaps.KindAnon, "")},
@@ -284,9 +283,9 @@ var changes = []struct {
 				Now: extent(base, base+0x1000, rw, procmaps.KindFile, "/tmp/x"),
 			},
 		},
-	}},
-	{"drift", &tracer.Change{
-		Event: told(tracer.Event{Kind: tracer.KindDrift}),
+	})},
+	{"drift", told(tracer.Change{
+		Kind: tracer.KindDrift,
 		Drift: []space.Drift{
 			{
 				Range: span(base, base+0x1000), What: space.Missing,
@@ -294,8 +293,8 @@ var changes = []struct {
 			},
 			{Range: span(base, base+0x1000), What: space.Extra, Tree: extent(base, base+0x1000, rw, procmaps.KindAnon, "")},
 		},
-	}},
-	{"a beginning, which is no line", &tracer.Change{Event: told(tracer.Event{Kind: tracer.KindBegin})}},
+	})},
+	{"a beginning, which is no line", told(tracer.Change{Kind: tracer.KindBegin})},
 }
 
 func TestText(t *testing.T) {
@@ -371,7 +370,7 @@ func TestEventsAboutNothingMatchNoKind(t *testing.T) {
 }
 
 // report is a run with one process that has done a little of everything.
-func report(t *testing.T) *tracer.Report {
+func report(t *testing.T) (*tracer.Report, *space.Space) {
 	t.Helper()
 	tree := space.New(space.Options{Reports: true})
 	row := func(start, end uint64, mode procmaps.Mode, inode uint64, name string) space.Row {
@@ -407,23 +406,25 @@ func report(t *testing.T) *tracer.Report {
 	return &tracer.Report{
 		Ordering: "section", NotKept: 3,
 		Stats: tracer.Stats{
-			Calls: 4, Failed: 1, Forks: 5, Execs: 6, Exits: 7, Processes: 8, Others: 9, Sections: 10, Missed: 11,
-			Late: 12, Rereads: 13, Audits: 14, AuditsUnfinished: 15, Lost: 16, Drift: 17, Violations: 18, Newest: 5e9,
+			Counts: tracer.Counts{Calls: 4, Failed: 1, Forks: 5, Execs: 6, Exits: 7, Processes: 8, Drift: 17, Violations: 18},
+			Figures: tracer.Figures{
+				Others: 9, Sections: 10, Missed: 11, Late: 12, Rereads: 13, Audits: 14, AuditsUnfinished: 15, Lost: 16, Newest: 5e9,
+			},
 		},
 		Spaces: []tracer.SpaceReport{{
 			Process: tracer.Process{PID: 100, Comm: "ev\x1bil\n", Exited: true, Status: 9},
-			Tree:    tree, Start: start, Began: 1e9, Picture: tracer.Picture{Resyncs: 1, ResyncedAt: 5e9},
+			Start:   start, Began: 1e9, Picture: tracer.Picture{Resyncs: 1, ResyncedAt: 5e9},
 		}},
 		Picture: tracer.Picture{Why: "its mappings cannot be read: line \"\x1b[2J\""},
-	}
+	}, tree
 }
 
 func TestTableAndSummary(t *testing.T) {
 	t.Parallel()
-	r := report(t)
+	r, tree := report(t)
 	var text bytes.Buffer
 	for _, paths := range []bool{false, true} {
-		if err := WriteTable(&text, &r.Spaces[0], clock, paths); err != nil {
+		if err := WriteTable(&text, &r.Spaces[0], tree, clock, paths); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -434,7 +435,7 @@ func TestTableAndSummary(t *testing.T) {
 	if err := WriteSummary(&text, r, 0, clock); err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteGrowth(&text, &r.Spaces[0], clock, 5e9); err != nil {
+	if err := WriteGrowth(&text, &r.Spaces[0], tree, clock, 5e9); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "table.txt", text.String())
@@ -443,10 +444,10 @@ func TestTableAndSummary(t *testing.T) {
 
 func TestTableAndSummaryAsJSON(t *testing.T) {
 	t.Parallel()
-	r := report(t)
+	r, tree := report(t)
 	var b bytes.Buffer
 	enc := json.NewEncoder(JSONWriter(&b))
-	if err := enc.Encode(Table(&r.Spaces[0], clock.Time(5e9))); err != nil {
+	if err := enc.Encode(Table(&r.Spaces[0], tree, clock.Time(5e9))); err != nil {
 		t.Fatal(err)
 	}
 	if err := enc.Encode(Summary(r, 19, clock.Time(5e9))); err != nil {
@@ -459,8 +460,8 @@ func TestTableAndSummaryAsJSON(t *testing.T) {
 // TestTableSumsUp checks that the rows of a table make its totals.
 func TestTableSumsUp(t *testing.T) {
 	t.Parallel()
-	r := report(t)
-	o := Table(&r.Spaces[0], time.Time{})
+	r, tree := report(t)
+	o := Table(&r.Spaces[0], tree, time.Time{})
 	var size uint64
 	var delta int64
 	for _, m := range append(o.Regions, o.Gone...) {

@@ -53,8 +53,8 @@ func liveColumns(paths bool) []table.Column[liveRow] {
 
 // WriteTable writes the pmap-style table of one address space, from its tree:
 // what is mapped, what of that was not when tracing it began, and what is gone.
-func WriteTable(w io.Writer, r *tracer.SpaceReport, clock Clock, paths bool) error {
-	snap := r.Tree.Snapshot()
+func WriteTable(w io.Writer, r *tracer.SpaceReport, tree *space.Space, clock Clock, paths bool) error {
+	snap := tree.Snapshot()
 	diff := space.Diff(r.Start, snap)
 	rows := make([]liveRow, 0, len(snap.Regions)+len(diff.Gone))
 	for i, m := range snap.Regions {
@@ -140,12 +140,12 @@ type gain struct {
 // WriteGrowth says in a line each which mappings of an address space grew, the
 // most first: the writable memory that was mapped after the first quarter of the
 // time, which is a program's start, and is still there.
-func WriteGrowth(w io.Writer, r *tracer.SpaceReport, clock Clock, until uint64) error {
+func WriteGrowth(w io.Writer, r *tracer.SpaceReport, tree *space.Space, clock Clock, until uint64) error {
 	since := r.Began + (until-r.Began)/4
 	var grown []gain
-	for _, m := range r.Tree.Regions(nil) {
+	for _, m := range tree.Regions(nil) {
 		g := gain{Region: m}
-		for e := range r.Tree.Extents(m.Range) {
+		for e := range tree.Extents(m.Range) {
 			if e.Origin.Time > since && e.Mode&procmaps.Write != 0 {
 				g.bytes += e.Len()
 				g.pieces++

@@ -1,4 +1,4 @@
-package tracer
+package order
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -46,7 +47,7 @@ func (m *mover) Next(ev *Event) error {
 }
 
 // moving runs a tracer on a mover until done says so.
-func moving(t *testing.T, opts Options, real space.Row, first []Event, done func(*Change, Report) bool) *Tracer {
+func moving(t *testing.T, opts Options, real space.Row, first []Event, done func(*model.Change, model.Report) bool) *Tracer {
 	t.Helper()
 	w := newWorld()
 	w.become(3, row(10, 20, rw), row(30, 32, rw))
@@ -55,8 +56,8 @@ func moving(t *testing.T, opts Options, real space.Row, first []Event, done func
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var tr *Tracer
-	opts.OnChange = func(c *Change) {
-		src.on = src.on || c.Kind == KindBegin
+	opts.OnChange = func(c *model.Change) {
+		src.on = src.on || c.Kind == model.KindBegin
 		if done(c, tr.Report()) {
 			cancel()
 		}
@@ -78,8 +79,8 @@ func moving(t *testing.T, opts Options, real space.Row, first []Event, done func
 func TestADoubtIsSettledThoughItsMemoryMovesOn(t *testing.T) {
 	t.Parallel()
 	other := Event{Kind: KindOther, TGID: 5, TID: 5, Space: 1, Flags: Stamped | HasSection, NR: 206}
-	tr := moving(t, Options{}, row(30, 32, rw), []Event{other}, func(_ *Change, rep Report) bool {
-		return rep.Stats.Others == 1 && len(rep.Spaces) == 1 && !rep.Spaces[0].Tree.Doubtful()
+	tr := moving(t, Options{}, row(30, 32, rw), []Event{other}, func(_ *model.Change, rep model.Report) bool {
+		return rep.Stats.Others == 1 && len(rep.Spaces) == 1 && rep.Spaces[0].Picture.Why == ""
 	})
 	if s := tr.Report().Stats; s.Rereads == 0 || s.Rereads > 5 {
 		t.Errorf("%d re-reads, want very few", s.Rereads)
@@ -88,7 +89,7 @@ func TestADoubtIsSettledThoughItsMemoryMovesOn(t *testing.T) {
 
 func TestAnAuditSeesWhatHasMovedSince(t *testing.T) {
 	t.Parallel()
-	tr := moving(t, Options{Verify: 1}, row(30, 32, rw|4), nil, func(c *Change, _ Report) bool { return c.Kind == KindDrift })
+	tr := moving(t, Options{Verify: 1}, row(30, 32, rw|4), nil, func(c *model.Change, _ model.Report) bool { return c.Kind == model.KindDrift })
 	if s := tr.Report().Stats; s.Drift == 0 {
 		t.Errorf("%d differences in %d audits, though the kernel has another mode there", s.Drift, s.Audits)
 	}
@@ -98,7 +99,8 @@ func TestWhatHasNoSectionKeepsNothingThatIsOlder(t *testing.T) {
 	t.Parallel()
 	tr := New(&script{}, nil, Options{})
 	sp := tr.newSpace(1)
-	sp.tree = tr.newTree(0, 0, 0)
+	tr.lay(sp, model.Layout{})
+	sp.state = known
 	sp.q.start(3)
 	sp.held.on = true
 	advice := call(5, 1, 9e9, 0, space.OpMadvise, 0, 30<<12, 1<<12, 4)
@@ -109,7 +111,7 @@ func TestWhatHasNoSectionKeepsNothingThatIsOlder(t *testing.T) {
 	var got []uint64
 	for _, until := range []uint64{3e9, 5e9, 7e9, 8e9} {
 		tr.letInUntil(sp, until)
-		got = append(got, sp.tree.Totals().Mapped>>12)
+		got = append(got, sp.Tree().Totals().Mapped>>12)
 	}
 	if diff := cmp.Diff([]uint64{0, 2, 2, 4}, got); diff != "" {
 		t.Errorf("pages mapped (-want +got):\n%s", diff)

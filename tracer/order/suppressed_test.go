@@ -1,4 +1,4 @@
-package tracer
+package order
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -22,14 +23,14 @@ type outcome struct {
 
 func outcomeOf(t *testing.T, events ...Event) (o outcome) {
 	t.Helper()
-	names := map[Kind]string{KindCall: "call", KindSuppressed: "suppressed"}
-	rep := replay(t, Options{OnChange: func(c *Change) {
+	names := map[model.Kind]string{model.KindCall: "call", model.KindSuppressed: "suppressed"}
+	tr, rep := replay(t, Options{OnChange: func(c *model.Change) {
 		if name := names[c.Kind]; name != "" {
-			o.Told = append(o.Told, name+" "+CallName(c.Call.Op, c.Call.Sub))
+			o.Told = append(o.Told, name+" "+model.CallName(c.Call.Op, c.Call.Sub))
 		}
 	}}, join(image(5, 1, 100, 3), events)...)
-	o.Regions = pages(rep, 5)
-	for _, r := range rep.Spaces[0].Tree.Doubts() {
+	o.Regions = pages(tr, 5)
+	for _, r := range tr.Tree(rep.Spaces[0].Process.Space).Doubts() {
 		o.Doubts += fmt.Sprintf("%d-%d", r.Start>>12, r.End>>12)
 	}
 	o.Calls, o.Failed, o.Suppressed = rep.Stats.Calls, rep.Stats.Failed, rep.Stats.Suppressed

@@ -1,52 +1,22 @@
-package tracer
+package model
 
 import (
-	"time"
-
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
-// paced is a Source that knows when there may be something to read.
-type paced interface {
-	// Due is how long it is until then.
-	Due() time.Duration
-}
-
-// polled takes a look that the Source has taken. The first is what a process
-// begins with; what a later one shows otherwise than the tree is told as the
-// changes that must have been made, one each.
-func (t *Tracer) polled(ev *Event) {
-	if ev.Look == nil {
-		t.stats.Looks++
-		return
-	}
-	sp := t.spaces[ev.Space]
-	if sp == nil {
-		return
-	}
-	if sp.waiting {
-		if sp.tree == nil {
-			sp.tree = t.newTree(0, 0, 0)
-		}
-		t.seed(sp, ev.Look)
-		return
-	}
-	rows := ev.Look.Rows
-	named := parts{heapOf(sp.tree), rowOf(rows, "[heap]"), rowOf(rows, "[stack]")}
-	found := sp.tree.Reread(space.Read{
-		Range: space.All, Rows: rows, Began: ev.Look.At, Ended: ev.Look.Until, Op: space.OpReread,
-	})
+// seen takes everything that polling has found. What it shows otherwise than the tree is
+// told as the changes that must have been made, one each.
+func (m *Model) seen(sp *Space, op *Operation, b *Seen) {
+	named := parts{heapOf(sp.tree), rowOf(b.Rows, "[heap]"), rowOf(b.Rows, "[stack]")}
+	found := sp.tree.Reread(space.Read{Range: space.All, Rows: b.Rows, Began: b.Began, Ended: b.Ended, Op: space.OpReread})
 	for i := range found {
 		f := &found[i]
 		named.name(f)
-		op := seenAs(f)
-		t.stats.Polled++
-		t.stats.byOp[op&31][0]++
-		c := *ev
-		c.Kind, c.NR, c.Look = KindReread, -1, nil
-		c.Call = space.Call{Op: op, Time: ev.Time}
-		t.tell(sp, &Change{Event: &c, Found: found[i : i+1]})
+		what := seenAs(f)
+		m.counts.Polled++
+		m.counts.byOp[what&31][0]++
+		m.found(sp, op, what, -1, found[i:i+1])
 	}
 }
 

@@ -1,4 +1,4 @@
-package tracer
+package order
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"io"
 	"testing"
 
+	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -46,7 +47,7 @@ func (s *endless) Next(ev *Event) error {
 func (s *endless) make(ev *Event) {
 	s.n++
 	page := 1000 + 2*(s.n/2*2654435761%s.extents)
-	ev.Kind, ev.Flags, ev.TGID, ev.TID, ev.Space = KindCall, Stamped|HasSection, 5, 5, 1
+	ev.Kind, ev.Flags, ev.TGID, ev.TID, ev.Space = model.KindCall, Stamped|HasSection, 5, 5, 1
 	ev.Section, ev.Time = s.section, 1000+s.n
 	s.section++
 	ev.Call = space.Call{Time: ev.Time, TID: 5}

@@ -1,4 +1,4 @@
-package tracer
+package order
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/stack"
 )
@@ -85,7 +86,7 @@ const rw = procmaps.Read | procmaps.Write
 func image(pid int, id uint64, at uint64, first uint32) []Event {
 	head := Event{TGID: pid, TID: pid, Time: at, Space: id}
 	exec, r, seeded := head, head, head
-	exec.Kind, exec.Comm, exec.First, exec.Flags = KindExec, "prog", first, HasSection
+	exec.Kind, exec.Comm, exec.First, exec.Flags = model.KindExec, "prog", first, HasSection
 	r.Kind, r.Row = KindRow, row(10, 20, rw)
 	seeded.Kind = KindSeeded
 	return []Event{exec, r, seeded}
@@ -93,7 +94,7 @@ func image(pid int, id uint64, at uint64, first uint32) []Event {
 
 func call(pid int, id, at uint64, section uint32, op space.Op, ret int64, args ...uint64) Event {
 	ev := Event{
-		Kind: KindCall, TGID: pid, TID: pid, Time: at, Space: id, Section: section, Flags: Stamped | HasSection,
+		Kind: model.KindCall, TGID: pid, TID: pid, Time: at, Space: id, Section: section, Flags: Stamped | HasSection,
 		Call: space.Call{Op: op, Time: at, TID: uint32(pid), Ret: ret},
 	}
 	copy(ev.Call.Args[:], args)
@@ -109,30 +110,30 @@ func munmap(pid int, id, at uint64, section uint32, from, to uint64) Event {
 }
 
 func exit(pid int, id, at uint64) Event {
-	return Event{Kind: KindExit, TGID: pid, TID: pid, Time: at, Space: id, Status: 7 << 8}
+	return Event{Kind: model.KindExit, TGID: pid, TID: pid, Time: at, Space: id, Status: 7 << 8}
 }
 
-// pages prints the regions of a process in a report, in pages.
-func pages(rep Report, pid int) string {
+// pages prints the regions of a process that is reported, in pages.
+func pages(tr *Tracer, pid int) string {
 	var out []string
-	for _, sp := range rep.Spaces {
+	for _, sp := range tr.Report().Spaces {
 		if sp.Process.PID != pid {
 			continue
 		}
-		for _, r := range sp.Tree.Regions(nil) {
+		for _, r := range tr.Tree(sp.Process.Space).Regions(nil) {
 			out = append(out, fmt.Sprintf("%d-%d", r.Start>>12, r.End>>12))
 		}
 	}
 	return strings.Join(out, " ")
 }
 
-func replay(t *testing.T, opts Options, events ...Event) Report {
+func replay(t *testing.T, opts Options, events ...Event) (*Tracer, model.Report) {
 	t.Helper()
 	tr := New(&script{events: events}, nil, opts)
 	if err := tr.Run(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	return tr.Report()
+	return tr, tr.Report()
 }
 
 func join(parts ...[]Event) (all []Event) {
@@ -144,10 +145,10 @@ func join(parts ...[]Event) (all []Event) {
 
 func TestARecordedRunNeedsNoKernel(t *testing.T) {
 	t.Parallel()
-	rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{
+	tr, rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{
 		mmap(5, 1, 200, 3, 30, 40), munmap(5, 1, 300, 4, 12, 14), exit(5, 1, 400),
 	})...)
-	if got, want := pages(rep, 5), "10-12 14-20 30-40"; got != want {
+	if got, want := pages(tr, 5), "10-12 14-20 30-40"; got != want {
 		t.Errorf("regions %s, want %s", got, want)
 	}
 	s := rep.Stats
@@ -162,10 +163,10 @@ func TestARecordedRunNeedsNoKernel(t *testing.T) {
 func TestEventsOfTwoThreadsAreTakenByCommit(t *testing.T) {
 	t.Parallel()
 	// The munmap made room for the mmap, but its thread came back later.
-	rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{
+	tr, rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{
 		mmap(5, 1, 300, 4, 12, 14), munmap(5, 1, 200, 3, 12, 14),
 	})...)
-	if got := pages(rep, 5); got != "10-12 12-14 14-20" && got != "10-20" {
+	if got := pages(tr, 5); got != "10-12 12-14 14-20" && got != "10-20" {
 		t.Errorf("regions %s", got)
 	}
 	if rep.Stats.Violations != 0 || rep.Stats.Late != 0 {
@@ -175,7 +176,7 @@ func TestEventsOfTwoThreadsAreTakenByCommit(t *testing.T) {
 
 func TestAMissedSectionIsCounted(t *testing.T) {
 	t.Parallel()
-	rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{mmap(5, 1, 300, 5, 30, 31)})...)
+	_, rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{mmap(5, 1, 300, 5, 30, 31)})...)
 	if rep.Stats.Missed != 2 || rep.Stats.Sections != 3 {
 		t.Errorf("missed %d of %d sections, want 2 of 3", rep.Stats.Missed, rep.Stats.Sections)
 	}
@@ -184,19 +185,19 @@ func TestAMissedSectionIsCounted(t *testing.T) {
 func TestAChildHasTheTreeAsOfTheFork(t *testing.T) {
 	t.Parallel()
 	fork := Event{
-		Kind: KindFork, TGID: 5, TID: 5, Time: 300, Space: 1, Section: 4, Flags: Stamped | HasSection,
+		Kind: model.KindFork, TGID: 5, TID: 5, Time: 300, Space: 1, Section: 4, Flags: Stamped | HasSection,
 		Child: 6, ChildSpace: 2, First: 1,
 	}
 	// Before the fork a mapping came that is reported after the child's first call,
 	// after it one that the child must not have.
-	rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{
+	tr, rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{
 		fork, mmap(6, 2, 500, 1, 50, 51), mmap(5, 1, 400, 5, 60, 61), mmap(5, 1, 200, 3, 40, 41),
 		exit(6, 2, 600), exit(5, 1, 700),
 	})...)
-	if got, want := pages(rep, 6), "10-20 40-41 50-51"; got != want {
+	if got, want := pages(tr, 6), "10-20 40-41 50-51"; got != want {
 		t.Errorf("child %s, want %s", got, want)
 	}
-	if got, want := pages(rep, 5), "10-20 40-41 60-61"; got != want {
+	if got, want := pages(tr, 5), "10-20 40-41 60-61"; got != want {
 		t.Errorf("parent %s, want %s", got, want)
 	}
 	if rep.Stats.Missed+rep.Stats.Violations != 0 || rep.Stats.Forks != 1 {
@@ -207,25 +208,25 @@ func TestAChildHasTheTreeAsOfTheFork(t *testing.T) {
 func TestAChildThatSharesTheSpaceChangesIt(t *testing.T) {
 	t.Parallel()
 	vfork := Event{
-		Kind: KindFork, TGID: 5, TID: 5, Time: 150, Space: 1, Flags: SharesSpace, Child: 6, ChildSpace: 1,
+		Kind: model.KindFork, TGID: 5, TID: 5, Time: 150, Space: 1, Flags: model.SharesSpace, Child: 6, ChildSpace: 1,
 	}
-	rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{
+	tr, _ := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{
 		vfork, mmap(6, 1, 200, 3, 30, 31),
 	}, image(6, 2, 300, 9), []Event{mmap(6, 2, 400, 9, 70, 71), mmap(5, 1, 500, 4, 32, 33)})...)
-	if got, want := pages(rep, 5), "10-20 30-31 32-33"; got != want {
+	if got, want := pages(tr, 5), "10-20 30-31 32-33"; got != want {
 		t.Errorf("parent %s, want %s", got, want)
 	}
-	if got, want := pages(rep, 6), "10-20 70-71"; got != want {
+	if got, want := pages(tr, 6), "10-20 70-71"; got != want {
 		t.Errorf("child after exec %s, want %s", got, want)
 	}
 }
 
 func TestAPidThatIsUsedAgainIsAnotherProcess(t *testing.T) {
 	t.Parallel()
-	rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{
+	tr, rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{
 		mmap(5, 1, 200, 3, 30, 31), exit(5, 1, 300), {Kind: KindGone, TGID: 5, Space: 1, Time: 310},
 	}, image(5, 2, 400, 7), []Event{mmap(5, 2, 500, 7, 80, 81), exit(5, 2, 600)})...)
-	if got, want := pages(rep, 5), "10-20 30-31 10-20 80-81"; got != want {
+	if got, want := pages(tr, 5), "10-20 30-31 10-20 80-81"; got != want {
 		t.Errorf("regions %s, want %s", got, want)
 	}
 	if rep.Stats.Processes != 2 || rep.Stats.Exits != 2 {
@@ -240,7 +241,7 @@ func TestExitedProcessesBeyondTheBoundAreCountedOnly(t *testing.T) {
 		id := uint64(i + 1)
 		events = join(events, image(100+i, id, 100, 3), []Event{mmap(100+i, id, 200, 3, 30, 31), exit(100+i, id, 300)})
 	}
-	rep := replay(t, Options{KeepExited: 4}, events...)
+	_, rep := replay(t, Options{KeepExited: 4}, events...)
 	if len(rep.Spaces) != 4 || rep.NotKept != 6 || rep.Stats.Sections != 10 || rep.Stats.Exits != 10 {
 		t.Errorf("%d spaces, %d not kept, stats %+v", len(rep.Spaces), rep.NotKept, rep.Stats)
 	}
@@ -257,7 +258,8 @@ func TestAProcessThatEndsWithASectionUnreportedSaysSo(t *testing.T) {
 		{[]Event{mmap(5, 1, 200, 3, 30, 31), mmap(5, 1, 300, 4, 40, 41), end}, "exact"},
 		{[]Event{mmap(5, 1, 200, 3, 30, 31), end}, "approximate: a change was missed"},
 	} {
-		if got := replay(t, Options{}, join(image(5, 1, 100, 3), c.events)...).Picture.String(); got != c.want {
+		_, rep := replay(t, Options{}, join(image(5, 1, 100, 3), c.events)...)
+		if got := rep.Picture.String(); got != c.want {
 			t.Errorf("after %d calls the picture is %s, want %s", len(c.events)-1, got, c.want)
 		}
 	}
@@ -281,15 +283,15 @@ func TestOnlyWhatWasSkippedIsReadAgain(t *testing.T) {
 		tr := stage(t, w, func() []Event {
 			w.become(c.section, row(10, 20, rw), row(30, 34, rw), row(50, 51, rw))
 			return []Event{mmap(5, 1, 3.05e9, 3, 50, 51), {Kind: KindSkipped, Lost: 7, Time: 3.05e9 + 1}}
-		}, func(rep Report) ([]Event, bool) {
+		}, func(rep model.Report) ([]Event, bool) {
 			if rep.Stats.Calls > 0 && rep.Stats.Rereads == c.rereads {
 				idle++
 			}
 			return nil, idle > 15
 		})
 		rep := tr.Report()
-		if pages(rep, 5) != c.regions || rep.Picture.String() != c.picture || rep.Stats.Rereads != c.rereads {
-			t.Errorf("section %d: regions %s, picture %s, %d re-reads; want %+v", c.section, pages(rep, 5), rep.Picture, rep.Stats.Rereads, c)
+		if pages(tr, 5) != c.regions || rep.Picture.String() != c.picture || rep.Stats.Rereads != c.rereads {
+			t.Errorf("section %d: regions %s, picture %s, %d re-reads; want %+v", c.section, pages(tr, 5), rep.Picture, rep.Stats.Rereads, c)
 		}
 		if s := rep.Stats; s.Skipped != 7 || s.Lost+s.Missed != 0 || s.LostOwners != c.rereads {
 			t.Errorf("section %d: %+v", c.section, s)
@@ -301,17 +303,17 @@ func TestADifferenceIsNoDriftWhereProgramsWereSkipped(t *testing.T) {
 	t.Parallel()
 	w := newWorld(row(10, 20, rw))
 	w.next = 3
-	tr, told := live(t, w, Options{Verify: 1}, []Event{{Kind: KindSkipped, Lost: 1, Time: 1}}, func(c *Change) bool {
-		if c.Kind == KindBegin {
+	tr, told := live(t, w, Options{Verify: 1}, []Event{{Kind: KindSkipped, Lost: 1, Time: 1}}, func(c *model.Change) bool {
+		if c.Kind == model.KindBegin {
 			w.mu.Lock()
 			w.rows = []space.Row{row(10, 18, rw)}
 			w.mu.Unlock()
 		}
-		return c.Kind == KindReread
+		return c.Kind == model.KindReread
 	})
 	rep := tr.Report()
-	if rep.Stats.Drift != 0 || rep.Picture.String() != "resynced" || pages(rep, 5) != "10-18" || !slices.Equal(told, []string{"re-read 18-20"}) {
-		t.Errorf("drift %d, picture %s, regions %s, told %v", rep.Stats.Drift, rep.Picture, pages(rep, 5), told)
+	if rep.Stats.Drift != 0 || rep.Picture.String() != "resynced" || pages(tr, 5) != "10-18" || !slices.Equal(told, []string{"re-read 18-20"}) {
+		t.Errorf("drift %d, picture %s, regions %s, told %v", rep.Stats.Drift, rep.Picture, pages(tr, 5), told)
 	}
 }
 
@@ -320,16 +322,16 @@ func TestADifferenceAfterTheSkippedOneIsDrift(t *testing.T) {
 	t.Parallel()
 	w := newWorld(row(10, 20, rw))
 	w.next = 3
-	tr, told := live(t, w, Options{Verify: 1}, []Event{{Kind: KindSkipped, Lost: 1, Time: 1}}, func(c *Change) bool {
+	tr, told := live(t, w, Options{Verify: 1}, []Event{{Kind: KindSkipped, Lost: 1, Time: 1}}, func(c *model.Change) bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		switch c.Kind {
-		case KindBegin:
+		case model.KindBegin:
 			w.rows = []space.Row{row(10, 18, rw)}
-		case KindReread:
+		case model.KindReread:
 			w.rows = []space.Row{row(10, 16, rw)}
 		}
-		return c.Kind == KindDrift
+		return c.Kind == model.KindDrift
 	})
 	want := []string{"re-read 18-20", "drift extra 16-18", "re-read 16-18"}
 	if rep := tr.Report(); rep.Stats.Drift != 1 || !slices.Equal(told, want) {
@@ -346,10 +348,10 @@ func TestADifferenceWithoutNumbersIsDriftIfItLasts(t *testing.T) {
 		w.tasks[0].HasSection = false
 		const begins, ends = 100, 600 // in ms, since the mappings were known
 		var began uint64
-		tr, told := live(t, w, Options{Verify: 1}, nil, func(c *Change) bool {
+		tr, told := live(t, w, Options{Verify: 1}, nil, func(c *model.Change) bool {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			if c.Kind == KindBegin {
+			if c.Kind == model.KindBegin {
 				began = w.clock
 			}
 			since := (w.clock - began) / 1e6
@@ -359,7 +361,7 @@ func TestADifferenceWithoutNumbersIsDriftIfItLasts(t *testing.T) {
 			default:
 				w.rows = []space.Row{row(10, 18, rw)}
 			}
-			return began != 0 && (c.Kind == KindDrift || !lasts && since > ends+2000)
+			return began != 0 && (c.Kind == model.KindDrift || !lasts && since > ends+2000)
 		})
 		rep := tr.Report()
 		if !lasts && (rep.Stats.Drift != 0 || rep.Stats.Audits < 10 || len(told) > 0) {
@@ -383,7 +385,7 @@ func TestAnEndOnItsWayIsNotLost(t *testing.T) {
 				events = append(events, exit(5, 1, 3.04e9))
 			}
 			return events
-		}, func(Report) ([]Event, bool) { return nil, false }) // it ends when nobody lives
+		}, func(model.Report) ([]Event, bool) { return nil, false }) // it ends when nobody lives
 		want := "exact"
 		if lost {
 			want = "approximate: events were lost and the process is gone"
@@ -400,34 +402,34 @@ func TestAnImpossibleEventIsReadAgain(t *testing.T) {
 	w := newWorld(row(10, 20, rw))
 	w.clock = 3e9
 	// The kernel never maps where something is, unless it is told to.
-	tr, _ := live(t, w, Options{}, []Event{mmap(5, 1, 3.05e9, 3, 12, 14)}, func(*Change) bool {
+	tr, _ := live(t, w, Options{}, []Event{mmap(5, 1, 3.05e9, 3, 12, 14)}, func(*model.Change) bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		return w.looks >= 2
 	})
 	rep := tr.Report()
-	if rep.Stats.Violations == 0 || rep.Stats.Rereads == 0 || pages(rep, 5) != "10-20" {
-		t.Errorf("violations %d, re-reads %d, regions %s", rep.Stats.Violations, rep.Stats.Rereads, pages(rep, 5))
+	if rep.Stats.Violations == 0 || rep.Stats.Rereads == 0 || pages(tr, 5) != "10-20" {
+		t.Errorf("violations %d, re-reads %d, regions %s", rep.Stats.Violations, rep.Stats.Rereads, pages(tr, 5))
 	}
 }
 
 func TestALossWithoutAWorldStaysApproximate(t *testing.T) {
 	t.Parallel()
 	var told uint64
-	rep := replay(t, Options{OnChange: func(c *Change) { told += c.Lost }},
-		join(image(5, 1, 100, 3), []Event{{Kind: KindLost, Lost: 9, Time: 150}, mmap(5, 1, 200, 9, 30, 31)})...)
+	_, rep := replay(t, Options{OnChange: func(c *model.Change) { told += c.Lost }},
+		join(image(5, 1, 100, 3), []Event{{Kind: model.KindLost, Lost: 9, Time: 150}, mmap(5, 1, 200, 9, 30, 31)})...)
 	if told != 9 || rep.Stats.Lost != 9 || rep.Picture.String() != "approximate: events were lost" {
 		t.Errorf("told %d, lost %d, picture %s", told, rep.Stats.Lost, rep.Picture)
 	}
 }
 
 // live runs a script against a world until stop says so.
-func live(t *testing.T, w *world, opts Options, events []Event, stop func(*Change) bool) (*Tracer, []string) {
+func live(t *testing.T, w *world, opts Options, events []Event, stop func(*model.Change) bool) (*Tracer, []string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var told []string
-	opts.OnChange = func(c *Change) {
+	opts.OnChange = func(c *model.Change) {
 		for _, f := range c.Found {
 			told = append(told, fmt.Sprintf("%s %d-%d", c.Call.Op, f.Range.Start>>12, f.Range.End>>12))
 		}
@@ -439,7 +441,7 @@ func live(t *testing.T, w *world, opts Options, events []Event, stop func(*Chang
 		}
 	}
 	opts.OnIdle = func() error {
-		if stop(&Change{Event: &Event{}}) {
+		if stop(&model.Change{}) {
 			cancel()
 		}
 		return nil
@@ -456,15 +458,15 @@ func live(t *testing.T, w *world, opts Options, events []Event, stop func(*Chang
 
 // stage runs a tracer against a world. What begin returns happens once the process'
 // mappings are known, what idle returns when there is nothing else; idle ends the run.
-func stage(t *testing.T, w *world, begin func() []Event, idle func(Report) ([]Event, bool)) *Tracer {
+func stage(t *testing.T, w *world, begin func() []Event, idle func(model.Report) ([]Event, bool)) *Tracer {
 	t.Helper()
 	w.clock = 3e9
 	src := &script{idle: -1}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var tr *Tracer
-	tr = New(src, w, Options{OnChange: func(c *Change) {
-		if c.Kind == KindBegin {
+	tr = New(src, w, Options{OnChange: func(c *model.Change) {
+		if c.Kind == model.KindBegin {
 			src.events = begin()
 		}
 	}, OnIdle: func() error {
@@ -505,41 +507,41 @@ func TestWhatNoCallToldOfIsLookedAt(t *testing.T) {
 	other := Event{Kind: KindOther, TGID: 5, TID: 5, Space: 1, Section: 3, Flags: Stamped | HasSection, Time: 2e9, NR: 206}
 	began := false
 	w.clock = 3e9
-	tr, told := live(t, w, Options{}, []Event{other}, func(c *Change) bool {
-		if c.Kind == KindBegin {
+	tr, told := live(t, w, Options{}, []Event{other}, func(c *model.Change) bool {
+		if c.Kind == model.KindBegin {
 			began = true
 			w.mu.Lock()
 			w.rows = []space.Row{row(10, 20, rw), row(30, 34, rw)}
 			w.mu.Unlock()
 		}
-		return c.Kind == KindReread
+		return c.Kind == model.KindReread
 	})
 	if diff := cmp.Diff([]string{"other 30-34"}, told); diff != "" || !began {
 		t.Errorf("told (-want +got):\n%s", diff)
 	}
-	if rep := tr.Report(); pages(rep, 5) != "10-20 30-34" || rep.Picture.String() != "exact" || rep.Stats.Others != 1 {
-		t.Errorf("regions %s, picture %s, stats %+v", pages(rep, 5), rep.Picture, rep.Stats)
+	if rep := tr.Report(); pages(tr, 5) != "10-20 30-34" || rep.Picture.String() != "exact" || rep.Stats.Others != 1 {
+		t.Errorf("regions %s, picture %s, stats %+v", pages(tr, 5), rep.Picture, rep.Stats)
 	}
 }
 
 func TestDriftIsFoundToldAndMended(t *testing.T) {
 	t.Parallel()
 	w := newWorld(row(10, 20, rw))
-	tr, told := live(t, w, Options{Verify: 1}, nil, func(c *Change) bool {
-		if c.Kind == KindBegin {
+	tr, told := live(t, w, Options{Verify: 1}, nil, func(c *model.Change) bool {
+		if c.Kind == model.KindBegin {
 			w.mu.Lock()
 			w.rows = []space.Row{row(10, 18, rw), row(40, 41, procmaps.Read)}
 			w.mu.Unlock()
 		}
-		return c.Kind == KindReread
+		return c.Kind == model.KindReread
 	})
 	want := []string{"drift extra 18-20", "drift missing 40-41", "re-read 18-20", "re-read 40-41"}
 	if diff := cmp.Diff(want, told); diff != "" {
 		t.Errorf("told (-want +got):\n%s", diff)
 	}
 	rep := tr.Report()
-	if rep.Stats.Drift != 2 || rep.Picture.String() != "approximate: drift was found" || pages(rep, 5) != "10-18 40-41" {
-		t.Errorf("drift %d, picture %s, regions %s", rep.Stats.Drift, rep.Picture, pages(rep, 5))
+	if rep.Stats.Drift != 2 || rep.Picture.String() != "approximate: drift was found" || pages(tr, 5) != "10-18 40-41" {
+		t.Errorf("drift %d, picture %s, regions %s", rep.Stats.Drift, rep.Picture, pages(tr, 5))
 	}
 }
 
@@ -549,12 +551,12 @@ func TestACallWithoutAStampIsReadInstead(t *testing.T) {
 	unstamped := munmap(5, 1, 4e9, 0, 12, 14)
 	unstamped.Flags = 0
 	w.clock = 5e9
-	tr, _ := live(t, w, Options{}, []Event{unstamped}, func(*Change) bool {
+	tr, _ := live(t, w, Options{}, []Event{unstamped}, func(*model.Change) bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		return w.looks >= 2
 	})
-	if got := pages(tr.Report(), 5); got != "10-20" {
+	if got := pages(tr, 5); got != "10-20" {
 		t.Errorf("regions %s: the kernel still has them all", got)
 	}
 }
@@ -562,17 +564,17 @@ func TestACallWithoutAStampIsReadInstead(t *testing.T) {
 func TestALossIsHealedByAnotherLook(t *testing.T) {
 	t.Parallel()
 	w := newWorld(row(10, 20, rw))
-	events := []Event{{Kind: KindLost, Lost: 3, Time: 2e9}}
+	events := []Event{{Kind: model.KindLost, Lost: 3, Time: 2e9}}
 	w.clock = 3e9
 	healed := func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		return w.looks >= 1
 	}
-	tr, _ := live(t, w, Options{}, events, func(c *Change) bool { return c.Kind == KindBegin && healed() })
+	tr, _ := live(t, w, Options{}, events, func(c *model.Change) bool { return c.Kind == model.KindBegin && healed() })
 	rep := tr.Report()
-	if rep.Stats.Lost != 3 || rep.Picture.String() != "resynced" || pages(rep, 5) != "10-20" {
-		t.Errorf("lost %d, picture %s, regions %s", rep.Stats.Lost, rep.Picture, pages(rep, 5))
+	if rep.Stats.Lost != 3 || rep.Picture.String() != "resynced" || pages(tr, 5) != "10-20" {
+		t.Errorf("lost %d, picture %s, regions %s", rep.Stats.Lost, rep.Picture, pages(tr, 5))
 	}
 }
 
@@ -587,8 +589,8 @@ func TestALossBeforeSilenceIsHealedSoon(t *testing.T) {
 	tr := stage(t, w, func() []Event {
 		lost = w.Now()
 		w.become(40, row(10, 20, rw), row(30, 34, rw))
-		return []Event{announced, {Kind: KindLost, Lost: 30, Time: 2.5e9}}
-	}, func(rep Report) ([]Event, bool) {
+		return []Event{announced, {Kind: model.KindLost, Lost: 30, Time: 2.5e9}}
+	}, func(rep model.Report) ([]Event, bool) {
 		resynced := rep.Picture.String() == "resynced"
 		if healed == 0 && resynced && rep.Stats.Lost > 0 {
 			// The call was not among what was lost. The read has seen what it did.
@@ -602,8 +604,8 @@ func TestALossBeforeSilenceIsHealedSoon(t *testing.T) {
 		t.Errorf("healed after %d ms", took/1e6)
 	}
 	rep := tr.Report()
-	if pages(rep, 5) != "10-20 30-34" || rep.Stats.Violations != 0 || rep.Stats.Rereads != 2 {
-		t.Errorf("regions %s, violations %d, re-reads %d", pages(rep, 5), rep.Stats.Violations, rep.Stats.Rereads)
+	if pages(tr, 5) != "10-20 30-34" || rep.Stats.Violations != 0 || rep.Stats.Rereads != 2 {
+		t.Errorf("regions %s, violations %d, re-reads %d", pages(tr, 5), rep.Stats.Violations, rep.Stats.Rereads)
 	}
 	if n := len(tr.spaces[1].announced); n != 0 || rep.Stats.LostOwners != 36 {
 		t.Errorf("%d calls are still waited for, %d sections lost", n, rep.Stats.LostOwners)
@@ -618,8 +620,8 @@ func TestACallUnderWayAtALossIsNoViolation(t *testing.T) {
 	came := false
 	tr := stage(t, w, func() []Event {
 		w.become(40, row(10, 20, rw), row(30, 32, rw))
-		return []Event{{Kind: KindLost, Lost: 30, Time: w.Now()}}
-	}, func(rep Report) ([]Event, bool) {
+		return []Event{{Kind: model.KindLost, Lost: 30, Time: w.Now()}}
+	}, func(rep model.Report) ([]Event, bool) {
 		resynced := rep.Picture.String() == "resynced"
 		if !came && resynced && rep.Stats.Lost > 0 {
 			came = true
@@ -627,8 +629,8 @@ func TestACallUnderWayAtALossIsNoViolation(t *testing.T) {
 		}
 		return nil, resynced && rep.Stats.Calls > 0
 	})
-	if rep := tr.Report(); pages(rep, 5) != "10-20 30-32" || rep.Stats.Violations != 0 {
-		t.Errorf("regions %s, violations %d", pages(rep, 5), rep.Stats.Violations)
+	if rep := tr.Report(); pages(tr, 5) != "10-20 30-32" || rep.Stats.Violations != 0 {
+		t.Errorf("regions %s, violations %d", pages(tr, 5), rep.Stats.Violations)
 	}
 }
 
@@ -640,14 +642,14 @@ func TestALossInASpaceThatIsLeftIsNotWaitedFor(t *testing.T) {
 	w.clock = 3e9
 	w.gone = true
 	fork := call(5, 1, 2e9, 3, space.OpFork, 6)
-	fork.Kind, fork.Child, fork.ChildSpace, fork.First = KindFork, 6, 2, 0
+	fork.Kind, fork.Child, fork.ChildSpace, fork.First = model.KindFork, 6, 2, 0
 	w.tasks = append(w.tasks, Task{PID: 6, Space: 2, Section: 9, HasSection: true})
-	events := append([]Event{fork, {Kind: KindLost, Lost: 3, Time: 2e9}}, image(6, 3, 4e9, 0)...)
+	events := append([]Event{fork, {Kind: model.KindLost, Lost: 3, Time: 2e9}}, image(6, 3, 4e9, 0)...)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var tr *Tracer
 	tr = New(&script{events: events, idle: -1}, w, Options{OnIdle: func() error {
-		if sp := tr.spaces[2]; sp != nil && len(sp.procs) == 0 && !tr.busy[sp] {
+		if sp := tr.spaces[2]; sp != nil && sp.Inhabitants() == 0 && !tr.busy[sp] {
 			cancel()
 		}
 		return nil
@@ -667,7 +669,7 @@ func TestAProcessThatGoesBeforeItIsReadIsApproximate(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	w.gone = true
-	tr, _ := live(t, w, Options{}, nil, func(c *Change) bool { return c.Kind == KindBegin })
+	tr, _ := live(t, w, Options{}, nil, func(c *model.Change) bool { return c.Kind == model.KindBegin })
 	if got := tr.Report().Picture.String(); got != "approximate: gone before its mappings could be read" {
 		t.Errorf("picture %s", got)
 	}
@@ -682,8 +684,8 @@ func TestADoubtAtTheVeryEndIsLeftOpen(t *testing.T) {
 	src := &script{idle: -1}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	tr := New(src, w, Options{OnChange: func(c *Change) {
-		if c.Kind == KindBegin {
+	tr := New(src, w, Options{OnChange: func(c *model.Change) {
+		if c.Kind == model.KindBegin {
 			cancel()
 		}
 	}})
@@ -701,18 +703,18 @@ func TestADoubtAtTheVeryEndIsLeftOpen(t *testing.T) {
 	if rep.Stats.Others != 1 {
 		t.Errorf("%d sections of others, want the one at the end", rep.Stats.Others)
 	}
-	if got, want := rep.Picture.String(), "approximate: "+unsettled; got != want || rep.Spaces[0].Picture.String() != want {
+	if got, want := rep.Picture.String(), "approximate: its latest changes are not read yet"; got != want || rep.Spaces[0].Picture.String() != want {
 		t.Errorf("picture %s, of the space %s; want %s", got, rep.Spaces[0].Picture, want)
 	}
 }
 
 func TestAnImageThatExecReplacedHasNoTable(t *testing.T) {
 	t.Parallel()
-	rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{mmap(5, 1, 200, 3, 30, 31)},
+	tr, rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{mmap(5, 1, 200, 3, 30, 31)},
 		image(5, 2, 300, 3), []Event{
 			{Kind: KindGone, TGID: 5, Space: 1, Time: 310}, mmap(5, 2, 400, 3, 70, 71), exit(5, 2, 500),
 		})...)
-	if got, want := pages(rep, 5), "10-20 70-71"; got != want || len(rep.Spaces) != 1 {
+	if got, want := pages(tr, 5), "10-20 70-71"; got != want || len(rep.Spaces) != 1 {
 		t.Errorf("regions %s of %d spaces, want %s of one", got, len(rep.Spaces), want)
 	}
 	if rep.Stats.Sections != 2 {
@@ -725,7 +727,7 @@ func TestAProcessThatMayNotBeReadIsAskedOnce(t *testing.T) {
 	w := newWorld()
 	w.err = errors.New("permission denied")
 	idle := 0
-	tr, _ := live(t, w, Options{}, nil, func(*Change) bool { idle++; return idle > 20 })
+	tr, _ := live(t, w, Options{}, nil, func(*model.Change) bool { idle++; return idle > 20 })
 	if got := tr.Report().Picture.String(); got != "approximate: its mappings cannot be read: permission denied" || w.looks != 1 {
 		t.Errorf("picture %s after %d looks", got, w.looks)
 	}
@@ -749,12 +751,12 @@ func TestTheStackGrowsByWhatTheKernelSays(t *testing.T) {
 		}
 	}
 	var told []string
-	rep := replay(t, Options{OnChange: func(c *Change) {
+	tr, rep := replay(t, Options{OnChange: func(c *model.Change) {
 		for _, f := range c.Found {
 			told = append(told, fmt.Sprintf("%s %d-%d %s", c.Call.Op, f.Range.Start>>12, f.Range.End>>12, f.Now.Kind))
 		}
 	}}, join(stackImage(), []Event{grow(3, 200, 2), grow(4, 300, 1), exit(5, 1, 400)})...)
-	if got, want := pages(rep, 5), "10-20 97-104"; got != want {
+	if got, want := pages(tr, 5), "10-20 97-104"; got != want {
 		t.Errorf("regions %s, want %s", got, want)
 	}
 	if diff := cmp.Diff([]string{"stack 98-100 stack", "stack 97-98 stack"}, told); diff != "" {
@@ -772,7 +774,7 @@ func TestGrowthThatAReaderSawFirstIsNotTheReaders(t *testing.T) {
 		Flags: Stamped | HasSection | Remote,
 	}
 	told := 0
-	replay(t, Options{OnChange: func(c *Change) {
+	replay(t, Options{OnChange: func(c *model.Change) {
 		if len(c.Found) == 0 {
 			return
 		}
@@ -789,8 +791,8 @@ func TestGrowthThatAReaderSawFirstIsNotTheReaders(t *testing.T) {
 func TestATreeInDoubtAtTheEndIsNotExact(t *testing.T) {
 	t.Parallel()
 	other := Event{Kind: KindOther, TGID: 5, TID: 5, Space: 1, Section: 3, Flags: Stamped | HasSection, Time: 200, NR: 206}
-	rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{other, exit(5, 1, 400)})...)
-	if got, want := rep.Picture.String(), "approximate: "+unread; got != want {
+	_, rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{other, exit(5, 1, 400)})...)
+	if got, want := rep.Picture.String(), "approximate: gone before its last changes could be read"; got != want {
 		t.Errorf("picture %s, want %s", got, want)
 	}
 }
@@ -807,27 +809,27 @@ func sampled(ev Event, site byte) Event {
 
 func TestAnOriginHasItsSiteAndItsStratum(t *testing.T) {
 	t.Parallel()
-	of := MakeStratum(1, 2, 3)
+	of := model.MakeStratum(1, 2, 3)
 	unsampled := func(ev Event) Event {
-		ev.Flags |= Unsampled
+		ev.Flags |= model.Unsampled
 		ev.Stratum = of
 		return ev
 	}
 	first := sampled(mmap(5, 1, 500, 6, 60, 61), 9)
 	first.Stratum = of
 	var told []uint32
-	rep := replay(t, Options{Sites: numbers{}, OnChange: func(c *Change) {
-		if c.Kind == KindCall {
+	tr, rep := replay(t, Options{Sites: numbers{}, OnChange: func(c *model.Change) {
+		if c.Kind == model.KindCall {
 			told = append(told, c.Site)
 		}
 	}}, join(image(5, 1, 100, 3), []Event{
 		unsampled(mmap(5, 1, 200, 3, 30, 31)), mmap(5, 1, 300, 4, 40, 41), unsampled(mmap(5, 1, 400, 5, 50, 51)),
 		first, sampled(mmap(5, 1, 600, 7, 70, 71), 8),
 	})...)
-	got := make(map[uint64]Blame)
-	for e := range rep.Spaces[0].Tree.Extents(space.All) {
+	got := make(map[uint64]model.Blame)
+	for e := range tr.Tree(rep.Spaces[0].Process.Space).Extents(space.All) {
 		_, site := e.Blame()
-		got[e.Start>>12] = Blame(site)
+		got[e.Start>>12] = model.Blame(site)
 	}
 	if b := got[60]; b.Site() != 9 || b.Stratum() != of || b.Missing() {
 		t.Errorf("what a call with a stack made: site %d, stratum %#x", b.Site(), b.Stratum())
@@ -852,12 +854,12 @@ func TestAnOriginHasItsSiteAndItsStratum(t *testing.T) {
 func TestAFaultIsToldWithWhatItTouched(t *testing.T) {
 	t.Parallel()
 	fault := func(id, at, addr uint64) Event {
-		return sampled(Event{Kind: KindFault, TGID: 5, TID: 5, Space: id, Time: at, Addr: addr, Weight: 3}, 7)
+		return sampled(Event{Kind: model.KindFault, TGID: 5, TID: 5, Space: id, Time: at, Addr: addr, Weight: 3}, 7)
 	}
-	var told []Change
-	rep := replay(t, Options{Sites: numbers{}, OnChange: func(c *Change) {
-		if c.Kind == KindFault {
-			told = append(told, Change{Site: c.Site, At: c.At})
+	var told []model.Change
+	_, rep := replay(t, Options{Sites: numbers{}, OnChange: func(c *model.Change) {
+		if c.Kind == model.KindFault {
+			told = append(told, model.Change{Site: c.Site, At: c.At})
 		}
 	}}, join(image(5, 1, 100, 3), []Event{
 		fault(1, 150, 12<<12), fault(1, 160, 99<<12), fault(77, 170, 12<<12),

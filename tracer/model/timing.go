@@ -1,4 +1,4 @@
-package tracer
+package model
 
 import "github.com/maptrace/maptrace/tracer/latency"
 
@@ -44,15 +44,4 @@ type TimingCounters struct {
 	Dropped    uint64 // calls that were to be told, and the ring had no room for
 	Unstacked  uint64 // calls that were told without their stack
 	Unmeasured uint64 // calls and holds of locks for which the kernel had no memory
-}
-
-// timed finds the site of a call that was timed. Its place in the order does not
-// matter.
-func (t *Tracer) timed(ev *Event) {
-	sp := t.spaces[ev.Space]
-	t.change = Change{Event: ev}
-	if sp != nil && ev.Sample != nil && t.opts.Sites != nil {
-		t.change.Site = t.opts.Sites.Site(ev.TGID, sp.tree, ev.Sample)
-	}
-	t.tell(sp, &t.change)
 }

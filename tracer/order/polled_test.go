@@ -1,4 +1,4 @@
-package tracer
+package order
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -24,7 +25,7 @@ func seen(from, to uint64, mode procmaps.Mode, name string) space.Row {
 
 func lookAt(pid int, id, at uint64, rows ...space.Row) Event {
 	return Event{
-		Kind: KindLook, Flags: Polled, TGID: pid, Space: id, Time: at,
+		Kind: KindLook, Flags: model.Polled, TGID: pid, Space: id, Time: at,
 		Look: &Look{Rows: rows, At: at, Until: at + 1, Space: id},
 	}
 }
@@ -64,12 +65,12 @@ func TestWhatALookShowsIsToldAsTheCallThatItLooksLike(t *testing.T) {
 			t.Parallel()
 			var got []string
 			src := &script{events: []Event{
-				{Kind: KindLook, Flags: Polled, Time: 90},
-				{Kind: KindExec, Flags: Polled, TGID: 7, Space: 1, Time: 100, Comm: "prog"},
+				{Kind: KindLook, Flags: model.Polled, Time: 90},
+				{Kind: model.KindExec, Flags: model.Polled, TGID: 7, Space: 1, Time: 100, Comm: "prog"},
 				lookAt(7, 1, 100, tt.was...), lookAt(7, 1, 200, tt.now...), lookAt(7, 1, 300, tt.now...),
 			}}
-			tr := New(src, nil, Options{Polling: time.Second, OnChange: func(c *Change) {
-				if c.Kind != KindReread {
+			tr := New(src, nil, Options{Polling: time.Second, OnChange: func(c *model.Change) {
+				if c.Kind != model.KindReread {
 					return
 				}
 				for _, f := range c.Found {
@@ -82,7 +83,7 @@ func TestWhatALookShowsIsToldAsTheCallThatItLooksLike(t *testing.T) {
 					}
 					got = append(got, s)
 				}
-				if c.Time != 200 || c.Flags&Polled == 0 || c.Process == nil || c.Process.PID != 7 {
+				if c.Time != 200 || c.Flags&model.Polled == 0 || c.Process == nil || c.Process.PID != 7 {
 					t.Errorf("a change of %+v at %d, flags %b", c.Process, c.Time, c.Flags)
 				}
 			}})
@@ -102,20 +103,20 @@ func TestWhatALookShowsIsToldAsTheCallThatItLooksLike(t *testing.T) {
 func TestAPolledChildBeginsWithItsFirstLook(t *testing.T) {
 	t.Parallel()
 	var told []string
-	fork := Event{Kind: KindFork, Flags: Polled, TGID: 7, Space: 1, Time: 150, Child: 8, ChildSpace: 2}
+	fork := Event{Kind: model.KindFork, Flags: model.Polled, TGID: 7, Space: 1, Time: 150, Child: 8, ChildSpace: 2}
 	src := &script{events: []Event{
-		{Kind: KindExec, Flags: Polled, TGID: 7, Space: 1, Time: 100, Comm: "prog"},
+		{Kind: model.KindExec, Flags: model.Polled, TGID: 7, Space: 1, Time: 100, Comm: "prog"},
 		lookAt(7, 1, 100, row(10, 20, rw)),
 		fork, lookAt(8, 2, 150, row(10, 20, rw), row(30, 34, rw)),
 		// Another was gone through its execve before anybody looked.
-		{Kind: KindFork, Flags: Polled, TGID: 7, Space: 1, Time: 160, Child: 9, ChildSpace: 3},
-		{Kind: KindExec, Flags: Polled, TGID: 9, Space: 3, Time: 160, Comm: "other"},
+		{Kind: model.KindFork, Flags: model.Polled, TGID: 7, Space: 1, Time: 160, Child: 9, ChildSpace: 3},
+		{Kind: model.KindExec, Flags: model.Polled, TGID: 9, Space: 3, Time: 160, Comm: "other"},
 		lookAt(9, 3, 160, row(50, 51, rw)),
-		{Kind: KindExit, Flags: Polled | NoStatus, TGID: 8, Space: 2, Time: 170},
-		{Kind: KindGone, Flags: Polled, TGID: 8, Space: 2, Time: 170},
+		{Kind: model.KindExit, Flags: model.Polled | model.NoStatus, TGID: 8, Space: 2, Time: 170},
+		{Kind: KindGone, Flags: model.Polled, TGID: 8, Space: 2, Time: 170},
 	}}
-	tr := New(src, nil, Options{Polling: time.Second, OnChange: func(c *Change) {
-		if c.Kind == KindReread {
+	tr := New(src, nil, Options{Polling: time.Second, OnChange: func(c *model.Change) {
+		if c.Kind == model.KindReread {
 			told = append(told, fmt.Sprint(c.Found))
 		}
 	}})
@@ -125,7 +126,7 @@ func TestAPolledChildBeginsWithItsFirstLook(t *testing.T) {
 	rep := tr.Report()
 	got := map[int]string{}
 	for _, pid := range []int{7, 8, 9} {
-		got[pid] = pages(rep, pid)
+		got[pid] = pages(tr, pid)
 	}
 	if diff := cmp.Diff(got, map[int]string{7: "10-20", 8: "10-20 30-34", 9: "50-51"}); diff != "" {
 		t.Errorf("(-got +want):\n%s", diff)

@@ -1,4 +1,4 @@
-package tracer
+package order
 
 import "github.com/maptrace/maptrace/tracer/space"
 
@@ -24,10 +24,10 @@ func (t *Tracer) path(sp *addressSpace, id fileID, base string, addr uint64) str
 	if known.name != "" && basename(known.name) == base {
 		return known.name
 	}
-	if t.world == nil || len(sp.procs) == 0 || known.tries >= maxTries {
+	if t.world == nil || sp.Inhabitants() == 0 || known.tries >= maxTries {
 		return ""
 	}
-	switch known.name = t.world.Path(sp.procs[0].PID, addr); {
+	switch known.name = t.world.Path(sp.PID(), addr); {
 	case basename(known.name) == base:
 		known.tries = 0
 	case known.name != "":

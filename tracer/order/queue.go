@@ -1,6 +1,10 @@
-package tracer
+package order
 
-import "container/heap"
+import (
+	"container/heap"
+
+	"github.com/maptrace/maptrace/tracer/model"
+)
 
 // queue puts the events of one address space into the order in which they took
 // effect. Threads leave the kernel in another order than they held the mmap
@@ -18,8 +22,8 @@ type queue struct {
 
 	waiting eventHeap
 	free    []*Event
-	holes   []hole          // in ascending order, disjoint
-	claims  map[uint64]Kind // sections passed by something else than their owner
+	holes   []hole                // in ascending order, disjoint
+	claims  map[uint64]model.Kind // sections passed by something else than their owner
 
 	last uint64 // commit time of the newest event delivered; of an unnumbered queue
 
@@ -84,14 +88,14 @@ func (q *queue) push(ev *Event, deliver func(ev *Event, late bool)) {
 func (q *queue) pass(s uint64, ev *Event) {
 	q.next = s + 1
 	q.passed++
-	if ev.Kind.claims() {
+	if claims(ev.Kind) {
 		q.claim(s, ev.Kind)
 	}
 }
 
-func (q *queue) claim(s uint64, k Kind) {
+func (q *queue) claim(s uint64, k model.Kind) {
 	if q.claims == nil {
-		q.claims = make(map[uint64]Kind)
+		q.claims = make(map[uint64]model.Kind)
 	}
 	q.claims[s] = k
 	if len(q.claims) > 4096 {
@@ -106,7 +110,7 @@ func (q *queue) claim(s uint64, k Kind) {
 // straggler delivers an event whose section was passed before.
 func (q *queue) straggler(s uint64, ev *Event, deliver func(*Event, bool)) {
 	if k, ok := q.claims[s]; ok {
-		if ev.Kind.claims() {
+		if claims(ev.Kind) {
 			return // a second thread saw the same section
 		}
 		delete(q.claims, s)
@@ -114,7 +118,7 @@ func (q *queue) straggler(s uint64, ev *Event, deliver func(*Event, bool)) {
 		deliver(ev, k != KindAnnounce)
 		return
 	}
-	if !q.fill(s) && s != q.optional && ev.Kind.claims() {
+	if !q.fill(s) && s != q.optional && claims(ev.Kind) {
 		return // its owner was here before
 	}
 	deliver(ev, s != q.optional)
@@ -276,6 +280,16 @@ func (q *queue) unsettled(before uint64) bool {
 		}
 	}
 	return found
+}
+
+// open tells whether there is a hole that no re-read has answered.
+func (q *queue) open() bool { return len(q.holes) > 0 && !q.holes[len(q.holes)-1].settled }
+
+// count adds what the queue has counted.
+func (q *queue) count(f *model.Figures) {
+	f.Sections += q.passed
+	f.Missed += q.missed
+	f.LostOwners += q.lost
 }
 
 // eventHeap orders events by key; container/heap's interface.

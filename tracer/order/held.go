@@ -1,4 +1,4 @@
-package tracer
+package order
 
 // held are the events of a space that wait while its mappings are read. The answer
 // comes milliseconds after the look. Were they handled meanwhile, calls that copy or

@@ -1,8 +1,9 @@
-package tracer
+package model
 
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -54,57 +55,61 @@ func (p Picture) String() string {
 	return "exact"
 }
 
-// Stats count what a Tracer has seen.
+// Stats count what was seen.
 type Stats struct {
+	Figures
+	Counts
+}
+
+// Figures are counted before the operations are in order.
+type Figures struct {
 	Records uint64 // everything a Source gave
 	Newest  uint64 // commit time of the newest of them
+	Lost    uint64 // records the ring had no room for
 	Skipped uint64 // runs of our programs that the kernel left out, for whatever process
-	Calls   uint64
-	Failed  uint64 // of the calls, those that returned an error
+	Strays  uint64 // events of address spaces that are not known (any more)
+
+	Sections   uint64 // write sections of the mmap locks
+	Missed     uint64 // of these, those nobody reported
+	LostOwners uint64 // of these, those whose report was lost
+	Others     uint64 // of these, those no decoded call owns
+	Late       uint64 // events applied after a later one
+
+	Unsampled        uint64 // calls that made memory larger and whose stack is not there
+	Audits           uint64 // comparisons with /proc
+	AuditsUnfinished uint64 // those given up because calls were under way
+	Rereads          uint64 // reads of mappings that events did not tell of
+	Looks            uint64 // times that a polling Source has looked at everything
+}
+
+// Counts are what the operations themselves show.
+type Counts struct {
+	Calls  uint64
+	Failed uint64 // of the calls, those that returned an error
 	// Suppressed are further calls, which were given a result without being executed.
 	Suppressed uint64
 	Forks      uint64
 	Execs      uint64
 	Exits      uint64
 	Processes  uint64
-	Others     uint64 // sections no decoded call owns
-	Strays     uint64 // events of address spaces that are not known (any more)
-
-	Sections   uint64 // write sections of the mmap locks
-	Missed     uint64 // of these, those nobody reported
-	LostOwners uint64 // of these, those whose report was lost
-	Lost       uint64 // records the ring had no room for
-	Late       uint64 // events applied after a later one
 	Violations uint64 // events that cannot have happened to the tree as it was
 	Drift      uint64 // differences that audits found
-
-	Unsampled uint64 // calls that made memory larger and whose stack is not there
-	Faults    uint64 // page faults whose stack is
-
-	Audits           uint64 // comparisons with /proc
-	AuditsUnfinished uint64 // those given up because calls were under way
-	Rereads          uint64 // reads of mappings that events did not tell of
-
-	Looks  uint64 // times that a polling Source has looked at everything
-	Polled uint64 // changes it found
+	Faults     uint64 // page faults whose stack is known
+	Polled     uint64 // changes that looks of a polling Source found
 
 	byOp [32][16]uint64
 }
 
-func (s *Stats) count(ev *Event) {
+func (s *Counts) count(c *space.Call) {
 	s.Calls++
-	if ev.Call.Failed() {
+	if c.Failed() {
 		s.Failed++
 	}
-	s.byOp[ev.Call.Op&31][ev.Call.Sub&15]++
+	s.byOp[c.Op&31][c.Sub&15]++
 }
 
 // fold adds what only an address space knows.
-func (s *Stats) fold(sp *addressSpace) {
-	s.Sections += sp.q.passed
-	s.Missed += sp.q.missed
-	s.LostOwners += sp.q.lost
-	s.Late += sp.late
+func (s *Counts) fold(sp *Space) {
 	s.Violations += sp.violations
 	s.Drift += sp.drift
 }
@@ -116,7 +121,7 @@ type OpCount struct {
 }
 
 // ByOp lists the calls made, the most frequent first.
-func (s *Stats) ByOp() []OpCount {
+func (s *Counts) ByOp() []OpCount {
 	var out []OpCount
 	for op := range s.byOp {
 		for sub, n := range s.byOp[op] {
@@ -141,16 +146,14 @@ func CallName(op space.Op, sub space.Sub) string {
 
 // SpaceReport is the state of one address space.
 type SpaceReport struct {
-	Process Process // the first that lives in it, or the last that did
-	Shared  int     // how many processes live in it
-	Tree    *space.Space
+	Process Process        // the first that lives in it, or the last that did
+	Shared  int            // how many processes live in it
 	Start   space.Snapshot // what it was when tracing it began
 	Began   uint64         // when that was, CLOCK_MONOTONIC in ns
 	Picture Picture
 }
 
-// Report is everything a Tracer knows at a moment. The trees in it are the
-// Tracer's own: it must not run meanwhile.
+// Report is everything that is known at a moment, but for the trees: see [Model.Tree].
 type Report struct {
 	Stats    Stats
 	Spaces   []SpaceReport // in the order in which they came to be
@@ -160,54 +163,53 @@ type Report struct {
 	NotKept  int           // spaces of exited processes that are counted only
 }
 
-// Tree is an address space as it is now, nil if it is not known (yet). It is the
-// Tracer's own: it must not run meanwhile.
-func (t *Tracer) Tree(id uint64) *space.Space {
-	if sp := t.spaces[id]; sp != nil && !sp.waiting {
-		return sp.tree
-	}
-	return nil
-}
-
 // Stats are the figures so far.
-func (t *Tracer) Stats() Stats {
-	s := t.stats
-	for _, sp := range t.spaces {
+func (m *Model) Stats() Stats {
+	s := Stats{Figures: m.figures, Counts: m.counts}
+	for _, sp := range m.spaces {
 		s.fold(sp)
 	}
 	return s
 }
 
-// Report makes a report.
-func (t *Tracer) Report() Report {
-	r := Report{Stats: t.Stats(), Ordering: "section", Polling: t.opts.Polling}
+// Report makes a report. It changes nothing.
+func (m *Model) Report() Report {
+	r := Report{Stats: m.Stats(), Ordering: m.ordering(), Polling: m.opts.Polling, NotKept: m.notKept}
 	if r.Polling > 0 {
 		r.Picture.approximate(Unseen(r.Polling))
 	}
-	for _, sp := range t.spaces {
-		switch {
-		case r.Polling > 0:
-			r.Ordering = "polling"
-			sp.state.approximate(Unseen(r.Polling))
-		case !sp.q.numbered:
-			r.Ordering = "time"
-		}
-		if sp.tree == nil || sp.owner == nil || sp.waiting || sp.replaced {
+	for _, id := range slices.Sorted(maps.Keys(m.spaces)) {
+		sp := m.spaces[id]
+		if sp.tree == nil || sp.owner == nil || sp.state != known {
 			continue
 		}
-		p, picture := *sp.owner, sp.state
+		picture := sp.picture
+		if r.Polling > 0 {
+			picture.approximate(Unseen(r.Polling))
+		}
 		if len(sp.procs) > 0 && sp.tree.Doubtful() {
 			picture.approximate(unsettled)
 		}
 		r.Spaces = append(r.Spaces, SpaceReport{
-			Process: p, Shared: len(sp.procs), Tree: sp.tree, Start: sp.start, Began: sp.began, Picture: picture,
+			Process: *sp.owner, Shared: len(sp.procs), Start: sp.start, Began: sp.began, Picture: picture,
 		})
 		r.Picture.worsen(picture)
 	}
-	r.NotKept = t.notKept
-	r.Picture.worsen(t.dropped)
-	slices.SortFunc(r.Spaces, func(a, b SpaceReport) int { return cmp.Compare(a.Process.Space, b.Process.Space) })
+	r.Picture.worsen(m.dropped)
 	return r
+}
+
+// ordering is what orders the events.
+func (m *Model) ordering() string {
+	if m.opts.Polling > 0 {
+		return "polling"
+	}
+	for _, sp := range m.spaces {
+		if !sp.numbered {
+			return "time"
+		}
+	}
+	return "section"
 }
 
 // worsen takes over what is worse in o.

@@ -1,4 +1,4 @@
-package tracer
+package order
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -66,10 +67,10 @@ func (t *Tracer) look(req lookRequest) lookResult {
 
 // ask sends a request, unless too many are under way.
 func (t *Tracer) ask(sp *addressSpace, req lookRequest) bool {
-	if len(sp.procs) == 0 || t.looks == nil || t.underway == cap(t.looks) {
+	if sp.Inhabitants() == 0 || t.looks == nil || t.underway == cap(t.looks) {
 		return false
 	}
-	req.space, req.pid = sp.id, sp.procs[0].PID
+	req.space, req.pid = sp.id, sp.PID()
 	t.looks <- req
 	t.underway++
 	sp.looking = true
@@ -91,7 +92,7 @@ func (t *Tracer) idle(began uint64) {
 	if t.world != nil && t.opts.Verify > 0 && now >= t.nextVerify {
 		t.nextVerify = now + uint64(t.opts.Verify)
 		for _, sp := range t.spaces {
-			if len(sp.procs) > 0 && !sp.waiting && !sp.unreadable {
+			if sp.state == known && sp.Inhabitants() > 0 {
 				sp.auditDue, t.busy[sp] = true, true
 			}
 		}
@@ -99,7 +100,7 @@ func (t *Tracer) idle(began uint64) {
 	if now >= t.nextPrune {
 		t.nextPrune = now + uint64(1e9)
 		// What is still to be read is younger than that, by and large.
-		handled := max(began, t.stats.Newest)
+		handled := max(began, t.figures.Newest)
 		for _, sp := range t.spaces {
 			t.prune(sp, handled)
 		}
@@ -134,17 +135,15 @@ func (t *Tracer) accept(sp *addressSpace, res lookResult) {
 		t.letInUntil(sp, sp.held.after)
 		return
 	}
+	now := res.since
 	t.letIn(sp)
 	// The process is gone or has another image by now. Another may live here;
 	// of the rest the events tell.
 	if res.err != nil && !errors.Is(res.err, procmaps.ErrGone) {
 		t.log.Warn("read mappings", "pid", res.pid, "error", res.err)
-		sp.state.approximate("its mappings cannot be read: " + res.err.Error())
-		sp.seeding, sp.unreadable = false, true // it would be refused again
-		if sp.waiting {
-			t.begin(sp, t.now())
-		}
-		sp.tree.SetComplete(false)
+		t.note(sp, now, model.Approximate("its mappings cannot be read: "+res.err.Error()))
+		t.unread(sp, now) // it would be refused again
+		t.note(sp, now, model.Complete(false))
 		return
 	}
 	if res.audit {
@@ -155,15 +154,20 @@ func (t *Tracer) accept(sp *addressSpace, res lookResult) {
 	if sp.failed < 3 {
 		return
 	}
-	t.abandon(sp)
+	// Nobody can be asked any more.
+	t.note(sp, now, model.Approximate("gone before its mappings could be read"))
+	t.unread(sp, now)
 }
 
-// abandon gives up on reading a space: nobody can be asked any more.
-func (t *Tracer) abandon(sp *addressSpace) {
-	sp.state.approximate("gone before its mappings could be read")
-	sp.seeding, sp.unreadable = false, true
-	if sp.waiting && sp.tree != nil {
-		t.begin(sp, t.now())
+// unread gives up on reading a space. One that waits for something else than a read does
+// so still.
+func (t *Tracer) unread(sp *addressSpace, now uint64) {
+	switch sp.state {
+	case seeding:
+		t.begin(sp, now, unreadable)
+	case known:
+		sp.state = unreadable
+	case waiting, unreadable, gone:
 	}
 }
 
@@ -172,31 +176,31 @@ func (t *Tracer) attend(sp *addressSpace, began, now uint64) bool {
 	t.unblock(sp, began, now)
 	t.explore(sp, now)
 	if began > settle && sp.q.unsettled(began-settle) {
-		sp.state.missed()
+		t.note(sp, now, model.Missed{})
 		t.doubt(sp, space.All, now, lookReason{op: space.OpReread})
 	}
 	t.unpark(sp, began)
-	if !sp.looking && len(sp.parked) == 0 && !sp.unreadable && len(sp.procs) > 0 {
+	if !sp.looking && len(sp.parked) == 0 && sp.readable() {
 		switch {
-		case sp.seeding:
+		case sp.state == seeding:
 			t.ask(sp, lookRequest{ranges: []procmaps.Range{space.All}, full: true, reason: lookReason{op: space.OpSeed}})
-		case !sp.waiting && sp.tree.Doubtful():
+		case sp.doubtful():
 			t.reread(sp)
 		case sp.auditDue:
 			sp.auditDue = !t.audit(sp)
 		}
 	}
 	// Of a space that nobody lives in nothing is read, and what it waits for may never come.
-	short := sp.q.short() && len(sp.procs) > 0
-	open := sp.q.blocked() || short || len(sp.q.holes) > 0 && !sp.q.holes[len(sp.q.holes)-1].settled
-	return !open && !sp.looking && len(sp.parked) == 0 &&
-		(sp.unreadable || sp.gone || len(sp.procs) == 0 || !sp.seeding && !sp.auditDue && (sp.waiting || !sp.tree.Doubtful()))
+	short := sp.q.short() && sp.Inhabitants() > 0
+	open := sp.q.blocked() || short || sp.q.open()
+	wants := sp.readable() && (sp.state == seeding || sp.auditDue || sp.doubtful())
+	return !open && !sp.looking && len(sp.parked) == 0 && !wants
 }
 
 // unblock gives up on events that others have waited for too long.
 func (t *Tracer) unblock(sp *addressSpace, began, now uint64) {
 	switch {
-	case sp.waiting:
+	case sp.waits():
 	case !sp.q.numbered:
 		if began > reorder {
 			sp.q.advance(now, began-reorder, sp.deliver)
@@ -214,7 +218,7 @@ func (t *Tracer) unblock(sp *addressSpace, began, now uint64) {
 // reread asks for the ranges in doubt.
 func (t *Tracer) reread(sp *addressSpace) {
 	const many = 8 // beyond, one read of everything is cheaper
-	ranges := sp.tree.Doubts()
+	ranges := sp.Tree().Doubts()
 	if len(ranges) > many {
 		ranges = []procmaps.Range{space.All}
 	}
@@ -234,7 +238,7 @@ func (t *Tracer) reread(sp *addressSpace) {
 
 // audit asks for everything, to compare.
 func (t *Tracer) audit(sp *addressSpace) bool {
-	if sp.waiting || sp.looking || len(sp.parked) > 0 || sp.gone || sp.tree.Doubtful() || sp.unreadable {
+	if sp.state != known || sp.looking || len(sp.parked) > 0 || sp.doubtful() {
 		return false
 	}
 	return t.ask(sp, lookRequest{ranges: []procmaps.Range{space.All}, audit: true})
@@ -254,13 +258,13 @@ func (t *Tracer) unpark(sp *addressSpace, began uint64) {
 			ready = began > res.until() && (!sp.q.blocked() || sp.q.oldest() > res.until())
 		}
 		overdue := began > res.since && began-res.since > auditWait
-		if !ready && (!overdue || sp.waiting) && !res.isSeed() {
+		if !ready && (!overdue || sp.waits()) && !res.isSeed() {
 			sp.parked = append(sp.parked, parked[i:]...)
 			return
 		}
 		switch {
 		case res.isSeed():
-			if sp.seeding {
+			if sp.state == seeding {
 				t.seed(sp, last)
 				t.resynced(sp, last.At)
 			}
@@ -270,7 +274,7 @@ func (t *Tracer) unpark(sp *addressSpace, began uint64) {
 			t.letInSeen(sp, last)
 			t.compare(sp, last)
 		default:
-			t.stats.AuditsUnfinished++
+			t.figures.AuditsUnfinished++
 		}
 		t.letIn(sp)
 	}
@@ -280,7 +284,7 @@ func (r *lookResult) isSeed() bool { return r.full }
 
 // apply puts what was read into the tree.
 func (t *Tracer) apply(sp *addressSpace, res lookResult) {
-	t.stats.Rereads++
+	t.figures.Rereads++
 	if res.reason.op == 0 {
 		res.reason.op = space.OpReread
 	}
@@ -298,19 +302,9 @@ func (t *Tracer) apply(sp *addressSpace, res lookResult) {
 			r.Start = min(r.Start, l.Rows[0].Start)
 			r.End = max(r.End, l.Rows[len(l.Rows)-1].End)
 		}
-		found := sp.tree.Reread(space.Read{
-			Range: r, Rows: l.Rows, Began: l.At, Ended: ended,
-			Op: res.reason.op, TID: res.reason.tid,
-		})
-		if len(found) == 0 {
-			continue
-		}
-		t.tell(sp, &Change{
-			Event: &Event{
-				Kind: KindReread, Time: l.At, Space: sp.id, TGID: res.pid, TID: int(res.reason.tid),
-				NR: res.reason.nr, Call: space.Call{Op: res.reason.op, Time: l.At, TID: res.reason.tid},
-			},
-			Found: found,
+		t.emit(&model.Operation{
+			Time: l.At, Space: sp.id, TGID: res.pid, TID: int(res.reason.tid),
+			Body: model.Reread{Range: r, Rows: l.Rows, Ended: ended, Op: res.reason.op, NR: res.reason.nr},
 		})
 	}
 	t.resynced(sp, res.looks[0].At)
@@ -318,28 +312,28 @@ func (t *Tracer) apply(sp *addressSpace, res lookResult) {
 
 // resynced notes that a tree which had lost events is right again.
 func (t *Tracer) resynced(sp *addressSpace, at uint64) {
-	if !sp.stale && !sp.state.Missed || sp.tree.Doubtful() {
+	if !sp.stale && !sp.Picture().Missed || sp.Tree().Doubtful() {
 		return
 	}
 	sp.stale = false
-	sp.state.resynced(at)
-	sp.complete()
+	t.note(sp, at, model.Resynced{})
+	t.complete(sp)
 }
 
 // compare is the audit itself.
 func (t *Tracer) compare(sp *addressSpace, l *Look) {
-	if sp.tree.Doubtful() || len(sp.announced) > 0 || sp.stale {
-		t.stats.AuditsUnfinished++
+	if sp.Tree().Doubtful() || len(sp.announced) > 0 || sp.stale {
+		t.figures.AuditsUnfinished++
 		return
 	}
 	rows := make([]procmaps.Mapping, len(l.Rows))
 	for i := range l.Rows {
 		rows[i] = l.Rows[i].Mapping
 	}
-	t.stats.Audits++
-	drift := sp.tree.Verify(rows, l.At)
+	t.figures.Audits++
+	drift := sp.Tree().Verify(rows, l.At)
 	if len(drift) == 0 {
-		sp.suspects, sp.explained = nil, t.stats.Skipped
+		sp.suspects, sp.explained = nil, t.figures.Skipped
 		return
 	}
 	if !sp.q.numbered {
@@ -347,18 +341,15 @@ func (t *Tracer) compare(sp *addressSpace, l *Look) {
 			return
 		}
 	}
-	if t.stats.Skipped > sp.explained {
+	if t.figures.Skipped > sp.explained {
 		// The kernel owns up to what may have been this.
-		sp.explained = t.stats.Skipped
+		sp.explained = t.figures.Skipped
 		t.staleSince(sp, l.Until)
 		return
 	}
-	sp.drift += uint64(len(drift))
-	t.tell(sp, &Change{
-		Event: &Event{Kind: KindDrift, Time: l.At, Space: sp.id, TGID: sp.owner.PID, TID: sp.owner.PID},
-		Drift: drift,
-	})
-	sp.state.approximate("drift was found")
+	pid := sp.Owner().PID
+	t.emit(&model.Operation{Time: l.At, Space: sp.id, TGID: pid, TID: pid, Body: model.Drift(drift)})
+	t.note(sp, l.Until, model.Approximate("drift was found"))
 	t.doubt(sp, space.All, l.Until, lookReason{op: space.OpReread})
 }
 
@@ -386,7 +377,7 @@ func (sp *addressSpace) lasting(drift []space.Drift, at uint64) []space.Drift {
 
 // prune lets a tree forget what no straggler can be older than.
 func (t *Tracer) prune(sp *addressSpace, now uint64) {
-	if sp.waiting || now < remember {
+	if sp.waits() || now < remember {
 		return
 	}
 	before := now - remember
@@ -402,7 +393,7 @@ func (t *Tracer) prune(sp *addressSpace, now uint64) {
 	if sp.looking {
 		return
 	}
-	sp.tree.Prune(before)
+	t.note(sp, before, model.Prune{})
 	sp.forks = slices.DeleteFunc(sp.forks, func(f forkStamp) bool { return f.at < before })
 }
 
@@ -414,7 +405,7 @@ func (t *Tracer) finish() error {
 	if t.opts.Verify > 0 {
 		bound *= 3
 		for _, sp := range t.spaces {
-			pending[sp] = len(sp.procs) > 0 && !sp.gone
+			pending[sp] = sp.Inhabitants() > 0 && sp.state != gone
 		}
 	}
 	deadline := t.now() + bound
@@ -426,10 +417,10 @@ func (t *Tracer) finish() error {
 		}
 		open := t.underway+len(t.missing) > 0
 		for sp := range t.busy {
-			open = open || sp.unread()
+			open = open || sp.pending()
 		}
 		for sp, wanted := range pending {
-			if wanted && len(sp.procs) > 0 && !sp.gone {
+			if wanted && sp.Inhabitants() > 0 && sp.state != gone {
 				pending[sp] = !t.audit(sp)
 				open = true
 			}
@@ -445,14 +436,10 @@ func (t *Tracer) finish() error {
 	return t.stop()
 }
 
-// unread tells whether something of a space is still to be read. Threads that are in
+// pending tells whether something of a space is still to be read. Threads that are in
 // the midst of a call are another matter: some always are.
-func (sp *addressSpace) unread() bool {
-	if len(sp.procs) == 0 || sp.gone || sp.unreadable {
-		return false
-	}
-	holes := len(sp.q.holes) > 0 && !sp.q.holes[len(sp.q.holes)-1].settled
-	return holes || sp.looking || len(sp.parked) > 0 || sp.waiting || sp.tree.Doubtful()
+func (sp *addressSpace) pending() bool {
+	return sp.readable() && (sp.q.open() || sp.looking || len(sp.parked) > 0 || sp.waits() || sp.doubtful())
 }
 
 // stop draws the line: what has taken effect by now is still waited for, since a

@@ -1,35 +1,27 @@
-package tracer
+package order
 
-import "github.com/maptrace/maptrace/tracer/space"
+import (
+	"github.com/maptrace/maptrace/tracer/model"
+	"github.com/maptrace/maptrace/tracer/space"
+)
 
 // unlocked handles a call that was seen from its entry and has let go of no mmap
-// lock, and tells whether that was all there is to do. Nothing changes a mapping
-// without holding the lock for writing, so such a call has changed none, whatever
+// lock, and tells what became of it if that is all there is to say. Nothing changes a
+// mapping without holding the lock for writing, so such a call has changed none, whatever
 // its result says: seccomp may give a result to a call that is not executed.
-func (t *Tracer) unlocked(sp *addressSpace, ev *Event) bool {
-	if ev.Flags&NoLock == 0 || t.stats.Skipped > 0 {
-		return false // where the kernel skips programs, one may not have seen the lock
+func (t *Tracer) unlocked(ev *Event) (model.Fate, bool) {
+	if ev.Flags&NoLock == 0 || t.figures.Skipped > 0 {
+		return 0, false // where the kernel skips programs, one may not have seen the lock
 	}
 	switch c := &ev.Call; {
-	case c.Ret < 0 && c.Ret > -4096: // refused before it took the lock
-		t.stats.count(ev)
-		t.effect = space.Effect{}
-		t.change = Change{Event: ev, Effect: &t.effect}
+	case c.Failed(): // refused before it took the lock
+		return model.Refused, true
 	case t.needsLock(c):
-		t.stats.Suppressed++
-		answered := *ev
-		answered.Kind = KindSuppressed
-		t.change = Change{Event: &answered}
+		return model.Suppressed, true
 	case movesMemory(c): // of nothing
-		t.stats.count(ev)
-		return true
-	default:
-		return false
+		return model.Counted, true
 	}
-	if ev.Time >= sp.began {
-		t.tell(sp, &t.change)
-	}
-	return true
+	return 0, false
 }
 
 // needsLock tells whether a call that succeeds holds the mmap lock for writing. Some

@@ -1,61 +1,49 @@
-package tracer
+package order
 
 import (
-	"strconv"
+	"errors"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/stack"
 )
 
-// Kind says what an Event reports.
-type Kind uint8
-
-// The kinds of events a Source gives.
+// The kinds of events that only a Source gives, beside those that become changes:
+// KindCall, KindFork, KindExec, KindExit, KindLost, KindFault, KindWrite and KindTiming of
+// package model. Of KindExit, Section, if set, is of none yet.
 const (
-	KindCall     Kind = 1 + iota // a mapping call returned
-	KindFork                     // a process was made
-	KindExec                     // a process has a new image, in a new address space
-	KindRow                      // one mapping of that image
-	KindSeeded                   // the last of them was given
-	KindExit                     // a process' last thread is exiting; Section, if set, is of none yet
-	KindGone                     // an address space is gone
-	KindOther                    // the mmap lock was write-held by something we do not decode
-	KindStack                    // the stack grew
-	KindAnnounce                 // a call has committed and will be reported much later
-	KindLost                     // events were lost before this one
-	KindSkipped                  // the kernel left out programs before this one, for whatever process
-	KindFault                    // a page was touched: a sample of such events
-	KindWrite                    // a watched word was written to
-	KindTiming                   // how long a call took: slow ones, and a sample of the others
-	KindLook                     // mappings were looked at: all of a process, if there is a Look
+	KindRow      = model.FreeKind + iota // one mapping of a new image
+	KindSeeded                           // the last of them was given
+	KindGone                             // an address space is gone
+	KindOther                            // the mmap lock was write-held by something we do not decode
+	KindStack                            // the stack grew
+	KindAnnounce                         // a call has committed and will be reported much later
+	KindSkipped                          // the kernel left out programs before this one, for whatever process
+	KindLook                             // mappings were looked at: all of a process, if there is a Look
 )
 
-// claims tells whether an event stands for a section without being its owner.
-func (k Kind) claims() bool { return k == KindOther || k == KindStack || k == KindAnnounce }
+// claims tells whether an event of a kind stands for a section without being its owner.
+func claims(k model.Kind) bool { return k == KindOther || k == KindStack || k == KindAnnounce }
 
-// Flags qualify an Event.
-type Flags uint16
-
-// The flags of an Event.
+// The flags of an Event, beside those of package model.
 const (
-	Stamped     Flags = 1 << iota // Time is the commit time, taken under the mmap lock
-	HasSection                    // Section is set
-	SharesSpace                   // KindFork: parent and child share the address space
-	Remote                        // the caller belongs to another address space
-	Incomplete                    // KindExec: no rows follow; KindFork: what the child holds is uncertain
-	Unsampled                     // KindCall: it made memory larger, and its stack, though asked for, is not there
-	Polled                        // it was noticed by looking at /proc, at Time, and is older
-	NoStatus                      // KindExit: how it ended could not be seen
-	NoLock                        // KindCall: from its entry to its return it let go of no mmap lock
+	Stamped    = model.FreeFlag << iota // Time is the commit time, taken under the mmap lock
+	HasSection                          // Section is set
+	Remote                              // the caller belongs to another address space
+	Incomplete                          // KindExec: no rows follow; KindFork: what the child holds is uncertain
+	NoLock                              // KindCall: from its entry to its return it let go of no mmap lock
 )
+
+// told are the flags that an operation has of its event.
+const told = model.FreeFlag - 1
 
 // Event is one thing a Source reports. It is plain data: what the kernel said,
 // not yet what it means. A Source may reuse what an Event refers to only after
 // the next call.
 type Event struct {
-	Kind  Kind
-	Flags Flags
+	Kind  model.Kind
+	Flags model.Flags
 	// NR is the system call of KindOther, -1 where there was none.
 	NR      int16
 	Section uint32 // of the mmap lock, wrapping
@@ -66,8 +54,6 @@ type Event struct {
 
 	// Call is the call of KindCall.
 	Call space.Call
-	// Name is the call's own name where Call.Op covers several ("mlock2").
-	Name string
 
 	// Row is the mapping of KindRow.
 	Row space.Row
@@ -105,13 +91,13 @@ type Event struct {
 
 	// Stratum is that of a KindCall that made memory larger, where stacks are asked
 	// for.
-	Stratum Stratum
+	Stratum model.Stratum
 
 	// Look is what KindLook found, nil if that is what was known.
 	Look *Look
 
 	// Timing is how long the Call of KindTiming took. Time is when it began.
-	Timing *Timing
+	Timing *model.Timing
 
 	// Sample is what the thread had in user mode, of KindFault, KindWrite, KindTiming, and of
 	// a KindCall that made memory larger; nil where stacks are not asked for, and
@@ -119,35 +105,13 @@ type Event struct {
 	Sample *stack.Sample
 
 	// Claimed is set by the loop: the section was reported before by a claim.
-	Claimed Kind
+	Claimed model.Kind
 
 	key uint64 // the queue's
 }
 
-// Process is one traced process. The loop owns it; copies are handed out.
-type Process struct {
-	PID        int
-	Inner      int    // its number in its own pid namespace, where that is another; else 0
-	Parent     int    // 0 if it was there when tracing began
-	Comm       string // of its newest image
-	Space      uint64
-	StartTime  uint64 // CLOCK_BOOTTIME, ns
-	Generation int    // how many images it has had since tracing began
-	Exited     bool
-	Status     uint32 // wait status, when Exited
-	NoStatus   bool   // it is not known
-}
-
-// ExitText says in a word how an exited process ended.
-func (p *Process) ExitText() string {
-	if p.NoStatus {
-		return "status not seen"
-	}
-	if sig := p.Status & 0x7f; sig != 0 {
-		return "signal " + strconv.Itoa(int(sig))
-	}
-	return "status " + strconv.Itoa(int(p.Status>>8&0xff))
-}
+// ErrIdle is returned by a Source that has no event now.
+var ErrIdle = errors.New("no event now")
 
 // Source gives events in the order in which they arrived. Next returns ErrIdle
 // when there is none now, and io.EOF when there will be none any more.

@@ -1,17 +1,19 @@
-package tracer
+package order
 
 import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/maptrace/maptrace/tracer/model"
 )
 
 // collector is what a queue delivers.
 type collector struct {
 	sections []uint32
 	late     []bool
-	kinds    []Kind
-	claimed  []Kind
+	kinds    []model.Kind
+	claimed  []model.Kind
 }
 
 func (c *collector) deliver(ev *Event, late bool) {
@@ -21,7 +23,7 @@ func (c *collector) deliver(ev *Event, late bool) {
 	c.claimed = append(c.claimed, ev.Claimed)
 }
 
-func sectioned(kind Kind, section uint32) *Event {
+func sectioned(kind model.Kind, section uint32) *Event {
 	return &Event{Kind: kind, Section: section, Flags: Stamped | HasSection, Time: uint64(section) + 1}
 }
 
@@ -39,7 +41,7 @@ func TestAnyOrderOfArrivalIsDeliveredBySection(t *testing.T) {
 		order := rng.Perm(100)
 		var got collector
 		for _, i := range order {
-			q.push(sectioned(KindCall, (first+uint32(i))&(1<<31-1)), got.deliver)
+			q.push(sectioned(model.KindCall, (first+uint32(i))&(1<<31-1)), got.deliver)
 		}
 		for i, s := range got.sections {
 			if want := (first + uint32(i)) & (1<<31 - 1); s != want || got.late[i] {
@@ -57,7 +59,7 @@ func TestAHoleIsMissedUntilItsEventComes(t *testing.T) {
 	var got collector
 	q.start(10)
 	for _, s := range []uint32{10, 13, 15} {
-		q.push(sectioned(KindCall, s), got.deliver)
+		q.push(sectioned(model.KindCall, s), got.deliver)
 	}
 	if !slices.Equal(got.sections, []uint32{10}) || !q.blocked() {
 		t.Fatalf("delivered %v before the hole was given up", got.sections)
@@ -70,12 +72,12 @@ func TestAHoleIsMissedUntilItsEventComes(t *testing.T) {
 	if q.unsettled(999) || !q.unsettled(1000) || q.unsettled(1000) {
 		t.Error("holes are to be settled once, when they are old enough")
 	}
-	q.push(sectioned(KindCall, 12), got.deliver)
-	q.push(sectioned(KindCall, 14), got.deliver)
+	q.push(sectioned(model.KindCall, 12), got.deliver)
+	q.push(sectioned(model.KindCall, 14), got.deliver)
 	if q.missed != 1 || !slices.Equal(got.late, []bool{false, false, false, true, true}) {
 		t.Errorf("missed %d, late %v after two of three came", q.missed, got.late)
 	}
-	q.push(sectioned(KindCall, 11), got.deliver)
+	q.push(sectioned(model.KindCall, 11), got.deliver)
 	if q.missed != 0 || q.passed != 6 {
 		t.Errorf("missed %d, passed %d after all came", q.missed, q.passed)
 	}
@@ -85,13 +87,13 @@ func TestAnExcuseMakesHolesLost(t *testing.T) {
 	var q queue
 	var got collector
 	q.start(0)
-	q.push(sectioned(KindCall, 5), got.deliver)
+	q.push(sectioned(model.KindCall, 5), got.deliver)
 	q.advance(1, 0, got.deliver)
 	q.excuse(20)
 	if q.missed != 0 || q.lost != 5 {
 		t.Errorf("missed %d, lost %d: the hole was there when the loss was", q.missed, q.lost)
 	}
-	q.push(sectioned(KindCall, 30), got.deliver)
+	q.push(sectioned(model.KindCall, 30), got.deliver)
 	q.advance(2, 0, got.deliver)
 	if q.lost != 5+14 || q.missed != 10 {
 		t.Errorf("missed %d, lost %d: only sections before 20 are excused", q.missed, q.lost)
@@ -102,7 +104,7 @@ func TestWhatIsExcusedIsNotWaitedFor(t *testing.T) {
 	var q queue
 	var got collector
 	q.start(0)
-	q.push(sectioned(KindCall, 0), got.deliver)
+	q.push(sectioned(model.KindCall, 0), got.deliver)
 	q.excuse(20)
 	if !q.short() || q.blocked() {
 		t.Fatal("the last sections were lost, and nothing tells that they are short")
@@ -111,7 +113,7 @@ func TestWhatIsExcusedIsNotWaitedFor(t *testing.T) {
 	if q.short() || q.lost != 19 || q.missed != 0 {
 		t.Errorf("short %v, missed %d, lost %d: all up to 20 are excused", q.short(), q.missed, q.lost)
 	}
-	q.push(sectioned(KindCall, 20), got.deliver)
+	q.push(sectioned(model.KindCall, 20), got.deliver)
 	if !slices.Equal(got.sections, []uint32{0, 20}) || q.blocked() {
 		t.Errorf("delivered %v, want what follows the loss at once", got.sections)
 	}
@@ -123,9 +125,9 @@ func TestAllGapsBeforeAnExcuseAreSkippedAtOnce(t *testing.T) {
 	var got collector
 	q.start(0)
 	for s := uint32(1); s < 200; s += 2 {
-		q.push(sectioned(KindCall, s), got.deliver)
+		q.push(sectioned(model.KindCall, s), got.deliver)
 	}
-	q.push(sectioned(KindCall, 210), got.deliver)
+	q.push(sectioned(model.KindCall, 210), got.deliver)
 	q.excuse(200)
 	q.advance(1, 0, got.deliver)
 	if len(got.sections) != 100 || q.lost != 100 || q.missed != 0 || q.short() {
@@ -141,7 +143,7 @@ func TestWhatHasNotComeAtTheEndIsMissed(t *testing.T) {
 	var q queue
 	var got collector
 	q.start(10)
-	q.push(sectioned(KindCall, 10), got.deliver)
+	q.push(sectioned(model.KindCall, 10), got.deliver)
 	if q.end(11, 1) || q.missed != 0 {
 		t.Errorf("%d missed of none", q.missed)
 	}
@@ -160,14 +162,14 @@ func TestWhatHasNotComeAtTheEndIsMissed(t *testing.T) {
 func TestAClaimIsTakenOverByTheOwner(t *testing.T) {
 	for _, c := range []struct {
 		name    string
-		kinds   []Kind // of events with one section
-		kindOut []Kind
-		claimed []Kind
+		kinds   []model.Kind // of events with one section
+		kindOut []model.Kind
+		claimed []model.Kind
 	}{
-		{"stack, then the owner", []Kind{KindStack, KindCall}, []Kind{KindStack, KindCall}, []Kind{0, KindStack}},
-		{"the owner, then a stack", []Kind{KindCall, KindStack}, []Kind{KindCall}, []Kind{0}},
-		{"two stacks", []Kind{KindStack, KindStack}, []Kind{KindStack}, []Kind{0}},
-		{"announced, then made", []Kind{KindAnnounce, KindCall}, []Kind{KindAnnounce, KindCall}, []Kind{0, KindAnnounce}},
+		{"stack, then the owner", []model.Kind{KindStack, model.KindCall}, []model.Kind{KindStack, model.KindCall}, []model.Kind{0, KindStack}},
+		{"the owner, then a stack", []model.Kind{model.KindCall, KindStack}, []model.Kind{model.KindCall}, []model.Kind{0}},
+		{"two stacks", []model.Kind{KindStack, KindStack}, []model.Kind{KindStack}, []model.Kind{0}},
+		{"announced, then made", []model.Kind{KindAnnounce, model.KindCall}, []model.Kind{KindAnnounce, model.KindCall}, []model.Kind{0, KindAnnounce}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var q queue
@@ -185,7 +187,7 @@ func TestAClaimIsTakenOverByTheOwner(t *testing.T) {
 			for _, k := range c.kinds {
 				q.push(sectioned(k, 7), got.deliver)
 			}
-			q.push(sectioned(KindCall, 6), got.deliver)
+			q.push(sectioned(model.KindCall, 6), got.deliver)
 			if len(got.kinds) != 1+len(c.kindOut) {
 				t.Errorf("delivered %v from the heap", got.kinds)
 			}
@@ -201,7 +203,7 @@ func TestTheSectionUnderWayAtTheStartIsOptional(t *testing.T) {
 	var got collector
 	q.start(10)
 	q.push(sectioned(KindOther, 9), got.deliver)
-	q.push(sectioned(KindCall, 10), got.deliver)
+	q.push(sectioned(model.KindCall, 10), got.deliver)
 	if !slices.Equal(got.sections, []uint32{9, 10}) || q.missed != 0 {
 		t.Errorf("delivered %v, missed %d", got.sections, q.missed)
 	}
@@ -210,8 +212,8 @@ func TestTheSectionUnderWayAtTheStartIsOptional(t *testing.T) {
 func TestWithoutSectionsTimeOrders(t *testing.T) {
 	var q queue
 	var got collector
-	push := func(section uint32, at uint64, flags Flags) {
-		q.push(&Event{Kind: KindCall, Section: section, Time: at, Flags: flags}, got.deliver)
+	push := func(section uint32, at uint64, flags model.Flags) {
+		q.push(&Event{Kind: model.KindCall, Section: section, Time: at, Flags: flags}, got.deliver)
 	}
 	push(3, 300, Stamped)
 	push(1, 100, Stamped)
@@ -245,7 +247,7 @@ func FuzzQueue(f *testing.F) {
 		delivered := 0
 		deliver := func(*Event, bool) { delivered++ }
 		for i, b := range data {
-			kind := []Kind{KindCall, KindCall, KindStack, KindAnnounce}[b>>6]
+			kind := []model.Kind{model.KindCall, model.KindCall, KindStack, KindAnnounce}[b>>6]
 			q.push(sectioned(kind, 90+uint32(b&63)), deliver)
 			if i%7 == 6 {
 				q.advance(uint64(i), uint64(i)*10, deliver)

@@ -1,8 +1,9 @@
-package tracer
+package order
 
 import (
 	"testing"
 
+	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/stack"
 )
@@ -16,8 +17,8 @@ func (places) Site(_ int, tree *space.Space, _ *stack.Sample) uint32 {
 
 func timing(pid int, id, at uint64) Event {
 	return Event{
-		Kind: KindTiming, TGID: pid, TID: pid, Time: at, Space: id,
-		Timing: &Timing{Duration: at, Name: "mmap"}, Sample: &stack.Sample{},
+		Kind: model.KindTiming, TGID: pid, TID: pid, Time: at, Space: id,
+		Timing: &model.Timing{Duration: at, Name: "mmap"}, Sample: &stack.Sample{},
 	}
 }
 
@@ -31,8 +32,8 @@ func TestTimingsAreToldWithTheTreeOfTheirProcess(t *testing.T) {
 	events = append(events, timing(7, 1, 160), mmap(7, 1, 200, 1, 30, 40), timing(7, 1, 250), exit(7, 1, 300),
 		timing(7, 1, 260), timing(8, 2, 400))
 	got := make(map[uint64]uint32)
-	replay(t, Options{Sites: places{}, OnChange: func(c *Change) {
-		if c.Kind == KindTiming {
+	replay(t, Options{Sites: places{}, OnChange: func(c *model.Change) {
+		if c.Kind == model.KindTiming {
 			got[c.Timing.Duration] = c.Site
 		}
 	}}, events...)

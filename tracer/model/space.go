@@ -1,0 +1,82 @@
+package model
+
+import "github.com/maptrace/maptrace/tracer/space"
+
+// state is how far an address space has come.
+//
+//	           Begin                 Exec of its only process
+//	waiting ──────────▶ known ──────────────────────────────▶ replaced
+//	   ▲                  │                                       ▲
+//	   └────── Exec ──────┘          likewise from waiting ───────┘
+//
+// When nobody lives in it any more it is kept for the report as it is; a replaced one is
+// forgotten when it is gone.
+type state uint8
+
+const (
+	waiting  state = iota // what is mapped at its beginning is not known yet
+	known                 // it is
+	replaced              // by exec: its figures count, its table is of no use
+)
+
+// Space is one address space.
+type Space struct {
+	id       uint64
+	state    state
+	numbered bool // the kernel numbers the write sections of its lock
+	tree     *space.Space
+	procs    []*Process // those that live in it
+	owner    *Process   // the first of them, or when none lives the last
+
+	start space.Snapshot // what it was when it became known, and
+	began uint64         // when that was
+
+	picture    Picture
+	violations uint64
+	drift      uint64
+}
+
+// Tree is what is mapped; nil if not even the beginning of that is known. It is for
+// looking only.
+func (sp *Space) Tree() *space.Space { return sp.tree }
+
+// Inhabitants is how many processes live in it.
+func (sp *Space) Inhabitants() int { return len(sp.procs) }
+
+// PID is the process that has lived in it longest, 0 if none does.
+func (sp *Space) PID() int {
+	if len(sp.procs) == 0 {
+		return 0
+	}
+	return sp.procs[0].PID
+}
+
+// Owner is the first of those who live in it, or when none does the last who did; nil if
+// nobody ever has.
+func (sp *Space) Owner() *Process { return sp.owner }
+
+// Picture is how far the tree can be trusted.
+func (sp *Space) Picture() Picture { return sp.picture }
+
+// wait has it wait for the mappings of a new image.
+func (sp *Space) wait() {
+	if sp.state == known {
+		sp.state = waiting
+	}
+}
+
+// begin notes that what is mapped is known.
+func (sp *Space) begin(at uint64) {
+	if sp.state == waiting {
+		sp.state = known
+	}
+	sp.began, sp.start = at, sp.tree.Snapshot()
+}
+
+// settle gives it an inhabitant.
+func (sp *Space) settle(p *Process) {
+	if len(sp.procs) == 0 {
+		sp.owner = p
+	}
+	sp.procs = append(sp.procs, p)
+}

@@ -1,0 +1,218 @@
+package order
+
+import (
+	"github.com/maptrace/maptrace/tracer/model"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// adopt makes a space whose state is to be read from /proc.
+func (t *Tracer) adopt(task Task) *addressSpace {
+	sp := t.newSpace(task.Space)
+	t.lay(sp, model.Layout{StartBrk: task.StartBrk, Brk: task.Brk, Stack: task.StartStack})
+	sp.state = seeding
+	if task.HasSection {
+		sp.q.start(task.Section)
+	}
+	t.busy[sp] = true
+	return sp
+}
+
+// lay makes a space's tree, which is empty.
+func (t *Tracer) lay(sp *addressSpace, l model.Layout) {
+	t.note(sp, 0, l)
+	sp.Space = t.model.Space(sp.id)
+}
+
+func (t *Tracer) newSpace(id uint64) *addressSpace {
+	sp := &addressSpace{id: id, announced: make(map[uint32]uint64), explained: t.figures.Skipped}
+	sp.deliver = func(ev *Event, late bool) { t.deliver(sp, ev, late) }
+	t.spaces[id] = sp
+	return sp
+}
+
+// join puts a process into an address space.
+func (t *Tracer) join(pid int, sp *addressSpace, j model.Join) {
+	j.Numbered = sp.q.numbered
+	t.emit(&model.Operation{Space: sp.id, TGID: pid, TID: pid, Body: j})
+	sp.Space = t.model.Space(sp.id)
+}
+
+// settle puts a process that a listing has into an address space.
+func (t *Tracer) settle(task *Task, sp *addressSpace) {
+	t.join(task.PID, sp, model.Join{Inner: task.Inner, Comm: task.Comm, StartTime: task.StartTime})
+}
+
+// forked makes the child known as soon as the event arrives, since the child's
+// own may be next; its tree comes with fork, in the parent's order.
+func (t *Tracer) forked(ev *Event) {
+	if ev.ChildSpace == 0 {
+		return
+	}
+	if t.model.Process(ev.Child) != nil {
+		return // seen by a listing after a loss
+	}
+	sp := t.spaces[ev.ChildSpace]
+	if sp == nil {
+		sp = t.newSpace(ev.ChildSpace)
+		if parent := t.spaces[ev.Space]; parent != nil && parent.q.numbered {
+			sp.q.start(ev.First)
+		}
+	}
+	j := model.Join{Inner: ev.Inner, Parent: ev.TGID, StartTime: ev.StartTime}
+	if p := t.model.Process(ev.TGID); p != nil {
+		j.Comm = p.Comm
+	}
+	t.join(ev.Child, sp, j)
+}
+
+// fork gives the child its parent's tree, as of the fork.
+func (t *Tracer) fork(parent *addressSpace, ev *Event, late bool) {
+	t.by(ev, model.Fork{Child: ev.Child, Inner: ev.Inner, ChildSpace: ev.ChildSpace})
+	if ev.ChildSpace == 0 || ev.ChildSpace == parent.id {
+		return
+	}
+	sp := t.spaces[ev.ChildSpace]
+	if sp == nil || sp.state != waiting {
+		return
+	}
+	if ev.Flags&model.Polled != 0 {
+		// When it was forked is not known: its first look is its start.
+		t.lay(sp, model.Layout{})
+		if ev.Flags&Incomplete != 0 {
+			sp.state, t.busy[sp] = seeding, true
+		}
+		return
+	}
+	doubts := t.note(sp, ev.Time, model.Clone{Parent: parent.id}).Doubts
+	sp.growsDown = parent.growsDown
+	parent.forks = append(parent.forks, forkStamp{sp.id, ev.Time})
+	if doubts {
+		t.want(sp, lookReason{op: space.OpReread})
+	}
+	if late || parent.stale {
+		t.doubt(sp, space.All, ev.Time, lookReason{op: space.OpReread})
+	}
+	t.begin(sp, ev.Time, known)
+}
+
+// exec gives a process a new address space, whose mappings follow.
+func (t *Tracer) exec(ev *Event) {
+	sp := t.spaces[ev.Space]
+	if sp == nil {
+		sp = t.newSpace(ev.Space)
+	}
+	// A process found amid its exec has the new space already.
+	if ev.Flags&HasSection != 0 {
+		sp.q.start(ev.First)
+	}
+	sp.state = waiting
+	sp.backlog, sp.rows, sp.held = nil, nil, held{}
+	if ev.Flags&Incomplete != 0 {
+		sp.state, t.busy[sp] = seeding, true
+	}
+	t.by(ev, model.Exec{
+		Layout: model.Layout{StartBrk: ev.StartBrk, Brk: ev.Brk, Stack: ev.StartStack}, Comm: ev.Comm, Numbered: sp.q.numbered,
+	})
+	sp.Space = t.model.Space(sp.id)
+}
+
+// imaged makes the tree of a new image from the rows that were sent.
+func (t *Tracer) imaged(sp *addressSpace, ev *Event) {
+	rows := sp.rows
+	sp.rows = nil
+	if len(rows) == 0 || sp.stale {
+		sp.state, t.busy[sp] = seeding, true
+		return
+	}
+	if !t.opts.Gate.Empty() {
+		rows = append(rows, t.opts.Gate)
+	}
+	for i := range rows {
+		m := &rows[i].Mapping
+		if m.Inode == 0 || m.Name == "" || m.Name[0] == '/' {
+			continue
+		}
+		if full := t.path(sp, fileID{m.Dev, m.Inode}, m.Name, m.Start); full != "" {
+			m.Name = full
+		}
+	}
+	t.seed(sp, &Look{Rows: rows, At: ev.Time, Until: ev.Time})
+}
+
+// seed makes a tree of what was read, and lets in what waited for it.
+func (t *Tracer) seed(sp *addressSpace, look *Look) {
+	rows := look.Rows
+	for i := range rows {
+		if rows[i].Flags&space.GrowsDown != 0 && rows[i].Name != "[stack]" && !sp.Tree().IsStack(rows[i].Range) {
+			sp.growsDown = true
+		}
+	}
+	t.note(sp, look.At, model.Seed{Rows: rows, Ended: look.Until})
+	if look.HasSection && sp.q.numbered {
+		// The read may have seen what a section under way had done, and whose
+		// stamp is yet to come.
+		sp.completeAt = sp.q.section(&Event{Section: look.Section})
+	}
+	t.complete(sp)
+	t.begin(sp, look.At, known)
+}
+
+// complete says that the tree holds everything, once it does.
+func (t *Tracer) complete(sp *addressSpace) {
+	if sp.completeAt > sp.q.next {
+		return
+	}
+	if sp.completeAt != 0 {
+		for section := range sp.announced {
+			if int32((section-uint32(sp.completeAt))<<1) < 0 {
+				return // passed, but what it did is yet to come
+			}
+		}
+	}
+	sp.completeAt = 0
+	t.note(sp, 0, model.Complete(true))
+}
+
+// begin lets in what waited for a space's first state.
+func (t *Tracer) begin(sp *addressSpace, at uint64, as state) {
+	sp.state = as
+	t.note(sp, at, model.Begin{})
+	backlog := sp.backlog
+	sp.backlog = nil
+	for _, ev := range backlog {
+		t.enter(sp, ev)
+	}
+}
+
+// exit notes the end of a process.
+func (t *Tracer) exit(ev *Event) {
+	if t.model.Process(ev.TGID) == nil {
+		return
+	}
+	forgotten := t.by(ev, model.Exit{Status: ev.Status}).Forgotten
+	if t.world != nil {
+		t.world.Forget(ev.TGID)
+	}
+	if sp := t.spaces[ev.Space]; sp != nil && sp.Inhabitants() == 0 {
+		delete(t.busy, sp)
+	}
+	t.forget(forgotten)
+}
+
+// bury handles the end of an address space.
+func (t *Tracer) bury(sp *addressSpace, ev *Event) {
+	sp.state = gone
+	delete(t.busy, sp)
+	t.forget(t.by(ev, model.Gone{}).Forgotten)
+}
+
+// forget drops the address spaces that the model has dropped; their figures count.
+func (t *Tracer) forget(ids []uint64) {
+	for _, id := range ids {
+		if sp := t.spaces[id]; sp != nil {
+			sp.q.count(&t.figures)
+			delete(t.busy, sp)
+			delete(t.spaces, id)
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package order
+
+import (
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/model"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// state is what is known of what an address space holds.
+//
+//	            rows, fork
+//	waiting ───────────────────▶ known ────────▶ gone
+//	  ▲  │                       ▲   │             ▲
+//	  │  │ rows or fork lost     │   │ read fails  │
+//	  │  ▼                read   │   ▼             │
+//	  │ seeding ─────────────────┘  unreadable ────┘
+//	  │    └──────── read fails ───────▲
+//	  └─ exec, from any of them
+type state uint8
+
+const (
+	waiting    state = iota // what brings its mappings is on the way: its fork, or the rows of its image
+	seeding                 // they are read from /proc
+	known                   // they are known, and can be read again
+	unreadable              // they are known as far as events tell: nobody is left to be asked, or who is refuses
+	gone                    // there is no such address space any more
+)
+
+// addressSpace is one tree of the model, and the queue before it.
+type addressSpace struct {
+	*model.Space
+	id      uint64
+	state   state
+	q       queue
+	deliver func(*Event, bool)
+
+	backlog []*Event    // what arrived while it waited
+	rows    []space.Row // of a new image, so far
+
+	blocked    uint64            // since when the queue has been blocked; 0 if it is not
+	blockedAt  uint64            // q.next when it was found blocked
+	announced  map[uint32]uint64 // calls that have committed and are yet to come: when, by section
+	held       held              // what came in its turn since the look was asked for
+	completeAt uint64            // the section from which on the tree is known to hold everything; 0 if it does
+	forks      []forkStamp       // the latest
+	growsDown  bool              // there is memory that grows as the stack does
+
+	looking  bool
+	parked   []lookResult
+	reason   lookReason
+	failed   int  // looks in a row that found nobody
+	auditDue bool // it is to be audited as soon as nothing is in doubt
+	// Without numbers: since when each audit has found a difference.
+	suspects map[difference]uint64
+
+	stale     bool   // events were lost
+	lostAt    uint64 // when that was known last
+	skips     bool   // programs were skipped since: what the queue finds lost makes it stale
+	counted   uint64 // how much the queue had found lost when that was looked at
+	explained uint64 // how much had been skipped when an audit found nothing, or what it found was put down to that
+}
+
+// waits tells whether what happens to it has to wait for its mappings.
+func (sp *addressSpace) waits() bool { return sp.state == waiting || sp.state == seeding }
+
+// readable tells whether its mappings can be read.
+func (sp *addressSpace) readable() bool {
+	return sp.Inhabitants() > 0 && sp.state != unreadable && sp.state != gone
+}
+
+// doubtful tells whether something of its tree is in doubt.
+func (sp *addressSpace) doubtful() bool { return !sp.waits() && sp.Tree().Doubtful() }
+
+// forkStamp is when a child got its copy of a tree.
+type forkStamp struct{ child, at uint64 }
+
+// lookReason says why a tree must be read again, and what its changes are called.
+type lookReason struct {
+	op  space.Op
+	tid uint32
+	nr  int16
+}
+
+// doubt marks a range as unknown since a stamp, to be read again.
+func (t *Tracer) doubt(sp *addressSpace, r procmaps.Range, at uint64, why lookReason) {
+	if r.Empty() {
+		return
+	}
+	t.note(sp, at, model.Doubt(r))
+	t.want(sp, why)
+}
+
+// want asks for a look at what is in doubt.
+func (t *Tracer) want(sp *addressSpace, why lookReason) {
+	if sp.reason.op == 0 || why.op == space.OpReread || sp.reason.op == space.OpStack {
+		sp.reason = why
+	}
+	t.busy[sp] = true
+}
