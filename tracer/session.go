@@ -8,6 +8,7 @@ import (
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -73,8 +74,13 @@ type Sampler interface {
 // Session is one run of the engine: processes, whose changes and records go to sinks. One
 // goroutine uses it, the one that calls Run.
 type Session struct {
-	engine   Engine
-	tr       *Tracer
+	base
+	state
+	engine   Engine       // nil in a replay, and
+	tr       *Tracer      // so is this
+	model    *model.Model // of a replay, else nil
+	rec      *Recording   // what is played, or is recorded to; else nil
+	now      uint64
 	log      *slog.Logger
 	sinks    []Sink
 	samplers []Sampler
@@ -86,30 +92,56 @@ type Session struct {
 	members members
 }
 
+// base is what an engine and a recording have in common.
+type base interface {
+	// Info says what it can do.
+	Info() Info
+	// Untracked is how many address spaces and processes there was no room for.
+	Untracked() (uint64, error)
+	// Close frees it.
+	Close() error
+	Now() uint64
+}
+
+// state is what a session knows.
+type state interface {
+	// Tree is an address space as it is now, nil if it is not known. It is the session's
+	// own: valid until the call that it was asked in returns.
+	Tree(id uint64) *space.Space
+	// Report is everything that is known, but for the trees.
+	Report() Report
+	// Stats are the figures so far.
+	Stats() Stats
+}
+
 // NewSession makes a session of an engine, which it closes. Nothing is traced yet. The
 // hooks, the gate and the interval of polling of opts are the session's to set.
 func NewSession(engine Engine, opts Options) *Session {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Session{engine: engine, log: opts.Log}
+	s := &Session{base: engine, engine: engine, now: engine.Now(), log: opts.Log}
 	info := engine.Info()
 	opts.Gate, opts.Polling = info.Gate, info.Polling
 	opts.OnChange, opts.OnIdle = s.change, s.idle
 	s.tr = New(engine, engine, opts)
+	s.state = s.tr
 	return s
 }
 
-// Info says what the session's engine can do.
-func (s *Session) Info() Info { return s.engine.Info() }
+// Now is the clock of everything that the session tells: CLOCK_MONOTONIC, ns. It stands
+// still while something is told, and until Run is called: it is as of when all that had
+// arrived was last handled.
+func (s *Session) Now() uint64 { return s.now }
 
-// Now is the clock of everything that the session tells: CLOCK_MONOTONIC, ns.
-func (s *Session) Now() uint64 { return s.engine.Now() }
+// Record has all that Run will tell recorded too.
+func (s *Session) Record(r *Recording) { s.rec = r }
 
 // Trace chooses the processes to begin with; it may be called again until Run is, with
 // more. Without an error there is at least one. More tells which others belong to those
 // traced, as children born meanwhile do; it is asked until there are none.
 func (s *Session) Trace(pids []int, more func(pids []int) ([]int, error)) error {
+	defer func() { s.now = s.engine.Now() }()
 	for {
 		tasks, err := s.engine.Trace(pids...)
 		if err != nil {
@@ -135,6 +167,9 @@ func (s *Session) Trace(pids []int, more func(pids []int) ([]int, error)) error 
 
 // PIDs are the processes to begin with.
 func (s *Session) PIDs() []int {
+	if s.engine == nil {
+		return s.rec.pids
+	}
 	pids := make([]int, len(s.tasks))
 	for i := range s.tasks {
 		pids[i] = s.tasks[i].PID
@@ -162,7 +197,11 @@ type RunOptions struct {
 // or ctx is done; then what is in doubt is read a last time, and samplers have their last
 // look. The session may be asked for its report after it, and must be closed.
 func (s *Session) Run(ctx context.Context, o RunOptions) error {
+	if s.engine == nil {
+		return s.play(ctx, o.Sinks)
+	}
 	s.sinks, s.samplers, s.onReady = o.Sinks, o.Samplers, o.Ready
+	s.rec.begin(s)
 	s.unread = make(map[int]bool)
 	for _, task := range s.tasks {
 		s.unread[task.PID] = true
@@ -182,31 +221,30 @@ func (s *Session) Run(ctx context.Context, o RunOptions) error {
 	for _, sampler := range s.samplers {
 		sampler.Finish()
 	}
+	s.tick()
+	s.rec.finish(s)
 	return nil
+}
+
+// tick sets the clock.
+func (s *Session) tick() {
+	s.now = s.engine.Now()
+	s.rec.add(clock(s.now))
 }
 
 // Emit tells the sinks of a record. It is for samplers, from within Run.
 func (s *Session) Emit(r *event.Record) {
+	if s.rec != nil {
+		s.rec.add(sampled{cloneRecord(r)})
+	}
+	s.tellRecord(r)
+}
+
+func (s *Session) tellRecord(r *event.Record) {
 	for _, sink := range s.sinks {
 		sink.Record(r)
 	}
 }
-
-// Tree is an address space as it is now, nil if it is not known. It is the session's own:
-// valid until the call that it was asked in returns.
-func (s *Session) Tree(id uint64) *space.Space { return s.tr.Tree(id) }
-
-// Report is everything that is known, but for the trees.
-func (s *Session) Report() Report { return s.tr.Report() }
-
-// Stats are the figures so far.
-func (s *Session) Stats() Stats { return s.tr.Stats() }
-
-// Untracked is how many address spaces and processes there was no room for.
-func (s *Session) Untracked() (uint64, error) { return s.engine.Untracked() }
-
-// Close frees the engine.
-func (s *Session) Close() error { return s.engine.Close() }
 
 // change hands on a change.
 func (s *Session) change(c *Change) {
@@ -223,6 +261,7 @@ func (s *Session) change(c *Change) {
 
 // idle has everybody do what is due.
 func (s *Session) idle() error {
+	s.tick()
 	if err := s.checkReady(); err != nil {
 		return err
 	}
@@ -233,6 +272,11 @@ func (s *Session) idle() error {
 	for _, sampler := range s.samplers {
 		sampler.Idle()
 	}
+	s.rec.add(idle{})
+	return s.idleSinks()
+}
+
+func (s *Session) idleSinks() error {
 	for _, sink := range s.sinks {
 		if err := sink.Idle(); err != nil {
 			return err

@@ -15,19 +15,24 @@ import (
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
-// Event is what a source gives; the others are what it gives with it, and is asked: see
-// package order.
+// What a source gives and is asked is in package order.
 type (
-	Event  = order.Event
-	Look   = order.Look
-	Task   = order.Task
+	// Event is one thing that a source reports.
+	Event = order.Event
+	// Look is what reading a process' mappings gave.
+	Look = order.Look
+	// Task is a traced process as the kernel knows it now.
+	Task = order.Task
+	// Source gives events in the order in which they arrived.
 	Source = order.Source
-	World  = order.World
-	Sites  = order.Sites
-
-	// Options say what a session does, and Tracer is its loop.
+	// World is what is asked about living processes.
+	World = order.World
+	// Sites makes numbers of stacks.
+	Sites = order.Sites
+	// Options say what a session does.
 	Options = order.Options
-	Tracer  = order.Tracer
+	// Tracer is its loop.
+	Tracer = order.Tracer
 )
 
 // ErrIdle is returned by a Source that has no event now.
@@ -36,23 +41,37 @@ var ErrIdle = order.ErrIdle
 // New returns a Tracer. World is nil where there is none.
 func New(src Source, world World, opts Options) *Tracer { return order.New(src, world, opts) }
 
-// Kind and the others are what comes of it: see package model.
+// What comes of it is in package model.
 type (
-	Kind           = model.Kind
-	Flags          = model.Flags
-	Change         = model.Change
-	Process        = model.Process
-	Picture        = model.Picture
-	Stats          = model.Stats
-	Figures        = model.Figures
-	Counts         = model.Counts
-	Report         = model.Report
-	SpaceReport    = model.SpaceReport
-	Timing         = model.Timing
-	Latency        = model.Latency
+	// Kind says what a Change is.
+	Kind = model.Kind
+	// Flags qualify it.
+	Flags = model.Flags
+	// Change is one thing that happened.
+	Change = model.Change
+	// Process is one traced process.
+	Process = model.Process
+	// Picture says how far a tree can be trusted.
+	Picture = model.Picture
+	// Stats count what was seen: Figures before the operations are in order, Counts by
+	// them.
+	Stats = model.Stats
+	// Figures are a part of Stats.
+	Figures = model.Figures
+	// Counts are the other part of Stats.
+	Counts = model.Counts
+	// Report is everything that is known, but for the trees.
+	Report = model.Report
+	// SpaceReport is what it says of one address space.
+	SpaceReport = model.SpaceReport
+	// Timing is how long one call took.
+	Timing = model.Timing
+	// Latency is what all calls of an operation took.
+	Latency = model.Latency
+	// TimingCounters tell what is missing from what was measured.
 	TimingCounters = model.TimingCounters
-	Stratum        = model.Stratum
-	Blame          = model.Blame
+	// Blame is what an origin's site holds.
+	Blame = model.Blame
 )
 
 // The kinds of changes.

@@ -45,12 +45,20 @@ func openTrace(s streams, o *traceOptions) (_ *tracePrinter, err error) {
 	if p.attached, err = attach(s, &o.attachOptions, kernel, opts, p.sites); err != nil {
 		return nil, errors.Join(err, p.closeSites())
 	}
-	p.text = render.Text{Clock: p.clock, Paths: o.paths}
 	return p, nil
 }
 
 // run prints from the first event to the last line.
 func (p *tracePrinter) run(ctx context.Context, out io.Writer) error {
+	if err := p.begin(out); err != nil {
+		return err
+	}
+	return p.attached.run(ctx, tracer.RunOptions{Sinks: []tracer.Sink{p}}, p.end)
+}
+
+// begin prints what is above the first event.
+func (p *tracePrinter) begin(out io.Writer) error {
+	p.text = render.Text{Clock: p.clock, Paths: p.o.paths}
 	p.out = bufio.NewWriterSize(out, 64<<10)
 	p.enc = json.NewEncoder(render.JSONWriter(p.out))
 	if p.o.tableEvery > 0 {
@@ -62,7 +70,7 @@ func (p *tracePrinter) run(ctx context.Context, out io.Writer) error {
 			return err
 		}
 	}
-	return p.attached.run(ctx, tracer.RunOptions{Sinks: []tracer.Sink{p}}, p.end)
+	return nil
 }
 
 // close frees everything.

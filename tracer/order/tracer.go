@@ -33,9 +33,6 @@ type Options struct {
 	// OnIdle is called, from within Run, whenever everything that has arrived
 	// was handled: the moment to write out what was buffered.
 	OnIdle func() error
-	// Tap is given every operation before it is applied, and the figures before each
-	// OnIdle; nil for nobody. An operation is valid until it returns.
-	Tap func(*model.Operation)
 	// Verify is how often each tree is compared with /proc; 0 means never.
 	Verify time.Duration
 	// PageSize in bytes; 0 means 4096.
@@ -81,6 +78,7 @@ type Tracer struct {
 	world World
 	log   *slog.Logger
 	model *model.Model
+	tap   func(*model.Operation)
 
 	spaces map[uint64]*addressSpace
 	busy   map[*addressSpace]bool // those that idle must look after
@@ -137,6 +135,10 @@ func New(src Source, world World, opts Options) *Tracer {
 	}
 	return t
 }
+
+// Tap has a function given every operation before it is applied, and the figures before
+// each Options.OnIdle; an operation is valid until it returns. It is for before Run.
+func (t *Tracer) Tap(tap func(*model.Operation)) { t.tap = tap }
 
 // ModelOptions are those of the model that it drives: what a model of the same operations
 // needs.
@@ -215,7 +217,7 @@ func notEOF(err error) error {
 
 // told has everybody do what is to be done when all that has arrived was told.
 func (t *Tracer) told() error {
-	if t.opts.Tap != nil {
+	if t.tap != nil {
 		t.emit(&model.Operation{Body: t.Stats().Figures})
 	}
 	if t.opts.OnIdle == nil {
@@ -375,8 +377,8 @@ func (t *Tracer) deliver(sp *addressSpace, ev *Event, late bool) {
 
 // emit hands an operation on to the model.
 func (t *Tracer) emit(op *model.Operation) model.Feedback {
-	if t.opts.Tap != nil {
-		t.opts.Tap(op)
+	if t.tap != nil {
+		t.tap(op)
 	}
 	return t.model.Apply(op)
 }
