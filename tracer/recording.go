@@ -13,7 +13,8 @@ import (
 // Recording is what a session has told its sinks, kept in memory: the ordered operations,
 // the samplers' records, and the clock. Played to sinks by the session of [Replay] it gives
 // what it gave to those of the session it is of, in the same order, and the same answers
-// to what they ask the session. The zero value is empty. It is for one goroutine.
+// to what they ask the session. It is for one goroutine. [Session.Record] begins one anew,
+// whatever it was; [NewRecording] begins one by hand.
 //
 // Sites are numbers in it: the names are with whoever has made them.
 type Recording struct {
@@ -52,6 +53,29 @@ type ending struct {
 	err       error
 }
 
+// NewRecording returns an empty recording of a session that begins at a time. Of the
+// options OnChange is not used.
+func NewRecording(opts model.Options, began uint64) *Recording {
+	opts.OnChange = nil
+	return &Recording{opts: opts, began: began}
+}
+
+// Apply adds a copy of an operation.
+func (r *Recording) Apply(op *model.Operation) { r.add(operation{op.Clone()}) }
+
+// Emit adds a copy of a sampler's record.
+func (r *Recording) Emit(rec *event.Record) {
+	if r != nil {
+		r.add(sampled{cloneRecord(rec)})
+	}
+}
+
+// Tick says that the time is now.
+func (r *Recording) Tick(now uint64) { r.add(clock(now)) }
+
+// Idle says that all that had arrived was handled.
+func (r *Recording) Idle() { r.add(idle{}) }
+
 // add appends an entry; to no recording, nothing.
 func (r *Recording) add(e entry) {
 	if r != nil {
@@ -65,9 +89,10 @@ func (r *Recording) begin(s *Session) {
 		return
 	}
 	info := s.engine.Info()
-	*r = Recording{opts: s.tr.ModelOptions(), pids: s.PIDs(), info: info, began: s.now}
-	r.opts.OnChange, r.info.Sampling, r.info.Memory = nil, nil, 0
-	s.tr.Tap(func(op *model.Operation) { r.add(operation{op.Clone()}) })
+	*r = *NewRecording(s.tr.ModelOptions(), s.now)
+	r.pids, r.info = s.PIDs(), info
+	r.info.Sampling, r.info.Memory = nil, 0
+	s.tr.Tap(r.Apply)
 }
 
 // finish asks the engine for what there is at the end.

@@ -229,14 +229,12 @@ func (s *Session) Run(ctx context.Context, o RunOptions) error {
 // tick sets the clock.
 func (s *Session) tick() {
 	s.now = s.engine.Now()
-	s.rec.add(clock(s.now))
+	s.rec.Tick(s.now)
 }
 
 // Emit tells the sinks of a record. It is for samplers, from within Run.
 func (s *Session) Emit(r *event.Record) {
-	if s.rec != nil {
-		s.rec.add(sampled{cloneRecord(r)})
-	}
+	s.rec.Emit(r)
 	s.tellRecord(r)
 }
 
@@ -272,7 +270,7 @@ func (s *Session) idle() error {
 	for _, sampler := range s.samplers {
 		sampler.Idle()
 	}
-	s.rec.add(idle{})
+	s.rec.Idle()
 	return s.idleSinks()
 }
 

@@ -14,12 +14,12 @@ import (
 type Options struct {
 	// OnChange is told of everything that happens, from within Apply; nil for nobody.
 	OnChange func(*Change)
-	// PageSize in bytes.
+	// PageSize in bytes; 0 means 4096.
 	PageSize uint64
 	// Polling is set if what is applied comes of looks at /proc this often.
 	Polling time.Duration
 	// KeepExited is how many address spaces are kept for the report though nobody lives
-	// in them; the oldest go first.
+	// in them; the oldest go first. 0 means 64.
 	KeepExited int
 }
 
@@ -55,6 +55,9 @@ type Feedback struct {
 
 // New returns a Model of nothing.
 func New(opts Options) *Model {
+	if opts.KeepExited == 0 {
+		opts.KeepExited = 64
+	}
 	return &Model{opts: opts, spaces: make(map[uint64]*Space), procs: make(map[int]*Process)}
 }
 

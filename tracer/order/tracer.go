@@ -117,9 +117,6 @@ func New(src Source, world World, opts Options) *Tracer {
 	if opts.PageSize == 0 {
 		opts.PageSize = 4096
 	}
-	if opts.KeepExited == 0 {
-		opts.KeepExited = 64
-	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
