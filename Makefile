@@ -48,7 +48,7 @@ test: ## run the tests, and say at the end which were skipped and why (those tha
 # What runs programs, ours too, is left out, as they are built without it, and so are
 # the long comparisons of names and tables, which have one goroutine each, what
 # measures time, and the packages that know of no goroutines at all.
-UNRACED = /(procmaps/table|tracer/(space|stack|site|attribution|event|growth|latency))$$
+UNRACED = /(procmaps/table|tracer/(space|model|stack|site|attribution|event|growth|latency))$$
 test-race: ## the same with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -skip 'OfPmap|TestReal|Agree|ByNm|Addr2line|TakeNoTime|CostLittle' $$($(GO) list ./... | grep -Ev '$(UNRACED)')
 
@@ -89,7 +89,7 @@ cover: ## coverage of the tests, as an HTML page
 
 lint: ## go vet, golangci-lint, module file, formatting of Go and C
 	$(GO) vet $(PACKAGES)
-	GOOS=darwin $(GO) vet ./procmaps/... ./tracer/space/... ./tracer/growth/... ./tracer/stack/... ./tracer/symbol/... ./tracer/latency/...
+	GOOS=darwin $(GO) vet ./procmaps/... ./tracer/space/... ./tracer/order/... ./tracer/model/... ./tracer/attribution/... ./tracer/growth/... ./tracer/stack/... ./tracer/symbol/... ./tracer/latency/...
 	GOARCH=arm64 $(GO) vet ./...
 	$(GO) vet -tags manual ./cmd/maptrace
 	$(GOLANGCI_LINT) run $(PACKAGES)
