@@ -16,6 +16,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
@@ -258,12 +259,18 @@ func version() string {
 	return v + " " + info.GoVersion
 }
 
-// isTerminal tells whether w is a terminal.
+// isTerminal tells whether w is a terminal. Other character devices, such as
+// /dev/null, are none.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
 		return false
 	}
-	fi, err := f.Stat()
-	return err == nil && fi.Mode()&os.ModeCharDevice != 0 && fi.Mode()&os.ModeDevice != 0
+	conn, err := f.SyscallConn() // Fd would make the file blocking
+	if err != nil {
+		return false
+	}
+	is := false
+	err = conn.Control(func(fd uintptr) { is = term.IsTerminal(int(fd)) })
+	return err == nil && is
 }

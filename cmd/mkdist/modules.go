@@ -31,6 +31,7 @@ var licences = map[string]string{
 	"github.com/spf13/pflag":             "BSD-3-Clause",
 	"github.com/ulikunitz/xz":            "BSD-3-Clause",
 	"golang.org/x/sys":                   "BSD-3-Clause",
+	"golang.org/x/term":                  "BSD-3-Clause",
 }
 
 func licence(module string) (string, error) {
