@@ -17,6 +17,7 @@ import (
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/privilege"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/procmaps/units"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/export"
@@ -215,9 +216,9 @@ func (g *growRun) Idle() error {
 	}
 	g.shown = now
 	worst, watched := g.Worst(now)
-	line := fmt.Sprintf("watched %s", render.Span(watched))
+	line := fmt.Sprintf("watched %s", units.Span(watched))
 	if g.o.duration > 0 {
-		line += " of " + render.Span(g.o.duration)
+		line += " of " + units.Span(g.o.duration)
 	}
 	if worst != nil && worst.Label >= growth.Plateau {
 		line += ": " + render.Sentence(worst)

@@ -8,8 +8,8 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/procmaps/units"
 )
 
 // memoryLimit is how much memory this process may have, and what says so.
@@ -71,7 +71,7 @@ func (l memoryLimit) watch(ctx context.Context, kernel uint64, resident func() (
 			freed = false
 		case freed:
 			stop(fmt.Errorf("stopped, for want of memory: %s are in use, and %s allows %s",
-				render.Bytes(float64(used+kernel)), l.name, render.Bytes(float64(l.bytes))))
+				units.Bytes(float64(used+kernel)), l.name, units.Bytes(float64(l.bytes))))
 			return
 		default:
 			debug.FreeOSMemory()

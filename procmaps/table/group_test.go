@@ -24,22 +24,6 @@ func explained(t *testing.T) *Process {
 	return p
 }
 
-func TestHumanSizes(t *testing.T) {
-	for kb, want := range map[uint64]string{
-		0: "0K", 1: "1K", 1023: "1023K", 1024: "1.0M", 1536: "1.5M", 10188: "9.9M", 10189: "10M",
-		1023 << 10: "1023M", 1<<20 - 1: "1.0G", 1 << 20: "1.0G", 100 << 30: "100T", 1<<64 - 1: "16384E",
-	} {
-		if got := string(AppendHuman(nil, kb)); got != want {
-			t.Errorf("%d KiB is %q, want %q", kb, got, want)
-		}
-	}
-	for kb, want := range map[int64]string{0: "-", 5: "+5K", -2048: "-2.0M"} {
-		if got := string(AppendHumanChange(nil, kb)); got != want {
-			t.Errorf("a change of %d KiB is %q, want %q", kb, got, want)
-		}
-	}
-}
-
 func TestGroups(t *testing.T) {
 	tests := []struct {
 		by   string

@@ -1,35 +1,8 @@
 package table
 
-import "strconv"
+import "github.com/maptrace/maptrace/procmaps/units"
 
-// AppendHuman appends an amount given in KiB with a unit of 1,024s, rounded to
-// two digits or more: 96K, 1.2M, 340M, 12G.
-func AppendHuman(dst []byte, kb uint64) []byte {
-	const units = "KMGTPE"
-	unit, v := 0, float64(kb)
-	for v >= 1023.5 && unit < len(units)-1 {
-		v /= 1024
-		unit++
-	}
-	decimals := 0
-	if unit > 0 && v < 9.95 {
-		decimals = 1
-	}
-	return append(strconv.AppendFloat(dst, v, 'f', decimals, 64), units[unit])
-}
-
-// AppendHumanChange is AppendHuman for a change: with its sign, and "-" for none.
-func AppendHumanChange(dst []byte, kb int64) []byte {
-	switch {
-	case kb == 0:
-		return append(dst, '-')
-	case kb < 0:
-		return AppendHuman(append(dst, '-'), uint64(-kb))
-	}
-	return AppendHuman(append(dst, '+'), uint64(kb))
-}
-
-func formatHuman(dst []byte, v Value) []byte { return AppendHuman(dst, v.Uint64()) }
+func formatHuman(dst []byte, v Value) []byte { return units.AppendHuman(dst, v.Uint64()) }
 
 // sizeName is the heading above sizes.
 func (o *Options) sizeName() string {

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/procmaps/units"
 )
 
 // Layout is one of pmap's tables.
@@ -445,7 +446,7 @@ func (p *Printer) appendFooter() {
 // amount is a sum of KiB with its unit.
 func (p *Printer) amount(kb uint64) string {
 	if p.opt.Human {
-		return string(AppendHuman(nil, kb))
+		return string(units.AppendHuman(nil, kb))
 	}
 	return strconv.FormatUint(kb, 10) + "K"
 }

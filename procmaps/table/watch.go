@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/procmaps/units"
 )
 
 // Watch compares the tables of one process, read again and again. The zero value
@@ -146,7 +147,7 @@ func WatchColumns(opt Options) []Column[WatchRow] {
 			Value: func(r WatchRow) Value { return Int(value(&r)) },
 		}
 		if opt.Human {
-			c.Format = func(dst []byte, v Value) []byte { return AppendHumanChange(dst, v.Int64()) }
+			c.Format = func(dst []byte, v Value) []byte { return units.AppendHumanChange(dst, v.Int64()) }
 		}
 		return c
 	}

@@ -6,11 +6,10 @@ import (
 	"io"
 	"iter"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/maptrace/maptrace/procmaps/table"
+	"github.com/maptrace/maptrace/procmaps/units"
 	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/growth"
 )
@@ -26,9 +25,9 @@ func Sentence(f *attribution.Finding) string {
 	var b strings.Builder
 	b.WriteString(subject(f))
 	if k := f.LastWriter(); k != nil {
-		fmt.Fprintf(&b, ", last written by %s (%.0f %%, by %d words that stayed),", k.By, 100*k.Share, f.Words)
+		fmt.Fprintf(&b, ", last written by %s (%s, by %d words that stayed),", k.By, units.Percent(k.Share), f.Words)
 	} else if who, share := f.Toucher(); who != "" {
-		fmt.Fprintf(&b, ", touched by %s (%.0f %%),", who, 100*share)
+		fmt.Fprintf(&b, ", touched by %s (%s),", who, units.Percent(share))
 	}
 	fmt.Fprintf(&b, " %s: %s", f.Reason, f.Label)
 	if f.Limit != nil && f.Label >= growth.Grows {
@@ -38,7 +37,7 @@ func Sentence(f *attribution.Finding) string {
 }
 
 // limit says which limit is reached, and when.
-func limit(r *attribution.Reached) string { return fmt.Sprintf("%s in %s", r.Name, Span(r.In)) }
+func limit(r *attribution.Reached) string { return fmt.Sprintf("%s in %s", r.Name, units.Span(r.In)) }
 
 // subject is what the memory is, and who is blamed for it.
 func subject(f *attribution.Finding) string {
@@ -51,45 +50,6 @@ func subject(f *attribution.Finding) string {
 		return f.Subject + " grown by " + f.From // which says nothing of who keeps it
 	}
 	return f.Subject + " from " + f.From
-}
-
-// Bytes is an amount for people: "12.0 MiB".
-func Bytes(n float64) string {
-	sign := ""
-	if n < 0 {
-		sign, n = "-", -n
-	}
-	units := [...]string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
-	i := 0
-	for n >= 1023.95 && i < len(units)-1 {
-		n /= 1024
-		i++
-	}
-	if i == 0 {
-		return sign + strconv.FormatFloat(n, 'f', 0, 64) + " B"
-	}
-	return sign + strconv.FormatFloat(n, 'f', 1, 64) + " " + units[i]
-}
-
-// Span is a time for people: "41 min".
-func Span(d time.Duration) string {
-	switch d = d.Round(time.Second); {
-	case d < time.Minute:
-		return strconv.FormatFloat(d.Seconds(), 'f', 0, 64) + " s"
-	case d < 2*time.Hour:
-		return strconv.FormatFloat(d.Minutes(), 'f', 0, 64) + " min"
-	case d < 48*time.Hour:
-		return strconv.FormatFloat(d.Hours(), 'f', 0, 64) + " h"
-	}
-	return strconv.FormatFloat(d.Hours()/24, 'f', 0, 64) + " days"
-}
-
-// change is an amount with its sign.
-func change(n float64) string {
-	if n > 0 {
-		return "+" + Bytes(n)
-	}
-	return Bytes(n)
 }
 
 // fewLooks is how many looks are too few for every verdict, the warm-up counted.
@@ -142,7 +102,7 @@ func (g *Growth) appendHead(b []byte) []byte {
 	if g.Exited {
 		b = append(b, ", ended"...)
 	}
-	return fmt.Appendf(b, ": watched for %s, %d looks, tree %s", Span(g.Watched), g.Ticks, table.Escape(g.Accuracy))
+	return fmt.Appendf(b, ": watched for %s, %d looks, tree %s", units.Span(g.Watched), g.Ticks, table.Escape(g.Accuracy))
 }
 
 func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
@@ -183,7 +143,7 @@ func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
 	}
 	if g.Estimated {
 		b = fmt.Appendf(b, "\nOf so many calls, stacks were taken of a random sample: %s came without. What is there of it was counted, and is shared out among the sites of calls like them.\n",
-			Bytes(float64(g.Unsampled)))
+			units.Bytes(float64(g.Unsampled)))
 	}
 	return b
 }
@@ -213,21 +173,21 @@ func growthColumns(ascii bool) []table.Column[*attribution.Finding] {
 			if g.Measure == growth.Mappings {
 				return fmt.Sprintf("%+.0f maps", g.Growth)
 			}
-			return change(g.Growth)
+			return units.Change(g.Growth)
 		}),
 		right("PER MIN", func(g *attribution.Finding) string {
 			if g.Measure == growth.Mappings {
 				return fmt.Sprintf("%+.0f maps", g.Slope*60)
 			}
-			return change(g.Slope * 60)
+			return units.Change(g.Slope * 60)
 		}),
-		right("RESIDENT", func(g *attribution.Finding) string { return Bytes(float64(g.Last.Resident)) }),
-		right("MAPPED", func(g *attribution.Finding) string { return Bytes(float64(g.Last.Mapped)) }),
+		right("RESIDENT", func(g *attribution.Finding) string { return units.Bytes(float64(g.Last.Resident)) }),
+		right("MAPPED", func(g *attribution.Finding) string { return units.Bytes(float64(g.Last.Mapped)) }),
 		right("ALIVE", func(g *attribution.Finding) string {
 			if g.AliveOf == 0 {
 				return "-"
 			}
-			return fmt.Sprintf("%.0f %%", 100*g.AliveShare)
+			return units.Percent(g.AliveShare)
 		}),
 		left("TREND", func(g *attribution.Finding) string { return trend(g, ascii) }),
 		left("WHAT", func(g *attribution.Finding) string { return table.Escape(subject(g)) }),
@@ -253,13 +213,13 @@ func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []by
 	b = fmt.Appendf(b, "\n%s\n", table.Escape(subject(g)))
 	for i, s := range g.Kept {
 		if i == 0 {
-			b = fmt.Appendf(b, "  last written, by %d watched words that were then left alone for %s and more, by\n", g.Words, Span(g.Settle))
+			b = fmt.Appendf(b, "  last written, by %d watched words that were then left alone for %s and more, by\n", g.Words, units.Span(g.Settle))
 		}
-		b = fmt.Appendf(b, "  %3.0f %% %s\n", 100*s.Share, table.Escape(cmp.Or(s.By, unknownPlace)))
+		b = fmt.Appendf(b, "  %5s %s\n", units.Percent(s.Share), table.Escape(cmp.Or(s.By, unknownPlace)))
 		b = appendFrames(b, &s, frames, ascii)
 	}
 	for _, s := range g.Made {
-		b = fmt.Appendf(b, "  %3.0f %% (%s) made by\n", 100*s.Share, Bytes(float64(s.Bytes)))
+		b = fmt.Appendf(b, "  %5s (%s) made by\n", units.Percent(s.Share), units.Bytes(float64(s.Bytes)))
 		b = appendFrames(b, &s, frames, ascii)
 	}
 	for i, s := range g.Touched {
@@ -270,7 +230,7 @@ func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []by
 		if len(s.Frames) > 0 {
 			who = s.Frames[0]
 		}
-		b = fmt.Appendf(b, "  %3.0f %% %s\n", 100*s.Share, table.Escape(who))
+		b = fmt.Appendf(b, "  %5s %s\n", units.Percent(s.Share), table.Escape(who))
 	}
 	return b
 }

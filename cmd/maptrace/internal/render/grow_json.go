@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps/table"
+	"github.com/maptrace/maptrace/procmaps/units"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/event"
@@ -196,7 +197,7 @@ func Broken(r *attribution.Rule, b attribution.Broken) string {
 	if b.Leak != nil {
 		return Sentence(b.Leak)
 	}
-	return fmt.Sprintf("%s: %s/min", r.Text, Bytes(b.Rate*60))
+	return fmt.Sprintf("%s: %s/min", r.Text, units.Bytes(b.Rate*60))
 }
 
 // Write writes the figures for people.

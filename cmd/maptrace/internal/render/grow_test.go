@@ -285,38 +285,6 @@ no page faults were seen, so who touches memory is not known: permission denied
 	}
 }
 
-func TestAmountsForPeople(t *testing.T) {
-	t.Parallel()
-	for n, want := range map[float64]string{
-		0: "0 B", 1: "1 B", 1023: "1023 B", 1023.94: "1024 B", 1024: "1.0 KiB", 1536: "1.5 KiB", -1536: "-1.5 KiB",
-		1023.94 * 1024: "1023.9 KiB", 1023.96 * 1024: "1.0 MiB", 12 << 20: "12.0 MiB", 5 << 30: "5.0 GiB", 3 << 40: "3.0 TiB",
-		2 << 50: "2.0 PiB", 1 << 63: "8.0 EiB", 1 << 75: "32768.0 EiB",
-	} {
-		if got := Bytes(n); got != want {
-			t.Errorf("%g bytes are %q, want %q", n, got, want)
-		}
-	}
-	for n, want := range map[float64]string{0: "0 B", 2048: "+2.0 KiB", -2048: "-2.0 KiB"} {
-		if got := change(n); got != want {
-			t.Errorf("a change of %g is %q, want %q", n, got, want)
-		}
-	}
-}
-
-func TestTimesForPeople(t *testing.T) {
-	t.Parallel()
-	for d, want := range map[time.Duration]string{
-		0: "0 s", 400 * time.Millisecond: "0 s", 1500 * time.Millisecond: "2 s", 59 * time.Second: "59 s",
-		59*time.Second + 600*time.Millisecond: "1 min",
-		time.Minute:                           "1 min", 41 * time.Minute: "41 min", 119 * time.Minute: "119 min",
-		2 * time.Hour: "2 h", 47 * time.Hour: "47 h", 48 * time.Hour: "2 days", 100 * 24 * time.Hour: "100 days",
-	} {
-		if got := Span(d); got != want {
-			t.Errorf("%v is %q, want %q", d, got, want)
-		}
-	}
-}
-
 func TestSentences(t *testing.T) {
 	t.Parallel()
 	g := watches()[0].Findings[0]

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/maptrace/maptrace/procmaps/table"
+	"github.com/maptrace/maptrace/procmaps/units"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/latency"
@@ -28,29 +29,6 @@ func callSize(c *attribution.TimedCall) (uint64, bool) {
 	return asked(&c.Call).Len(), true
 }
 
-// Nanos is a time for people, in at most six characters: "850ns", "12.3us".
-func Nanos(ns uint64) string {
-	v := float64(ns)
-	for _, u := range [...]string{"ns", "us", "ms"} {
-		switch {
-		case u == "ns" && v < 1000, v >= 99.95 && v < 999.5:
-			return strconv.FormatFloat(v, 'f', 0, 64) + u
-		case v >= 9.995 && v < 99.95:
-			return strconv.FormatFloat(v, 'f', 1, 64) + u
-		case v < 9.995:
-			return strconv.FormatFloat(v, 'f', 2, 64) + u
-		}
-		v /= 1000
-	}
-	if v < 9.995 {
-		return strconv.FormatFloat(v, 'f', 2, 64) + "s"
-	}
-	if v < 99.95 {
-		return strconv.FormatFloat(v, 'f', 1, 64) + "s"
-	}
-	return strconv.FormatFloat(v, 'f', 0, 64) + "s"
-}
-
 // quantiles are those that are printed.
 var quantiles = [...]float64{0.5, 0.9, 0.99, 0.999}
 
@@ -60,7 +38,7 @@ func WriteLatencies(w io.Writer, all *attribution.Latencies, clock Clock, frames
 	l := latencies{all}
 	calls, slow := l.Calls()
 	b := fmt.Appendf(nil, "%s of %s in %.1f s, %d of them took %s or more\n",
-		plural(calls, "mapping call"), plural(uint64(l.Processes), "process"), l.Measured.Seconds(), slow, Nanos(uint64(l.Slow)))
+		units.Count(calls, "mapping call"), units.Count(uint64(l.Processes), "process"), l.Measured.Seconds(), slow, units.Nanos(uint64(l.Slow)))
 	if calls > 0 {
 		b = append(b, "\nDuration of the calls\n"...)
 		b = appendRowHead(b, "FAILED")
@@ -86,17 +64,6 @@ func WriteLatencies(w io.Writer, all *attribution.Latencies, clock Clock, frames
 // worthPicture is how many there must be for a picture of how they are spread.
 const worthPicture = 10
 
-// plural is a number of things.
-func plural(n uint64, what string) string {
-	switch {
-	case n == 1:
-		return "1 " + what
-	case strings.HasSuffix(what, "s"):
-		what += "e"
-	}
-	return strconv.FormatUint(n, 10) + " " + what + "s"
-}
-
 // appendLock appends the tables of what was waited for and held.
 func (l latencies) appendLock(b []byte) []byte {
 	waited := false
@@ -117,7 +84,7 @@ func (l latencies) appendLock(b []byte) []byte {
 	b = appendRowHead(b, "WRITE")
 	for i := range l.Ops {
 		if o := &l.Ops[i]; o.Hold.N > 0 {
-			b = appendRow(b, o.Name, Nanos(o.WriteHold), &o.Hold)
+			b = appendRow(b, o.Name, units.Nanos(o.WriteHold), &o.Hold)
 		}
 	}
 	return b
@@ -129,11 +96,11 @@ func appendRowHead(b []byte, extra string) []byte {
 }
 
 func appendRow(b []byte, name, extra string, h *latency.Hist) []byte {
-	b = fmt.Appendf(b, "%-15s %9d %6s %6s", name, h.N, extra, Nanos(h.Sum))
+	b = fmt.Appendf(b, "%-15s %9d %6s %6s", name, h.N, extra, units.Nanos(h.Sum))
 	for _, q := range quantiles {
-		b = fmt.Appendf(b, " %6s", Nanos(h.Quantile(q)))
+		b = fmt.Appendf(b, " %6s", units.Nanos(h.Quantile(q)))
 	}
-	return fmt.Appendf(b, " %6s\n", Nanos(h.Max))
+	return fmt.Appendf(b, " %6s\n", units.Nanos(h.Max))
 }
 
 // barWidth is the length of the longest bar.
@@ -167,7 +134,7 @@ func appendPicture(b []byte, o *tracer.Latency) []byte {
 	}
 	b = endLine(append(b, line...))
 	for at := from; at < to; at = max(at<<1, 2) {
-		line = fmt.Appendf(line[:0], "%6s .. %6s", Nanos(at), Nanos(max(at<<1, 2)))
+		line = fmt.Appendf(line[:0], "%6s .. %6s", units.Nanos(at), units.Nanos(max(at<<1, 2)))
 		for i := range hists {
 			if most[i] == 0 {
 				continue
@@ -191,17 +158,17 @@ func (l latencies) appendSites(b []byte) []byte {
 	b = fmt.Appendf(b, "%9s %6s %6s %6s %6s %6s %6s %s\n", "CALLS", "TOTAL", "P50", "P99", "MAX", "WAIT", "HOLD", "OPERATION AND SITE")
 	for i := range l.Sites {
 		s := &l.Sites[i]
-		b = fmt.Appendf(b, "%9d %6s %6s %6s %6s %6s %6s %s %s\n", s.Duration.N, Nanos(s.Duration.Sum),
-			Nanos(s.Duration.Quantile(0.5)), Nanos(s.Duration.Quantile(0.99)), Nanos(s.Duration.Max),
-			Nanos(s.Wait), Nanos(s.Hold), s.Op, table.Escape(s.Function))
+		b = fmt.Appendf(b, "%9d %6s %6s %6s %6s %6s %6s %s %s\n", s.Duration.N, units.Nanos(s.Duration.Sum),
+			units.Nanos(s.Duration.Quantile(0.5)), units.Nanos(s.Duration.Quantile(0.99)), units.Nanos(s.Duration.Max),
+			units.Nanos(s.Wait), units.Nanos(s.Hold), s.Op, table.Escape(s.Function))
 	}
 	sum := func(s *attribution.SiteSum, what string) {
 		if s.Calls > 0 {
-			b = fmt.Appendf(b, "%9d %6s %6s %6s %6s %6s %6s %s\n", s.Calls, Nanos(s.Duration), "-", "-", "-",
-				Nanos(s.Wait), Nanos(s.Hold), what)
+			b = fmt.Appendf(b, "%9d %6s %6s %6s %6s %6s %6s %s\n", s.Calls, units.Nanos(s.Duration), "-", "-", "-",
+				units.Nanos(s.Wait), units.Nanos(s.Hold), what)
 		}
 	}
-	sum(&l.Rest, plural(uint64(l.Rest.Sites), "other site"))
+	sum(&l.Rest, units.Count(uint64(l.Rest.Sites), "other site"))
 	sum(&l.NoSite, "of which no stack tells")
 	return b
 }
@@ -227,7 +194,7 @@ func (l latencies) appendWorst(b []byte, clock Clock, frames int) []byte {
 			numbers[key] = len(stacks)
 		}
 		b = fmt.Appendf(b, "%s %-13s %-13s %9s %8s %6s %6s %5s", clock.Text(c.Time),
-			string(appendIDs(nil, c.PID, c.NSPID, c.TID)), c.Name, size, Nanos(c.Duration), Nanos(c.Wait), Nanos(c.Hold),
+			string(appendIDs(nil, c.PID, c.NSPID, c.TID)), c.Name, size, units.Nanos(c.Duration), units.Nanos(c.Wait), units.Nanos(c.Hold),
 			"#"+strconv.Itoa(numbers[key]))
 		if e := errnoOf(&c.Call); e != 0 {
 			b = append(b, " = "+errnoName(e)...)

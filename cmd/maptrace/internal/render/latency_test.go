@@ -104,21 +104,3 @@ func TestWhereNothingWasCalledThatIsSaid(t *testing.T) {
 		t.Errorf("got\n%s", b.String())
 	}
 }
-
-func TestTimesFitSixCharacters(t *testing.T) {
-	t.Parallel()
-	for ns, want := range map[uint64]string{
-		0: "0ns", 999: "999ns", 1000: "1.00us", 9994: "9.99us", 9995: "10.0us", 99_949: "99.9us", 99_950: "100us",
-		999_499: "999us", 999_500: "1.00ms", 12_345_678: "12.3ms", 999_499_999: "999ms", 999_500_000: "1.00s",
-		59_000_000_000: "59.0s", 3_600_000_000_000: "3600s", 12_345_000_000_000: "12345s",
-	} {
-		if got := Nanos(ns); got != want {
-			t.Errorf("%d is %q, want %q", ns, got, want)
-		}
-	}
-	for ns := uint64(1); ns < 90_000_000_000_000; ns += 1 + ns/7 {
-		if s := Nanos(ns); len(s) > 6 {
-			t.Errorf("%d is %q", ns, s)
-		}
-	}
-}
