@@ -84,7 +84,7 @@ func found(what growth.What, label growth.Label, measure growth.Measure, slope f
 	return Finding{
 		Subject: what.String(),
 		Evidence: Evidence{Finding: growth.Finding{
-			Key: growth.Key{What: what}, Label: label, Measure: measure, Slope: slope, Reason: "grew",
+			Key: growth.Key{What: what}, Label: label, Measure: measure, Slope: slope, Reason: []growth.Note{{Kind: growth.Grew}},
 		}},
 	}
 }

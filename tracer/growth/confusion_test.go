@@ -42,7 +42,7 @@ func TestNoInnocentIsCalledALeakAndLeaksAreFound(t *testing.T) {
 					}
 				case f.Label == Leaks:
 					accused++
-					t.Logf("%s, %d ticks, seed %d: %s: %s", s.name, n, seed, f.Label, f.Reason)
+					t.Logf("%s, %d ticks, seed %d: %s: %+v", s.name, n, seed, f.Label, f.Reason)
 				}
 				if !s.leaks {
 					innocents++

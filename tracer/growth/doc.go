@@ -5,8 +5,8 @@
 // purpose, one name and one creating site ([Key]). The caller walks the address
 // space at every tick and says what each group holds ([Watch.Observe]);
 // between ticks it hands over what was mapped and unmapped ([Watch.Born],
-// [Watch.Died]). [Watch.Findings] gives each group a label and the reason in
-// words, worst first.
+// [Watch.Died]). [Watch.Findings] gives each group a label and what it rests on,
+// worst first.
 //
 // # What is a leak
 //

@@ -148,7 +148,7 @@ type Rate struct{ PerSecond, Low, High float64 }
 type Finding struct {
 	Key
 	Label  Label
-	Reason string  // for people, without what the program chose: safe to print
+	Reason []Note  // what the label rests on, the most important first
 	Score  float64 // what ranks findings of one label: bytes a second
 
 	First, Last Holding // at the first and the last observation

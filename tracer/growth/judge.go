@@ -1,7 +1,6 @@
 package growth
 
 import (
-	"fmt"
 	"slices"
 	"time"
 )
@@ -39,7 +38,7 @@ func (w *Watch) judge(k Key, g *group) Finding {
 	f.Series = w.curve(g)
 	n := len(w.times)
 	if n == 0 {
-		f.Reason = "not observed yet"
+		f.Reason = []Note{{Kind: Unobserved}}
 		return f
 	}
 	from := min(w.window(g), n-1)
@@ -89,7 +88,7 @@ func (w *Watch) measure(g *group, from int, m Measure, before []verdict, f *Find
 	n := len(w.times) - from
 	s := series{
 		t: make([]float64, n), low: make([]float64, n), high: make([]float64, n),
-		measure: m, confidence: w.opts.Confidence,
+		confidence: w.opts.Confidence,
 	}
 	same := m > 0
 	for i, p := range g.spans[from:] {
@@ -170,24 +169,25 @@ func (w *Watch) restrain(v *verdict, m Measure, g *group, f *Finding) {
 	// (The kernel may make one mapping of many small blocks, too.)
 	whole := f.BornCount > 0 && f.Born/f.BornCount > g.last.Mapped/8
 	v.replaced = dies && whole && g.last.Mappings <= max(g.first.Mappings, 1)
-	var note string
+	var against Note
 	switch {
 	case f.To-f.From < (f.To-w.times[0])/2:
-		note = fmt.Sprintf("but it has been there for %s only", seconds((f.To - f.From).Seconds()))
+		against = Note{Kind: Young, Time: f.To - f.From}
 	case f.What == File && m == Resident && g.peak.Writable == 0:
-		note = "but they are pages of the file, which the kernel can drop"
+		against = Note{Kind: Droppable}
 	case v.replaced:
-		v.note = join(v.note, "with mappings that take the place of smaller ones")
+		v.add(Note{Kind: Replaces})
 	case dies && w.settled(g, f):
-		v.note = join(v.note, "what outlives the first moments stays")
+		v.add(Note{Kind: Settled})
 	case dies && !v.troughs && (m == Mappings || float64(f.AliveOf) > giveBack*v.growth):
-		note = "though most of what is mapped goes again"
+		against = Note{Kind: MostUnmapped}
 		if f.AliveShare >= 0.5 {
-			note = "though some of what is mapped goes again"
+			against = Note{Kind: SomeUnmapped}
 		}
 	}
-	if note != "" {
-		v.label, v.note = Grows, join(v.note, note)
+	if against.Kind != 0 {
+		v.label = Grows
+		v.add(against)
 	}
 }
 
@@ -236,112 +236,40 @@ func (w *Watch) score(f *Finding) float64 {
 	}
 }
 
-// reason puts the verdict into words, the most important ones first.
-func (w *Watch) reason(f *Finding, v []verdict) string {
+// reason lists what the verdict rests on, the most important first.
+func (w *Watch) reason(f *Finding, v []verdict) []Note {
 	m := f.Measure
-	length := seconds((f.To - f.From).Seconds())
 	said := v[m]
+	grew := Note{Kind: Grew, Size: said.growth, Time: f.To - f.From}
 	switch {
 	case f.Label == Churns:
-		return fmt.Sprintf("mapped %s in %s and unmapped %s, without lasting growth",
-			amount(Mapped, float64(f.Born)), pieces(f.BornCount), amount(Mapped, float64(f.Died)))
+		return []Note{{Kind: Churned}}
 	case f.Label == Sawtooth:
-		return join(said.note, "to lows that do not rise")
-	case f.Label == Steady && said.note != "" && said.growth > 0:
-		return fmt.Sprintf("grew %s in %s, %s", amount(m, said.growth), length, said.note)
-	case f.Label == Steady && said.note != "":
-		return said.note
+		return append(slices.Clip(said.notes), Note{Kind: LowsStay})
+	case f.Label == Steady && len(said.notes) > 0 && said.growth > 0:
+		return append([]Note{grew}, said.notes...)
+	case f.Label == Steady && len(said.notes) > 0:
+		return said.notes
 	case f.Label == Steady && said.growth <= -float64(w.opts.MinGrowth):
-		return fmt.Sprintf("shrank by %s in %s", amount(m, -said.growth), length)
+		return []Note{{Kind: Shrank, Size: -said.growth, Time: f.To - f.From}}
 	case f.Label == Steady && said.fell >= float64(w.opts.MinGrowth):
-		return fmt.Sprintf("moved within %s, without a trend", amount(m, said.fell))
+		return []Note{{Kind: Wavered, Size: said.fell}}
 	case f.Label == Steady:
-		return "did not grow"
+		return []Note{{Kind: DidNotGrow}}
 	}
-	r := fmt.Sprintf("grew %s in %s", amount(m, said.growth), length)
+	r := []Note{grew}
 	if f.AliveOf > 0 && f.Label >= Grows && !said.replaced {
-		r += fmt.Sprintf(", %s still alive", percent(f.AliveShare))
+		r = append(r, Note{Kind: StillAlive})
 	}
 	if f.Label >= Grows && !said.troughs && said.fell == 0 {
-		r += ", never shrank"
+		r = append(r, Note{Kind: NeverShrank})
 	}
-	r = join(r, said.note)
+	r = append(r, said.notes...)
 	switch resident := v[Resident].growth; {
 	case m == Resident && v[Mapped].growth <= said.growth/10 && f.Label >= Grows:
-		r += ", inside mappings that stay as large"
+		r = append(r, Note{Kind: InsideMappings})
 	case (m == Mapped || m == Writable) && resident < said.growth/2:
-		r += fmt.Sprintf(" (%s; resident grew only %s)", m, amount(m, max(0, resident)))
+		r = append(r, Note{Kind: ResidentLess, Size: max(0, resident)})
 	}
 	return r
-}
-
-func join(a, b string) string {
-	switch {
-	case a == "":
-		return b
-	case b == "":
-		return a
-	}
-	return a + ", " + b
-}
-
-func percent(share float64) string {
-	p := 100 * share
-	if p > 99 && p < 100 { // 100 % is a strong word
-		return fmt.Sprintf("%.1f %%", min(p, 99.9))
-	}
-	return fmt.Sprintf("%.0f %%", p)
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
-func pieces(n uint64) string {
-	if n == 1 {
-		return "1 piece"
-	}
-	return fmt.Sprintf("%d pieces", n)
-}
-
-func times(n int) string {
-	if n == 2 {
-		return "twice"
-	}
-	return fmt.Sprintf("%d times", n)
-}
-
-// amount is a size with its unit.
-func amount(m Measure, v float64) string {
-	const kib, mib, gib, tib = 1 << 10, 1 << 20, 1 << 30, 1 << 40
-	switch {
-	case m == Mappings:
-		return count(int(v+0.5), "mapping")
-	case v >= tib:
-		return fmt.Sprintf("%.1f TiB", v/tib)
-	case v >= gib:
-		return fmt.Sprintf("%.1f GiB", v/gib)
-	case v >= mib:
-		return fmt.Sprintf("%.1f MiB", v/mib)
-	default:
-		return fmt.Sprintf("%.0f KiB", v/kib)
-	}
-}
-
-// seconds is a length of time, to two of its units.
-func seconds(s float64) string {
-	d := time.Duration(s * float64(time.Second))
-	switch {
-	case d < 10*time.Second:
-		return fmt.Sprintf("%.2g s", s)
-	case d < 2*time.Minute:
-		return fmt.Sprintf("%.0f s", s)
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
-	default:
-		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
-	}
 }

@@ -1,10 +1,10 @@
 package growth
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"sort"
+	"time"
 )
 
 // The bounds between the labels. The synthetic series of the tests say what
@@ -57,7 +57,6 @@ const (
 // Times are in seconds from its beginning.
 type series struct {
 	t, low, high []float64
-	measure      Measure
 	least        float64 // growth that counts
 	confidence   float64
 	// alive says that what was mapped during this time explains the growth,
@@ -74,8 +73,11 @@ type verdict struct {
 	fell     float64 // the deepest fall below an earlier height
 	replaced bool    // by mappings that take the place of smaller ones
 	troughs  bool    // the label rests on the troughs of a sawtooth
-	note     string  // what follows the amount in the reason
+	notes    []Note  // what else there is to say of it
 }
+
+// add adds a note. The notes may be those of another verdict, too.
+func (v *verdict) add(n Note) { v.notes = append(slices.Clip(v.notes), n) }
 
 // judge labels a series by its shape alone.
 func (s *series) judge() verdict {
@@ -91,7 +93,7 @@ func (s *series) judge() verdict {
 		return v
 	}
 	if n < minPoints {
-		v.note = fmt.Sprintf("too short to tell: %s after the warm-up", count(n, "observation"))
+		v.notes = []Note{{Kind: TooShort, Count: n}}
 		return v
 	}
 	v.trend = trendOf(s.t, s.low, s.confidence)
@@ -102,17 +104,20 @@ func (s *series) judge() verdict {
 	if up {
 		miss := p.miss(v.trend)
 		switch {
-		case miss != "":
+		case miss.Kind != 0:
 		case drawdown(y, y) > giveBack*v.growth:
-			miss = "but gave back up to " + amount(s.measure, drawdown(y, y))
+			miss = Note{Kind: GaveBack, Size: drawdown(y, y)}
 		case p.spikes() > maxSpikes:
-			miss = "but moves up and down at every turn"
+			miss = Note{Kind: Restless}
 		}
-		if miss == "" {
-			v.label, v.note = Leaks, p.manner()
+		if miss.Kind == 0 {
+			v.label = Leaks
+			if p.inFewSteps() {
+				v.add(Note{Kind: InSteps, Count: len(p.steps)})
+			}
 			return v
 		}
-		v.note = miss
+		v.notes = []Note{miss}
 	}
 	if s.teeth(&v, y, span) {
 		return v
@@ -122,22 +127,25 @@ func (s *series) judge() verdict {
 	never := higher && v.growth >= 0.9*movement(s.low) // fell
 	switch flat := p.thirds[2] < flatShare*v.growth; {
 	case higher && p.once():
-		v.label, v.note = Plateau, "but only once, "+seconds(p.length()-p.steps[0].at)+" before the end"
+		v.label = Plateau
+		v.notes = []Note{{Kind: Once, Time: inSeconds(p.length() - p.steps[0].at)}}
 	case (up || higher) && flat:
-		v.label, v.note = Plateau, "but not in the last "+seconds(p.length()-p.reached)
-	case never && len(p.steps) > 0 && len(p.steps) < minSteps && v.note == "":
-		v.label, v.note = Grows, "but "+p.manner()+" only"
+		v.label = Plateau
+		v.notes = []Note{{Kind: Stopped, Time: inSeconds(p.length() - p.reached)}}
+	case never && len(p.steps) > 0 && len(p.steps) < minSteps && !up:
+		v.label = Grows
+		v.notes = []Note{{Kind: FewSteps, Count: len(p.steps)}}
 	case up && v.trend.low > 0, never:
 		v.label = Grows
-		if v.note == "" {
-			v.note = p.miss(v.trend)
+		if miss := p.miss(v.trend); !up && miss.Kind != 0 {
+			v.notes = []Note{miss}
 		}
 	case higher && n < 3*minPoints:
-		v.note = "too short to tell"
+		v.notes = []Note{{Kind: TooShortThis}}
 	case higher:
-		v.note = "which may be chance"
+		v.notes = []Note{{Kind: PerhapsChance}}
 	default:
-		v.note = ""
+		v.notes = nil
 	}
 	return v
 }
@@ -322,34 +330,37 @@ func drift(y []float64, least int) float64 {
 	return normalOfStudent(mean*math.Sqrt(float64(n))/math.Sqrt(sq/float64(n-1)), n-1)
 }
 
-// miss says what speaks against a leak; it is empty if nothing does.
-func (p *progress) miss(tr trend) string {
+// miss says what speaks against a leak; its kind is 0 if nothing does.
+func (p *progress) miss(tr trend) Note {
 	first, last := p.thirds[0], p.thirds[2]
 	steps := p.inSteps()
 	rest := p.length() - p.reached
 	switch {
 	case p.once():
-		return "in one step"
+		return Note{Kind: OneStep}
 	case last < flatShare*p.growth || rest > max(0.12*p.length(), 1.6*p.pause):
-		return "but not in the last " + seconds(rest)
+		return Note{Kind: Stopped, Time: inSeconds(rest)}
 	case first < 0.05*p.growth:
-		return "nearly all of it in the last " + seconds(p.length()-p.began)
+		return Note{Kind: Late, Time: inSeconds(p.length() - p.began)}
 	case p.pause > maxGap*p.length():
-		return "but in bursts with long pauses"
+		return Note{Kind: Bursts}
 	case last < slowAlways*first || last < slowSure*first && p.slows():
-		return "but is slowing down"
+		return Note{Kind: Slowing}
 	case len(p.raw) < minChanges && !p.few:
-		return "too short to tell more"
+		return Note{Kind: TooShortMore}
 	case !steps && tr.low <= 0:
-		return "but unsteadily"
+		return Note{Kind: Unsteady}
 	case !steps && !p.drifts():
 		if len(p.y) < 3*minPoints {
-			return "too short to tell more"
+			return Note{Kind: TooShortMore}
 		}
-		return "but unsteadily"
+		return Note{Kind: Unsteady}
 	}
-	return ""
+	return Note{}
 }
+
+// inSeconds is a length of time from one in seconds.
+func inSeconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 // slows says whether the rate surely falls: of the growth in each of six parts
 // of the time. In random order they do once in 36 times.
@@ -412,13 +423,9 @@ func (p *progress) spikes() float64 {
 	return float64(n) / float64(len(p.raw))
 }
 
-// manner says how a leak came by its growth, if there is more to say than that
-// it did.
-func (p *progress) manner() string {
-	if len(p.steps) > 0 && len(p.steps) < max(len(p.y)/4, minSteps) {
-		return "in " + count(len(p.steps), "step")
-	}
-	return ""
+// inFewSteps says whether a leak came by its growth in steps that can be counted.
+func (p *progress) inFewSteps() bool {
+	return len(p.steps) > 0 && len(p.steps) < max(len(p.y)/4, minSteps)
 }
 
 // teeth judges a series that falls back again and again, and says whether it is
@@ -444,7 +451,7 @@ func (s *series) teeth(v *verdict, y []float64, span float64) bool {
 		t[i], low[i] = s.t[at], y[at]
 	}
 	growth := low[len(low)-1] - low[0]
-	v.note = fmt.Sprintf("fell back %s by up to %s", times(len(lows)), amount(s.measure, v.fell))
+	v.notes = []Note{{Kind: FellBack, Count: len(lows), Size: v.fell}}
 	v.label = Sawtooth
 	tr := trendOf(t, low, s.confidence)
 	if growth < s.least || tr.s <= 0 {
@@ -453,14 +460,14 @@ func (s *series) teeth(v *verdict, y []float64, span float64) bool {
 	p := progressOf(t, low, low, growth)
 	p.few = true
 	if len(lows) >= minTroughs && tr.p < 0.01 && growth > giveBack*span &&
-		drawdown(low, low) <= giveBack*growth && p.miss(tr) == "" {
+		drawdown(low, low) <= giveBack*growth && p.miss(tr).Kind == 0 {
 		v.label, v.growth, v.trend = Leaks, growth, tr
-		v.note += ", but less each time"
+		v.add(Note{Kind: LessEachTime})
 		return true
 	}
 	if tr.p < (1-s.confidence)/2 && growth > giveBack*span {
 		v.label, v.growth, v.trend = Grows, growth, tr
-		v.note += ", to lows that rise"
+		v.add(Note{Kind: LowsRise})
 	}
 	return true
 }
@@ -486,7 +493,7 @@ func (s *series) inside(v *verdict, span float64) bool {
 		return false
 	}
 	v.label = Sawtooth
-	v.note = "falls back by up to " + amount(s.measure, v.fell) + " all the time"
+	v.notes = []Note{{Kind: FallsBack, Size: v.fell}}
 	return true
 }
 

@@ -2,7 +2,6 @@ package growth
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"time"
 )
@@ -371,8 +370,7 @@ func (w *Watch) Findings() []Finding {
 	}
 	if w.other != nil {
 		f := w.judge(Key{}, w.other)
-		f.Reason += fmt.Sprintf(" (all that had no place of its own: %d groups that had come to hold nothing, and at most %d at once)",
-			w.evicted, w.outside)
+		f.Reason = append(f.Reason, Note{Kind: Together, Count: w.evicted, Other: w.outside})
 		found = append(found, f)
 	}
 	slices.SortFunc(found, func(a, b Finding) int {

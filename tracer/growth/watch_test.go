@@ -72,7 +72,7 @@ func TestVerdictsDoNotDependOnTheUnitOfSize(t *testing.T) {
 		f := p.w.Findings()[0]
 		g := replay(Options{MinGrowth: scale * 256 << 10}, large).Findings()[0]
 		if f.Label != g.Label || f.Measure != g.Measure {
-			t.Errorf("%s: %s (%s) became %s (%s)", name, f.Label, f.Measure, g.Label, g.Measure)
+			t.Errorf("%s: %s (%+v) became %s (%+v)", name, f.Label, f.Measure, g.Label, g.Measure)
 		}
 		if f.Measure != Mappings && math.Abs(f.Slope*scale-g.Slope) > 1e-9*math.Abs(g.Slope) {
 			t.Errorf("%s: slope %g became %g", name, f.Slope, g.Slope)
@@ -123,7 +123,7 @@ func TestThinningKeepsTheVerdictAndTheExtremes(t *testing.T) {
 			t.Errorf("%s: %+v became %+v", name, f, g)
 		}
 		if (f.Label == Leaks) != (g.Label == Leaks) {
-			t.Errorf("%s: %s (%s) became %s (%s)", name, f.Label, f.Reason, g.Label, g.Reason)
+			t.Errorf("%s: %s (%+v) became %s (%+v)", name, f.Label, f.Reason, g.Label, g.Reason)
 		}
 		var low, high uint64 = math.MaxUint64, 0
 		for _, q := range g.Series {
@@ -215,7 +215,7 @@ func TestTooManyGroupsGoToOther(t *testing.T) {
 		}
 	}
 	var gotBorn, gotDied uint64
-	other := ""
+	var other []Note
 	for _, f := range w.Findings() {
 		gotBorn += f.Born
 		gotDied += f.Died
@@ -227,8 +227,8 @@ func TestTooManyGroupsGoToOther(t *testing.T) {
 		t.Errorf("born %d, died %d, want %d, %d", gotBorn, gotDied, born, died)
 	}
 	evicted, outside := w.Crowd()
-	if evicted == 0 || outside == 0 || !strings.Contains(other, fmt.Sprintf("%d groups that", evicted)) {
-		t.Errorf("%d evicted, %d outside: %q", evicted, outside, other)
+	if evicted == 0 || outside == 0 || len(other) == 0 || other[len(other)-1] != (Note{Kind: Together, Count: evicted, Other: outside}) {
+		t.Errorf("%d evicted, %d outside: %+v", evicted, outside, other)
 	}
 	if f := w.Total(); f.Born != born || f.Died != died || f.Last.Mapped != each*mib || f.What != All {
 		t.Errorf("in total %+v", f)
@@ -249,39 +249,42 @@ func TestASmallLeakComesBeforeALargeInnocent(t *testing.T) {
 	f := w.Findings()
 	if f[0].Key != fast || f[1].Key != leak || f[2].Key != cache || f[1].Label != Leaks || f[2].Label != Plateau {
 		for _, f := range f {
-			t.Errorf("%v: %s: %s", f.Key, f.Label, f.Reason)
+			t.Errorf("%v: %s: %+v", f.Key, f.Label, f.Reason)
 		}
 	}
 }
 
-func TestReasonsReadAsSentences(t *testing.T) {
+// about compares the numbers of notes to a hundredth and to a second.
+var about = cmp.Options{
+	cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) <= 0.01*max(a, b) }),
+	cmp.Comparer(func(a, b time.Duration) bool { return (a - b).Abs() < time.Second }),
+}
+
+func TestVerdictsSayWhatTheyRestOn(t *testing.T) {
 	t.Parallel()
 	const n = 61
-	at := func(f func(p *program)) string {
-		p := newProgram(1, n)
-		f(p)
-		r := p.w.Findings()[0]
-		return r.Label.String() + ": " + r.Reason
-	}
 	for _, c := range []struct {
-		name, want string
-		run        func(p *program)
+		name  string
+		label Label
+		alive string // percent of what was mapped, where the notes mention it
+		want  []Note
+		run   func(p *program)
 	}{
-		{"leak", "leaks: grew 10.4 MiB in 53 s, 100 % still alive, never shrank", func(p *program) {
+		{"leak", Leaks, "100", []Note{{Kind: Grew, Size: 10.4 * mib, Time: 53 * time.Second}, {Kind: StillAlive}, {Kind: NeverShrank}}, func(p *program) {
 			p.each(func() { p.mmap(200*kib, 200*kib) })
 		}},
-		{"old mapping", "leaks: grew 53.0 MiB in 53 s, never shrank, inside mappings that stay as large", func(p *program) {
+		{"old mapping", Leaks, "", []Note{{Kind: Grew, Size: 53.0 * mib, Time: 53 * time.Second}, {Kind: NeverShrank}, {Kind: InsideMappings}}, func(p *program) {
 			p.base(1<<30, 0)
 			p.each(func() { p.touch(float64(p.now) * mib) })
 		}},
-		{"thread stacks", "leaks: grew 48.0 MiB in 47 s, 100 % still alive, never shrank, in 6 steps (writable; resident grew only 96 KiB)", func(p *program) {
+		{"thread stacks", Leaks, "100", []Note{{Kind: Grew, Size: 48.0 * mib, Time: 47 * time.Second}, {Kind: StillAlive}, {Kind: NeverShrank}, {Kind: InSteps, Count: 6}, {Kind: ResidentLess, Size: 96 * kib}}, func(p *program) {
 			p.each(func() {
 				if p.every(8) {
 					p.mmap(8*mib, 16*kib)
 				}
 			})
 		}},
-		{"copied vector", "leaks: grew 54.0 MiB in 54 s, never shrank, with mappings that take the place of smaller ones", func(p *program) {
+		{"copied vector", Leaks, "", []Note{{Kind: Grew, Size: 54.0 * mib, Time: 54 * time.Second}, {Kind: NeverShrank}, {Kind: Replaces}}, func(p *program) {
 			p.mmap(mib, 0)
 			p.each(func() {
 				for p.touch(float64(p.now) * mib); p.h.Mapped < p.h.Resident; p.munmap(0) {
@@ -289,14 +292,14 @@ func TestReasonsReadAsSentences(t *testing.T) {
 				}
 			})
 		}},
-		{"one in ten", "leaks: grew 6.0 MiB in 53 s, 11 % still alive, never shrank, in 6 steps, what outlives the first moments stays", func(p *program) {
+		{"one in ten", Leaks, "11", []Note{{Kind: Grew, Size: 6.0 * mib, Time: 53 * time.Second}, {Kind: StillAlive}, {Kind: NeverShrank}, {Kind: InSteps, Count: 6}, {Kind: Settled}}, func(p *program) {
 			p.each(func() {
 				if p.mmap(mib, mib); p.now%10 != 0 {
 					p.munmap(len(p.blocks) - 1)
 				}
 			})
 		}},
-		{"once", "plateau: grew 64.0 MiB in 53 s, but only once, 30 s before the end", func(p *program) {
+		{"once", Plateau, "", []Note{{Kind: Grew, Size: 64.0 * mib, Time: 53 * time.Second}, {Kind: Once, Time: 30 * time.Second}}, func(p *program) {
 			p.base(mib, mib)
 			p.each(func() {
 				if p.now == 30 {
@@ -304,31 +307,31 @@ func TestReasonsReadAsSentences(t *testing.T) {
 				}
 			})
 		}},
-		{"ring", "churns: mapped 61.0 MiB in 61 pieces and unmapped 57.0 MiB, without lasting growth", func(p *program) {
+		{"ring", Churns, "", []Note{{Kind: Churned}}, func(p *program) {
 			p.each(func() {
 				if p.mmap(mib, mib); len(p.blocks) > 4 {
 					p.munmap(0)
 				}
 			})
 		}},
-		{"garbage collector", "sawtooth: fell back 5 times by up to 9.0 MiB, to lows that do not rise", func(p *program) {
+		{"garbage collector", Sawtooth, "", []Note{{Kind: FellBack, Count: 5, Size: 9.0 * mib}, {Kind: LowsStay}}, func(p *program) {
 			p.base(1<<30, 0)
 			p.each(func() { p.touch(float64(p.now%10) * mib) })
 		}},
-		{"file", "grows: grew 53.0 MiB in 53 s, never shrank, but they are pages of the file, which the kernel can drop, inside mappings that stay as large", func(p *program) {
+		{"file", Grows, "", []Note{{Kind: Grew, Size: 53.0 * mib, Time: 53 * time.Second}, {Kind: NeverShrank}, {Kind: Droppable}, {Kind: InsideMappings}}, func(p *program) {
 			p.key = Key{What: File, Name: "/x"}
 			p.base(1<<30, 0)
 			p.h.Writable = 0
 			p.each(func() { p.touch(float64(p.now) * mib) })
 		}},
-		{"late", "grows: grew 15.0 MiB in 15 s, 100 % still alive, never shrank, but it has been there for 15 s only", func(p *program) {
+		{"late", Grows, "100", []Note{{Kind: Grew, Size: 15.0 * mib, Time: 15 * time.Second}, {Kind: StillAlive}, {Kind: NeverShrank}, {Kind: Young, Time: 15 * time.Second}}, func(p *program) {
 			p.each(func() {
 				if p.now >= 44 {
 					p.mmap(mib, mib)
 				}
 			})
 		}},
-		{"ages", "grows: grew 53.0 MiB in 53 s, 77 % still alive, never shrank, though some of what is mapped goes again", func(p *program) {
+		{"ages", Grows, "77", []Note{{Kind: Grew, Size: 53.0 * mib, Time: 53 * time.Second}, {Kind: StillAlive}, {Kind: NeverShrank}, {Kind: SomeUnmapped}}, func(p *program) {
 			p.each(func() {
 				p.mmap(4*mib, mib)
 				if p.now%2 == 0 && p.now > 20 {
@@ -337,17 +340,26 @@ func TestReasonsReadAsSentences(t *testing.T) {
 				}
 			})
 		}},
-		{"split", "leaks: grew 530 mappings in 53 s, never shrank", func(p *program) {
+		{"split", Leaks, "", []Note{{Kind: Grew, Size: 530, Time: 53 * time.Second}, {Kind: NeverShrank}}, func(p *program) {
 			p.base(1<<30, 1<<30)
 			p.each(func() { p.h.Mappings += 10 })
 		}},
-		{"few mappings", "steady: did not grow", func(p *program) {
+		{"few mappings", Steady, "", []Note{{Kind: DidNotGrow}}, func(p *program) {
 			p.base(1<<30, 1<<30)
 			p.each(func() {})
 		}},
 	} {
-		if got := at(c.run); got != c.want {
-			t.Errorf("%s:\n got %s\nwant %s", c.name, got, c.want)
+		p := newProgram(1, n)
+		c.run(p)
+		f := p.w.Findings()[0]
+		if f.Label != c.label {
+			t.Errorf("%s: %s, want %s", c.name, f.Label, c.label)
+		}
+		if d := cmp.Diff(c.want, f.Reason, about); d != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, d)
+		}
+		if got := fmt.Sprintf("%.0f", 100*f.AliveShare); c.alive != "" && got != c.alive {
+			t.Errorf("%s: %s %% alive, want %s", c.name, got, c.alive)
 		}
 	}
 }
@@ -358,8 +370,11 @@ func TestTeethShorterThanAPointAreSeen(t *testing.T) {
 	p.base(1<<30, 0)
 	p.each(func() { p.touch(float64(p.now%3+1) * mib) })
 	f := replay(Options{MaxPoints: 64}, p.tape).Findings()[0]
-	if want := "falls back by up to 2.0 MiB all the time, to lows that do not rise"; f.Label != Sawtooth || f.Reason != want {
-		t.Errorf("%s: %s", f.Label, f.Reason)
+	if f.Label != Sawtooth {
+		t.Errorf("%s, want %s", f.Label, Sawtooth)
+	}
+	if d := cmp.Diff([]Note{{Kind: FallsBack, Size: 2 * mib}, {Kind: LowsStay}}, f.Reason, about); d != "" {
+		t.Error(d)
 	}
 }
 
@@ -371,17 +386,21 @@ func TestShortWatchesSayThatTheyAreShort(t *testing.T) {
 		p.each(func() { p.touch(float64(p.now) * mib) })
 		found := p.w.Findings()
 		if n == 0 {
-			if len(found) != 0 || p.w.Total().Reason != "not observed yet" {
+			if len(found) != 0 {
 				t.Errorf("without an observation: %+v", found)
+			}
+			if d := cmp.Diff([]Note{{Kind: Unobserved}}, p.w.Total().Reason); d != "" {
+				t.Error(d)
 			}
 			continue
 		}
 		f := found[0]
-		switch short := strings.Contains(f.Reason, "too short to tell"); {
+		short := slices.ContainsFunc(f.Reason, func(n Note) bool { return TooShort <= n.Kind && n.Kind <= TooShortMore })
+		switch {
 		case f.Label == Leaks:
-			t.Errorf("%d ticks: leaks: %s", n, f.Reason)
+			t.Errorf("%d ticks: leaks: %+v", n, f.Reason)
 		case n > 4 && !short, f.Label != Steady && f.SlopeLow <= 0:
-			t.Errorf("%d ticks: %s from %g: %s", n, f.Label, f.SlopeLow, f.Reason)
+			t.Errorf("%d ticks: %s from %g: %+v", n, f.Label, f.SlopeLow, f.Reason)
 		}
 	}
 }
@@ -454,22 +473,6 @@ func TestNamesOfNumbersOutOfRange(t *testing.T) {
 	}
 }
 
-func TestAmountsAndTimesAreReadable(t *testing.T) {
-	t.Parallel()
-	got := []string{
-		amount(Resident, 320*kib), amount(Mapped, 12*mib), amount(Mapped, 3<<30), amount(Mapped, 1.5*(1<<40)),
-		amount(Mappings, 1), amount(Mappings, 71.4), seconds(2.5), seconds(60), seconds(150), seconds(3 * 3600),
-		percent(1), percent(0.999), percent(0.9999999), percent(0.5), pieces(1), pieces(2), times(2), times(3),
-	}
-	want := []string{
-		"320 KiB", "12.0 MiB", "3.0 GiB", "1.5 TiB", "1 mapping", "71 mappings", "2.5 s", "60 s", "2 min 30 s", "3 h 0 min",
-		"100 %", "99.9 %", "99.9 %", "50 %", "1 piece", "2 pieces", "twice", "3 times",
-	}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Error(d)
-	}
-}
-
 // FuzzWatch feeds arbitrary calls: nothing panics, no byte gets lost between
 // the groups, and shares are shares.
 func FuzzWatch(f *testing.F) {
@@ -520,8 +523,8 @@ func FuzzWatch(f *testing.F) {
 			if f.AliveShare < 0 || f.AliveShare > 1 || f.Monotone < 0 || f.Monotone > 1 || math.IsNaN(f.Slope+f.Score) {
 				t.Errorf("alive %g, monotone %g, slope %g", f.AliveShare, f.Monotone, f.Slope)
 			}
-			if len(f.Series) > maxSeries || f.Reason == "" {
-				t.Errorf("%d points, reason %q", len(f.Series), f.Reason)
+			if len(f.Series) > maxSeries || len(f.Reason) == 0 {
+				t.Errorf("%d points, reason %+v", len(f.Series), f.Reason)
 			}
 		}
 		if total.Born != born || total.Died != died || total.BornCount != bornCount || total.DiedCount != diedCount {

@@ -29,7 +29,7 @@ func Sentence(f *attribution.Finding) string {
 	} else if who, share := f.Toucher(); who != "" {
 		fmt.Fprintf(&b, ", touched by %s (%s),", who, units.Percent(share))
 	}
-	fmt.Fprintf(&b, " %s: %s", f.Reason, f.Label)
+	fmt.Fprintf(&b, " %s: %s", reason(&f.Finding), f.Label)
 	if f.Limit != nil && f.Label >= growth.Grows {
 		b.WriteString("; " + limit(f.Limit))
 	}

@@ -105,7 +105,7 @@ func EncodeGrowth(enc *json.Encoder, g *Growth, now time.Time) error {
 func findingObject(of *Growth, g *attribution.Finding, now time.Time) FindingObject {
 	o := FindingObject{
 		Event: "finding", Time: now, PID: of.PID, NSPID: of.NSPID, Comm: of.Comm,
-		Verdict: g.Label.String(), Sentence: Sentence(g), Reason: g.Reason,
+		Verdict: g.Label.String(), Sentence: Sentence(g), Reason: reason(&g.Finding),
 		Kind: g.What.String(), Name: g.Name, Subject: g.Subject, From: g.From, Blamed: g.Blamed(),
 		Measure: g.Measure.String(), Growth: g.Growth, Slope: g.Slope, SlopeLow: g.SlopeLow, SlopeTop: g.SlopeHigh,
 		Monotone: g.Monotone, Mapped: g.Last.Mapped, Writable: g.Last.Writable, Resident: g.Last.Resident,

@@ -30,7 +30,7 @@ func watches() []Growth {
 		Evidence: attribution.Evidence{
 			Finding: growth.Finding{
 				Key: growth.Key{What: growth.Anon, Site: 7}, Label: growth.Leaks,
-				Reason: "grew 30.0 MiB in 30 s, and gave nothing back", Measure: growth.Resident,
+				Reason: []growth.Note{{Kind: growth.Grew, Size: 30 << 20, Time: 30 * time.Second}, {Kind: growth.NeverShrank}}, Measure: growth.Resident,
 				Growth: 30 << 20, Slope: 1 << 20, SlopeLow: 1 << 19, SlopeHigh: 1 << 21, Monotone: 1,
 				Last: growth.Holding{Mapped: 64 << 20, Writable: 62 << 20, Resident: 31 << 20, Mappings: 30},
 				Flow: growth.Flow{Born: 60 << 20, Died: 1 << 20}, AliveShare: 0.985, AliveOf: 50 << 20, MedianAge: 12 * time.Second,
@@ -48,14 +48,14 @@ func watches() []Growth {
 	maps := attribution.Finding{
 		Evidence: attribution.Evidence{Finding: growth.Finding{
 			Key: growth.Key{What: growth.File, Name: "/var/lib/data"}, Label: growth.Grows,
-			Reason: "has 90 mappings more", Measure: growth.Mappings, Growth: 90, Slope: 3,
+			Reason: []growth.Note{{Kind: growth.Grew, Size: 90, Time: 30 * time.Second}}, Measure: growth.Mappings, Growth: 90, Slope: 3,
 			Last: growth.Holding{Mapped: 1 << 20, Resident: 4096, Mappings: 91}, Series: rising(0, 0),
 		}},
 		Subject: "data",
 	}
 	shrinks := attribution.Finding{
 		Evidence: attribution.Evidence{Finding: growth.Finding{
-			Key: growth.Key{What: growth.Heap}, Label: growth.Steady, Reason: "moved little", Growth: -8192, Slope: -273.06,
+			Key: growth.Key{What: growth.Heap}, Label: growth.Steady, Reason: []growth.Note{{Kind: growth.DidNotGrow}}, Growth: -8192, Slope: -273.06,
 			Last: growth.Holding{Mapped: 132 << 10, Resident: 100 << 10, Mappings: 1}, Series: rising(100<<10, 0),
 		}},
 		Subject: "[heap]",
@@ -64,7 +64,7 @@ func watches() []Growth {
 		Evidence: attribution.Evidence{
 			Finding: growth.Finding{
 				Key: growth.Key{What: growth.Pool, Name: "Go heap"}, Label: growth.Grows,
-				Reason: "grew 8.0 MiB in 30 s", Measure: growth.Resident, Growth: 8 << 20, Slope: 1 << 18,
+				Reason: []growth.Note{{Kind: growth.Grew, Size: 8 << 20, Time: 30 * time.Second}}, Measure: growth.Resident, Growth: 8 << 20, Slope: 1 << 18,
 				Last: growth.Holding{Mapped: 12 << 20, Resident: 9 << 20}, Series: rising(1<<20, 1<<18),
 			},
 			Faults: 2000, Words: 20, Effective: 20, Shared: true,
@@ -295,29 +295,29 @@ func TestSentences(t *testing.T) {
 	}{
 		{
 			"made by somebody, touched by another", func(*attribution.Finding) {},
-			"[ anon ] from leak (server.c:88), touched by fill (server.c:90) (75 %), grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
+			"[ anon ] from leak (server.c:88), touched by fill (server.c:90) (75 %), grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
 		},
 		{
 			"made and touched by the same", func(g *attribution.Finding) { g.Touched = []attribution.Stack{{Share: 1, Frames: []string{g.From}}} },
-			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
+			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
 		},
 		{
 			"touched now and then by another", func(g *attribution.Finding) {
 				g.Touched = []attribution.Stack{{Share: 0.2, Frames: []string{"x (y.c:1)"}}}
 			},
-			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
+			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
 		},
 		{
 			"from before, touched by somebody", func(g *attribution.Finding) { g.From = "" },
-			"[ anon ], touched by fill (server.c:90) (75 %), grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
+			"[ anon ], touched by fill (server.c:90) (75 %), grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
 		},
 		{
 			"from before, mapped", func(g *attribution.Finding) { g.From, g.Measure, g.Limit = "", growth.Mapped, nil },
-			"[ anon ] grew 30.0 MiB in 30 s, and gave nothing back: leaks",
+			"[ anon ] grew 30.0 MiB in 30 s, never shrank: leaks",
 		},
 		{
 			"touched by nobody knows whom", func(g *attribution.Finding) { g.From, g.Touched = "", []attribution.Stack{{Share: 1}} },
-			"[ anon ] grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
+			"[ anon ] grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
 		},
 		{
 			"kept by one of two", func(g *attribution.Finding) { *g = watches()[0].Findings[1] },
@@ -361,17 +361,19 @@ func TestSentences(t *testing.T) {
 			"made by one for itself, written by another", func(g *attribution.Finding) {
 				g.Kept, g.Words, g.Effective = []attribution.Stack{{By: "fill (server.c:90)", Share: 1}}, 100, 100
 			},
-			"[ anon ] from leak (server.c:88), last written by fill (server.c:90) (100 %, by 100 words that stayed), grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
+			"[ anon ] from leak (server.c:88), last written by fill (server.c:90) (100 %, by 100 words that stayed), grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
 		},
 		{
 			"made and kept by the same", func(g *attribution.Finding) {
 				g.Kept, g.Words, g.Effective, g.Shared, g.Touched = []attribution.Stack{{By: g.From, Share: 1}}, 100, 100, true, nil
 			},
-			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, and gave nothing back: leaks; memory.max in 41 min",
+			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
 		},
 		{
-			"steady, with a limit that is never reached", func(g *attribution.Finding) { g.Label, g.Reason = growth.Steady, "moved little" },
-			"[ anon ] from leak (server.c:88), touched by fill (server.c:90) (75 %), moved little: steady",
+			"steady, with a limit that is never reached", func(g *attribution.Finding) {
+				g.Label, g.Reason = growth.Steady, []growth.Note{{Kind: growth.DidNotGrow}}
+			},
+			"[ anon ] from leak (server.c:88), touched by fill (server.c:90) (75 %), did not grow: steady",
 		},
 	} {
 		f := g

@@ -1,0 +1,111 @@
+package render
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/maptrace/maptrace/procmaps/units"
+	"github.com/maptrace/maptrace/tracer/growth"
+)
+
+// reason puts into words what a verdict rests on.
+func reason(f *growth.Finding) string {
+	var b strings.Builder
+	for i, n := range f.Reason {
+		words, aside := noteWords(f, n)
+		switch {
+		case aside:
+			fmt.Fprintf(&b, " (%s)", words)
+			continue
+		case i > 0:
+			b.WriteString(", ")
+		}
+		b.WriteString(words)
+	}
+	return b.String()
+}
+
+// noteWords are the words of one note; aside tells whether they stand in brackets.
+func noteWords(f *growth.Finding, n growth.Note) (words string, aside bool) {
+	count := func(what string) string { return units.Count(uint64(n.Count), what) }
+	size := func() string { return amount(f.Measure, n.Size) }
+	switch n.Kind {
+	case growth.Grew:
+		return "grew " + size() + " in " + units.Length(n.Time), false
+	case growth.Shrank:
+		return "shrank by " + size() + " in " + units.Length(n.Time), false
+	case growth.Churned:
+		return fmt.Sprintf("mapped %s in %s and unmapped %s, without lasting growth",
+			units.Bytes(float64(f.Born)), units.Count(f.BornCount, "piece"), units.Bytes(float64(f.Died))), false
+	case growth.Wavered:
+		return "moved within " + size() + ", without a trend", false
+	case growth.StillAlive:
+		return units.Percent(f.AliveShare) + " still alive", false
+	case growth.InSteps:
+		return "in " + count("step"), false
+	case growth.Once:
+		return "but only once, " + units.Length(n.Time) + " before the end", false
+	case growth.FewSteps:
+		return "but in " + count("step") + " only", false
+	case growth.Stopped:
+		return "but not in the last " + units.Length(n.Time), false
+	case growth.Late:
+		return "nearly all of it in the last " + units.Length(n.Time), false
+	case growth.GaveBack:
+		return "but gave back up to " + size(), false
+	case growth.FellBack:
+		return "fell back " + often(n.Count) + " by up to " + size(), false
+	case growth.FallsBack:
+		return "falls back by up to " + size() + " all the time", false
+	case growth.Young:
+		return "but it has been there for " + units.Length(n.Time) + " only", false
+	case growth.TooShort:
+		return "too short to tell: " + count("observation") + " after the warm-up", false
+	case growth.ResidentLess:
+		return fmt.Sprintf("%s; resident grew only %s", f.Measure, size()), true
+	case growth.Together:
+		return fmt.Sprintf("all that had no place of its own: %d groups that had come to hold nothing, and at most %d at once",
+			n.Count, n.Other), true
+	}
+	return plainNotes[n.Kind], false
+}
+
+// plainNotes are the words of the notes that have no numbers.
+var plainNotes = map[growth.NoteKind]string{
+	growth.Unobserved:     "not observed yet",
+	growth.DidNotGrow:     "did not grow",
+	growth.NeverShrank:    "never shrank",
+	growth.Replaces:       "with mappings that take the place of smaller ones",
+	growth.Settled:        "what outlives the first moments stays",
+	growth.LessEachTime:   "but less each time",
+	growth.OneStep:        "in one step",
+	growth.Bursts:         "but in bursts with long pauses",
+	growth.Slowing:        "but is slowing down",
+	growth.Unsteady:       "but unsteadily",
+	growth.Restless:       "but moves up and down at every turn",
+	growth.LowsRise:       "to lows that rise",
+	growth.LowsStay:       "to lows that do not rise",
+	growth.Droppable:      "but they are pages of the file, which the kernel can drop",
+	growth.MostUnmapped:   "though most of what is mapped goes again",
+	growth.SomeUnmapped:   "though some of what is mapped goes again",
+	growth.PerhapsChance:  "which may be chance",
+	growth.TooShortThis:   "too short to tell",
+	growth.TooShortMore:   "too short to tell more",
+	growth.InsideMappings: "inside mappings that stay as large",
+}
+
+// amount is a size in the unit of a measure.
+func amount(m growth.Measure, v float64) string {
+	if m == growth.Mappings {
+		return units.Count(uint64(v+0.5), "mapping")
+	}
+	return units.Bytes(v)
+}
+
+// often is a number of times.
+func often(n int) string {
+	if n == 2 {
+		return "twice"
+	}
+	return units.Count(uint64(n), "time")
+}

@@ -1,0 +1,70 @@
+package growth
+
+import "time"
+
+// Note is one thing that a verdict rests on. Size and Other are in the unit of the
+// finding's measure; which of the numbers say something depends on the kind.
+type Note struct {
+	Kind  NoteKind
+	Size  float64
+	Time  time.Duration
+	Count int
+	Other int
+}
+
+// NoteKind says what a note is about. In brackets are the numbers that belong to it.
+type NoteKind uint8
+
+// The kinds of notes. The first note of a finding says what it did, up to DidNotGrow,
+// unless only the notes after it are worth saying.
+const (
+	Unobserved NoteKind = iota + 1 // no observation yet
+	Grew                           // [Size, Time]
+	Shrank                         // [Size, Time]
+	Churned                        // the finding's Flow was mapped and unmapped, without growth
+	Wavered                        // moved within [Size], without a trend
+	DidNotGrow
+
+	StillAlive // the finding's AliveShare of what was mapped
+	NeverShrank
+	InSteps // grew in [Count] steps
+
+	// What makes a leak of what looks like less.
+	Replaces     // its mappings take the place of smaller ones
+	Settled      // what outlives the first moments stays
+	LessEachTime // it falls back, but by less than it grew
+
+	// What speaks against a leak.
+	Once          // grew at one moment, [Time] before the end
+	OneStep       // grew in one step
+	FewSteps      // grew in [Count] steps only
+	Stopped       // not in the last [Time]
+	Late          // nearly all of it in the last [Time]
+	Bursts        // with long pauses
+	Slowing       // the rate falls
+	Unsteady      // a random walk may do the same
+	GaveBack      // up to [Size]
+	Restless      // up and down at every turn
+	FellBack      // [Count] times, by up to [Size]
+	FallsBack     // by up to [Size] all the time
+	LowsRise      // of a sawtooth
+	LowsStay      // of a sawtooth: they do not rise
+	Young         // it has been there for [Time] only
+	Droppable     // pages of a file, which the kernel can drop
+	MostUnmapped  // most of what is mapped goes again
+	SomeUnmapped  // some of what is mapped goes again
+	PerhapsChance // the growth may be chance
+
+	// The watch was too short.
+	TooShort     // [Count] observations after the warm-up: for any verdict
+	TooShortThis // for a verdict on what is seen
+	TooShortMore // for a worse verdict
+
+	// What the other measures say.
+	InsideMappings // that stay as large
+	ResidentLess   // resident grew by [Size] only
+
+	// Together is of the group Other: [Count] groups that hold nothing any more, and
+	// at most [Other] at once that had no place of their own.
+	Together
+)
