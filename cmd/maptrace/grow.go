@@ -17,6 +17,7 @@ import (
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/privilege"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/procmaps/units"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/attribution"
@@ -260,7 +261,7 @@ func (g *growRun) finish(out io.Writer) error {
 	summary := render.SummarizeGrowth(&report.Stats, g.sites.Stats(), g.Effort(), g.clock.Time(now))
 	var errs []error
 	if g.o.output == "json" {
-		enc := json.NewEncoder(render.JSONWriter(out))
+		enc := json.NewEncoder(table.JSONWriter(out))
 		for i := range g.results {
 			errs = append(errs, render.EncodeGrowth(enc, &g.results[i], g.clock.Time(now)))
 		}

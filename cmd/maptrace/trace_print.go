@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
+	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/site"
@@ -60,7 +61,7 @@ func (p *tracePrinter) run(ctx context.Context, out io.Writer) error {
 func (p *tracePrinter) begin(out io.Writer) error {
 	p.text = render.Text{Clock: p.clock, Paths: p.o.paths}
 	p.out = bufio.NewWriterSize(out, 64<<10)
-	p.enc = json.NewEncoder(render.JSONWriter(p.out))
+	p.enc = json.NewEncoder(table.JSONWriter(p.out))
 	if p.o.tableEvery > 0 {
 		p.tables = p.Now() + uint64(p.o.tableEvery)
 	}

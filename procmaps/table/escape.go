@@ -14,15 +14,15 @@ func Escape(s string) string {
 	for i := 0; i < len(s); {
 		n, ok := printable(s[i:])
 		if !ok {
-			return string(AppendEscaped([]byte(s[:i]), s[i:]))
+			return string(appendEscaped([]byte(s[:i]), s[i:]))
 		}
 		i += n
 	}
 	return s
 }
 
-// AppendEscaped appends Escape(s) to dst and returns the extended slice.
-func AppendEscaped(dst []byte, s string) []byte {
+// appendEscaped appends Escape(s) to dst and returns the extended slice.
+func appendEscaped(dst []byte, s string) []byte {
 	const digits = "0123456789abcdef"
 	for i := 0; i < len(s); {
 		n, ok := printable(s[i:])

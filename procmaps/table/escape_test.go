@@ -26,8 +26,8 @@ func TestEscape(t *testing.T) {
 		if got := Escape(tt.in); got != tt.want {
 			t.Errorf("%s: Escape(%q) = %q, want %q", tt.name, tt.in, got, tt.want)
 		}
-		if got := string(AppendEscaped([]byte("x"), tt.in)); got != "x"+tt.want {
-			t.Errorf("%s: AppendEscaped(%q) = %q, want %q", tt.name, tt.in, got, "x"+tt.want)
+		if got := string(appendEscaped([]byte("x"), tt.in)); got != "x"+tt.want {
+			t.Errorf("%s: appendEscaped(%q) = %q, want %q", tt.name, tt.in, got, "x"+tt.want)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package table
 
 import (
 	"fmt"
+	"io"
 	"strconv"
 	"unicode"
 	"unicode/utf16"
@@ -82,7 +83,7 @@ func appendShort(dst []byte, c byte) []byte {
 	return fmt.Appendf(dst, `\u%04x`, c)
 }
 
-// appendRune appends a character beyond ASCII that took n bytes.
+// appendRune appends a character that took n bytes.
 func appendRune(dst []byte, r rune, n int) []byte {
 	switch {
 	case r == utf8.RuneError && n == 1:
@@ -94,4 +95,31 @@ func appendRune(dst []byte, r rune, n int) []byte {
 	}
 	hi, lo := utf16.EncodeRune(r)
 	return fmt.Appendf(dst, `\u%04x\u%04x`, hi, lo)
+}
+
+// JSONWriter passes on lines of JSON as encoding/json writes them, with every
+// character that is not printable escaped as [AppendJSONString] does. Each Write must
+// end at the end of a character.
+func JSONWriter(w io.Writer) io.Writer { return &jsonWriter{w: w} }
+
+type jsonWriter struct {
+	w   io.Writer
+	buf []byte
+}
+
+func (j *jsonWriter) Write(p []byte) (int, error) {
+	j.buf = j.buf[:0]
+	for i := 0; i < len(p); {
+		r, n := utf8.DecodeRune(p[i:])
+		if r == '\n' {
+			j.buf = append(j.buf, '\n')
+		} else {
+			j.buf = appendRune(j.buf, r, n)
+		}
+		i += n
+	}
+	if _, err := j.w.Write(j.buf); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }

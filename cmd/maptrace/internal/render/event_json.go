@@ -7,7 +7,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps/table"
 )
 
-// AppendJSON appends the line that encoding Object through JSONWriter would
+// AppendJSON appends the line that encoding Object through [table.JSONWriter] would
 // give. It is written by hand because a busy program makes 300,000 changes a
 // second, and whoever prints them takes the processor from it.
 func (e *Event) AppendJSON(dst []byte, clock Clock) []byte {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -16,7 +17,7 @@ import (
 func encoded(tb testing.TB, e *Event, clock Clock) string {
 	tb.Helper()
 	var b bytes.Buffer
-	if err := json.NewEncoder(JSONWriter(&b)).Encode(e.Object(clock)); err != nil {
+	if err := json.NewEncoder(table.JSONWriter(&b)).Encode(e.Object(clock)); err != nil {
 		tb.Fatal(err)
 	}
 	return b.String()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/growth"
 )
@@ -155,7 +156,7 @@ func TestNamesInGrowthReportsAreEscaped(t *testing.T) {
 		}
 	}
 	var b bytes.Buffer
-	enc := json.NewEncoder(JSONWriter(&b))
+	enc := json.NewEncoder(table.JSONWriter(&b))
 	for i := range all {
 		if err := EncodeGrowth(enc, &all[i], time.Unix(0, 0)); err != nil {
 			t.Fatal(err)
@@ -173,7 +174,7 @@ func TestNamesInGrowthReportsAreEscaped(t *testing.T) {
 func TestGrowthAsJSON(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
-	enc := json.NewEncoder(JSONWriter(&b))
+	enc := json.NewEncoder(table.JSONWriter(&b))
 	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 	all := watches()
 	for i := range all {
@@ -194,7 +195,7 @@ func TestGrowthAsJSON(t *testing.T) {
 func TestEveryObjectOfGrowthHasTheSameKeys(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
-	enc := json.NewEncoder(JSONWriter(&b))
+	enc := json.NewEncoder(table.JSONWriter(&b))
 	// The least that there can be, for what is left out.
 	empty := Growth{Process: attribution.Process{Findings: []attribution.Finding{{Made: make([]attribution.Stack, 1), Touched: make([]attribution.Stack, 1), Kept: make([]attribution.Stack, 1)}}}}
 	if err := EncodeGrowth(enc, &empty, time.Unix(0, 0)); err != nil {

@@ -1,13 +1,8 @@
 package render
 
 import (
-	"fmt"
-	"io"
 	"strconv"
 	"time"
-	"unicode"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -19,38 +14,6 @@ import (
 // The objects of -o json, one a line. Their names are stable: new ones may come,
 // none changes its meaning. Sizes are in bytes; addresses are strings, since
 // numbers above 2^53 do not survive every reader.
-
-// JSONWriter passes on lines of JSON, with every character that is not printable
-// written as \uNNNN: names come from traced programs, and encoding/json lets
-// through the control characters above ASCII, which steer some terminals too.
-// Each Write must end at the end of a character.
-func JSONWriter(w io.Writer) io.Writer { return &jsonWriter{w: w} }
-
-type jsonWriter struct {
-	w   io.Writer
-	buf []byte
-}
-
-func (j *jsonWriter) Write(p []byte) (int, error) {
-	j.buf = j.buf[:0]
-	for i := 0; i < len(p); {
-		r, n := utf8.DecodeRune(p[i:])
-		switch {
-		case r == '\n' || unicode.IsPrint(r):
-			j.buf = append(j.buf, p[i:i+n]...)
-		case r <= 0xffff:
-			j.buf = fmt.Appendf(j.buf, `\u%04x`, r)
-		default:
-			hi, lo := utf16.EncodeRune(r)
-			j.buf = fmt.Appendf(j.buf, `\u%04x\u%04x`, hi, lo)
-		}
-		i += n
-	}
-	if _, err := j.w.Write(j.buf); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
 
 // Address prints as "0x7f…" in JSON.
 type Address uint64

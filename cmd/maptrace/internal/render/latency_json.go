@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/latency"
@@ -116,7 +117,7 @@ type latencySummary struct {
 // WriteLatenciesJSON writes the same as objects, one a line: operations, sites,
 // the longest calls, and the summary.
 func WriteLatenciesJSON(w io.Writer, l *attribution.Latencies, clock Clock, now time.Time) error {
-	enc := json.NewEncoder(JSONWriter(w))
+	enc := json.NewEncoder(table.JSONWriter(w))
 	for i := range l.Ops {
 		if err := enc.Encode(latencyOf(&l.Ops[i])); err != nil {
 			return err

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/space"
 )
@@ -329,7 +330,7 @@ func TestStacksStandBelowTheirCalls(t *testing.T) {
 func TestJSON(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
-	enc := json.NewEncoder(JSONWriter(&b))
+	enc := json.NewEncoder(table.JSONWriter(&b))
 	for _, tt := range changes {
 		events := AppendEvents(nil, tt.c)
 		for i := range events {
@@ -446,7 +447,7 @@ func TestTableAndSummaryAsJSON(t *testing.T) {
 	t.Parallel()
 	r, tree := report(t)
 	var b bytes.Buffer
-	enc := json.NewEncoder(JSONWriter(&b))
+	enc := json.NewEncoder(table.JSONWriter(&b))
 	if err := enc.Encode(Table(&r.Spaces[0], tree, clock.Time(5e9))); err != nil {
 		t.Fatal(err)
 	}
