@@ -44,22 +44,6 @@ func Text(s string) Value { return Value{kind: kindText, text: s} }
 // Known reports whether v is not the zero value.
 func (v Value) Known() bool { return v.kind != kindNone }
 
-// Any returns the value as a uint64, int64, float64 or string, or nil when it is
-// not known.
-func (v Value) Any() any {
-	switch v.kind {
-	case kindUint:
-		return v.num
-	case kindInt:
-		return int64(v.num)
-	case kindFloat:
-		return math.Float64frombits(v.num)
-	case kindText:
-		return v.text
-	}
-	return nil
-}
-
 // Uint64 returns the number of a Uint, and 0 for everything else.
 func (v Value) Uint64() uint64 {
 	if v.kind != kindUint {
@@ -211,9 +195,6 @@ func NewAligned[R any](columns []Column[R]) *Aligned[R] {
 	}
 	return a
 }
-
-// Columns returns the columns; the caller must not change them.
-func (a *Aligned[R]) Columns() []Column[R] { return a.columns }
 
 // Fit widens every column to its heading, its longest cell and its total.
 func (a *Aligned[R]) Fit(rows iter.Seq[R]) {

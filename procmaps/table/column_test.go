@@ -53,7 +53,7 @@ all   1246      7
 	}
 	a.ResetTotals()
 	if got := a.Total(1); got != Uint(0) {
-		t.Errorf("the total after a reset is %v", got.Any())
+		t.Errorf("the total after a reset is %v", got.any())
 	}
 }
 
@@ -73,9 +73,6 @@ func TestALongCellPushesItsLine(t *testing.T) {
 	if want := "a 1 2 3.0/s\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if len(a.Columns()) != len(fruitColumns) {
-		t.Errorf("%d columns", len(a.Columns()))
-	}
 }
 
 func TestValuesCompare(t *testing.T) {
@@ -88,7 +85,7 @@ func TestValuesCompare(t *testing.T) {
 		for j, b := range ascending {
 			got := a.Compare(b)
 			if (i < j) != (got < 0) || (i > j) != (got > 0) {
-				t.Errorf("%v compared with %v gives %d", a.Any(), b.Any(), got)
+				t.Errorf("%v compared with %v gives %d", a.any(), b.any(), got)
 			}
 		}
 	}
@@ -108,8 +105,8 @@ func TestValues(t *testing.T) {
 		{Text("x"), "x", "x", true},
 	}
 	for _, tt := range tests {
-		if tt.v.Any() != tt.any || string(tt.v.Append(nil)) != tt.text || tt.v.Known() != tt.known {
-			t.Errorf("%v: Any %v, text %q, known %v", tt.any, tt.v.Any(), tt.v.Append(nil), tt.v.Known())
+		if tt.v.any() != tt.any || string(tt.v.Append(nil)) != tt.text || tt.v.Known() != tt.known {
+			t.Errorf("%v: Any %v, text %q, known %v", tt.any, tt.v.any(), tt.v.Append(nil), tt.v.Known())
 		}
 	}
 	sums := []struct{ a, b, want Value }{
@@ -123,7 +120,23 @@ func TestValues(t *testing.T) {
 	}
 	for _, tt := range sums {
 		if got := tt.a.add(tt.b); got != tt.want {
-			t.Errorf("%v + %v = %v, want %v", tt.a.Any(), tt.b.Any(), got.Any(), tt.want.Any())
+			t.Errorf("%v + %v = %v, want %v", tt.a.any(), tt.b.any(), got.any(), tt.want.any())
 		}
 	}
+}
+
+// any returns the value as a uint64, int64, float64 or string, or nil when it is
+// not known.
+func (v Value) any() any {
+	switch v.kind {
+	case kindUint:
+		return v.num
+	case kindInt:
+		return int64(v.num)
+	case kindFloat:
+		return math.Float64frombits(v.num)
+	case kindText:
+		return v.text
+	}
+	return nil
 }

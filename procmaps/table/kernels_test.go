@@ -90,7 +90,7 @@ func TestTheTablesOfEachKernelAreTheGoldenOnes(t *testing.T) {
 					t.Fatal(err)
 				}
 				var got strings.Builder
-				if err := NewPrinter(&got, l.opt).Print(proc); err != nil {
+				if err := NewPrinter(&got, l.opt).print(proc); err != nil {
 					t.Fatal(err)
 				}
 				if *update {

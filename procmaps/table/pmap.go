@@ -327,14 +327,6 @@ func (p *Printer) newAligned(columns ...Column[Row]) *Aligned[Row] {
 	return a
 }
 
-// Print prints the line with the command and then the table.
-func (p *Printer) Print(proc *Process) error {
-	if err := p.PrintHead(proc); err != nil {
-		return err
-	}
-	return p.PrintTable(proc)
-}
-
 // PrintHead prints the line with the command, which pmap prints even when it then
 // may not read the mappings.
 func (p *Printer) PrintHead(proc *Process) error {

@@ -165,7 +165,7 @@ total               1.0G     12M     12M
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var out strings.Builder
-			if err := NewPrinter(&out, tt.opt).Print(sampleProcess(t)); err != nil {
+			if err := NewPrinter(&out, tt.opt).print(sampleProcess(t)); err != nil {
 				t.Fatal(err)
 			}
 			want := strings.ReplaceAll(tt.want, "~\n", " \n")
@@ -184,7 +184,7 @@ func TestAProcessWithoutMappings(t *testing.T) {
 		LayoutDetails:  "2:   [kthreadd]\n",
 	} {
 		var out strings.Builder
-		if err := NewPrinter(&out, Options{Layout: layout}).Print(&Process{PID: 2, Command: CommandLine(nil, "kthreadd", false)}); err != nil {
+		if err := NewPrinter(&out, Options{Layout: layout}).print(&Process{PID: 2, Command: CommandLine(nil, "kthreadd", false)}); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(out.String(), want); diff != "" {
@@ -198,7 +198,7 @@ func TestSeveralProcesses(t *testing.T) {
 		var out strings.Builder
 		p := NewPrinter(&out, Options{Layout: l})
 		for _, proc := range procs {
-			if err := p.Print(proc); err != nil {
+			if err := p.print(proc); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -231,7 +231,7 @@ func TestAKernelThreadAfterAProcess(t *testing.T) {
 		var out strings.Builder
 		p := NewPrinter(&out, opt)
 		for _, proc := range []*Process{{PID: 2, Command: "[kthreadd]"}, sampleProcess(t), {PID: 2, Command: "[kthreadd]"}} {
-			if err := p.Print(proc); err != nil {
+			if err := p.print(proc); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -252,7 +252,7 @@ func TestTheTotalsOf402GoOn(t *testing.T) {
 	var out strings.Builder
 	p := NewPrinter(&out, Options{Layout: LayoutDetails, Compat: Compat402, Limit: &Limit{0, 0x400000}})
 	for range 10 {
-		if err := p.Print(sampleProcess(t)); err != nil {
+		if err := p.print(sampleProcess(t)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -425,7 +425,7 @@ func TestPackedRowsPrintAsRowsDo(t *testing.T) {
 					t.Fatal(err)
 				}
 				var s strings.Builder
-				if err := NewPrinter(&s, Options{Layout: l}).Print(proc); err != nil {
+				if err := NewPrinter(&s, Options{Layout: l}).print(proc); err != nil {
 					t.Fatal(err)
 				}
 				return s.String()
@@ -502,7 +502,7 @@ VmFlags:
 `,
 		} {
 			var out strings.Builder
-			if err := NewPrinter(&out, Options{Layout: layout}).Print(proc); err != nil {
+			if err := NewPrinter(&out, Options{Layout: layout}).print(proc); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(out.String(), strings.ReplaceAll(want, "~\n", " \n")); diff != "" {
@@ -538,7 +538,7 @@ VmFlags:
 func TestPrinterReportsTheWritersError(t *testing.T) {
 	r, w := io.Pipe()
 	r.Close()
-	if err := NewPrinter(w, Options{}).Print(sampleProcess(t)); !errors.Is(err, io.ErrClosedPipe) {
+	if err := NewPrinter(w, Options{}).print(sampleProcess(t)); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %v, want %v", err, io.ErrClosedPipe)
 	}
 }
@@ -557,11 +557,19 @@ func BenchmarkPrinter(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := NewPrinter(io.Discard, Options{Layout: l}).Print(proc); err != nil {
+				if err := NewPrinter(io.Discard, Options{Layout: l}).print(proc); err != nil {
 					b.Fatal(err)
 				}
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/rows, "ns/row")
 		})
 	}
+}
+
+// print prints the line with the command and then the table.
+func (p *Printer) print(proc *Process) error {
+	if err := p.PrintHead(proc); err != nil {
+		return err
+	}
+	return p.PrintTable(proc)
 }

@@ -40,15 +40,6 @@ type piece struct {
 	length     uint16
 }
 
-// ReadPerfMap reads a map, up to limit bytes. Lines that do not have the form are
-// skipped. The error is the reader's.
-func ReadPerfMap(r io.Reader, limit int64) (*PerfMap, error) {
-	p := &PerfMap{}
-	_, err := p.readFrom(io.LimitReader(r, limit))
-	p.finish()
-	return p, err
-}
-
 // Len returns the number of pieces of code that have a name.
 func (p *PerfMap) Len() int { return len(p.pieces) }
 
@@ -110,14 +101,6 @@ func (p *PerfMap) add(text []byte) {
 		}
 	}
 	p.merge(fresh)
-}
-
-// finish takes the last line as complete.
-func (p *PerfMap) finish() {
-	if f, ok := p.parse(p.rest); ok && !p.skip {
-		p.merge([]piece{f})
-	}
-	p.rest = nil
 }
 
 func (p *PerfMap) parse(line []byte) (piece, bool) {

@@ -2,6 +2,7 @@ package symbol
 
 import (
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -17,7 +18,7 @@ bad line
 5000 zz bad size
 2040 20 moved function
 `
-	p, err := ReadPerfMap(strings.NewReader(text), 1<<20)
+	p, err := readPerfMap(strings.NewReader(text), 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +120,7 @@ func FuzzPerfMap(f *testing.F) {
 	f.Add([]byte("1000 100 name\n1080 10 other name\n"), 5)
 	f.Add([]byte("0x0 ffffffffffffffff all\nfffffffffffffff0 f end\n\n 1 2\n"), 1)
 	f.Fuzz(func(t *testing.T, text []byte, cut int) {
-		whole, err := ReadPerfMap(strings.NewReader(string(text)+"\n"), 1<<30)
+		whole, err := readPerfMap(strings.NewReader(string(text)+"\n"), 1<<30)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -143,4 +144,21 @@ func FuzzPerfMap(f *testing.F) {
 			}
 		}
 	})
+}
+
+// readPerfMap reads a map, up to limit bytes. Lines that do not have the form are
+// skipped. The error is the reader's.
+func readPerfMap(r io.Reader, limit int64) (*PerfMap, error) {
+	p := &PerfMap{}
+	_, err := p.readFrom(io.LimitReader(r, limit))
+	p.finish()
+	return p, err
+}
+
+// finish takes the last line as complete.
+func (p *PerfMap) finish() {
+	if f, ok := p.parse(p.rest); ok && !p.skip {
+		p.merge([]piece{f})
+	}
+	p.rest = nil
 }

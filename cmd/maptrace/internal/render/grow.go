@@ -64,7 +64,7 @@ func trend(f *attribution.Finding, ascii bool) string {
 	for i, p := range f.Series {
 		values[i] = p.High.Of(f.Measure)
 	}
-	return Sparkline(values, sparkWidth, ascii)
+	return sparkline(values, sparkWidth, ascii)
 }
 
 // WriteGrowthReports writes what grow found, process by process, the worst first.

@@ -11,12 +11,12 @@ var (
 	sparkASCII  = []rune("_.-=+*#@")
 )
 
-// Sparkline draws values as a line of at most width characters. Where there are
+// sparkline draws values as a line of at most width characters. Where there are
 // more values than that, each character shows the highest of its share, so that
 // no peak is lost. The lowest value is at the bottom and the highest at the top; if
 // all are equal, at the bottom. Values that are not numbers leave a gap. With
 // ascii, it does without block characters.
-func Sparkline(values []float64, width int, ascii bool) string {
+func sparkline(values []float64, width int, ascii bool) string {
 	levels := sparkBlocks
 	if ascii {
 		levels = sparkASCII

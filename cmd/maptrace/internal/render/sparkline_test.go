@@ -28,7 +28,7 @@ func TestSparkline(t *testing.T) {
 		{"no room", []float64{1, 2}, 0, false, ""},
 		{"less than no room", []float64{1, 2}, -1, false, ""},
 	} {
-		if got := Sparkline(c.values, c.width, c.ascii); got != c.want {
+		if got := sparkline(c.values, c.width, c.ascii); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
@@ -37,7 +37,7 @@ func TestSparkline(t *testing.T) {
 		many[i] = math.Sin(float64(i))
 	}
 	for width := range 1001 {
-		if n := utf8.RuneCountInString(Sparkline(many, width, false)); n != width {
+		if n := utf8.RuneCountInString(sparkline(many, width, false)); n != width {
 			t.Fatalf("%d characters for a width of %d", n, width)
 		}
 	}
