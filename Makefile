@@ -87,10 +87,8 @@ fuzz: ## run every fuzz test FUZZTIME
 cover: ## coverage of the tests, as an HTML page
 	$(GO) test -coverprofile=coverage.out ./... && $(GO) tool cover -html=coverage.out
 
-lint: ## go vet, golangci-lint, module file, formatting of Go and C
+lint: cross ## go vet, golangci-lint, module file, formatting of Go and C
 	$(GO) vet $(PACKAGES)
-	GOOS=darwin $(GO) vet ./procmaps/... ./tracer/space/... ./tracer/order/... ./tracer/model/... ./tracer/attribution/... ./tracer/growth/... ./tracer/stack/... ./tracer/symbol/... ./tracer/latency/...
-	GOARCH=arm64 $(GO) vet ./...
 	$(GO) vet -tags manual ./cmd/maptrace
 	$(GOLANGCI_LINT) run $(PACKAGES)
 	$(GOLANGCI_LINT) run --build-tags manual ./cmd/maptrace/...
@@ -98,6 +96,17 @@ lint: ## go vet, golangci-lint, module file, formatting of Go and C
 	@if command -v clang-format >/dev/null; then \
 		clang-format --dry-run -Werror bpf/*.c bpf/*.h testdata/*/*.c testdata/*/*.cc; \
 	else echo "clang-format is not installed: C formatting not checked"; fi
+
+# Packages that know neither BPF nor how Linux is asked for things: they read text and
+# judge it, wherever that comes from.
+PORTABLE = ./procmaps/... ./cmd/mkdist ./cmd/maptrace/docs ./cmd/maptrace/internal/getopt ./cmd/maptrace/internal/manual ./cmd/maptrace/internal/render \
+	$(addprefix ./tracer/,attribution event export growth keeper latency model order resident site space stack symbol)
+
+cross: ## compile for other machines: all for arm64 and, without the programs, riscv64; what is portable for macOS
+	GOARCH=arm64 $(GO) vet ./...
+	GOARCH=riscv64 $(GO) build ./...
+	GOARCH=riscv64 $(GO) vet $(PORTABLE)
+	GOOS=darwin $(GO) vet $(PORTABLE)
 
 fmt: ## format Go and C
 	$(GOLANGCI_LINT) fmt $(PACKAGES)
@@ -152,4 +161,4 @@ uninstall: ## remove what "make install" installed
 clean: ## remove what was built
 	rm -rf $(BIN) coverage.out dist
 
-.PHONY: help build demo test test-race test-long test-faults soak test-kernels test-kernels-all bench bench-pmap bench-go fuzz cover lint fmt generate check-generated check dist check-dist test-packages share install uninstall clean
+.PHONY: help build demo test test-race test-long test-faults soak test-kernels test-kernels-all bench bench-pmap bench-go fuzz cover lint cross fmt generate check-generated check dist check-dist test-packages share install uninstall clean

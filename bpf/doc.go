@@ -7,5 +7,6 @@
 // objects are committed, so that building needs only Go.
 //
 // Minimum kernel: 5.15 with BTF for the programs to load (bpf_task_pt_regs);
-// 6.1 for all of them to attach (mmap_lock_released). amd64 and arm64.
+// 6.1 for all of them to attach (mmap_lock_released). amd64 and arm64; elsewhere
+// [ErrArchitecture] is all there is.
 package bpf

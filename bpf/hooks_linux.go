@@ -19,59 +19,10 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
-	"golang.org/x/sys/unix"
 )
-
-// DefaultRingBytes is the size of the ring unless told otherwise: 80 times what
-// 350,000 events/s produce between two reads 5 ms apart.
-const DefaultRingBytes = 16 << 20
 
 // ErrEmpty is returned by Hooks.Next when every record sent so far was read.
 var ErrEmpty = errors.New("ring is empty")
-
-// Options say how the programs are loaded. The zero value is usable.
-type Options struct {
-	// RingBytes is the size of the ring of records, a power of two and a
-	// multiple of the page size; 0 means DefaultRingBytes.
-	RingBytes int
-	// NoFollow leaves the children of traced processes alone.
-	NoFollow bool
-	// Stacks asks for the user stacks of calls that make memory larger, and of
-	// page faults. Nil asks for none, and costs nothing.
-	Stacks *StackOptions
-	// Latency asks for how long mapping calls take. Nil asks for nothing, and
-	// costs nothing.
-	Latency *LatencyOptions
-}
-
-// StackOptions say which stacks are wanted and what they may cost. The zero
-// value is usable.
-type StackOptions struct {
-	// Bytes is how much of a stack is copied, up to 64 KiB; 0 means
-	// DefaultStackBytes.
-	Bytes int
-	// Rate is how many stacks of calls one address space is to send a second; 0
-	// means DefaultStackRate, and fewer than 8 mean 8. Where there are more calls, fewer of them are taken, by
-	// chance: up to twice the rate are. Each place that calls come from has a
-	// sixteenth of it to itself.
-	Rate int
-	// FaultRate is the same for page faults, whatever place they come from; 0 asks for
-	// none of them.
-	FaultRate int
-	// Writes permits [Hooks.Watch].
-	Writes bool
-	// RingBytes is the size of their ring, a power of two and a multiple of the
-	// page size; 0 means DefaultRingBytes.
-	RingBytes int
-}
-
-// What a stack may cost unless told otherwise. 16 KiB hold nearly every stack
-// whole, and take 2 to 4 µs to copy.
-const (
-	DefaultStackBytes = 16 << 10
-	DefaultStackRate  = 2000
-	MaxStackBytes     = 64 << 10
-)
 
 // windows is how many of the kernel side's windows a second has (WINDOW).
 const windows = 8
@@ -184,15 +135,6 @@ func spec(kernel *btf.Spec, opts Options) (*ebpf.CollectionSpec, error) {
 		return nil, err
 	}
 	return s, stackSpec(s, opts)
-}
-
-// Nested tells whether processes have other numbers here than the kernel's own:
-// all that goes in and out of the programs is then numbered as here.
-func Nested() bool {
-	const initial = "pid:[4026531836]" // include/linux/proc_ns.h: PROC_PID_INIT_INO
-	// Without the link there are no such namespaces.
-	ns, _ := os.Readlink("/proc/self/ns/pid")
-	return ns != initial && ns != ""
 }
 
 // stackSpec fits what serves the stacks to what is asked for.
@@ -502,13 +444,4 @@ func (h *Hooks) Close() error {
 		h.coll = nil
 	}
 	return errors.Join(errs...)
-}
-
-// Now is the clock of Event.Time: CLOCK_MONOTONIC, in ns.
-func Now() uint64 {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		panic("clock_gettime(CLOCK_MONOTONIC): " + err.Error()) // EINVAL or EFAULT: neither can be
-	}
-	return uint64(ts.Nano())
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -19,23 +18,6 @@ import (
 // OpRemote is what another process or the kernel held the mmap lock for. Like
 // OpFault it is an operation of latencies only.
 const OpRemote = Op(mmMmOpMM_OP_REMOTE)
-
-// LatencyOptions say what is measured of mapping calls. The zero value is usable.
-type LatencyOptions struct {
-	// Slow is what a slow call takes at least; 0 means DefaultSlow.
-	Slow time.Duration
-	// Rate is how many slow calls of one operation are to be sent a second, and how
-	// many of the others; 0 means DefaultTimingRate. Where there are more, fewer of
-	// them are taken, by chance: up to twice the rate are. The calls that RaiseWorst
-	// speaks of are sent beside.
-	Rate int
-}
-
-// What is sent of calls unless told otherwise. The stack of one takes 2 to 4 µs.
-const (
-	DefaultSlow       = 100 * time.Microsecond
-	DefaultTimingRate = 250
-)
 
 // timingRingBytes is the size of the ring of stacks if nothing but calls that are
 // timed has one. They are few, and memory that was not used before is slow.

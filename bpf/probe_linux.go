@@ -16,24 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Check is the answer to one question about the running kernel.
-type Check struct {
-	Name string
-	What string // what it is needed for
-	// Err is nil if it works. It wraps ebpf.ErrNotSupported if the kernel lacks
-	// it and os.ErrPermission if we may not; anything else is inconclusive.
-	Err error
-	// Optional says that tracing works without it.
-	Optional bool
-}
-
-// SectionCheck is the name of the check whether changes can be ordered by section,
-// and proven complete.
-const SectionCheck = "mm_lock_seq"
-
-// WatchpointCheck is the name of the check whether words of memory can be watched.
-const WatchpointCheck = "hardware watchpoints"
-
 // Probe loads and attaches every program for real, each by itself, and
 // detaches it again: many refusals show only at the attachment.
 func Probe() []Check {

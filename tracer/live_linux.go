@@ -3,7 +3,6 @@
 package tracer
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -17,41 +16,6 @@ import (
 	"github.com/maptrace/maptrace/tracer/order"
 	"github.com/maptrace/maptrace/tracer/space"
 )
-
-// LiveOptions say what the kernel is asked for. The zero value is usable.
-type LiveOptions struct {
-	RingBytes int  // size of the ring of records; 0 means bpf.DefaultRingBytes
-	NoFollow  bool // leave the children of traced processes alone
-	// Stacks asks for the stacks of what makes memory larger; nil for none.
-	Stacks *StackOptions
-	// Latency asks for how long calls take; nil for nothing.
-	Latency *LatencyOptions
-}
-
-// ringBytes is what the kernel keeps for us: the rings.
-func (o *LiveOptions) ringBytes() uint64 {
-	n := uint64(cmp.Or(o.RingBytes, bpf.DefaultRingBytes))
-	if o.Stacks != nil {
-		n += uint64(cmp.Or(o.Stacks.RingBytes, bpf.DefaultRingBytes))
-	}
-	return n
-}
-
-// StackOptions say which stacks the kernel side is asked for.
-type StackOptions = bpf.StackOptions
-
-// LatencyOptions say what it measures of mapping calls.
-type LatencyOptions = bpf.LatencyOptions
-
-// What that is unless told otherwise.
-const (
-	DefaultStackRate = bpf.DefaultStackRate
-	MaxStackBytes    = bpf.MaxStackBytes
-	DefaultSlow      = bpf.DefaultSlow
-)
-
-// ErrPermission marks a refusal of the kernel side for lack of permission.
-var ErrPermission = errors.New("the kernel does not let us load BPF programs")
 
 // refusal marks an error that means a lack of permission. To those who may not, the first
 // refusal may look like that of an old kernel.
@@ -257,40 +221,6 @@ func (l *Live) look(pid int, r procmaps.Range, full bool) (Look, error) {
 		return Look{}, fmt.Errorf("process %d: %w", pid, procmaps.ErrGone)
 	}
 	return look, nil
-}
-
-func smapsRows(p *procmaps.Process) ([]space.Row, error) {
-	s, err := p.Smaps()
-	if err != nil {
-		return nil, err
-	}
-	rows := make([]space.Row, len(s.Rows))
-	for i := range s.Rows {
-		m := &s.Rows[i]
-		rows[i] = space.Row{Mapping: m.Mapping, Known: rowKnown}
-		for code, flag := range rowFlags {
-			if m.Flags.Has(code) {
-				rows[i].Flags |= flag
-			}
-		}
-	}
-	return rows, nil
-}
-
-// rowFlags are the codes of smaps' VmFlags that the tree keeps.
-var rowFlags = map[string]space.Flags{
-	"gd": space.GrowsDown, "dc": space.DontFork, "wf": space.WipeOnFork,
-	"um": space.Userfault, "uw": space.Userfault, "ui": space.Userfault,
-}
-
-const rowKnown = space.GrowsDown | space.DontFork | space.WipeOnFork | space.Userfault
-
-func mapsRows(maps []procmaps.Mapping) []space.Row {
-	rows := make([]space.Row, len(maps))
-	for i, m := range maps {
-		rows[i] = space.Row{Mapping: m}
-	}
-	return rows
 }
 
 // Path implements World.

@@ -217,6 +217,8 @@ func oneLine(err error) string {
 // probeHint is what would help.
 func probeHint(err error) string {
 	switch {
+	case errors.Is(err, bpf.ErrArchitecture):
+		return "" // no kernel helps
 	case errors.Is(err, os.ErrPermission):
 		return permissionHint()
 	case errors.Is(err, unix.ENOMEM):

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package container finds the processes of cgroups, systemd units and
 // containers. It asks no daemon: what runs where is in /proc/PID/cgroup, and
 // what a container is called is in the files that its runtime keeps.

@@ -1,4 +1,4 @@
-//go:build linux && (amd64 || arm64)
+//go:build linux
 
 // Package sample looks at the world beside the events: at which pages of traced
 // processes are resident, who keeps the memory of heaps that many share, and which

@@ -1,0 +1,29 @@
+package bpf
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf"
+)
+
+// ErrArchitecture says that there are no programs for this machine, whatever its
+// kernel. It is an ebpf.ErrNotSupported.
+var ErrArchitecture = fmt.Errorf("maptrace's BPF programs are for amd64 and arm64 only: %w", ebpf.ErrNotSupported)
+
+// Check is the answer to one question about the running kernel.
+type Check struct {
+	Name string
+	What string // what it is needed for
+	// Err is nil if it works. It wraps ebpf.ErrNotSupported if the kernel lacks
+	// it and os.ErrPermission if we may not; anything else is inconclusive.
+	Err error
+	// Optional says that tracing works without it.
+	Optional bool
+}
+
+// SectionCheck is the name of the check whether changes can be ordered by section,
+// and proven complete.
+const SectionCheck = "mm_lock_seq"
+
+// WatchpointCheck is the name of the check whether words of memory can be watched.
+const WatchpointCheck = "hardware watchpoints"

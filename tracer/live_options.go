@@ -1,0 +1,43 @@
+package tracer
+
+import (
+	"cmp"
+	"errors"
+
+	"github.com/maptrace/maptrace/bpf"
+)
+
+// LiveOptions say what the kernel is asked for. The zero value is usable.
+type LiveOptions struct {
+	RingBytes int  // size of the ring of records; 0 means bpf.DefaultRingBytes
+	NoFollow  bool // leave the children of traced processes alone
+	// Stacks asks for the stacks of what makes memory larger; nil for none.
+	Stacks *StackOptions
+	// Latency asks for how long calls take; nil for nothing.
+	Latency *LatencyOptions
+}
+
+// ringBytes is what the kernel keeps for us: the rings.
+func (o *LiveOptions) ringBytes() uint64 {
+	n := uint64(cmp.Or(o.RingBytes, bpf.DefaultRingBytes))
+	if o.Stacks != nil {
+		n += uint64(cmp.Or(o.Stacks.RingBytes, bpf.DefaultRingBytes))
+	}
+	return n
+}
+
+// What the kernel side may be asked for.
+type (
+	StackOptions   = bpf.StackOptions
+	LatencyOptions = bpf.LatencyOptions
+)
+
+// What that is unless told otherwise.
+const (
+	DefaultStackRate = bpf.DefaultStackRate
+	MaxStackBytes    = bpf.MaxStackBytes
+	DefaultSlow      = bpf.DefaultSlow
+)
+
+// ErrPermission marks a refusal of the kernel side for lack of permission.
+var ErrPermission = errors.New("the kernel does not let us load BPF programs")
