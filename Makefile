@@ -37,7 +37,7 @@ help: ## list the targets
 build: ## build ./maptrace
 	CGO_ENABLED=0 $(GO) build $(GOFLAGS) -ldflags='-s -w' -o $(BIN) ./cmd/maptrace
 
-demo: build ## trace a small leaking program that is built in (needs root)
+demo: build ## find the leak of a small program that is built in (needs root)
 	./$(BIN) demo
 
 # One package at a time: several load the machine on purpose, and bound how long

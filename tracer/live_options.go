@@ -26,7 +26,7 @@ func (o *LiveOptions) ringBytes() uint64 {
 	return n
 }
 
-// What the kernel side may be asked for.
+// StackOptions and LatencyOptions are what the kernel side may be asked for.
 type (
 	StackOptions   = bpf.StackOptions
 	LatencyOptions = bpf.LatencyOptions

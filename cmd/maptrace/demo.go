@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -10,6 +10,7 @@ import (
 
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/leaky"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
+	"github.com/maptrace/maptrace/tracer"
 )
 
 // leakyCommand is the hidden command that is the demo's program.
@@ -19,11 +20,11 @@ func newDemo(s streams) *cobra.Command {
 	length := 4 * time.Second
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Trace a small leaking program that is built in",
-		Long: `demo starts a small program and traces it: a server that maps and unmaps buffers
-as it should, keeps a growing heap and a growing file mapped, and leaks one of
-its buffers now and then. It prints what happens, the table at the end, and
-which mapping grew.`,
+		Short: "Find the leak of a small program that is built in",
+		Long: `demo starts a small program and does to it what "maptrace grow" does: a server
+that maps a buffer for each request and unmaps it as it should, fills a cache, and
+leaks its sessions. It prints which memory grows, and ends with the function and
+the line that keeps it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if length <= 0 {
@@ -47,38 +48,17 @@ func newLeaky() *cobra.Command {
 	return cmd
 }
 
-func runDemo(ctx context.Context, s streams, length time.Duration) (err error) {
-	defer keepFromPipe()()
+// runDemo is grow of the program, with little to read.
+func runDemo(ctx context.Context, s streams, length time.Duration) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	o := &traceOptions{
+	const looks = 40
+	o := &growOptions{
 		attachOptions: attachOptions{target: target{argv: []string{self, leakyCommand, "--duration", length.String()}}, output: "text"},
-		minSize:       16 << 10, verify: true,
-		ops: []string{"mmap", "munmap", "brk", "mremap", "stack"},
+		interval:      max(length/looks, minInterval), top: 5, frames: render.NoStacks, brief: true,
+		stackRate: tracer.DefaultStackRate, faultRate: defaultFaultRate, budget: defaultBudget,
 	}
-	se, err := openTrace(s, o)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if e := se.close(); err == nil {
-			err = e
-		}
-	}()
-	if err := se.run(ctx, s.out); err != nil {
-		return err
-	}
-	r := se.Report()
-	for i := range r.Spaces {
-		if r.Spaces[i].Process.PID != se.cmd.PID() {
-			continue
-		}
-		fmt.Fprintln(s.out)
-		if err := render.WriteGrowth(s.out, &r.Spaces[i], se.Tree(r.Spaces[i].Process.Space), se.clock, r.Stats.Newest); err != nil {
-			return err
-		}
-	}
-	return nil
+	return o.printing(s, func(out io.Writer) error { return runGrow(ctx, s, o, out) })
 }

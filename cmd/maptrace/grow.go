@@ -43,6 +43,7 @@ type growOptions struct {
 	budget      float64
 	pprof       string
 	folded      string
+	brief       bool // no stacks and no figures, but the culprit in the last line
 	failOn      []string
 	rules       []attribution.Rule
 }
@@ -93,9 +94,9 @@ More: "maptrace help growth", "maptrace help stacks", "maptrace help targets".`,
 	f.IntVar(&o.frames, "frames", 16, "print this many frames of a stack; 0 for all")
 	f.Var(&o.stackSize, "stack-size", "how much of a stack is copied, up to 64K (default 16K)")
 	f.IntVar(&o.stackRate, "stack-rate", tracer.DefaultStackRate, "stacks of calls that one process may cost a second")
-	f.IntVar(&o.faultRate, "fault-rate", 200, "stacks of page faults that one process may cost a second; 0 for none")
+	f.IntVar(&o.faultRate, "fault-rate", defaultFaultRate, "stacks of page faults that one process may cost a second; 0 for none")
 	f.IntVar(&o.watchpoints, "watchpoints", keeper.DefaultWords, "debug registers to use in each thread, to tell who keeps memory of heaps that many share; 0 for none")
-	f.Float64Var(&o.budget, "smaps-budget", 2, "percentage of the time that counting resident pages may keep the target's mmap lock")
+	f.Float64Var(&o.budget, "smaps-budget", defaultBudget, "percentage of the time that counting resident pages may keep the target's mmap lock")
 	f.StringVar(&o.pprof, "pprof", "", "write a profile for go tool pprof to this file")
 	f.StringVar(&o.folded, "folded", "", "write folded stacks, for flame graphs, to this file")
 	f.StringArrayVar(&o.failOn, "fail-on", nil, "exit with status 6 if this is so: 'leaks', or 'WHAT growth > SIZE/TIME' (repeatable)")
@@ -105,6 +106,16 @@ More: "maptrace help growth", "maptrace help stacks", "maptrace help targets".`,
 // maxWatchpoints is as many debug registers for data as a CPU may have (arm64).
 const maxWatchpoints = 16
 
+// minInterval is as often as looks are of use.
+const minInterval = 10 * time.Millisecond
+
+// What sampling may cost unless told otherwise: stacks of page faults a second, and
+// percent of the time for counting resident pages.
+const (
+	defaultFaultRate = 200
+	defaultBudget    = 2
+)
+
 // maxStackRate is more stacks a second than anything can read.
 const maxStackRate = 1_000_000
 
@@ -113,8 +124,8 @@ func (o *growOptions) check() error {
 		return err
 	}
 	switch {
-	case o.interval < 10*time.Millisecond:
-		return usagef("--interval %s: want at least 10ms", o.interval)
+	case o.interval < minInterval:
+		return usagef("--interval %s: want at least %s", o.interval, minInterval)
 	case o.duration != 0 && o.duration < 3*o.interval:
 		return usagef("--for %s: want at least three times --interval %s, or nothing can be said", o.duration, o.interval)
 	case o.top < 0 || o.frames < 0:
@@ -268,7 +279,11 @@ func (g *growRun) finish(out io.Writer) error {
 		errs = append(errs, enc.Encode(summary))
 	} else {
 		errs = append(errs, render.WriteGrowthReports(out, g.results, g.o.top, g.o.frames, !utf8Locale(os.Getenv)))
-		errs = append(errs, summary.Write(out))
+		if g.o.brief {
+			errs = append(errs, render.WriteCulprit(out, g.results))
+		} else {
+			errs = append(errs, summary.Write(out))
+		}
 	}
 	profile := export.Growth{Sites: g.sites, At: g.clock.Time(now)}
 	for i := range g.results {

@@ -165,7 +165,7 @@ broken.`,
   maptrace trace -p 1234         every change of a running process' mappings
   maptrace trace -- make all     the same for a command and its children
   maptrace grow -p 1234          which memory grows, and the code that grows it
-  maptrace demo                  see it work on a small leaking program`,
+  maptrace demo                  see it find the leak of a small program`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,

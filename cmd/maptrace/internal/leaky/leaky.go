@@ -1,130 +1,91 @@
-// Package leaky is the program that "maptrace demo" traces: a small server with
-// honest churn, a growing heap, a growing file mapping, and a leak.
+// Package leaky is the program that "maptrace demo" watches: a small server with
+// honest churn, a cache that fills, and a leak.
 package leaky
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 const (
-	chunk    = 64 << 10  // what a request's cache entry takes
-	buffer   = 256 << 10 // what a request works in, and gives back
-	heapStep = 32 << 10
-	logStep  = 128 << 10
+	page    = 4096
+	buffer  = 256 << 10 // what a request works in, and gives back
+	cached  = 64 << 10  // what an entry of the cache takes
+	session = 64 << 10  // what a session takes
 )
+
+// mmap is a variable to be a frame of its own in every stack: the position of a call
+// that was inlined comes with the name of the function that it became a part of.
+var mmap = unix.Mmap
 
 // server is what survives a request.
 type server struct {
-	cache [][]byte // entries are put in and never taken out: the leak
-	log   []byte   // the mapped log file
-	file  *os.File
-	brk   uintptr
+	cache    [16][]byte // a new entry takes the place of an old one
+	sessions [][]byte   // none is ever closed: the leak
 }
 
-// Run serves a request every 20 ms for as long as told.
-func Run(length time.Duration) (err error) {
+// Run serves a request every 10 ms for as long as told.
+func Run(length time.Duration) error {
 	s := &server{}
-	if s.file, err = os.CreateTemp("", "leaky-*.log"); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.file.Close()) }()
-	if err = os.Remove(s.file.Name()); err != nil {
-		return err
-	}
-	if s.brk, err = brk(0); err != nil {
-		return err
-	}
 	end := time.Now().Add(length)
 	for n := 0; time.Now().Before(end); n++ {
 		if err := s.handleRequest(n); err != nil {
 			return fmt.Errorf("request %d: %w", n, err)
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 	}
 	return nil
 }
 
 func (s *server) handleRequest(n int) error {
-	work, err := mmap(buffer)
+	work, err := mmap(-1, 0, buffer, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		return err
 	}
-	touch(work)
-	if n%2 == 0 {
-		if err := s.cachePut(); err != nil {
-			return err
-		}
+	for i := 0; i < len(work); i += page {
+		work[i] = 1
 	}
-	if n%16 == 0 {
-		if err := s.growHeap(); err != nil {
-			return err
-		}
+	if err := s.cacheAnswer(n); err != nil {
+		return err
 	}
-	if n%32 == 0 {
-		if err := s.growLog(); err != nil {
-			return err
-		}
+	if err := s.openSession(); err != nil {
+		return err
 	}
 	return unix.Munmap(work)
 }
 
-// cachePut is where the memory stays.
-func (s *server) cachePut() error {
-	entry, err := mmap(chunk)
+// cacheAnswer keeps what was worked out, in the place of what is oldest.
+//
+//go:noinline
+func (s *server) cacheAnswer(n int) error {
+	entry, err := mmap(-1, 0, cached, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		return err
 	}
-	touch(entry)
-	s.cache = append(s.cache, entry)
-	return nil
-}
-
-// growHeap moves the program break, as malloc does; Go itself never uses it.
-func (s *server) growHeap() error {
-	now, err := brk(s.brk + heapStep)
-	if err != nil {
-		return err
+	for i := 0; i < len(entry); i += page {
+		entry[i] = 1
 	}
-	s.brk = now
-	return nil
-}
-
-// growLog extends the log file and its mapping.
-func (s *server) growLog() error {
-	size := len(s.log) + logStep
-	if err := s.file.Truncate(int64(size)); err != nil {
-		return err
+	oldest := &s.cache[n%len(s.cache)]
+	if *oldest != nil {
+		err = unix.Munmap(*oldest)
 	}
-	var err error
-	if s.log == nil {
-		s.log, err = unix.Mmap(int(s.file.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	} else {
-		s.log, err = unix.Mremap(s.log, size, unix.MREMAP_MAYMOVE)
-	}
+	*oldest = entry
 	return err
 }
 
-func mmap(size int) ([]byte, error) {
-	return unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
-}
-
-// touch makes memory resident.
-func touch(b []byte) {
-	for i := 0; i < len(b); i += 4096 {
-		b[i] = 1
+// openSession is where the memory stays.
+//
+//go:noinline
+func (s *server) openSession() error {
+	state, err := mmap(-1, 0, session, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return err
 	}
-}
-
-// brk is the system call, which returns the break whatever happened.
-func brk(addr uintptr) (uintptr, error) {
-	now, _, _ := unix.Syscall(unix.SYS_BRK, addr, 0, 0)
-	if now < addr {
-		return 0, fmt.Errorf("brk %#x: %w", addr, unix.ENOMEM)
+	for i := 0; i < len(state); i += page {
+		state[i] = 1
 	}
-	return now, nil
+	s.sessions = append(s.sessions, state)
+	return nil
 }

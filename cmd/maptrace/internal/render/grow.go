@@ -67,9 +67,12 @@ func trend(f *attribution.Finding, ascii bool) string {
 	return sparkline(values, sparkWidth, ascii)
 }
 
+// NoStacks leaves out the stacks behind what grows.
+const NoStacks = -1
+
 // WriteGrowthReports writes what grow found, process by process, the worst first.
 // Most bounds the findings that are listed of each, frames those of a stack; 0 for
-// no bound. Of several processes, those where nothing grows have a line each. With
+// no bound, and [NoStacks] for no stacks. Of several processes, those where nothing grows have a line each. With
 // ascii, trends are drawn without block characters, and nothing else but names
 // from the process has others either.
 func WriteGrowthReports(w io.Writer, all []Growth, most, frames int, ascii bool) error {
@@ -92,6 +95,19 @@ func WriteGrowthReports(w io.Writer, all []Growth, most, frames int, ascii bool)
 	}
 	if len(all) == 0 {
 		b = append(b, "No process was there for long enough to be looked at.\n"...)
+	}
+	_, err := w.Write(b)
+	return err
+}
+
+// WriteCulprit writes the code to blame for the worst of what grows in each process, in
+// a line of its own; nothing where it is not known.
+func WriteCulprit(w io.Writer, all []Growth) error {
+	var b []byte
+	for i := range all {
+		if g := &all[i]; g.Grows() && g.Findings[0].Blamed() != "" {
+			b = fmt.Appendf(b, "\nCulprit: %s\n", table.Escape(g.Findings[0].Blamed()))
+		}
 	}
 	_, err := w.Write(b)
 	return err
@@ -207,7 +223,7 @@ func dots(ascii bool) string {
 
 // appendStacks appends the stacks behind a finding that grows.
 func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []byte {
-	if g.Label < growth.Grows || len(g.Made)+len(g.Touched)+len(g.Kept) == 0 {
+	if frames == NoStacks || g.Label < growth.Grows || len(g.Made)+len(g.Touched)+len(g.Kept) == 0 {
 		return b
 	}
 	b = fmt.Appendf(b, "\n%s\n", table.Escape(subject(g)))

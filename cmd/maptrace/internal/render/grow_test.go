@@ -286,6 +286,26 @@ no page faults were seen, so who touches memory is not known: permission denied
 	}
 }
 
+func TestTheLastLineNamesTheCulprit(t *testing.T) {
+	t.Parallel()
+	all := watches()
+	all[0].Findings[0].From = "lea\x1bk (server.c:88)"
+	var b strings.Builder
+	if err := WriteGrowthReports(&b, all[:1], 3, NoStacks, false); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(b.String(), "made by") {
+		t.Errorf("there are stacks:\n%s", b.String())
+	}
+	b.Reset()
+	if err := WriteCulprit(&b, all); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := b.String(), "\nCulprit: lea\\x1bk (server.c:88)\n"; got != want {
+		t.Errorf("got %q, want %q: what does not grow, and what nobody is known to have made, has none", got, want)
+	}
+}
+
 func TestSentences(t *testing.T) {
 	t.Parallel()
 	g := watches()[0].Findings[0]

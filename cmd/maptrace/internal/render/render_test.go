@@ -436,9 +436,6 @@ func TestTableAndSummary(t *testing.T) {
 	if err := WriteSummary(&text, r, 0, clock); err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteGrowth(&text, &r.Spaces[0], tree, clock, 5e9); err != nil {
-		t.Fatal(err)
-	}
 	golden(t, "table.txt", text.String())
 	checkPrintable(t, text.String())
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/space"
@@ -127,48 +126,5 @@ func WriteSummary(w io.Writer, r *tracer.Report, untracked uint64, clock Clock) 
 	}
 	fmt.Fprintf(&b, "ordering: %s\npicture: %s\n", ordering, table.Escape(r.Picture.Line(clock.Text)))
 	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-// gain is what one region gained.
-type gain struct {
-	space.Region
-	bytes  uint64
-	pieces int
-}
-
-// WriteGrowth says in a line each which mappings of an address space grew, the
-// most first: the writable memory that was mapped after the first quarter of the
-// time, which is a program's start, and is still there.
-func WriteGrowth(w io.Writer, r *tracer.SpaceReport, tree *space.Space, clock Clock, until uint64) error {
-	since := r.Began + (until-r.Began)/4
-	var grown []gain
-	for _, m := range tree.Regions(nil) {
-		g := gain{Region: m}
-		for e := range tree.Extents(m.Range) {
-			if e.Origin.Time > since && e.Mode&procmaps.Write != 0 {
-				g.bytes += e.Len()
-				g.pieces++
-			}
-		}
-		if g.bytes > 0 {
-			grown = append(grown, g)
-		}
-	}
-	slices.SortStableFunc(grown, func(a, b gain) int { return cmp.Compare(b.bytes, a.bytes) })
-	var b []byte
-	for i, g := range grown {
-		const most = 3
-		if i == most {
-			break
-		}
-		label := "grew most:"
-		if i > 0 {
-			label = "then:     "
-		}
-		b = fmt.Appendf(b, "%s %s at %x, +%d K in %d pieces since %s, all of it still mapped\n", label,
-			Name(g.Name, false), g.Start, g.bytes>>10, g.pieces, clock.Text(since))
-	}
-	_, err := w.Write(b)
 	return err
 }
