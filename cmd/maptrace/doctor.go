@@ -25,9 +25,9 @@ func newDoctor(s streams) *cobra.Command {
 		Short: "Tell what this kernel and these privileges permit",
 		Long: `doctor tries everything that tracing needs, each for real: every program is
 loaded, attached and detached again. For what does not work it says why, and
-which capability or setting would help. Then it shows the rung you stand on, of
-the ladder from everything to pmap alone, and how to climb to the next. Its exit
-status is 0 if tracing works, 4 if not.
+which capability or setting would help. Then it shows the support level that you
+have, from everything to pmap alone, and what the next one needs. Its exit status
+is 0 if tracing works, 4 if not.
 
 More: "maptrace help kernels", "maptrace help privileges".`,
 		Args: cobra.NoArgs,
@@ -47,7 +47,7 @@ func runDoctor(w io.Writer) error {
 	fmt.Fprintf(w, "pid namespace %s\n\n", okOr(nsErr, pidNamespace()))
 
 	missing, denied, said := nsErr != nil, false, ""
-	l := ladder{numbered: true}
+	l := support{numbered: true}
 	for _, c := range bpf.Probe() {
 		l.numbered = l.numbered && (c.Name != bpf.SectionCheck || c.Err == nil)
 		// Without the permission for a map, what maps the kernel knows cannot be
@@ -73,8 +73,8 @@ func runDoctor(w io.Writer) error {
 				fmt.Fprintf(w, "      -> %s\n", hint)
 				said = hint
 			}
-			if !c.Optional && l.climb == "" {
-				l.climb = cmp.Or(probeHint(c.Err), oneLine(c.Err))
+			if !c.Optional && l.lacks == "" {
+				l.lacks = cmp.Or(probeHint(c.Err), oneLine(c.Err))
 			}
 		}
 	}
@@ -82,7 +82,7 @@ func runDoctor(w io.Writer) error {
 	fmt.Fprintf(w, "%s\n", verdict)
 	lesserCapabilities(w)
 	l.traces = !missing
-	l.climb = cmp.Or(l.climb, "a kernel with CONFIG_PROC_PAGE_MONITOR")
+	l.lacks = cmp.Or(l.lacks, "a kernel with CONFIG_PROC_PAGE_MONITOR")
 	l.pollErr = cmp.Or(nsErr, pollCheck()) // without a /proc of ours looks show others
 	fmt.Fprintf(w, "\n%s\n", l.text())
 	if missing {
@@ -93,40 +93,40 @@ func runDoctor(w io.Writer) error {
 	return err
 }
 
-// ladder is what decides which rung one stands on.
-type ladder struct {
+// support is what decides on the support level.
+type support struct {
 	traces, numbered bool
-	climb            string // what tracing lacks
+	lacks            string // what tracing lacks
 	pollErr          error  // why looking at /proc does not work
 }
 
-// rungs, the top one first.
-var rungs = [...]string{
+// supportLevels, the best first.
+var supportLevels = [...]string{
 	"everything: changes in the order of the mmap lock's sections, and proof that none was missed",
 	"tracing: changes in the order of their commit times, without that proof",
 	"trace --poll: what differs between two looks at the maps of your own processes",
 	"pmap: single looks at your own processes",
 }
 
-// rung is the one we stand on, from 1, and how to climb to the next.
-func (l *ladder) rung() (n int, climb string) {
+// level is the one that there is, from 1, and what the one above needs.
+func (l *support) level() (n int, needs string) {
 	switch {
 	case l.traces && l.numbered:
 		return 1, ""
 	case l.traces:
 		return 2, "Linux 6.4 or later with CONFIG_PER_VMA_LOCK"
 	case l.pollErr == nil:
-		return 3, l.climb
+		return 3, l.lacks
 	}
 	return 4, oneLine(l.pollErr)
 }
 
-// text shows all rungs, and marks the one we stand on.
-func (l *ladder) text() string {
-	n, climb := l.rung()
+// text shows all levels, and marks the one that there is.
+func (l *support) text() string {
+	n, needs := l.level()
 	var b strings.Builder
-	b.WriteString("the ladder:\n")
-	for i, what := range rungs {
+	b.WriteString("support levels:\n")
+	for i, what := range supportLevels {
 		mark := "  "
 		if i+1 == n {
 			mark = "->"
@@ -134,7 +134,7 @@ func (l *ladder) text() string {
 		fmt.Fprintf(&b, "%s %d  %s\n", mark, i+1, what)
 	}
 	if n > 1 {
-		fmt.Fprintf(&b, "to climb to %d: %s\n", n-1, climb)
+		fmt.Fprintf(&b, "level %d needs: %s\n", n-1, needs)
 	}
 	return b.String()
 }

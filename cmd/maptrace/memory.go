@@ -70,7 +70,7 @@ func (l memoryLimit) watch(ctx context.Context, kernel uint64, resident func() (
 		case used < most:
 			freed = false
 		case freed:
-			stop(fmt.Errorf("stopped, for want of memory: %s are in use, and %s allows %s",
+			stop(fmt.Errorf("stopped, memory limit reached: %s are in use, and %s allows %s",
 				units.Bytes(float64(used+kernel)), l.name, units.Bytes(float64(l.bytes))))
 			return
 		default:

@@ -61,7 +61,7 @@ func TestForWantOfMemoryItEndsInOrder(t *testing.T) {
 	if r.code != exitError { // and not that of the time being over
 		t.Errorf("exit code %d", r.code)
 	}
-	checkOneLine(t, r.stderr, "for want of memory")
+	checkOneLine(t, r.stderr, "memory limit reached")
 	if !strings.Contains(r.out, "Address") || !strings.Contains(r.out, "lost 0") {
 		t.Errorf("printed:\n%s", r.out)
 	}

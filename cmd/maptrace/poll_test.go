@@ -19,7 +19,7 @@ import (
 var polledFooter = regexp.MustCompile(`(?m)^---------------- -------- --------\ntotal kB .*\n` +
 	`(?s:.*)^events \d+.*\nfailed 0, fork \d+, exec \d+, exit \d+, processes \d+\nlooks \d+\n` +
 	`ordering: polling every 10ms: changes between two looks are not seen\n` +
-	`picture: approximate: polling every 10ms: changes between two looks are not seen\n\z`)
+	`accuracy: approximate: polling every 10ms: changes between two looks are not seen\n\z`)
 
 // nobody gives a command to the user nobody, without any capability.
 func nobody(t *testing.T, cmd *exec.Cmd) *exec.Cmd {

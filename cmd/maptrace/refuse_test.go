@@ -77,7 +77,7 @@ func TestWithoutCapabilities(t *testing.T) {
 			"      -> tracing needs root, or CAP_BPF and CAP_PERFMON",
 			"\nless  CAP_SYS_PTRACE             processes of other users",
 			"\n   1  everything: ", "\n   2  tracing: ", "\n-> 3  trace --poll: ", "\n   4  pmap: ",
-			"\nto climb to 2: tracing needs root, or CAP_BPF and CAP_PERFMON",
+			"\nlevel 2 needs: tracing needs root, or CAP_BPF and CAP_PERFMON",
 			"\n\ntracing does not work here\n",
 		} {
 			if !strings.Contains(r.out, want) {
@@ -365,25 +365,25 @@ func TestCompletion(t *testing.T) {
 	}
 }
 
-func TestTheLadder(t *testing.T) {
+func TestSupportLevels(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("open /proc/1: no such file or directory")
 	for _, tt := range []struct {
-		l     ladder
-		rung  int
-		climb string
+		l     support
+		level int
+		needs string
 	}{
-		{ladder{traces: true, numbered: true}, 1, ""},
-		{ladder{traces: true}, 2, "Linux 6.4 or later with CONFIG_PER_VMA_LOCK"},
-		{ladder{numbered: true, climb: "be root"}, 3, "be root"},
-		{ladder{climb: "be root", pollErr: broken}, 4, "open /proc/1: no such file or directory"},
+		{support{traces: true, numbered: true}, 1, ""},
+		{support{traces: true}, 2, "Linux 6.4 or later with CONFIG_PER_VMA_LOCK"},
+		{support{numbered: true, lacks: "be root"}, 3, "be root"},
+		{support{lacks: "be root", pollErr: broken}, 4, "open /proc/1: no such file or directory"},
 	} {
-		n, climb := tt.l.rung()
+		n, needs := tt.l.level()
 		text := tt.l.text()
-		if n != tt.rung || climb != tt.climb || strings.Count(text, "->") != 1 || !strings.Contains(text, fmt.Sprintf("\n-> %d  ", n)) {
-			t.Errorf("%+v: rung %d, %q:\n%s", tt.l, n, climb, text)
+		if n != tt.level || needs != tt.needs || strings.Count(text, "->") != 1 || !strings.Contains(text, fmt.Sprintf("\n-> %d  ", n)) {
+			t.Errorf("%+v: level %d, %q:\n%s", tt.l, n, needs, text)
 		}
-		if want := fmt.Sprintf("\nto climb to %d: %s\n", n-1, climb); strings.Contains(text, want) != (n > 1) {
+		if want := fmt.Sprintf("\nlevel %d needs: %s\n", n-1, needs); strings.Contains(text, want) != (n > 1) {
 			t.Errorf("%+v: no %q in:\n%s", tt.l, want, text)
 		}
 	}

@@ -32,7 +32,7 @@ func (t *target) addFlags(cmd *cobra.Command) {
 	f.IntSliceVarP(&t.pids, "pid", "p", nil, "trace this process (repeatable)")
 	f.StringSliceVar(&t.comms, "comm", nil, "trace the processes of this name (repeatable)")
 	f.StringArrayVar(&t.cgroups, "cgroup", nil, "trace the processes of this cgroup (a path) or systemd unit, those that enter it later too (repeatable)")
-	f.StringArrayVar(&t.containers, "container", nil, "trace the processes of this container, by the begin of its ID or name, those that enter it later too (repeatable)")
+	f.StringArrayVar(&t.containers, "container", nil, "trace the processes of this container, by the prefix of its ID or name, those that enter it later too (repeatable)")
 	f.BoolVar(&t.noFollow, "no-follow", false, "leave children alone, those there and those to come")
 }
 

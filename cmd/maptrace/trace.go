@@ -45,7 +45,7 @@ Columns: the time; process and thread; the operation; the address; the change of
 the mapped size in KiB with its sign, or the size of the range where nothing came
 or went; the mode; the mapping; and what became of what was there.
 
---container takes the begin of the ID or name of a running container of docker,
+--container takes the prefix of the ID or name of a running container of docker,
 containerd, cri-o or podman, or POD/NAME, or NAMESPACE/POD/NAME; --cgroup a path of
 /proc/PID/cgroup, a directory below /sys/fs/cgroup, or a systemd unit (nginx,
 user.slice). No daemon is asked. Processes that enter later are looked for once a

@@ -31,7 +31,7 @@ var footer = regexp.MustCompile(`(?m)^---------------- -------- --------\ntotal 
 	`(?s:.*)^events \d+.*\nfailed \d+, fork \d+, exec \d+, exit \d+, processes \d+\n` +
 	`sections \d+, missed 0, other \d+, late \d+, re-reads \d+, audits \d+\n` +
 	`lost 0, drift 0, violations 0\n` +
-	`(\d+ exited processes .*\n)?ordering: commit, .*\npicture: (exact|resynced at .*)\n\z`)
+	`(\d+ exited processes .*\n)?ordering: commit, .*\naccuracy: (exact|resynced at .*)\n\z`)
 
 // checkText checks a text for its heading, table and figures, and returns the
 // lines of events in it.

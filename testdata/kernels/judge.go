@@ -114,22 +114,22 @@ func (t *table) judge(k *kernel, c *console) *verdict {
 	return v
 }
 
-// rungLine is a line of doctor's: verdict, name, what it is for.
-var rungLine = regexp.MustCompile(`^(ok|less|FAIL) +(\S.*?)  +\S`)
+// checkLine is a line of doctor's: verdict, name, what it is for.
+var checkLine = regexp.MustCompile(`^(ok|less|FAIL) +(\S.*?)  +\S`)
 
 // judgeDoctor compares doctor's verdicts with the table: a feature that is lost and one
 // that is gained are both a reason to look.
 func (t *table) judgeDoctor(k *kernel, r *result, v *verdict) {
 	found := map[string]string{}
 	for _, line := range r.lines {
-		if m := rungLine.FindStringSubmatch(line); m != nil {
+		if m := checkLine.FindStringSubmatch(line); m != nil {
 			found[m[2]] = m[1]
 		}
 		if rest, ok := strings.CutPrefix(line, "kernel "); ok {
 			v.version = strings.TrimSpace(rest)
 		}
 	}
-	for _, name := range t.rungs {
+	for _, name := range t.checks {
 		want := "ok"
 		switch {
 		case k.less[name] != "":
@@ -154,7 +154,7 @@ func (t *table) judgeDoctor(k *kernel, r *result, v *verdict) {
 		}
 	}
 	for name, got := range found {
-		if !slices.Contains(t.rungs, name) && got != "ok" {
+		if !slices.Contains(t.checks, name) && got != "ok" {
 			v.fault("doctor says %s to %s, which the table does not have", got, name)
 		}
 	}

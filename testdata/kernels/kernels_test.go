@@ -80,8 +80,8 @@ func TestTheTableIsSound(t *testing.T) {
 
 // smallTable has one of everything.
 const smallTable = `# a comment
-rung BTF
-rung mm_lock_seq   # another
+check BTF
+check mm_lock_seq   # another
 suite tracer/small
 	without TestA|TestB: needs gcc
 kernel required 6.1-amd64 linux-image-6.1.*
@@ -108,7 +108,7 @@ func TestATableIsRead(t *testing.T) {
 	t.Parallel()
 	none := map[string]string{}
 	want := &table{
-		rungs:  []string{"BTF", "mm_lock_seq"},
+		checks: []string{"BTF", "mm_lock_seq"},
 		suites: []suite{{dir: "tracer/small", leftOut: map[string]string{"TestA": "needs gcc", "TestB": "needs gcc"}}},
 		kernels: []*kernel{
 			{
@@ -134,13 +134,13 @@ func TestATableIsRead(t *testing.T) {
 func TestABadTableIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ from, to, want string }{
-		{"rung BTF", "rung", `line 2: "rung" needs an argument`},
-		{"rung BTF", " rung BTF", "line 2: rung must not be indented"},
-		{"rung BTF", "step BTF", `line 2: unknown word "step"`},
-		{"rung BTF", " less BTF: x", "line 2: less belongs to a kernel"},
-		{"rung BTF", " without TestA: x", "line 2: without belongs to a suite"},
+		{"check BTF", "check", `line 2: "check" needs an argument`},
+		{"check BTF", " check BTF", "line 2: check must not be indented"},
+		{"check BTF", "step BTF", `line 2: unknown word "step"`},
+		{"check BTF", " less BTF: x", "line 2: less belongs to a kernel"},
+		{"check BTF", " without TestA: x", "line 2: without belongs to a suite"},
 		{"less mm_lock_seq: numbered", "less mm_lock_seq numbered", `line 7: "mm_lock_seq numbered since 6.4": want a name, a colon and the reason`},
-		{"less mm_lock_seq", "less mm_lock", `kernel 6.1-amd64: "mm_lock" is no rung`},
+		{"less mm_lock_seq", "less mm_lock", `kernel 6.1-amd64: "mm_lock" is no check`},
 		{"skip small.", "skip large.", `kernel 6.1-amd64: the test "large.TestC/sub" is of no suite`},
 		{"TestA|TestB", "TestA|TestA", "line 5: TestA is there twice"},
 		{"cpus 2", "cpus 0", `line 13: cpus "0": want a number`},
@@ -155,7 +155,7 @@ func TestABadTableIsRefused(t *testing.T) {
 			t.Errorf("%q for %q: got %v, want %s", tt.to, tt.from, err, tt.want)
 		}
 	}
-	if _, err := parseTable(strings.NewReader("rung BTF\n")); err == nil {
+	if _, err := parseTable(strings.NewReader("check BTF\n")); err == nil {
 		t.Error("a table without kernels is taken")
 	}
 }

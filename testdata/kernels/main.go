@@ -234,7 +234,7 @@ func (m *matrix) report(results []*outcome, took time.Duration) error {
 		if r.kernel.refused == "" {
 			tests = fmt.Sprintf("%d passed, %d skipped", r.passed, r.skipped)
 		}
-		fmt.Fprintf(m.out, "| %s | %s | %s | %s | %s | %s | %.0f | %.0f |\n", r.kernel.id, version, r.rungs(), tests,
+		fmt.Fprintf(m.out, "| %s | %s | %s | %s | %s | %s | %.0f | %.0f |\n", r.kernel.id, version, r.support(), tests,
 			cmp.Or(r.story, "FAILED"), cmp.Or(r.growth, "FAILED"), r.seconds, r.cpu)
 	}
 	fmt.Fprintf(m.out, "\n%d machines, %d at a time, in %.0f s\n", len(results), m.jobs, took.Seconds())
@@ -255,8 +255,8 @@ func (m *matrix) report(results []*outcome, took time.Duration) error {
 	return nil
 }
 
-// rungs is doctor's verdict in a few words.
-func (v *verdict) rungs() string {
+// support is doctor's verdict in a few words.
+func (v *verdict) support() string {
 	switch {
 	case len(v.fails) > 0:
 		return "no tracing: lacks " + strings.Join(v.fails, ", ")

@@ -13,7 +13,7 @@ import (
 
 // table is what table.txt says; its own comment tells the format.
 type table struct {
-	rungs   []string // what doctor must give a verdict on
+	checks  []string // what doctor must give a verdict on
 	suites  []suite
 	kernels []*kernel
 }
@@ -76,8 +76,8 @@ func parseTable(r io.Reader) (*table, error) {
 	if err := sc.Err(); err != nil {
 		return nil, err
 	}
-	if len(t.rungs) == 0 || len(t.suites) == 0 || len(t.kernels) == 0 {
-		return nil, errors.New("a table needs rungs, suites and kernels")
+	if len(t.checks) == 0 || len(t.suites) == 0 || len(t.kernels) == 0 {
+		return nil, errors.New("a table needs checks, suites and kernels")
 	}
 	return t, t.check()
 }
@@ -90,8 +90,8 @@ func (t *table) line(line string) error {
 	}
 	indented := line[0] == ' ' || line[0] == '\t'
 	switch word {
-	case "rung":
-		t.rungs = append(t.rungs, rest)
+	case "check":
+		t.checks = append(t.checks, rest)
 		return mustNot(indented, word)
 	case "suite":
 		t.suites = append(t.suites, suite{dir: rest, leftOut: map[string]string{}})
@@ -187,8 +187,8 @@ func (t *table) check() error {
 	for _, k := range t.kernels {
 		for _, m := range []map[string]string{k.less, k.fails} {
 			for name := range m {
-				if !slices.Contains(t.rungs, name) {
-					return fmt.Errorf("kernel %s: %q is no rung", k.id, name)
+				if !slices.Contains(t.checks, name) {
+					return fmt.Errorf("kernel %s: %q is no check", k.id, name)
 				}
 			}
 		}

@@ -50,8 +50,8 @@ func WriteLatencies(w io.Writer, all *attribution.Latencies, clock Clock, frames
 	}
 	b = l.appendLock(b)
 	for i := range l.Ops {
-		if o := &l.Ops[i]; max(o.Duration.N, o.Hold.N) >= worthPicture {
-			b = appendPicture(b, o)
+		if o := &l.Ops[i]; max(o.Duration.N, o.Hold.N) >= worthHistogram {
+			b = appendHistograms(b, o)
 		}
 	}
 	b = l.appendSites(b)
@@ -61,8 +61,8 @@ func WriteLatencies(w io.Writer, all *attribution.Latencies, clock Clock, frames
 	return err
 }
 
-// worthPicture is how many there must be for a picture of how they are spread.
-const worthPicture = 10
+// worthHistogram is how many there must be for a histogram.
+const worthHistogram = 10
 
 // appendLock appends the tables of what was waited for and held.
 func (l latencies) appendLock(b []byte) []byte {
@@ -106,8 +106,8 @@ func appendRow(b []byte, name, extra string, h *latency.Hist) []byte {
 // barWidth is the length of the longest bar.
 const barWidth = 12
 
-// appendPicture appends the histograms of one operation side by side.
-func appendPicture(b []byte, o *tracer.Latency) []byte {
+// appendHistograms appends the histograms of one operation side by side.
+func appendHistograms(b []byte, o *tracer.Latency) []byte {
 	hists := []struct {
 		name string
 		h    *latency.Hist
@@ -219,8 +219,8 @@ func (l latencies) appendMissing(b []byte) []byte {
 		n    uint64
 		what string
 	}{
-		{l.Missing.Dropped, "calls were not told one by one, by lack of room: the longest may be among them"},
-		{l.Missing.Unstacked, "calls were told without their stack, by lack of room"},
+		{l.Missing.Dropped, "calls were not reported one by one, by lack of room: the longest may be among them"},
+		{l.Missing.Unstacked, "calls were reported without their stack, by lack of room"},
 		{l.Missing.Unmeasured, "calls or holds of the lock were not measured, by lack of kernel memory"},
 	} {
 		if m.n > 0 {
@@ -228,7 +228,7 @@ func (l latencies) appendMissing(b []byte) []byte {
 		}
 	}
 	if l.Accuracy != "exact" {
-		b = fmt.Appendf(b, "Stacks were walked with a picture of the mappings that is %s.\n", table.Escape(l.Accuracy))
+		b = fmt.Appendf(b, "Stacks were walked with mappings whose accuracy is: %s.\n", table.Escape(l.Accuracy))
 	}
 	return b
 }

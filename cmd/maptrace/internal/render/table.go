@@ -124,7 +124,7 @@ func WriteSummary(w io.Writer, r *tracer.Report, untracked uint64, clock Clock) 
 	case "polling":
 		ordering = tracer.Unseen(r.Polling)
 	}
-	fmt.Fprintf(&b, "ordering: %s\npicture: %s\n", ordering, table.Escape(r.Picture.Line(clock.Text)))
+	fmt.Fprintf(&b, "ordering: %s\naccuracy: %s\n", ordering, table.Escape(r.Picture.Line(clock.Text)))
 	_, err := io.WriteString(w, b.String())
 	return err
 }
