@@ -3,6 +3,7 @@ package site
 import (
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // libraries are those whose functions hand out memory on behalf of others: who
@@ -13,9 +14,17 @@ var libraries = []string{
 	"libjemalloc", "libtcmalloc", "libmimalloc", "libasan", "libtsan", "[vdso]",
 }
 
-// whole matches names that are one of the expressions.
-func whole(expressions ...string) *regexp.Regexp {
-	return regexp.MustCompile(`^(?:` + strings.Join(expressions, `|`) + `)$`)
+// names matches names that are one of its expressions. They are compiled when they are
+// needed: most commands start without, and to compile them all takes half a millisecond.
+type names func() *regexp.Regexp
+
+func (n names) MatchString(s string) bool { return n().MatchString(s) }
+
+// whole is the expressions' names.
+func whole(expressions ...string) names {
+	return sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^(?:` + strings.Join(expressions, `|`) + `)$`)
+	})
 }
 
 // Functions that hand out memory in programs that have them built in: libc's in
@@ -64,7 +73,7 @@ var (
 // for whoever asks next, by their functions that do so.
 var pools = []struct {
 	name   string
-	by     *regexp.Regexp
+	by     names
 	soname string // of a file all functions of which do
 }{
 	{"Go heap", whole(`runtime\.\(\*mheap\)\..*`), ""},

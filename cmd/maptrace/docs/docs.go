@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 //go:embed *.md
@@ -55,6 +56,6 @@ func parse(file, text string) (Topic, error) {
 
 // link is a link to another file of the source. Its text says enough where there is
 // nothing to click on.
-var link = regexp.MustCompile(`\[([^\]]+)\]\([^):]+\)`)
+var link = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\[([^\]]+)\]\([^):]+\)`) })
 
-func unlink(text string) string { return link.ReplaceAllString(text, "$1") }
+func unlink(text string) string { return link().ReplaceAllString(text, "$1") }
