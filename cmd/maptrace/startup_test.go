@@ -24,7 +24,7 @@ func TestLittleIsDoneBeforeMain(t *testing.T) {
 	if r.code != exitOK {
 		t.Fatalf("exit code %d:\n%s", r.code, r.stderr)
 	}
-	const ours, most, mostInAll = "github.com/maptrace/maptrace/", 4 << 10, 320 << 10
+	const ours, most, mostInAll = "github.com/maptrace/maptrace/", 4 << 10, 128 << 10
 	var bytes, packages int
 	var large strings.Builder
 	for _, m := range initLine.FindAllStringSubmatch(r.stderr, -1) {

@@ -24,7 +24,6 @@ const std = "std"
 var licences = map[string]string{
 	std:                                  "BSD-3-Clause",
 	"github.com/cilium/ebpf":             "MIT",
-	"github.com/google/pprof":            "Apache-2.0",
 	"github.com/ianlancetaylor/demangle": "BSD-3-Clause",
 	"github.com/maptrace/maptrace":       "Apache-2.0",
 	"github.com/spf13/cobra":             "Apache-2.0",

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/pprof/profile"
-
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/tracer/attribution"
@@ -32,20 +30,20 @@ type Growth struct {
 // It is of one moment, as the heap profiles of Go are, and so has no duration: those
 // who collect profiles take one with a duration for what was added in it.
 func (g *Growth) WriteProfile(out io.Writer) error {
-	p := &profile.Profile{
-		SampleType: []*profile.ValueType{
-			{Type: "mapped_space", Unit: "bytes"},
-			{Type: "writable_space", Unit: "bytes"},
-			{Type: "inuse_space", Unit: "bytes"}, // resident: pprof shows this one first
-			{Type: "alloc_space", Unit: "bytes"},
-			{Type: "alloc_objects", Unit: "count"},
+	p := &profile{
+		sampleTypes: []valueType{
+			{"mapped_space", "bytes"},
+			{"writable_space", "bytes"},
+			{"inuse_space", "bytes"}, // resident: pprof shows this one first
+			{"alloc_space", "bytes"},
+			{"alloc_objects", "count"},
 		},
-		DefaultSampleType: "inuse_space",
+		defaultSampleType: "inuse_space",
 		// Every byte that a sample stands for is in its values.
-		PeriodType: &profile.ValueType{Type: "space", Unit: "bytes"},
-		Period:     1,
-		TimeNanos:  g.At.UnixNano(),
-		Comments: []string{
+		periodType: valueType{"space", "bytes"},
+		period:     1,
+		timeNanos:  g.At.UnixNano(),
+		comments: []string{
 			"maptrace grow: memory by the calls that mapped it",
 			"alloc_space and alloc_objects: of the last " + g.watched().Round(time.Millisecond).String(),
 		},
@@ -56,20 +54,17 @@ func (g *Growth) WriteProfile(out io.Writer) error {
 		if len(frames) == 0 {
 			continue
 		}
-		s := &profile.Sample{Value: []int64{
+		s := &sample{values: []int64{
 			int64(part.Now.Mapped), int64(part.Now.Writable), int64(part.Now.Resident),
 			int64(part.Born), int64(part.BornCount),
-		}, Label: map[string][]string{"memory": {part.subject}}}
+		}, memory: part.subject}
 		for i := range frames {
-			s.Location = append(s.Location, b.location(&frames[i]))
+			s.locations = append(s.locations, b.location(&frames[i]))
 		}
-		p.Sample = append(p.Sample, s)
+		p.samples = append(p.samples, s)
 	}
 	b.finish(g.mainBinary())
-	if err := p.CheckValid(); err != nil {
-		return fmt.Errorf("make profile: %w", err)
-	}
-	return p.Write(out)
+	return p.write(out)
 }
 
 // mainBinary is the executable of the process that has the most resident memory in
@@ -143,17 +138,17 @@ type functionKey struct {
 
 // profileBuilder makes the tables of a profile.
 type profileBuilder struct {
-	p         *profile.Profile
+	p         *profile
 	sites     *site.Sites
-	mappings  map[mappingKey]*profile.Mapping
-	locations map[site.Frame]*profile.Location // JIT code of two processes may be at one address
-	functions map[functionKey]*profile.Function
+	mappings  map[mappingKey]*mapping
+	locations map[site.Frame]*location // JIT code of two processes may be at one address
+	functions map[functionKey]*function
 }
 
-func newProfileBuilder(p *profile.Profile, sites *site.Sites) *profileBuilder {
+func newProfileBuilder(p *profile, sites *site.Sites) *profileBuilder {
 	return &profileBuilder{
-		p: p, sites: sites, mappings: make(map[mappingKey]*profile.Mapping),
-		locations: make(map[site.Frame]*profile.Location), functions: make(map[functionKey]*profile.Function),
+		p: p, sites: sites, mappings: make(map[mappingKey]*mapping),
+		locations: make(map[site.Frame]*location), functions: make(map[functionKey]*function),
 	}
 }
 
@@ -161,42 +156,42 @@ func newProfileBuilder(p *profile.Profile, sites *site.Sites) *profileBuilder {
 // and not where it returns to, which may be in another function. A function without a
 // name is left out, for others to find it by the address: an invented name would be
 // taken for known.
-func (b *profileBuilder) location(f *site.Frame) *profile.Location {
+func (b *profileBuilder) location(f *site.Frame) *location {
 	if l := b.locations[*f]; l != nil {
 		return l
 	}
 	addr, in, offset := f.Memory()
-	l := &profile.Location{ID: uint64(len(b.p.Location) + 1), Mapping: b.mapping(f.Module, in, offset), Address: addr}
+	l := &location{id: uint64(len(b.p.locations) + 1), mapping: b.mapping(f.Module, in, offset), address: addr}
 	named := true
-	for _, line := range b.sites.Lines(nil, f) {
-		if line.Unnamed {
+	for _, at := range b.sites.Lines(nil, f) {
+		if at.Unnamed {
 			named = false
 			continue
 		}
-		l.Line = append(l.Line, profile.Line{Function: b.function(line), Line: int64(line.Line)})
-		l.Mapping.HasFilenames = l.Mapping.HasFilenames && line.File != ""
-		l.Mapping.HasLineNumbers = l.Mapping.HasLineNumbers && line.Line != 0
+		l.lines = append(l.lines, line{b.function(at), int64(at.Line)})
+		l.mapping.hasFilenames = l.mapping.hasFilenames && at.File != ""
+		l.mapping.hasLineNumbers = l.mapping.hasLineNumbers && at.Line != 0
 	}
-	if len(l.Line) > 1 {
-		l.Mapping.HasInlineFrames = true
+	if len(l.lines) > 1 {
+		l.mapping.hasInlineFrames = true
 	}
 	if !named {
-		l.Mapping.HasFunctions, l.Mapping.HasFilenames, l.Mapping.HasLineNumbers = false, false, false
+		l.mapping.hasFunctions, l.mapping.hasFilenames, l.mapping.hasLineNumbers = false, false, false
 	}
-	b.p.Location = append(b.p.Location, l)
+	b.p.locations = append(b.p.locations, l)
 	b.locations[*f] = l
 	return l
 }
 
-func (b *profileBuilder) function(l site.Line) *profile.Function {
+func (b *profileBuilder) function(l site.Line) *function {
 	key := functionKey{l.Function, cmp.Or(l.Linkage, l.Function), l.File, l.Start}
 	if f := b.functions[key]; f != nil {
 		return f
 	}
-	f := &profile.Function{
-		ID: uint64(len(b.p.Function) + 1), Name: key.name, SystemName: key.symbol, Filename: key.file, StartLine: int64(key.line),
+	f := &function{
+		id: uint64(len(b.p.functions) + 1), name: key.name, systemName: key.symbol, filename: key.file, startLine: int64(key.line),
 	}
-	b.p.Function = append(b.p.Function, f)
+	b.p.functions = append(b.p.functions, f)
 	b.functions[key] = f
 	return f
 }
@@ -204,21 +199,21 @@ func (b *profileBuilder) function(l site.Line) *profile.Function {
 // mapping makes the mapping of a module's code. What it says of names holds until a
 // location shows that it does not: readers look names up by themselves where it says
 // that not all are there.
-func (b *profileBuilder) mapping(m *site.Module, in procmaps.Range, offset uint64) *profile.Mapping {
+func (b *profileBuilder) mapping(m *site.Module, in procmaps.Range, offset uint64) *mapping {
 	key := mappingKey{m, in.Start}
 	if pm := b.mappings[key]; pm != nil {
 		return pm
 	}
-	pm := &profile.Mapping{
-		Start: in.Start, Limit: in.End, Offset: offset,
-		HasFunctions: true, HasFilenames: true, HasLineNumbers: true,
+	pm := &mapping{
+		start: in.Start, limit: in.End, offset: offset,
+		hasFunctions: true, hasFilenames: true, hasLineNumbers: true,
 	}
 	if m != nil {
-		pm.File, pm.BuildID = m.Path, m.BuildID()
+		pm.file, pm.buildID = m.Path, m.BuildID()
 	} else {
-		pm.File, pm.Limit = "[jit]", ^uint64(0) // it may be anywhere
+		pm.file, pm.limit = "[jit]", ^uint64(0) // it may be anywhere
 	}
-	b.p.Mapping = append(b.p.Mapping, pm)
+	b.p.mappings = append(b.p.mappings, pm)
 	b.mappings[key] = pm
 	return pm
 }
@@ -227,16 +222,16 @@ func (b *profileBuilder) mapping(m *site.Module, in procmaps.Range, offset uint6
 // for, and numbers the mappings.
 func (b *profileBuilder) finish(main string) {
 	if main != "" {
-		at := slices.IndexFunc(b.p.Mapping, func(m *profile.Mapping) bool { return m.File == main })
-		first := &profile.Mapping{File: main, HasFunctions: true} // unless a stack leads through it
+		at := slices.IndexFunc(b.p.mappings, func(m *mapping) bool { return m.file == main })
+		first := &mapping{file: main, hasFunctions: true} // unless a stack leads through it
 		if at >= 0 {
-			first = b.p.Mapping[at]
-			b.p.Mapping = slices.Delete(b.p.Mapping, at, at+1)
+			first = b.p.mappings[at]
+			b.p.mappings = slices.Delete(b.p.mappings, at, at+1)
 		}
-		b.p.Mapping = slices.Insert(b.p.Mapping, 0, first)
+		b.p.mappings = slices.Insert(b.p.mappings, 0, first)
 	}
-	for i, m := range b.p.Mapping {
-		m.ID = uint64(i + 1)
+	for i, m := range b.p.mappings {
+		m.id = uint64(i + 1)
 	}
 }
 
