@@ -143,23 +143,6 @@ type stratum struct {
 	missed   uint64 // of which nothing came to be known
 }
 
-// word is a word that is watched.
-type word struct {
-	addr   uint64
-	in     space.Extent
-	points map[int]Point // by thread
-	since  uint64        // when it was first watched, ns
-	first  uint64        // when it was first written to, 0 if it was not
-	by     uint32        // the group that did
-	passed bool          // there are enough of its stratum
-	last   uint64        // when it was last written to
-	site   uint32        // by whom; 0 if that is not known
-	gap    uint64        // until when writes may have been missed
-	told   uint64        // writes
-	past   uint64        // writes of points that were closed
-	spent  int           // how often the writes that may be told were used up
-}
-
 const (
 	wordBytes = 8
 	// most writes are told between two looks; more would cost the target much.
@@ -219,15 +202,6 @@ func (k *Keeper) Close() error {
 		errs = append(errs, w.close())
 	}
 	k.words, k.opts.Words = nil, 0
-	return errors.Join(errs...)
-}
-
-func (w *word) close() error {
-	var errs []error
-	for _, p := range w.points {
-		errs = append(errs, p.Close())
-	}
-	w.points = nil
 	return errors.Join(errs...)
 }
 
@@ -395,34 +369,6 @@ func (k *Keeper) absentIn(r procmaps.Range) []uint64 {
 // absent tells whether a page is surely not there.
 func (k *Keeper) absent(page uint64) bool {
 	return len(k.absentIn(procmaps.Range{Start: page, End: page + k.opts.Page})) > 0
-}
-
-// arm watches a word in all threads that do not watch it.
-func (k *Keeper) arm(w *word) error {
-	if k.threads == nil { // once for all words
-		tids, err := k.target.Threads()
-		if err != nil {
-			return err
-		}
-		k.threads = tids
-	}
-	if n := len(k.threads); n > k.opts.Threads {
-		return fmt.Errorf("it has %d threads, and more than %d are too many", n, k.opts.Threads)
-	}
-	for _, tid := range k.threads {
-		if w.points[tid] != nil {
-			continue
-		}
-		p, err := k.target.Watch(tid, w.addr, most)
-		if errors.Is(err, ErrEnded) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		w.points[tid] = p
-	}
-	return nil
 }
 
 // Wrote is told of a write to a word, by a site, at a time in ns.
