@@ -18,11 +18,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/ringbuf"
 )
-
-// ErrEmpty is returned by Hooks.Next when every record sent so far was read.
-var ErrEmpty = errors.New("ring is empty")
 
 // windows is how many of the kernel side's windows a second has (WINDOW).
 const windows = 8
@@ -33,17 +29,13 @@ const maxCallers = 1 << 14
 // Hooks are the loaded and attached programs. One goroutine may call Next at a
 // time; the other methods may be called from anywhere.
 type Hooks struct {
-	coll   *ebpf.Collection
-	links  []io.Closer
-	tasks  *link.Iter
-	reader *ringbuf.Reader
-	record ringbuf.Record
-	stacks *ringbuf.Reader // nil unless asked for
+	coll  *ebpf.Collection
+	links []io.Closer
+	tasks *link.Iter
+
+	events, stacks, timings ring
 
 	faultsErr error
-
-	timings *ringbuf.Reader // likewise
-	timing  ringbuf.Record
 }
 
 // Task is a traced process and its address space.
@@ -236,8 +228,8 @@ func Open(opts Options) (_ *Hooks, err error) {
 			err = errors.Join(err, h.Close())
 		}
 	}()
-	if h.reader, err = ringbuf.NewReader(coll.Maps[mmMapEvents]); err != nil {
-		return nil, fmt.Errorf("open ring: %w", err)
+	if h.events, err = openRing(coll.Maps[mmMapEvents], "ring"); err != nil {
+		return nil, err
 	}
 	if err = h.openStacks(opts); err != nil {
 		return nil, err
@@ -336,37 +328,25 @@ func (h *Hooks) List() ([]Task, error) {
 	return out, nil
 }
 
-// past is a deadline that makes the reader look and not wait.
-var past = time.Unix(1, 0)
-
 // Next reads the next record. It never waits: ErrEmpty says that all was read.
 // The programs wake nobody up, so the caller polls; every 5 ms is cheap.
 func (h *Hooks) Next(ev *Event) error {
-	h.reader.SetDeadline(past)
-	switch err := h.reader.ReadInto(&h.record); {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return ErrEmpty
-	case err != nil:
-		return fmt.Errorf("read ring: %w", err)
+	raw, err := h.events.next()
+	if err != nil {
+		return err
 	}
-	return decode(h.record.RawSample, ev)
+	return decode(raw, ev)
 }
 
 // NextStack reads the next record of the ring of stacks, as Next does of the
 // other. A stack is sent before the event that names it. s.Copy and s.Chain are
 // overwritten by the next call.
 func (h *Hooks) NextStack(s *Stack) error {
-	if h.stacks == nil {
-		return ErrEmpty
+	raw, err := h.stacks.next()
+	if err != nil {
+		return err
 	}
-	h.stacks.SetDeadline(past)
-	switch err := h.stacks.ReadInto(&h.record); {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return ErrEmpty
-	case err != nil:
-		return fmt.Errorf("read ring of stacks: %w", err)
-	}
-	return decodeStack(h.record.RawSample, s)
+	return decodeStack(raw, s)
 }
 
 // Counters reads what the programs could not do.
@@ -433,11 +413,8 @@ func (h *Hooks) Close() error {
 		errs = append(errs, h.tasks.Close())
 		h.tasks = nil
 	}
-	for _, r := range []**ringbuf.Reader{&h.reader, &h.stacks, &h.timings} {
-		if *r != nil {
-			errs = append(errs, (*r).Close())
-			*r = nil
-		}
+	for _, r := range []*ring{&h.events, &h.stacks, &h.timings} {
+		errs = append(errs, r.close())
 	}
 	if h.coll != nil {
 		h.coll.Close()

@@ -6,13 +6,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/ringbuf"
 )
 
 // OpRemote is what another process or the kernel held the mmap lock for. Like
@@ -124,8 +122,8 @@ func latencySpec(s *ebpf.CollectionSpec, kernel *btf.Spec, o *LatencyOptions) er
 
 // openLatency attaches what measures.
 func (h *Hooks) openLatency() (err error) {
-	if h.timings, err = ringbuf.NewReader(h.coll.Maps[mmMapTimings]); err != nil {
-		return fmt.Errorf("open ring of timings: %w", err)
+	if h.timings, err = openRing(h.coll.Maps[mmMapTimings], "ring of timings"); err != nil {
+		return err
 	}
 	for _, p := range latencyPrograms {
 		l, err := link.AttachTracing(link.TracingOptions{Program: h.coll.Programs[p.name]})
@@ -144,17 +142,11 @@ func (h *Hooks) RaiseWorst(ns uint64) error { return h.coll.Variables[mmVarLatWo
 // NextTiming reads the next record of the ring of timings, as Next does of the
 // events.
 func (h *Hooks) NextTiming(t *Timing) error {
-	if h.timings == nil {
-		return ErrEmpty
+	raw, err := h.timings.next()
+	if err != nil {
+		return err
 	}
-	h.timings.SetDeadline(past)
-	switch err := h.timings.ReadInto(&h.timing); {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return ErrEmpty
-	case err != nil:
-		return fmt.Errorf("read ring of timings: %w", err)
-	}
-	return decodeTiming(h.timing.RawSample, t)
+	return decodeTiming(raw, t)
 }
 
 // decodeTiming fills t from one record.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 )
 
@@ -79,8 +78,8 @@ func (h *Hooks) openStacks(opts Options) (err error) {
 	if opts.Stacks == nil && opts.Latency == nil {
 		return nil
 	}
-	if h.stacks, err = ringbuf.NewReader(h.coll.Maps[mmMapStacks]); err != nil {
-		return fmt.Errorf("open ring of stacks: %w", err)
+	if h.stacks, err = openRing(h.coll.Maps[mmMapStacks], "ring of stacks"); err != nil {
+		return err
 	}
 	if opts.Stacks == nil || opts.Stacks.FaultRate == 0 {
 		return nil

@@ -26,11 +26,11 @@ func (o *LiveOptions) ringBytes() uint64 {
 	return n
 }
 
-// StackOptions and LatencyOptions are what the kernel side may be asked for.
-type (
-	StackOptions   = bpf.StackOptions
-	LatencyOptions = bpf.LatencyOptions
-)
+// StackOptions say which stacks the kernel side is asked for.
+type StackOptions = bpf.StackOptions
+
+// LatencyOptions say what it is asked to measure of calls.
+type LatencyOptions = bpf.LatencyOptions
 
 // What that is unless told otherwise.
 const (
