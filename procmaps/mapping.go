@@ -10,6 +10,14 @@ const deletedSuffix = " (deleted)"
 // AnonName is what memory without a name is called in output, as pmap does.
 const AnonName = "[ anon ]"
 
+// ShortName is the last element of a name that is a path, and any other name as it is.
+func ShortName(name string) string {
+	if strings.HasPrefix(name, "/") {
+		return name[strings.LastIndexByte(name, '/')+1:]
+	}
+	return name
+}
+
 // Deleted reports whether the name ends as the kernel marks an unlinked file.
 // It is a best effort: a file whose own name ends in " (deleted)" looks the same.
 func (m *Mapping) Deleted() bool { return strings.HasSuffix(m.Name, deletedSuffix) }

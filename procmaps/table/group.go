@@ -125,8 +125,8 @@ func GroupColumns(by string, groups []Group, opt Options) []Column[Group] {
 // groupText is a group's name as a table shows it.
 func (o *Options) groupText(g *Group) string {
 	name := g.Name
-	if !o.ShowPath && strings.HasPrefix(name, "/") {
-		name = name[strings.LastIndexByte(name, '/')+1:]
+	if !o.ShowPath {
+		name = procmaps.ShortName(name)
 	}
 	if o.Escape {
 		name = Escape(name)

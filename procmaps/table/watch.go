@@ -3,7 +3,6 @@ package table
 import (
 	"cmp"
 	"slices"
-	"strings"
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/units"
@@ -178,8 +177,8 @@ func (o *Options) watchName(r *WatchRow) string {
 	switch {
 	case name == "":
 		name = "  " + procmaps.AnonName
-	case !o.ShowPath && name[0] == '/':
-		name = name[strings.LastIndexByte(name, '/')+1:]
+	case !o.ShowPath:
+		name = procmaps.ShortName(name)
 	}
 	if o.Escape {
 		name = Escape(name)

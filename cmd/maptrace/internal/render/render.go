@@ -4,7 +4,6 @@ package render
 
 import (
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -255,8 +254,8 @@ func Name(name string, paths bool) string {
 	switch {
 	case name == "":
 		return procmaps.AnonName
-	case !paths && name[0] == '/':
-		name = name[strings.LastIndexByte(name, '/')+1:]
+	case !paths:
+		name = procmaps.ShortName(name)
 	}
 	return table.Escape(name)
 }
