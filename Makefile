@@ -48,7 +48,7 @@ test: ## run the tests, and say at the end which were skipped and why (those tha
 # What runs programs, ours too, is left out, as they are built without it, and so are
 # the long comparisons of names and tables, which have one goroutine each, what
 # measures time, and the packages that know of no goroutines at all.
-UNRACED = /(procmaps/table|tracer/(space|model|stack|site|attribution|event|growth|latency))$$
+UNRACED = /(procmaps/(table|units)|tracer/(attribution|event|growth|keeper|latency|model|resident|site|space|stack))$$
 test-race: ## the same with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -skip 'OfPmap|TestReal|Agree|ByNm|Addr2line|TakeNoTime|CostLittle' $$($(GO) list ./... | grep -Ev '$(UNRACED)')
 
