@@ -162,7 +162,7 @@ func readProcs(name string) ([]int, error) {
 // Cgroup finds a cgroup: by its path as /proc/PID/cgroup has it, by that of its
 // directory below /sys/fs/cgroup, or by the name of a systemd unit or slice. No
 // process in it is an error that matches [procmaps.ErrGone]; a name that more than
-// one cgroup has, one that matches [ErrAmbiguous].
+// one cgroup has, one that matches errAmbiguous.
 func (f Finder) Cgroup(word string) (*Group, error) {
 	all, err := f.processes()
 	if err != nil {
@@ -248,7 +248,7 @@ func (f Finder) unit(word string, all map[int][]procmaps.Cgroup) (*Group, error)
 			return at, ok
 		})
 		if len(found) > 1 {
-			return nil, fmt.Errorf("cgroup %q: %w: %s", word, ErrAmbiguous, list(quoted(found)))
+			return nil, fmt.Errorf("cgroup %q: %w: %s", word, errAmbiguous, list(quoted(found)))
 		}
 		if len(found) == 1 {
 			return g, nil

@@ -22,8 +22,8 @@ import (
 	"github.com/maptrace/maptrace/procmaps"
 )
 
-// ErrAmbiguous says that more than one thing answers to a name.
-var ErrAmbiguous = errors.New("it may be any of several")
+// errAmbiguous says that more than one thing answers to a name.
+var errAmbiguous = errors.New("it may be any of several")
 
 // Finder looks at a machine. The zero value looks at this one.
 type Finder struct {
@@ -78,14 +78,14 @@ func (c *Container) answers(word string) int {
 
 // Container finds a container by its ID, its name, or the begin of either; whole
 // ones go before. No such container is an error that matches [procmaps.ErrGone]
-// and says what was looked at; more than one, one that matches [ErrAmbiguous] and
+// and says what was looked at; more than one, one that matches errAmbiguous and
 // lists them.
 //
 // Names in Kubernetes are those of the container, of its pod and it (pod/name), and
 // with the namespace (namespace/pod/name); a pod's own container, which only waits,
 // has none.
 func (f Finder) Container(word string) (*Container, error) {
-	all, doubts, err := f.Containers()
+	all, doubts, err := f.containers()
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (f Finder) Container(word string) (*Container, error) {
 	case 0:
 		return nil, noContainer(word, all, doubts)
 	}
-	return nil, fmt.Errorf("container %q: %w: %s", word, ErrAmbiguous, list(found))
+	return nil, fmt.Errorf("container %q: %w: %s", word, errAmbiguous, list(found))
 }
 
 // noContainer says what was looked at.
@@ -142,9 +142,9 @@ func list[T fmt.Stringer](all []T) string {
 	return strings.Join(names, ", ")
 }
 
-// Containers lists the containers that have running processes, by ID. Doubts are
+// containers lists the containers that have running processes, by ID. Doubts are
 // what of their names could not be read.
-func (f Finder) Containers() (all []*Container, doubts []error, err error) {
+func (f Finder) containers() (all []*Container, doubts []error, err error) {
 	groups, err := f.processes()
 	if err != nil {
 		return nil, nil, err

@@ -86,7 +86,7 @@ func TestContainersOfEachRuntime(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.fixture, func(t *testing.T) {
 			t.Parallel()
-			all, doubts, err := machine(t, tt.fixture).Containers()
+			all, doubts, err := machine(t, tt.fixture).containers()
 			if err != nil || len(doubts) > 0 {
 				t.Fatalf("%v, %v", doubts, err)
 			}
@@ -124,7 +124,7 @@ func TestAContainerIsFoundByIDNameOrTheBeginOfEither(t *testing.T) {
 		}
 	}
 	f := machine(t, "docker-systemd-v2")
-	all, _, err := f.Containers()
+	all, _, err := f.containers()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestContainersThatAreNotFound(t *testing.T) {
 		is            error
 		want          []string
 	}{
-		{"docker-systemd-v2", "we", ErrAmbiguous, []string{`("web")`, `("web-db")`}},
+		{"docker-systemd-v2", "we", errAmbiguous, []string{`("web")`, `("web-db")`}},
 		{"docker-systemd-v2", "nothing", procmaps.ErrGone, []string{`begins with "nothing"`, `("web")`, `("web-db")`}},
 		{"systemd-v2", "nginx", procmaps.ErrGone, []string{"no process in /proc is in one"}},
 		{"containerd-systemd-v2", "ended", procmaps.ErrGone, []string{"my-test"}},
@@ -357,7 +357,7 @@ func TestOnlyAFewOfTheErrorsAreTold(t *testing.T) {
 func TestThisMachine(t *testing.T) {
 	t.Parallel()
 	var f Finder
-	if _, _, err := f.Containers(); err != nil {
+	if _, _, err := f.containers(); err != nil {
 		t.Fatal(err)
 	}
 	g, err := f.Cgroup("/")

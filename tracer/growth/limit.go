@@ -19,11 +19,11 @@ type Limits []Limit
 // farAway is a time beyond which no trend is worth following: ten years.
 const farAway = 10 * 365 * 24 * time.Hour
 
-// TimeTo returns how long the growth that was found takes to reach a limit,
+// timeTo returns how long the growth that was found takes to reach a limit,
 // and false if it does not, or cannot be known to: the group neither leaks nor
 // grows, the interval of its slope reaches to 0, or the limit is years away.
 // A finding of [Watch.Total] tells about all groups together.
-func TimeTo(f Finding, l Limit) (time.Duration, bool) {
+func timeTo(f Finding, l Limit) (time.Duration, bool) {
 	if f.Label < Grows || l.Measure >= measures {
 		return 0, false
 	}
@@ -47,7 +47,7 @@ func (ls Limits) Soonest(f Finding) (Limit, time.Duration, bool) {
 	var soonest Limit
 	left, any := time.Duration(0), false
 	for _, l := range ls {
-		if d, ok := TimeTo(f, l); ok && (!any || d < left) {
+		if d, ok := timeTo(f, l); ok && (!any || d < left) {
 			soonest, left, any = l, d, true
 		}
 	}

@@ -434,7 +434,7 @@ func TestTimeToALimit(t *testing.T) {
 		{"vm.max_map_count", Mappings, 30, 65530},
 	}
 	for i, want := range []time.Duration{60 * time.Second, 50 * time.Second, 32750 * time.Second} {
-		got, ok := TimeTo(f, limits[i])
+		got, ok := timeTo(f, limits[i])
 		if !ok || (got-want).Abs() > time.Millisecond {
 			t.Errorf("%s in %v (%t), want %v", limits[i].Name, got, ok, want)
 		}
@@ -445,7 +445,7 @@ func TestTimeToALimit(t *testing.T) {
 	if l, _, ok := limits.Soonest(w.Total()); !ok || l.Name != "RLIMIT_AS" {
 		t.Errorf("in total first %q (%t)", l.Name, ok)
 	}
-	if in, ok := TimeTo(f, Limit{"full", Resident, 5, 5}); !ok || in != 0 {
+	if in, ok := timeTo(f, Limit{"full", Resident, 5, 5}); !ok || in != 0 {
 		t.Errorf("a limit that is reached comes in %v (%t)", in, ok)
 	}
 	for name, c := range map[string]struct {
@@ -456,7 +456,7 @@ func TestTimeToALimit(t *testing.T) {
 		"a limit without bound":  {f, Limit{"max", Resident, 0, math.MaxUint64}},
 		"an unknown measure":     {f, Limit{"?", 99, 0, 5}},
 	} {
-		if in, ok := TimeTo(c.f, c.l); ok {
+		if in, ok := timeTo(c.f, c.l); ok {
 			t.Errorf("%s: in %v", name, in)
 		}
 	}

@@ -83,9 +83,6 @@ func (s *Space) SetStack(addr uint64) { s.stack = addr }
 // are impossible operations counted as violations. A new Space is not complete.
 func (s *Space) SetComplete(yes bool) { s.complete = yes }
 
-// Complete reports what SetComplete set.
-func (s *Space) Complete() bool { return s.complete }
-
 // SetUserfault says that some of the memory may be registered with a userfaultfd.
 // A seed knows by itself.
 func (s *Space) SetUserfault() { s.userfault = true }

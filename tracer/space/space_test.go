@@ -305,7 +305,7 @@ func TestForkDoubtsWhatDriversDecideAndWhatIsNewer(t *testing.T) {
 		t.Errorf("doubts (-want +got):\n%s", d)
 	}
 	e, ok := child.At(0x20 * page)
-	if !ok || e.Flags != Inherited || e.Origin.Time != 20 || !child.Complete() {
+	if !ok || e.Flags != Inherited || e.Origin.Time != 20 || !child.complete {
 		t.Errorf("got %+v", e)
 	}
 	// Parent and child go their own ways.
