@@ -26,10 +26,12 @@ import (
 // Sites says which sites are one: those of the same function, say, whatever led
 // there. Group returns the number of one of them that stands for all. Pool names the
 // heap that a site made larger, if the memory is handed out in pieces to whoever asks,
-// and is "" otherwise.
+// and is "" otherwise. Use says that something still refers to a site: the stacks of
+// others are forgotten first.
 type Sites interface {
 	Group(site uint32) uint32
 	Pool(site uint32) string
+	Use(site uint32)
 }
 
 // Attribution is what is known of one address space since a moment.

@@ -27,6 +27,9 @@ type pairs struct{}
 
 func (pairs) Group(site uint32) uint32 { return site &^ 1 }
 
+// Use: all are kept.
+func (pairs) Use(uint32) {}
+
 // Pool: some make a heap for all larger.
 func (pairs) Pool(site uint32) string {
 	if site >= 1000 {

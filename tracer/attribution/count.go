@@ -74,6 +74,19 @@ func (a *Attribution) Observe(at uint64, resident []uint64) {
 	}
 	a.watch.Observe(a.since(at), holdings, shared)
 	a.tidy()
+	a.use()
+}
+
+// use has the stacks kept that findings show: those of what is there, and of who keeps it.
+func (a *Attribution) use() {
+	for k, p := range a.made {
+		if p.Now != (growth.Holding{}) {
+			a.sites.Use(k.site)
+		}
+	}
+	for o := range a.outcomes {
+		a.sites.Use(o.site)
+	}
 }
 
 // shareOut gives the parts what they hold and their shares in the flows, and returns

@@ -135,8 +135,12 @@ const unknownPlace = "an unknown place"
 
 // function names the function that a site blames.
 func (n *namer) function(site uint32) string {
+	const many = 4096
 	name, ok := n.known[site]
 	if !ok {
+		if len(n.known) >= many {
+			clear(n.known)
+		}
 		name = cmp.Or(n.Function(site), unknownPlace)
 		n.known[site] = name
 	}

@@ -134,7 +134,9 @@ func (m *Timings) Change(c *model.Change) {
 	if c.Kind != model.KindTiming {
 		return
 	}
-	m.sent++
+	if m.sent++; m.sent%useEvery == 0 {
+		m.use()
+	}
 	if c.Timing.Slow {
 		m.rank(c)
 	}
@@ -148,6 +150,20 @@ func (m *Timings) Change(c *model.Change) {
 		}
 	}
 	class.Add(part, c.Timing.Sums(), c.Timing.Weight, c.Timing.Skipped)
+}
+
+// useEvery is after how many sampled calls those that are listed are said to be in use:
+// fewer than make what is kept of stacks change.
+const useEvery = 4096
+
+// use has the stacks kept that results show: of the longest calls, and of each site.
+func (m *Timings) use() {
+	for i := range m.worst {
+		m.names.Use(m.worst[i].site)
+	}
+	for _, s := range m.bySite {
+		m.names.Use(s.site)
+	}
 }
 
 // class is the calls of which a random sample was sent: those of the same operation, as

@@ -87,14 +87,24 @@ var pools = []struct {
 // large one for itself.
 var glibc = whole(`(__|_)?(libc_)?(malloc|calloc|realloc|memalign)`, `_int_(malloc|realloc|memalign)`, `_mid_memalign`, `sysmalloc(_mmap)?`)
 
-// poolOf is the pool that a function takes memory for, "" if it takes it for nothing.
-func poolOf(name, module string) string {
-	for _, p := range pools {
+// poolID is one of the pools: its index and one, 0 for none.
+type poolID uint8
+
+func (p poolID) name() string {
+	if p == 0 {
+		return ""
+	}
+	return pools[p-1].name
+}
+
+// poolOf is the pool that a function takes memory for.
+func poolOf(name, module string) poolID {
+	for i, p := range pools {
 		if p.by.MatchString(name) || p.soname != "" && strings.HasPrefix(module, p.soname) {
-			return p.name
+			return poolID(i + 1)
 		}
 	}
-	return ""
+	return 0
 }
 
 func isLibrary(module string) bool {

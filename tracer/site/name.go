@@ -84,12 +84,16 @@ func (s *Sites) function(f *Frame) (fn symbol.Function, named bool) {
 	return symbol.Function{Name: fmt.Sprintf("%s+%#x", m.Name(), addr), Start: addr}, false
 }
 
-// Frames returns the frames of a site, innermost first, and why there are no more.
+// Frames returns the frames of a site, innermost first, and why there are no more. Of
+// one that was evicted there is one of the function that it blames, while that is known.
 func (s *Sites) Frames(id uint32) ([]Frame, stack.End) {
-	if int(id) >= len(s.sites) {
-		return nil, 0
+	if st, ok := s.sites.get(id); ok {
+		return st.frames, st.end
 	}
-	return s.sites[id].frames, s.sites[id].end
+	if g, ok := s.groups.get(s.Group(id)); ok {
+		return []Frame{g.frame}, stack.EndDepth
+	}
+	return nil, 0
 }
 
 // Stack names the frames of a site, innermost first, with the source lines and
@@ -142,14 +146,33 @@ type groupKey struct {
 
 // Group implements attribution.Sites: all sites that blame one function are one.
 func (s *Sites) Group(id uint32) uint32 {
-	if int(id) >= len(s.sites) || len(s.sites[id].frames) == 0 {
-		return id
+	if st := s.grouped(id); st != nil {
+		return st.group.number
 	}
-	st := &s.sites[id]
-	if st.group != 0 {
-		return st.group
+	if p, ok := s.past.get(id); ok {
+		s.groups.get(p.group)
+		return p.group
+	}
+	if _, ok := s.groups.get(id); !ok && s.evicted(id) {
+		return forgotten
+	}
+	return id
+}
+
+// grouped is a site with frames, with its group; nil if there is none.
+func (s *Sites) grouped(id uint32) *site {
+	st, ok := s.sites.get(id)
+	if !ok || len(st.frames) == 0 {
+		return nil
+	}
+	if st.group != nil {
+		if _, kept := s.groups.get(st.group.number); !kept {
+			st.group = s.keep(st.group)
+		}
+		return st
 	}
 	st.blame = int32(s.blame(st.frames))
+	st.pool = s.poolOf(st.frames[:st.blame])
 	f := &st.frames[st.blame]
 	fn, _ := s.function(f)
 	key := groupKey{pid: f.pid, start: fn.Start, name: fn.Name}
@@ -159,51 +182,67 @@ func (s *Sites) Group(id uint32) uint32 {
 	if f.Module != nil {
 		key.module = f.Module.number
 	}
-	if s.groups[key] == 0 {
-		s.groups[key] = id
+	st.group = s.keep(&group{number: id, key: key, frame: *f})
+	return st
+}
+
+// keep returns the group of a function: the one that is known, or this one.
+func (s *Sites) keep(g *group) *group {
+	if known := s.byFunc[g.key]; known != nil {
+		s.groups.get(known.number)
+		return known
 	}
-	st.group = s.groups[key]
-	return st.group
+	s.byFunc[g.key] = g
+	s.groups.put(g.number, g)
+	return g
+}
+
+// evicted tells whether there was a site whose frames are not kept any more.
+func (s *Sites) evicted(id uint32) bool {
+	if id < forgotten || id > s.last {
+		return false
+	}
+	_, ok := s.sites.get(id)
+	return !ok
 }
 
 // Pool implements attribution.Sites: the name of the allocator or runtime that took the
 // memory of a site, to hand it out in pieces to whoever asks for some; "" if whoever is
 // blamed has it for itself.
 func (s *Sites) Pool(id uint32) string {
-	s.Group(id)
-	if int(id) >= len(s.sites) || len(s.sites[id].frames) == 0 {
-		return ""
+	if st := s.grouped(id); st != nil {
+		return st.pool.name()
 	}
-	st := &s.sites[id]
-	if !st.pooled {
-		st.pooled, st.pool = true, s.poolOf(st.frames[:st.blame])
-	}
-	return st.pool
+	p, _ := s.past.get(id)
+	return p.pool.name()
 }
 
-func (s *Sites) poolOf(frames []Frame) string {
+func (s *Sites) poolOf(frames []Frame) poolID {
 	for i := range frames {
 		f := &frames[i]
 		fn, _ := s.function(f)
-		if name := poolOf(fn.Name, f.module()); name != "" {
-			return name
+		if pool := poolOf(fn.Name, f.module()); pool != 0 {
+			return pool
 		}
 		if glibc.MatchString(fn.Name) {
-			return "" // if a runtime has asked it, it is for a single block
+			return 0 // if a runtime has asked it, it is for a single block
 		}
 	}
-	return ""
+	return 0
 }
 
 // Blamed is the function that a site blames: the innermost that is not there to
-// hand out memory. ok is false for a site without frames.
+// hand out memory. ok is false for a site without frames, and for one that was evicted
+// so long ago that its function is not known any more.
 func (s *Sites) Blamed(id uint32) (l Line, ok bool) {
-	s.Group(id)
-	if int(id) >= len(s.sites) || len(s.sites[id].frames) == 0 {
+	var f *Frame
+	if st := s.grouped(id); st != nil {
+		f = &st.frames[st.blame]
+	} else if g, ok := s.groups.get(s.Group(id)); ok {
+		f = &g.frame
+	} else {
 		return Line{}, false
 	}
-	st := &s.sites[id]
-	f := &st.frames[st.blame]
 	fn, _ := s.function(f)
 	lines := s.Lines(nil, f)
 	for _, l := range lines {
@@ -218,14 +257,20 @@ func (s *Sites) Blamed(id uint32) (l Line, ok bool) {
 	return lines[len(lines)-1], true
 }
 
+// notKept is what is said of stacks that were evicted.
+const notKept = "its stack is no longer kept"
+
 // Function implements attribution.Names: the function that a site blames, for people; ""
 // for a site without frames.
 func (s *Sites) Function(id uint32) string {
 	l, ok := s.Blamed(id)
-	if !ok {
-		return ""
+	switch {
+	case ok:
+		return l.String()
+	case s.evicted(id):
+		return "an unknown place (" + notKept + ")"
 	}
-	return l.String()
+	return ""
 }
 
 // StackNames implements attribution.Names: the functions that led to a site, innermost first,
@@ -235,7 +280,10 @@ func (s *Sites) StackNames(id uint32) (frames []string, end string) {
 	for i := range lines {
 		frames = append(frames, lines[i].String())
 	}
-	if why != stack.EndRoot {
+	switch {
+	case s.evicted(id):
+		end = notKept
+	case why != stack.EndRoot:
 		end = why.String()
 	}
 	return frames, end

@@ -2,6 +2,11 @@
 // calls which make memory larger, and to page faults. Equal stacks have equal
 // numbers, whichever process they come from, as long as the same files are mapped.
 //
+// A number is never given twice, but what is kept of it is bounded. Stacks that
+// nobody has asked for, for the longest, go in steps: at first their frames, so that
+// only the function that they blame is known; then that. An equal stack that comes
+// after has a new number, of the same function.
+//
 // A stack is walked with the address space as the tracer has it at that moment,
 // so that a library that was just loaded is known, and one that was just
 // unloaded is not mistaken for what took its place. What walks and names is in
@@ -16,7 +21,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"runtime"
+	"slices"
+	"unsafe"
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/space"
@@ -26,10 +34,9 @@ import (
 
 // Options of Sites. The zero value is usable.
 type Options struct {
-	// MaxSites bounds the stacks that are told apart; 0 means 100,000. They may
-	// have 32 frames each in the mean, so that long ones take the places of
-	// several. What is beyond has one number, and no frames.
-	MaxSites int
+	// MaxBytes bounds what is kept of stacks; 0 means 64 MiB. Beyond, those that were
+	// not asked for the longest lose their frames first (see [Sites.Use]).
+	MaxBytes int
 	// Depth bounds the frames of a stack; 0 means 256. Of a longer one the
 	// innermost are kept.
 	Depth int
@@ -61,20 +68,53 @@ func (f *Frame) look() uint64 {
 
 // site is one stack.
 type site struct {
+	number uint32
+	key    string
 	frames []Frame
 	end    stack.End
-	group  uint32 // 0 until it is asked for
+	group  *group // nil until it is asked for
 	blame  int32  // index of the frame that is blamed; valid with group
-	pool   string // what the memory is taken for; valid with pooled
-	pooled bool
+	pool   poolID // what the memory is taken for; valid with group
 }
+
+// bytes is what a site takes, about: with its places in two maps.
+func (s *site) bytes() int {
+	n := 2*64 + int(unsafe.Sizeof(*s)) + len(s.key) + len(s.frames)*int(unsafe.Sizeof(Frame{}))
+	for i := range s.frames {
+		n += len(s.frames[i].name)
+	}
+	return n
+}
+
+// group is all stacks that blame one function.
+type group struct {
+	number uint32 // of the first of them
+	key    groupKey
+	frame  Frame // that was blamed of it
+}
+
+func (g *group) bytes() int {
+	return 2*64 + int(unsafe.Sizeof(*g)) + len(g.key.name) + len(g.frame.name)
+}
+
+// past is what is kept of a site whose frames are not.
+type past struct {
+	group uint32
+	pool  poolID
+}
+
+// bytes is with the place in a map, which is never full.
+func (past) bytes() int { return 32 }
 
 // Stats say how well stacks could be walked.
 type Stats struct {
 	Stacks uint64
 	Ends   [stack.EndDepth + 1]uint64 // by why they ended
-	Sites  int
-	Beyond uint64 // stacks that had no place among the sites
+	Sites  int                        // different stacks; one that came again after it was evicted is another
+	// Evicted is how many sites have lost their frames, to make room, and Bytes is what
+	// the others take, with the names of functions.
+	Evicted uint64
+	Bytes   int
 
 	// Denied is how many files we may not read: functions in them have no names, and
 	// stacks end there. DeniedErr is why, of one of them.
@@ -94,10 +134,12 @@ type Sites struct {
 	unwind  stack.Unwinder
 	stats   Stats
 
-	sites  []site // by number; 0 is none
-	depth  int    // frames of all sites
-	byKey  map[string]uint32
-	groups map[groupKey]uint32
+	last   uint32 // the newest number
+	sites  *recent[uint32, *site]
+	byKey  map[string]*site
+	past   *recent[uint32, past] // those of which only the function is known
+	groups *recent[uint32, *group]
+	byFunc map[groupKey]*group
 	jits   map[int]*symbol.PerfFile
 
 	// The stack being walked.
@@ -116,23 +158,29 @@ type place struct {
 	code   bool // there is code
 }
 
-// overflow is the number of what has no place; 0 is no site.
-const overflow = 1
+// forgotten is the number for all sites of which nothing is known any more; 0 is no
+// site.
+const forgotten = 1
 
 // New returns an empty table.
 func New(opts Options) *Sites {
-	if opts.MaxSites == 0 {
-		opts.MaxSites = 100_000
+	if opts.MaxBytes == 0 {
+		opts.MaxBytes = 64 << 20
 	}
 	if opts.Depth == 0 {
 		opts.Depth = 256
 	}
 	s := &Sites{
 		opts:   opts,
-		unwind: stack.Unwinder{MaxDepth: opts.Depth},
-		sites:  make([]site, overflow+1), byKey: make(map[string]uint32),
-		groups: make(map[groupKey]uint32), jits: make(map[int]*symbol.PerfFile), found: make(map[uint64]place),
+		unwind: stack.Unwinder{MaxDepth: opts.Depth}, last: forgotten,
+		byKey: make(map[string]*site), byFunc: make(map[groupKey]*group),
+		jits: make(map[int]*symbol.PerfFile), found: make(map[uint64]place),
 	}
+	// Names are small beside stacks, and what all verdicts are about.
+	const part = 8
+	s.sites = newRecent(opts.MaxBytes-2*(opts.MaxBytes/part), (*site).bytes, s.evict)
+	s.past = newRecent[uint32](opts.MaxBytes/part, past.bytes, nil)
+	s.groups = newRecent(opts.MaxBytes/part, (*group).bytes, func(_ uint32, g *group) { delete(s.byFunc, g.key) })
 	s.modules = newModules(&s.unwind)
 	return s
 }
@@ -149,7 +197,8 @@ func (s *Sites) Close() error {
 // Stats counts the stacks so far.
 func (s *Sites) Stats() Stats {
 	st := s.stats
-	st.Sites = len(s.sites) - overflow - 1
+	st.Sites = int(s.last - forgotten)
+	st.Bytes = s.sites.held() + s.past.held() + s.groups.held()
 	st.Denied, st.DeniedErr = s.modules.count(func(m *Module) error {
 		if errors.Is(m.Err, fs.ErrPermission) {
 			return m.Err
@@ -234,26 +283,37 @@ func (s *Sites) intern(end stack.End) uint32 {
 		s.key = binary.NativeEndian.AppendUint64(s.key, n)
 		s.key = binary.NativeEndian.AppendUint64(s.key, f.look())
 	}
-	if id, ok := s.byKey[string(s.key)]; ok {
-		return id
+	if known := s.byKey[string(s.key)]; known != nil {
+		s.sites.get(known.number)
+		return known.number
 	}
-	const meanDepth = 32
-	if n := s.depth + len(s.frames); len(s.sites) > s.opts.MaxSites+overflow || n > meanDepth*s.opts.MaxSites {
-		s.stats.Beyond++
-		return overflow
+	if s.last == math.MaxUint32 {
+		return forgotten
 	}
-	s.depth += len(s.frames)
-	id := uint32(len(s.sites))
-	frames := append([]Frame(nil), s.frames...)
-	for i := range frames {
-		if f := &frames[i]; f.Module == nil {
+	s.last++
+	made := &site{number: s.last, key: string(s.key), frames: slices.Clone(s.frames), end: end}
+	for i := range made.frames {
+		if f := &made.frames[i]; f.Module == nil {
 			f.name, f.start, _, _ = s.jit(f.pid).Lookup(f.look())
 		}
 	}
-	s.sites = append(s.sites, site{frames: frames, end: end})
-	s.byKey[string(s.key)] = id
-	return id
+	s.byKey[made.key] = made
+	s.sites.put(made.number, made)
+	return made.number
 }
+
+// evict keeps of a site which function it blames, if anybody has asked for that.
+func (s *Sites) evict(id uint32, st *site) {
+	delete(s.byKey, st.key)
+	s.stats.Evicted++
+	if st.group != nil {
+		s.past.put(id, past{st.group.number, st.pool})
+	}
+}
+
+// Use says that something still refers to a site: a mapping, or a verdict. It is among
+// the last to lose their frames. All that ask about a site say so, too.
+func (s *Sites) Use(id uint32) { s.Group(id) }
 
 // codeAt tells the unwinder what to do at a pc.
 func (s *Sites) codeAt(pc uint64) (stack.Code, bool) {

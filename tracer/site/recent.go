@@ -1,0 +1,61 @@
+package site
+
+// recent keeps what was asked for of late, within so many bytes. There are two
+// generations:
+//
+//	put ──▶ young ──(young is half of all)──▶ old ──(again)──▶ dropped
+//	          ▲                               │
+//	          └──────────── get ──────────────┘
+//
+// So what is asked for once a generation stays, and nothing has to be sorted, or
+// looked at one by one, to find what is the least used.
+type recent[K comparable, V any] struct {
+	most    int // bytes of both generations
+	size    func(V) int
+	dropped func(K, V) // told of each that goes; nil for nobody
+
+	young, old map[K]V
+	bytes      int // of the young
+	oldBytes   int // when they were young; some may be young again
+}
+
+func newRecent[K comparable, V any](most int, size func(V) int, dropped func(K, V)) *recent[K, V] {
+	return &recent[K, V]{most: most, size: size, dropped: dropped, young: make(map[K]V), old: make(map[K]V)}
+}
+
+// get finds what is kept of a key, and notes that it is used.
+func (r *recent[K, V]) get(k K) (v V, ok bool) {
+	if v, ok = r.young[k]; ok {
+		return v, true
+	}
+	if v, ok = r.old[k]; ok {
+		delete(r.old, k)
+		r.put(k, v)
+	}
+	return v, ok
+}
+
+// put keeps something new.
+func (r *recent[K, V]) put(k K, v V) {
+	size := r.size(v)
+	if r.bytes > 0 && r.bytes+size > r.most/2 {
+		r.turn()
+	}
+	r.young[k] = v
+	r.bytes += size
+}
+
+// turn makes the young generation the old one. What is left of that is dropped.
+func (r *recent[K, V]) turn() {
+	if r.dropped != nil {
+		for k, v := range r.old {
+			r.dropped(k, v)
+		}
+	}
+	clear(r.old)
+	r.young, r.old = r.old, r.young
+	r.bytes, r.oldBytes = 0, r.bytes
+}
+
+// held is how many bytes are kept, at most.
+func (r *recent[K, V]) held() int { return r.bytes + r.oldBytes }
