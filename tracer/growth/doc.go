@@ -40,6 +40,9 @@
 // moment, each with the lowest and the highest state since the one before, so
 // nothing of this kind is added.
 //
+// Many watches may share their memory ([Options.Share]); what is given up where it
+// is too little is told at [Watch.Shrink].
+//
 // The package is pure: it knows neither BPF nor /proc nor the clock. A Watch
 // has one owner; nothing here is safe for concurrent use.
 package growth

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/maptrace/maptrace/tracer/budget"
 )
 
 // Options of a Watch. The zero value gives the defaults.
@@ -19,12 +21,16 @@ type Options struct {
 	MinGrowth   uint64
 	MinShare    float64
 	MinMappings int
-	// MaxPoints is how many moments are kept of each group, default 512. A
-	// point takes 64 bytes. When they are full they are joined in pairs.
+	// MaxPoints is how many moments are kept of each group, default 512. Those in a
+	// row at which it holds the same take 72 bytes together. When there are more
+	// they are joined in pairs.
 	MaxPoints int
 	// MaxGroups is how many groups are kept, default 2,000. Beyond it, those
 	// that hold nothing make room, and then what has no place counts as Other.
 	MaxGroups int
+	// Share is the memory that this and other watches have together; nil for as much
+	// as the above take. What is given up where it is not enough, see [Watch.Shrink].
+	Share *budget.Share
 }
 
 func (o Options) withDefaults() Options {
@@ -71,9 +77,16 @@ func (c *cohort) add(o cohort) {
 	c.alive += o.alive
 }
 
-type group struct {
-	spans             []span   // one for each of Watch.times
-	cohorts           []cohort // the same, and one for what came since; shorter if nothing came late
+// run is points in a row at which a group held the same.
+type run struct {
+	span
+	n int
+}
+
+// history is what is kept of a group.
+type history struct {
+	runs              []run    // their points are those of Watch.times
+	cohorts           []cohort // one a point, and one for what came since; shorter if nothing came late
 	first, last, peak Holding
 
 	own    Flow // what is known to be of the group
@@ -81,8 +94,14 @@ type group struct {
 	active int  // the tick at which it last held or got something
 }
 
+// group is a history with a span for each point, as it is judged.
+type group struct {
+	*history
+	spans []span
+}
+
 // flow is all that was mapped and unmapped of a group.
-func (o *group) flow() Flow { return o.own.Plus(o.shared) }
+func (g *history) flow() Flow { return g.own.Plus(g.shared) }
 
 // Watch collects what groups hold over time. Make one with [NewWatch].
 type Watch struct {
@@ -92,37 +111,52 @@ type Watch struct {
 	fill   int             // ticks in the last point
 	ticks  int
 
-	groups  map[Key]*group
-	total   *group
-	other   *group // nil until needed
-	evicted int    // groups that Other has swallowed
-	outside int    // most groups without a place of their own at one tick
+	groups  map[Key]*history
+	total   *history
+	other   *history // nil until needed
+	evicted int      // groups that Other has swallowed
+	outside int      // most groups without a place of their own at one tick
+
+	// What is kept at most; less than the options say once there was too little
+	// memory.
+	maxPoints, maxGroups int
+	memory               *budget.Holder
+	patience             int // no less can be kept until this tick
+	spans                []span
 }
 
-// NewWatch returns a watch that has seen nothing.
+// NewWatch returns a watch that has seen nothing. Close it if it has a share of memory.
 func NewWatch(opts Options) *Watch {
-	return &Watch{opts: opts.withDefaults(), stride: 1, groups: make(map[Key]*group), total: new(group)}
+	opts = opts.withDefaults()
+	return &Watch{
+		opts: opts, stride: 1, groups: make(map[Key]*history), total: new(history),
+		maxPoints: opts.MaxPoints, maxGroups: opts.MaxGroups, memory: opts.Share.Join(),
+	}
 }
+
+// Close gives back the watch's share of memory.
+func (w *Watch) Close() { w.memory.Leave() }
 
 // Ticks returns the number of observations.
 func (w *Watch) Ticks() int { return w.ticks }
 
-// Crowd tells how many groups lost their own place to the group Other because
-// they held nothing, and how many more at most had none at one observation.
+// Crowd tells how many groups lost their own place to the group Other, because they
+// held nothing or memory was short, and how many more at most had none at one
+// observation.
 func (w *Watch) Crowd() (evicted, outside int) { return w.evicted, w.outside }
 
 // Has tells whether a group has its own place; else its figures are with Other's.
 func (w *Watch) Has(k Key) bool { return w.groups[k] != nil }
 
 // group returns the group of a key, a new one if there is a place.
-func (w *Watch) group(k Key) *group {
+func (w *Watch) group(k Key) *history {
 	if k.What == Other {
 		return w.others()
 	}
 	if g := w.groups[k]; g != nil {
 		return g
 	}
-	if len(w.groups) >= w.opts.MaxGroups {
+	if len(w.groups) >= w.maxGroups {
 		return w.others()
 	}
 	g := w.newGroup()
@@ -130,17 +164,17 @@ func (w *Watch) group(k Key) *group {
 	return g
 }
 
-func (w *Watch) others() *group {
+func (w *Watch) others() *history {
 	if w.other == nil {
 		w.other = w.newGroup()
 	}
 	return w.other
 }
 
-func (w *Watch) newGroup() *group {
-	g := &group{active: w.ticks}
+func (w *Watch) newGroup() *history {
+	g := &history{active: w.ticks}
 	if n := len(w.times); n > 0 {
-		g.spans = make([]span, n, max(n+n/2, 16))
+		g.runs = []run{{n: n}}
 	}
 	return g
 }
@@ -153,7 +187,7 @@ func (w *Watch) newGroup() *group {
 // probability with which its group became known; 1 if all are known.
 func (w *Watch) Born(k Key, at time.Duration, bytes, weight uint64) {
 	i := w.point(at)
-	for _, g := range [...]*group{w.group(k), w.total} {
+	for _, g := range [...]*history{w.group(k), w.total} {
 		g.active = w.ticks
 		g.own.Born += bytes
 		g.own.BornCount++
@@ -173,7 +207,7 @@ func (w *Watch) Born(k Key, at time.Duration, bytes, weight uint64) {
 // that of its birth.
 func (w *Watch) Died(k Key, born time.Duration, bytes, weight uint64) {
 	i := w.point(born)
-	for _, g := range [...]*group{w.group(k), w.total} {
+	for _, g := range [...]*history{w.group(k), w.total} {
 		g.own.Died += bytes
 		g.own.DiedCount++
 		// A death of more than was born then is one of memory whose birth was
@@ -205,7 +239,7 @@ func (w *Watch) Observe(at time.Duration, holdings map[Key]Holding, shared map[K
 	}
 	w.admit(holdings)
 	grow := len(w.times) == 0 || w.fill == w.stride
-	if grow && len(w.times) == w.opts.MaxPoints {
+	if grow && len(w.times) >= w.maxPoints {
 		w.thin()
 	}
 	if w.ticks++; grow {
@@ -229,14 +263,15 @@ func (w *Watch) Observe(at time.Duration, holdings map[Key]Holding, shared map[K
 	}
 	w.push(w.total, total, grow)
 	w.share(shared)
-	if len(w.groups) >= w.opts.MaxGroups {
+	if len(w.groups) >= w.maxGroups {
 		w.evict()
 	}
+	w.Shrink()
 }
 
 // share notes the groups' shares in what is not known to be of one of them.
 func (w *Watch) share(shared map[Key]Flow) {
-	w.each(func(g *group) { g.shared = Flow{} })
+	w.each(func(g *history) { g.shared = Flow{} })
 	for k, f := range shared {
 		g := w.group(k)
 		g.shared = g.shared.Plus(f)
@@ -265,11 +300,13 @@ func (w *Watch) admit(holdings map[Key]Holding) {
 }
 
 // push adds an observation to a group.
-func (w *Watch) push(g *group, h Holding, grow bool) {
+func (w *Watch) push(g *history, h Holding, grow bool) {
 	if grow {
-		g.spans = append(g.spans, span{h, h})
+		g.append(span{h, h})
 	} else {
-		g.spans[len(g.spans)-1].add(h)
+		s := g.pop()
+		s.add(h)
+		g.append(s)
 	}
 	if n := len(w.times); len(g.cohorts) > n { // what came after the point's end, which has moved
 		g.cohorts[n-1].add(g.cohorts[n])
@@ -285,21 +322,59 @@ func (w *Watch) push(g *group, h Holding, grow bool) {
 	}
 }
 
-// thin halves the number of points. All of them are full, and their number is
-// even.
+// append adds a point.
+func (g *history) append(s span) {
+	if n := len(g.runs); n > 0 && g.runs[n-1].span == s {
+		g.runs[n-1].n++
+		return
+	}
+	g.runs = append(g.runs, run{s, 1})
+}
+
+// pop takes the last point away. There is one.
+func (g *history) pop() span {
+	last := &g.runs[len(g.runs)-1]
+	s := last.span
+	if last.n--; last.n == 0 {
+		g.runs = g.runs[:len(g.runs)-1]
+	}
+	return s
+}
+
+// points are a group's, in memory that is used again: until the next call.
+func (w *Watch) points(g *history) []span {
+	w.spans = w.spans[:0]
+	for _, r := range g.runs {
+		for range r.n {
+			w.spans = append(w.spans, r.span)
+		}
+	}
+	return w.spans
+}
+
+// thin halves the number of points. The last one may have no other to be joined with.
 func (w *Watch) thin() {
-	for i := range len(w.times) / 2 {
+	n := len(w.times)
+	for i := range n / 2 {
 		w.times[i] = w.times[2*i+1]
 	}
-	w.times = w.times[:len(w.times)/2]
+	if n%2 == 0 {
+		w.fill += w.stride
+	} else {
+		w.times[n/2] = w.times[n-1]
+	}
+	w.times = w.times[:(n+1)/2]
 	w.stride *= 2
-	w.fill = w.stride
-	w.each(func(g *group) {
-		for i := range len(g.spans) / 2 {
-			g.spans[i] = g.spans[2*i]
-			g.spans[i].join(g.spans[2*i+1])
+	w.each(func(g *history) {
+		spans := w.points(g)
+		g.runs = g.runs[:0]
+		for i := 0; i < n; i += 2 {
+			s := spans[i]
+			if i+1 < n {
+				s.join(spans[i+1])
+			}
+			g.append(s)
 		}
-		g.spans = g.spans[:len(g.spans)/2]
 		for i, c := range g.cohorts {
 			if i%2 == 0 {
 				g.cohorts[i/2] = c
@@ -311,7 +386,7 @@ func (w *Watch) thin() {
 	})
 }
 
-func (w *Watch) each(f func(*group)) {
+func (w *Watch) each(f func(*history)) {
 	for _, g := range w.groups {
 		f(g)
 	}
@@ -333,22 +408,36 @@ func (w *Watch) evict() {
 	slices.SortFunc(idle, func(a, b Key) int {
 		return cmp.Or(cmp.Compare(w.groups[a].active, w.groups[b].active), compareKeys(a, b))
 	})
-	idle = idle[:min(len(idle), max(1, w.opts.MaxGroups/4))]
-	for _, k := range idle {
-		w.others().swallow(w.groups[k])
+	idle = idle[:min(len(idle), max(1, w.maxGroups/4))]
+	w.toOther(idle)
+}
+
+// toOther lets groups lose their places.
+func (w *Watch) toOther(keys []Key) {
+	for _, k := range keys {
+		w.swallow(w.others(), w.groups[k])
 		delete(w.groups, k)
 		w.evicted++
 	}
 }
 
-// swallow adds all that g was.
-func (o *group) swallow(g *group) {
-	for i, s := range g.spans {
-		o.spans[i].low = o.spans[i].low.merge(s.low, sum)
-		o.spans[i].high = o.spans[i].high.merge(s.high, sum)
-		o.peak = o.peak.merge(o.spans[i].high, higher)
+// swallow adds all that a group was to the others.
+func (w *Watch) swallow(o, g *history) {
+	spans := w.points(o)
+	at := 0
+	for _, r := range g.runs {
+		for range r.n {
+			s := &spans[at]
+			s.low, s.high = s.low.merge(r.low, sum), s.high.merge(r.high, sum)
+			o.peak = o.peak.merge(s.high, higher)
+			at++
+		}
 	}
-	o.first = o.first.merge(g.first, sum)
+	o.runs = o.runs[:0]
+	for _, s := range spans {
+		o.append(s)
+	}
+	o.first, o.last = o.first.merge(g.first, sum), o.last.merge(g.last, sum)
 	if n := len(g.cohorts); n > len(o.cohorts) {
 		o.cohorts = append(o.cohorts, make([]cohort, n-len(o.cohorts))...)
 	}
@@ -365,11 +454,11 @@ func (w *Watch) Findings() []Finding {
 	found := make([]Finding, 0, len(w.groups)+1)
 	for k, g := range w.groups {
 		if g.peak != (Holding{}) || g.flow() != (Flow{}) {
-			found = append(found, w.judge(k, g))
+			found = append(found, w.verdict(k, g))
 		}
 	}
 	if w.other != nil {
-		f := w.judge(Key{}, w.other)
+		f := w.verdict(Key{}, w.other)
 		f.Reason = append(f.Reason, Note{Kind: Together, Count: w.evicted, Other: w.outside})
 		found = append(found, f)
 	}
@@ -380,4 +469,7 @@ func (w *Watch) Findings() []Finding {
 }
 
 // Total judges the sum of all groups. Its Key is All.
-func (w *Watch) Total() Finding { return w.judge(Key{What: All}, w.total) }
+func (w *Watch) Total() Finding { return w.verdict(Key{What: All}, w.total) }
+
+// verdict judges a group.
+func (w *Watch) verdict(k Key, g *history) Finding { return w.judge(k, &group{g, w.points(g)}) }

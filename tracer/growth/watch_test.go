@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/maptrace/maptrace/tracer/budget"
 )
 
 func replay(opts Options, tape []call) *Watch {
@@ -478,8 +480,13 @@ func TestNamesOfNumbersOutOfRange(t *testing.T) {
 func FuzzWatch(f *testing.F) {
 	f.Add([]byte("o1b2345678d2345678o2b999o3"), uint8(3), uint8(0))
 	f.Add([]byte(strings.Repeat("o\x01\x00\x00\x00b\x02\x00\x10\x00d\x02\x00\x08\x00", 60)), uint8(2), uint8(1))
+	f.Add([]byte(strings.Repeat("o\x0b\x00\x00\x00b\x02\x00\x10\x00o\x17\x08\x00\x00", 60)), uint8(15), uint8(39))
 	f.Fuzz(func(t *testing.T, data []byte, groups, points uint8) {
-		w := NewWatch(Options{MaxGroups: 1 + int(groups%8), MaxPoints: int(points % 40)})
+		opts := Options{MaxGroups: 1 + int(groups%8), MaxPoints: int(points % 40)}
+		if groups&8 != 0 {
+			opts.Share = budget.New(4 << 10)
+		}
+		w := NewWatch(opts)
 		var born, died, bornCount, diedCount uint64
 		var now time.Duration
 		var mapped uint64

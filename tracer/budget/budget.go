@@ -1,0 +1,75 @@
+// Package budget divides the memory that is kept of a node among the processes of it.
+//
+// Nothing is allocated here: holders say what they have, and ask how much of it they must
+// give up. Who has less than an equal part need not give up anything, so one process
+// cannot take from the others what they need, and what they do not need it may have.
+//
+// All of it has one owner; nothing is safe for concurrent use.
+package budget
+
+// Share is so many bytes that several holders have together.
+type Share struct {
+	most    int
+	used    int
+	peak    int
+	holders int
+}
+
+// New returns a share of so many bytes.
+func New(most int) *Share { return &Share{most: most} }
+
+// Most is how many bytes there are, Used how many of them are held, and Peak how many
+// were at most.
+func (s *Share) Most() int { return s.most }
+
+// Used is explained at [Share.Most].
+func (s *Share) Used() int { return s.used }
+
+// Peak is explained at [Share.Most].
+func (s *Share) Peak() int { return s.peak }
+
+// Holder is one of those who have a share. Nil is one that may have everything.
+type Holder struct {
+	of    *Share
+	bytes int
+}
+
+// Join adds a holder, which has nothing yet. Of a nil Share it is nil.
+func (s *Share) Join() *Holder {
+	if s == nil {
+		return nil
+	}
+	s.holders++
+	return &Holder{of: s}
+}
+
+// Leave gives back all that a holder has. It holds nothing after that.
+func (h *Holder) Leave() {
+	if h == nil || h.of == nil {
+		return
+	}
+	h.Hold(0)
+	h.of.holders--
+	h.of = nil
+}
+
+// Hold says what a holder has now.
+func (h *Holder) Hold(bytes int) {
+	if h == nil || h.of == nil {
+		return
+	}
+	h.of.used += bytes - h.bytes
+	h.of.peak = max(h.of.peak, h.of.used)
+	h.bytes = bytes
+}
+
+// Excess is how many bytes a holder must give up: 0 while there is room for all, or if it
+// has no more than an equal part. An eighth is kept free, for what others add before it
+// is their turn to give up something.
+func (h *Holder) Excess() int {
+	if h == nil || h.of == nil {
+		return 0
+	}
+	limit := h.of.most - h.of.most/8
+	return max(0, min(h.of.used-limit, h.bytes-limit/h.of.holders))
+}
