@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,30 @@ func (o *attachOptions) addFlags(cmd *cobra.Command) {
 	f.StringVar(&o.readyFile, "ready-file", "", "create this file once everything is attached and read")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "tell more on standard error")
 }
+
+// memoryOptions is the flag of commands that keep stacks, and what is made of them.
+type memoryOptions struct{ memory sizeValue }
+
+// What is usual, what little is of use with, and more than there is.
+const (
+	usualMemory = 256 << 20
+	leastMemory = 16 << 20
+	mostMemory  = 1 << 50
+)
+
+func (o *memoryOptions) addFlags(cmd *cobra.Command) {
+	cmd.Flags().Var(&o.memory, "memory", "memory for the stacks and the history that are kept, of all processes together (default 256M)")
+}
+
+func (o *memoryOptions) check() error {
+	if o.memory != 0 && o.memory < leastMemory || o.memory > mostMemory {
+		return usagef("--memory %d: want at least 16M", uint64(o.memory))
+	}
+	return nil
+}
+
+// bytes is how much there is.
+func (o *memoryOptions) bytes() uint64 { return cmp.Or(uint64(o.memory), usualMemory) }
 
 // check finds what is wrong with the flags before anything is done.
 func (o *attachOptions) check() error {

@@ -21,6 +21,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps/units"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/attribution"
+	"github.com/maptrace/maptrace/tracer/budget"
 	"github.com/maptrace/maptrace/tracer/export"
 	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/keeper"
@@ -31,6 +32,7 @@ import (
 // growOptions are the flags of grow.
 type growOptions struct {
 	attachOptions
+	memoryOptions
 	interval  time.Duration
 	top       int
 	frames    int
@@ -86,7 +88,8 @@ More: "maptrace help growth", "maptrace help stacks", "maptrace help targets".`,
 			return o.printing(s, func(out io.Writer) error { return runGrow(cmd.Context(), s, &o, out) })
 		},
 	}
-	o.addFlags(cmd)
+	o.attachOptions.addFlags(cmd)
+	o.memoryOptions.addFlags(cmd)
 	f := cmd.Flags()
 	f.DurationVar(&o.duration, "for", time.Minute, "watch for this long; 0, and a command, for as long as it runs")
 	f.DurationVar(&o.interval, "interval", time.Second, "look at what is mapped and resident this often")
@@ -120,7 +123,7 @@ const (
 const maxStackRate = 1_000_000
 
 func (o *growOptions) check() error {
-	if err := o.attachOptions.check(); err != nil {
+	if err := cmp.Or(o.attachOptions.check(), o.memoryOptions.check()); err != nil {
 		return err
 	}
 	switch {
@@ -157,6 +160,7 @@ type growRun struct {
 	*attached
 	*attribution.Growth
 	o       *growOptions
+	memory  budget.Node
 	err     io.Writer
 	sampler *sample.Sampler
 	results []render.Growth
@@ -168,11 +172,12 @@ type growRun struct {
 
 // runGrow watches, and prints what was found.
 func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err error) {
-	sites := site.New(site.Options{})
+	memory := budget.Of(o.bytes())
+	sites := site.New(site.Options{MaxBytes: memory.Stacks})
 	settle := sample.SettleFor(o.duration)
 	g := &growRun{
-		o: o, err: s.err,
-		Growth: attribution.NewGrowth(attribution.Options{Names: sites, Interval: o.interval, Settle: settle}),
+		o: o, err: s.err, memory: memory,
+		Growth: attribution.NewGrowth(attribution.Options{Names: sites, Interval: o.interval, Settle: settle, Memory: memory}),
 	}
 	defer func() { err = errors.Join(err, g.close(), sites.Close()) }()
 	if g.pprof, err = openOutput(o.pprof); err != nil {
@@ -269,7 +274,13 @@ func (g *growRun) finish(out io.Writer) error {
 		}
 		g.results = append(g.results, render.Growth{Process: p, Accuracy: cmp.Or(accuracy[p.Space], "not kept")})
 	}
-	summary := render.SummarizeGrowth(&report.Stats, g.sites.Stats(), g.Effort(), g.clock.Time(now))
+	sites := g.sites.Stats()
+	summary := render.SummarizeGrowth(&report.Stats, sites, g.Effort(), g.clock.Time(now))
+	summary.Memory = render.MemoryObject{
+		Budget: g.o.bytes(), Stacks: sites.Bytes, StacksEvicted: sites.Evicted,
+		Series: g.memory.Series.Used(), SeriesPeak: g.memory.Series.Peak(), GroupsEvicted: g.Evicted(),
+		Parts: g.memory.Parts.Used(), PartsPeak: g.memory.Parts.Peak(),
+	}
 	var errs []error
 	if g.o.output == "json" {
 		enc := json.NewEncoder(table.JSONWriter(out))
@@ -284,6 +295,9 @@ func (g *growRun) finish(out io.Writer) error {
 		} else {
 			errs = append(errs, summary.Write(out))
 		}
+	}
+	if g.o.verbose {
+		errs = append(errs, summary.WriteEffort(g.err))
 	}
 	profile := export.Growth{Sites: g.sites, At: g.clock.Time(now)}
 	for i := range g.results {

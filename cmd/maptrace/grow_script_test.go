@@ -105,6 +105,8 @@ func growOf(t *testing.T, script string) string {
 // functions are the names of a script's sites.
 type functions struct{}
 
+func (functions) Use(uint32) {}
+
 func (functions) Group(site uint32) uint32 { return site }
 func (functions) Pool(uint32) string       { return "" }
 

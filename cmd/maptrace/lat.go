@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/attribution"
+	"github.com/maptrace/maptrace/tracer/budget"
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/site"
 )
@@ -19,6 +21,7 @@ import (
 // latOptions are the flags of lat.
 type latOptions struct {
 	attachOptions
+	memoryOptions
 	slow   time.Duration
 	top    int
 	frames int
@@ -61,7 +64,8 @@ More: "maptrace help latency", "maptrace help stacks", "maptrace help targets".`
 			return o.printing(s, func(out io.Writer) error { return runLat(cmd.Context(), s, &o, out) })
 		},
 	}
-	o.addFlags(cmd)
+	o.attachOptions.addFlags(cmd)
+	o.memoryOptions.addFlags(cmd)
 	f := cmd.Flags()
 	f.DurationVar(&o.duration, "for", 10*time.Second, "measure for this long; 0, and a command, for as long as it runs")
 	f.DurationVar(&o.slow, "slow", tracer.DefaultSlow, "what a slow call takes at least")
@@ -72,7 +76,7 @@ More: "maptrace help latency", "maptrace help stacks", "maptrace help targets".`
 
 // check finds what is wrong with the flags before anything is done.
 func (o *latOptions) check() error {
-	if err := o.attachOptions.check(); err != nil {
+	if err := cmp.Or(o.attachOptions.check(), o.memoryOptions.check()); err != nil {
 		return err
 	}
 	switch {
@@ -88,7 +92,7 @@ func (o *latOptions) check() error {
 
 // runLat measures, and prints what there is.
 func runLat(ctx context.Context, s streams, o *latOptions, out io.Writer) (err error) {
-	sites := site.New(site.Options{})
+	sites := site.New(site.Options{MaxBytes: budget.OfStacks(o.bytes())})
 	defer func() { err = errors.Join(err, sites.Close()) }()
 	m := &meter{o: o, Timings: attribution.NewTimings(sites, o.top)}
 	opts := tracer.Options{KeepExited: 512}

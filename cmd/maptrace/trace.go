@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -18,6 +19,7 @@ import (
 // traceOptions are the flags of trace.
 type traceOptions struct {
 	attachOptions
+	memoryOptions
 	ops        []string
 	minSize    sizeValue
 	kinds      []string
@@ -78,7 +80,8 @@ More: "maptrace help columns", "maptrace help figures", "maptrace help targets",
 			return o.printing(s, func(out io.Writer) error { return runTrace(cmd.Context(), s, &o, out) })
 		},
 	}
-	o.addFlags(cmd)
+	o.attachOptions.addFlags(cmd)
+	o.memoryOptions.addFlags(cmd)
 	f := cmd.Flags()
 	f.StringSliceVar(&o.ops, "op", nil, "only these operations: mmap, munmap, brk, mremap, mprotect, madvise, stack, fork, exec, …")
 	f.Var(&o.minSize, "min-size", "only changes of at least this size (64K, 1M, …)")
@@ -100,7 +103,7 @@ More: "maptrace help columns", "maptrace help figures", "maptrace help targets",
 
 // check finds what is wrong with the flags before anything is done.
 func (o *traceOptions) check() error {
-	if err := o.attachOptions.check(); err != nil {
+	if err := cmp.Or(o.attachOptions.check(), o.memoryOptions.check()); err != nil {
 		return err
 	}
 	for _, k := range o.kinds {

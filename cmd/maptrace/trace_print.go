@@ -12,6 +12,7 @@ import (
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/budget"
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/site"
 )
@@ -40,7 +41,7 @@ func openTrace(s streams, o *traceOptions) (_ *tracePrinter, err error) {
 	}
 	var kernel tracer.LiveOptions
 	if o.stack {
-		p.sites, p.stacks = site.New(site.Options{}), make(map[uint32][]string)
+		p.sites, p.stacks = site.New(site.Options{MaxBytes: budget.OfStacks(o.bytes())}), make(map[uint32][]string)
 		kernel.Stacks = &tracer.StackOptions{}
 	}
 	if p.attached, err = attach(s, &o.attachOptions, kernel, opts, p.sites); err != nil {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/budget"
 	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
@@ -36,9 +37,10 @@ type Sites interface {
 
 // Attribution is what is known of one address space since a moment.
 type Attribution struct {
-	sites Sites
-	watch *growth.Watch
-	began uint64 // CLOCK_MONOTONIC, ns
+	sites  Sites
+	watch  *growth.Watch
+	memory *budget.Holder // of all but the watch's
+	began  uint64         // CLOCK_MONOTONIC, ns
 
 	start       []space.Region // what was there at the beginning
 	old         []oldRegion    // of that, what is anonymous, by address
@@ -102,16 +104,24 @@ type Share struct {
 }
 
 // New begins the attribution of an address space whose regions are known, as of a
-// moment (CLOCK_MONOTONIC, ns): changes before are not told.
-func New(sites Sites, at uint64, regions []space.Region, opts growth.Options) *Attribution {
+// moment (CLOCK_MONOTONIC, ns): changes before are not told. Memory is what it may keep,
+// with others of the node.
+func New(sites Sites, at uint64, regions []space.Region, memory budget.Node) *Attribution {
 	a := &Attribution{
-		sites: sites, watch: growth.NewWatch(opts), began: at, start: regions,
+		sites: sites, watch: growth.NewWatch(growth.Options{Share: memory.Series}), memory: memory.Parts.Join(),
+		began: at, start: regions,
 		appearances: make(map[growth.Key]appearance), made: make(map[part]*Part), flows: make(flows),
 		past: make(map[part]growth.Flow), touched: make(map[touch]uint64), faults: make(map[growth.Key]uint64),
 		outcomes: make(map[outcome]uint64),
 	}
 	a.SetThreads(nil)
 	return a
+}
+
+// Close gives back its memory to the others of the node.
+func (a *Attribution) Close() {
+	a.watch.Close()
+	a.memory.Leave()
 }
 
 // SetThreads tells which memory of the beginning is a thread's stack; without, it is

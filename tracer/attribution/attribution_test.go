@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/budget"
 	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
@@ -80,7 +81,7 @@ func newRun() *run {
 		read.Rows = append(read.Rows, space.Row{Mapping: m})
 	}
 	r.tree.Reread(read)
-	r.attr = New(pairs{}, r.now, r.tree.Regions(nil), growth.Options{})
+	r.attr = New(pairs{}, r.now, r.tree.Regions(nil), budget.Node{})
 	return r
 }
 
@@ -730,14 +731,33 @@ func TestAnArenaReachesToItsEnd(t *testing.T) {
 	}
 }
 
-func TestBooksOfALongWatchAreBounded(t *testing.T) {
+func TestWhatALongWatchKeepsIsBounded(t *testing.T) {
 	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		memory budget.Node
+		most   int // parts
+	}{
+		{"by itself", budget.Node{}, 2 * usual.parts},
+		// There is some more after a look than it leaves.
+		{"where memory is short", budget.Node{Series: budget.New(256 << 10), Parts: budget.New(64 << 10)}, usual.parts / 4},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			longWatch(t, tt.memory, tt.most)
+		})
+	}
+}
+
+func longWatch(t *testing.T, memory budget.Node, most int) {
+	t.Helper()
 	r := newRun()
+	r.attr = New(pairs{}, r.now, r.tree.Regions(nil), memory)
 	r.look()
 	kept := pages(windowEnd+16, windowEnd+20)
 	r.mmap(kept, rw, blame(2, 0))
 	var at space.Extent
-	const sites = 5 * maxParts
+	sites := uint32(5 * usual.parts)
 	for i := uint32(4); i < sites; i++ {
 		piece := pages(windowAt, windowAt+1)
 		r.mmap(piece, rw, blame(i, 0))
@@ -749,7 +769,7 @@ func TestBooksOfALongWatchAreBounded(t *testing.T) {
 		}
 	}
 	r.look()
-	if made, touched, looks := len(r.attr.made), len(r.attr.touched), len(r.attr.appearances); made > 2*maxParts || touched > 2*maxParts || looks > 2*maxParts {
+	if made, touched, looks := len(r.attr.made), len(r.attr.touched), len(r.attr.appearances); max(made, touched, looks) > most {
 		t.Errorf("%d parts, %d touchers, %d looks", made, touched, looks)
 	}
 	f := r.finding(t, growth.Key{What: growth.Anon, Site: 2})
@@ -761,7 +781,7 @@ func TestBooksOfALongWatchAreBounded(t *testing.T) {
 		born += p.Born
 		died += p.Died
 	}
-	if want := uint64((sites-4)*page) + kept.Len(); born != want || born-died != page+kept.Len() {
+	if want := uint64(sites-4)*page + kept.Len(); born != want || born-died != page+kept.Len() {
 		t.Errorf("born %d, died %d; want %d born", born, died, want)
 	}
 }

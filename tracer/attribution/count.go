@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"time"
+	"unsafe"
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/growth"
@@ -73,8 +74,9 @@ func (a *Attribution) Observe(at uint64, resident []uint64) {
 		}
 	}
 	a.watch.Observe(a.since(at), holdings, shared)
-	a.tidy()
+	a.tidy(usual)
 	a.use()
+	a.shrink()
 }
 
 // use has the stacks kept that findings show: those of what is there, and of who keeps it.
@@ -214,16 +216,41 @@ func (a *Attribution) keepers() map[growth.Key]keeping {
 // grown is how many bytes more a site holds than at the first look.
 func (p *Part) grown() int64 { return int64(p.Now.Mapped) - int64(p.First.Mapped) }
 
-// maxParts bounds the parts that are kept of what is gone, and the touchers; maxStakes
-// the flows by which is shared out what has no stack.
-const (
-	maxParts  = 8192
-	maxStakes = 4 * maxParts
+// bounds are how many parts are kept of what is gone, and how many who touch memory; and
+// how many flows, by which is shared out what has no stack.
+type bounds struct{ parts, stakes int }
+
+// usual are the bounds; with few, everybody still knows most of who touches, and what.
+var (
+	usual = bounds{8192, 4 * 8192}
+	few   = bounds{64, 4 * 64}
 )
+
+// bytes is what is kept beside the watch, about.
+func (a *Attribution) bytes() int {
+	const mapped = 160 // a key, its value, and what a map is not full of
+	parts := len(a.made) + len(a.flows) + len(a.past) + len(a.shares) + len(a.touched) + len(a.faults) + len(a.outcomes) + len(a.appearances)
+	return mapped*parts + cap(a.pieces)*int(unsafe.Sizeof(piece{})) + cap(a.regions)*int(unsafe.Sizeof(space.Region{}))
+}
+
+// rest is told that there is nothing more to be observed.
+func (a *Attribution) rest() {
+	a.regions, a.pieces = nil, nil
+	a.shrink()
+}
+
+// shrink gives up memory if others of the node need it.
+func (a *Attribution) shrink() {
+	a.watch.Shrink()
+	if a.memory.Hold(a.bytes()); a.memory.Excess() > 0 {
+		a.tidy(few)
+		a.memory.Hold(a.bytes())
+	}
+}
 
 // tidy bounds what a long watch of ever new places leaves behind. It loses who
 // made what is gone, no bytes.
-func (a *Attribution) tidy() {
+func (a *Attribution) tidy(most bounds) {
 	moved := make(map[part]part)
 	if evicted, outside := a.watch.Crowd(); evicted+outside > 0 {
 		for k := range a.made {
@@ -236,7 +263,7 @@ func (a *Attribution) tidy() {
 			}
 		}
 	}
-	if len(a.made) > maxParts {
+	if len(a.made) > most.parts {
 		for k, p := range a.made {
 			if p.Now == (growth.Holding{}) {
 				a.fold(k, part{k.key, 0}, moved)
@@ -244,10 +271,10 @@ func (a *Attribution) tidy() {
 		}
 	}
 	a.moveFlows(moved)
-	if len(a.flows) > maxStakes {
+	if len(a.flows) > most.stakes {
 		a.past, a.flows = a.shares, make(flows)
 	}
-	a.forgetTouchers()
+	a.forgetTouchers(most.parts)
 }
 
 // foldTouches counts the faults and words of groups without a place of their own with
@@ -323,8 +350,8 @@ func (a *Attribution) fold(from, to part, moved map[part]part) {
 }
 
 // forgetTouchers makes one of those that touched the least, if there are too many.
-func (a *Attribution) forgetTouchers() {
-	if len(a.touched) <= maxParts {
+func (a *Attribution) forgetTouchers(most int) {
+	if len(a.touched) <= most {
 		return
 	}
 	all := make([]touch, 0, len(a.touched))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/budget"
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/model"
@@ -28,6 +29,8 @@ type Growth struct {
 	living map[int]uint64      // by process: the address space of its image
 	ended  []uint64            // address spaces of processes that have ended
 	effort event.Effort
+	// evicted are the groups without a place of their own, of what is dropped.
+	evicted int
 }
 
 // Options of a Growth.
@@ -38,6 +41,9 @@ type Options struct {
 	Interval time.Duration
 	// Settle is for how long a watched word was left alone, at least.
 	Settle time.Duration
+	// Memory is what may be kept of all processes; the zero value sets no bounds but
+	// those of each.
+	Memory budget.Node
 }
 
 // watched is one address space.
@@ -112,11 +118,35 @@ func (g *Growth) begin(c *model.Change) {
 		g.end(id, g.spaces[id], c.Time)
 	}
 	g.living[c.Process.PID] = c.Space
-	// A process that was found amid its exec begins twice.
+	g.drop(c.Space) // a process that was found amid its exec begins twice
 	g.spaces[c.Space] = &watched{
-		Attribution: New(g.opts.Names, c.Time, c.Start.Regions, growth.Options{}),
+		Attribution: New(g.opts.Names, c.Time, c.Start.Regions, g.opts.Memory),
 		pid:         c.Process.PID, nspid: c.Process.Inner, comm: c.Process.Comm,
 	}
+	for _, id := range g.ended { // they observe nothing, so they do not see that it is needed
+		g.spaces[id].shrink()
+	}
+}
+
+// drop forgets an address space, if there is one.
+func (g *Growth) drop(id uint64) {
+	if w := g.spaces[id]; w != nil {
+		evicted, _ := w.watch.Crowd()
+		g.evicted += evicted
+		w.Close()
+		delete(g.spaces, id)
+	}
+}
+
+// Evicted is how many groups of memory have lost their own place: they held nothing, or
+// memory was short.
+func (g *Growth) Evicted() int {
+	n := g.evicted
+	for _, w := range g.spaces {
+		evicted, _ := w.watch.Crowd()
+		n += evicted
+	}
+	return n
 }
 
 // end notes the end of a process, and drops it if it has little to tell: processes come
@@ -134,15 +164,16 @@ func (g *Growth) end(id uint64, w *watched, at uint64) {
 		short = w.watchedTo(at) < fewestTicks*g.opts.Interval
 	}
 	if short {
-		delete(g.spaces, id)
+		g.drop(id)
 		return
 	}
+	w.rest()
 	w.worst = w.rank()
 	if g.ended = append(g.ended, id); len(g.ended) <= mostEnded {
 		return
 	}
 	slices.SortStableFunc(g.ended, func(a, b uint64) int { return cmp.Compare(g.spaces[b].worst, g.spaces[a].worst) })
-	delete(g.spaces, g.ended[mostEnded])
+	g.drop(g.ended[mostEnded])
 	g.ended = g.ended[:mostEnded]
 }
 

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/maptrace/maptrace/tracer/budget"
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
@@ -66,6 +67,32 @@ func TestProcessesThatHaveEndedAreBounded(t *testing.T) {
 		if p.Exited != (p.PID != 2) || p.Exited && p.Watched != 7*time.Second-1 {
 			t.Errorf("process %d, ended %v, was watched for %v", p.PID, p.Exited, p.Watched)
 		}
+	}
+}
+
+func TestProcessesThatHaveEndedGiveTheirMemoryBack(t *testing.T) {
+	t.Parallel()
+	memory := budget.Of(16 << 20)
+	g := NewGrowth(Options{Names: names{}, Interval: time.Second, Memory: memory})
+	for pid := range 1000 {
+		process(g, pid, 1)
+		observed(g, pid, pid%2*fewestTicks)
+		if pid%3 == 0 {
+			process(g, pid, 5e9) // it begins again
+		}
+		exits(g, pid, 7e9)
+	}
+	if n := len(g.spaces); n != mostEnded {
+		t.Fatalf("%d are kept", n)
+	}
+	for id := range g.spaces {
+		g.drop(id)
+	}
+	if series, parts := memory.Series.Used(), memory.Parts.Used(); series != 0 || parts != 0 {
+		t.Errorf("of those that are not kept, series have %d bytes and parts %d", series, parts)
+	}
+	if memory.Series.Peak() == 0 { // they have no mappings, so no parts
+		t.Error("no series was ever held")
 	}
 }
 

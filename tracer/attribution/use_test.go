@@ -6,8 +6,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/maptrace/maptrace/tracer"
-	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/budget"
+	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -27,7 +27,7 @@ func TestSitesOfWhatIsThereAndOfWhoKeepsItAreInUse(t *testing.T) {
 	t.Parallel()
 	r := newRun()
 	u := used{sites: make(map[uint32]bool)}
-	r.attr = New(u, r.now, r.tree.Regions(nil), growth.Options{})
+	r.attr = New(u, r.now, r.tree.Regions(nil), budget.Node{})
 	r.mmap(pages(windowAt, windowAt+4), rw, 10)
 	r.mmap(pages(windowAt+8, windowAt+12), rw, 20)
 	r.mmap(pages(windowAt+16, windowAt+20), rw, 30)
@@ -49,10 +49,10 @@ func TestSitesOfTheLongestCallsAreInUse(t *testing.T) {
 	u := used{sites: make(map[uint32]bool)}
 	m := NewTimings(u, 1)
 	timing := func(site uint32, d time.Duration, slow bool) {
-		m.Change(&tracer.Change{Site: site, Event: &tracer.Event{
-			Kind: tracer.KindTiming, Call: space.Call{Op: space.OpMmap},
-			Timing: &tracer.Timing{Name: "mmap", Duration: uint64(d), Weight: 1, Slow: slow},
-		}})
+		m.Change(&model.Change{
+			Site: site, Kind: model.KindTiming, Call: &space.Call{Op: space.OpMmap},
+			Timing: &model.Timing{Name: "mmap", Duration: uint64(d), Weight: 1, Slow: slow},
+		})
 	}
 	timing(2, time.Second, true)
 	timing(3, time.Minute, true) // of the same function as 2: it is longer

@@ -7,6 +7,24 @@
 // All of it has one owner; nothing is safe for concurrent use.
 package budget
 
+// Node is what is kept of a node: of stacks, of the series of groups, and of parts, that
+// is, which stacks made, touch and keep which memory.
+type Node struct {
+	Stacks int // bytes
+	Series *Share
+	Parts  *Share
+}
+
+// Of divides so many bytes. Half of them are not given to anybody: Go's runtime takes
+// about as much for garbage as there is in use.
+func Of(bytes uint64) Node {
+	half := int(bytes / 2)
+	return Node{Stacks: half / 4, Series: New(half / 2), Parts: New(half / 4)}
+}
+
+// OfStacks is what stacks may take where nothing else is kept.
+func OfStacks(bytes uint64) int { return int(bytes / 2) }
+
 // Share is so many bytes that several holders have together.
 type Share struct {
 	most    int

@@ -58,9 +58,7 @@ type node struct {
 	rnd     *rand.Rand
 }
 
-var (
-	leak, wave, tremble = Key{What: Anon, Site: 1}, Key{What: Anon, Site: 2}, Key{What: Heap}
-)
+var leak, wave, tremble = Key{What: Anon, Site: 1}, Key{What: Anon, Site: 2}, Key{What: Heap}
 
 func newNode(processes, bytes int) *node {
 	n := &node{share: budget.New(bytes), rnd: rand.New(rand.NewPCG(1, 2))}

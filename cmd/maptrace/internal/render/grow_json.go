@@ -160,6 +160,20 @@ type GrowthSummary struct {
 	CountCalls uint64  `json:"count_calls"`
 	CountBusy  float64 `json:"count_seconds"` // the targets' mmap locks were held, for reading
 	CountMost  float64 `json:"count_longest"` // at once
+	// Memory is what was kept of all processes, and what had to make room.
+	Memory MemoryObject `json:"memory"`
+}
+
+// MemoryObject is what is kept within the budget, in bytes.
+type MemoryObject struct {
+	Budget        uint64 `json:"budget"`
+	Stacks        int    `json:"stacks"`
+	StacksEvicted uint64 `json:"stacks_evicted"`
+	Series        int    `json:"series"`
+	SeriesPeak    int    `json:"series_peak"`
+	GroupsEvicted int    `json:"groups_evicted"` // from among those that have a series
+	Parts         int    `json:"parts"`          // who made, touched and keeps it
+	PartsPeak     int    `json:"parts_peak"`
 }
 
 // WordsObject says what became of the words that were watched to tell who keeps memory.
@@ -224,6 +238,17 @@ func (s *GrowthSummary) Write(w io.Writer) error {
 	}
 	b = fmt.Appendf(b, "\n%d page faults, %d sampled; resident pages by %s: %s in all, %s at most at once\n",
 		s.Faults, s.Sampled, s.Counting, milliseconds(s.CountBusy), milliseconds(s.CountMost))
+	_, err := w.Write(b)
+	return err
+}
+
+// WriteEffort writes for people what only those want to know who asked for more.
+func (s *GrowthSummary) WriteEffort(w io.Writer) error {
+	m := &s.Memory
+	b := fmt.Appendf(nil, "kept of %s: %s of stacks (%d evicted), %s of series (%s at most, %d groups evicted), %s of their parts (%s at most)\n",
+		units.Bytes(float64(m.Budget)), units.Bytes(float64(m.Stacks)), m.StacksEvicted,
+		units.Bytes(float64(m.Series)), units.Bytes(float64(m.SeriesPeak)), m.GroupsEvicted,
+		units.Bytes(float64(m.Parts)), units.Bytes(float64(m.PartsPeak)))
 	_, err := w.Write(b)
 	return err
 }

@@ -237,6 +237,23 @@ func summary(now time.Time) *GrowthSummary {
 		Ends:    map[string]uint64{"root": 780, "truncated": 15, "no-fde": 5},
 		Missing: map[string]uint64{"passed over by chance": 190, "no room in the ring": 10},
 		Faults:  5000, Sampled: 900, Counting: "PAGEMAP_SCAN", CountCalls: 31, CountBusy: 0.0123, CountMost: 0.0011,
+		Memory: MemoryObject{
+			Budget: 256 << 20, Stacks: 5 << 20, StacksEvicted: 70, Series: 3 << 20, SeriesPeak: 4 << 20, GroupsEvicted: 6,
+			Parts: 1 << 20, PartsPeak: 2 << 20,
+		},
+	}
+}
+
+func TestEffortOfAWatch(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	if err := summary(time.Time{}).WriteEffort(&b); err != nil {
+		t.Fatal(err)
+	}
+	want := `kept of 256.0 MiB: 5.0 MiB of stacks (70 evicted), 3.0 MiB of series (4.0 MiB at most, 6 groups evicted), 1.0 MiB of their parts (2.0 MiB at most)
+`
+	if d := cmp.Diff(want, b.String()); d != "" {
+		t.Error(d)
 	}
 }
 
