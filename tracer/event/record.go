@@ -68,7 +68,9 @@ type (
 		CountBusyNs uint64 // for which the targets' mmap locks were held, for reading
 		CountMostNs uint64 // at once
 		Pagemap     bool   // somewhere without PAGEMAP_SCAN
-		Words       Words
+		// Whole is how often everything of a process was counted, by the reason.
+		Whole map[string]uint64
+		Words Words
 	}
 )
 

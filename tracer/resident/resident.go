@@ -114,6 +114,9 @@ func (s *Set) change(r procmaps.Range) {
 // Forget says that anything may have changed.
 func (s *Set) Forget() { s.all = true }
 
+// Whole tells whether the last Plan was of everything.
+func (s *Set) Whole() bool { return s.full }
+
 // add appends r. Calls tend to come at the same place.
 func (s *Set) add(to []procmaps.Range, r procmaps.Range) []procmaps.Range {
 	if last := len(to) - 1; last >= 0 && to[last].Start <= r.Start && r.Start <= to[last].End {

@@ -3,6 +3,7 @@
 package sample
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -31,6 +32,7 @@ type pageCount struct {
 	pid       int
 	residency *procmaps.Residency
 	set       *resident.Set
+	why       string // everything is to be counted; "" for none
 	ranges    []procmaps.Range
 	todo      []procmaps.Range
 	found     []procmaps.Resident
@@ -41,6 +43,18 @@ type pageCount struct {
 	counted   bool
 	busy      time.Duration // what the last counting took
 }
+
+// Why everything of a process is counted.
+const (
+	wholeBegin  = "at its beginning"
+	wholeEnd    = "at the end of the watch"
+	wholeLocked = "it locked its memory"
+	wholeAdvice = "a process advised the kernel about another's memory"
+	wholeLost   = "page faults of some process were not reported"
+	wholeUnseen = "page faults are not reported"
+	wholeNoSum  = "its RSS is not known"
+	wholeSum    = "its RSS was another than what was counted"
+)
 
 // Ranges appends the ranges of a tree's extents to dst, in address order, but for those
 // of the kernel.
@@ -91,7 +105,7 @@ func openPages(fs procmaps.FS, p *procmaps.Process, piece uint64) (*pageCount, e
 	if err != nil {
 		return nil, err
 	}
-	return &pageCount{fs: fs, pid: p.PID(), residency: r, set: resident.New(piece)}, nil
+	return &pageCount{fs: fs, pid: p.PID(), residency: r, set: resident.New(piece), why: wholeBegin}, nil
 }
 
 // uncounted says why the resident pages of a process are not counted; of one that is
@@ -133,20 +147,30 @@ func (s *Sampler) countJob(t *target, limits bool) func() func() {
 	}
 }
 
-// plan begins a look, and tells whether the extents are others than at the last.
-func (n *pageCount) plan(tree *space.Space) bool {
+// forget has everything counted at the next look.
+func (n *pageCount) forget(why string) {
+	n.set.Forget()
+	n.why = cmp.Or(n.why, why)
+}
+
+// plan begins a look, and tells whether the extents are others than at the last. It
+// counts in whole why everything is to be counted, if so.
+func (n *pageCount) plan(tree *space.Space, whole map[string]uint64) bool {
 	if n.todo = n.todo[:0]; n.counted && n.set.Rest() {
 		return false
 	}
 	n.ranges = Ranges(n.ranges[:0], tree)
-	n.todo = n.set.Plan(n.todo, n.ranges)
+	if n.todo = n.set.Plan(n.todo, n.ranges); n.set.Whole() {
+		whole[cmp.Or(n.why, wholeSum)]++
+		n.why = ""
+	}
 	return true
 }
 
 // change takes a change of the address space.
 func (n *pageCount) change(c *tracer.Change) {
 	if c.Kind == tracer.KindCall && c.Call.Sub == space.SubMlockall {
-		n.set.Forget() // it brings pages in everywhere
+		n.forget(wholeLocked) // it brings pages in everywhere
 	}
 	n.set.Change(c)
 }
@@ -187,7 +211,7 @@ func (n *pageCount) observe(slack uint64) []uint64 {
 	if n.summed {
 		n.set.Check(n.before, n.after, slack)
 	} else {
-		n.set.Forget() // nothing tells what the kernel takes away
+		n.forget(wholeNoSum) // nothing tells what the kernel takes away
 	}
 	n.totals = n.set.Totals(n.totals[:0])
 	return n.totals

@@ -82,6 +82,7 @@ type target struct {
 func New(kernel tracer.Sampling, opts Options) *Sampler {
 	return &Sampler{
 		opts: opts, kernel: kernel, workers: startWorkers(), spaces: make(map[uint64]*target), slack: rssSlack(onlineCPUs()),
+		effort: event.Effort{Whole: make(map[string]uint64)},
 	}
 }
 
@@ -119,7 +120,7 @@ func (s *Sampler) Change(c *tracer.Change) {
 		}
 	default:
 		if c.Kind == tracer.KindCall && c.Call.Sub == space.SubProcessMadvise {
-			s.forget() // it may be about any process
+			s.forget(wholeAdvice) // it may be about any process
 		}
 		if t.pages != nil {
 			t.pages.change(c)
@@ -158,11 +159,11 @@ func (s *Sampler) closed(err error) {
 	}
 }
 
-// forget has everything counted at the next look.
-func (s *Sampler) forget() {
+// forget has everything of all processes counted at the next look.
+func (s *Sampler) forget(why string) {
 	for _, t := range s.spaces {
 		if t.pages != nil {
-			t.pages.set.Forget()
+			t.pages.forget(why)
 		}
 	}
 }
@@ -196,7 +197,7 @@ func (s *Sampler) count(t *target, now uint64) {
 	if tree == nil {
 		return
 	}
-	if t.pages.plan(tree) {
+	if t.pages.plan(tree, s.effort.Whole) {
 		s.emit(t, now, event.Counting{})
 	}
 	limits := now >= t.limit
@@ -236,7 +237,7 @@ func (s *Sampler) collect(wait bool) {
 // Finish counts everything a last time, waits for it, and tells what sampling has cost.
 func (s *Sampler) Finish() {
 	s.collect(true)
-	s.forget() // the figures of the end are of everything
+	s.forget(wholeEnd) // the figures of the end are of everything
 	now := s.kernel.Now()
 	for _, t := range s.spaces {
 		if t.pages != nil {
@@ -274,7 +275,7 @@ func (s *Sampler) Finish() {
 // counted again.
 func (s *Sampler) takeTouches() {
 	if !s.opts.Faults || s.kernel.FaultsErr() != nil {
-		s.forget()
+		s.forget(wholeUnseen)
 		return
 	}
 	var err error
@@ -285,7 +286,7 @@ func (s *Sampler) takeTouches() {
 	}
 	if err != nil || c.Touches != s.untold {
 		s.untold = c.Touches
-		s.forget()
+		s.forget(wholeLost)
 	}
 	for _, touch := range s.touches {
 		if t := s.spaces[touch.Space]; t != nil && t.pages != nil {

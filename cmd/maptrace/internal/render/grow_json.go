@@ -160,6 +160,8 @@ type GrowthSummary struct {
 	CountCalls uint64  `json:"count_calls"`
 	CountBusy  float64 `json:"count_seconds"` // the targets' mmap locks were held, for reading
 	CountMost  float64 `json:"count_longest"` // at once
+	// Whole is how often everything of a process was counted, by the reason.
+	Whole map[string]uint64 `json:"whole_counts"`
 	// Memory is what was kept of all processes, and what had to make room.
 	Memory MemoryObject `json:"memory"`
 }
@@ -194,6 +196,7 @@ func SummarizeGrowth(stats *tracer.Stats, sites site.Stats, e event.Effort, now 
 		Ends: make(map[string]uint64), Missing: e.Missing, Faults: e.Faults, Sampled: stats.Faults,
 		Words: WordsObject(e.Words), Unseen: e.Unseen, FilesDenied: sites.Denied, Counting: "PAGEMAP_SCAN",
 		CountCalls: e.CountCalls, CountBusy: float64(e.CountBusyNs) / 1e9, CountMost: float64(e.CountMostNs) / 1e9,
+		Whole: e.Whole,
 	}
 	if e.Pagemap {
 		s.Counting = "pagemap"
@@ -249,6 +252,9 @@ func (s *GrowthSummary) WriteEffort(w io.Writer) error {
 		units.Bytes(float64(m.Budget)), units.Bytes(float64(m.Stacks)), m.StacksEvicted,
 		units.Bytes(float64(m.Series)), units.Bytes(float64(m.SeriesPeak)), m.GroupsEvicted,
 		units.Bytes(float64(m.Parts)), units.Bytes(float64(m.PartsPeak)))
+	for _, why := range slices.Sorted(maps.Keys(s.Whole)) {
+		b = fmt.Appendf(b, "everything of a process was counted %d times: %s\n", s.Whole[why], why)
+	}
 	_, err := w.Write(b)
 	return err
 }

@@ -237,6 +237,7 @@ func summary(now time.Time) *GrowthSummary {
 		Ends:    map[string]uint64{"root": 780, "truncated": 15, "no-fde": 5},
 		Missing: map[string]uint64{"passed over by chance": 190, "no room in the ring": 10},
 		Faults:  5000, Sampled: 900, Counting: "PAGEMAP_SCAN", CountCalls: 31, CountBusy: 0.0123, CountMost: 0.0011,
+		Whole: map[string]uint64{"at its beginning": 3, "it locked its memory": 2},
 		Memory: MemoryObject{
 			Budget: 256 << 20, Stacks: 5 << 20, StacksEvicted: 70, Series: 3 << 20, SeriesPeak: 4 << 20, GroupsEvicted: 6,
 			Parts: 1 << 20, PartsPeak: 2 << 20,
@@ -251,6 +252,8 @@ func TestEffortOfAWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `kept of 256.0 MiB: 5.0 MiB of stacks (70 evicted), 3.0 MiB of series (4.0 MiB at most, 6 groups evicted), 1.0 MiB of their parts (2.0 MiB at most)
+everything of a process was counted 3 times: at its beginning
+everything of a process was counted 2 times: it locked its memory
 `
 	if d := cmp.Diff(want, b.String()); d != "" {
 		t.Error(d)
