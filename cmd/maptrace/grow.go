@@ -228,16 +228,20 @@ func (g *growRun) Change(c *tracer.Change) { g.Growth.Change(c) }
 // Idle implements tracer.Sink: it says on a terminal how far it is.
 func (g *growRun) Idle() error {
 	now := g.Now()
+	g.Publish(now)
 	if !isTerminal(g.err) || now-g.shown < uint64(time.Second) {
 		return nil // verdicts cost more than looks, and nobody reads faster
 	}
 	g.shown = now
-	worst, watched := g.Worst(now)
-	line := fmt.Sprintf("watched %s", units.Span(watched))
+	view := g.View()
+	if view == nil {
+		return nil
+	}
+	line := fmt.Sprintf("watched %s", units.Span(view.Watched+time.Duration(now-view.At)))
 	if g.o.duration > 0 {
 		line += " of " + units.Span(g.o.duration)
 	}
-	if worst != nil && worst.Label >= growth.Plateau {
+	if worst := view.Worst(); worst != nil && worst.Label >= growth.Plateau {
 		line += ": " + render.Sentence(worst)
 	}
 	g.progress(line)

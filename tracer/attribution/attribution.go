@@ -11,7 +11,8 @@
 // [Attribution.Estimated]); they sum to what was counted. Who touched pages is always an
 // estimate, from a sample of page faults.
 //
-// Whatever is here has one owner: the goroutine that runs the tracer.
+// Whatever is here has one owner: the goroutine that runs the tracer. Others see what it
+// publishes: a [View].
 package attribution
 
 import (

@@ -21,7 +21,7 @@ const (
 )
 
 // Growth attributes the growth of every traced process. It takes changes and samplers'
-// records, and looks at nothing else.
+// records, and looks at nothing else. All but [Growth.View] is for its owner.
 type Growth struct {
 	opts   Options
 	namer  namer
@@ -31,6 +31,9 @@ type Growth struct {
 	effort event.Effort
 	// evicted are the groups without a place of their own, of what is dropped.
 	evicted int
+
+	views views
+	turn  int // of judging for views
 }
 
 // Options of a Growth.
@@ -59,6 +62,7 @@ type watched struct {
 	uncounted string // why its resident pages are not counted, if so
 	unwatched string // why no words of it are watched, if so
 	worst     float64
+	seen      verdict
 }
 
 // Process is what is found of one address space, with the process that lives in it.
@@ -245,24 +249,6 @@ func (w *watched) rank() float64 {
 
 // rank orders findings of different processes.
 func rank(f *growth.Finding) float64 { return float64(f.Label)*1e18 + f.Score }
-
-// Worst is the worst finding there is so far, nil if there is none, and for how long the
-// process that was there first has been watched.
-func (g *Growth) Worst(now uint64) (worst *Finding, longest time.Duration) {
-	var of *watched
-	var found Evidence
-	for _, w := range g.spaces {
-		longest = max(longest, w.watchedTo(now))
-		if all := w.Evidence(); len(all) > 0 && (of == nil || all[0].Label > found.Label) {
-			of, found = w, all[0]
-		}
-	}
-	if of == nil {
-		return nil, longest
-	}
-	f := g.namer.finding(of.Attribution, &found, of.limits)
-	return &f, longest
-}
 
 // Processes are the results, the worst first. What came and went between two
 // observations has nothing to tell.

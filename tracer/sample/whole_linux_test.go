@@ -113,7 +113,7 @@ func TestWhatHappensToOneProcessHasNoOtherCountedAgain(t *testing.T) {
 		pid := idler(t)
 		pids = append(pids, pid)
 		trees[id] = treeOf(t, pid)
-		s.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindBegin, Space: id}, Process: &tracer.Process{PID: pid}})
+		s.Change(&tracer.Change{Kind: tracer.KindBegin, Space: id, Process: &tracer.Process{PID: pid}})
 	}
 	// observe has each of them looked at so often more.
 	observe := func(more int) {
@@ -137,7 +137,7 @@ func TestWhatHappensToOneProcessHasNoOtherCountedAgain(t *testing.T) {
 	s.Change(&tracer.Change{Event: &tracer.Event{
 		Kind: tracer.KindCall, Space: 1, Call: space.Call{Op: space.OpMlock, Sub: space.SubMlockall},
 	}, Effect: new(space.Effect)})
-	s.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindExit, Space: 2, TGID: pids[2]}})
+	s.Change(&tracer.Change{Kind: tracer.KindExit, Space: 2, TGID: pids[2]})
 	delete(trees, 2)
 	observe(3)
 	s.Finish()

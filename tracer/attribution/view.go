@@ -1,0 +1,121 @@
+package attribution
+
+import (
+	"cmp"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// View is what was found up to a moment. Nobody changes it once it is published, so
+// that it can be read without a lock.
+type View struct {
+	At        uint64        // CLOCK_MONOTONIC, ns
+	Watched   time.Duration // for how long the process that was there first has been watched
+	Processes []ProcessView // the worst first
+}
+
+// ProcessView is what was found of one address space.
+type ProcessView struct {
+	PID     int
+	NSPID   int // in the process' own pid namespace, where it is another
+	Comm    string
+	Space   uint64
+	Exited  bool
+	Watched time.Duration
+	Ticks   int      // how often it had been observed when it was judged
+	Worst   *Finding // nil if there is none
+}
+
+// Worst is the worst finding there is, nil if there is none.
+func (v *View) Worst() *Finding {
+	if len(v.Processes) == 0 {
+		return nil
+	}
+	return v.Processes[0].Worst
+}
+
+// views hand what the owner of a Growth knows to others.
+type views struct {
+	newest atomic.Pointer[View]
+	asked  atomic.Bool
+	made   uint64 // when the newest was
+}
+
+// verdict is what an address space was last judged to be, for views.
+type verdict struct {
+	worst *Finding
+	ticks int // as of which observation; 0 for none
+	turn  int // of whose judging it was
+}
+
+const (
+	// viewEvery is the least time between two views.
+	viewEvery = uint64(100 * time.Millisecond)
+	// viewMost is how many processes are judged anew for one view: the others' verdicts
+	// are those of an earlier one. To judge all of a node takes longer than to observe it.
+	viewMost = 16
+)
+
+// View returns the newest view, nil if there is none yet, and asks for another. Any
+// goroutine may call it, at any time.
+func (g *Growth) View() *View {
+	g.views.asked.Store(true)
+	return g.views.newest.Load()
+}
+
+// Publish makes a view, if anybody has asked for one since the last, but not more than
+// ten times a second.
+func (g *Growth) Publish(now uint64) {
+	v := &g.views
+	if v.made != 0 && now-v.made < viewEvery || !v.asked.Swap(false) {
+		return
+	}
+	v.made = now
+	g.judge()
+	view := &View{At: now, Processes: make([]ProcessView, 0, len(g.spaces))}
+	for id, w := range g.spaces {
+		view.Watched = max(view.Watched, w.watchedTo(now))
+		if w.seen.ticks == 0 {
+			continue
+		}
+		view.Processes = append(view.Processes, ProcessView{
+			PID: w.pid, NSPID: w.nspid, Comm: w.comm, Space: id, Exited: w.exited, Watched: w.watchedTo(now),
+			Ticks: w.seen.ticks, Worst: w.seen.worst,
+		})
+	}
+	slices.SortFunc(view.Processes, func(a, b ProcessView) int {
+		return cmp.Or(cmp.Compare(b.rank(), a.rank()), cmp.Compare(a.PID, b.PID), cmp.Compare(a.Space, b.Space))
+	})
+	v.newest.Store(view)
+}
+
+// judge judges the processes anew that were observed since, those first that were not for
+// the longest.
+func (g *Growth) judge() {
+	var due []uint64
+	for id, w := range g.spaces {
+		if w.seen.ticks != w.Ticks() {
+			due = append(due, id)
+		}
+	}
+	slices.SortFunc(due, func(a, b uint64) int {
+		return cmp.Or(cmp.Compare(g.spaces[a].seen.turn, g.spaces[b].seen.turn), cmp.Compare(a, b))
+	})
+	for _, id := range due[:min(len(due), viewMost)] {
+		w := g.spaces[id]
+		g.turn++
+		w.seen = verdict{ticks: w.Ticks(), turn: g.turn}
+		if all := w.Evidence(); len(all) > 0 {
+			f := g.namer.finding(w.Attribution, &all[0], w.limits)
+			w.seen.worst = &f
+		}
+	}
+}
+
+func (p *ProcessView) rank() float64 {
+	if p.Worst == nil {
+		return 0
+	}
+	return rank(&p.Worst.Finding)
+}
