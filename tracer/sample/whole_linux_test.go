@@ -134,9 +134,9 @@ func TestWhatHappensToOneProcessHasNoOtherCountedAgain(t *testing.T) {
 		}
 	}
 	observe(3)
-	s.Change(&tracer.Change{Event: &tracer.Event{
-		Kind: tracer.KindCall, Space: 1, Call: space.Call{Op: space.OpMlock, Sub: space.SubMlockall},
-	}, Effect: new(space.Effect)})
+	s.Change(&tracer.Change{
+		Kind: tracer.KindCall, Space: 1, Call: &space.Call{Op: space.OpMlock, Sub: space.SubMlockall}, Effect: new(space.Effect),
+	})
 	s.Change(&tracer.Change{Kind: tracer.KindExit, Space: 2, TGID: pids[2]})
 	delete(trees, 2)
 	observe(3)
@@ -163,7 +163,7 @@ func TestFaultsThatWereNotReportedHaveEverythingCounted(t *testing.T) {
 		},
 	})
 	defer s.Close()
-	s.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindBegin}, Process: &tracer.Process{PID: pid}})
+	s.Change(&tracer.Change{Kind: tracer.KindBegin, Process: &tracer.Process{PID: pid}})
 	for began := time.Now(); looks < 2 || kernel.untold == 0; time.Sleep(time.Millisecond) {
 		if s.Idle(); looks == 1 {
 			kernel.untold = 1
