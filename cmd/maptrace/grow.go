@@ -173,7 +173,7 @@ type growRun struct {
 // runGrow watches, and prints what was found.
 func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err error) {
 	memory := budget.Of(o.bytes())
-	sites := site.New(site.Options{MaxBytes: memory.Stacks})
+	sites := site.New(site.Options{MaxBytes: memory.Stacks, MaxFileBytes: int(o.bytes())})
 	settle := sample.SettleFor(o.duration)
 	g := &growRun{
 		o: o, err: s.err, memory: memory,

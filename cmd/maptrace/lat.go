@@ -92,7 +92,7 @@ func (o *latOptions) check() error {
 
 // runLat measures, and prints what there is.
 func runLat(ctx context.Context, s streams, o *latOptions, out io.Writer) (err error) {
-	sites := site.New(site.Options{MaxBytes: budget.OfStacks(o.bytes())})
+	sites := site.New(site.Options{MaxBytes: budget.OfStacks(o.bytes()), MaxFileBytes: int(o.bytes())})
 	defer func() { err = errors.Join(err, sites.Close()) }()
 	m := &meter{o: o, Timings: attribution.NewTimings(sites, o.top)}
 	opts := tracer.Options{KeepExited: 512}

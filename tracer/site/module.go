@@ -56,14 +56,12 @@ type modules struct {
 	// Those with tables, and what these take.
 	tabled []*Module
 	bytes  int
+	most   int
 	unwind *stack.Unwinder
 }
 
-// What is remembered. Beyond it, it is looked at again.
-const (
-	maxFiles  = 1 << 16
-	maxTables = 256 << 20 // bytes
-)
+// maxFiles is how many files are remembered. Beyond it, they are looked at again.
+const maxFiles = 1 << 16
 
 type fileKey struct {
 	dev   procmaps.Device
@@ -73,9 +71,11 @@ type fileKey struct {
 	name string
 }
 
-func newModules(unwind *stack.Unwinder) *modules {
+// newModules has none yet. Most is how many bytes may be loaded of symbols, and how many
+// of tables.
+func newModules(unwind *stack.Unwinder, most int) *modules {
 	return &modules{
-		cache: symbol.NewCache(symbol.CacheOptions{}), unwind: unwind,
+		cache: symbol.NewCache(symbol.CacheOptions{MaxBytes: int64(most)}), unwind: unwind, most: most,
 		files: make(map[fileKey]*Module), names: make(map[symbol.ID]*Module),
 	}
 }
@@ -178,7 +178,7 @@ func (ms *modules) hold(m *Module) {
 	if m.table == nil {
 		return
 	}
-	if ms.bytes+m.table.Bytes() > maxTables {
+	if ms.bytes+m.table.Bytes() > ms.most {
 		for _, o := range ms.tabled {
 			o.table, o.tabled, o.rules = nil, false, nil
 		}

@@ -37,6 +37,9 @@ type Options struct {
 	// MaxBytes bounds what is kept of stacks; 0 means 64 MiB. Beyond, those that were
 	// not asked for the longest lose their frames first (see [Sites.Use]).
 	MaxBytes int
+	// MaxFileBytes bounds what is loaded of files with code: as much of their symbols,
+	// and as much of their unwind tables; 0 means 256 MiB. Beyond, files are read again.
+	MaxFileBytes int
 	// Depth bounds the frames of a stack; 0 means 256. Of a longer one the
 	// innermost are kept.
 	Depth int
@@ -167,6 +170,9 @@ func New(opts Options) *Sites {
 	if opts.MaxBytes == 0 {
 		opts.MaxBytes = 64 << 20
 	}
+	if opts.MaxFileBytes == 0 {
+		opts.MaxFileBytes = 256 << 20
+	}
 	if opts.Depth == 0 {
 		opts.Depth = 256
 	}
@@ -181,7 +187,7 @@ func New(opts Options) *Sites {
 	s.sites = newRecent(opts.MaxBytes-2*(opts.MaxBytes/part), (*site).bytes, s.evict)
 	s.past = newRecent[uint32](opts.MaxBytes/part, past.bytes, nil)
 	s.groups = newRecent(opts.MaxBytes/part, (*group).bytes, func(_ uint32, g *group) { delete(s.byFunc, g.key) })
-	s.modules = newModules(&s.unwind)
+	s.modules = newModules(&s.unwind, opts.MaxFileBytes)
 	return s
 }
 

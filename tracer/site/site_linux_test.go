@@ -304,6 +304,24 @@ func TestContainersAndNewAreNotBlamed(t *testing.T) {
 	}
 }
 
+func TestStacksAreWholeHoweverLittleOfTheirFilesMayBeLoaded(t *testing.T) {
+	w := watch(t, Options{MaxFileBytes: 1}, nil, program(t))
+	if st := w.sites.Stats(); st.Stacks == 0 || st.Ends[stack.EndRoot] != st.Stacks {
+		t.Errorf("%+v", st)
+	}
+	if tabled := len(w.sites.modules.tabled); tabled > 1 {
+		t.Errorf("the tables of %d files are loaded", tabled)
+	}
+	named := false
+	for _, c := range w.calls {
+		l, ok := w.sites.Blamed(c.site)
+		named = named || ok && !l.Unnamed
+	}
+	if !named {
+		t.Error("nothing has a name")
+	}
+}
+
 func TestARealProgramHasItsLastStackWhateverTheBudgetIs(t *testing.T) {
 	w := watch(t, Options{MaxBytes: 1}, nil, program(t))
 	st := w.sites.Stats()
