@@ -45,6 +45,18 @@ func (r *recent[K, V]) put(k K, v V) {
 	r.bytes += size
 }
 
+// take takes away what is kept of a key. Nobody is told that it goes.
+func (r *recent[K, V]) take(k K) (v V, ok bool) {
+	if v, ok = r.young[k]; ok {
+		delete(r.young, k)
+		r.bytes -= r.size(v)
+	} else if v, ok = r.old[k]; ok {
+		delete(r.old, k)
+		r.oldBytes -= min(r.oldBytes, r.size(v))
+	}
+	return v, ok
+}
+
 // turn makes the young generation the old one. What is left of that is dropped.
 func (r *recent[K, V]) turn() {
 	if r.dropped != nil {
@@ -59,3 +71,35 @@ func (r *recent[K, V]) turn() {
 
 // held is how many bytes are kept, at most.
 func (r *recent[K, V]) held() int { return r.bytes + r.oldBytes }
+
+// store keeps what is in use apart from what merely comes by: of that there may be so
+// much between two observations that nothing would stay until the next.
+type store[K comparable, V any] struct{ passing, used *recent[K, V] }
+
+func newStore[K comparable, V any](most int, size func(V) int, dropped func(K, V)) *store[K, V] {
+	return &store[K, V]{newRecent(most/2, size, dropped), newRecent(most/2, size, dropped)}
+}
+
+// get finds what is kept of a key.
+func (s *store[K, V]) get(k K) (v V, ok bool) {
+	if v, ok = s.used.get(k); ok {
+		return v, true
+	}
+	return s.passing.get(k)
+}
+
+// use notes that what is kept of a key is in use, if there is anything.
+func (s *store[K, V]) use(k K) {
+	if _, ok := s.used.get(k); ok {
+		return
+	}
+	if v, ok := s.passing.take(k); ok {
+		s.used.put(k, v)
+	}
+}
+
+// put keeps something new.
+func (s *store[K, V]) put(k K, v V) { s.passing.put(k, v) }
+
+// held is how many bytes are kept, at most.
+func (s *store[K, V]) held() int { return s.passing.held() + s.used.held() }

@@ -56,8 +56,9 @@ func TestAStackThatIsUsedKeepsItsFrames(t *testing.T) {
 	s := New(Options{MaxBytes: 64 << 10})
 	defer s.Close()
 	used, unused := numberOf(s, 0x1000, 0x2000), numberOf(s, 0x3000, 0x4000)
-	for i := range uint64(1000) {
-		fill(s, i*10, 10)
+	s.Use(used)
+	for i := range uint64(20) {
+		fill(s, i*1000, 1000) // more than there is room for
 		s.Use(used)
 	}
 	if frames, _ := s.Frames(used); len(frames) != 2 {
@@ -71,6 +72,45 @@ func TestAStackThatIsUsedKeepsItsFrames(t *testing.T) {
 	}
 }
 
+// What comes into use after its frames are gone keeps its function.
+func TestASiteThatIsUsedKeepsItsFunction(t *testing.T) {
+	t.Parallel()
+	s := New(Options{MaxBytes: 256 << 10})
+	defer s.Close()
+	first, used := numberOf(s, 0x1000, 0x2000), numberOf(s, 0x1000, 0x3000)
+	s.Group(first)
+	s.Group(used)
+	if fill(s, 0, 300); !s.evicted(used) {
+		t.Fatal("nothing was evicted")
+	}
+	s.Use(used)
+	for i := range uint64(20) {
+		fill(s, 1<<20+i*1000, 1000)
+		s.Use(used)
+	}
+	if g, who := s.Group(used), s.Function(used); g != first || who != "x+0x1000" {
+		t.Errorf("it is of group %d, %q", g, who)
+	}
+}
+
+// What is used no more makes room for what is.
+func TestAStackThatIsUsedNoMoreGoes(t *testing.T) {
+	t.Parallel()
+	s := New(Options{MaxBytes: 64 << 10})
+	defer s.Close()
+	was := numberOf(s, 0x1000, 0x2000)
+	s.Use(was)
+	for i := range uint64(1000) {
+		s.Use(numberOf(s, 0x10+i%16, 1<<32+i))
+	}
+	if !s.evicted(was) {
+		t.Error("it is kept")
+	}
+	if st := s.Stats(); st.Bytes > 64<<10 {
+		t.Errorf("%d bytes are kept", st.Bytes)
+	}
+}
+
 func TestASiteWithoutItsStackIsStillOfItsFunction(t *testing.T) {
 	t.Parallel()
 	s := New(Options{MaxBytes: 256 << 10})
@@ -80,7 +120,7 @@ func TestASiteWithoutItsStackIsStillOfItsFunction(t *testing.T) {
 	if group != first || s.Group(second) != first {
 		t.Fatalf("groups %d and %d, want that of the first site, %d", group, s.Group(second), first)
 	}
-	fill(s, 0, 800)
+	fill(s, 0, 300)
 	if !s.evicted(second) {
 		t.Fatal("nothing was evicted")
 	}
@@ -101,7 +141,7 @@ func TestASiteWithoutItsStackIsStillOfItsFunction(t *testing.T) {
 
 func TestSitesThatAreForgottenAreOne(t *testing.T) {
 	t.Parallel()
-	s := New(Options{MaxBytes: 64 << 10})
+	s := New(Options{MaxBytes: 256 << 10})
 	defer s.Close()
 	first, asked, never := numberOf(s, 0x1000, 0x2000), numberOf(s, 0x1000, 0x3000), numberOf(s, 0x3000, 0x4000)
 	s.Group(first) // its number is that of the group: it stays
@@ -128,7 +168,7 @@ func TestWhatTakesMemoryStaysKnownAsSuchWithoutItsStack(t *testing.T) {
 	if s.Pool(id) != "Go heap" {
 		t.Fatalf("it is of the pool %q", s.Pool(id))
 	}
-	fill(s, 0, 800)
+	fill(s, 0, 300)
 	if !s.evicted(id) || s.Pool(id) != "Go heap" {
 		t.Errorf("evicted %v, of the pool %q", s.evicted(id), s.Pool(id))
 	}

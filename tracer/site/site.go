@@ -138,10 +138,10 @@ type Sites struct {
 	stats   Stats
 
 	last   uint32 // the newest number
-	sites  *recent[uint32, *site]
+	sites  *store[uint32, *site]
 	byKey  map[string]*site
-	past   *recent[uint32, past] // those of which only the function is known
-	groups *recent[uint32, *group]
+	past   *store[uint32, past] // those of which only the function is known
+	groups *store[uint32, *group]
 	byFunc map[groupKey]*group
 	jits   map[int]*symbol.PerfFile
 
@@ -184,9 +184,9 @@ func New(opts Options) *Sites {
 	}
 	// Names are small beside stacks, and what all verdicts are about.
 	const part = 8
-	s.sites = newRecent(opts.MaxBytes-2*(opts.MaxBytes/part), (*site).bytes, s.evict)
-	s.past = newRecent[uint32](opts.MaxBytes/part, past.bytes, nil)
-	s.groups = newRecent(opts.MaxBytes/part, (*group).bytes, func(_ uint32, g *group) { delete(s.byFunc, g.key) })
+	s.sites = newStore(opts.MaxBytes-2*(opts.MaxBytes/part), (*site).bytes, s.evict)
+	s.past = newStore[uint32](opts.MaxBytes/part, past.bytes, nil)
+	s.groups = newStore(opts.MaxBytes/part, (*group).bytes, func(_ uint32, g *group) { delete(s.byFunc, g.key) })
 	s.modules = newModules(&s.unwind, opts.MaxFileBytes)
 	return s
 }
@@ -317,9 +317,14 @@ func (s *Sites) evict(id uint32, st *site) {
 	}
 }
 
-// Use says that something still refers to a site: a mapping, or a verdict. It is among
-// the last to lose their frames. All that ask about a site say so, too.
-func (s *Sites) Use(id uint32) { s.Group(id) }
+// Use says that something still refers to a site: a mapping, or a verdict. It keeps its
+// frames however many others come, as long as it is said again and again, and those in
+// use do not take half of what there is.
+func (s *Sites) Use(id uint32) {
+	s.groups.use(s.Group(id))
+	s.sites.use(id)
+	s.past.use(id)
+}
 
 // codeAt tells the unwinder what to do at a pc.
 func (s *Sites) codeAt(pc uint64) (stack.Code, bool) {
