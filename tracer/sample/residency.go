@@ -86,12 +86,16 @@ func (s *Sampler) openJob(t *target) func() func() {
 			_ = p.Close() // it was only read
 		}
 		return func() {
+			t.pages = pages
+			if t.gone {
+				return
+			}
 			now := s.kernel.Now()
 			t.limit = now + uint64(limitsEvery)
 			s.emit(t, now, event.Threads(threads))
 			s.emit(t, now, event.Executable(exe))
 			s.emit(t, now, event.Limits(limits))
-			if t.pages = pages; err != nil {
+			if err != nil {
 				s.uncounted(t, now, err)
 			}
 		}
@@ -134,6 +138,9 @@ func (s *Sampler) countJob(t *target, limits bool) func() func() {
 			}
 		}
 		return func() {
+			if t.gone {
+				return
+			}
 			now := s.kernel.Now()
 			if ls != nil {
 				s.emit(t, now, event.Limits(ls))

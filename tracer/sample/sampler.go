@@ -207,18 +207,18 @@ func (s *Sampler) count(t *target, now uint64) {
 	s.send(t, s.countJob(t, limits))
 }
 
-// send gives a target to a worker.
+// send gives a target to a worker. What run returns must do nothing more for one that is
+// gone meanwhile than to leave it what is to be closed.
 func (s *Sampler) send(t *target, run func() func()) {
 	t.busy = true
 	s.workers.send(func() func() {
 		done := run()
 		return func() {
 			t.busy = false
+			done()
 			if t.gone {
 				s.closed(s.closePages(t))
-				return
 			}
-			done()
 		}
 	})
 }

@@ -5,7 +5,9 @@ package sample
 import (
 	"bufio"
 	"log/slog"
+	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -145,6 +147,43 @@ func TestWhatHappensToOneProcessHasNoOtherCountedAgain(t *testing.T) {
 	if d := cmp.Diff(want, effort.Whole); d != "" {
 		t.Errorf("counted as a whole (-want +got):\n%s", d)
 	}
+}
+
+// What is opened for a process that ends meanwhile is closed all the same: it is a
+// descriptor and a buffer each time.
+func TestProcessesThatEndWhileTheyAreOpenedLeaveNothing(t *testing.T) {
+	pid := idler(t)
+	tree := treeOf(t, pid)
+	records := 0
+	s := New(new(quietKernel), Options{
+		FS: procmaps.Default(), Interval: time.Millisecond, Budget: 1, Faults: true, Log: slog.New(slog.DiscardHandler),
+		Trees: func(uint64) *space.Space { return tree }, Emit: func(*event.Record) { records++ },
+	})
+	defer s.Close()
+	before := descriptors(t)
+	for id := range uint64(20) {
+		s.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindBegin, Space: id}, Process: &tracer.Process{PID: pid}})
+		s.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindExit, Space: id, TGID: pid}})
+	}
+	s.collect(true)
+	if after := descriptors(t); after != before || records != 0 {
+		t.Errorf("%d pagemaps are open, %d before; %d records", after, before, records)
+	}
+}
+
+// descriptors is how many pagemaps we have open.
+func descriptors(t *testing.T) (n int) {
+	t.Helper()
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range all {
+		if to, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && strings.HasSuffix(to, "/pagemap") {
+			n++
+		}
+	}
+	return n
 }
 
 func TestFaultsThatWereNotReportedHaveEverythingCounted(t *testing.T) {
