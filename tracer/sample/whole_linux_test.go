@@ -162,8 +162,8 @@ func TestProcessesThatEndWhileTheyAreOpenedLeaveNothing(t *testing.T) {
 	defer s.Close()
 	before := descriptors(t)
 	for id := range uint64(20) {
-		s.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindBegin, Space: id}, Process: &tracer.Process{PID: pid}})
-		s.Change(&tracer.Change{Event: &tracer.Event{Kind: tracer.KindExit, Space: id, TGID: pid}})
+		s.Change(&tracer.Change{Kind: tracer.KindBegin, Space: id, Process: &tracer.Process{PID: pid}})
+		s.Change(&tracer.Change{Kind: tracer.KindExit, Space: id, TGID: pid})
 	}
 	s.collect(true)
 	if after := descriptors(t); after != before || records != 0 {
