@@ -56,7 +56,7 @@ func TestForWantOfMemoryItEndsInOrder(t *testing.T) {
 	needBPF(t)
 	h := startHelper(t, "churn")
 	cmd := exec.Command(binary(t), "trace", "--summary-only", "--duration", (bound / 2).String(), "-p", h.pid())
-	cmd.Env = append(cmd.Environ(), "GOMEMLIMIT=24MiB")
+	cmd.Env = append(cmd.Environ(), "GOMEMLIMIT=20MiB")
 	r := launch(t, cmd).result()
 	if r.code != exitError { // and not that of the time being over
 		t.Errorf("exit code %d", r.code)
