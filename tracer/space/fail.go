@@ -179,7 +179,7 @@ func (s *Space) failMove(c *Call, src, dst procmaps.Range) {
 	}
 	switch {
 	case moved && !part.Empty():
-		s.movesMany = true
+		s.showsMany(c)
 		done := *c
 		done.Args[1], done.Args[2], done.Ret = part.Len(), part.Len(), int64(dst.Start)
 		s.newest = max(s.newest, c.Time)

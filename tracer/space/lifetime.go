@@ -20,6 +20,9 @@ func (s *Space) Prune(before uint64) {
 		return
 	}
 	s.horizon = before
+	if s.movedMany != 0 && s.movedMany < before {
+		s.movesMany = true
+	}
 	s.readers = slices.DeleteFunc(s.readers, func(r reader) bool { return r.at < before })
 	sweep := s.tab.sweeping()
 

@@ -79,6 +79,9 @@ func (s *Space) straggler(r procmaps.Range, at uint64, w *write) {
 			continue
 		}
 		s.doubtCopy(rd)
+		if rd.at == s.movedMany {
+			s.movedMany = 0 // it may have been one mapping
+		}
 		if rd.self && rd.src.Overlaps(r) {
 			s.doubt(r, rd.at)
 		}
@@ -189,7 +192,7 @@ func (s *Space) mremap(c *Call) {
 	s.take(look)
 	fixed := flags&mremapFixed != 0
 	if fixed && oldLen == newLen && sure && s.severalTaken() {
-		s.movesMany = true
+		s.showsMany(c)
 	}
 	if !fixed {
 		if at := s.survey(made); at.alive > 0 {
@@ -205,6 +208,15 @@ func (s *Space) mremap(c *Call) {
 	kept.End = min(src.End, addr+newLen)
 	s.unmap(c, kept, Moved)
 	s.unmap(c, procmaps.Range{Start: kept.End, End: src.End}, Unmapped)
+}
+
+// showsMany notes that c shows that the kernel moves several mappings with one
+// mremap. That is trusted after the next Prune, when no older call can show that
+// it was otherwise.
+func (s *Space) showsMany(c *Call) {
+	if s.movedMany == 0 {
+		s.movedMany = c.Time
+	}
 }
 
 // severalTaken reports whether the scratch list holds what cannot be one mapping.

@@ -49,6 +49,8 @@ func runCase(t *testing.T, body string) {
 			if err := s.checkInvariants(); err != nil {
 				t.Fatalf("after %q: %v", rest, err)
 			}
+		case "prune":
+			s.Prune(time + 5)
 		case "want":
 			want = append(want, rest)
 		case "says":

@@ -35,7 +35,8 @@ type Space struct {
 	horizon   uint64 // what is older has been forgotten
 	readUntil uint64 // end of the latest read
 	userfault bool   // some memory may be registered with a userfaultfd
-	movesMany bool   // the kernel has moved several mappings with one mremap
+	movesMany bool   // the kernel moves several mappings with one mremap
+	movedMany uint64 // stamp of a call that shows so, unless an older one is yet to come
 	complete  bool
 
 	brkStart, brk, brkAt uint64
