@@ -61,6 +61,9 @@ test-faults: ## every fault often: killed 200 times, 2,000 processes, 1,000 thre
 soak: build ## half an hour on a busy mixture: memory flat, nothing lost
 	$(GO) run ./testdata/bench -maptrace ./$(BIN) -only soak
 
+node: build ## grow on 500 processes, on 100,000 short ones, and on 1,000,000 stacks: memory within its budget
+	$(GO) run ./testdata/bench -maptrace ./$(BIN) -only node
+
 test-kernels: ## the tests and a story on seven of Debian's kernels, emulated (needs qemu, apt, network)
 	$(GO) run ./testdata/kernels
 
@@ -161,4 +164,4 @@ uninstall: ## remove what "make install" installed
 clean: ## remove what was built
 	rm -rf $(BIN) coverage.out dist
 
-.PHONY: help build demo test test-race test-long test-faults soak test-kernels test-kernels-all bench bench-pmap bench-go fuzz cover lint cross fmt generate check-generated check dist check-dist test-packages share install uninstall clean
+.PHONY: help build demo test test-race test-long test-faults soak node test-kernels test-kernels-all bench bench-pmap bench-go fuzz cover lint cross fmt generate check-generated check dist check-dist test-packages share install uninstall clean

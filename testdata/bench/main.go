@@ -4,8 +4,9 @@
 // under maptrace and beside it under strace, perf trace, perf record and
 // bpftrace, as far as they are installed; what maptrace pmap costs beside pmap;
 // what it costs a process that its resident memory is read; and what maptrace
-// grow costs beside bcc's memleak and heaptrack; and whether half an hour leaves
-// its memory flat and nothing lost. It prints Markdown.
+// grow costs beside bcc's memleak and heaptrack; whether half an hour leaves its
+// memory flat and nothing lost; and whether that of grow stays within its budget on
+// a node of hundreds of processes. It prints Markdown.
 //
 //	go run ./testdata/bench -maptrace ./maptrace [-short] [-only PART,...]
 //
@@ -44,6 +45,7 @@ type options struct {
 	rounds   int
 	slice    time.Duration
 	soakFor  time.Duration
+	nodeFor  time.Duration
 }
 
 // bench is what the parts share.
@@ -75,6 +77,7 @@ var parts = []part{
 	{"resident", "Reading resident memory again and again", (*bench).resident},
 	{"grow", "Who leaks", (*bench).grow},
 	{"soak", "A long time", (*bench).soak},
+	{"node", "A whole node", (*bench).node},
 }
 
 func main() {
@@ -115,8 +118,8 @@ func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 		if b.only != "" && !slices.Contains(strings.Split(b.only, ","), p.name) {
 			continue
 		}
-		if b.only == "" && p.name == "soak" {
-			continue // half an hour only where it is asked for
+		if b.only == "" && (p.name == "soak" || p.name == "node") {
+			continue // they take long: only where they are asked for
 		}
 		fmt.Fprintf(b.out, "\n### %s\n\n", p.title)
 		if err := p.run(b, ctx); err != nil {
@@ -133,11 +136,12 @@ func (b *bench) parse(args []string) error {
 	f.StringVar(&b.maptrace, "maptrace", "./maptrace", "the `binary` to measure")
 	f.StringVar(&b.workload, "workload", "testdata/workload", "the `folder` of loop.c and vmas.c")
 	f.StringVar(&b.helpers, "helpers", "testdata/bench", "the `folder` of timed.c and latency.c")
-	f.StringVar(&b.only, "only", "", "run only these `parts`: toggle, untraced, loss, startup, programs, pmap, resident, grow; soak only if named")
+	f.StringVar(&b.only, "only", "", "run only these `parts`: toggle, untraced, loss, startup, programs, pmap, resident, grow; soak and node only if named")
 	f.BoolVar(&b.short, "short", false, "three minutes instead of eleven, and wider spreads")
 	f.IntVar(&b.pairs, "pairs", 12, "slices of time under each tracer")
 	f.IntVar(&b.rounds, "rounds", 3, "runs of each real program under each tracer")
 	f.DurationVar(&b.soakFor, "soak", 30*time.Minute, "how long the part soak takes")
+	f.DurationVar(&b.nodeFor, "node", 5*time.Minute, "for how long the processes of the part node are watched")
 	f.DurationVar(&b.slice, "slice", 250*time.Millisecond, "length of a slice; twice that for tools in processes of their own")
 	if err := f.Parse(args); err != nil {
 		return err

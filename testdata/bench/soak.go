@@ -49,9 +49,10 @@ wait
 type watched struct {
 	name string
 	*child
-	out      string
-	resident []float64 // KiB, in turn
-	cpu      time.Duration
+	out string
+	// KiB, in turn: of all, and of what is no file's and not shared with the kernel.
+	resident, anonymous []float64
+	cpu                 time.Duration
 }
 
 const soakEvery = 5 * time.Second
@@ -157,6 +158,7 @@ func (w *watched) look() error {
 		return err
 	}
 	w.resident = append(w.resident, float64(status.VmRSSKB))
+	w.anonymous = append(w.anonymous, float64(status.RssAnonKB))
 	var used unix.Timespec
 	// The clock of another process: clock_getcpuclockid(3).
 	if err := unix.ClockGettime(int32(^w.pid()<<3|2), &used); err != nil {

@@ -501,3 +501,51 @@ func TestVMAsHasAsManyAsItWasAsked(t *testing.T) {
 		})
 	}
 }
+
+func TestCrowdEndsWell(t *testing.T) {
+	bin := build(t, "crowd")
+	for _, args := range [][]string{{"stacks", "2000", "100000"}, {"short", "20"}} {
+		cmd := command(t, bin, args...)
+		cmd.Stdin = strings.NewReader("\n")
+		out, err := cmd.Output()
+		if err != nil || string(out) != "done\n" {
+			t.Errorf("%v: %v, printed %q", args, err, out)
+		}
+	}
+}
+
+func TestCrowdHasTheProcessesItWasAsked(t *testing.T) {
+	cmd := command(t, build(t, "crowd"), "node", "3", "2", "1")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err = cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = in.Write([]byte("\n")); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil || line != "done\n" {
+		t.Fatalf("%v, printed %q", err, line)
+	}
+	pid := cmd.Process.Pid
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(strings.Fields(string(children))); n != 6 {
+		t.Errorf("%d children, want 6", n)
+	}
+	if err = in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err = cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
