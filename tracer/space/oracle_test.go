@@ -524,10 +524,10 @@ func (k *kernel) refusedMove(at, n uint64) *Call {
 	if stop > 0 && stop < n && part == all {
 		return nil // cannot be distinguished
 	}
-	gone := int64(0)
+	was := len(k.o.pages)
 	switch {
 	case k.before617:
-		gone = k.freed(to, n)
+		k.unmap(to, n)
 	case stop == n || !file.unmovable():
 		return nil
 	default:
@@ -536,12 +536,11 @@ func (k *kernel) refusedMove(at, n uint64) *Call {
 				return nil
 			}
 		}
-		was := len(k.o.pages)
 		k.move(at, stop, to)
-		gone = int64(was - len(k.o.pages))
 	}
 	return &Call{
-		Op: OpMremap, Args: [6]uint64{at * page, n * page, n * page, 1 | mremapFixed, to * page}, Ret: -errnoFault, Pages: -gone,
+		Op: OpMremap, Args: [6]uint64{at * page, n * page, n * page, 1 | mremapFixed, to * page}, Ret: -errnoFault,
+		Pages: int64(len(k.o.pages) - was),
 	}
 }
 
