@@ -25,7 +25,8 @@ func Of(bytes uint64) Node {
 // OfStacks is what stacks may take where nothing else is kept.
 func OfStacks(bytes uint64) int { return int(bytes / 2) }
 
-// Share is so many bytes that several holders have together.
+// Share is so many bytes that several holders have together. Nil is one without bounds, of
+// which nothing is counted.
 type Share struct {
 	most    int
 	used    int
@@ -41,10 +42,20 @@ func New(most int) *Share { return &Share{most: most} }
 func (s *Share) Most() int { return s.most }
 
 // Used is explained at [Share.Most].
-func (s *Share) Used() int { return s.used }
+func (s *Share) Used() int {
+	if s == nil {
+		return 0
+	}
+	return s.used
+}
 
 // Peak is explained at [Share.Most].
-func (s *Share) Peak() int { return s.peak }
+func (s *Share) Peak() int {
+	if s == nil {
+		return 0
+	}
+	return s.peak
+}
 
 // Holder is one of those who have a share. Nil is one that may have everything.
 type Holder struct {
