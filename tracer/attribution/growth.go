@@ -59,8 +59,10 @@ type watched struct {
 	exited    bool
 	ended     uint64 // when, CLOCK_MONOTONIC in ns
 	limits    growth.Limits
-	uncounted string // why its resident pages are not counted, if so
-	unwatched string // why no words of it are watched, if so
+	first     growth.Limits // as they were when they were read at first,
+	firstAt   uint64        // CLOCK_MONOTONIC in ns
+	uncounted string        // why its resident pages are not counted, if so
+	unwatched string        // why no words of it are watched, if so
 	worst     float64
 	seen      verdict
 }
@@ -199,7 +201,10 @@ func (g *Growth) Record(r *event.Record) {
 	case event.Executable:
 		w.exe = string(b)
 	case event.Limits:
-		w.limits = growth.Limits(b)
+		if w.limits == nil {
+			w.first, w.firstAt = growth.Limits(b), r.At
+		}
+		w.limits = growth.Limits(b).Since(w.first, time.Duration(r.At-w.firstAt))
 	case event.Counting:
 		w.Plan(r.Tree)
 	case event.Resident:

@@ -2,6 +2,7 @@ package growth
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -11,6 +12,10 @@ type Limit struct {
 	Name      string
 	Measure   Measure
 	Used, Max uint64 // in the unit of Measure
+	// PerSecond is how fast Used itself was seen to rise; 0 if it was not, or was read once
+	// only. It matters for mappings: neighbours that are told apart here are one to the
+	// kernel.
+	PerSecond float64
 }
 
 // Limits are those that apply to a process.
@@ -34,11 +39,29 @@ func timeTo(f Finding, l Limit) (time.Duration, bool) {
 	if l.Used >= l.Max {
 		return 0, true
 	}
-	left := float64(l.Max-l.Used) / r.PerSecond
+	perSecond := r.PerSecond
+	if l.Measure == Mappings {
+		perSecond = min(perSecond, l.PerSecond)
+	}
+	left := float64(l.Max-l.Used) / perSecond // +Inf if nothing rises
 	if left > farAway.Seconds() || math.IsNaN(left) {
 		return 0, false
 	}
 	return time.Duration(left * float64(time.Second)), true
+}
+
+// Since are the limits as they are now, with how fast what is used of them has risen since
+// they were read at first, some time before.
+func (ls Limits) Since(first Limits, before time.Duration) Limits {
+	now := slices.Clone(ls)
+	for i := range now {
+		l := &now[i]
+		at := slices.IndexFunc(first, func(f Limit) bool { return f.Name == l.Name })
+		if at >= 0 && before > 0 && l.Used > first[at].Used {
+			l.PerSecond = float64(l.Used-first[at].Used) / before.Seconds()
+		}
+	}
+	return now
 }
 
 // Soonest returns the limit that the growth reaches first, and how long that
