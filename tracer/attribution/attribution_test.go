@@ -413,12 +413,10 @@ func TestALeakAmidChurnIsMeasured(t *testing.T) {
 	for range 40 {
 		for range 300 {
 			r.munmap(mmap(churn, 16))
-			for site, n := range map[uint32]int{2: 3, 4: 6} {
-				for range n {
-					mmap(site, 4)
-					kept[site] += 4 * page
-					all++
-				}
+			for _, site := range []uint32{2, 2, 2, 4, 4, 4, 4, 4, 4} {
+				mmap(site, 4)
+				kept[site] += 4 * page
+				all++
 			}
 		}
 		r.look()
@@ -509,6 +507,21 @@ func TestMemoryFromBeforeIsGroupedByItsAddressesIfItIsLarge(t *testing.T) {
 		t.Errorf("moved: the others hold %+v, born %d", f.Last, f.Born)
 	}
 	r.conserves(t)
+}
+
+func TestMemoryOfThisWatchIsNotCalledOlder(t *testing.T) {
+	t.Parallel()
+	r := newRun()
+	r.look()
+	key := growth.Key{What: growth.Anon}
+	if got := r.attr.subject(key, r.finding(t, key).Born > 0); got != "[ anon ] from before" {
+		t.Errorf("what was there is called %q", got)
+	}
+	r.mmap(pages(windowAt, windowAt+4), rw, missing(0))
+	r.look()
+	if got := r.attr.subject(key, r.finding(t, key).Born > 0); got != "[ anon ] from before, or an unknown place" {
+		t.Errorf("with what nobody is known to have made it is called %q", got)
+	}
 }
 
 func TestTheMainStackIsOneGroupHoweverItGrew(t *testing.T) {

@@ -149,7 +149,7 @@ func (n *namer) function(site uint32) string {
 
 // finding names what evidence is about.
 func (n *namer) finding(a *Attribution, e *Evidence, limits growth.Limits) Finding {
-	f := Finding{Evidence: *e, Subject: a.subject(e.Key), Settle: n.settle}
+	f := Finding{Evidence: *e, Subject: a.subject(e.Key, e.Born > 0), Settle: n.settle}
 	if e.Site != 0 {
 		f.From = n.function(e.maker())
 	}
@@ -247,8 +247,9 @@ func (n *namer) touchers(e *Evidence) []Stack {
 // observation.
 func (p *Part) gained() uint64 { return p.Now.Mapped - min(p.First.Mapped, p.Now.Mapped) }
 
-// subject is what a group's memory is called.
-func (a *Attribution) subject(k growth.Key) string {
+// subject is what a group's memory is called, some of which was mapped during the watch or
+// none.
+func (a *Attribution) subject(k growth.Key, born bool) string {
 	switch k.What {
 	case growth.Heap:
 		return "[heap]"
@@ -277,6 +278,8 @@ func (a *Attribution) subject(k growth.Key) string {
 	switch {
 	case k.Name != "":
 		name += " at " + k.Name
+	case k.Site == 0 && born:
+		name += " from before, or " + unknownPlace
 	case k.Site == 0:
 		name += " from before"
 	}
