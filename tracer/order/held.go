@@ -1,5 +1,7 @@
 package order
 
+import "slices"
+
 // held are the events of a space that wait while its mappings are read. The answer
 // comes milliseconds after the look. Were they handled meanwhile, calls that copy or
 // move what is in doubt would carry the doubt on, with a stamp later than the read:
@@ -30,6 +32,11 @@ func (h *held) full() bool { return len(h.events) >= mostHeld }
 
 func (h *held) add(ev *Event, late bool) {
 	h.events = append(h.events, heldEvent{*ev, late})
+}
+
+// anyLate tells whether an event waits that took effect before others which did not.
+func (h *held) anyLate() bool {
+	return slices.ContainsFunc(h.events[h.next:], func(ev heldEvent) bool { return ev.late })
 }
 
 // flush handles everything that has come: no more will.

@@ -117,3 +117,37 @@ func TestWhatHasNoSectionKeepsNothingThatIsOlder(t *testing.T) {
 		t.Errorf("pages mapped (-want +got):\n%s", diff)
 	}
 }
+
+// A thread that gets no CPU between its commit and the end of its call is given up on. An
+// audit that shows what it did must not take that for drift.
+func TestAnAuditWaitsForCallsThatComeLate(t *testing.T) {
+	t.Parallel()
+	tr := New(&script{}, nil, Options{})
+	sp := tr.newSpace(1)
+	tr.lay(sp, model.Layout{})
+	sp.state = known
+	sp.q.start(3)
+	deliver := func(ev *Event, late bool) { tr.deliver(sp, ev, late) }
+	push := func(ev Event) { sp.q.push(&ev, deliver) }
+	look := Look{At: 5e9, Until: 5e9, Rows: []space.Row{row(30, 32, rw), row(40, 42, rw)}, Section: 5, HasSection: true}
+	compare := func() { tr.letInSeen(sp, &look); tr.compare(sp, &look) }
+	var got [][2]uint64
+	note := func() { got = append(got, [2]uint64{tr.figures.Audits, tr.figures.AuditsUnfinished}) }
+
+	push(mmap(5, 1, 4.1e9, 4, 40, 42))
+	sp.q.advance(4.5e9, 0, deliver)
+	compare()
+	note() // the call of section 3 is missing
+	sp.held.on = true
+	push(mmap(5, 1, 6e9, 5, 50, 52))
+	push(mmap(5, 1, 4e9, 3, 30, 32))
+	compare()
+	note() // it has come, and waits
+	tr.letIn(sp)
+	look.At, look.Until, look.Section, look.Rows = 7e9, 7e9, 6, append(look.Rows, row(50, 52, rw))
+	compare()
+	note()
+	if diff := cmp.Diff([][2]uint64{{0, 1}, {0, 2}, {1, 2}}, got); diff != "" || tr.Report().Stats.Drift != 0 {
+		t.Errorf("audits, and those unfinished (-want +got):\n%s%d differences", diff, tr.Report().Stats.Drift)
+	}
+}

@@ -238,7 +238,7 @@ func (t *Tracer) reread(sp *addressSpace) {
 
 // audit asks for everything, to compare.
 func (t *Tracer) audit(sp *addressSpace) bool {
-	if sp.state != known || sp.looking || len(sp.parked) > 0 || sp.doubtful() {
+	if sp.state != known || sp.looking || len(sp.parked) > 0 || sp.doubtful() || sp.q.open() {
 		return false
 	}
 	return t.ask(sp, lookRequest{ranges: []procmaps.Range{space.All}, audit: true})
@@ -320,9 +320,10 @@ func (t *Tracer) resynced(sp *addressSpace, at uint64) {
 	t.complete(sp)
 }
 
-// compare is the audit itself.
+// compare is the audit itself. It says nothing while a call that it may have seen is still
+// to come, or has come late and waits behind others.
 func (t *Tracer) compare(sp *addressSpace, l *Look) {
-	if sp.Tree().Doubtful() || len(sp.announced) > 0 || sp.stale {
+	if sp.Tree().Doubtful() || len(sp.announced) > 0 || sp.stale || sp.q.open() || sp.held.anyLate() {
 		t.figures.AuditsUnfinished++
 		return
 	}
