@@ -32,6 +32,9 @@ type StackOptions = bpf.StackOptions
 // LatencyOptions say what it is asked to measure of calls.
 type LatencyOptions = bpf.LatencyOptions
 
+// ErrArchitecture is what OpenLive returns on a machine that there are no programs for.
+var ErrArchitecture = bpf.ErrArchitecture
+
 // What that is unless told otherwise.
 const (
 	DefaultStackRate = bpf.DefaultStackRate

@@ -2,10 +2,8 @@
 
 package tracer
 
-import "github.com/maptrace/maptrace/bpf"
-
 // Live is an engine that there is not on this architecture.
 type Live struct{ Engine }
 
 // OpenLive refuses: there are no programs for this architecture.
-func OpenLive(LiveOptions) (*Live, error) { return nil, bpf.ErrArchitecture }
+func OpenLive(LiveOptions) (*Live, error) { return nil, ErrArchitecture }

@@ -18,7 +18,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/tracer"
@@ -132,7 +131,7 @@ func explain(err error) string {
 		hint = permissionHint() + "; 'maptrace trace --poll' needs none of that for your own processes"
 	case errors.Is(err, fs.ErrPermission):
 		hint = "other users' processes need root or CAP_SYS_PTRACE"
-	case errors.Is(err, bpf.ErrArchitecture):
+	case errors.Is(err, tracer.ErrArchitecture):
 		hint = "'maptrace trace --poll' and 'maptrace pmap' need none"
 	case errors.Is(err, ebpf.ErrNotSupported):
 		hint = "'maptrace doctor' tells what this kernel lacks"
