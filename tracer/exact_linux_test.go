@@ -87,7 +87,8 @@ func newTraced(t *testing.T, opts LiveOptions, verify time.Duration) *traced {
 			}
 		},
 	}
-	r.opts.Gate = r.live.Info().Gate
+	info := r.live.Info()
+	r.opts.Gate, r.opts.MovesMany = info.Gate, info.MovesMany
 	return r
 }
 

@@ -45,14 +45,15 @@ type Live struct {
 	page  uint64
 	ev    bpf.Event
 	// byTime makes as if this kernel did not number sections; for tests.
-	byTime  bool
-	seen    bpf.Counters
-	touches []bpf.Touch
-	memory  uint64            // of the rings, bytes
-	stacks  *stackStore       // nil unless asked for
-	gate    space.Row         // [vsyscall], which the kernel shows in every process; empty without
-	shm     procmaps.Device   // where the kernel keeps segments and their like
-	sizes   map[uint64]uint64 // of segments, in bytes, by number
+	byTime    bool
+	seen      bpf.Counters
+	touches   []bpf.Touch
+	memory    uint64            // of the rings, bytes
+	stacks    *stackStore       // nil unless asked for
+	gate      space.Row         // [vsyscall], which the kernel shows in every process; empty without
+	movesMany bool              // the kernel moves several mappings with one mremap
+	shm       procmaps.Device   // where the kernel keeps segments and their like
+	sizes     map[uint64]uint64 // of segments, in bytes, by number
 
 	mu    sync.Mutex
 	procs map[int]*procmaps.Process // open directories of traced processes
@@ -63,7 +64,7 @@ type Live struct {
 func OpenLive(opts LiveOptions) (*Live, error) {
 	l := &Live{
 		fs: procmaps.Default(), page: uint64(os.Getpagesize()),
-		procs: make(map[int]*procmaps.Process), sizes: make(map[uint64]uint64),
+		procs: make(map[int]*procmaps.Process), sizes: make(map[uint64]uint64), movesMany: movesMany(),
 	}
 	if err := l.findGate(); err != nil {
 		return nil, err
@@ -340,7 +341,7 @@ func (l *Live) Close() error {
 
 // Info implements Engine.
 func (l *Live) Info() Info {
-	info := Info{Gate: l.gate, Memory: l.memory}
+	info := Info{Gate: l.gate, MovesMany: l.movesMany, Memory: l.memory}
 	if l.stacks != nil {
 		info.Sampling = l
 	}

@@ -36,6 +36,8 @@ type Info struct {
 	// Gate is a row that every new image has though no VMA holds it; empty where there
 	// is none.
 	Gate space.Row
+	// MovesMany says that the kernel is known to move several mappings with one mremap.
+	MovesMany bool
 	// Memory is what the kernel keeps for it, in bytes.
 	Memory uint64
 	// Sampling is what samplers ask it for, Latency what calls took; nil if it was not
@@ -115,14 +117,14 @@ type state interface {
 }
 
 // NewSession makes a session of an engine, which it closes. Nothing is traced yet. The
-// hooks, the gate and the interval of polling of opts are the session's to set.
+// hooks of opts, and what the engine's Info says, are the session's to set.
 func NewSession(engine Engine, opts Options) *Session {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Session{base: engine, engine: engine, now: engine.Now(), log: opts.Log}
 	info := engine.Info()
-	opts.Gate, opts.Polling = info.Gate, info.Polling
+	opts.Gate, opts.MovesMany, opts.Polling = info.Gate, info.MovesMany, info.Polling
 	opts.OnChange, opts.OnIdle = s.change, s.idle
 	s.tr = New(engine, engine, opts)
 	s.state = s.tr

@@ -16,6 +16,8 @@ type Options struct {
 	OnChange func(*Change)
 	// PageSize in bytes; 0 means 4096.
 	PageSize uint64
+	// MovesMany is that of [space.Options].
+	MovesMany bool
 	// Polling is set if what is applied comes of looks at /proc this often.
 	Polling time.Duration
 	// KeepExited is how many address spaces are kept for the report though nobody lives
@@ -203,7 +205,7 @@ func (m *Model) make(id uint64) *Space {
 }
 
 func (m *Model) newTree(l Layout) *space.Space {
-	tree := space.New(space.Options{PageSize: m.opts.PageSize, Reports: m.opts.OnChange != nil})
+	tree := space.New(space.Options{PageSize: m.opts.PageSize, MovesMany: m.opts.MovesMany, Reports: m.opts.OnChange != nil})
 	tree.SetBrk(l.StartBrk, l.Brk)
 	tree.SetStack(l.Stack)
 	return tree

@@ -37,6 +37,8 @@ type Options struct {
 	Verify time.Duration
 	// PageSize in bytes; 0 means 4096.
 	PageSize uint64
+	// MovesMany is that of [space.Options].
+	MovesMany bool
 	// Polling is set if the Source looks at /proc this often, which every report
 	// then says.
 	Polling time.Duration
@@ -141,7 +143,8 @@ func (t *Tracer) Tap(tap func(*model.Operation)) { t.tap = tap }
 // needs.
 func (t *Tracer) ModelOptions() model.Options {
 	return model.Options{
-		OnChange: t.opts.OnChange, PageSize: t.opts.PageSize, Polling: t.opts.Polling, KeepExited: t.opts.KeepExited,
+		OnChange: t.opts.OnChange, PageSize: t.opts.PageSize, MovesMany: t.opts.MovesMany,
+		Polling: t.opts.Polling, KeepExited: t.opts.KeepExited,
 	}
 }
 

@@ -282,7 +282,8 @@ func (p *phased) run(argv ...string) {
 		t.Fatal(err)
 	}
 	opts := tracer.Options{Sites: p.sites, PageSize: uint64(os.Getpagesize()), OnChange: p.change, OnIdle: p.idle}
-	opts.Gate = p.live.Info().Gate
+	info := p.live.Info()
+	opts.Gate, opts.MovesMany = info.Gate, info.MovesMany
 	p.tr = tracer.New(p.live, p.live, opts)
 	if err := p.tr.Add(tasks, true); err != nil {
 		t.Fatal(err)

@@ -105,7 +105,8 @@ func watchStacks(t *testing.T, opts Options, stacks bpf.StackOptions, most time.
 		t.Fatal(err)
 	}
 	topts := tracer.Options{Sites: w.sites, PageSize: uint64(os.Getpagesize()), OnChange: w.change}
-	topts.Gate = live.Info().Gate
+	info := live.Info()
+	topts.Gate, topts.MovesMany = info.Gate, info.MovesMany
 	tr := tracer.New(live, live, topts)
 	if err := tr.Add(tasks, true); err != nil {
 		t.Fatal(err)

@@ -11,6 +11,9 @@ import (
 type Options struct {
 	PageSize     uint64 // bytes, default 4096
 	HugePageSize uint64 // default size of hugetlb pages in bytes, default 2 MiB
+	// MovesMany says that the kernel moves several mappings with one mremap. Without it
+	// that is taken for so when a call has shown it.
+	MovesMany bool
 	// Reports asks Apply for Effect.Now and Effect.Displaced, which cost time.
 	Reports bool
 }
@@ -68,7 +71,7 @@ func New(opts Options) *Space {
 	if opts.HugePageSize == 0 {
 		opts.HugePageSize = 2 << 20
 	}
-	return &Space{opts: opts, tab: newTables()}
+	return &Space{opts: opts, tab: newTables(), movesMany: opts.MovesMany}
 }
 
 // SetBrk tells where the heap lies: the addresses start_brk and brk of
