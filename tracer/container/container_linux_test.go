@@ -255,9 +255,9 @@ func TestAProcessWhoseLeaderHasEndedIsWhereItsThreadsAre(t *testing.T) {
 		leader, thread string // their cgroup files
 		word           string
 	}{
-		{"in v1", "4:memory:/\n1:name=systemd:/\n", "4:memory:/work/a\n1:name=systemd:/\n", "/work"},
-		{"in v1 beside v2", "4:memory:/\n0::/\n", "4:memory:/work/a\n0::/\n", "/sys/fs/cgroup/memory/work"},
-		{"in v2, and was moved", "0::/old.slice\n", "0::/work/a\n", "/work"},
+		{"in v1", "4:memory:/\n1:name=systemd:/\n", "4:memory:/web/a\n1:name=systemd:/\n", "/web"},
+		{"in v1 beside v2", "4:memory:/\n0::/\n", "4:memory:/web/a\n0::/\n", "/sys/fs/cgroup/memory/web"},
+		{"in v2, and was moved", "0::/old.slice\n", "0::/web/a\n", "/web"},
 		{"in a container", "4:memory:/\n0::/\n", "4:memory:/docker/" + id + "\n0::/\n", id},
 	}
 	for _, tt := range tests {
