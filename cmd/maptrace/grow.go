@@ -211,11 +211,10 @@ func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err
 }
 
 func (g *growRun) close() error {
-	var errs []error
 	if g.sampler != nil {
-		errs = append(errs, g.sampler.Close())
+		g.sampler.Close()
 	}
-	errs = append(errs, g.pprof.close(), g.folded.close())
+	errs := []error{g.pprof.close(), g.folded.close()}
 	if g.attached != nil {
 		errs = append(errs, g.attached.close())
 	}

@@ -54,7 +54,8 @@ type (
 		Site uint32
 	}
 
-	// Unwatched says why words of a process are not watched, or not any more.
+	// Unwatched says why words of a process are not watched, or not now; "" says that they
+	// are again.
 	Unwatched string
 
 	// Effort is what sampling has cost and what it has missed, of all processes, at

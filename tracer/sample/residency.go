@@ -50,15 +50,17 @@ const (
 	wholeEnd    = "at the end of the watch"
 	wholeLocked = "it locked its memory"
 	wholeAdvice = "a process advised the kernel about another's memory"
+	wholeMissed = "events were lost"
+	wholeMany   = "more of it changed than is remembered"
 	wholeLost   = "page faults of some process were not reported"
 	wholeUnseen = "page faults are not reported"
 	wholeNoSum  = "its RSS is not known"
 	wholeSum    = "its RSS was another than what was counted"
 )
 
-// Ranges appends the ranges of a tree's extents to dst, in address order, but for those
+// extents appends the ranges of a tree's extents to dst, in address order, but for those
 // of the kernel.
-func Ranges(dst []procmaps.Range, tree *space.Space) []procmaps.Range {
+func extents(dst []procmaps.Range, tree *space.Space) []procmaps.Range {
 	for e := range tree.Extents(space.All) {
 		if e.Kind != procmaps.KindSpecial {
 			dst = append(dst, e.Range)
@@ -166,9 +168,9 @@ func (n *pageCount) plan(tree *space.Space, whole map[string]uint64) bool {
 	if n.todo = n.todo[:0]; n.counted && n.set.Rest() {
 		return false
 	}
-	n.ranges = Ranges(n.ranges[:0], tree)
+	n.ranges = extents(n.ranges[:0], tree)
 	if n.todo = n.set.Plan(n.todo, n.ranges); n.set.Whole() {
-		whole[cmp.Or(n.why, wholeSum)]++
+		whole[cmp.Or(n.why, wholeMany)]++
 		n.why = ""
 	}
 	return true
@@ -216,7 +218,9 @@ func (n *pageCount) observe(slack uint64) []uint64 {
 		n.set.Counted(n.found)
 	}
 	if n.summed {
-		n.set.Check(n.before, n.after, slack)
+		if !n.set.Check(n.before, n.after, slack) {
+			n.why = cmp.Or(n.why, wholeSum)
+		}
 	} else {
 		n.forget(wholeNoSum) // nothing tells what the kernel takes away
 	}
@@ -244,8 +248,9 @@ func (s *Sampler) closePages(t *target) error {
 	return err
 }
 
-// rssSlack is by how many bytes the kernel's own sum may be wrong: each CPU keeps
-// some pages to itself (lib/percpu_counter.c: percpu_counter_batch). Before 6.2 each
+// rssSlack is by how many bytes each of the three counters may be wrong that the kernel
+// sums up: each CPU keeps some pages to itself (lib/percpu_counter.c:
+// percpu_counter_batch). That two are wrong by that much at once has all counted again. Before 6.2 each
 // thread does, up to 64: if there are very many, all is counted more often than needed.
 func rssSlack(cpus int) uint64 {
 	return uint64(cpus * max(32, 2*cpus) * os.Getpagesize())

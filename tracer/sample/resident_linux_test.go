@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -18,12 +17,17 @@ import (
 	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/bpf/bpftest"
 	"github.com/maptrace/maptrace/procmaps"
-	"github.com/maptrace/maptrace/testdata/tool"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/resident"
 	"github.com/maptrace/maptrace/tracer/site"
 	"github.com/maptrace/maptrace/tracer/space"
 )
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	bpftest.Clean()
+	os.Exit(code) //nolint:forbidigo // the end of a test binary
+}
 
 // phased is testdata/phases.c under the tracer, with what is counted of its processes.
 type phased struct {
@@ -181,7 +185,7 @@ func (p *phased) compare(sp *tracer.SpaceReport) error {
 	if set == nil {
 		return fmt.Errorf("process %d is not known", sp.Process.PID)
 	}
-	ranges := Ranges(nil, p.tr.Tree(sp.Process.Space))
+	ranges := extents(nil, p.tr.Tree(sp.Process.Space))
 	todo := set.Plan(nil, ranges)
 	counts := make([]procmaps.Resident, len(todo))
 	if err = res.Count(todo, counts); err != nil {
@@ -235,15 +239,7 @@ func (p *phased) compare(sp *tracer.SpaceReport) error {
 // TestResidentMemoryIsWhatSmapsHas stops programs that use memory of all kinds at
 // random, and compares each time.
 func TestResidentMemoryIsWhatSmapsHas(t *testing.T) {
-	gcc, err := tool.Path("gcc")
-	if err != nil {
-		bpftest.Skip(t, "%v", err)
-	}
-	bin := filepath.Join(t.TempDir(), "phases")
-	cmd := exec.Command(gcc, "-O2", "-Wall", "-Wextra", "-Werror", filepath.Join("testdata", "phases.c"), "-o", bin)
-	if text, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v\n%s", cmd.Args, err, text)
-	}
+	bin := bpftest.BuildC(t, "testdata", "phases")
 	const phases = 12
 	for seed := range 5 {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {

@@ -56,8 +56,9 @@ type Sampler struct {
 	kernel  tracer.Sampling
 	workers *workers
 	spaces  map[uint64]*target
-	next    uint64 // the next round
-	slack   uint64 // by how much the RSS of a process may be wrong, in bytes
+	living  map[int]*target // by process: its present image
+	next    uint64          // the next round
+	slack   uint64          // by how much the RSS of a process may be wrong, in bytes
 	touches []tracer.Touch
 	untold  uint64 // faults that touches did not tell of, so far
 	effort  event.Effort
@@ -75,26 +76,25 @@ type target struct {
 	limit uint64     // when its limits are to be read next
 	// busy: a worker has it. gone: it has ended, or another target took its place.
 	busy, gone bool
-	unwatched  bool // its words cannot be watched
+	unwatched  bool   // its words cannot be watched at all
+	told       string // why none of them are watched, as was told last
 }
 
 // New starts a sampler. Close it.
 func New(kernel tracer.Sampling, opts Options) *Sampler {
 	return &Sampler{
-		opts: opts, kernel: kernel, workers: startWorkers(), spaces: make(map[uint64]*target), slack: rssSlack(onlineCPUs()),
-		effort: event.Effort{Whole: make(map[string]uint64)},
+		opts: opts, kernel: kernel, workers: startWorkers(), spaces: make(map[uint64]*target), living: make(map[int]*target),
+		slack: rssSlack(onlineCPUs()), effort: event.Effort{Whole: make(map[string]uint64)},
 	}
 }
 
 // Close ends the workers and frees everything.
-func (s *Sampler) Close() error {
-	s.workers.stop()
-	var errs []error
+func (s *Sampler) Close() {
 	for _, t := range s.spaces {
-		s.closeWords(t)
-		errs = append(errs, s.closePages(t))
+		s.drop(t)
 	}
-	return errors.Join(errs...)
+	s.workers.stop()
+	s.collect(false) // what they were at is closed; those that are gone tell nothing
 }
 
 func (s *Sampler) emit(t *target, at uint64, b event.Body) {
@@ -109,6 +109,8 @@ func (s *Sampler) Change(c *tracer.Change) {
 		if c.Process != nil {
 			s.begin(c)
 		}
+	case c.Kind == tracer.KindLost:
+		s.forget(wholeMissed) // the call that took pages away may be among them
 	case t == nil:
 	case c.Kind == tracer.KindExit:
 		if t.pid == c.TGID {
@@ -133,11 +135,14 @@ func (s *Sampler) Change(c *tracer.Change) {
 
 // begin begins with a process whose mappings are known now.
 func (s *Sampler) begin(c *tracer.Change) {
-	if old := s.spaces[c.Space]; old != nil {
-		s.drop(old) // a process that was found amid its exec begins twice
-	}
 	t := &target{space: c.Space, pid: c.Process.PID}
-	s.spaces[c.Space] = t
+	// A process that was found amid its exec begins twice; the image before is gone.
+	for _, old := range []*target{s.spaces[t.space], s.living[t.pid]} {
+		if old != nil && !old.gone {
+			s.drop(old)
+		}
+	}
+	s.spaces[t.space], s.living[t.pid] = t, t
 	s.send(t, s.openJob(t))
 }
 
@@ -146,6 +151,9 @@ func (s *Sampler) drop(t *target) {
 	t.gone = true
 	if s.spaces[t.space] == t {
 		delete(s.spaces, t.space)
+	}
+	if s.living[t.pid] == t {
+		delete(s.living, t.pid)
 	}
 	s.closeWords(t)
 	if !t.busy {

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64)
 
 package sample
 
@@ -7,7 +7,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/space"
 )
 
 // TestWordsLeaveDescriptorsForOthers has all used for words that may be: what else
@@ -47,4 +51,22 @@ func FuzzCPUsOf(f *testing.F) {
 			t.Errorf("%d CPUs, and %d with another", n, more)
 		}
 	})
+}
+
+// A refusal may pass: who has the debug registers may give them back.
+func TestThatWordsAreWatchedAgainIsTold(t *testing.T) {
+	t.Parallel()
+	var told []string
+	s := New(new(quietKernel), Options{
+		Trees: func(uint64) *space.Space { return nil },
+		Emit:  func(r *event.Record) { told = append(told, string(r.Body.(event.Unwatched))) },
+	})
+	defer s.Close()
+	one := new(target)
+	for _, err := range []error{nil, unix.ENOSPC, unix.ENOSPC, nil, nil} {
+		s.tellUnwatched(one, err)
+	}
+	if d := cmp.Diff([]string{unix.ENOSPC.Error(), ""}, told); d != "" || one.unwatched {
+		t.Errorf("told (-want +got):\n%s", d)
+	}
 }

@@ -171,6 +171,86 @@ func TestProcessesThatEndWhileTheyAreOpenedLeaveNothing(t *testing.T) {
 	}
 }
 
+// An exec replaces the image, and its process has one exit.
+func TestImagesThatAnotherReplacesLeaveNothing(t *testing.T) {
+	pid := idler(t)
+	tree := treeOf(t, pid)
+	s := New(new(quietKernel), Options{
+		FS: procmaps.Default(), Interval: time.Millisecond, Budget: 1, Faults: true, Log: slog.New(slog.DiscardHandler),
+		Trees: func(uint64) *space.Space { return tree }, Emit: func(*event.Record) {},
+	})
+	before := descriptors(t)
+	const images = 20
+	for id := range uint64(images) {
+		s.Change(&tracer.Change{Kind: tracer.KindBegin, Space: id, Process: &tracer.Process{PID: pid}})
+		s.collect(true)
+	}
+	if after := descriptors(t); after != before+1 || len(s.spaces) != 1 {
+		t.Errorf("%d pagemaps are open of %d targets, %d before", after, len(s.spaces), before)
+	}
+	s.Change(&tracer.Change{Kind: tracer.KindExit, Space: images - 1, TGID: pid})
+	if after := descriptors(t); after != before || len(s.spaces)+len(s.living) != 0 {
+		t.Errorf("%d pagemaps are open at the end, %d before", after, before)
+	}
+	// What is opened for those that live is closed with the sampler.
+	for id := range uint64(images) {
+		s.Change(&tracer.Change{Kind: tracer.KindBegin, Space: id, Process: &tracer.Process{PID: pid}})
+	}
+	s.Close()
+	if after := descriptors(t); after != before {
+		t.Errorf("%d pagemaps are open of a closed sampler, %d before", after, before)
+	}
+}
+
+// What takes its share of the time is looked at less often.
+func TestWhatTakesLongIsLookedAtLessOften(t *testing.T) {
+	t.Parallel()
+	pid := idler(t)
+	tree := treeOf(t, pid)
+	s := New(new(quietKernel), Options{
+		FS: procmaps.Default(), Interval: time.Millisecond, Budget: 0.01, Faults: true, Log: slog.New(slog.DiscardHandler),
+		Trees: func(uint64) *space.Space { return tree }, Emit: func(*event.Record) {},
+	})
+	defer s.Close()
+	s.Change(&tracer.Change{Kind: tracer.KindBegin, Process: &tracer.Process{PID: pid}})
+	s.collect(true)
+	target := s.living[pid]
+	done := s.countJob(target, false)()
+	for took, want := range map[time.Duration]time.Duration{0: time.Millisecond, 5 * time.Millisecond: 500 * time.Millisecond} {
+		target.pages.busy = took
+		now := s.kernel.Now()
+		done()
+		if wait := time.Duration(target.due - now); wait < want || wait > want+time.Minute {
+			t.Errorf("after %v of counting the next look is in %v, want %v", took, wait, want)
+		}
+	}
+}
+
+// Of what was lost nobody knows which process it was about.
+func TestALossHasEverythingCounted(t *testing.T) {
+	t.Parallel()
+	pid := idler(t)
+	tree := treeOf(t, pid)
+	s := New(new(quietKernel), Options{
+		FS: procmaps.Default(), Interval: time.Millisecond, Budget: 1, Faults: true, Log: slog.New(slog.DiscardHandler),
+		Trees: func(uint64) *space.Space { return tree }, Emit: func(*event.Record) {},
+	})
+	defer s.Close()
+	s.Change(&tracer.Change{Kind: tracer.KindBegin, Process: &tracer.Process{PID: pid}})
+	s.collect(true)
+	target := s.living[pid]
+	look := func() {
+		s.count(target, s.kernel.Now())
+		s.collect(true)
+	}
+	look()
+	s.Change(&tracer.Change{Kind: tracer.KindLost, Lost: 1})
+	look()
+	if d := cmp.Diff(map[string]uint64{wholeBegin: 1, wholeMissed: 1}, s.effort.Whole); d != "" {
+		t.Errorf("counted as a whole (-want +got):\n%s", d)
+	}
+}
+
 // descriptors is how many pagemaps we have open.
 func descriptors(t *testing.T) (n int) {
 	t.Helper()

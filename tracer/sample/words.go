@@ -128,7 +128,8 @@ func (s *Sampler) touched(t *target, c *tracer.Change) {
 		var err error
 		if t.words, err = s.watchWords(t.pid, t.space); err != nil {
 			if !errors.Is(err, procmaps.ErrGone) && !errors.Is(err, procmaps.ErrNoMemory) {
-				s.unwatch(t, err) // else it has ended, as will be told
+				t.unwatched = true
+				s.tellUnwatched(t, err) // else it has ended, as will be told
 			}
 			return
 		}
@@ -136,10 +137,17 @@ func (s *Sampler) touched(t *target, c *tracer.Change) {
 	t.words.keeper.Touched(&c.At, s.opts.Reach(t.space, &c.At), c.Addr, s.kernel.Now())
 }
 
-// unwatch gives up on watching words of a process.
-func (s *Sampler) unwatch(t *target, err error) {
-	t.unwatched = true
-	s.emit(t, s.kernel.Now(), event.Unwatched(err.Error()))
+// tellUnwatched tells why no words of a process are watched, nil if some are or may be,
+// where that has changed.
+func (s *Sampler) tellUnwatched(t *target, err error) {
+	why := ""
+	if err != nil {
+		why = err.Error()
+	}
+	if why != t.told {
+		t.told = why
+		s.emit(t, s.kernel.Now(), event.Unwatched(why))
+	}
 }
 
 // lookAtWords tells what became of words, when it is time.
@@ -160,9 +168,7 @@ func (s *Sampler) lookAtWords(now uint64) {
 		for _, o := range t.words.keeper.Look(now, mapped) {
 			s.emit(t, now, o)
 		}
-		if err := t.words.keeper.Err(); err != nil && !t.unwatched {
-			s.unwatch(t, err)
-		}
+		s.tellUnwatched(t, t.words.keeper.Err())
 	}
 }
 

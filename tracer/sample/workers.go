@@ -46,7 +46,7 @@ func (w *workers) run() {
 		for len(w.jobs) == 0 && !w.over {
 			w.ready.Wait()
 		}
-		if w.over {
+		if len(w.jobs) == 0 {
 			w.mu.Unlock()
 			return
 		}
@@ -94,7 +94,7 @@ func (w *workers) take(wait bool) (func(), bool) {
 	}
 }
 
-// stop ends the workers; what they are at is done first, and the rest is not.
+// stop ends the workers once all that was sent is done.
 func (w *workers) stop() {
 	w.mu.Lock()
 	w.over = true

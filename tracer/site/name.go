@@ -85,13 +85,14 @@ func (s *Sites) function(f *Frame) (fn symbol.Function, named bool) {
 }
 
 // Frames returns the frames of a site, innermost first, and why there are no more. Of
-// one that was evicted there is one of the function that it blames, while that is known.
+// one that was evicted there is one of the function that it blames, while that is known,
+// and no end.
 func (s *Sites) Frames(id uint32) ([]Frame, stack.End) {
 	if st, ok := s.sites.get(id); ok {
 		return st.frames, st.end
 	}
 	if g, ok := s.groups.get(s.Group(id)); ok {
-		return []Frame{g.frame}, stack.EndDepth
+		return []Frame{g.frame}, 0
 	}
 	return nil, 0
 }

@@ -241,8 +241,12 @@ func TestAFileWithADecompressionBombForSymbolsIsReported(t *testing.T) {
 		{"strip", path},
 		{"objcopy", "--add-section", ".gnu_debugdata=" + bomb + ".xz", path},
 	} {
-		if text, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
-			bpftest.Skip(t, "%q: %v\n%s", argv, err, text)
+		name, err := tool.Path(argv[0])
+		if err != nil {
+			bpftest.Skip(t, "%v", err)
+		}
+		if text, err := exec.Command(name, argv[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v\n%s", argv, err, text)
 		}
 	}
 	w := watch(t, Options{}, nil, path)
