@@ -174,7 +174,7 @@ func cloneRecord(r *event.Record) event.Record {
 	case event.Resident:
 		c.Body = slices.Clone(b)
 	case event.Effort:
-		b.Missing = maps.Clone(b.Missing)
+		b.Missing, b.Whole = maps.Clone(b.Missing), maps.Clone(b.Whole)
 		c.Body = b
 	}
 	return c

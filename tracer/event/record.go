@@ -1,4 +1,4 @@
-// Package event has the plain records that sources, samplers and files share.
+// Package event has the plain records that samplers tell.
 package event
 
 import (

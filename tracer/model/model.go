@@ -89,8 +89,8 @@ func (m *Model) Tree(id uint64) *space.Space {
 	return nil
 }
 
-// Apply applies an operation, and tells what came of it. An operation on an address space
-// that is not there does nothing.
+// Apply applies an operation, and tells what came of it. An operation that needs a
+// tree does nothing where there is none.
 func (m *Model) Apply(op *Operation) Feedback {
 	switch b := op.Body.(type) {
 	case *Call:

@@ -43,14 +43,6 @@ func (sp *Space) Tree() *space.Space { return sp.tree }
 // Inhabitants is how many processes live in it.
 func (sp *Space) Inhabitants() int { return len(sp.procs) }
 
-// PID is the process that has lived in it longest, 0 if none does.
-func (sp *Space) PID() int {
-	if len(sp.procs) == 0 {
-		return 0
-	}
-	return sp.procs[0].PID
-}
-
 // Owner is the first of those who live in it, or when none does the last who did; nil if
 // nobody ever has.
 func (sp *Space) Owner() *Process { return sp.owner }

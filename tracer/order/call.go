@@ -156,7 +156,7 @@ func (t *Tracer) doubtChildren(sp *addressSpace, c *space.Call, eff *space.Effec
 // changes tells whether a call may have changed anything: one that failed and did
 // not take the lock for writing has not.
 func changes(sp *addressSpace, ev *Event) bool {
-	if ev.Call.Ret >= 0 || ev.Call.Ret < -4095 {
+	if !ev.Call.Failed() {
 		return true
 	}
 	if sp.q.numbered {

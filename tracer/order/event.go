@@ -39,8 +39,8 @@ const (
 const told = model.FreeFlag - 1
 
 // Event is one thing a Source reports. It is plain data: what the kernel said,
-// not yet what it means. A Source may reuse what an Event refers to only after
-// the next call.
+// not yet what it means. A Source must not use again what an Event refers to:
+// events may wait.
 type Event struct {
 	Kind  model.Kind
 	Flags model.Flags
@@ -119,8 +119,8 @@ type Source interface {
 	Next(ev *Event) error
 }
 
-// World is what the loop asks about living processes. A recording has none. Its
-// methods may be called from two goroutines.
+// World is what the loop asks about living processes; tests that have only events have
+// none. Its methods may be called from two goroutines.
 type World interface {
 	// Now is the clock of Event.Time.
 	Now() uint64

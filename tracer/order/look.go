@@ -70,7 +70,7 @@ func (t *Tracer) ask(sp *addressSpace, req lookRequest) bool {
 	if sp.Inhabitants() == 0 || t.looks == nil || t.underway == cap(t.looks) {
 		return false
 	}
-	req.space, req.pid = sp.id, sp.PID()
+	req.space, req.pid = sp.id, sp.Owner().PID
 	t.looks <- req
 	t.underway++
 	sp.looking = true
@@ -79,7 +79,7 @@ func (t *Tracer) ask(sp *addressSpace, req lookRequest) bool {
 }
 
 // idle does what is due when all that has arrived was handled. began is a time
-// from which on nothing older was still to be read, 0 in the midst of a flood.
+// from which on nothing older was still to be read.
 func (t *Tracer) idle(began uint64) {
 	now := t.now()
 	t.collect(now)
@@ -99,10 +99,8 @@ func (t *Tracer) idle(began uint64) {
 	}
 	if now >= t.nextPrune {
 		t.nextPrune = now + uint64(1e9)
-		// What is still to be read is younger than that, by and large.
-		handled := max(began, t.figures.Newest)
 		for _, sp := range t.spaces {
-			t.prune(sp, handled)
+			t.prune(sp, began)
 		}
 	}
 }
@@ -129,7 +127,7 @@ func (t *Tracer) collect(now uint64) {
 // accept decides what an answer is good for.
 func (t *Tracer) accept(sp *addressSpace, res lookResult) {
 	if res.err == nil && res.looks[len(res.looks)-1].Space == sp.id {
-		sp.parked = append(sp.parked, res)
+		sp.parked, sp.failed = &res, 0
 		t.busy[sp] = true
 		sp.held.after = res.looks[0].At
 		t.letInUntil(sp, sp.held.after)
@@ -180,10 +178,10 @@ func (t *Tracer) attend(sp *addressSpace, began, now uint64) bool {
 		t.doubt(sp, space.All, now, lookReason{op: space.OpReread})
 	}
 	t.unpark(sp, began)
-	if !sp.looking && len(sp.parked) == 0 && sp.readable() {
+	if !sp.looking && sp.parked == nil && sp.readable() {
 		switch {
 		case sp.state == seeding:
-			t.ask(sp, lookRequest{ranges: []procmaps.Range{space.All}, full: true, reason: lookReason{op: space.OpSeed}})
+			t.ask(sp, lookRequest{ranges: []procmaps.Range{space.All}, full: true})
 		case sp.doubtful():
 			t.reread(sp)
 		case sp.auditDue:
@@ -194,7 +192,7 @@ func (t *Tracer) attend(sp *addressSpace, began, now uint64) bool {
 	short := sp.q.short() && sp.Inhabitants() > 0
 	open := sp.q.blocked() || short || sp.q.open()
 	wants := sp.readable() && (sp.state == seeding || sp.auditDue || sp.doubtful())
-	return !open && !sp.looking && len(sp.parked) == 0 && !wants
+	return !open && !sp.looking && sp.parked == nil && !wants
 }
 
 // unblock gives up on events that others have waited for too long.
@@ -238,52 +236,52 @@ func (t *Tracer) reread(sp *addressSpace) {
 
 // audit asks for everything, to compare.
 func (t *Tracer) audit(sp *addressSpace) bool {
-	if sp.state != known || sp.looking || len(sp.parked) > 0 || sp.doubtful() || sp.q.open() {
+	if sp.state != known || sp.looking || sp.parked != nil || sp.doubtful() || sp.q.open() {
 		return false
 	}
 	return t.ask(sp, lookRequest{ranges: []procmaps.Range{space.All}, audit: true})
 }
 
-// unpark uses the answers whose time has come: every event up to their end is
-// there, and no call is under way that could have had a part in what they saw.
+// unpark uses an answer whose time has come: every event up to its end is there, and no
+// call is under way that could have had a part in what it saw.
 func (t *Tracer) unpark(sp *addressSpace, began uint64) {
-	parked := sp.parked
-	sp.parked = nil
-	for i, res := range parked {
-		last := &res.looks[len(res.looks)-1]
-		var ready bool
-		if last.HasSection && sp.q.numbered {
-			ready = int32((uint32(sp.q.next)-last.Section)<<1) >= 0
-		} else {
-			ready = began > res.until() && (!sp.q.blocked() || sp.q.oldest() > res.until())
-		}
-		overdue := began > res.since && began-res.since > auditWait
-		if !ready && (!overdue || sp.waits()) && !res.isSeed() {
-			sp.parked = append(sp.parked, parked[i:]...)
-			return
-		}
-		switch {
-		case res.isSeed():
-			if sp.state == seeding {
-				t.seed(sp, last)
-				t.resynced(sp, last.At)
-			}
-		case !res.audit:
-			t.apply(sp, res)
-		case ready:
-			t.letInSeen(sp, last)
-			t.compare(sp, last)
-		default:
-			t.figures.AuditsUnfinished++
-		}
-		t.letIn(sp)
+	res := sp.parked
+	if res == nil {
+		return
 	}
+	last := &res.looks[len(res.looks)-1]
+	var ready bool
+	if last.HasSection && sp.q.numbered {
+		ready = int32((uint32(sp.q.next)-last.Section)<<1) >= 0
+	} else {
+		ready = began > res.until() && (!sp.q.blocked() || sp.q.oldest() > res.until())
+	}
+	overdue := began > res.since && began-res.since > auditWait
+	if !ready && (!overdue || sp.waits()) && !res.isSeed() {
+		return
+	}
+	sp.parked = nil
+	switch {
+	case res.isSeed():
+		if sp.state == seeding {
+			t.seed(sp, last)
+			t.resynced(sp, last.At)
+		}
+	case !res.audit:
+		t.apply(sp, res)
+	case ready:
+		t.letInSeen(sp, last)
+		t.compare(sp, last)
+	default:
+		t.figures.AuditsUnfinished++
+	}
+	t.letIn(sp)
 }
 
 func (r *lookResult) isSeed() bool { return r.full }
 
 // apply puts what was read into the tree.
-func (t *Tracer) apply(sp *addressSpace, res lookResult) {
+func (t *Tracer) apply(sp *addressSpace, res *lookResult) {
 	t.figures.Rereads++
 	if res.reason.op == 0 {
 		res.reason.op = space.OpReread
@@ -385,8 +383,8 @@ func (t *Tracer) prune(sp *addressSpace, now uint64) {
 	for _, at := range sp.announced {
 		before = min(before, at)
 	}
-	for i := range sp.parked {
-		before = min(before, sp.parked[i].looks[0].At)
+	if sp.parked != nil {
+		before = min(before, sp.parked.looks[0].At)
 	}
 	if sp.q.blocked() {
 		before = min(before, sp.q.oldest())
@@ -406,7 +404,7 @@ func (t *Tracer) finish() error {
 	if t.opts.Verify > 0 {
 		bound *= 3
 		for _, sp := range t.spaces {
-			pending[sp] = sp.Inhabitants() > 0 && sp.state != gone
+			pending[sp] = sp.readable()
 		}
 	}
 	deadline := t.now() + bound
@@ -421,7 +419,7 @@ func (t *Tracer) finish() error {
 			open = open || sp.pending()
 		}
 		for sp, wanted := range pending {
-			if wanted && sp.Inhabitants() > 0 && sp.state != gone {
+			if wanted && sp.readable() {
 				pending[sp] = !t.audit(sp)
 				open = true
 			}
@@ -440,7 +438,7 @@ func (t *Tracer) finish() error {
 // pending tells whether something of a space is still to be read. Threads that are in
 // the midst of a call are another matter: some always are.
 func (sp *addressSpace) pending() bool {
-	return sp.readable() && (sp.q.open() || sp.looking || len(sp.parked) > 0 || sp.waits() || sp.doubtful())
+	return sp.readable() && (sp.q.open() || sp.looking || sp.parked != nil || sp.waits() || sp.doubtful())
 }
 
 // stop draws the line: what has taken effect by now is still waited for, since a

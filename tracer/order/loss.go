@@ -20,9 +20,7 @@ func (t *Tracer) lose(ev *Event) {
 		}
 	} else {
 		t.figures.Lost += ev.Lost
-		t.emit(&model.Operation{
-			Time: ev.Time, TGID: ev.TGID, TID: ev.TID, Flags: ev.Flags & told, Body: model.Lost(ev.Lost),
-		})
+		t.by(ev, model.Lost(ev.Lost))
 	}
 	if t.world == nil {
 		for _, sp := range t.spaces {
@@ -98,7 +96,7 @@ func (t *Tracer) vanish(p *model.Process, at uint64) {
 	if sp := t.spaces[p.Space]; sp != nil {
 		t.note(sp, at, model.Approximate("events were lost and the process is gone"))
 	}
-	t.exit(&Event{Kind: model.KindExit, Time: at, TGID: p.PID, TID: p.PID, Space: p.Space})
+	t.exit(&Event{Kind: model.KindExit, Flags: model.NoStatus, Time: at, TGID: p.PID, TID: p.PID, Space: p.Space})
 }
 
 // staleSince marks a tree as wrong from a moment on.

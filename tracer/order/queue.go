@@ -175,6 +175,15 @@ func (q *queue) release(deliver func(*Event, bool)) {
 			// Two events of one section: a claim and its owner.
 			q.straggler(s, ev, deliver)
 		}
+		q.recycle(ev)
+	}
+}
+
+// recycle keeps the memory of an event that was delivered, of some.
+func (q *queue) recycle(ev *Event) {
+	const enough = 1 << 10
+	if len(q.free) < enough {
+		ev.Sample, ev.Look, ev.Timing = nil, nil, nil
 		q.free = append(q.free, ev)
 	}
 }
@@ -200,7 +209,7 @@ func (q *queue) advance(now, horizon uint64, deliver func(*Event, bool)) {
 			late := ev.Time < q.last
 			q.last = max(q.last, ev.Time)
 			deliver(ev, late)
-			q.free = append(q.free, ev)
+			q.recycle(ev)
 		}
 		return
 	}

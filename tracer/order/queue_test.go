@@ -1,6 +1,7 @@
 package order
 
 import (
+	"io"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -268,4 +269,56 @@ func FuzzQueue(f *testing.F) {
 			t.Fatalf("missed %d, holes %d, passed %d", q.missed, holes, q.passed)
 		}
 	})
+}
+
+// flood is a Source that always has another event, all of them after one that never comes.
+type flood struct {
+	left  int
+	setup []Event
+	at    uint64
+	step  uint64
+	flags model.Flags
+	first uint32
+	seen  func()
+}
+
+func (f *flood) Next(ev *Event) error {
+	if len(f.setup) > 0 {
+		*ev, f.setup = f.setup[0], f.setup[1:]
+		return nil
+	}
+	if f.left == 0 {
+		return io.EOF
+	}
+	f.left--
+	f.at += f.step
+	f.first++
+	*ev = mmap(5, 1, f.at, f.first, 30, 31)
+	ev.Flags = f.flags
+	f.seen()
+	return nil
+}
+
+// What a flood has to wait for is given up on all the same: it may have been lost, and the
+// records that tell so come when it is over.
+func TestAFloodDoesNotWaitForEver(t *testing.T) {
+	t.Parallel()
+	const events, step = 100_000, uint64(10_000)
+	for _, numbered := range []bool{true, false} {
+		src := &flood{left: events, setup: image(5, 1, 1e9, 3), at: 1e9, step: step, first: 3, flags: Stamped | HasSection}
+		within := patience
+		if !numbered {
+			src.setup[0].Flags &^= HasSection
+			src.flags, within = Stamped, reorder
+		}
+		tr := New(src, nil, Options{})
+		most := 0
+		src.seen = func() { most = max(most, len(tr.spaces[1].q.waiting)) }
+		if err := tr.Run(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		if rep := tr.Report(); rep.Stats.Calls != events || most > int(within/step)+2*batch || most == 0 {
+			t.Errorf("numbered %v: %d calls, %d events waited at once", numbered, rep.Stats.Calls, most)
+		}
+	}
 }

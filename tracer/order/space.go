@@ -46,7 +46,7 @@ type addressSpace struct {
 	growsDown  bool              // there is memory that grows as the stack does
 
 	looking  bool
-	parked   []lookResult
+	parked   *lookResult // what a look gave, until it can be used
 	reason   lookReason
 	failed   int  // looks in a row that found nobody
 	auditDue bool // it is to be audited as soon as nothing is in doubt

@@ -28,7 +28,7 @@ func outcomeOf(t *testing.T, events ...Event) (o outcome) {
 		if name := names[c.Kind]; name != "" {
 			o.Told = append(o.Told, name+" "+model.CallName(c.Call.Op, c.Call.Sub))
 		}
-	}}, join(image(5, 1, 100, 3), events)...)
+	}}, slices.Concat(image(5, 1, 100, 3), events)...)
 	o.Regions = pages(tr, 5)
 	for _, r := range tr.Tree(rep.Spaces[0].Process.Space).Doubts() {
 		o.Doubts += fmt.Sprintf("%d-%d", r.Start>>12, r.End>>12)

@@ -6,7 +6,7 @@
 // once, stamped with the time before the read. Whatever changes meanwhile
 // arrives as an event with a later commit stamp and wins; what is older than
 // the read is in it already. One goroutine, the caller of [Tracer.Run], owns
-// everything; another reads /proc for it, and nobody else touches anything.
+// everything; another reads mappings for it, and nobody else touches anything.
 //
 // What is a matter of the moment ends here: queues, sections, losses, doubts, re-reads,
 // audits. What goes on to the model is final.
@@ -282,7 +282,7 @@ func (t *Tracer) drain(limit int) (int, error) {
 		}
 		t.arrive(&ev)
 	}
-	t.idle(0) // a flood must not keep anything from its turn
+	t.idle(t.figures.Newest) // a flood must not keep anything from its turn
 	return limit, nil
 }
 
@@ -292,11 +292,12 @@ func (t *Tracer) arrive(ev *Event) {
 		return // after the end
 	}
 	t.figures.Records++
+	if ev.Kind == model.KindLost || ev.Kind == KindSkipped {
+		t.lose(ev) // its time is when that was seen: older ones may be still to be read
+		return
+	}
 	t.figures.Newest = max(t.figures.Newest, ev.Time)
 	switch ev.Kind {
-	case model.KindLost, KindSkipped:
-		t.lose(ev)
-		return
 	case model.KindExec:
 		t.exec(ev)
 		return

@@ -136,16 +136,9 @@ func replay(t *testing.T, opts Options, events ...Event) (*Tracer, model.Report)
 	return tr, tr.Report()
 }
 
-func join(parts ...[]Event) (all []Event) {
-	for _, p := range parts {
-		all = append(all, p...)
-	}
-	return all
-}
-
 func TestARecordedRunNeedsNoKernel(t *testing.T) {
 	t.Parallel()
-	tr, rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{
+	tr, rep := replay(t, Options{}, slices.Concat(image(5, 1, 100, 3), []Event{
 		mmap(5, 1, 200, 3, 30, 40), munmap(5, 1, 300, 4, 12, 14), exit(5, 1, 400),
 	})...)
 	if got, want := pages(tr, 5), "10-12 14-20 30-40"; got != want {
@@ -163,7 +156,7 @@ func TestARecordedRunNeedsNoKernel(t *testing.T) {
 func TestEventsOfTwoThreadsAreTakenByCommit(t *testing.T) {
 	t.Parallel()
 	// The munmap made room for the mmap, but its thread came back later.
-	tr, rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{
+	tr, rep := replay(t, Options{}, slices.Concat(image(5, 1, 100, 3), []Event{
 		mmap(5, 1, 300, 4, 12, 14), munmap(5, 1, 200, 3, 12, 14),
 	})...)
 	if got := pages(tr, 5); got != "10-12 12-14 14-20" && got != "10-20" {
@@ -176,7 +169,7 @@ func TestEventsOfTwoThreadsAreTakenByCommit(t *testing.T) {
 
 func TestAMissedSectionIsCounted(t *testing.T) {
 	t.Parallel()
-	_, rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{mmap(5, 1, 300, 5, 30, 31)})...)
+	_, rep := replay(t, Options{}, slices.Concat(image(5, 1, 100, 3), []Event{mmap(5, 1, 300, 5, 30, 31)})...)
 	if rep.Stats.Missed != 2 || rep.Stats.Sections != 3 {
 		t.Errorf("missed %d of %d sections, want 2 of 3", rep.Stats.Missed, rep.Stats.Sections)
 	}
@@ -190,7 +183,7 @@ func TestAChildHasTheTreeAsOfTheFork(t *testing.T) {
 	}
 	// Before the fork a mapping came that is reported after the child's first call,
 	// after it one that the child must not have.
-	tr, rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{
+	tr, rep := replay(t, Options{}, slices.Concat(image(5, 1, 100, 3), []Event{
 		fork, mmap(6, 2, 500, 1, 50, 51), mmap(5, 1, 400, 5, 60, 61), mmap(5, 1, 200, 3, 40, 41),
 		exit(6, 2, 600), exit(5, 1, 700),
 	})...)
@@ -210,7 +203,7 @@ func TestAChildThatSharesTheSpaceChangesIt(t *testing.T) {
 	vfork := Event{
 		Kind: model.KindFork, TGID: 5, TID: 5, Time: 150, Space: 1, Flags: model.SharesSpace, Child: 6, ChildSpace: 1,
 	}
-	tr, _ := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{
+	tr, _ := replay(t, Options{}, slices.Concat(image(5, 1, 100, 3), []Event{
 		vfork, mmap(6, 1, 200, 3, 30, 31),
 	}, image(6, 2, 300, 9), []Event{mmap(6, 2, 400, 9, 70, 71), mmap(5, 1, 500, 4, 32, 33)})...)
 	if got, want := pages(tr, 5), "10-20 30-31 32-33"; got != want {
@@ -223,7 +216,7 @@ func TestAChildThatSharesTheSpaceChangesIt(t *testing.T) {
 
 func TestAPidThatIsUsedAgainIsAnotherProcess(t *testing.T) {
 	t.Parallel()
-	tr, rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{
+	tr, rep := replay(t, Options{}, slices.Concat(image(5, 1, 100, 3), []Event{
 		mmap(5, 1, 200, 3, 30, 31), exit(5, 1, 300), {Kind: KindGone, TGID: 5, Space: 1, Time: 310},
 	}, image(5, 2, 400, 7), []Event{mmap(5, 2, 500, 7, 80, 81), exit(5, 2, 600)})...)
 	if got, want := pages(tr, 5), "10-20 30-31 10-20 80-81"; got != want {
@@ -239,7 +232,7 @@ func TestExitedProcessesBeyondTheBoundAreCountedOnly(t *testing.T) {
 	var events []Event
 	for i := range 10 {
 		id := uint64(i + 1)
-		events = join(events, image(100+i, id, 100, 3), []Event{mmap(100+i, id, 200, 3, 30, 31), exit(100+i, id, 300)})
+		events = slices.Concat(events, image(100+i, id, 100, 3), []Event{mmap(100+i, id, 200, 3, 30, 31), exit(100+i, id, 300)})
 	}
 	_, rep := replay(t, Options{KeepExited: 4}, events...)
 	if len(rep.Spaces) != 4 || rep.NotKept != 6 || rep.Stats.Sections != 10 || rep.Stats.Exits != 10 {
@@ -258,7 +251,7 @@ func TestAProcessThatEndsWithASectionUnreportedSaysSo(t *testing.T) {
 		{[]Event{mmap(5, 1, 200, 3, 30, 31), mmap(5, 1, 300, 4, 40, 41), end}, "exact"},
 		{[]Event{mmap(5, 1, 200, 3, 30, 31), end}, "approximate: a change was missed"},
 	} {
-		_, rep := replay(t, Options{}, join(image(5, 1, 100, 3), c.events)...)
+		_, rep := replay(t, Options{}, slices.Concat(image(5, 1, 100, 3), c.events)...)
 		if got := rep.Picture.String(); got != c.want {
 			t.Errorf("after %d calls the picture is %s, want %s", len(c.events)-1, got, c.want)
 		}
@@ -391,7 +384,7 @@ func TestAnEndOnItsWayIsNotLost(t *testing.T) {
 			want = "approximate: events were lost and the process is gone"
 		}
 		rep := tr.Report()
-		if p := rep.Spaces[0]; !p.Process.Exited || p.Picture.String() != want {
+		if p := rep.Spaces[0]; !p.Process.Exited || p.Picture.String() != want || lost != (p.Process.ExitText() == "status not seen") {
 			t.Errorf("lost %v: %+v, picture %s, want %s", lost, p.Process, p.Picture, want)
 		}
 	}
@@ -417,7 +410,7 @@ func TestALossWithoutAWorldStaysApproximate(t *testing.T) {
 	t.Parallel()
 	var told uint64
 	_, rep := replay(t, Options{OnChange: func(c *model.Change) { told += c.Lost }},
-		join(image(5, 1, 100, 3), []Event{{Kind: model.KindLost, Lost: 9, Time: 150}, mmap(5, 1, 200, 9, 30, 31)})...)
+		slices.Concat(image(5, 1, 100, 3), []Event{{Kind: model.KindLost, Lost: 9, Time: 150}, mmap(5, 1, 200, 9, 30, 31)})...)
 	if told != 9 || rep.Stats.Lost != 9 || rep.Picture.String() != "approximate: events were lost" {
 		t.Errorf("told %d, lost %d, picture %s", told, rep.Stats.Lost, rep.Picture)
 	}
@@ -710,7 +703,7 @@ func TestADoubtAtTheVeryEndIsLeftOpen(t *testing.T) {
 
 func TestAnImageThatExecReplacedHasNoTable(t *testing.T) {
 	t.Parallel()
-	tr, rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{mmap(5, 1, 200, 3, 30, 31)},
+	tr, rep := replay(t, Options{}, slices.Concat(image(5, 1, 100, 3), []Event{mmap(5, 1, 200, 3, 30, 31)},
 		image(5, 2, 300, 3), []Event{
 			{Kind: KindGone, TGID: 5, Space: 1, Time: 310}, mmap(5, 2, 400, 3, 70, 71), exit(5, 2, 500),
 		})...)
@@ -755,7 +748,7 @@ func TestTheStackGrowsByWhatTheKernelSays(t *testing.T) {
 		for _, f := range c.Found {
 			told = append(told, fmt.Sprintf("%s %d-%d %s", c.Call.Op, f.Range.Start>>12, f.Range.End>>12, f.Now.Kind))
 		}
-	}}, join(stackImage(), []Event{grow(3, 200, 2), grow(4, 300, 1), exit(5, 1, 400)})...)
+	}}, slices.Concat(stackImage(), []Event{grow(3, 200, 2), grow(4, 300, 1), exit(5, 1, 400)})...)
 	if got, want := pages(tr, 5), "10-20 97-104"; got != want {
 		t.Errorf("regions %s, want %s", got, want)
 	}
@@ -782,7 +775,7 @@ func TestGrowthThatAReaderSawFirstIsNotTheReaders(t *testing.T) {
 		if c.TGID != 5 || c.TID != 0 || c.Process == nil || c.Process.PID != 5 {
 			t.Errorf("told of process %d, thread %d", c.TGID, c.TID)
 		}
-	}}, join(stackImage(), []Event{seen, exit(5, 1, 400)})...)
+	}}, slices.Concat(stackImage(), []Event{seen, exit(5, 1, 400)})...)
 	if told != 1 {
 		t.Errorf("told %d times", told)
 	}
@@ -791,7 +784,7 @@ func TestGrowthThatAReaderSawFirstIsNotTheReaders(t *testing.T) {
 func TestATreeInDoubtAtTheEndIsNotExact(t *testing.T) {
 	t.Parallel()
 	other := Event{Kind: KindOther, TGID: 5, TID: 5, Space: 1, Section: 3, Flags: Stamped | HasSection, Time: 200, NR: 206}
-	_, rep := replay(t, Options{}, join(image(5, 1, 100, 3), []Event{other, exit(5, 1, 400)})...)
+	_, rep := replay(t, Options{}, slices.Concat(image(5, 1, 100, 3), []Event{other, exit(5, 1, 400)})...)
 	if got, want := rep.Picture.String(), "approximate: gone before its last changes could be read"; got != want {
 		t.Errorf("picture %s, want %s", got, want)
 	}
@@ -822,7 +815,7 @@ func TestAnOriginHasItsSiteAndItsStratum(t *testing.T) {
 		if c.Kind == model.KindCall {
 			told = append(told, c.Site)
 		}
-	}}, join(image(5, 1, 100, 3), []Event{
+	}}, slices.Concat(image(5, 1, 100, 3), []Event{
 		unsampled(mmap(5, 1, 200, 3, 30, 31)), mmap(5, 1, 300, 4, 40, 41), unsampled(mmap(5, 1, 400, 5, 50, 51)),
 		first, sampled(mmap(5, 1, 600, 7, 70, 71), 8),
 	})...)
@@ -861,7 +854,7 @@ func TestAFaultIsToldWithWhatItTouched(t *testing.T) {
 		if c.Kind == model.KindFault {
 			told = append(told, model.Change{Site: c.Site, At: c.At})
 		}
-	}}, join(image(5, 1, 100, 3), []Event{
+	}}, slices.Concat(image(5, 1, 100, 3), []Event{
 		fault(1, 150, 12<<12), fault(1, 160, 99<<12), fault(77, 170, 12<<12),
 		mmap(5, 1, 200, 3, 99, 100), fault(1, 190, 99<<12), fault(1, 210, 99<<12),
 	})...)
