@@ -8,5 +8,5 @@
 //
 // Minimum kernel: 5.15 with BTF for the programs to load (bpf_task_pt_regs);
 // 6.1 for all of them to attach (mmap_lock_released). amd64 and arm64; elsewhere
-// [ErrArchitecture] is all there is.
+// [Probe] says so, by [ErrArchitecture].
 package bpf

@@ -31,7 +31,7 @@ const (
 	OpMbind          = Op(mmMmOpMM_OP_MBIND)
 	OpMseal          = Op(mmMmOpMM_OP_MSEAL)
 	OpSetVMA         = Op(mmMmOpMM_OP_SET_VMA)  // prctl(PR_SET_VMA); the name is File.Name
-	OpFork           = Op(mmMmOpMM_OP_FORK)     // Args: child tgid, its space (0: not followed), its first section, its start time
+	OpFork           = Op(mmMmOpMM_OP_FORK)     // Args: child tgid, its space (0: not followed), its first section, its start time, its number in its own pid namespace
 	OpExec           = Op(mmMmOpMM_OP_EXEC)     // Space is the new one; Args: old space, start_brk, brk, start_stack, first section; File.Name is the comm
 	OpExit           = Op(mmMmOpMM_OP_EXIT)     // the process' last thread; Args[0] is the wait status
 	OpGone           = Op(mmMmOpMM_OP_GONE)     // the address space itself
@@ -84,7 +84,7 @@ type File struct {
 }
 
 // Event is one decoded record. Times are CLOCK_MONOTONIC in ns; process and
-// thread numbers are those of the initial pid namespace.
+// thread numbers are those of our pid namespace; 0 for who has none in it.
 type Event struct {
 	Time    uint64
 	Space   uint64 // the address space's number in this run

@@ -12,16 +12,12 @@ import (
 	"math/bits"
 	"os"
 	"strings"
-	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 )
-
-// windows is how many of the kernel side's windows a second has (WINDOW).
-const windows = 8
 
 // maxCallers is how many places that calls come from have a quota of their own.
 const maxCallers = 1 << 14
@@ -152,7 +148,7 @@ func stackSpec(s *ebpf.CollectionSpec, opts Options) error {
 		o = &StackOptions{RingBytes: timingRingBytes}
 	}
 	size, rate, ring := cmp.Or(o.Bytes, DefaultStackBytes), cmp.Or(o.Rate, DefaultStackRate), cmp.Or(o.RingBytes, DefaultRingBytes)
-	if size < 0 || size > MaxStackBytes || !goodRate(rate) || o.FaultRate < 0 {
+	if size < 0 || size > MaxStackBytes || !goodRate(rate) || o.FaultRate != 0 && !goodRate(o.FaultRate) {
 		return fmt.Errorf("stacks of %d bytes, %d and %d a second: out of range", size, rate, o.FaultRate)
 	}
 	cpus, err := ebpf.PossibleCPU()
@@ -175,15 +171,15 @@ func stackSpec(s *ebpf.CollectionSpec, opts Options) error {
 	)
 }
 
-// goodRate tells whether a number a second is an interval of ns, which is not 0.
-func goodRate(rate int) bool { return rate > 0 && rate <= int(time.Second) }
+// goodRate tells whether so many a second can be: one a ns at most.
+func goodRate(rate int) bool { return rate > 0 && rate <= 1e9 }
 
 // quota is how many of so many a second a window may have: one at least, if any.
 func quota(rate int) uint32 {
 	if rate == 0 {
 		return 0
 	}
-	return uint32(max(rate/windows, 1))
+	return uint32(max(rate/int(mmMmLimitMM_WINDOWS), 1))
 }
 
 // tracepointArgs tells how many arguments a raw tracepoint has here.
@@ -347,6 +343,16 @@ func (h *Hooks) NextStack(s *Stack) error {
 		return err
 	}
 	return decodeStack(raw, s)
+}
+
+// RingBytes is the size of all rings together.
+func (h *Hooks) RingBytes() (n uint64) {
+	for _, m := range h.coll.Maps {
+		if m.Type() == ebpf.RingBuf {
+			n += uint64(m.MaxEntries())
+		}
+	}
+	return n
 }
 
 // Counters reads what the programs could not do.

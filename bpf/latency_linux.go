@@ -157,7 +157,7 @@ func decodeTiming(raw []byte, t *Timing) error {
 		return fmt.Errorf("decode timing: %d bytes, want %d", len(raw), len(head))
 	}
 	copy(head, raw)
-	if m.Head.Op < uint8(OpMmap) || m.Head.Op > uint8(OpFork) || m.Chance > maxChance {
+	if m.Head.Op < uint8(OpMmap) || m.Head.Op > uint8(OpFork) || m.Chance > uint8(mmMmLimitMM_TOP_CHANCE) {
 		return fmt.Errorf("decode timing: operation %d, chance %d", m.Head.Op, m.Chance)
 	}
 	*t = Timing{

@@ -35,10 +35,9 @@ volatile const bool nested = false;	  /* the reader is not in the initial pid na
 #define MAX_TASKS  65536
 
 #define MAX_STACK   65536
-#define STACK_PIECE 4096	/* no page is smaller */
-#define WINDOW	    125000000UL /* ns: what quotas are for */
-#define CALLERS	    16		/* of them may use a space's quota up between them */
-#define TOP_CHANCE  24
+#define STACK_PIECE 4096			/* no page is smaller */
+#define WINDOW	    (1000000000UL / MM_WINDOWS) /* ns: what quotas are for */
+#define CALLERS	    16	/* of them may use a space's quota up between them */
 #define PATH_BYTES  512 /* of stack in which a call's path is looked for */
 #define PATH_PIECE  16	/* words of it that are read at once */
 
@@ -247,6 +246,7 @@ enum mm_op unused_op __attribute__((unused));
 enum mm_flag unused_flag __attribute__((unused));
 enum mm_file_flag unused_file_flag __attribute__((unused));
 enum mm_counter unused_counter __attribute__((unused));
+enum mm_limit unused_limit __attribute__((unused));
 
 extern int bpf_iter_task_vma_new(struct bpf_iter_task_vma *it, struct task_struct *task,
 				 __u64 addr) __ksym __attribute__((weak));
@@ -934,7 +934,7 @@ static __always_inline __u32 meter_chance(struct meter *m, __u64 now, __u32 quot
 
 	if (passed > WINDOW) {
 		if (passed < 2 * WINDOW) {
-			for (; base < TOP_CHANCE && m->seen >> base > quota; base++)
+			for (; base < MM_TOP_CHANCE && m->seen >> base > quota; base++)
 				;
 		}
 		m->began = now;
@@ -942,12 +942,12 @@ static __always_inline __u32 meter_chance(struct meter *m, __u64 now, __u32 quot
 		m->base = base;
 	}
 	k = base = m->base;
-	for (int i = 0; i < TOP_CHANCE && k < TOP_CHANCE; i++) {
+	for (int i = 0; i < MM_TOP_CHANCE && k < MM_TOP_CHANCE; i++) {
 		if ((__u64)m->seen >> (base + i) < quota)
 			break;
 		k += i < 3 ? 1 : 2;
 	}
-	return k < TOP_CHANCE ? k : TOP_CHANCE;
+	return k < MM_TOP_CHANCE ? k : MM_TOP_CHANCE;
 }
 
 /* By chance, so that the program's own rhythm has no part in what is taken. */
@@ -1145,7 +1145,7 @@ static __noinline int note_stack(struct task_struct *task, struct pending *p, __
 	}
 	sp->calls.seen++;
 	/* All calls of a stratum say the same, taken or not. */
-	p->chance = chance + more < TOP_CHANCE ? chance + more : TOP_CHANCE;
+	p->chance = chance + more < MM_TOP_CHANCE ? chance + more : MM_TOP_CHANCE;
 	if (taken(chance)) {
 		sp->stacks.seen++;
 		if (taken(p->chance - chance))

@@ -185,6 +185,12 @@ struct mm_stack {
 	__u64 chain[MM_CHAIN];
 };
 
+/* What both sides know of sampling. */
+enum mm_limit {
+	MM_WINDOWS = 8,	    /* of which a second has so many a quota is for each */
+	MM_TOP_CHANCE = 24, /* the least probability is 2^-MM_TOP_CHANCE */
+};
+
 /* Counters, summed over the CPUs by the reader. */
 enum mm_counter {
 	MM_C_DROPPED,  /* records the ring had no room for */

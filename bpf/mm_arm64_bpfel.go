@@ -174,6 +174,13 @@ type mmMmLatCarry struct {
 	Hold     uint64
 }
 
+type mmMmLimit uint32
+
+const (
+	mmMmLimitMM_WINDOWS    mmMmLimit = 8
+	mmMmLimitMM_TOP_CHANCE mmMmLimit = 24
+)
+
 type mmMmOp uint32
 
 const (
@@ -421,6 +428,7 @@ const (
 	mmVarUnusedFileCall = "unused_file_call"
 	mmVarUnusedFileFlag = "unused_file_flag"
 	mmVarUnusedFlag     = "unused_flag"
+	mmVarUnusedLimit    = "unused_limit"
 	mmVarUnusedOp       = "unused_op"
 	mmVarUnusedStack    = "unused_stack"
 	mmVarUnusedTask     = "unused_task"
@@ -534,6 +542,7 @@ type mmVariableSpecs struct {
 	UnusedFileCall *ebpf.VariableSpec `ebpf:"unused_file_call"`
 	UnusedFileFlag *ebpf.VariableSpec `ebpf:"unused_file_flag"`
 	UnusedFlag     *ebpf.VariableSpec `ebpf:"unused_flag"`
+	UnusedLimit    *ebpf.VariableSpec `ebpf:"unused_limit"`
 	UnusedOp       *ebpf.VariableSpec `ebpf:"unused_op"`
 	UnusedStack    *ebpf.VariableSpec `ebpf:"unused_stack"`
 	UnusedTask     *ebpf.VariableSpec `ebpf:"unused_task"`
@@ -624,6 +633,7 @@ type mmVariables struct {
 	UnusedFileCall *ebpf.Variable `ebpf:"unused_file_call"`
 	UnusedFileFlag *ebpf.Variable `ebpf:"unused_file_flag"`
 	UnusedFlag     *ebpf.Variable `ebpf:"unused_flag"`
+	UnusedLimit    *ebpf.Variable `ebpf:"unused_limit"`
 	UnusedOp       *ebpf.Variable `ebpf:"unused_op"`
 	UnusedStack    *ebpf.Variable `ebpf:"unused_stack"`
 	UnusedTask     *ebpf.Variable `ebpf:"unused_task"`

@@ -28,9 +28,9 @@ type StackOptions struct {
 	// DefaultStackBytes.
 	Bytes int
 	// Rate is how many stacks of calls one address space is to send a second; 0
-	// means DefaultStackRate, and fewer than 8 mean 8. Where there are more calls, fewer of them are taken, by
-	// chance: up to twice the rate are. Each place that calls come from has a
-	// sixteenth of it to itself.
+	// means DefaultStackRate, and fewer than 8 mean 8, as of all rates here. Where
+	// there are more calls, fewer of them are taken, by chance: up to twice the rate
+	// are. Each place that calls come from has a sixteenth of it to itself.
 	Rate int
 	// FaultRate is the same for page faults, whatever place they come from; 0 asks for
 	// none of them.
@@ -49,6 +49,12 @@ const (
 	DefaultStackRate  = 2000
 	MaxStackBytes     = 64 << 10
 )
+
+// Touch is a piece of an address space that a page fault was in.
+type Touch struct {
+	Space uint64
+	Addr  uint64 // where the piece begins; it is PieceBytes long
+}
 
 // LatencyOptions say what is measured of mapping calls. The zero value is usable.
 type LatencyOptions struct {

@@ -44,9 +44,6 @@ type Stack struct {
 	Chain []uint64
 }
 
-// maxChance is TOP_CHANCE of the kernel side.
-const maxChance = 24
-
 // decodeStack fills s from one record of the ring of stacks; Copy is raw's.
 func decodeStack(raw []byte, s *Stack) error {
 	var m mmMmStack
@@ -61,7 +58,7 @@ func decodeStack(raw []byte, s *Stack) error {
 		return fmt.Errorf("decode stack: %d bytes of %d", len(data), m.Size)
 	}
 	if m.Op < uint8(OpMmap) || m.Op > uint8(OpFault) && m.Op != uint8(OpWrite) ||
-		int(m.Chained) > len(m.Chain) || m.Chance > maxChance {
+		int(m.Chained) > len(m.Chain) || m.Chance > uint8(mmMmLimitMM_TOP_CHANCE) {
 		return fmt.Errorf("decode stack: operation %d, chain of %d", m.Op, m.Chained)
 	}
 	chain := append(s.Chain[:0], m.Chain[:m.Chained]...)

@@ -46,12 +46,12 @@ func readAll(t *testing.T, h *bpf.Hooks) (events []bpf.Event, stacks map[uint32]
 // memory larger names a stack, no other does, and of the pages touched there is a
 // sample that stands for about as many as there were.
 func TestGrowthAndFaultsCarryStacks(t *testing.T) {
-	h := open(t, bpf.Options{Stacks: &bpf.StackOptions{FaultRate: 1000}})
+	h := open(t, bpf.Options{Stacks: &bpf.StackOptions{FaultRate: 800}})
 	defer h.Close()
 	if _, err := h.Trace(os.Getpid()); err != nil {
 		t.Fatal(err)
 	}
-	const pages = 500
+	const pages = 4000
 	size := pages * os.Getpagesize()
 	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
@@ -103,14 +103,14 @@ func TestGrowthAndFaultsCarryStacks(t *testing.T) {
 			counted += 1 << s.Chance
 		}
 	}
-	if c.Faults < pages || sampled == 0 || sampled > c.Faults {
+	if c.Faults < pages || sampled == 0 || sampled > c.Faults/2 || counted < c.Faults/2 || counted > 2*c.Faults {
 		t.Errorf("%d faults, %d sampled that stand for %d", c.Faults, sampled, counted)
 	}
+	t.Logf("%d of %d faults stand for %d", sampled, c.Faults, counted)
 }
 
 // TestOfManyCallsARandomSampleHasAStack asks for the fewest stacks that can be: few of
-// many calls at once have one, and each of the others says so. Those that have one
-// stand for about as many as there were.
+// many calls at once have one, and each of the others says so.
 func TestOfManyCallsARandomSampleHasAStack(t *testing.T) {
 	h := open(t, bpf.Options{Stacks: &bpf.StackOptions{Rate: 1, Bytes: 512}})
 	defer h.Close()
@@ -132,7 +132,7 @@ func TestOfManyCallsARandomSampleHasAStack(t *testing.T) {
 		t.Fatal(err)
 	}
 	events, stacks := readAll(t, h)
-	var made, with, without, stand uint64
+	var made, with, without uint64
 	for _, ev := range events {
 		if ev.Op != bpf.OpMmap {
 			continue
@@ -140,7 +140,6 @@ func TestOfManyCallsARandomSampleHasAStack(t *testing.T) {
 		made++
 		if ev.Stack != 0 {
 			with++
-			stand += 1 << ev.Caller.Chance
 			if s := stacks[ev.Stack]; len(s.Copy) != 512 || !s.Cut {
 				t.Errorf("%d bytes of stack, cut %v, want 512, cut", len(s.Copy), s.Cut)
 			}
@@ -152,7 +151,6 @@ func TestOfManyCallsARandomSampleHasAStack(t *testing.T) {
 	if made < calls || with+without != made || with == 0 || without < calls/2 {
 		t.Errorf("%d mmaps: %d with a stack, %d that say they have none", made, with, without)
 	}
-	t.Logf("%d of %d calls stand for %d", with, made, stand)
 }
 
 // TestWithoutPerfEventsCallsStillHaveStacks refuses the page faults alone.

@@ -10,12 +10,6 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// Touch is a piece of an address space that a page fault was in.
-type Touch struct {
-	Space uint64
-	Addr  uint64 // where the piece begins; it is PieceBytes long
-}
-
 // PieceBytes is the size of the pieces of memory that [Hooks.Touched] tells of: what a
 // page full of page table entries maps, and with it the most that a page fault brings
 // in, pages of hugetlbfs apart. 2 MiB where pages are of 4 KiB.

@@ -78,7 +78,7 @@ func (l *Live) convert(b *bpf.Event, ev *Event) {
 	}
 }
 
-// convertFlags leaves out those that have a meaning for one kind of event only.
+// convertFlags leaves out the bit that means one thing of a fork and another of a call.
 func convertFlags(f bpf.Flags) Flags {
 	var out Flags
 	for _, p := range [...]struct {

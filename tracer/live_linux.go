@@ -34,7 +34,7 @@ func refusal(err error) error {
 type permissionError struct{ err error }
 
 func (r *permissionError) Error() string   { return ErrPermission.Error() }
-func (r *permissionError) Unwrap() []error { return []error{ErrPermission, os.ErrPermission} }
+func (r *permissionError) Unwrap() []error { return []error{ErrPermission, os.ErrPermission, r.err} }
 
 // Live is the running kernel: a Source of its events, and the World they are
 // about. Next is for one goroutine; the methods of World may be called from
@@ -45,15 +45,12 @@ type Live struct {
 	page  uint64
 	ev    bpf.Event
 	// byTime makes as if this kernel did not number sections; for tests.
-	byTime    bool
-	seen      bpf.Counters
-	touches   []bpf.Touch
-	memory    uint64            // of the rings, bytes
-	stacks    *stackStore       // nil unless asked for
-	gate      space.Row         // [vsyscall], which the kernel shows in every process; empty without
-	movesMany bool              // the kernel moves several mappings with one mremap
-	shm       procmaps.Device   // where the kernel keeps segments and their like
-	sizes     map[uint64]uint64 // of segments, in bytes, by number
+	byTime bool
+	seen   bpf.Counters
+	info   Info
+	stacks *stackStore       // nil unless asked for
+	shm    procmaps.Device   // where the kernel keeps segments and their like
+	sizes  map[uint64]uint64 // of segments, in bytes, by number
 
 	mu    sync.Mutex
 	procs map[int]*procmaps.Process // open directories of traced processes
@@ -64,7 +61,7 @@ type Live struct {
 func OpenLive(opts LiveOptions) (*Live, error) {
 	l := &Live{
 		fs: procmaps.Default(), page: uint64(os.Getpagesize()),
-		procs: make(map[int]*procmaps.Process), sizes: make(map[uint64]uint64), movesMany: movesMany(),
+		procs: make(map[int]*procmaps.Process), sizes: make(map[uint64]uint64),
 	}
 	if err := l.findGate(); err != nil {
 		return nil, err
@@ -76,7 +73,13 @@ func OpenLive(opts LiveOptions) (*Live, error) {
 	if err != nil {
 		return nil, refusal(err)
 	}
-	l.memory = opts.ringBytes()
+	l.info.MovesMany, l.info.Memory = movesMany(), l.hooks.RingBytes()
+	if opts.Stacks != nil {
+		l.info.Sampling = l
+	}
+	if opts.Latency != nil {
+		l.info.Latency = l
+	}
 	if opts.Stacks != nil || opts.Latency != nil {
 		l.stacks = newStackStore(l.hooks)
 		if opts.Latency != nil {
@@ -99,7 +102,7 @@ func (l *Live) findGate() error {
 	}
 	for _, m := range rows {
 		if m.Name == "[vsyscall]" {
-			l.gate = space.Row{Mapping: m}
+			l.info.Gate = space.Row{Mapping: m}
 		}
 	}
 	return nil
@@ -307,12 +310,7 @@ func (l *Live) Births(space uint64) (uint64, error) { return l.hooks.Births(spac
 
 // Touched implements Sampling.
 func (l *Live) Touched(dst []Touch) ([]Touch, error) {
-	var err error
-	l.touches, err = l.hooks.Touched(l.touches[:0])
-	for _, t := range l.touches {
-		dst = append(dst, Touch(t))
-	}
-	return dst, err
+	return l.hooks.Touched(dst)
 }
 
 // PieceBytes implements Sampling.
@@ -321,7 +319,9 @@ func (l *Live) PieceBytes() uint64 { return bpf.PieceBytes() }
 // StackCounters implements Sampling.
 func (l *Live) StackCounters() (StackCounters, error) {
 	c, err := l.hooks.Counters()
-	return StackCounters{Chance: c.StackChance, Dropped: c.StackDropped, Busy: c.StackBusy, Faults: c.Faults, Touches: c.Touches}, err
+	return StackCounters{
+		Chance: c.StackChance, Dropped: c.StackDropped, Busy: c.StackBusy, Unread: l.stacks.unread, Faults: c.Faults, Touches: c.Touches,
+	}, err
 }
 
 // Detach stops the events; those already sent can still be read.
@@ -340,13 +340,4 @@ func (l *Live) Close() error {
 }
 
 // Info implements Engine.
-func (l *Live) Info() Info {
-	info := Info{Gate: l.gate, MovesMany: l.movesMany, Memory: l.memory}
-	if l.stacks != nil {
-		info.Sampling = l
-	}
-	if l.stacks != nil && l.stacks.timings != nil {
-		info.Latency = l
-	}
-	return info
-}
+func (l *Live) Info() Info { return l.info }

@@ -1,7 +1,6 @@
 package tracer
 
 import (
-	"cmp"
 	"errors"
 
 	"github.com/maptrace/maptrace/bpf"
@@ -15,15 +14,6 @@ type LiveOptions struct {
 	Stacks *StackOptions
 	// Latency asks for how long calls take; nil for nothing.
 	Latency *LatencyOptions
-}
-
-// ringBytes is what the kernel keeps for us: the rings.
-func (o *LiveOptions) ringBytes() uint64 {
-	n := uint64(cmp.Or(o.RingBytes, bpf.DefaultRingBytes))
-	if o.Stacks != nil {
-		n += uint64(cmp.Or(o.Stacks.RingBytes, bpf.DefaultRingBytes))
-	}
-	return n
 }
 
 // StackOptions say which stacks the kernel side is asked for.

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/order"
 )
@@ -87,13 +88,7 @@ func NewPoll(every time.Duration, noFollow bool) *Poll {
 }
 
 // Now implements World.
-func (l *Poll) Now() uint64 {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		panic("clock_gettime(CLOCK_MONOTONIC): " + err.Error()) // EINVAL or EFAULT: neither can be
-	}
-	return uint64(ts.Nano())
-}
+func (l *Poll) Now() uint64 { return bpf.Now() }
 
 // Trace begins to trace processes and returns those of all traced ones that
 // have an address space.

@@ -1,7 +1,6 @@
 package tracer
 
 import (
-	"context"
 	"errors"
 	"maps"
 	"slices"
@@ -125,7 +124,6 @@ type player struct{ *Recording }
 func (p player) Info() Info                 { return p.info }
 func (p player) Untracked() (uint64, error) { return p.end.untracked, p.end.err }
 func (p player) Close() error               { return nil }
-func (p player) Now() uint64                { return p.began }
 
 // Replay returns a session that plays a recording to the sinks of its Run. Samplers have
 // no part in it, and nobody is told that it is ready. It may be played several times,
@@ -139,9 +137,8 @@ func Replay(r *Recording) *Session {
 	return s
 }
 
-// play runs a replay. It goes on to the end whatever ctx says: what was recorded has
-// happened.
-func (s *Session) play(_ context.Context, sinks []Sink) error {
+// play runs a replay. It goes on to the end: what was recorded has happened.
+func (s *Session) play(sinks []Sink) error {
 	s.sinks = sinks
 	for _, e := range s.rec.entries {
 		switch e := e.(type) {

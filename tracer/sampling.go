@@ -1,5 +1,7 @@
 package tracer
 
+import "github.com/maptrace/maptrace/bpf"
+
 // Sampling is what samplers ask an engine for.
 type Sampling interface {
 	// Now is the clock of events.
@@ -22,7 +24,7 @@ type Sampling interface {
 }
 
 // Touch is a piece of memory in which a page fault was.
-type Touch struct{ Space, Addr uint64 }
+type Touch = bpf.Touch
 
 // Watchpoint is a thread that watches a word.
 type Watchpoint interface {
@@ -37,6 +39,7 @@ type StackCounters struct {
 	Chance  uint64 // calls: there were too many, and chance passed them over
 	Dropped uint64 // the ring of stacks had no room
 	Busy    uint64 // the CPU was in the midst of another
+	Unread  uint64 // faults and writes: too many others waited to be looked at
 	Faults  uint64 // of traced processes, sampled or not
 	Touches uint64 // of these, those that Touched does not tell of
 }

@@ -102,7 +102,6 @@ type base interface {
 	Untracked() (uint64, error)
 	// Close frees it.
 	Close() error
-	Now() uint64
 }
 
 // state is what a session knows.
@@ -200,7 +199,7 @@ type RunOptions struct {
 // look. The session may be asked for its report after it, and must be closed.
 func (s *Session) Run(ctx context.Context, o RunOptions) error {
 	if s.engine == nil {
-		return s.play(ctx, o.Sinks)
+		return s.play(o.Sinks)
 	}
 	s.sinks, s.samplers, s.onReady = o.Sinks, o.Samplers, o.Ready
 	s.rec.begin(s)

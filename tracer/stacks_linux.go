@@ -37,6 +37,7 @@ type stackStore struct {
 	// touched, or their code, may have been mapped by an event not read yet.
 	ready, next []Event
 	waiting     int          // bytes of the stacks of next
+	unread      uint64       // faults and writes that could not wait
 	timings     func() error // reads timings into next; nil unless they are asked for
 }
 
@@ -57,6 +58,7 @@ func (st *stackStore) read() (uint32, error) {
 			kind = KindWrite
 		}
 		if len(st.next) >= maxFaults || st.waiting+len(r.Copy) > maxWaiting {
+			st.unread++
 			return 0, nil
 		}
 		st.waiting += len(r.Copy)

@@ -270,6 +270,7 @@ func (s *Sampler) Finish() {
 		s.effort.Faults = c.Faults
 		for why, n := range map[string]uint64{
 			"passed over by chance": c.Chance, "no room in the ring": c.Dropped, "the CPU was at another": c.Busy,
+			"too many others waited": c.Unread,
 		} {
 			if n > 0 {
 				s.effort.Missing[why] = n
