@@ -53,7 +53,7 @@ type Attribution struct {
 	flows   flows                // of calls whose stacks were asked for
 	past    map[part]growth.Flow // shares of flows that are forgotten
 	shares  map[part]growth.Flow // of all, as of the last look
-	touched map[touch]uint64     // faults
+	touched map[part]uint64      // faults
 	faults  map[growth.Key]uint64
 
 	allFaults uint64
@@ -69,14 +69,8 @@ type appearance struct {
 	name string
 }
 
-// part is one site's share of a group.
+// part is one site's share of a group: of what it made, or touched.
 type part struct {
-	key  growth.Key
-	site uint32
-}
-
-// touch is a site that touched memory of a group.
-type touch struct {
 	key  growth.Key
 	site uint32
 }
@@ -112,7 +106,7 @@ func New(sites Sites, at uint64, regions []space.Region, memory budget.Node) *At
 		sites: sites, watch: growth.NewWatch(growth.Options{Share: memory.Series}), memory: memory.Parts.Join(),
 		began: at, start: regions,
 		appearances: make(map[growth.Key]appearance), made: make(map[part]*Part), flows: make(flows),
-		past: make(map[part]growth.Flow), touched: make(map[touch]uint64), faults: make(map[growth.Key]uint64),
+		past: make(map[part]growth.Flow), touched: make(map[part]uint64), faults: make(map[growth.Key]uint64),
 		outcomes: make(map[outcome]uint64),
 	}
 	a.SetThreads(nil)
@@ -205,9 +199,8 @@ func (a *Attribution) call(c *model.Change) {
 
 // remapped books what an mremap added, and copies whose source stays.
 func (a *Attribution) remapped(call *space.Call, eff *space.Effect) {
-	const dontUnmap = 4 // MREMAP_DONTUNMAP
 	kept := min(eff.From.Len(), eff.Range.Len())
-	if call.Args[3]&dontUnmap != 0 {
+	if call.KeepsSource() {
 		kept = 0
 	}
 	now := eff.Now
@@ -291,7 +284,7 @@ func (a *Attribution) fault(c *model.Change) {
 	if blame.Missing() {
 		return // of which group it is is not known
 	}
-	a.touched[touch{key, c.Site}] += c.Weight
+	a.touched[part{key, c.Site}] += c.Weight
 	a.faults[key] += c.Weight
 	a.allFaults += c.Weight
 }

@@ -2,6 +2,7 @@ package attribution
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -49,7 +50,7 @@ func missing(chance uint8) uint64 {
 
 func pages(lo, hi uint64) procmaps.Range { return procmaps.Range{Start: lo * page, End: hi * page} }
 
-// run is a tree with its book.
+// run is a tree with its attribution.
 type run struct {
 	tree *space.Space
 	attr *Attribution
@@ -85,7 +86,7 @@ func newRun() *run {
 	return r
 }
 
-// call applies a call to the tree and tells the book.
+// call applies a call to the tree and tells the attribution.
 func (r *run) call(c space.Call) {
 	r.now += 1_000_000
 	c.Time = r.now
@@ -156,7 +157,7 @@ func (r *run) alive() (sums map[part]int64, unknown int64) {
 	return sums, unknown
 }
 
-// balance is what each site made of each group and has not gone, by the book.
+// balance is what each site made of each group and has not gone, by the attribution.
 func (r *run) balance() map[part]int64 {
 	sums := make(map[part]int64)
 	for k, p := range r.attr.made {
@@ -299,13 +300,13 @@ func (r *run) conserves(t *testing.T) {
 		for _, p := range f.Parts {
 			born += p.Born
 			died += p.Died
-			now = plus(now, p.Now)
+			now = now.Plus(p.Now)
 		}
 		if born != f.Born || died != f.Died || now != f.Last {
 			t.Errorf("%+v: parts were born %d, died %d, hold %+v; the whole %d, %d, %+v",
 				f.Key, born, died, now, f.Born, f.Died, f.Last)
 		}
-		all = plus(all, now)
+		all = all.Plus(now)
 		share := 0.0
 		for _, s := range f.TouchedBy {
 			share += s.Share
@@ -635,12 +636,47 @@ func TestAGroupGoesByWhatGrowsInIt(t *testing.T) {
 			r.look()
 			e := r.finding(t, key)
 			n := namer{Names: names{}, known: make(map[uint32]string)}
-			f := n.finding(r.attr, &e, growth.Limits{})
+			f := n.finding(r.attr, &e, growth.Readings{})
 			f.Measure = growth.Resident
 			if who, _ := f.Toucher(); f.From != tt.from || who != tt.toucher {
 				t.Errorf("from %q, touched by %q; want %q and %q", f.From, who, tt.from, tt.toucher)
 			}
 		})
+	}
+}
+
+// What is asked twice is answered alike: maps have no order, and sums of fractions have one.
+func TestWhatIsAskedAgainIsAnsweredAlike(t *testing.T) {
+	t.Parallel()
+	r := newRun()
+	r.look()
+	r.mmap(pages(windowAt, windowAt+4), rw, blame(1000, 0))
+	r.look()
+	at, _ := r.tree.At(windowAt * page)
+	for site := range uint32(100) {
+		r.attr.Change(&model.Change{Kind: model.KindFault, Weight: 1, Site: 2 + site, At: at})
+		for range 1 + site%3 {
+			r.attr.Outcome(&at, 2+site, 200+site%7)
+		}
+	}
+	first := r.attr.Evidence()
+	for range 20 {
+		if d := cmp.Diff(first, r.attr.Evidence()); d != "" {
+			t.Fatalf("(-first +again):\n%s", d)
+		}
+	}
+	var kept map[part]uint64
+	for range 20 {
+		other := maps.Clone(r.attr.touched)
+		whole := r.attr.touched
+		r.attr.touched = other
+		r.attr.forgetTouchers(few.parts)
+		if r.attr.touched = whole; kept == nil {
+			kept = other
+		}
+		if d := cmp.Diff(kept, other, cmp.AllowUnexported(part{})); d != "" {
+			t.Fatalf("those who stay (-first +again):\n%s", d)
+		}
 	}
 }
 

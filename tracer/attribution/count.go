@@ -2,8 +2,8 @@ package attribution
 
 import (
 	"cmp"
+	"maps"
 	"slices"
-	"time"
 	"unsafe"
 
 	"github.com/maptrace/maptrace/procmaps"
@@ -64,7 +64,7 @@ func (a *Attribution) Observe(at uint64, resident []uint64) {
 		if p.first {
 			h.Mappings = 1
 		}
-		held[p.stake] = plus(held[p.stake], h)
+		held[p.stake] = held[p.stake].Plus(h)
 	}
 	holdings, shared := a.shareOut(held)
 	a.start = nil
@@ -109,24 +109,14 @@ func (a *Attribution) shareOut(held map[stake]growth.Holding) (map[growth.Key]gr
 	}
 	holdings := make(map[growth.Key]growth.Holding)
 	for k, h := range shareHoldings(held, born) {
-		holdings[k.key] = plus(holdings[k.key], h)
+		holdings[k.key] = holdings[k.key].Plus(h)
 		a.part(k.key, k.site).Now = h
 	}
 	return holdings, shared
 }
 
-func plus(a, b growth.Holding) growth.Holding {
-	return growth.Holding{
-		Mapped: a.Mapped + b.Mapped, Writable: a.Writable + b.Writable,
-		Resident: a.Resident + b.Resident, Mappings: a.Mappings + b.Mappings,
-	}
-}
-
 // Ticks is how often Observe was called.
 func (a *Attribution) Ticks() int { return a.watch.Ticks() }
-
-// Watched is the time from the opening of the book to a moment.
-func (a *Attribution) Watched(now uint64) time.Duration { return a.since(now) }
 
 // Evidence gives the verdicts, worst first, each with the sites behind it.
 func (a *Attribution) Evidence() []Evidence {
@@ -184,21 +174,23 @@ func (k *keeping) effective() float64 {
 // sample of about equal numbers from each of those that touch memory first: each stands
 // for a part of what that one touches.
 func (a *Attribution) keepers() map[growth.Key]keeping {
-	faults, sizes := make(map[touch]uint64), make(map[touch]uint64)
+	faults, sizes := make(map[part]uint64), make(map[part]uint64)
 	for k, n := range a.touched {
-		faults[touch{k.key, a.sites.Group(k.site)}] += n
+		faults[part{k.key, a.sites.Group(k.site)}] += n
 	}
 	for f, n := range a.outcomes {
-		sizes[touch{f.key, f.first}] += n
+		sizes[part{f.key, f.first}] += n
 	}
-	masses, all := make(map[touch]float64), make(map[growth.Key]keeping)
-	for f, n := range a.outcomes {
+	masses, all := make(map[part]float64), make(map[growth.Key]keeping)
+	// In one order: sums of fractions depend on it.
+	for _, f := range slices.SortedFunc(maps.Keys(a.outcomes), compareOutcomes) {
+		n := a.outcomes[f]
 		if f.site == 0 {
 			continue
 		}
-		of := touch{f.key, f.first}
+		of := part{f.key, f.first}
 		weight := float64(1+faults[of]) / float64(sizes[of])
-		masses[touch{f.key, f.site}] += weight * float64(n)
+		masses[part{f.key, f.site}] += weight * float64(n)
 		k := all[f.key]
 		k.words += n
 		k.sum += weight * float64(n)
@@ -211,6 +203,10 @@ func (a *Attribution) keepers() map[growth.Key]keeping {
 		all[of.key] = k
 	}
 	return all
+}
+
+func compareOutcomes(a, b outcome) int {
+	return cmp.Or(a.key.Compare(b.key), cmp.Compare(a.first, b.first), cmp.Compare(a.site, b.site))
 }
 
 // grown is how many bytes more a site holds than at the first look.
@@ -283,7 +279,7 @@ func (a *Attribution) foldTouches() {
 	for k, n := range a.touched {
 		if to := a.own(k.key); to != k.key {
 			delete(a.touched, k)
-			a.touched[touch{to, k.site}] += n
+			a.touched[part{to, k.site}] += n
 		}
 	}
 	for k, n := range a.faults {
@@ -345,7 +341,7 @@ func (a *Attribution) fold(from, to part, moved map[part]part) {
 	moved[from] = to
 	p, o := a.made[from], a.part(to.key, to.site)
 	o.Flow = o.Plus(p.Flow)
-	o.First, o.Now = plus(o.First, p.First), plus(o.Now, p.Now)
+	o.First, o.Now = o.First.Plus(p.First), o.Now.Plus(p.Now)
 	delete(a.made, from)
 }
 
@@ -354,16 +350,14 @@ func (a *Attribution) forgetTouchers(most int) {
 	if len(a.touched) <= most {
 		return
 	}
-	all := make([]touch, 0, len(a.touched))
-	for k := range a.touched {
-		all = append(all, k)
-	}
-	slices.SortFunc(all, func(x, y touch) int { return cmp.Compare(a.touched[x], a.touched[y]) })
+	all := slices.SortedFunc(maps.Keys(a.touched), func(x, y part) int {
+		return cmp.Or(cmp.Compare(a.touched[x], a.touched[y]), compareParts(x, y))
+	})
 	for _, k := range all[:len(all)/2] {
 		if k.site == 0 {
 			continue
 		}
-		a.touched[touch{k.key, 0}] += a.touched[k]
+		a.touched[part{k.key, 0}] += a.touched[k]
 		delete(a.touched, k)
 	}
 }

@@ -148,7 +148,7 @@ func (n *namer) function(site uint32) string {
 }
 
 // finding names what evidence is about.
-func (n *namer) finding(a *Attribution, e *Evidence, limits growth.Limits) Finding {
+func (n *namer) finding(a *Attribution, e *Evidence, limits growth.Readings) Finding {
 	f := Finding{Evidence: *e, Subject: a.subject(e.Key, e.Born > 0), Settle: n.settle}
 	if e.Site != 0 {
 		f.From = n.function(e.maker())
@@ -198,54 +198,52 @@ func (e *Evidence) maker() uint32 {
 // keepers are the functions that were the last to write to the words that stayed, each
 // with the stack on which it did so the most often.
 func (n *namer) keepers(e *Evidence) []Stack {
-	var out []Stack
-	at := make(map[uint32]int)
-	for _, s := range e.KeptBy { // the most frequent first
-		group := n.Group(s.Site)
-		i, ok := at[group]
-		if !ok {
-			i = len(out)
-			at[group] = i
-			st := Stack{By: n.Function(s.Site), Group: group}
-			st.Frames, st.End = n.StackNames(s.Site)
-			out = append(out, st)
-		}
-		out[i].Share += s.Share
-	}
-	slices.SortStableFunc(out, func(a, b Stack) int { return cmp.Compare(b.Share, a.Share) })
 	const most = 3
-	return out[:min(len(out), most)]
+	var out []Stack
+	for _, s := range n.functions(e.KeptBy, most) {
+		st := Stack{By: n.Function(s.Site), Group: n.Group(s.Site), Share: s.Share}
+		st.Frames, st.End = n.StackNames(s.Site)
+		out = append(out, st)
+	}
+	return out
 }
 
 // touchers are the functions that touch a group's memory, each once, by the place in it
 // that does so the most often.
 func (n *namer) touchers(e *Evidence) []Stack {
+	const most = 5
 	var out []Stack
+	for _, s := range n.functions(e.TouchedBy, most) {
+		st := Stack{Group: n.Group(s.Site), Share: s.Share}
+		if who := n.Function(s.Site); who != "" {
+			st.Frames = []string{who}
+		}
+		out = append(out, st)
+	}
+	return out
+}
+
+// functions joins the shares of one function, and gives the greatest: each by the site
+// that has the most of it.
+func (n *namer) functions(all []Share, most int) []Share {
+	var out []Share
 	at := make(map[uint32]int)
-	for _, s := range e.TouchedBy { // the most frequent first
+	for _, s := range all { // the most frequent first
 		group := n.Group(s.Site)
 		i, ok := at[group]
 		if !ok {
 			i = len(out)
-			at[group] = i
-			st := Stack{Group: group}
-			if who := n.Function(s.Site); who != "" {
-				st.Frames = []string{who}
-			}
-			out = append(out, st)
+			at[group], out = i, append(out, Share{Site: s.Site})
 		}
 		out[i].Share += s.Share
 	}
-	slices.SortFunc(out, func(a, b Stack) int {
-		return cmp.Or(cmp.Compare(b.Share, a.Share), slices.Compare(a.Frames, b.Frames))
-	})
-	const most = 5
+	slices.SortStableFunc(out, func(a, b Share) int { return cmp.Compare(b.Share, a.Share) })
 	return out[:min(len(out), most)]
 }
 
 // gained is how many bytes of what a site has made are there and were not at the first
 // observation.
-func (p *Part) gained() uint64 { return p.Now.Mapped - min(p.First.Mapped, p.Now.Mapped) }
+func (p *Part) gained() uint64 { return uint64(max(p.grown(), 0)) }
 
 // subject is what a group's memory is called, some of which was mapped during the watch or
 // none.

@@ -58,11 +58,9 @@ type watched struct {
 	exe       string
 	exited    bool
 	ended     uint64 // when, CLOCK_MONOTONIC in ns
-	limits    growth.Limits
-	first     growth.Limits // as they were when they were read at first,
-	firstAt   uint64        // CLOCK_MONOTONIC in ns
-	uncounted string        // why its resident pages are not counted, if so
-	unwatched string        // why no words of it are watched, if so
+	limits    growth.Readings
+	uncounted string // why its resident pages are not counted, if so
+	unwatched string // why no words of it are watched, if so
 	worst     float64
 	seen      verdict
 }
@@ -201,10 +199,7 @@ func (g *Growth) Record(r *event.Record) {
 	case event.Executable:
 		w.exe = string(b)
 	case event.Limits:
-		if w.limits == nil {
-			w.first, w.firstAt = growth.Limits(b), r.At
-		}
-		w.limits = growth.Limits(b).Since(w.first, time.Duration(r.At-w.firstAt))
+		w.limits.Add(growth.Reading{At: w.since(r.At), Limits: growth.Limits(b)})
 	case event.Counting:
 		w.Plan(r.Tree)
 	case event.Resident:
@@ -246,8 +241,8 @@ func (w *watched) watchedTo(now uint64) time.Duration {
 
 // rank orders address spaces by their worst finding.
 func (w *watched) rank() float64 {
-	if found := w.Evidence(); len(found) > 0 {
-		return rank(&found[0].Finding)
+	if found := w.watch.Findings(); len(found) > 0 {
+		return rank(&found[0])
 	}
 	return 0
 }
@@ -273,7 +268,7 @@ func (g *Growth) Processes(now uint64) []Process {
 		out = append(out, p)
 	}
 	slices.SortFunc(out, func(a, b Process) int {
-		return cmp.Or(cmp.Compare(b.rank(), a.rank()), cmp.Compare(a.PID, b.PID))
+		return cmp.Or(cmp.Compare(b.rank(), a.rank()), cmp.Compare(a.PID, b.PID), cmp.Compare(a.Space, b.Space))
 	})
 	return out
 }

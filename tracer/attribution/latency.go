@@ -45,20 +45,14 @@ type TimedSite struct {
 
 // SiteSum is what calls took together, in ns.
 type SiteSum struct {
-	Sites    int    `json:"sites,omitempty"`
-	Calls    uint64 `json:"calls"`
-	Duration uint64 `json:"total_ns"`
-	Wait     uint64 `json:"wait_ns"`
-	Hold     uint64 `json:"hold_ns"`
+	Sites int
+	latency.Sums
 }
 
 // Add adds a site's calls.
 func (s *SiteSum) Add(t *TimedSite) {
 	s.Sites++
-	s.Calls += t.Duration.N
-	s.Duration += t.Duration.Sum
-	s.Wait += t.Wait
-	s.Hold += t.Hold
+	s.Sums = s.Plus(latency.Sums{Calls: t.Duration.N, Duration: t.Duration.Sum, Wait: t.Wait, Hold: t.Hold})
 }
 
 // TimedCall is one call.
@@ -259,7 +253,7 @@ func (m *Timings) Results(ops []model.Latency) Latencies {
 		s.Stack, s.Function = m.stack(s.site), cmp.Or(m.names.Function(s.site), unknownPlace)
 		l.Sites = append(l.Sites, s.TimedSite)
 	}
-	l.NoSite = unknown(l.Ops, &known)
+	l.NoSite.Sums = unknown(l.Ops, known.Sums)
 	for i := range m.worst {
 		c := &m.worst[i]
 		c.Stack = m.stack(c.site)
@@ -277,17 +271,14 @@ func (m *Timings) stack(site uint32) (s Stack) {
 }
 
 // unknown is what all calls took beyond those whose sites are known.
-func unknown(ops []model.Latency, known *SiteSum) SiteSum {
-	var all SiteSum
+func unknown(ops []model.Latency, known latency.Sums) latency.Sums {
+	var all latency.Sums
 	for i := range ops {
 		if o := &ops[i]; o.Call {
-			all.Calls += o.Duration.N
-			all.Duration += o.Duration.Sum
-			all.Wait += o.Wait.Sum
-			all.Hold += o.Hold.Sum
+			all = all.Plus(latency.Sums{Calls: o.Duration.N, Duration: o.Duration.Sum, Wait: o.Wait.Sum, Hold: o.Hold.Sum})
 		}
 	}
-	return SiteSum{
+	return latency.Sums{
 		Calls: all.Calls - known.Calls, Duration: all.Duration - known.Duration,
 		Wait: all.Wait - known.Wait, Hold: all.Hold - known.Hold,
 	}

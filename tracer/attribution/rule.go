@@ -33,7 +33,7 @@ func ParseRule(text string, size func(string) (uint64, error)) (Rule, error) {
 		return bad("not understood")
 	}
 	name := strings.Join(words[:n-3], " ")
-	if name == "total" || name == growth.All.String() {
+	if name == "total" || name == "all" {
 		r.total = true
 	} else if what, ok := growth.ParseWhat(name); ok {
 		r.what = what

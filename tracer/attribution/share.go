@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/model"
@@ -173,15 +172,11 @@ func divide(n uint64, parts map[part]float64, give func(part, uint64)) {
 }
 
 func compareParts(a, b part) int {
-	return cmp.Or(compareKeys(a.key, b.key), cmp.Compare(a.site, b.site))
+	return cmp.Or(a.key.Compare(b.key), cmp.Compare(a.site, b.site))
 }
 
 func comparePools(a, b pool) int {
-	return cmp.Or(compareKeys(a.kind, b.kind), cmp.Compare(a.stratum, b.stratum))
-}
-
-func compareKeys(a, b growth.Key) int {
-	return cmp.Or(cmp.Compare(a.What, b.What), strings.Compare(a.Name, b.Name), cmp.Compare(a.Site, b.Site))
+	return cmp.Or(a.kind.Compare(b.kind), cmp.Compare(a.stratum, b.stratum))
 }
 
 // flows are what was mapped and unmapped since the beginning, of parts and pools.
@@ -239,7 +234,7 @@ func shareHoldings(held map[stake]growth.Holding, born *tally) map[part]growth.H
 	all := make(map[part]growth.Holding)
 	for s, h := range held {
 		if !s.partless {
-			all[s.part] = plus(all[s.part], h)
+			all[s.part] = all[s.part].Plus(h)
 		}
 		mapped.add(s, h.Mapped)
 		writable.add(s, h.Writable)

@@ -24,13 +24,13 @@ const (
 	Shm              // System V or POSIX shared memory, shared anonymous memory
 	Memfd            // a memfd; Key.Name is its name
 	Special          // mapped by the kernel
-	All              // the whole process: of Watch.Total, not for callers
+	kinds       = iota
 )
 
 var whatNames = [...]string{
 	Other: "other", Anon: "anon", NamedAnon: "named anon", Heap: "heap", Arena: "malloc arena",
 	Pool: "runtime heap", Reserve: "reserve", Stack: "stack", ThreadStack: "thread stack", File: "file",
-	Shm: "shared", Memfd: "memfd", Special: "special", All: "all",
+	Shm: "shared", Memfd: "memfd", Special: "special",
 }
 
 // String returns the word used in output.
@@ -50,8 +50,9 @@ type Key struct {
 	Site uint32 // the creating site; 0 if made before the watch, or unknown
 }
 
-func compareKeys(a, b Key) int {
-	return cmp.Or(cmp.Compare(a.What, b.What), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Site, b.Site))
+// Compare orders keys, for output that is always the same.
+func (k Key) Compare(o Key) int {
+	return cmp.Or(cmp.Compare(k.What, o.What), cmp.Compare(k.Name, o.Name), cmp.Compare(k.Site, o.Site))
 }
 
 // Holding is what a group holds at one moment: bytes, and a number of mappings.
@@ -81,6 +82,9 @@ func (h Holding) merge(o Holding, f func(a, b uint64) uint64) Holding {
 		Mappings: int(f(uint64(h.Mappings), uint64(o.Mappings))),
 	}
 }
+
+// Plus is the sum of both.
+func (h Holding) Plus(o Holding) Holding { return h.merge(o, sum) }
 
 func lower(a, b uint64) uint64  { return min(a, b) }
 func higher(a, b uint64) uint64 { return max(a, b) }

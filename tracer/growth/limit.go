@@ -12,10 +12,6 @@ type Limit struct {
 	Name      string
 	Measure   Measure
 	Used, Max uint64 // in the unit of Measure
-	// PerSecond is how fast Used itself was seen to rise; 0 if it was not, or was read once
-	// only. It matters for mappings: neighbours that are told apart here are one to the
-	// kernel.
-	PerSecond float64
 }
 
 // Limits are those that apply to a process.
@@ -26,9 +22,9 @@ const farAway = 10 * 365 * 24 * time.Hour
 
 // timeTo returns how long the growth that was found takes to reach a limit,
 // and false if it does not, or cannot be known to: the group neither leaks nor
-// grows, the interval of its slope reaches to 0, or the limit is years away.
-// A finding of [Watch.Total] tells about all groups together.
-func timeTo(f Finding, l Limit) (time.Duration, bool) {
+// grows, the interval of its slope reaches to 0, or the limit is years away. Rise is
+// how much what is used of the limit was seen to rise a second.
+func timeTo(f Finding, l Limit, rise float64) (time.Duration, bool) {
 	if f.Label < Grows || l.Measure >= measures {
 		return 0, false
 	}
@@ -41,7 +37,8 @@ func timeTo(f Finding, l Limit) (time.Duration, bool) {
 	}
 	perSecond := r.PerSecond
 	if l.Measure == Mappings {
-		perSecond = min(perSecond, l.PerSecond)
+		// Neighbours that are told apart here may be one to the kernel.
+		perSecond = min(perSecond, rise)
 	}
 	left := float64(l.Max-l.Used) / perSecond // +Inf if nothing rises
 	if left > farAway.Seconds() || math.IsNaN(left) {
@@ -50,29 +47,54 @@ func timeTo(f Finding, l Limit) (time.Duration, bool) {
 	return time.Duration(left * float64(time.Second)), true
 }
 
-// Since are the limits as they are now, with how fast what is used of them has risen since
-// they were read at first, some time before.
-func (ls Limits) Since(first Limits, before time.Duration) Limits {
-	now := slices.Clone(ls)
-	for i := range now {
-		l := &now[i]
-		at := slices.IndexFunc(first, func(f Limit) bool { return f.Name == l.Name })
-		if at >= 0 && before > 0 && l.Used > first[at].Used {
-			l.PerSecond = float64(l.Used-first[at].Used) / before.Seconds()
+// Readings are the limits as they were read in the course of a watch, the oldest first; the
+// last are how they are now.
+type Readings []Reading
+
+// Reading is the limits at a time since the watch began.
+type Reading struct {
+	At time.Duration
+	Limits
+}
+
+// Add adds a reading. Of a long watch every second one is kept, again and again.
+func (rs *Readings) Add(r Reading) {
+	const enough = 64
+	if all := *rs; len(all) >= enough {
+		for i := range enough / 2 {
+			all[i] = all[2*i]
 		}
+		*rs = all[:enough/2]
 	}
-	return now
+	*rs = append(*rs, r)
 }
 
 // Soonest returns the limit that the growth reaches first, and how long that
 // takes; false if it reaches none.
-func (ls Limits) Soonest(f Finding) (Limit, time.Duration, bool) {
+func (rs Readings) Soonest(f Finding) (Limit, time.Duration, bool) {
 	var soonest Limit
 	left, any := time.Duration(0), false
-	for _, l := range ls {
-		if d, ok := timeTo(f, l); ok && (!any || d < left) {
+	if len(rs) == 0 {
+		return soonest, 0, false
+	}
+	for _, l := range rs[len(rs)-1].Limits {
+		if d, ok := timeTo(f, l, rs.rise(l.Name, f.From)); ok && (!any || d < left) {
 			soonest, left, any = l, d, true
 		}
 	}
 	return soonest, left, any
+}
+
+// rise is how much what is used of a limit has risen a second since a time; 0 if it has
+// not, or was not read since but once.
+func (rs Readings) rise(name string, from time.Duration) float64 {
+	is := func(l Limit) bool { return l.Name == name }
+	last := rs[len(rs)-1]
+	now := slices.IndexFunc(last.Limits, is)
+	for _, r := range rs[:len(rs)-1] {
+		if i := slices.IndexFunc(r.Limits, is); i >= 0 && r.At >= from && r.At < last.At {
+			return max(0, float64(last.Limits[now].Used)-float64(r.Limits[i].Used)) / (last.At - r.At).Seconds()
+		}
+	}
+	return 0
 }

@@ -64,7 +64,8 @@ const (
 	InsideMappings // that stay as large
 	ResidentLess   // resident grew by [Size] only
 
-	// Together is of the group Other: [Count] groups that hold nothing any more, and
-	// at most [Other] at once that had no place of their own.
+	// Together is of the group Other: [Count] groups lost their places, for they held
+	// nothing or memory was short; [Other] is how many at most held something at once
+	// without one.
 	Together
 )

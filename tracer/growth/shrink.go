@@ -98,7 +98,7 @@ func (w *Watch) crowd(bytes int) {
 		keys = append(keys, k)
 	}
 	slices.SortFunc(keys, func(a, b Key) int {
-		return cmp.Or(cmp.Compare(w.groups[a].peak.Mapped, w.groups[b].peak.Mapped), compareKeys(a, b))
+		return cmp.Or(cmp.Compare(w.groups[a].peak.Mapped, w.groups[b].peak.Mapped), a.Compare(b))
 	})
 	n := 0
 	for n < len(keys)-fewestGroups && bytes > 0 {

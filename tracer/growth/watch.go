@@ -2,6 +2,7 @@ package growth
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -112,7 +113,6 @@ type Watch struct {
 	ticks  int
 
 	groups  map[Key]*history
-	total   *history
 	other   *history // nil until needed
 	evicted int      // groups that Other has swallowed
 	outside int      // most groups without a place of their own at one tick
@@ -129,7 +129,7 @@ type Watch struct {
 func NewWatch(opts Options) *Watch {
 	opts = opts.withDefaults()
 	return &Watch{
-		opts: opts, stride: 1, groups: make(map[Key]*history), total: new(history),
+		opts: opts, stride: 1, groups: make(map[Key]*history),
 		maxPoints: opts.MaxPoints, maxGroups: opts.MaxGroups, memory: opts.Share.Join(),
 	}
 }
@@ -141,7 +141,7 @@ func (w *Watch) Close() { w.memory.Leave() }
 func (w *Watch) Ticks() int { return w.ticks }
 
 // Crowd tells how many groups lost their own place to the group Other, because they
-// held nothing or memory was short, and how many more at most had none at one
+// held nothing or memory was short, and how many at most held something without one at one
 // observation.
 func (w *Watch) Crowd() (evicted, outside int) { return w.evicted, w.outside }
 
@@ -187,19 +187,18 @@ func (w *Watch) newGroup() *history {
 // probability with which its group became known; 1 if all are known.
 func (w *Watch) Born(k Key, at time.Duration, bytes, weight uint64) {
 	i := w.point(at)
-	for _, g := range [...]*history{w.group(k), w.total} {
-		g.active = w.ticks
-		g.own.Born += bytes
-		g.own.BornCount++
-		if at < 0 {
-			continue
-		}
-		if i >= len(g.cohorts) {
-			g.cohorts = append(g.cohorts, make([]cohort, i+1-len(g.cohorts))...)
-		}
-		g.cohorts[i].born += bytes * weight
-		g.cohorts[i].alive += bytes * weight
+	g := w.group(k)
+	g.active = w.ticks
+	g.own.Born += bytes
+	g.own.BornCount++
+	if at < 0 {
+		return
 	}
+	if i >= len(g.cohorts) {
+		g.cohorts = append(g.cohorts, make([]cohort, i+1-len(g.cohorts))...)
+	}
+	g.cohorts[i].born += bytes * weight
+	g.cohorts[i].alive += bytes * weight
 }
 
 // Died says that memory mapped at the time born was unmapped: a whole mapping
@@ -207,14 +206,13 @@ func (w *Watch) Born(k Key, at time.Duration, bytes, weight uint64) {
 // that of its birth.
 func (w *Watch) Died(k Key, born time.Duration, bytes, weight uint64) {
 	i := w.point(born)
-	for _, g := range [...]*history{w.group(k), w.total} {
-		g.own.Died += bytes
-		g.own.DiedCount++
-		// A death of more than was born then is one of memory whose birth was
-		// not told: it takes nothing from the other cohorts.
-		if born >= 0 && i < len(g.cohorts) {
-			g.cohorts[i].alive -= min(bytes*weight, g.cohorts[i].alive)
-		}
+	g := w.group(k)
+	g.own.Died += bytes
+	g.own.DiedCount++
+	// A death of more than was born then is one of memory whose birth was
+	// not told: it takes nothing from the other cohorts.
+	if born >= 0 && i < len(g.cohorts) {
+		g.cohorts[i].alive -= min(bytes*weight, g.cohorts[i].alive)
 	}
 }
 
@@ -241,6 +239,7 @@ func (w *Watch) Observe(at time.Duration, holdings map[Key]Holding, shared map[K
 	grow := len(w.times) == 0 || w.fill == w.stride
 	if grow && len(w.times) >= w.maxPoints {
 		w.thin()
+		grow = w.fill == w.stride // of an odd number the last is not full
 	}
 	if w.ticks++; grow {
 		w.times, w.fill = append(w.times, at), 1
@@ -248,9 +247,8 @@ func (w *Watch) Observe(at time.Duration, holdings map[Key]Holding, shared map[K
 		w.times[len(w.times)-1] = at
 		w.fill++
 	}
-	var total, rest Holding
+	var rest Holding
 	for k, h := range holdings {
-		total = total.merge(h, sum)
 		if _, ok := w.groups[k]; !ok {
 			rest = rest.merge(h, sum)
 		}
@@ -261,7 +259,6 @@ func (w *Watch) Observe(at time.Duration, holdings map[Key]Holding, shared map[K
 	if w.other != nil {
 		w.push(w.other, rest, grow)
 	}
-	w.push(w.total, total, grow)
 	w.share(shared)
 	if len(w.groups) >= w.maxGroups {
 		w.evict()
@@ -272,10 +269,9 @@ func (w *Watch) Observe(at time.Duration, holdings map[Key]Holding, shared map[K
 // share notes the groups' shares in what is not known to be of one of them.
 func (w *Watch) share(shared map[Key]Flow) {
 	w.each(func(g *history) { g.shared = Flow{} })
-	for k, f := range shared {
+	for _, k := range slices.SortedFunc(maps.Keys(shared), Key.Compare) { // the first get the last places
 		g := w.group(k)
-		g.shared = g.shared.Plus(f)
-		w.total.shared = w.total.shared.Plus(f)
+		g.shared = g.shared.Plus(shared[k])
 	}
 }
 
@@ -288,7 +284,7 @@ func (w *Watch) admit(holdings map[Key]Holding) {
 		}
 	}
 	slices.SortFunc(strangers, func(a, b Key) int {
-		return cmp.Or(cmp.Compare(holdings[b].Mapped, holdings[a].Mapped), compareKeys(a, b))
+		return cmp.Or(cmp.Compare(holdings[b].Mapped, holdings[a].Mapped), a.Compare(b))
 	})
 	outside := 0
 	for _, k := range strangers {
@@ -393,7 +389,6 @@ func (w *Watch) each(f func(*history)) {
 	if w.other != nil {
 		f(w.other)
 	}
-	f(w.total)
 }
 
 // evict makes room: up to a quarter of the places, from groups that hold
@@ -406,7 +401,7 @@ func (w *Watch) evict() {
 		}
 	}
 	slices.SortFunc(idle, func(a, b Key) int {
-		return cmp.Or(cmp.Compare(w.groups[a].active, w.groups[b].active), compareKeys(a, b))
+		return cmp.Or(cmp.Compare(w.groups[a].active, w.groups[b].active), a.Compare(b))
 	})
 	idle = idle[:min(len(idle), max(1, w.maxGroups/4))]
 	w.toOther(idle)
@@ -463,13 +458,10 @@ func (w *Watch) Findings() []Finding {
 		found = append(found, f)
 	}
 	slices.SortFunc(found, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(b.Label, a.Label), cmp.Compare(b.Score, a.Score), compareKeys(a.Key, b.Key))
+		return cmp.Or(cmp.Compare(b.Label, a.Label), cmp.Compare(b.Score, a.Score), a.Compare(b.Key))
 	})
 	return found
 }
-
-// Total judges the sum of all groups. Its Key is All.
-func (w *Watch) Total() Finding { return w.verdict(Key{What: All}, w.total) }
 
 // verdict judges a group.
 func (w *Watch) verdict(k Key, g *history) Finding { return w.judge(k, &group{g, w.points(g)}) }

@@ -82,6 +82,10 @@ const (
 	errnoMax      = 4095
 )
 
+// KeepsSource reports whether an mremap leaves the mapping that it moves where it was, empty
+// (MREMAP_DONTUNMAP, since 5.7).
+func (c *Call) KeepsSource() bool { return c.Args[3]&mremapDontUnmap != 0 }
+
 // Failed reports whether the call returned an error.
 func (c *Call) Failed() bool { return c.Ret < 0 && c.Ret >= -errnoMax }
 

@@ -106,12 +106,25 @@ type latencySummary struct {
 	Slow      uint64    `json:"slow"`
 	Sent      uint64    `json:"sampled"`
 	// Rest are the sites that have no object, NoSite what no site is known of.
-	Rest       attribution.SiteSum `json:"other_sites"`
-	NoSite     attribution.SiteSum `json:"no_site"`
-	Dropped    uint64              `json:"dropped"`
-	Unstacked  uint64              `json:"unstacked"`
-	Unmeasured uint64              `json:"unmeasured"`
-	Picture    string              `json:"picture"`
+	Rest       sumObject `json:"other_sites"`
+	NoSite     sumObject `json:"no_site"`
+	Dropped    uint64    `json:"dropped"`
+	Unstacked  uint64    `json:"unstacked"`
+	Unmeasured uint64    `json:"unmeasured"`
+	Picture    string    `json:"picture"`
+}
+
+// sumObject is what the calls of several sites took together, in ns.
+type sumObject struct {
+	Sites    int    `json:"sites,omitempty"`
+	Calls    uint64 `json:"calls"`
+	Duration uint64 `json:"total_ns"`
+	Wait     uint64 `json:"wait_ns"`
+	Hold     uint64 `json:"hold_ns"`
+}
+
+func sumOf(s attribution.SiteSum) sumObject {
+	return sumObject{s.Sites, s.Calls, s.Duration, s.Wait, s.Hold}
 }
 
 // WriteLatenciesJSON writes the same as objects, one a line: operations, sites,
@@ -137,7 +150,7 @@ func WriteLatenciesJSON(w io.Writer, l *attribution.Latencies, clock Clock, now 
 	return enc.Encode(latencySummary{
 		Event: "summary", Time: now, Measured: l.Measured.Seconds(), Processes: l.Processes,
 		Calls: calls, SlowLimit: uint64(l.Slow), Slow: slow, Sent: l.Sent, Dropped: l.Missing.Dropped,
-		Rest: l.Rest, NoSite: l.NoSite,
+		Rest: sumOf(l.Rest), NoSite: sumOf(l.NoSite),
 		Unstacked: l.Missing.Unstacked, Unmeasured: l.Missing.Unmeasured, Picture: l.Accuracy,
 	})
 }

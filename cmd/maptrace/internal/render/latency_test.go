@@ -39,8 +39,8 @@ func someLatencies() *attribution.Latencies {
 			{Op: "mmap", Function: alloc.Frames[1], Stack: alloc, Duration: spread(1200, 50), Wait: 5000, Hold: 300_000, Sampled: 40},
 			{Op: "munmap", Function: "libc.so.6+0x96f98", Duration: spread(2000, 4), Wait: 450, Hold: 4600, Sampled: 4},
 		},
-		Rest:   attribution.SiteSum{Sites: 2, Calls: 8, Duration: 90_000, Wait: 10, Hold: 20},
-		NoSite: attribution.SiteSum{Calls: 2, Duration: 2_000_000, Wait: 10, Hold: 20},
+		Rest:   attribution.SiteSum{Sites: 2, Sums: latency.Sums{Calls: 8, Duration: 90_000, Wait: 10, Hold: 20}},
+		NoSite: attribution.SiteSum{Sums: latency.Sums{Calls: 2, Duration: 2_000_000, Wait: 10, Hold: 20}},
 		Worst: []attribution.TimedCall{
 			{
 				Timing: &tracer.Timing{Duration: 1_253_000, Wait: 90_000, Hold: 660_000, WriteHold: 2000, Longest: 660_000, Locks: 2, Slow: true, Name: "mmap"},

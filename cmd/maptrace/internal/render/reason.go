@@ -64,7 +64,7 @@ func noteWords(f *growth.Finding, n growth.Note) (words string, aside bool) {
 	case growth.ResidentLess:
 		return fmt.Sprintf("%s; resident grew only %s", f.Measure, size()), true
 	case growth.Together:
-		return fmt.Sprintf("all that had no place of its own: %d groups that held little or nothing, and at most %d at once",
+		return fmt.Sprintf("all that had no place of its own: %d groups lost theirs, for they held nothing or memory was short; at most %d at once held something without one",
 			n.Count, n.Other), true
 	}
 	return plainNotes[n.Kind], false

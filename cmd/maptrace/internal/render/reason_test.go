@@ -57,7 +57,7 @@ func TestNotesReadAsSentences(t *testing.T) {
 		{growth.Writable, growth.Note{Kind: growth.ResidentLess, Size: 96 << 10}, " (writable; resident grew only 96.0 KiB)"},
 		{
 			note: growth.Note{Kind: growth.Together, Count: 7, Other: 3},
-			want: " (all that had no place of its own: 7 groups that held little or nothing, and at most 3 at once)",
+			want: " (all that had no place of its own: 7 groups lost theirs, for they held nothing or memory was short; at most 3 at once held something without one)",
 		},
 	}
 	seen := make(map[growth.NoteKind]bool)
