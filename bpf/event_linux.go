@@ -35,11 +35,12 @@ const (
 	OpExec           = Op(mmMmOpMM_OP_EXEC)     // Space is the new one; Args: old space, start_brk, brk, start_stack, first section; File.Name is the comm
 	OpExit           = Op(mmMmOpMM_OP_EXIT)     // the process' last thread; Args[0] is the wait status
 	OpGone           = Op(mmMmOpMM_OP_GONE)     // the address space itself
-	OpOther          = Op(mmMmOpMM_OP_OTHER)    // a section no decoded call owns; NR is the system call, Args[1] 1 for a write release
+	OpOther          = Op(mmMmOpMM_OP_OTHER)    // a section no decoded call owns, or if it has none, whose it is is not clear; NR is the system call, Args[1] 1 for a write release
 	OpStack          = Op(mmMmOpMM_OP_STACK)    // the stack grew, by Args[2] pages
 	OpAnnounce       = Op(mmMmOpMM_OP_ANNOUNCE) // the section's call has committed and returns much later
 	OpVMA            = Op(mmMmOpMM_OP_VMA)      // one VMA of the image that OpExec told of
 	OpSeeded         = Op(mmMmOpMM_OP_SEEDED)   // the last of them was sent; none were if the lock was busy
+	OpLayout         = Op(mmMmOpMM_OP_LAYOUT)   // prctl(PR_SET_MM); Args: start_brk, brk, start_stack
 )
 
 // Flags qualify an Event. The values are those of enum mm_flag.
@@ -65,22 +66,34 @@ type FileFlags uint32
 const (
 	FileCharDevice = FileFlags(mmMmFileFlagMM_FILE_CHARDEV)
 	FileRegular    = FileFlags(mmMmFileFlagMM_FILE_REGULAR)
-	FileFromVMA    = FileFlags(mmMmFileFlagMM_FILE_VMA)     // all fields come from the VMA itself
+	FileFromVMA    = FileFlags(mmMmFileFlagMM_FILE_VMA)     // the VMA was found; without, nothing else is set
 	FileNone       = FileFlags(mmMmFileFlagMM_FILE_NONE)    // the VMA has no file
 	FileSpecial    = FileFlags(mmMmFileFlagMM_FILE_SPECIAL) // the kernel's own mapping; Name is its name
-	FileReadOnly   = FileFlags(mmMmFileFlagMM_FILE_READ_ONLY)
+	FileKernel     = FileFlags(mmMmFileFlagMM_FILE_KERNEL)  // on a mount of the kernel's own, where nobody else gives names
+	FileShmem      = FileFlags(mmMmFileFlagMM_FILE_SHMEM)   // of tmpfs
+	FileAnonInode  = FileFlags(mmMmFileFlagMM_FILE_ANON_INODE)
+	FilePieces     = FileFlags(mmMmFileFlagMM_FILE_PIECES) // what is left of a mapping that others have changed since is of one file
+	FileAlike      = FileFlags(mmMmFileFlagMM_FILE_ALIKE)  // and is the same in all else
 )
 
-// File is the identity of what a call mapped, and where asked the VMA it made.
+// File is what was found at the address of a mapping when the call that made it returned:
+// that mapping, or what has replaced it since.
 type File struct {
 	Inode   uint64
-	Start   uint64 // of the VMA; valid with FileFromVMA, as are the next three
+	Start   uint64 // of the VMA
 	End     uint64
 	VMFlags uint64 // vm_flags of include/linux/mm.h
 	Offset  uint64 // vm_pgoff: in pages
+	Size    uint64 // of the file, in bytes
+	Block   uint64 // of its file system, in bytes: of hugetlbfs, the size of its pages
 	Dev     uint32 // the kernel's dev_t: major<<20 | minor
 	Flags   FileFlags
 	Name    string // basename, cut to 79 bytes
+}
+
+// Covers reports whether the VMA that was found holds all addresses from start to before end.
+func (f *File) Covers(start, end uint64) bool {
+	return f.Flags&FileFromVMA != 0 && f.Start <= start && end <= f.End
 }
 
 // Event is one decoded record. Times are CLOCK_MONOTONIC in ns; process and
@@ -98,7 +111,7 @@ type Event struct {
 	Args    [6]uint64
 	Stack   uint32 // ID of the Stack that was sent before; 0 for none
 	Caller  Caller // of a call that made memory larger, where stacks are asked for
-	Pages   int64  // by how many pages the section of a call changed what is mapped; 0 without a section
+	Pages   int64  // by how many pages the section of a call changed what is mapped; 0 without a section. OpFork: how many the child has
 	File    File   // zero unless HasFile is set or Op is OpVMA
 }
 
@@ -136,7 +149,7 @@ func decode(raw []byte, ev *Event) error {
 		return fmt.Errorf("decode record: %d bytes is the size of none", len(raw))
 	}
 	h := &c.Head
-	if h.Op < uint8(OpMmap) || h.Op > uint8(OpSeeded) || (len(raw) == vmaSize) != (Op(h.Op) == OpVMA) {
+	if h.Op < uint8(OpMmap) || h.Op > uint8(OpLayout) || (len(raw) == vmaSize) != (Op(h.Op) == OpVMA) {
 		return fmt.Errorf("decode record: operation %d in %d bytes", h.Op, len(raw))
 	}
 	ev.Time, ev.Space, ev.Section = h.Time, h.Space, h.Section
@@ -156,7 +169,7 @@ func decodeFile(raw []byte, f *File) {
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&m.File)), unsafe.Sizeof(m.File)), raw)
 	*f = File{
 		Inode: m.File.Inode, Start: m.File.VmStart, End: m.File.VmEnd,
-		VMFlags: m.File.VmFlags, Offset: m.File.Offset,
+		VMFlags: m.File.VmFlags, Offset: m.File.Offset, Size: m.File.Size, Block: m.File.Block,
 		Dev: m.File.Dev, Flags: FileFlags(m.File.Flags), Name: cString(m.File.Name[:]),
 	}
 }

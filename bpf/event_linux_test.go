@@ -91,9 +91,11 @@ func record(op Op, flags Flags, file string) []byte {
 	}
 	if flags&HasFile != 0 {
 		ne.PutUint64(b[callSize:], 77)
-		ne.PutUint32(b[callSize+40:], 8<<20|1)
-		ne.PutUint32(b[callSize+44:], uint32(FileRegular))
-		copy(b[callSize+48:], file)
+		ne.PutUint64(b[callSize+40:], 5000)
+		ne.PutUint64(b[callSize+48:], 4096)
+		ne.PutUint32(b[callSize+56:], 8<<20|1)
+		ne.PutUint32(b[callSize+60:], uint32(FileRegular))
+		copy(b[callSize+64:], file)
 	}
 	return b
 }
@@ -113,7 +115,7 @@ func TestRecordsAreDecoded(t *testing.T) {
 		t.Errorf("call (-want +got):\n%s", diff)
 	}
 	want.Flags |= HasFile
-	want.File = File{Inode: 77, Dev: 8<<20 | 1, Flags: FileRegular, Name: "libc.so.6"}
+	want.File = File{Inode: 77, Size: 5000, Block: 4096, Dev: 8<<20 | 1, Flags: FileRegular, Name: "libc.so.6"}
 	if err := decode(record(OpMmap, Stamped|HasSection|HasFile, "libc.so.6"), &ev); err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +129,7 @@ func TestOddRecordsAreRefused(t *testing.T) {
 	good := record(OpMmap, Stamped, "")
 	for name, raw := range map[string][]byte{
 		"nothing": nil, "short": good[:callSize-1], "long": append(good, 0),
-		"no operation": record(0, 0, ""), "an unknown one": record(OpSeeded+1, 0, ""),
+		"no operation": record(0, 0, ""), "an unknown one": record(OpLayout+1, 0, ""),
 		"a VMA as a call": record(OpVMA, 0, ""), "a call as a VMA": good[:0:0],
 	} {
 		var ev Event
@@ -155,7 +157,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(make([]byte, vmaSize))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var ev Event
-		if err := decode(raw, &ev); err == nil && (ev.Op < OpMmap || ev.Op > OpSeeded) {
+		if err := decode(raw, &ev); err == nil && (ev.Op < OpMmap || ev.Op > OpLayout) {
 			t.Fatalf("decoded %+v", ev)
 		}
 	})

@@ -107,13 +107,12 @@ func spec(kernel *btf.Spec, opts Options) (*ebpf.CollectionSpec, error) {
 	delete(s.Programs, mmProgMmReleased3)
 	var iter *btf.Func
 	hasIter := kernel.TypeByName("bpf_iter_task_vma_new", &iter) == nil
-	if err := s.Variables[mmVarHasVmaIter].Set(hasIter); err != nil {
-		return nil, fmt.Errorf("configure programs: %w", err)
-	}
-	if err := s.Variables[mmVarFollow].Set(!opts.NoFollow); err != nil {
-		return nil, fmt.Errorf("configure programs: %w", err)
-	}
-	if err := s.Variables[mmVarNested].Set(Nested()); err != nil {
+	if err := errors.Join(
+		s.Variables[mmVarHasVmaIter].Set(hasIter),
+		s.Variables[mmVarPageShift].Set(uint32(bits.TrailingZeros(uint(os.Getpagesize())))),
+		s.Variables[mmVarFollow].Set(!opts.NoFollow),
+		s.Variables[mmVarNested].Set(Nested()),
+	); err != nil {
 		return nil, fmt.Errorf("configure programs: %w", err)
 	}
 	if opts.RingBytes != 0 {

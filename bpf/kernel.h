@@ -46,8 +46,14 @@ struct qstr {
 	const unsigned char *name;
 };
 
+struct list_head {
+	struct list_head *next;
+};
+
 struct super_block {
 	__u32 s_dev;
+	unsigned long s_blocksize;
+	unsigned long s_flags;
 	unsigned long s_magic;
 };
 
@@ -55,10 +61,12 @@ struct inode {
 	__u16 i_mode;
 	struct super_block *i_sb;
 	unsigned long i_ino;
+	__s64 i_size;
 };
 
 struct dentry {
 	struct qstr d_name;
+	struct inode *d_inode;
 };
 
 struct path {
@@ -71,13 +79,9 @@ struct file {
 	struct path f_path;
 };
 
-struct fdtable {
-	unsigned int max_fds;
-	struct file **fd;
-};
-
-struct files_struct {
-	struct fdtable *fdt;
+/* 6.8 and later: what a file of a stacked file system maps, and whose it is. */
+struct backing_file {
+	struct path user_path;
 };
 
 struct mm_struct {
@@ -119,6 +123,14 @@ struct vm_area_struct {
 	void *vm_private_data;
 };
 
+/* With CONFIG_ANON_VMA_NAME. */
+struct anon_vma_name {
+	char name[1]; /* NUL-terminated */
+};
+struct vm_area_struct___named {
+	struct anon_vma_name *anon_name;
+};
+
 struct signal_struct {
 	atomic_t live;
 	int group_exit_code;
@@ -151,8 +163,9 @@ struct task_struct {
 	int exit_code;
 	struct task_struct *group_leader;
 	struct pid *thread_pid;
-	struct files_struct *files;
 	struct signal_struct *signal;
+	struct list_head ptraced;      /* those that it traces */
+	struct list_head ptrace_entry; /* its place among those that its tracer traces */
 	__u64 start_boottime;
 	char comm[16];
 };

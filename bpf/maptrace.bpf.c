@@ -26,10 +26,11 @@ volatile const __u32 stack_bytes = 0;	  /* of user stack to copy */
 volatile const __u32 stack_quota = 0;	  /* stacks of a space's growth in a window; 0: none */
 volatile const __u32 fault_quota = 0;	  /* and of its page faults */
 volatile const __u32 caller_mask = 0;	  /* of the index into "callers" */
-volatile const __u32 piece_shift = 0;	  /* of a piece of memory, whose faults are noted */
-volatile const bool watches = false;	  /* somebody asks how many threads began */
-volatile const bool latency = false;	  /* the programs of latency.h are there */
-volatile const bool nested = false;	  /* the reader is not in the initial pid namespace */
+volatile const __u32 page_shift = 12;
+volatile const __u32 piece_shift = 0; /* of a piece of memory, whose faults are noted */
+volatile const bool watches = false;  /* somebody asks how many threads began */
+volatile const bool latency = false;  /* the programs of latency.h are there */
+volatile const bool nested = false;   /* the reader is not in the initial pid namespace */
 
 #define MAX_SPACES 16384
 #define MAX_TASKS  65536
@@ -42,14 +43,15 @@ volatile const bool nested = false;	  /* the reader is not in the initial pid na
 #define PATH_PIECE  16	/* words of it that are read at once */
 
 #define EBUSY		  16
+#define ENOSYS		  38
 #define S_IFMT		  0170000
 #define S_IFCHR		  0020000
 #define S_IFREG		  0100000
-#define FMODE_WRITE	  0x2
-#define HUGETLBFS_MAGIC	  0x958458f6
+#define SB_KERNMOUNT	  (1 << 22)
+#define TMPFS_MAGIC	  0x01021994
+#define ANON_INODE_MAGIC  0x09041934
 #define READ_IMPLIES_EXEC 0x0400000
 #define VM_LOCKED	  0x2000
-#define VM_SHARED_ANON	  (MAP_SHARED | MAP_ANONYMOUS)
 #define PROT_WRITE	  0x2
 #define MAP_SHARED	  0x01
 #define MAP_ANONYMOUS	  0x20
@@ -58,6 +60,10 @@ volatile const bool nested = false;	  /* the reader is not in the initial pid na
 #define MAP_HUGETLB	  0x40000
 #define MCL_FUTURE	  2
 #define PR_SET_VMA	  0x53564d41
+#define PTRACE_POKEUSR	  6
+#define PTRACE_SETREGS	  13
+#define PTRACE_SETREGSET  0x4205
+#define PTRACE_SET_CALL	  0x4212 /* PTRACE_SET_SYSCALL_INFO */
 
 /* How often something came in a window of time, which says how much of it is taken. */
 struct meter {
@@ -69,7 +75,9 @@ struct meter {
 /* Everything the kernel side knows of one address space. */
 struct space {
 	__u64 id;
-	__u64 brk;	/* as the last brk call left it */
+	__u64 brk;	 /* as of the last release that may have followed a change of it */
+	__u64 start_brk; /* as last told, as is start_stack */
+	__u64 start_stack;
 	__u64 stack_vm; /* pages of stack, as of the last report */
 	__u64 total_vm; /* mapped pages, as the last section left them */
 	__u32 last;	/* the last section reported or kept for a report */
@@ -149,7 +157,9 @@ struct pending {
 	__u8 flags;
 	__u8 have;
 	__u8 commits; /* the release ended a write section */
-	__u8 pad[3];
+	__u8 over; /* the call of over_nr and over_args has returned, and may look as if it ran */
+	__u16 over_nr;
+	__u64 over_args[6];
 	/* Set at the return, as in mm_call. */
 	__u32 stack;
 	__u16 path;
@@ -163,6 +173,22 @@ struct {
 	__type(key, int);
 	__type(value, struct pending);
 } pendings SEC(".maps");
+
+/*
+ * The threads whose registers another has written, by their number: what these say
+ * of a call may be untrue. "meddled" is how many there were, so that nobody looks
+ * for them where there are none; more than fit make every thread one of them.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_TASKS);
+	__type(key, __u32); /* the thread's number in the initial namespace */
+	__type(value, __u8);
+} puppets SEC(".maps");
+
+__u32 meddled;
+__u32 unknown_puppets;
 
 /* What the thread waits for and holds, and what its call has so far: latency.h. */
 struct lat_task {
@@ -364,6 +390,7 @@ static __always_inline bool is_compat(struct task_struct *task)
 /* What family a system call belongs to. */
 enum class {
 	NOT_OURS = 0,
+	IS_PTRACE = 254,
 	IS_CLONE = 255, /* others: enum mm_op */
 };
 
@@ -414,6 +441,9 @@ __noinline __u32 classify(long nr)
 	case 57:
 	case 58:
 		return IS_CLONE;
+	case 26: /* of a 32-bit program; else msync */
+	case 101:
+		return IS_PTRACE;
 #else
 	case 222:
 		return MM_OP_MMAP;
@@ -451,6 +481,9 @@ __noinline __u32 classify(long nr)
 		return MM_OP_PKEY_MPROTECT;
 	case 220:
 		return IS_CLONE;
+	case 26: /* of a 32-bit program; else inotify_init1 */
+	case 117:
+		return IS_PTRACE;
 #endif
 	case 435:
 		return IS_CLONE;
@@ -565,6 +598,8 @@ static __always_inline __u64 space_of(struct mm_struct *mm)
 		return sp->id;
 	new.id = __sync_fetch_and_add(&last_space, 1) + 1;
 	new.brk = mm->brk;
+	new.start_brk = mm->start_brk;
+	new.start_stack = mm->start_stack;
 	new.stack_vm = mm->stack_vm;
 	new.total_vm = mm->total_vm;
 	if (bpf_map_update_elem(&spaces, &key, &new, BPF_NOEXIST)) {
@@ -625,6 +660,30 @@ static __always_inline bool belongs(struct pending *p, struct pt_regs *regs, lon
 	return p->nr == (__u16)nr && p->args[0] == args[0] && p->args[1] == args[1];
 }
 
+/*
+ * Whether the registers are as a call left them that has returned with ENOSYS, which
+ * is also what they hold while a call runs. Then they do not say which it is.
+ */
+static __always_inline bool is_over(struct pending *p, struct pt_regs *regs, long nr)
+{
+	__u64 args[6], diff = 0;
+
+	if (!p->over || p->over_nr != (__u16)nr)
+		return false;
+	call_args(regs, args);
+	for (int i = 0; i < 6; i++)
+		diff |= args[i] ^ p->over_args[i];
+	return !diff;
+}
+
+/* Whether another has written the thread's registers. */
+static __always_inline bool is_puppet(struct task_struct *task)
+{
+	__u32 tid = task->pid;
+
+	return meddled && (unknown_puppets || bpf_map_lookup_elem(&puppets, &tid));
+}
+
 /* Lets go of what is kept of a call that will not report itself. */
 static __noinline int disown(struct task_struct *task, struct pending *p)
 {
@@ -633,6 +692,49 @@ static __noinline int disown(struct task_struct *task, struct pending *p)
 		send_section(task, p->space, MM_OP_OTHER, p->section, p->nr, true,
 			     p->flags & MM_F_REMOTE, 0);
 	return 0;
+}
+
+/* Says that a section was taken by who did not make it. */
+static __noinline int send_stolen(struct task_struct *task, __u64 space, long nr)
+{
+	struct mm_call *c = reserve(sizeof(*c));
+
+	if (!c)
+		return 0;
+	__builtin_memset(c, 0, sizeof(*c));
+	fill_head(&c->head, task, space, MM_OP_OTHER);
+	c->head.time = bpf_ktime_get_ns();
+	c->head.flags = MM_F_STAMPED;
+	c->head.nr = (__u16)nr;
+	submit(c);
+	return 0;
+}
+
+/*
+ * prctl(PR_SET_MM) sets where the heap ends, and where it and the stack begin, with
+ * the lock held for reading: no section tells (kernel/sys.c: prctl_set_mm_map).
+ */
+static __always_inline void note_layout(struct task_struct *task, struct space *sp,
+					struct mm_struct *mm)
+{
+	struct mm_call *c;
+
+	if (sp->brk == mm->brk && sp->start_brk == mm->start_brk &&
+	    sp->start_stack == mm->start_stack)
+		return;
+	sp->brk = mm->brk;
+	sp->start_brk = mm->start_brk;
+	sp->start_stack = mm->start_stack;
+	c = reserve(sizeof(*c));
+	if (!c)
+		return;
+	__builtin_memset(c, 0, sizeof(*c));
+	fill_head(&c->head, task, sp->id, MM_OP_LAYOUT);
+	c->head.time = bpf_ktime_get_ns();
+	c->args[0] = sp->start_brk;
+	c->args[1] = sp->brk;
+	c->args[2] = sp->start_stack;
+	submit(c);
 }
 
 /* include/trace/events/mmap_lock.h: mmap_lock_released, with the lock still held */
@@ -671,6 +773,8 @@ static __always_inline int released(struct mm_struct *mm, bool write)
 		if (task->mm && !is_compat(task) && classify(nr) == MM_OP_PROCESS_MADVISE)
 			op = MM_OP_PROCESS_MADVISE;
 	}
+	if (op == IS_PTRACE || (op != NOT_OURS && is_puppet(task)))
+		op = NOT_OURS;
 	if (op != NOT_OURS) {
 		bool commit = commits(sp, op, section, write);
 
@@ -680,8 +784,16 @@ static __always_inline int released(struct mm_struct *mm, bool write)
 			goto unowned;
 		}
 		regs = (struct pt_regs *)bpf_task_pt_regs(task);
+		if (is_over(p, regs, nr))
+			goto unowned;
 		if (p->have && !belongs(p, regs, nr))
 			disown(task, p);
+		/*
+		 * A call that downgrades lets go of the lock once. If that ends no section,
+		 * another has taken its section for its own.
+		 */
+		if (!commit && !p->have && commits_by_read(op))
+			send_stolen(task, sp->id, nr);
 		if (!p->have || (commit && !p->commits)) {
 			call_args(regs, args);
 			p->have = 1;
@@ -699,7 +811,7 @@ static __always_inline int released(struct mm_struct *mm, bool write)
 			if (!own)
 				p->flags |= MM_F_REMOTE;
 			if (!commit)
-				goto stack;
+				goto unchanged;
 			sp->last = section;
 			sp->stack_vm = mm->stack_vm;
 			p->pages = mm->total_vm - sp->total_vm;
@@ -723,7 +835,9 @@ unowned:
 		send_section(task, sp->id, MM_OP_OTHER, section, nr, true, !own, 0);
 		return 0;
 	}
-stack:
+unchanged:
+	if (!write && section == sp->last)
+		note_layout(task, sp, mm);
 	if (!write && (__s64)(mm->stack_vm - sp->stack_vm) > 0) {
 		/*
 		 * mm/mmap.c: expand_stack downgrades before it lets go. Who sees the
@@ -764,33 +878,51 @@ int mm_released3(__u64 *ctx)
 	return released((struct mm_struct *)ctx[0], ctx[2] & 0xff);
 }
 
+/*
+ * Whether a file is what a stacked file system maps in another's place. The flag is not in
+ * BTF, and was another before 6.14, as the type of mm_lock_seq was.
+ */
+static __always_inline bool is_backing(struct file *file)
+{
+	bool since = bpf_core_field_exists(((struct mm_struct___seqcount *)0)->mm_lock_seq);
+
+	return bpf_core_type_exists(struct backing_file) &&
+	       BPF_CORE_READ(file, f_mode) & (since ? 1 << 24 : 1 << 25);
+}
+
 static __always_inline void read_file(struct mm_file *out, struct file *file)
 {
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
 	struct inode *inode = BPF_CORE_READ(file, f_inode);
-	const unsigned char *name = BPF_CORE_READ(file, f_path.dentry, d_name.name);
-	__u32 type = BPF_CORE_READ(inode, i_mode) & S_IFMT;
+	struct super_block *sb;
+	__u64 magic;
+	__u32 type;
+
+	if (is_backing(file)) {
+		/* include/linux/fs.h: file_user_inode, of whose file maps tells */
+		if (bpf_core_field_exists(((struct backing_file *)0)->user_path))
+			dentry = BPF_CORE_READ((struct backing_file *)file, user_path.dentry);
+		inode = BPF_CORE_READ(dentry, d_inode);
+	}
+	sb = BPF_CORE_READ(inode, i_sb);
+	type = BPF_CORE_READ(inode, i_mode) & S_IFMT;
+	magic = BPF_CORE_READ(sb, s_magic);
 
 	out->inode = BPF_CORE_READ(inode, i_ino);
-	out->dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	out->size = BPF_CORE_READ(inode, i_size);
+	out->dev = BPF_CORE_READ(sb, s_dev);
+	out->block = BPF_CORE_READ(sb, s_blocksize);
 	if (type == S_IFREG)
 		out->flags |= MM_FILE_REGULAR;
 	if (type == S_IFCHR)
 		out->flags |= MM_FILE_CHARDEV;
-	if (!(BPF_CORE_READ(file, f_mode) & FMODE_WRITE))
-		out->flags |= MM_FILE_READ_ONLY;
-	bpf_probe_read_kernel_str(out->name, sizeof(out->name), name);
-}
-
-static __always_inline struct file *file_of_fd(struct task_struct *task, __u32 fd)
-{
-	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
-	struct file **fds = BPF_CORE_READ(fdt, fd);
-	struct file *file = NULL;
-
-	if (fd >= BPF_CORE_READ(fdt, max_fds))
-		return NULL;
-	bpf_probe_read_kernel(&file, sizeof(file), fds + fd);
-	return file;
+	if (BPF_CORE_READ(sb, s_flags) & SB_KERNMOUNT)
+		out->flags |= MM_FILE_KERNEL;
+	if (magic == TMPFS_MAGIC)
+		out->flags |= MM_FILE_SHMEM;
+	if (magic == ANON_INODE_MAGIC)
+		out->flags |= MM_FILE_ANON_INODE;
+	bpf_probe_read_kernel_str(out->name, sizeof(out->name), BPF_CORE_READ(dentry, d_name.name));
 }
 
 static __always_inline void read_vma(struct mm_file *out, struct vm_area_struct *vma)
@@ -817,23 +949,49 @@ static __always_inline void read_vma(struct mm_file *out, struct vm_area_struct 
 	}
 }
 
-static long vma_found(struct task_struct *task, struct vm_area_struct *vma, struct mm_file *out)
+/* A look at the VMA at an address. */
+struct look {
+	struct mm_file file;
+	__u64 addr;
+};
+
+static long vma_found(struct task_struct *task, struct vm_area_struct *vma, struct look *l)
 {
 	(void)task;
-	read_vma(out, vma);
+	read_vma(&l->file, vma);
 	return 0;
 }
 
-/*
- * Mappings whose extent or file the arguments do not tell: the segment's size,
- * the inode of shared anonymous memory, huge pages' rounding, what a driver put
- * in the file's place.
- */
-static __always_inline bool vma_decides(__u32 op, __u64 *args, struct mm_file *f)
+static long try_vma(__u32 i, struct look *l)
 {
-	return op == MM_OP_SHMAT || (args[3] & MAP_HUGETLB) ||
-	       (args[3] & VM_SHARED_ANON) == VM_SHARED_ANON || !(f->flags & MM_FILE_REGULAR);
+	(void)i;
+	return bpf_find_vma(bpf_get_current_task_btf(), l->addr, vma_found, l, 0) != -EBUSY;
 }
+
+static long name_found(struct task_struct *task, struct vm_area_struct *vma, struct look *l)
+{
+	(void)task;
+	l->file.vm_start = vma->vm_start;
+	l->file.vm_end = vma->vm_end;
+	l->file.flags |= MM_FILE_VMA;
+	if (bpf_core_field_exists(((struct vm_area_struct___named *)0)->anon_name)) {
+		struct anon_vma_name *n =
+			BPF_CORE_READ((struct vm_area_struct___named *)vma, anon_name);
+
+		if (n)
+			bpf_probe_read_kernel_str(l->file.name, sizeof(l->file.name), n->name);
+	}
+	return 0;
+}
+
+static long try_name(__u32 i, struct look *l)
+{
+	(void)i;
+	return bpf_find_vma(bpf_get_current_task_btf(), l->addr, name_found, l, 0) != -EBUSY;
+}
+
+/* It only tries to take the lock, which others may hold just now, for a microsecond. */
+#define TRIES 32
 
 /* A file record: mmap of a file, of shared or huge memory; shmat. */
 static __always_inline bool has_file(__u32 op, __u64 *args, long ret)
@@ -867,44 +1025,102 @@ static __always_inline void fill_call(struct mm_call *c, struct task_struct *tas
 		c->args[1] = p->old_brk;
 }
 
+/*
+ * Looks at what is where a call has mapped a file. If others have changed that since, the
+ * first piece of a file is read; MM_FILE_PIECES says that there are no others but of the
+ * same mapping of the same file, and MM_FILE_ALIKE that they are also alike in all else.
+ * Not static, as classify.
+ */
+__noinline int look_at(__u64 start, __u64 end, struct mm_file *out)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 inode = 0, pgoff = 0, at = 0, flags = 0;
+	bool others, alike = true;
+	struct bpf_iter_task_vma it;
+	struct vm_area_struct *vma;
+	struct look l = {.addr = start};
+
+	if (!out)
+		return 0;
+	lat_mute(task, true);
+	bpf_loop(TRIES, try_vma, &l, 0);
+	if (!has_vma_iter || l.file.vm_end >= end)
+		goto found;
+	__builtin_memset(&l.file, 0, sizeof(l.file));
+	l.file.flags = MM_FILE_VMA | MM_FILE_NONE;
+	bpf_iter_task_vma_new(&it, task, start);
+	while ((vma = bpf_iter_task_vma_next(&it))) {
+		if (vma->vm_start >= end)
+			break;
+		if (!vma->vm_file)
+			continue;
+		l.file.flags = 0;
+		read_vma(&l.file, vma);
+		inode = (__u64)BPF_CORE_READ(vma, vm_file, f_inode);
+		pgoff = vma->vm_pgoff;
+		at = vma->vm_start;
+		flags = vma->vm_flags;
+		break;
+	}
+	bpf_iter_task_vma_destroy(&it);
+	/* No count of turns is kept: see mm_exec. */
+	others = bpf_iter_task_vma_new(&it, task, start);
+	while ((vma = bpf_iter_task_vma_next(&it))) {
+		if (vma->vm_start >= end)
+			break;
+		if (!vma->vm_file)
+			continue;
+		if ((__u64)BPF_CORE_READ(vma, vm_file, f_inode) != inode ||
+		    (vma->vm_pgoff - pgoff) << page_shift != vma->vm_start - at) {
+			others = true;
+			break;
+		}
+		alike = alike && vma->vm_flags == flags;
+	}
+	bpf_iter_task_vma_destroy(&it);
+	if (!others)
+		l.file.flags |= MM_FILE_PIECES | (alike ? MM_FILE_ALIKE : 0);
+found:
+	lat_mute(task, false);
+	*out = l.file;
+	return 0;
+}
+
+/*
+ * Sends a call that maps what its arguments do not tell. What it has mapped, and how, the
+ * VMA says: the arguments name a descriptor, which by now may be another file's.
+ */
 static __noinline int send_file_call(struct task_struct *task, struct pending *p, __u32 op,
 				     __u64 *args, long ret)
 {
 	struct mm_file_call *c = reserve(sizeof(*c));
-	struct mm_file f = {};
 
 	if (!c)
 		return 0;
 	__builtin_memset(c, 0, sizeof(*c));
 	fill_call(&c->call, task, p, op, args, ret);
 	c->call.head.flags |= MM_F_FILE;
-	if (op == MM_OP_MMAP && !(args[3] & MAP_ANONYMOUS)) {
-		struct file *file = file_of_fd(task, args[4]);
-
-		if (file) {
-			read_file(&f, file);
-			if (BPF_CORE_READ(file, f_inode, i_sb, s_magic) == HUGETLBFS_MAGIC)
-				f.flags &= ~MM_FILE_REGULAR;
-		}
-	}
-	if (vma_decides(op, args, &f)) {
-		__u32 chardev = f.flags & MM_FILE_CHARDEV;
-
-		lat_mute(task, true);
-		/* It only tries to take the lock, which others may hold just now. */
-		for (int i = 0; i < 4; i++) {
-			if (bpf_find_vma(task, (__u64)ret, vma_found, &f, 0) != -EBUSY)
-				break;
-		}
-		lat_mute(task, false);
-		f.flags |= chardev;
-	}
-	__builtin_memcpy(&c->file, &f, sizeof(f));
+	look_at(ret, op == MM_OP_MMAP ? ret + args[1] : 0, &c->file);
 	submit(c);
 	return 0;
 }
 
-/* PR_SET_VMA_ANON_NAME: the name is in user memory, just read by the kernel. */
+/* Looks at the name of the VMA at an address. Not static, as classify. */
+__noinline int look_at_name(__u64 addr, struct mm_file *out)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct look l = {.addr = addr};
+
+	if (!out)
+		return 0;
+	lat_mute(task, true);
+	bpf_loop(TRIES, try_name, &l, 0);
+	lat_mute(task, false);
+	*out = l.file;
+	return 0;
+}
+
+/* PR_SET_VMA_ANON_NAME. User memory, where the name came from, may hold another by now. */
 static __noinline int send_name(struct task_struct *task, struct pending *p, __u64 *args, long ret)
 {
 	struct mm_file_call *c = reserve(sizeof(*c));
@@ -914,8 +1130,8 @@ static __noinline int send_name(struct task_struct *task, struct pending *p, __u
 	__builtin_memset(c, 0, sizeof(*c));
 	fill_call(&c->call, task, p, MM_OP_SET_VMA, args, ret);
 	c->call.head.flags |= MM_F_FILE;
-	if (args[4])
-		bpf_probe_read_user_str(c->file.name, sizeof(c->file.name), (void *)args[4]);
+	if (!(p->flags & MM_F_NO_LOCK))
+		look_at_name(args[2], &c->file);
 	submit(c);
 	return 0;
 }
@@ -1211,6 +1427,88 @@ int mm_written(struct bpf_perf_event_data *ctx)
 	return 1;
 }
 
+/* Notes the registers of a call that has returned, if they look as if it ran. */
+static __always_inline struct pending *note_over(struct task_struct *task, struct pending *p,
+						 struct pt_regs *regs, long nr, long ret)
+{
+#if defined(__TARGET_ARCH_x86)
+	bool over = ret == -ENOSYS;
+#else
+	bool over = (__u64)ret == regs->orig_x0;
+#endif
+	__u64 key = (__u64)task->mm;
+
+	if (over && !p && bpf_map_lookup_elem(&spaces, &key))
+		p = bpf_task_storage_get(&pendings, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!p)
+		return p;
+	p->over = over;
+	if (over) {
+		p->over_nr = (__u16)nr;
+		call_args(regs, p->over_args);
+	}
+	return p;
+}
+
+/* How many threads of one tracer are looked through for one of them. */
+#define MOST_TRACED 4096
+
+/* A search for a thread among those that another traces. */
+struct search {
+	struct list_head *head, *at;
+	__u32 level;
+	int called;
+	__u32 tid; /* 0 until it is found */
+};
+
+static long is_it(__u32 i, struct search *s)
+{
+	struct list_head *at = s->at;
+	struct task_struct *t =
+		(void *)at - bpf_core_field_offset(struct task_struct, ptrace_entry);
+	struct pid *pid = BPF_CORE_READ(t, thread_pid);
+	struct upid *name = numbered(pid, s->level);
+
+	(void)i;
+	if (!at || at == s->head)
+		return 1;
+	if (BPF_CORE_READ(name, nr) == s->called) {
+		s->tid = BPF_CORE_READ(t, pid);
+		return 1;
+	}
+	s->at = BPF_CORE_READ(at, next);
+	return 0;
+}
+
+/*
+ * Notes that the current thread has written another's registers, whom it calls by a
+ * number of its own pid namespace. Not static, as classify.
+ */
+__noinline int note_puppet(int called)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct search s = {.called = called};
+	struct list_head *head;
+	__u8 one = 1;
+
+	s.level = BPF_CORE_READ(task, thread_pid, level);
+	head = (void *)task + bpf_core_field_offset(struct task_struct, ptraced);
+	s.head = head;
+	s.at = BPF_CORE_READ(head, next);
+	bpf_loop(MOST_TRACED, is_it, &s, 0);
+	if (!s.tid || bpf_map_update_elem(&puppets, &s.tid, &one, BPF_ANY))
+		unknown_puppets = 1;
+	meddled = 1;
+	return 0;
+}
+
+/* Whether a request of ptrace(2) can change what a thread's registers say. */
+static __always_inline bool writes_registers(__u64 request)
+{
+	return request == PTRACE_POKEUSR || request == PTRACE_SETREGS ||
+	       request == PTRACE_SETREGSET || request == PTRACE_SET_CALL;
+}
+
 /* include/trace/events/syscalls.h: sys_exit (regs, ret) */
 SEC("tp_btf/sys_exit")
 int mm_sys_exit(__u64 *ctx)
@@ -1221,6 +1519,7 @@ int mm_sys_exit(__u64 *ctx)
 	struct pt_regs *regs = (struct pt_regs *)ctx[0];
 	long ret = ctx[1], nr;
 	__u64 args[6], key;
+	bool compat, was_over;
 	__u32 op;
 	struct mm_call *c;
 
@@ -1229,10 +1528,27 @@ int mm_sys_exit(__u64 *ctx)
 	if (op == NOT_OURS)
 		return 0;
 	task = bpf_get_current_task_btf();
+	compat = is_compat(task);
+	if (op == IS_PTRACE) {
+		call_args(regs, args);
+		if (compat) { /* ebx, ecx */
+#if defined(__TARGET_ARCH_x86)
+			args[0] = regs->bx;
+			args[1] = regs->cx;
+#endif
+		}
+		if (compat == (nr == 26) && !ret && writes_registers(args[0]))
+			note_puppet(args[1]);
+		return 0;
+	}
 	/* The release noted whose space it was: most calls need no other look-up. */
 	p = bpf_task_storage_get(&pendings, task, 0, 0);
-	if (p && p->have && !belongs(p, regs, nr))
+	if (p && p->have && (compat || !belongs(p, regs, nr)))
 		disown(task, p);
+	if (compat)
+		return 0;
+	was_over = p && is_over(p, regs, nr);
+	p = note_over(task, p, regs, nr, ret);
 	if (p && p->have) {
 		call = *p;
 		p->have = 0;
@@ -1245,9 +1561,11 @@ int mm_sys_exit(__u64 *ctx)
 		return 0;
 	}
 	if (!call.have) {
+		bool puppet = is_puppet(task);
+
 		key = (__u64)task->mm;
 		sp = bpf_map_lookup_elem(&spaces, &key);
-		if (!sp || is_compat(task))
+		if (!sp)
 			return 0;
 		call.time = bpf_ktime_get_ns();
 		call.space = sp->id;
@@ -1255,7 +1573,7 @@ int mm_sys_exit(__u64 *ctx)
 			p = bpf_task_storage_get(&pendings, task, 0,
 						 BPF_LOCAL_STORAGE_GET_F_CREATE);
 		/* The first call that is seen of a thread may have begun before it was traced. */
-		if (p && p->space == sp->id)
+		if (p && p->space == sp->id && !was_over && !puppet)
 			call.flags = MM_F_NO_LOCK;
 		else if (p)
 			p->space = sp->id;
@@ -1366,6 +1684,8 @@ int mm_fork(__u64 *ctx)
 		c->head.flags |= MM_F_SHARED;
 	else if (child_mm)
 		c->args[2] = next_section(child_mm);
+	if (child_mm)
+		c->pages = child_mm->total_vm; /* it has not run yet */
 	c->args[3] = child->start_boottime;
 	c->args[4] = inner_of(child);
 	submit(c);
@@ -1400,6 +1720,8 @@ int mm_exec(__u64 *ctx)
 	if (sp) {
 		/* It was made known while the image was being set up. */
 		sp->brk = mm->brk;
+		sp->start_brk = mm->start_brk;
+		sp->start_stack = mm->start_stack;
 		sp->stack_vm = mm->stack_vm;
 		sp->total_vm = mm->total_vm;
 	}
@@ -1465,6 +1787,11 @@ int mm_exit(__u64 *ctx)
 	struct space *sp;
 	struct mm_call *c;
 
+	if (meddled) {
+		__u32 tid = task->pid;
+
+		bpf_map_delete_elem(&puppets, &tid);
+	}
 	if (!space || task->signal->live.counter != 0)
 		return 0;
 	sp = mm ? bpf_map_lookup_elem(&spaces, &key) : NULL;

@@ -32,7 +32,10 @@ enum mm_op {
 	MM_OP_EXIT,
 	/* The address space itself is gone (exit_mmap). */
 	MM_OP_GONE,
-	/* A section of the mmap lock that none of the calls above owns. */
+	/*
+	 * A section of the mmap lock that none of the calls above owns; without
+	 * MM_F_SECTION, something that took another's for its own.
+	 */
 	MM_OP_OTHER,
 	/* The stack grew: a section that a page fault made. */
 	MM_OP_STACK,
@@ -41,6 +44,8 @@ enum mm_op {
 	/* One VMA of a new image, and the end of such a list. */
 	MM_OP_VMA,
 	MM_OP_SEEDED,
+	/* Where the heap and the stack begin was set, by prctl(PR_SET_MM). */
+	MM_OP_LAYOUT,
 	/* A page fault: only in the ring of stacks, and among the latencies. */
 	MM_OP_FAULT,
 	/* Another process, or the kernel: only among the latencies. */
@@ -77,14 +82,23 @@ enum mm_flag {
 enum mm_file_flag {
 	MM_FILE_CHARDEV = 1 << 0,
 	MM_FILE_REGULAR = 1 << 1,
-	/* vm_start, vm_end, vm_flags and the identity come from the VMA. */
+	/* The VMA was found; all else comes from there. */
 	MM_FILE_VMA = 1 << 2,
 	/* The VMA has no file. */
 	MM_FILE_NONE = 1 << 3,
 	/* A mapping the kernel made itself ([vdso]); name is its name. */
 	MM_FILE_SPECIAL = 1 << 4,
-	/* The file is open for reading only. */
-	MM_FILE_READ_ONLY = 1 << 5,
+	/* It is on a mount of the kernel's own, where nobody else gives names. */
+	MM_FILE_KERNEL = 1 << 5,
+	/* Its file system is tmpfs, or that of anonymous inodes. */
+	MM_FILE_SHMEM = 1 << 6,
+	MM_FILE_ANON_INODE = 1 << 7,
+	/*
+	 * Others have changed what a call has mapped since: what is left of it, there and
+	 * beyond holes, is of the same file, and, if alike, is the same in all else.
+	 */
+	MM_FILE_PIECES = 1 << 8,
+	MM_FILE_ALIKE = 1 << 9,
 };
 
 #define MM_NAME_LEN 80
@@ -112,7 +126,11 @@ struct mm_call {
 	struct mm_head head;
 	__s64 ret;
 	__u64 args[6];
-	__s64 pages; /* by how many pages its section changed what is mapped; 0 without one */
+	/*
+	 * By how many pages its section changed what is mapped, 0 without one; of a fork,
+	 * how many the child has mapped.
+	 */
+	__s64 pages;
 	__u32 stack; /* number of the mm_stack that was sent before; 0: none was */
 	__u16 path;  /* hash of the program counter and of return addresses on the stack */
 	__u8 depth;  /* hash of the stack pointer */
@@ -125,7 +143,9 @@ struct mm_file {
 	__u64 vm_end;
 	__u64 vm_flags;
 	__u64 offset;
-	__u32 dev; /* the kernel's: major << 20 | minor */
+	__u64 size;  /* of the file, in bytes */
+	__u64 block; /* of the file system; of hugetlbfs, the size of its pages */
+	__u32 dev;   /* the kernel's: major << 20 | minor */
 	__u32 flags;
 	char name[MM_NAME_LEN]; /* basename, NUL-terminated, cut to fit */
 };

@@ -109,6 +109,8 @@ type mmMmFileCall struct {
 		VmEnd   uint64
 		VmFlags uint64
 		Offset  uint64
+		Size    uint64
+		Block   uint64
 		Dev     uint32
 		Flags   uint32
 		Name    [80]int8
@@ -118,12 +120,16 @@ type mmMmFileCall struct {
 type mmMmFileFlag uint32
 
 const (
-	mmMmFileFlagMM_FILE_CHARDEV   mmMmFileFlag = 1
-	mmMmFileFlagMM_FILE_REGULAR   mmMmFileFlag = 2
-	mmMmFileFlagMM_FILE_VMA       mmMmFileFlag = 4
-	mmMmFileFlagMM_FILE_NONE      mmMmFileFlag = 8
-	mmMmFileFlagMM_FILE_SPECIAL   mmMmFileFlag = 16
-	mmMmFileFlagMM_FILE_READ_ONLY mmMmFileFlag = 32
+	mmMmFileFlagMM_FILE_CHARDEV    mmMmFileFlag = 1
+	mmMmFileFlagMM_FILE_REGULAR    mmMmFileFlag = 2
+	mmMmFileFlagMM_FILE_VMA        mmMmFileFlag = 4
+	mmMmFileFlagMM_FILE_NONE       mmMmFileFlag = 8
+	mmMmFileFlagMM_FILE_SPECIAL    mmMmFileFlag = 16
+	mmMmFileFlagMM_FILE_KERNEL     mmMmFileFlag = 32
+	mmMmFileFlagMM_FILE_SHMEM      mmMmFileFlag = 64
+	mmMmFileFlagMM_FILE_ANON_INODE mmMmFileFlag = 128
+	mmMmFileFlagMM_FILE_PIECES     mmMmFileFlag = 256
+	mmMmFileFlagMM_FILE_ALIKE      mmMmFileFlag = 512
 )
 
 type mmMmFlag uint32
@@ -212,10 +218,11 @@ const (
 	mmMmOpMM_OP_ANNOUNCE         mmMmOp = 26
 	mmMmOpMM_OP_VMA              mmMmOp = 27
 	mmMmOpMM_OP_SEEDED           mmMmOp = 28
-	mmMmOpMM_OP_FAULT            mmMmOp = 29
-	mmMmOpMM_OP_REMOTE           mmMmOp = 30
-	mmMmOpMM_OP_WRITE            mmMmOp = 31
-	mmMmOpMM_OP_COUNT            mmMmOp = 32
+	mmMmOpMM_OP_LAYOUT           mmMmOp = 29
+	mmMmOpMM_OP_FAULT            mmMmOp = 30
+	mmMmOpMM_OP_REMOTE           mmMmOp = 31
+	mmMmOpMM_OP_WRITE            mmMmOp = 32
+	mmMmOpMM_OP_COUNT            mmMmOp = 33
 )
 
 type mmMmStack struct {
@@ -305,6 +312,8 @@ type mmMmVma struct {
 		VmEnd   uint64
 		VmFlags uint64
 		Offset  uint64
+		Size    uint64
+		Block   uint64
 		Dev     uint32
 		Flags   uint32
 		Name    [80]int8
@@ -312,23 +321,25 @@ type mmMmVma struct {
 }
 
 type mmPending struct {
-	_       structs.HostLayout
-	Space   uint64
-	Time    uint64
-	OldBrk  uint64
-	Pages   int64
-	Args    [2]uint64
-	Section uint32
-	Nr      uint16
-	Flags   uint8
-	Have    uint8
-	Commits uint8
-	Pad     [3]uint8
-	Stack   uint32
-	Path    uint16
-	Depth   uint8
-	Chance  uint8
-	_       [4]byte
+	_        structs.HostLayout
+	Space    uint64
+	Time     uint64
+	OldBrk   uint64
+	Pages    int64
+	Args     [2]uint64
+	Section  uint32
+	Nr       uint16
+	Flags    uint8
+	Have     uint8
+	Commits  uint8
+	Over     uint8
+	OverNr   uint16
+	_        [4]byte
+	OverArgs [6]uint64
+	Stack    uint32
+	Path     uint16
+	Depth    uint8
+	Chance   uint8
 }
 
 type mmPiece struct {
@@ -361,16 +372,18 @@ type mmScratch struct {
 }
 
 type mmSpace struct {
-	_       structs.HostLayout
-	Id      uint64
-	Brk     uint64
-	StackVm uint64
-	TotalVm uint64
-	Last    uint32
-	Pad     uint32
-	Calls   mmMeter
-	Stacks  mmMeter
-	Faults  mmMeter
+	_          structs.HostLayout
+	Id         uint64
+	Brk        uint64
+	StartBrk   uint64
+	StartStack uint64
+	StackVm    uint64
+	TotalVm    uint64
+	Last       uint32
+	Pad        uint32
+	Calls      mmMeter
+	Stacks     mmMeter
+	Faults     mmMeter
 }
 
 // Names of all BPF objects in the ELF.
@@ -387,6 +400,7 @@ const (
 	mmMapLats           = "lats"
 	mmMapPendings       = "pendings"
 	mmMapPieces         = "pieces"
+	mmMapPuppets        = "puppets"
 	mmMapScratches      = "scratches"
 	mmMapSpaces         = "spaces"
 	mmMapStacks         = "stacks"
@@ -417,12 +431,15 @@ const (
 	mmVarLatSlow        = "lat_slow"
 	mmVarLatWorst       = "lat_worst"
 	mmVarLatency        = "latency"
+	mmVarMeddled        = "meddled"
 	mmVarNested         = "nested"
+	mmVarPageShift      = "page_shift"
 	mmVarPieceShift     = "piece_shift"
 	mmVarReaderLevel    = "reader_level"
 	mmVarReaderNs       = "reader_ns"
 	mmVarStackBytes     = "stack_bytes"
 	mmVarStackQuota     = "stack_quota"
+	mmVarUnknownPuppets = "unknown_puppets"
 	mmVarUnusedCall     = "unused_call"
 	mmVarUnusedCounter  = "unused_counter"
 	mmVarUnusedFileCall = "unused_file_call"
@@ -510,6 +527,7 @@ type mmMapSpecs struct {
 	Lats       *ebpf.MapSpec `ebpf:"lats"`
 	Pendings   *ebpf.MapSpec `ebpf:"pendings"`
 	Pieces     *ebpf.MapSpec `ebpf:"pieces"`
+	Puppets    *ebpf.MapSpec `ebpf:"puppets"`
 	Scratches  *ebpf.MapSpec `ebpf:"scratches"`
 	Spaces     *ebpf.MapSpec `ebpf:"spaces"`
 	Stacks     *ebpf.MapSpec `ebpf:"stacks"`
@@ -531,12 +549,15 @@ type mmVariableSpecs struct {
 	LatSlow        *ebpf.VariableSpec `ebpf:"lat_slow"`
 	LatWorst       *ebpf.VariableSpec `ebpf:"lat_worst"`
 	Latency        *ebpf.VariableSpec `ebpf:"latency"`
+	Meddled        *ebpf.VariableSpec `ebpf:"meddled"`
 	Nested         *ebpf.VariableSpec `ebpf:"nested"`
+	PageShift      *ebpf.VariableSpec `ebpf:"page_shift"`
 	PieceShift     *ebpf.VariableSpec `ebpf:"piece_shift"`
 	ReaderLevel    *ebpf.VariableSpec `ebpf:"reader_level"`
 	ReaderNs       *ebpf.VariableSpec `ebpf:"reader_ns"`
 	StackBytes     *ebpf.VariableSpec `ebpf:"stack_bytes"`
 	StackQuota     *ebpf.VariableSpec `ebpf:"stack_quota"`
+	UnknownPuppets *ebpf.VariableSpec `ebpf:"unknown_puppets"`
 	UnusedCall     *ebpf.VariableSpec `ebpf:"unused_call"`
 	UnusedCounter  *ebpf.VariableSpec `ebpf:"unused_counter"`
 	UnusedFileCall *ebpf.VariableSpec `ebpf:"unused_file_call"`
@@ -581,6 +602,7 @@ type mmMaps struct {
 	Lats       *ebpf.Map `ebpf:"lats"`
 	Pendings   *ebpf.Map `ebpf:"pendings"`
 	Pieces     *ebpf.Map `ebpf:"pieces"`
+	Puppets    *ebpf.Map `ebpf:"puppets"`
 	Scratches  *ebpf.Map `ebpf:"scratches"`
 	Spaces     *ebpf.Map `ebpf:"spaces"`
 	Stacks     *ebpf.Map `ebpf:"stacks"`
@@ -600,6 +622,7 @@ func (m *mmMaps) Close() error {
 		m.Lats,
 		m.Pendings,
 		m.Pieces,
+		m.Puppets,
 		m.Scratches,
 		m.Spaces,
 		m.Stacks,
@@ -622,12 +645,15 @@ type mmVariables struct {
 	LatSlow        *ebpf.Variable `ebpf:"lat_slow"`
 	LatWorst       *ebpf.Variable `ebpf:"lat_worst"`
 	Latency        *ebpf.Variable `ebpf:"latency"`
+	Meddled        *ebpf.Variable `ebpf:"meddled"`
 	Nested         *ebpf.Variable `ebpf:"nested"`
+	PageShift      *ebpf.Variable `ebpf:"page_shift"`
 	PieceShift     *ebpf.Variable `ebpf:"piece_shift"`
 	ReaderLevel    *ebpf.Variable `ebpf:"reader_level"`
 	ReaderNs       *ebpf.Variable `ebpf:"reader_ns"`
 	StackBytes     *ebpf.Variable `ebpf:"stack_bytes"`
 	StackQuota     *ebpf.Variable `ebpf:"stack_quota"`
+	UnknownPuppets *ebpf.Variable `ebpf:"unknown_puppets"`
 	UnusedCall     *ebpf.Variable `ebpf:"unused_call"`
 	UnusedCounter  *ebpf.Variable `ebpf:"unused_counter"`
 	UnusedFileCall *ebpf.Variable `ebpf:"unused_file_call"`

@@ -67,7 +67,8 @@ func TestACallTellsByHowManyPagesItChangedWhatIsMapped(t *testing.T) {
 			Sent           int64
 			Held, ReadOnly bool
 		}
-		got := seen{ev.Pages, errno, min(ev.Ret, 0), ev.Flags&bpf.Stamped != 0, ev.File.Flags&bpf.FileReadOnly != 0}
+		const mayWrite = 0x20 // VM_MAYWRITE
+		got := seen{ev.Pages, errno, min(ev.Ret, 0), ev.Flags&bpf.Stamped != 0, ev.File.Flags&bpf.FileFromVMA != 0 && ev.File.VMFlags&mayWrite == 0}
 		want := seen{c.want, c.errno, -int64(c.errno), true, c.readOnly}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)

@@ -42,7 +42,7 @@ var calls = [...]struct {
 var kinds = map[bpf.Op]Kind{
 	bpf.OpFork: KindFork, bpf.OpExec: KindExec, bpf.OpVMA: order.KindRow, bpf.OpSeeded: order.KindSeeded,
 	bpf.OpExit: KindExit, bpf.OpGone: order.KindGone, bpf.OpOther: order.KindOther, bpf.OpStack: order.KindStack,
-	bpf.OpAnnounce: order.KindAnnounce,
+	bpf.OpAnnounce: order.KindAnnounce, bpf.OpLayout: order.KindLayout,
 }
 
 // convert gives a record the loop's form.
@@ -65,10 +65,12 @@ func (l *Live) convert(b *bpf.Event, ev *Event) {
 			ev.Flags |= SharesSpace
 		}
 		ev.Child, ev.ChildSpace = int(b.Args[0]), b.Args[1]
-		ev.First, ev.StartTime, ev.Inner = uint32(b.Args[2]), b.Args[3], int(b.Args[4])
+		ev.First, ev.StartTime, ev.Inner, ev.Pages = uint32(b.Args[2]), b.Args[3], int(b.Args[4]), b.Pages
 	case KindExec:
 		ev.StartBrk, ev.Brk, ev.StartStack = b.Args[1], b.Args[2], b.Args[3]
 		ev.First, ev.Comm = uint32(b.Args[4]), b.File.Name
+	case order.KindLayout:
+		ev.StartBrk, ev.Brk, ev.StartStack = b.Args[0], b.Args[1], b.Args[2]
 	case order.KindRow:
 		ev.Row = l.row(&b.File)
 	case KindExit:
@@ -103,7 +105,7 @@ func (l *Live) convertCall(b *bpf.Event, ev *Event) {
 	c.Op, c.Sub = calls[b.Op].op, calls[b.Op].sub
 	c.Exec = b.Flags&bpf.ReadExec != 0
 	c.TID, c.Time = b.TID, b.Time
-	c.Args, c.Ret, c.Pages = b.Args, b.Ret, b.Pages
+	c.Args, c.Ret, c.Pages, c.Counted = b.Args, b.Ret, b.Pages, ev.Flags&order.HasSection != 0
 	if b.Stack != 0 || b.Flags&bpf.Unsampled != 0 {
 		ev.Stratum = model.MakeStratum(b.Caller.Path, b.Caller.Depth, b.Caller.Chance)
 	}
@@ -117,40 +119,64 @@ func (l *Live) convertCall(b *bpf.Event, ev *Event) {
 		// The loop and the tree know ranges by their first two arguments.
 		c.Args[0], c.Args[1], c.Args[2] = b.Args[4], b.Args[5], b.Args[3]
 	case bpf.OpSetVMA:
-		c.Name = b.File.Name
-		return
-	}
-	if b.Flags&bpf.HasFile == 0 {
-		return
-	}
-	f := &b.File
-	c.ReadOnly = f.Flags&bpf.FileReadOnly != 0
-	c.File = space.File{Dev: device(f.Dev), Inode: f.Inode, Name: fileName(f), Class: fileClass(b, f)}
-	if f.Flags&bpf.FileFromVMA == 0 {
-		if c.Op == space.OpShmat {
-			l.segment(c)
+		c.Found, c.Name, c.VMA = true, b.File.Name, procmaps.Range{Start: b.File.Start, End: b.File.End}
+	case bpf.OpMmap, bpf.OpShmat:
+		if b.Flags&bpf.HasFile != 0 {
+			l.found(b, c)
 		}
+	}
+}
+
+// found completes a call that maps what its arguments do not tell, by what was found at its
+// address when it returned. Others may have changed that since the call took effect, but
+// then by sections of their own, which tell what they did. So what is there in the end is
+// right if each address gets what was found there, or, if that is another's, anything.
+func (l *Live) found(b *bpf.Event, c *space.Call) {
+	f := &b.File
+	if c.Op == space.OpShmat {
+		l.segment(b, c)
 		return
 	}
-	// Devices merge with their neighbours; the others have a file of their own.
-	if c.Op == space.OpShmat || f.Flags&bpf.FileCharDevice == 0 {
-		c.VMA = procmaps.Range{Start: uint64(b.Ret), End: f.End}
+	file, unit := fileOf(f), l.page
+	if file.Class == space.ClassHugeTLB {
+		unit = max(f.Block, l.page)
+		const mapHugeTLB = 0x40000
+		c.Unsure = c.Args[1]&(unit-1) != 0 && c.Args[3]&mapHugeTLB == 0 // it may not have been huge pages
 	}
-	if c.Op == space.OpShmat {
+	c.VMA = procmaps.Range{Start: uint64(b.Ret), End: uint64(b.Ret) + (c.Args[1]+unit-1)&^(unit-1)}
+	whole := f.Covers(c.VMA.Start, c.VMA.End)
+	switch {
+	case f.Flags&bpf.FileNone != 0:
+		c.Unsure = f.Flags&bpf.FilePieces == 0 // else nothing of it is left
+		return
+	case !whole && f.Flags&bpf.FilePieces == 0, file.Name == "":
+		c.Unsure = true
+	}
+	c.File, c.ReadOnly = file, f.VMFlags&vmMayWrite == 0
+	if whole || f.Flags&bpf.FileAlike != 0 {
+		c.Found, c.Mode, c.Flags = true, modeOf(f.VMFlags), flagsOf(f.VMFlags)
+	}
+}
+
+// segment identifies a System V segment, if it was found, and if not, by what is the same
+// for all time: the device, the number, and, if it was attached before, the size.
+func (l *Live) segment(b *bpf.Event, c *space.Call) {
+	f := &b.File
+	c.File = space.File{Dev: l.shm, Inode: c.Args[0], Class: space.ClassSysV}
+	// ipc/shm.c:newseg gives the inode the segment's number.
+	if file := fileOf(f); file.Class == space.ClassSysV && file.Inode == c.Args[0] {
+		c.File = file
 		const many = 4096 // numbers grow; old segments are not attached again for ever
 		if len(l.sizes) >= many {
 			clear(l.sizes)
 		}
-		l.sizes[f.Inode] = c.VMA.Len()
+		l.sizes[file.Inode] = f.Size
+		if f.Covers(uint64(b.Ret), uint64(b.Ret)+f.Size) {
+			c.Found, c.Mode, c.Flags = true, modeOf(f.VMFlags), flagsOf(f.VMFlags)
+		}
 	}
-}
-
-// segment identifies a System V segment whose VMA could not be looked at: the
-// mmap lock was taken. Its inode is its number, and its size may be known.
-func (l *Live) segment(c *space.Call) {
-	c.File.Dev, c.File.Inode = l.shm, c.Args[0]
 	if size := l.sizes[c.Args[0]]; size != 0 {
-		c.VMA = procmaps.Range{Start: uint64(c.Ret), End: uint64(c.Ret) + size}
+		c.VMA = procmaps.Range{Start: uint64(c.Ret), End: uint64(c.Ret) + (size+l.page-1)&^(l.page-1)}
 	}
 }
 
@@ -159,80 +185,88 @@ func device(dev uint32) procmaps.Device {
 	return procmaps.Device{Major: dev >> 20, Minor: dev & (1<<20 - 1)}
 }
 
-func fileClass(b *bpf.Event, f *bpf.File) space.Class {
-	const mapAnonymous, mapHugeTLB = 0x20, 0x40000
-	switch {
-	case b.Op == bpf.OpShmat:
-		return space.ClassSysV
-	case b.Args[3]&mapHugeTLB != 0:
-		return space.ClassHugeTLB
-	case b.Args[3]&mapAnonymous != 0:
-		return space.ClassAnonShared
-	case strings.HasPrefix(f.Name, "memfd:"):
-		return space.ClassMemfd
-	case f.Flags&bpf.FileCharDevice != 0:
-		return space.ClassDevice
-	case strings.HasPrefix(f.Name, "["):
-		return space.ClassAnonInode
-	case f.Flags&bpf.FileRegular == 0:
-		// Neither: a hugetlbfs file, whose VMA was asked for its size.
-		return space.ClassHugeTLB
+// fileOf says what a mapping is of. What a name begins with means something only where
+// nobody but the kernel gives names. The name is the kernel's for files that have no path,
+// as maps prints it, and the basename of the others; empty if it cannot be known from here.
+// fs/d_path.c; mm/shmem.c; mm/memfd.c; ipc/shm.c; fs/anon_inodes.c.
+func fileOf(f *bpf.File) space.File {
+	// fs/seq_file.c:seq_file_path escapes the one character that would end the row.
+	name := strings.ReplaceAll(f.Name, "\n", `\012`)
+	file := space.File{Dev: device(f.Dev), Inode: f.Inode, Class: space.ClassRegular, Name: name}
+	if f.Flags&bpf.FileKernel == 0 {
+		if f.Flags&bpf.FileRegular == 0 {
+			file.Class = space.ClassDevice
+		}
+	} else {
+		file.Class, file.Name = space.ClassAnonInode, ""
+		switch {
+		case f.Flags&bpf.FileAnonInode != 0:
+			file.Name = "anon_inode:" + name
+		case f.Flags&bpf.FileShmem != 0:
+			file.Class, file.Name = shmemClass(name), "/"+name+" (deleted)"
+		case f.VMFlags&vmHugeTLB != 0:
+			file.Name = "/" + name + " (deleted)"
+		}
 	}
-	return space.ClassRegular
+	if f.VMFlags&vmHugeTLB != 0 {
+		file.Class, file.HugePageSize = space.ClassHugeTLB, f.Block
+	}
+	return file
 }
 
-// fileName is the kernel's name for files that have no path, as maps prints it,
-// and the basename of the others. fs/d_path.c; mm/shmem.c; ipc/shm.c.
-func fileName(f *bpf.File) string {
+func shmemClass(name string) space.Class {
 	switch {
-	case f.Name == "dev/zero":
-		return "/dev/zero (deleted)"
-	case f.Name == "anon_hugepage", strings.HasPrefix(f.Name, "memfd:"), strings.HasPrefix(f.Name, "SYSV"):
-		return "/" + f.Name + " (deleted)"
-	case strings.HasPrefix(f.Name, "["):
-		return "anon_inode:" + f.Name
+	case name == "dev/zero":
+		return space.ClassAnonShared
+	case strings.HasPrefix(name, "SYSV"):
+		return space.ClassSysV
+	case strings.HasPrefix(name, "memfd:"):
+		return space.ClassMemfd
 	}
-	// fs/seq_file.c:seq_file_path escapes the one character that would end the row.
-	return strings.ReplaceAll(f.Name, "\n", `\012`)
+	return space.ClassAnonInode // a driver's
 }
 
 // vm_flags of include/linux/mm.h.
 const (
-	vmRead       = 0x1
-	vmWrite      = 0x2
-	vmExec       = 0x4
+	vmMayWrite   = 0x20
 	vmMayShare   = 0x80
 	vmGrowsDown  = 0x100
 	vmDontCopy   = 0x20000
+	vmHugeTLB    = 0x400000
 	vmWipeOnFork = 0x2000000
 )
 
-// row is one VMA of a fresh image, as maps would print it; of files only the
-// basename is known yet.
-func (l *Live) row(f *bpf.File) space.Row {
-	m := procmaps.Mapping{Range: procmaps.Range{Start: f.Start, End: f.End}}
-	for _, b := range [...]struct {
-		flag uint64
-		mode procmaps.Mode
-	}{{vmRead, procmaps.Read}, {vmWrite, procmaps.Write}, {vmExec, procmaps.Exec}, {vmMayShare, procmaps.Shared}} {
-		if f.VMFlags&b.flag != 0 {
-			m.Mode |= b.mode
-		}
+// modeOf is the mode that maps shows.
+func modeOf(vmFlags uint64) procmaps.Mode {
+	mode := procmaps.Mode(vmFlags) & procmaps.Perm // the same bits
+	if vmFlags&vmMayShare != 0 {
+		mode |= procmaps.Shared
 	}
-	if f.Flags&bpf.FileNone == 0 {
-		m.Offset = f.Offset * l.page
-		m.Dev, m.Inode, m.Name = device(f.Dev), f.Inode, fileName(f)
-	} else if f.Flags&bpf.FileSpecial != 0 {
-		m.Name = f.Name
-	}
-	row := space.Row{Mapping: m, Known: rowKnown} // a new image has no userfaultfd
+	return mode
+}
+
+func flagsOf(vmFlags uint64) (out space.Flags) {
 	for _, b := range [...]struct {
 		vm   uint64
 		flag space.Flags
 	}{{vmGrowsDown, space.GrowsDown}, {vmDontCopy, space.DontFork}, {vmWipeOnFork, space.WipeOnFork}} {
-		if f.VMFlags&b.vm != 0 {
-			row.Flags |= b.flag
+		if vmFlags&b.vm != 0 {
+			out |= b.flag
 		}
 	}
-	return row
+	return out
+}
+
+// row is one VMA of a fresh image, as maps would print it; of files only the
+// basename is known yet.
+func (l *Live) row(f *bpf.File) space.Row {
+	m := procmaps.Mapping{Range: procmaps.Range{Start: f.Start, End: f.End}, Mode: modeOf(f.VMFlags)}
+	if f.Flags&bpf.FileNone == 0 {
+		file := fileOf(f)
+		m.Offset = f.Offset * l.page
+		m.Dev, m.Inode, m.Name = file.Dev, file.Inode, file.Name
+	} else if f.Flags&bpf.FileSpecial != 0 {
+		m.Name = f.Name
+	}
+	return space.Row{Mapping: m, Flags: flagsOf(f.VMFlags), Known: rowKnown} // a new image has no userfaultfd
 }

@@ -168,8 +168,10 @@ func (m *Model) applyTree(sp *Space, op *Operation) {
 		m.seen(sp, op, &b)
 	case Doubt:
 		sp.tree.Doubt(procmaps.Range(b), op.Time)
-	case Userfault:
-		sp.tree.SetUserfault()
+	case Undecoded:
+		sp.tree.Undecoded(op.Time)
+	case SetLayout:
+		sp.tree.SetLayout(op.Time, b.StartBrk, b.Brk, b.Stack)
 	case Prune:
 		sp.tree.Prune(op.Time)
 	case Drift:

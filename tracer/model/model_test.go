@@ -53,7 +53,8 @@ func operations(b []byte) (ops []Operation) {
 			Reread{Range: r, Rows: rows, Ended: op.Time + 10, Op: space.OpReread},
 			Seen{Rows: rows, Began: op.Time, Ended: op.Time + 10},
 			Doubt(r),
-			Userfault{},
+			Undecoded{},
+			SetLayout{StartBrk: arg},
 			Prune{},
 			Drift{{Range: r}},
 			Approximate("why"),
@@ -64,7 +65,7 @@ func operations(b []byte) (ops []Operation) {
 			Write{Addr: r.Start},
 			Timed{Call: &space.Call{}, Timing: &Timing{}},
 			Figures{Records: arg},
-		}[int(b[0])%27]
+		}[int(b[0])%28]
 		ops = append(ops, op)
 	}
 	return ops

@@ -128,8 +128,12 @@ type (
 	// Doubt says that nobody knows what a range holds since Time.
 	Doubt procmaps.Range
 
-	// Userfault says that some memory may be registered with a userfaultfd.
-	Userfault struct{}
+	// Undecoded says that something was done of which no call tells: besides what a Doubt
+	// is about, memory may have taken fork advices, and be registered with a userfaultfd.
+	Undecoded struct{}
+
+	// SetLayout says that where the heap and the stack begin was set.
+	SetLayout Layout
 
 	// Prune lets the tree forget when things before Time happened.
 	Prune struct{}
@@ -194,7 +198,8 @@ func (b Begin) clone() Body       { return b }
 func (b Complete) clone() Body    { return b }
 func (b Stack) clone() Body       { return b }
 func (b Doubt) clone() Body       { return b }
-func (b Userfault) clone() Body   { return b }
+func (b Undecoded) clone() Body   { return b }
+func (b SetLayout) clone() Body   { return b }
 func (b Prune) clone() Body       { return b }
 func (b Approximate) clone() Body { return b }
 func (b Missed) clone() Body      { return b }

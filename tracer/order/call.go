@@ -24,12 +24,19 @@ func (t *Tracer) handle(sp *addressSpace, ev *Event, late bool) {
 		}
 	case KindOther:
 		t.figures.Others++
-		t.note(sp, ev.Time, model.Userfault{}) // for all that is known
-		t.doubt(sp, space.All, ev.Time, lookReason{space.OpOther, uint32(ev.TID), ev.NR})
+		t.undecoded(sp, ev)
+	case KindLayout:
+		t.note(sp, ev.Time, model.SetLayout{StartBrk: ev.StartBrk, Brk: ev.Brk, Stack: ev.StartStack})
 	case KindStack:
 		t.figures.Others++
 		t.stack(sp, ev)
 	}
+}
+
+// undecoded doubts all that a section may have done of which nothing is known.
+func (t *Tracer) undecoded(sp *addressSpace, ev *Event) {
+	t.note(sp, ev.Time, model.Undecoded{})
+	t.doubt(sp, space.All, ev.Time, lookReason{space.OpOther, uint32(ev.TID), ev.NR})
 }
 
 // called hands on one call.
@@ -45,6 +52,7 @@ func (t *Tracer) called(sp *addressSpace, ev *Event, late bool) {
 		}
 	}
 	c := &ev.Call
+	c.Counted = c.Counted && sp.q.numbered && sp.q.section(ev) >= sp.seenUntil
 	if fate, is := t.unlocked(ev); is {
 		t.applyCall(ev, 0, fate)
 		return
@@ -56,9 +64,12 @@ func (t *Tracer) called(sp *addressSpace, ev *Event, late bool) {
 		t.doubt(sp, callRange(c), ev.Time, lookReason{op: space.OpReread})
 		return
 	}
-	const mapGrowsDown = 0x100
-	if c.Op == space.OpMmap && c.Args[3]&mapGrowsDown != 0 {
-		sp.growsDown = true
+	if sp.q.numbered && ev.Flags&(Stamped|HasSection) == Stamped && !c.Failed() && t.needsLock(c) {
+		// What changes something has a section: this is not what it seems, or another
+		// has its section.
+		t.applyCall(ev, 0, model.Counted)
+		t.undecoded(sp, ev)
+		return
 	}
 	t.name(sp, ev)
 	site := t.site(sp, ev)
@@ -71,6 +82,7 @@ func (t *Tracer) called(sp *addressSpace, ev *Event, late bool) {
 		t.log.Warn("impossible event", "reason", eff.Reason, "space", sp.id, "op", c.Op,
 			"range", eff.Range, "from", eff.From, "args", c.Args, "section", ev.Section, "tid", ev.TID)
 		if t.world != nil {
+			t.note(sp, ev.Time, model.Undecoded{}) // perhaps
 			t.doubt(sp, space.All, ev.Time, lookReason{op: space.OpReread})
 		}
 	}
@@ -188,12 +200,12 @@ func callRange(c *space.Call) procmaps.Range {
 	return space.All
 }
 
-// stack lets the stack of the main thread grow. If the program has made others
-// with MAP_GROWSDOWN nobody knows which it was, and all is read again.
+// stack lets the stack of the main thread grow. If something else may have grown, all is
+// read again.
 func (t *Tracer) stack(sp *addressSpace, ev *Event) {
 	e, ok := sp.Tree().Stack()
 	size := uint64(ev.Pages) * t.opts.PageSize
-	if !ok || sp.growsDown || ev.Pages <= 0 || size >= e.Start {
+	if !ok || ev.Pages <= 0 || size >= e.Start {
 		t.doubt(sp, space.All, ev.Time, lookReason{space.OpStack, uint32(ev.TID), ev.NR})
 		return
 	}

@@ -21,6 +21,7 @@ const (
 	KindAnnounce                         // a call has committed and will be reported much later
 	KindSkipped                          // the kernel left out programs before this one, for whatever process
 	KindLook                             // mappings were looked at: all of a process, if there is a Look
+	KindLayout                           // where the heap and the stack begin was set
 )
 
 // claims tells whether an event of a kind stands for a section without being its owner.
@@ -69,7 +70,7 @@ type Event struct {
 	// StartTime is the child's, CLOCK_BOOTTIME in ns.
 	StartTime uint64
 
-	// Comm and the layout are those of KindExec's new image.
+	// Comm and the layout are those of KindExec's new image; the layout also of KindLayout.
 	Comm       string
 	StartBrk   uint64
 	Brk        uint64
@@ -78,7 +79,8 @@ type Event struct {
 	// Status is the wait status of KindExit.
 	Status uint32
 
-	// Pages is by how many pages the stack grew, of KindStack.
+	// Pages is by how many pages the stack grew, of KindStack, and how many the child has,
+	// of KindFork, 0 if that is not known.
 	Pages int64
 
 	// Lost is the number of records of KindLost, and of runs of KindSkipped.

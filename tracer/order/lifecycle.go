@@ -84,12 +84,13 @@ func (t *Tracer) fork(parent *addressSpace, ev *Event, late bool) {
 		return
 	}
 	doubts := t.note(sp, ev.Time, model.Clone{Parent: parent.id}).Doubts
-	sp.growsDown = parent.growsDown
 	parent.forks = append(parent.forks, forkStamp{sp.id, ev.Time})
 	if doubts {
 		t.want(sp, lookReason{op: space.OpReread})
 	}
-	if late || parent.stale {
+	// A child that holds another number of pages lacks something that nobody told of. One
+	// whose parent's section is another's was not copied when it seems.
+	if late || parent.stale || ev.Flags&Stamped == 0 || ev.Pages != 0 && sp.Tree().Pages() != ev.Pages {
 		t.doubt(sp, space.All, ev.Time, lookReason{op: space.OpReread})
 	}
 	t.begin(sp, ev.Time, known)
@@ -141,13 +142,8 @@ func (t *Tracer) imaged(sp *addressSpace, ev *Event) {
 
 // seed makes a tree of what was read, and lets in what waited for it.
 func (t *Tracer) seed(sp *addressSpace, look *Look) {
-	rows := look.Rows
-	for i := range rows {
-		if rows[i].Flags&space.GrowsDown != 0 && rows[i].Name != "[stack]" && !sp.Tree().IsStack(rows[i].Range) {
-			sp.growsDown = true
-		}
-	}
-	t.note(sp, look.At, model.Seed{Rows: rows, Ended: look.Until})
+	sp.sees(look)
+	t.note(sp, look.At, model.Seed{Rows: look.Rows, Ended: look.Until})
 	if look.HasSection && sp.q.numbered {
 		// The read may have seen what a section under way had done, and whose
 		// stamp is yet to come.

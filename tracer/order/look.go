@@ -288,6 +288,7 @@ func (t *Tracer) apply(sp *addressSpace, res *lookResult) {
 	}
 	for i, l := range res.looks {
 		t.letInSeen(sp, &l)
+		sp.sees(&l)
 		// A call that was announced may have shown itself to the read, though its
 		// stamp is later.
 		ended := l.Until
@@ -306,6 +307,14 @@ func (t *Tracer) apply(sp *addressSpace, res *lookResult) {
 		})
 	}
 	t.resynced(sp, res.looks[0].At)
+}
+
+// sees notes up to where a look may have shown what calls did whose stamps are later: an
+// unmapping lets others read before it lets go of the lock.
+func (sp *addressSpace) sees(l *Look) {
+	if l.HasSection && sp.q.numbered {
+		sp.seenUntil = max(sp.seenUntil, sp.q.section(&Event{Section: l.Section}))
+	}
 }
 
 // resynced notes that a tree which had lost events is right again.

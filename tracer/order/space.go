@@ -42,8 +42,8 @@ type addressSpace struct {
 	announced  map[uint32]uint64 // calls that have committed and are yet to come: when, by section
 	held       held              // what came in its turn since the look was asked for
 	completeAt uint64            // the section from which on the tree is known to hold everything; 0 if it does
+	seenUntil  uint64            // the first section that no look can have shown before its stamp
 	forks      []forkStamp       // the latest
-	growsDown  bool              // there is memory that grows as the stack does
 
 	looking  bool
 	parked   *lookResult // what a look gave, until it can be used

@@ -80,6 +80,12 @@ func row(from, to uint64, mode procmaps.Mode) space.Row {
 	return space.Row{Mapping: procmaps.Mapping{Range: procmaps.Range{Start: from << 12, End: to << 12}, Mode: mode}}
 }
 
+// allKnown is a row of which all is known, and that it has these flags.
+func allKnown(r space.Row, flags space.Flags) space.Row {
+	r.Flags, r.Known = flags, space.GrowsDown|space.DontFork|space.WipeOnFork|space.Userfault
+	return r
+}
+
 const rw = procmaps.Read | procmaps.Write
 
 // image is an exec with one mapping, from page 10 to 20.
@@ -87,7 +93,7 @@ func image(pid int, id uint64, at uint64, first uint32) []Event {
 	head := Event{TGID: pid, TID: pid, Time: at, Space: id}
 	exec, r, seeded := head, head, head
 	exec.Kind, exec.Comm, exec.First, exec.Flags = model.KindExec, "prog", first, HasSection
-	r.Kind, r.Row = KindRow, row(10, 20, rw)
+	r.Kind, r.Row = KindRow, allKnown(row(10, 20, rw), 0)
 	seeded.Kind = KindSeeded
 	return []Event{exec, r, seeded}
 }
@@ -731,8 +737,7 @@ func stackImage() []Event {
 	events := image(5, 1, 100, 3)
 	events[0].StartStack = 103 << 12
 	stack := events[1]
-	stack.Row = row(100, 104, rw)
-	stack.Row.Flags, stack.Row.Known = space.GrowsDown, space.GrowsDown
+	stack.Row = allKnown(row(100, 104, rw), space.GrowsDown)
 	return []Event{events[0], events[1], stack, events[2]}
 }
 

@@ -56,15 +56,13 @@ func (s *Space) mmap(c *Call) {
 	switch flags & mapTypeMask {
 	case mapShared, mapSharedValidate:
 		w.mode |= procmaps.Shared
-		if c.ReadOnly {
-			w.flag |= readOnly
-		}
 	case mapDroppable:
 		w.flag |= WipeOnFork
 	}
 	if flags&mapGrowsDown != 0 {
 		w.flag |= GrowsDown
 	}
+	w.found(c)
 	r := s.mmapRange(c)
 	w.file, w.base = s.mmapFile(c, w.mode), r.Start
 	// Shared anonymous memory ignores the offset (do_mmap sets pgoff to 0).
@@ -72,6 +70,25 @@ func (s *Space) mmap(c *Call) {
 		w.off = c.Args[5]
 	}
 	s.mapNew(c, r, &w, flags&mapFixed != 0 && flags&mapFixedNoReplace == 0)
+	s.mapUnsure(c, r)
+}
+
+// found takes over what a mapping was seen to have become.
+func (w *write) found(c *Call) {
+	if c.Found {
+		w.mode, w.flag = c.Mode, present|c.Flags&flagMask
+	}
+	if c.ReadOnly && w.mode&procmaps.Shared != 0 {
+		w.flag |= readOnly
+	}
+}
+
+// mapUnsure doubts a mapping that was not seen, and whether a child inherits it.
+func (s *Space) mapUnsure(c *Call, r procmaps.Range) {
+	if c.Unsure {
+		s.unsure(r, c.Time)
+		s.unadvise(r, c.Time)
+	}
 }
 
 // mmapRange is the range an mmap gave out.
@@ -80,7 +97,7 @@ func (s *Space) mmapRange(c *Call) procmaps.Range {
 		return c.VMA
 	}
 	n := s.pageAlign(c.Args[1])
-	if c.Args[3]&mapHugeTLB != 0 || c.File.Class == ClassHugeTLB {
+	if c.Args[3]&mapHugeTLB != 0 {
 		n = alignUp(c.Args[1], s.hugePage(c))
 	}
 	return span(uint64(c.Ret), n)
@@ -178,6 +195,17 @@ func (s *Space) mprotect(c *Call) {
 		w.grantAt, w.grantSite = c.Time, c.Site
 	}
 	s.write(r, &w, &sv)
+	s.doubtExec(c, r)
+}
+
+// doubtExec doubts the permissions that a call with READ_IMPLIES_EXEC has given to memory of
+// files: not what is on a mount without exec becomes executable (mm/mprotect.c:
+// do_mprotect_pkey, mm/mmap.c:do_mmap).
+func (s *Space) doubtExec(c *Call, r procmaps.Range) {
+	hasFile := func(e *cell) bool { return e.file != 0 }
+	if c.Exec && s.first(r, hasFile) < r.End {
+		s.doubt(r, c.Time)
+	}
 }
 
 // growsDownFrom returns where an mprotect with PROT_GROWSDOWN begins: at the
@@ -217,6 +245,9 @@ func (s *Space) growsDownFrom(c *Call, r procmaps.Range) uint64 {
 func (s *Space) madvise(c *Call) {
 	r := s.named(c)
 	s.eff.Range = r
+	if c.Sub == SubProcessMadvise && forkAdvice(c.Args[2]) {
+		s.unadvise(All, c.Time) // it may name many ranges
+	}
 	if r.Empty() || c.Sub != 0 {
 		return
 	}
@@ -237,12 +268,27 @@ func (s *Space) madvise(c *Call) {
 	s.write(r, &w, &sv)
 }
 
+// forkAdvice reports whether an advice says what a child inherits.
+func forkAdvice(advice uint64) bool {
+	switch advice {
+	case madvDontFork, madvDoFork, madvWipeOnFork, madvKeepOnFork:
+		return true
+	}
+	return false
+}
+
 // setName imitates mm/madvise.c:set_anon_vma_name.
 func (s *Space) setName(c *Call) {
 	r := s.named(c)
 	s.eff.Range = r
 	sv := s.survey(r)
 	s.write(r, &write{regs: regName, at: c.Time, name: s.tab.internName(c.Name)}, &sv)
+	if !c.Found {
+		return
+	}
+	for _, unseen := range [2]procmaps.Range{{Start: r.Start, End: max(r.Start, c.VMA.Start)}, {Start: max(r.Start, c.VMA.End), End: r.End}} {
+		s.doubt(unseen.Intersect(r), c.Time)
+	}
 }
 
 // named returns the range that the arguments of a call name, empty where they

@@ -25,17 +25,30 @@ type Call struct {
 	// and takes its identity from there.
 	File File
 
-	// VMA is the mapping as the kernel saw it, where the arguments do not tell:
-	// OpShmat, and OpMmap of hugetlb, shared anonymous or device memory. It
-	// must not include neighbours the kernel merged it with. Empty if unknown.
+	// VMA is what OpShmat and OpMmap have mapped, where the arguments do not tell: as
+	// the size of a segment, or of huge pages. It must not include neighbours the kernel
+	// merged it with. Empty if unknown. Of OpSetVMA it is, with Found, where the name was
+	// seen: user memory, where the call found it, may hold another by now.
 	VMA procmaps.Range
 
-	// ReadOnly says that OpMmap maps a file that is open for reading only.
+	// Mode and Flags are, with Found, what a mapping of OpMmap and OpShmat became,
+	// whatever the arguments say: a driver may forbid that a child inherits it, a mount
+	// that it is executed.
+	Found bool
+	Mode  procmaps.Mode
+	Flags Flags
+
+	// Unsure says that what OpMmap or OpShmat has mapped was not seen, or not all.
+	Unsure bool
+
+	// ReadOnly says that what OpMmap maps can never be written: of shared memory, that
+	// the file is open for reading only.
 	ReadOnly bool
 
 	// Pages is by how many pages what is mapped has changed with the call, as the
-	// kernel counts them. It matters for failed calls only.
-	Pages int64
+	// kernel counts them. Counted says that the tree must change by as many.
+	Pages   int64
+	Counted bool
 
 	Name string // for OpSetVMA, the new name, "" to take it away
 }

@@ -207,16 +207,16 @@ func (s *Space) putMap(c *cell, w *write) {
 		// here instead has not been seen, so a straggler may still tell. A newer
 		// one has told already.
 		if w.regs&regName == 0 && c.nameAt < w.at {
-			c.name = 0
+			c.name, c.nameAt = 0, 0
 		}
 		if w.regs&regFork == 0 && c.forkAt < w.at {
-			c.flag &^= DontFork
+			c.flag, c.forkAt = c.flag&^DontFork, 0
 		}
 		if w.regs&regWipe == 0 && c.wipeAt < w.at {
-			c.flag &^= WipeOnFork
+			c.flag, c.wipeAt = c.flag&^WipeOnFork, 0
 		}
 		if w.regs&regGrow == 0 && c.growAt < w.at {
-			c.flag &^= GrowsDown
+			c.flag, c.growAt = c.flag&^GrowsDown, 0
 		}
 	}
 	c.flag = c.flag&^own | w.flag&own

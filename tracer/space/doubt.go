@@ -9,21 +9,26 @@ func (s *Space) Doubt(r procmaps.Range, at uint64) { s.openDoubt(r, at) }
 // Doubtful reports whether any range is in doubt.
 func (s *Space) Doubtful() bool { return len(s.open) > 0 }
 
-// Stack returns the lowest extent of the main thread's stack: where it grows.
-func (s *Space) Stack() (Extent, bool) {
-	if s.stack == 0 {
+// Stack returns the lowest extent of the main thread's stack: where it grows. ok is false
+// if something else may grow as well: the kernel tells by how much something has grown,
+// and not what.
+func (s *Space) Stack() (lowest Extent, ok bool) {
+	var low *cell
+	var end uint64
+	for p := s.list.begin(); s.list.has(p); p = s.list.next(p) {
+		c := s.list.cell(p)
+		switch {
+		case !c.alive() || c.flag&GrowsDown == 0 && c.growAt != 0, c.start >= kernelHalf:
+			continue
+		case low == nil:
+			low = c
+		case c.start != end:
+			return Extent{}, false
+		}
+		end = c.end
+	}
+	if low == nil || s.stack < low.start || s.stack >= end {
 		return Extent{}, false
 	}
-	low, ok := s.At(s.stack)
-	for ok {
-		below, there := s.At(low.Start - 1)
-		if !there || below.Flags&GrowsDown == 0 {
-			break
-		}
-		low = below
-	}
-	return low, ok
+	return s.extent(low), true
 }
-
-// IsStack reports whether r holds the start of the main thread's stack.
-func (s *Space) IsStack(r procmaps.Range) bool { return s.stack != 0 && r.Contains(s.stack) }

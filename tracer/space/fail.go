@@ -337,15 +337,14 @@ func (s *Space) neverWritable(e *cell) (may, sure bool) {
 // passes over gaps, does the rest and then returns ENOMEM; with any other error
 // it stopped somewhere. Which memory a child gets is then not known.
 func (s *Space) failAdvice(c *Call) {
-	switch c.Args[2] {
-	case madvDontFork, madvDoFork, madvWipeOnFork, madvKeepOnFork:
-	default:
+	if !forkAdvice(c.Args[2]) {
+		return
+	}
+	if c.Sub != 0 {
+		s.unadvise(All, c.Time)
 		return
 	}
 	r := s.named(c)
-	if c.Sub != 0 || c.Args[0]&(s.opts.PageSize-1) != 0 {
-		return
-	}
 	stop := r.Start
 	switch {
 	case c.Ret == -errnoNoMemory && c.Time >= s.horizon:
@@ -388,9 +387,11 @@ func (s *Space) unadviseCopy(rd *reader) {
 }
 
 func (s *Space) addUnadvised(d doubt) {
-	covers := func(u doubt) bool { return u.at <= d.at && u.Covers(d.Range) }
-	if slices.ContainsFunc(s.unadvised, covers) {
-		return
+	for i := range s.unadvised {
+		if u := &s.unadvised[i]; u.Covers(d.Range) {
+			u.at = max(u.at, d.at) // copies that were made in between have been noted
+			return
+		}
 	}
 	s.unadvised = append(s.unadvised, d)
 	if len(s.unadvised) > maxDoubts {

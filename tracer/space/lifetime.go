@@ -85,7 +85,7 @@ func (c *cell) fold(before uint64) bool {
 		return false
 	}
 	for _, at := range [...]*uint64{&c.mapAt, &c.protAt, &c.nameAt, &c.forkAt, &c.wipeAt, &c.growAt} {
-		if *at < before {
+		if *at != 0 && *at < before { // what was never seen is not known
 			*at = folded
 		}
 	}
@@ -96,10 +96,10 @@ func (c *cell) fold(before uint64) bool {
 // (kernel/fork.c:dup_mmap): without what is marked DontFork; what is marked
 // WipeOnFork is mapped all the same. Origins are kept and the extents marked
 // Inherited. The ranges in the child that are not certain are returned, and
-// open in its Doubts: memory of devices and anonymous inodes, whose drivers
-// may forbid inheritance, what is in doubt here, where a fork advice failed
-// half-way, and what has changed here since the fork. For an older call applied here afterwards (Effect.Late) the
-// caller puts its range in the child in doubt too. The child is complete if s
+// open in its Doubts: what was found by a read that does not show whether it is
+// inherited, what is in doubt here, where a fork advice failed half-way or may have
+// been given unseen, and what has changed here since the fork. For an older call applied
+// here afterwards (Effect.Late) the caller puts its range in the child in doubt too. The child is complete if s
 // is.
 func (s *Space) Clone(at uint64) (*Space, []procmaps.Range) {
 	child := New(s.opts)
@@ -112,19 +112,14 @@ func (s *Space) Clone(at uint64) (*Space, []procmaps.Range) {
 		ch := s.list.chunks[ci]
 		for i := range ch.n {
 			c := ch.c[i]
-			if c.newest() > at {
+			if c.newest() > at || c.alive() && c.forkAt == 0 && c.start < kernelHalf {
 				child.doubt(c.rng(), at)
 			}
 			if !c.alive() || c.flag&DontFork != 0 {
 				continue
 			}
-			if c.file != 0 {
-				if class := s.tab.files[c.file].Class; class == ClassDevice || class == ClassAnonInode {
-					child.doubt(c.rng(), at)
-				}
-			}
 			c.mapAt, c.protAt, c.nameAt = folded, folded, folded
-			c.forkAt, c.wipeAt, c.growAt = folded, folded, folded
+			c.forkAt, c.wipeAt, c.growAt = folded, folded, min(c.growAt, folded)
 			c.flag |= Inherited
 			child.mapped += c.rng().Len()
 			child.list.insert(child.list.end(), &c)

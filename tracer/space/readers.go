@@ -330,6 +330,7 @@ func (s *Space) remapFilePages(c *Call) {
 	w.name = 0
 	w.off = c.Args[3] * s.opts.PageSize
 	s.write(r, &w, &sv)
+	s.doubtExec(c, r)
 }
 
 // shmRange is the range of a segment attached at addr: the VMA if it is known.
@@ -362,6 +363,7 @@ func (s *Space) shmat(c *Call) {
 	if c.Args[2]&shmReadOnly != 0 {
 		w.flag |= readOnly
 	}
+	w.found(c)
 	w.origin(c)
 	r := s.shmRange(c, uint64(c.Ret))
 	w.base = r.Start
@@ -369,6 +371,7 @@ func (s *Space) shmat(c *Call) {
 	if c.VMA.Empty() {
 		s.doubt(s.shmReach(c, r.Start), c.Time)
 	}
+	s.mapUnsure(c, r)
 }
 
 // shmReach is where a segment attached at addr may be: the VMA if it is known,

@@ -87,9 +87,22 @@ func (s *Space) SetStack(addr uint64) { s.stack = addr }
 // are impossible operations counted as violations. A new Space is not complete.
 func (s *Space) SetComplete(yes bool) { s.complete = yes }
 
-// SetUserfault says that some of the memory may be registered with a userfaultfd.
-// A seed knows by itself.
-func (s *Space) SetUserfault() { s.userfault = true }
+// SetLayout tells that where the heap lies, and an address in the stack, were set at the
+// stamp at, without a change of what is mapped.
+func (s *Space) SetLayout(at, startBrk, brk, stack uint64) {
+	s.brkStart, s.stack = startBrk, stack
+	if at > s.brkAt {
+		s.brk, s.brkAt = brk, at
+	}
+}
+
+// Undecoded tells that something has happened at the stamp at that no call tells of, and
+// that a read of maps does not show: memory may have been registered with a userfaultfd,
+// and may have taken fork advices. A seed knows of the first by itself.
+func (s *Space) Undecoded(at uint64) {
+	s.userfault = true
+	s.unadvise(All, at)
+}
 
 // Totals are the sizes of a Space.
 type Totals struct {
@@ -156,11 +169,14 @@ const (
 	MovedAbsent
 	// DetachedAbsent: shmdt succeeded where no segment is attached.
 	DetachedAbsent
+	// Miscounted: the kernel has mapped or unmapped another number of pages.
+	Miscounted
 )
 
 var violationNames = [...]string{
 	OverlapsLive: "result overlaps live memory", ProtectedAbsent: "mprotect of absent memory",
 	MovedAbsent: "mremap of absent memory", DetachedAbsent: "shmdt of absent memory",
+	Miscounted: "another number of pages changed",
 }
 
 // String returns a phrase for people.
@@ -209,13 +225,29 @@ func (s *Space) Apply(c *Call) Effect {
 		// What stood against it has been forgotten: it cannot be placed.
 		s.unplaced(c)
 	default:
-		s.eff.Late = c.Time < s.newest
-		s.newest = max(s.newest, c.Time)
+		before := s.newest
+		s.eff.Late = c.Time < before
+		s.newest = max(before, c.Time)
 		s.apply(c)
+		s.recount(c, before)
 		s.showNow()
 	}
 	s.eff.Displaced, s.eff.Doubts = s.displaced, s.doubts
 	return s.eff
+}
+
+// recount compares what c did to the tree with the kernel's count of pages (mm/mmap.c:
+// vm_stat_account). Whatever the tree is wrong about, or a call pretends, changes that.
+func (s *Space) recount(c *Call, newest uint64) {
+	if c.Counted && len(s.doubts) == 0 && s.eff.Delta != c.Pages*int64(s.opts.PageSize) {
+		s.violate(c, All, newest, Miscounted)
+	}
+}
+
+// Pages is how many pages are mapped, as the kernel counts them: total_vm of the mm.
+func (s *Space) Pages() int64 {
+	gate := s.aliveIn(procmaps.Range{Start: kernelHalf, End: All.End})
+	return int64((s.mapped - gate) / s.opts.PageSize)
 }
 
 func (s *Space) showNow() {

@@ -1,0 +1,97 @@
+package tracer
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/maptrace/maptrace/bpf/bpftest"
+	"github.com/maptrace/maptrace/procmaps"
+)
+
+// hostile runs one case of the program that tries to have something believed that is not
+// so, and compares what is believed of it and its children with maps.
+func hostile(t *testing.T, program, name string) {
+	t.Helper()
+	r := newTraced(t, LiveOptions{}, 20*time.Millisecond)
+	in, hold := io.Pipe()
+	out, say := io.Pipe()
+	defer out.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	said := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(out).ReadString('\n')
+		said <- line
+		cancel()
+	}()
+	c := r.command([]string{program, name, t.TempDir()}, in, say)
+	rep := r.run(ctx)
+	var line string
+	select {
+	case line = <-said:
+	default:
+	}
+	if why, is := strings.CutPrefix(line, "unsupported: "); is {
+		t.Skip(strings.TrimSpace(why))
+	}
+	if line != "done\n" {
+		t.Errorf("it said %q", line)
+	}
+	if s := rep.Stats; s.Lost+s.Missed+s.Drift > 0 {
+		t.Errorf("lost %d, missed %d, drift %d: %s", s.Lost, s.Missed, s.Drift, strings.Join(r.find, "\n"))
+	}
+	compared := 0
+	for _, sp := range rep.Spaces {
+		if pid := sp.Process.PID; alive(pid) {
+			r.mustEqualMaps(rep, pid)
+			r.mustHaveNames(sp.Process.Space, pid)
+			compared++
+		}
+	}
+	if compared == 0 {
+		t.Error("there was nothing to compare")
+	}
+	if err := hold.Close(); err != nil {
+		t.Error(err)
+	}
+	if code, err := c.Wait(); err != nil || code != 0 {
+		t.Errorf("exit status %d, %v", code, err)
+	}
+	t.Logf("%s: %d processes, %d others, %d violations, %d re-reads, %d audits: %v",
+		name, compared, rep.Stats.Others, rep.Stats.Violations, rep.Stats.Rereads, rep.Stats.Audits, rep.Picture)
+}
+
+// mustHaveNames compares the names of files.
+func (r *traced) mustHaveNames(space uint64, pid int) {
+	r.t.Helper()
+	p, err := procmaps.Default().Process(pid)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer p.Close()
+	rows, err := p.Maps()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, row := range rows {
+		if e, ok := r.tr.Tree(space).At(row.Start); ok && row.Inode != 0 && e.Name != row.Name {
+			r.t.Errorf("%v is %q, and the kernel calls it %q", row.Range, e.Name, row.Name)
+		}
+	}
+}
+
+func TestNobodyIsMisled(t *testing.T) {
+	program := bpftest.BuildC(t, workloads, "hostile")
+	names, err := exec.Command(program).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range strings.FieldsSeq(string(names)) {
+		t.Run(name, func(t *testing.T) { hostile(t, program, name) })
+	}
+}

@@ -1,0 +1,65 @@
+package order
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/maptrace/maptrace/tracer/model"
+)
+
+// A call that changes what is mapped has a section of its own. One that has not is not what
+// it seems.
+func TestAChangeWithoutASectionDidNotHappen(t *testing.T) {
+	t.Parallel()
+	forged := munmap(5, 1, 200, 0, 12, 14)
+	forged.Flags = Stamped
+	tr, rep := replay(t, Options{}, slices.Concat(image(5, 1, 100, 3), []Event{forged, exit(5, 1, 400)})...)
+	if got, want := pages(tr, 5), "10-20"; got != want {
+		t.Errorf("regions %s, want %s", got, want)
+	}
+	if got, want := rep.Picture.String(), "approximate: gone before its last changes could be read"; got != want || rep.Stats.Calls != 1 {
+		t.Errorf("picture %s, want %s; %d calls", got, want, rep.Stats.Calls)
+	}
+}
+
+// A child that has another number of pages than its parent passes on lacks something, or has
+// something, that nobody told of.
+func TestAChildOfAnotherSizeIsRead(t *testing.T) {
+	t.Parallel()
+	fork := Event{
+		Kind: model.KindFork, TGID: 5, TID: 5, Time: 300, Space: 1, Section: 3, Flags: Stamped | HasSection,
+		Child: 6, ChildSpace: 2, First: 1,
+	}
+	for _, c := range []struct {
+		name  string
+		pages int64
+		flags model.Flags
+		want  string
+	}{
+		{"as many", 10, Stamped | HasSection, "exact"},
+		{"not known", 0, Stamped | HasSection, "exact"},
+		{"less", 8, Stamped | HasSection, "approximate: gone before its last changes could be read"},
+		{"a fork without a stamp", 10, 0, "approximate: gone before its last changes could be read"},
+	} {
+		f := fork
+		f.Pages, f.Flags = c.pages, c.flags
+		_, rep := replay(t, Options{}, slices.Concat(image(5, 1, 100, 3), []Event{f, exit(6, 2, 400), exit(5, 1, 500)})...)
+		for _, sp := range rep.Spaces {
+			if sp.Process.PID == 6 && sp.Picture.String() != c.want {
+				t.Errorf("%s: %s, want %s", c.name, sp.Picture, c.want)
+			}
+		}
+	}
+}
+
+// A section that was taken by who did not make it says so without a number of its own.
+func TestAStolenSectionIsRead(t *testing.T) {
+	t.Parallel()
+	stolen := Event{Kind: KindOther, TGID: 5, TID: 5, Space: 1, Flags: Stamped, Time: 250, NR: 11}
+	_, rep := replay(t, Options{}, slices.Concat(image(5, 1, 100, 3), []Event{
+		munmap(5, 1, 200, 3, 12, 14), stolen, exit(5, 1, 400),
+	})...)
+	if got, want := rep.Picture.String(), "approximate: gone before its last changes could be read"; got != want || rep.Stats.Others != 1 {
+		t.Errorf("picture %s, want %s; %d others", got, want, rep.Stats.Others)
+	}
+}
