@@ -144,6 +144,7 @@ func (l *Live) found(b *bpf.Event, c *space.Call) {
 		c.Unsure = c.Args[1]&(unit-1) != 0 && c.Args[3]&mapHugeTLB == 0 // it may not have been huge pages
 	}
 	c.VMA = procmaps.Range{Start: uint64(b.Ret), End: uint64(b.Ret) + (c.Args[1]+unit-1)&^(unit-1)}
+	c.Offset = f.Offset*l.page + c.VMA.Start - f.Start
 	whole := f.Covers(c.VMA.Start, c.VMA.End)
 	switch {
 	case f.Flags&bpf.FileNone != 0:

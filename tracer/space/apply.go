@@ -62,13 +62,13 @@ func (s *Space) mmap(c *Call) {
 	if flags&mapGrowsDown != 0 {
 		w.flag |= GrowsDown
 	}
-	w.found(c)
-	r := s.mmapRange(c)
-	w.file, w.base = s.mmapFile(c, w.mode), r.Start
 	// Shared anonymous memory ignores the offset (do_mmap sets pgoff to 0).
 	if flags&mapAnonymous == 0 || flags&mapHugeTLB != 0 {
 		w.off = c.Args[5]
 	}
+	w.found(c)
+	r := s.mmapRange(c)
+	w.file, w.base = s.mmapFile(c, w.mode), r.Start
 	s.mapNew(c, r, &w, flags&mapFixed != 0 && flags&mapFixedNoReplace == 0)
 	s.mapUnsure(c, r)
 }
@@ -76,7 +76,7 @@ func (s *Space) mmap(c *Call) {
 // found takes over what a mapping was seen to have become.
 func (w *write) found(c *Call) {
 	if c.Found {
-		w.mode, w.flag = c.Mode, present|c.Flags&flagMask
+		w.mode, w.flag, w.off = c.Mode, present|c.Flags&flagMask, c.Offset
 	}
 	if c.ReadOnly && w.mode&procmaps.Shared != 0 {
 		w.flag |= readOnly

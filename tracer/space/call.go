@@ -31,12 +31,13 @@ type Call struct {
 	// seen: user memory, where the call found it, may hold another by now.
 	VMA procmaps.Range
 
-	// Mode and Flags are, with Found, what a mapping of OpMmap and OpShmat became,
+	// Mode, Flags and Offset are, with Found, what a mapping of OpMmap and OpShmat became,
 	// whatever the arguments say: a driver may forbid that a child inherits it, a mount
 	// that it is executed.
-	Found bool
-	Mode  procmaps.Mode
-	Flags Flags
+	Found  bool
+	Mode   procmaps.Mode
+	Flags  Flags
+	Offset uint64 // of its first byte in the file, bytes
 
 	// Unsure says that what OpMmap or OpShmat has mapped was not seen, or not all.
 	Unsure bool
