@@ -87,6 +87,7 @@ type File struct {
 	Size    uint64 // of the file, in bytes
 	Block   uint64 // of its file system, in bytes: of hugetlbfs, the size of its pages
 	Dev     uint32 // the kernel's dev_t: major<<20 | minor
+	Section uint32 // the first that cannot have changed what was found
 	Flags   FileFlags
 	Name    string // basename, cut to 79 bytes
 }
@@ -170,7 +171,7 @@ func decodeFile(raw []byte, f *File) {
 	*f = File{
 		Inode: m.File.Inode, Start: m.File.VmStart, End: m.File.VmEnd,
 		VMFlags: m.File.VmFlags, Offset: m.File.Offset, Size: m.File.Size, Block: m.File.Block,
-		Dev: m.File.Dev, Flags: FileFlags(m.File.Flags), Name: cString(m.File.Name[:]),
+		Dev: m.File.Dev, Section: m.File.Section, Flags: FileFlags(m.File.Flags), Name: cString(m.File.Name[:]),
 	}
 }
 

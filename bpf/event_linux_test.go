@@ -95,7 +95,8 @@ func record(op Op, flags Flags, file string) []byte {
 		ne.PutUint64(b[callSize+48:], 4096)
 		ne.PutUint32(b[callSize+56:], 8<<20|1)
 		ne.PutUint32(b[callSize+60:], uint32(FileRegular))
-		copy(b[callSize+64:], file)
+		ne.PutUint32(b[callSize+64:], 9)
+		copy(b[callSize+72:], file)
 	}
 	return b
 }
@@ -115,7 +116,7 @@ func TestRecordsAreDecoded(t *testing.T) {
 		t.Errorf("call (-want +got):\n%s", diff)
 	}
 	want.Flags |= HasFile
-	want.File = File{Inode: 77, Size: 5000, Block: 4096, Dev: 8<<20 | 1, Flags: FileRegular, Name: "libc.so.6"}
+	want.File = File{Inode: 77, Size: 5000, Block: 4096, Dev: 8<<20 | 1, Section: 9, Flags: FileRegular, Name: "libc.so.6"}
 	if err := decode(record(OpMmap, Stamped|HasSection|HasFile, "libc.so.6"), &ev); err != nil {
 		t.Fatal(err)
 	}

@@ -1083,6 +1083,7 @@ __noinline int look_at(__u64 start, __u64 end, struct mm_file *out)
 found:
 	lat_mute(task, false);
 	*out = l.file;
+	out->section = next_section(task->mm);
 	return 0;
 }
 
@@ -1117,6 +1118,7 @@ __noinline int look_at_name(__u64 addr, struct mm_file *out)
 	bpf_loop(TRIES, try_name, &l, 0);
 	lat_mute(task, false);
 	*out = l.file;
+	out->section = next_section(task->mm);
 	return 0;
 }
 

@@ -147,6 +147,8 @@ struct mm_file {
 	__u64 block; /* of the file system; of hugetlbfs, the size of its pages */
 	__u32 dev;   /* the kernel's: major << 20 | minor */
 	__u32 flags;
+	__u32 section; /* the first that cannot have changed what was found */
+	__u32 pad;
 	char name[MM_NAME_LEN]; /* basename, NUL-terminated, cut to fit */
 };
 

@@ -113,6 +113,8 @@ type mmMmFileCall struct {
 		Block   uint64
 		Dev     uint32
 		Flags   uint32
+		Section uint32
+		Pad     uint32
 		Name    [80]int8
 	}
 }
@@ -316,6 +318,8 @@ type mmMmVma struct {
 		Block   uint64
 		Dev     uint32
 		Flags   uint32
+		Section uint32
+		Pad     uint32
 		Name    [80]int8
 	}
 }

@@ -120,9 +120,11 @@ func (l *Live) convertCall(b *bpf.Event, ev *Event) {
 		c.Args[0], c.Args[1], c.Args[2] = b.Args[4], b.Args[5], b.Args[3]
 	case bpf.OpSetVMA:
 		c.Found, c.Name, c.VMA = true, b.File.Name, procmaps.Range{Start: b.File.Start, End: b.File.End}
+		ev.Found = b.File.Section
 	case bpf.OpMmap, bpf.OpShmat:
 		if b.Flags&bpf.HasFile != 0 {
 			l.found(b, c)
+			ev.Found = b.File.Section
 		}
 	}
 }

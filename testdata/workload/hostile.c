@@ -353,6 +353,37 @@ static void other_descriptor(void)
 	done();
 }
 
+static void *advise_once(void *arg)
+{
+	if (madvise((void *)VICTIM, PAGES * PAGE, MADV_DONTFORK))
+		fail("a call that is answered");
+	return arg;
+}
+
+/* The first call of a thread is not executed: nothing was seen of it before. */
+static void first_call_answered(void)
+{
+	struct sock_filter f[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, VICTIM, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog p = {sizeof(f) / sizeof(f[0]), f};
+	pthread_t t;
+
+	victim(PROT_READ | PROT_WRITE | PROT_EXEC);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &p, 0, 0))
+		fail("seccomp");
+	pthread_create(&t, NULL, advise_once, NULL);
+	pthread_join(t, NULL);
+	bear();
+	done();
+}
+
 /* Where the heap ends is set by prctl, with the lock held for reading only. */
 static void moved_break(void)
 {
@@ -556,18 +587,28 @@ static void stacked_files(void)
 
 int main(int argc, char **argv)
 {
+	/* clang-format off */
 	static const struct {
 		const char *name;
 		void (*run)(void);
 	} cases[] = {
-		{"forged-stamp", forged_stamp},		  {"forged-registers", forged_registers},
-		{"other-descriptor", other_descriptor},	  {"moved-break", moved_break},
-		{"advice-by-int80", advice_by_int80},	  {"advice-by-pidfd", advice_by_pidfd},
-		{"advice-by-uring", advice_by_uring},	  {"stack-with-a-hole", stack_with_a_hole},
-		{"stack-copied-away", stack_copied_away}, {"second-stack", second_stack},
-		{"mapped-socket", mapped_socket},	  {"implied-exec", implied_exec},
-		{"borrowed-names", borrowed_names},	  {"stacked-files", stacked_files},
+		{"forged-stamp", forged_stamp},
+		{"forged-registers", forged_registers},
+		{"first-call-answered", first_call_answered},
+		{"other-descriptor", other_descriptor},
+		{"moved-break", moved_break},
+		{"advice-by-int80", advice_by_int80},
+		{"advice-by-pidfd", advice_by_pidfd},
+		{"advice-by-uring", advice_by_uring},
+		{"stack-with-a-hole", stack_with_a_hole},
+		{"stack-copied-away", stack_copied_away},
+		{"second-stack", second_stack},
+		{"mapped-socket", mapped_socket},
+		{"implied-exec", implied_exec},
+		{"borrowed-names", borrowed_names},
+		{"stacked-files", stacked_files},
 	};
+	/* clang-format on */
 
 	if (argc == 1) {
 		for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)

@@ -63,3 +63,32 @@ func TestAStolenSectionIsRead(t *testing.T) {
 		t.Errorf("picture %s, want %s; %d others", got, want, rep.Stats.Others)
 	}
 }
+
+// What a call has mapped is found when it returns. If another has replaced that by then, what
+// was found is right in the end, but not for a child that was forked in between.
+func TestAChildBornBeforeAMappingWasFoundIsRead(t *testing.T) {
+	t.Parallel()
+	fork := Event{
+		Kind: model.KindFork, TGID: 5, TID: 5, Time: 300, Space: 1, Section: 4, Flags: Stamped | HasSection,
+		Child: 6, ChildSpace: 2, First: 1,
+	}
+	for _, c := range []struct {
+		name  string
+		found uint32
+		want  string
+	}{
+		{"found at once", 4, "exact"},
+		{"found after the fork", 6, "approximate: gone before its last changes could be read"},
+	} {
+		m := mmap(5, 1, 200, 3, 30, 40)
+		m.Call.Found, m.Found = true, c.found
+		_, rep := replay(t, Options{}, slices.Concat(image(5, 1, 100, 3), []Event{
+			m, fork, munmap(5, 1, 350, 5, 50, 60), exit(6, 2, 400), exit(5, 1, 500),
+		})...)
+		for _, sp := range rep.Spaces {
+			if sp.Process.PID == 6 && sp.Picture.String() != c.want {
+				t.Errorf("%s: %s, want %s", c.name, sp.Picture, c.want)
+			}
+		}
+	}
+}

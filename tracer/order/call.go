@@ -1,6 +1,8 @@
 package order
 
 import (
+	"slices"
+
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
@@ -64,7 +66,7 @@ func (t *Tracer) called(sp *addressSpace, ev *Event, late bool) {
 		t.doubt(sp, callRange(c), ev.Time, lookReason{op: space.OpReread})
 		return
 	}
-	if sp.q.numbered && ev.Flags&(Stamped|HasSection) == Stamped && !c.Failed() && t.needsLock(c) {
+	if sp.q.numbered && ev.Flags&HasSection == 0 && !c.Failed() && t.needsLock(c) {
 		// What changes something has a section: this is not what it seems, or another
 		// has its section.
 		t.applyCall(ev, 0, model.Counted)
@@ -92,6 +94,7 @@ func (t *Tracer) called(sp *addressSpace, ev *Event, late bool) {
 	if eff.Late {
 		t.doubtChildren(sp, c, eff)
 	}
+	sp.foundLater(ev, eff.Range)
 }
 
 // applyCall hands on a call with what became of it. The effect is that of an applied one.
@@ -163,6 +166,24 @@ func (t *Tracer) doubtChildren(sp *addressSpace, c *space.Call, eff *space.Effec
 			t.doubt(child, r, f.at, lookReason{op: space.OpReread})
 		}
 	}
+}
+
+// foundLater keeps where a call was completed by what was found in its place after others
+// had changed that: it is right in the end, but a child may have been forked in between.
+func (sp *addressSpace) foundLater(ev *Event, r procmaps.Range) {
+	sp.found = slices.DeleteFunc(sp.found, func(f foundAt) bool { return f.until < sp.q.next })
+	if !ev.Call.Found || !sp.q.numbered {
+		return
+	}
+	if until := sp.q.section(&Event{Section: ev.Found}); until > sp.q.section(ev)+1 {
+		sp.found = append(sp.found, foundAt{r, until})
+	}
+}
+
+// foundAt is a range that was looked at before a section.
+type foundAt struct {
+	procmaps.Range
+	until uint64
 }
 
 // changes tells whether a call may have changed anything: one that failed and did

@@ -56,6 +56,10 @@ type Event struct {
 	// Call is the call of KindCall.
 	Call space.Call
 
+	// Found is, if Call.Found is set, the first section that cannot have changed what
+	// was found.
+	Found uint32
+
 	// Row is the mapping of KindRow.
 	Row space.Row
 

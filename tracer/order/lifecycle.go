@@ -93,6 +93,9 @@ func (t *Tracer) fork(parent *addressSpace, ev *Event, late bool) {
 	if late || parent.stale || ev.Flags&Stamped == 0 || ev.Pages != 0 && sp.Tree().Pages() != ev.Pages {
 		t.doubt(sp, space.All, ev.Time, lookReason{op: space.OpReread})
 	}
+	for _, f := range parent.found {
+		t.doubt(sp, f.Range, ev.Time, lookReason{op: space.OpReread})
+	}
 	t.begin(sp, ev.Time, known)
 }
 

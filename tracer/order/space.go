@@ -44,6 +44,7 @@ type addressSpace struct {
 	completeAt uint64            // the section from which on the tree is known to hold everything; 0 if it does
 	seenUntil  uint64            // the first section that no look can have shown before its stamp
 	forks      []forkStamp       // the latest
+	found      []foundAt         // what calls were completed by, as long as forks before it may come
 
 	looking  bool
 	parked   *lookResult // what a look gave, until it can be used
