@@ -157,9 +157,8 @@ struct pending {
 	__u8 flags;
 	__u8 have;
 	__u8 commits; /* the release ended a write section */
-	__u8 over; /* the call of over_nr and over_args has returned, and may look as if it ran */
-	__u16 over_nr;
-	__u64 over_args[6];
+	__u8 over;    /* "overs" has a call that has returned and looks as if it ran */
+	__u8 pad[2];
 	/* Set at the return, as in mm_call. */
 	__u32 stack;
 	__u16 path;
@@ -173,6 +172,19 @@ struct {
 	__type(key, int);
 	__type(value, struct pending);
 } pendings SEC(".maps");
+
+/* The call that a thread had last, if it left registers that look as if it ran. */
+struct over {
+	__u64 args[6];
+	__u64 nr;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct over);
+} overs SEC(".maps");
 
 /*
  * The threads whose registers another has written, by their number: what these say
@@ -664,15 +676,21 @@ static __always_inline bool belongs(struct pending *p, struct pt_regs *regs, lon
  * Whether the registers are as a call left them that has returned with ENOSYS, which
  * is also what they hold while a call runs. Then they do not say which it is.
  */
-static __always_inline bool is_over(struct pending *p, struct pt_regs *regs, long nr)
+static __always_inline bool is_over(struct task_struct *task, struct pending *p,
+				    struct pt_regs *regs, long nr)
 {
-	__u64 args[6], diff = 0;
+	__u64 args[6], diff;
+	struct over *o;
 
-	if (!p->over || p->over_nr != (__u16)nr)
+	if (!p->over)
 		return false;
+	o = bpf_task_storage_get(&overs, task, 0, 0);
+	if (!o)
+		return true; /* that it had no room is no proof */
 	call_args(regs, args);
+	diff = o->nr ^ (__u64)nr;
 	for (int i = 0; i < 6; i++)
-		diff |= args[i] ^ p->over_args[i];
+		diff |= args[i] ^ o->args[i];
 	return !diff;
 }
 
@@ -784,7 +802,7 @@ static __always_inline int released(struct mm_struct *mm, bool write)
 			goto unowned;
 		}
 		regs = (struct pt_regs *)bpf_task_pt_regs(task);
-		if (is_over(p, regs, nr))
+		if (is_over(task, p, regs, nr))
 			goto unowned;
 		if (p->have && !belongs(p, regs, nr))
 			disown(task, p);
@@ -951,14 +969,14 @@ static __always_inline void read_vma(struct mm_file *out, struct vm_area_struct 
 
 /* A look at the VMA at an address. */
 struct look {
-	struct mm_file file;
+	struct mm_file *file;
 	__u64 addr;
 };
 
 static long vma_found(struct task_struct *task, struct vm_area_struct *vma, struct look *l)
 {
 	(void)task;
-	read_vma(&l->file, vma);
+	read_vma(l->file, vma);
 	return 0;
 }
 
@@ -971,15 +989,15 @@ static long try_vma(__u32 i, struct look *l)
 static long name_found(struct task_struct *task, struct vm_area_struct *vma, struct look *l)
 {
 	(void)task;
-	l->file.vm_start = vma->vm_start;
-	l->file.vm_end = vma->vm_end;
-	l->file.flags |= MM_FILE_VMA;
+	l->file->vm_start = vma->vm_start;
+	l->file->vm_end = vma->vm_end;
+	l->file->flags |= MM_FILE_VMA;
 	if (bpf_core_field_exists(((struct vm_area_struct___named *)0)->anon_name)) {
 		struct anon_vma_name *n =
 			BPF_CORE_READ((struct vm_area_struct___named *)vma, anon_name);
 
 		if (n)
-			bpf_probe_read_kernel_str(l->file.name, sizeof(l->file.name), n->name);
+			bpf_probe_read_kernel_str(l->file->name, sizeof(l->file->name), n->name);
 	}
 	return 0;
 }
@@ -1038,24 +1056,24 @@ __noinline int look_at(__u64 start, __u64 end, struct mm_file *out)
 	bool others, alike = true;
 	struct bpf_iter_task_vma it;
 	struct vm_area_struct *vma;
-	struct look l = {.addr = start};
+	struct look l = {.file = out, .addr = start};
 
 	if (!out)
 		return 0;
 	lat_mute(task, true);
 	bpf_loop(TRIES, try_vma, &l, 0);
-	if (!has_vma_iter || l.file.vm_end >= end)
+	if (!has_vma_iter || out->vm_end >= end)
 		goto found;
-	__builtin_memset(&l.file, 0, sizeof(l.file));
-	l.file.flags = MM_FILE_VMA | MM_FILE_NONE;
+	__builtin_memset(out, 0, sizeof(*out));
+	out->flags = MM_FILE_VMA | MM_FILE_NONE;
 	bpf_iter_task_vma_new(&it, task, start);
 	while ((vma = bpf_iter_task_vma_next(&it))) {
 		if (vma->vm_start >= end)
 			break;
 		if (!vma->vm_file)
 			continue;
-		l.file.flags = 0;
-		read_vma(&l.file, vma);
+		out->flags = 0;
+		read_vma(out, vma);
 		inode = (__u64)BPF_CORE_READ(vma, vm_file, f_inode);
 		pgoff = vma->vm_pgoff;
 		at = vma->vm_start;
@@ -1079,10 +1097,9 @@ __noinline int look_at(__u64 start, __u64 end, struct mm_file *out)
 	}
 	bpf_iter_task_vma_destroy(&it);
 	if (!others)
-		l.file.flags |= MM_FILE_PIECES | (alike ? MM_FILE_ALIKE : 0);
+		out->flags |= MM_FILE_PIECES | (alike ? MM_FILE_ALIKE : 0);
 found:
 	lat_mute(task, false);
-	*out = l.file;
 	out->section = next_section(task->mm);
 	return 0;
 }
@@ -1110,14 +1127,13 @@ static __noinline int send_file_call(struct task_struct *task, struct pending *p
 __noinline int look_at_name(__u64 addr, struct mm_file *out)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct look l = {.addr = addr};
+	struct look l = {.file = out, .addr = addr};
 
 	if (!out)
 		return 0;
 	lat_mute(task, true);
 	bpf_loop(TRIES, try_name, &l, 0);
 	lat_mute(task, false);
-	*out = l.file;
 	out->section = next_section(task->mm);
 	return 0;
 }
@@ -1439,6 +1455,7 @@ static __always_inline struct pending *note_over(struct task_struct *task, struc
 	bool over = (__u64)ret == regs->orig_x0;
 #endif
 	__u64 key = (__u64)task->mm;
+	struct over *o;
 
 	if (over && !p && bpf_map_lookup_elem(&spaces, &key))
 		p = bpf_task_storage_get(&pendings, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -1446,8 +1463,11 @@ static __always_inline struct pending *note_over(struct task_struct *task, struc
 		return p;
 	p->over = over;
 	if (over) {
-		p->over_nr = (__u16)nr;
-		call_args(regs, p->over_args);
+		o = bpf_task_storage_get(&overs, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (o) {
+			o->nr = nr;
+			call_args(regs, o->args);
+		}
 	}
 	return p;
 }
@@ -1549,7 +1569,7 @@ int mm_sys_exit(__u64 *ctx)
 		disown(task, p);
 	if (compat)
 		return 0;
-	was_over = p && is_over(p, regs, nr);
+	was_over = p && is_over(task, p, regs, nr);
 	p = note_over(task, p, regs, nr, ret);
 	if (p && p->have) {
 		call = *p;

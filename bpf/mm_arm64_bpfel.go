@@ -324,26 +324,31 @@ type mmMmVma struct {
 	}
 }
 
+type mmOver struct {
+	_    structs.HostLayout
+	Args [6]uint64
+	Nr   uint64
+}
+
 type mmPending struct {
-	_        structs.HostLayout
-	Space    uint64
-	Time     uint64
-	OldBrk   uint64
-	Pages    int64
-	Args     [2]uint64
-	Section  uint32
-	Nr       uint16
-	Flags    uint8
-	Have     uint8
-	Commits  uint8
-	Over     uint8
-	OverNr   uint16
-	_        [4]byte
-	OverArgs [6]uint64
-	Stack    uint32
-	Path     uint16
-	Depth    uint8
-	Chance   uint8
+	_       structs.HostLayout
+	Space   uint64
+	Time    uint64
+	OldBrk  uint64
+	Pages   int64
+	Args    [2]uint64
+	Section uint32
+	Nr      uint16
+	Flags   uint8
+	Have    uint8
+	Commits uint8
+	Over    uint8
+	Pad     [2]uint8
+	Stack   uint32
+	Path    uint16
+	Depth   uint8
+	Chance  uint8
+	_       [4]byte
 }
 
 type mmPiece struct {
@@ -402,6 +407,7 @@ const (
 	mmMapLatMeters      = "lat_meters"
 	mmMapLatTasks       = "lat_tasks"
 	mmMapLats           = "lats"
+	mmMapOvers          = "overs"
 	mmMapPendings       = "pendings"
 	mmMapPieces         = "pieces"
 	mmMapPuppets        = "puppets"
@@ -529,6 +535,7 @@ type mmMapSpecs struct {
 	LatMeters  *ebpf.MapSpec `ebpf:"lat_meters"`
 	LatTasks   *ebpf.MapSpec `ebpf:"lat_tasks"`
 	Lats       *ebpf.MapSpec `ebpf:"lats"`
+	Overs      *ebpf.MapSpec `ebpf:"overs"`
 	Pendings   *ebpf.MapSpec `ebpf:"pendings"`
 	Pieces     *ebpf.MapSpec `ebpf:"pieces"`
 	Puppets    *ebpf.MapSpec `ebpf:"puppets"`
@@ -604,6 +611,7 @@ type mmMaps struct {
 	LatMeters  *ebpf.Map `ebpf:"lat_meters"`
 	LatTasks   *ebpf.Map `ebpf:"lat_tasks"`
 	Lats       *ebpf.Map `ebpf:"lats"`
+	Overs      *ebpf.Map `ebpf:"overs"`
 	Pendings   *ebpf.Map `ebpf:"pendings"`
 	Pieces     *ebpf.Map `ebpf:"pieces"`
 	Puppets    *ebpf.Map `ebpf:"puppets"`
@@ -624,6 +632,7 @@ func (m *mmMaps) Close() error {
 		m.LatMeters,
 		m.LatTasks,
 		m.Lats,
+		m.Overs,
 		m.Pendings,
 		m.Pieces,
 		m.Puppets,
