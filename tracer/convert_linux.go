@@ -135,8 +135,12 @@ func (l *Live) convertCall(b *bpf.Event, ev *Event) {
 // right if each address gets what was found there, or, if that is another's, anything.
 func (l *Live) found(b *bpf.Event, c *space.Call) {
 	f := &b.File
-	if c.Op == space.OpShmat {
+	switch {
+	case c.Op == space.OpShmat:
 		l.segment(b, c)
+		return
+	case f.Flags&(bpf.FileFromVMA|bpf.FileNone) != bpf.FileFromVMA:
+		c.Unsure = f.Flags&bpf.FilePieces == 0 // else nothing of it is left
 		return
 	}
 	file, unit := fileOf(f), l.page
@@ -148,13 +152,7 @@ func (l *Live) found(b *bpf.Event, c *space.Call) {
 	c.VMA = procmaps.Range{Start: uint64(b.Ret), End: uint64(b.Ret) + (c.Args[1]+unit-1)&^(unit-1)}
 	c.Offset = f.Offset*l.page + c.VMA.Start - f.Start
 	whole := f.Covers(c.VMA.Start, c.VMA.End)
-	switch {
-	case f.Flags&bpf.FileNone != 0:
-		c.Unsure = f.Flags&bpf.FilePieces == 0 // else nothing of it is left
-		return
-	case !whole && f.Flags&bpf.FilePieces == 0, file.Name == "":
-		c.Unsure = true
-	}
+	c.Unsure = c.Unsure || !whole && f.Flags&bpf.FilePieces == 0 || file.Name == ""
 	c.File, c.ReadOnly = file, f.VMFlags&vmMayWrite == 0
 	if whole || f.Flags&bpf.FileAlike != 0 {
 		c.Found, c.Mode, c.Flags = true, modeOf(f.VMFlags), flagsOf(f.VMFlags)

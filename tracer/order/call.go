@@ -172,7 +172,7 @@ func (t *Tracer) doubtChildren(sp *addressSpace, c *space.Call, eff *space.Effec
 // had changed that: it is right in the end, but a child may have been forked in between.
 func (sp *addressSpace) foundLater(ev *Event, r procmaps.Range) {
 	sp.found = slices.DeleteFunc(sp.found, func(f foundAt) bool { return f.until < sp.q.next })
-	if !ev.Call.Found || !sp.q.numbered {
+	if ev.Found == 0 || !sp.q.numbered {
 		return
 	}
 	if until := sp.q.section(&Event{Section: ev.Found}); until > sp.q.section(ev)+1 {

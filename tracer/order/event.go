@@ -56,8 +56,8 @@ type Event struct {
 	// Call is the call of KindCall.
 	Call space.Call
 
-	// Found is, if Call.Found is set, the first section that cannot have changed what
-	// was found.
+	// Found is, of a KindCall that was completed by what was found in its place, the
+	// first section that cannot have changed that; else 0.
 	Found uint32
 
 	// Row is the mapping of KindRow.
