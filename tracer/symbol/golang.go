@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"io"
+	"iter"
 	"sort"
 	"strings"
 )
@@ -136,10 +137,12 @@ func (m *Module) placeGo(t *goTable) bool {
 		return covered(h.code, t.entry(0)) && t.entry(t.n) > t.entry(0)
 	}
 	at := func(s *elf.Section, off uint64) bool {
-		if h.word(s, 0) == h.pclntab.Addr || s == h.pclntab {
+		t.text = 0
+		if s == h.pclntab || h.word(s, 0) == h.pclntab.Addr {
 			t.text = h.word(s, off)
 		}
-		return covered(h.code, t.text)
+		// Code may begin at 0, but the ELF header is there.
+		return t.text != 0 && covered(h.code, t.text)
 	}
 	if s := h.section(".go.module"); s != nil && at(s, moduleText) {
 		return true
@@ -152,16 +155,32 @@ func (m *Module) placeGo(t *goTable) bool {
 		fn, ok := t.function(h.file.Entry)
 		return ok && strings.HasPrefix(fn.Name, "_rt0_")
 	}
-	tries := maxTries
-	for addr := range h.scanSegments(elf.PF_W, func(word []byte) bool { return h.order.Uint64(word) == h.pclntab.Addr }) {
-		if tries--; tries < 0 {
-			break
-		}
-		if s := h.made("", elf.SHT_PROGBITS, addr, moduleText+8); s != nil && at(s, moduleText) {
-			return true
+	for _, addrs := range []iter.Seq[uint64]{
+		h.scanSegments(elf.PF_W, func(word []byte) bool { return h.order.Uint64(word) == h.pclntab.Addr }),
+		h.relocated(h.pclntab.Addr),
+	} {
+		tries := maxTries
+		for addr := range addrs {
+			if tries--; tries < 0 {
+				break
+			}
+			if s := h.made("", elf.SHT_PROGBITS, addr, moduleText+8); s != nil && at(s, moduleText) {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// relocated yields where the dynamic linker puts an address of the file itself.
+func (h *header) relocated(addr uint64) iter.Seq[uint64] {
+	return func(yield func(at uint64) bool) {
+		for r := range h.relocations() {
+			if r.relative(h.machine) && r.addend == addr && !yield(r.at) {
+				return
+			}
+		}
+	}
 }
 
 // word returns a word of a section as it is once the program is loaded, 0 where there
@@ -179,7 +198,8 @@ func (h *header) word(s *elf.Section, off uint64) uint64 {
 }
 
 // relocate puts into b, which is what the file has for an address, the addresses that
-// the dynamic linker will. C's linkers leave their places empty.
+// the dynamic linker will. Some linkers leave their places empty, others write there,
+// too, what they expect.
 func (h *header) relocate(b []byte, addr uint64) {
 	const word = 8
 	for r := range h.relocations() {

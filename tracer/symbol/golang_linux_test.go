@@ -1,9 +1,12 @@
 package symbol
 
 import (
+	"bytes"
+	"debug/elf"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -107,6 +110,7 @@ func TestStrippedGoProgramsAreNamedAsByGoToolNm(t *testing.T) {
 		{"position independent", goProgram, []string{"CGO_ENABLED=0"}, []string{"-buildmode=pie"}},
 		{"with C code first", cProgram, []string{"CGO_ENABLED=1"}, []string{"-ldflags=-linkmode=external"}},
 		{"with C code first, position independent", cProgram, []string{"CGO_ENABLED=1"}, []string{"-buildmode=pie"}},
+		{"with C code first, and the ELF header in its segment", cProgram, []string{"CGO_ENABLED=1"}, []string{"-buildmode=pie", "-ldflags=-extldflags=-Wl,-z,noseparate-code"}},
 		{"for arm64", goProgram, []string{"CGO_ENABLED=0", "GOARCH=arm64"}, nil},
 	} {
 		t.Run(k.name, func(t *testing.T) {
@@ -131,8 +135,50 @@ func TestStrippedGoProgramsAreNamedAsByGoToolNm(t *testing.T) {
 				}
 				checkGo(t, read(t, withoutHeaders(b), Options{}), all)
 			})
+			t.Run("with empty places for the dynamic linker to fill", func(t *testing.T) {
+				b, n := withoutPlaces(t, stripped)
+				if n == 0 && slices.Contains(k.flags, "-buildmode=pie") {
+					t.Error("there are none")
+				}
+				checkGo(t, read(t, b, Options{}), all)
+				checkGo(t, read(t, withoutHeaders(b), Options{}), all)
+			})
 		})
 	}
+}
+
+// withoutPlaces is a program as linkers make it that write nothing where the dynamic
+// linker will, and how many places that are.
+func withoutPlaces(t *testing.T, file string) (b []byte, places int) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := elf.NewFile(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range f.Sections {
+		if s.Type != relocationType || s.Flags&elf.SHF_ALLOC == 0 {
+			continue
+		}
+		all, err := s.Data()
+		if err != nil {
+			t.Fatal(err)
+		}
+		const entry, word = 24, 8
+		for ; len(all) >= entry; all = all[entry:] {
+			r := relocation{at: f.ByteOrder.Uint64(all), info: f.ByteOrder.Uint64(all[word:])}
+			for _, p := range f.Progs {
+				if p.Type == elf.PT_LOAD && r.relative(f.Machine) && p.Vaddr <= r.at && r.at+word <= p.Vaddr+p.Filesz {
+					clear(b[p.Off+r.at-p.Vaddr:][:word])
+					places++
+				}
+			}
+		}
+	}
+	return b, places
 }
 
 // checkGo compares functions with those of go tool nm.
