@@ -427,7 +427,9 @@ func (d *dwarfData) name(off uint64) naming {
 		if line == 0 && e.declLine.kind == kindConst && e.declLine.u <= math.MaxInt32 {
 			line = e.declLine.u
 		}
-		if linkage != "" || e.origin.kind != kindRef || e.origin.u == at {
+		// What is made of a constructor has a linkage name of its own, and is declared
+		// elsewhere.
+		if linkage != "" && line != 0 || e.origin.kind != kindRef || e.origin.u == at {
 			break
 		}
 		at = e.origin.u

@@ -27,6 +27,11 @@ T Box<T>::grow(int n)
 
 struct Table {
 	std::map<std::string, int> names;
+	__attribute__((noinline)) explicit Table(int n)
+	{
+		while (n-- > 0)
+			names[std::to_string(n)] = n;
+	}
 	int operator[](const std::string &name)
 	{
 		if (name.empty())
@@ -49,7 +54,7 @@ int main(int argc, char **argv)
 {
 	shapes::Box<std::string> box(argv[0]);
 	shapes::Box<double> number(argc);
-	shapes::Table table;
+	shapes::Table table(argc);
 	std::printf("%s %f %d\n", box.grow(argc).c_str(), number.grow(argc), shapes::hidden(table, argv[0]));
 	return 0;
 }
