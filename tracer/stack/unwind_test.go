@@ -287,6 +287,20 @@ func TestSignaturesBeginWhereTheAddressSpaceEnds(t *testing.T) {
 	}
 }
 
+// All of its registers are 0.
+func TestAThreadThatHasNotBeenInUserModeHasNoFrames(t *testing.T) {
+	t.Parallel()
+	for _, arch := range []Arch{AMD64, ARM64} {
+		for _, cut := range []bool{false, true} {
+			var u Unwinder
+			s := Sample{Regs: Registers{Arch: arch}, Cut: cut}
+			if frames, end := u.Unwind(&s, codeAtTest(manyFunctions(arch)), nil); len(frames) > 0 || end != EndRoot {
+				t.Errorf("%v, cut %v: %v, %v", arch, cut, frames, end)
+			}
+		}
+	}
+}
+
 func TestTheDepthOfAWalkIsLimited(t *testing.T) {
 	t.Parallel()
 	tab := manyFunctions(AMD64)
