@@ -124,8 +124,8 @@ type Stats struct {
 	Denied    int
 	DeniedErr error
 
-	// Refused is how many files have symbols that are not read, because they are more
-	// than those of any honest file. RefusedErr is of one of them.
+	// Refused is how many files have a table of symbols that is not read, because it is
+	// larger than that of any honest file. RefusedErr is of one of them.
 	Refused    int
 	RefusedErr error
 }

@@ -36,8 +36,8 @@ type CacheOptions struct {
 	MaxModules int
 	// MaxDWARF is as in Options.
 	MaxDWARF int64
-	// NoDebugFiles turns the search for separate debug files off.
-	NoDebugFiles bool
+
+	noDebugFiles bool // of tests: do not search for them
 }
 
 // Cache holds the modules of all processes: most share a few. It is safe for
@@ -165,7 +165,7 @@ func (c *Cache) open(pid int, m *procmaps.Mapping) (mod *Module, exact bool, err
 		return nil, false, fmt.Errorf("open mapped file: %w", err)
 	}
 	o := Options{MaxDWARF: c.opts.MaxDWARF}
-	if !c.opts.NoDebugFiles {
+	if !c.opts.noDebugFiles {
 		o.Debug = debugFiles(pid, m.Path())
 	}
 	mod, err = ReadModule(f, info.Size(), o)

@@ -339,7 +339,7 @@ time.sleep(60)
 
 func TestCacheIsSafeForConcurrentUse(t *testing.T) {
 	t.Parallel()
-	c := newCache(t, CacheOptions{MaxBytes: 64 << 10, MaxModules: 2, NoDebugFiles: true})
+	c := newCache(t, CacheOptions{MaxBytes: 64 << 10, MaxModules: 2, noDebugFiles: true})
 	var rows []*procmaps.Mapping
 	var pids []int
 	for i := range 3 {

@@ -6,7 +6,6 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash/crc32"
 	"io"
 	"math"
@@ -79,8 +78,7 @@ func (m *Module) readMini() *symbols {
 		b, err = unxz(contents(s, maxPacked), maxMini)
 	}
 	if errors.Is(err, errTooLarge) {
-		err = fmt.Errorf("%s: %w", s.Name, err)
-		m.refused.Store(&err)
+		m.refuse(s)
 	}
 	if err != nil {
 		return nil

@@ -8,8 +8,8 @@
 // limits, and what is malformed has no name: it is not an error. The parsers of
 // DWARF, of symbol tables and of Go's tables are this package's own; debug/elf
 // reads the headers after its input has been checked, and one place recovers
-// from its panics, the demangler's and the decompressor's. Symbols that were refused
-// for their size are reported: see [Module.Refused].
+// from its panics, the demangler's and the decompressor's. Symbol tables that were
+// refused for their size are reported: see [Module.Refused].
 //
 // A name is never that of the nearest symbol: a symbol names the bytes it covers.
 // Where there is no name, the caller says module+offset.

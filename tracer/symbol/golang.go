@@ -59,6 +59,9 @@ func goVersion(b []byte, order binary.ByteOrder) int {
 	return 0
 }
 
+// beginsGo reports whether a table may begin with a word.
+func (h *header) beginsGo(word []byte) bool { return goVersion(word, h.order) != 0 }
+
 func (m *Module) goTable() *goTable { return load(&m.golang, m.readGo) }
 
 // readGo reads the table, or returns nil when there is none or another format.

@@ -113,7 +113,7 @@ type Module struct {
 	cache      *Cache       // to tell about growth; nil without
 	moduleFile              // what the cache keeps about it
 
-	refused atomic.Pointer[error] // what is larger than is read; not dropped
+	refused atomic.Pointer[error] // see Refused; not dropped
 
 	mu     sync.Mutex
 	closer io.Closer // closed with the module, when it owns the file
@@ -167,8 +167,8 @@ func ReadModule(r io.ReaderAt, size int64, o Options) (*Module, error) {
 	return m, nil
 }
 
-// guard is the one place that recovers from panics: debug/elf and the demangler
-// have known ones on malformed input, and names are never worth a crash.
+// guard is the one place that recovers from panics: debug/elf, the demangler and the
+// decompressor have known ones on malformed input, and names are never worth a crash.
 func guard(f func()) {
 	defer func() { _ = recover() }()
 	f()
@@ -236,7 +236,7 @@ func readSections(r io.ReaderAt, size int64) (*header, error) {
 	sort.Slice(h.code, func(i, j int) bool { return h.code[i].start < h.code[j].start })
 	// C's linkers put the table with other data, up to Go 1.25.
 	if s := h.section(".data.rel.ro"); s != nil && plain(s) && h.pclntab == nil && h.section(".note.go.buildid") != nil {
-		h.pclntab = h.scanGo(scan(s, s.Addr, s.Size, func(word []byte) bool { return goVersion(word, h.order) != 0 }))
+		h.pclntab = h.scanGo(scan(s, s.Addr, s.Size, h.beginsGo))
 	}
 	return h, nil
 }
@@ -318,13 +318,19 @@ func (m *Module) BuildID() string { return m.buildID }
 // fail once the module is closed.
 func (m *Module) File() (r io.ReaderAt, size int64) { return m.r, m.size }
 
-// Refused says what of the file is not used because it is larger than what is read
-// of any file; nil as long as nothing is.
+// Refused says which symbols of the file, or of its debug file, are not used because
+// they are more than what is read of any file; nil as long as none are.
 func (m *Module) Refused() error {
 	if err := m.refused.Load(); err != nil {
 		return *err
 	}
 	return nil
+}
+
+// refuse notes that a section is larger than what is read of any file.
+func (m *Module) refuse(s *elf.Section) {
+	err := fmt.Errorf("%s: %w", s.Name, errTooLarge)
+	m.refused.Store(&err)
 }
 
 // IsGo reports whether the module holds Go code, which keeps frame pointers.

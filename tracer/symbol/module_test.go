@@ -165,6 +165,31 @@ func bounded(t *testing.T, f func()) {
 	}
 }
 
+func TestATableOfTooManySymbolsIsReportedAndNotRead(t *testing.T) {
+	t.Parallel()
+	b := small(t, "dwarf5.so")
+	f, err := elf.NewFile(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range f.Sections {
+		if s.Type == elf.SHT_SYMTAB {
+			header := b[binary.LittleEndian.Uint64(b[40:])+uint64(i)*64:]
+			binary.LittleEndian.PutUint64(header[32:], (maxSymbols+1)*elf.Sym64Size)
+		}
+	}
+	m := read(t, b, Options{})
+	if err := m.Refused(); err != nil {
+		t.Errorf("before they are asked for: %v", err)
+	}
+	if fn, ok := m.Function(0x2be); ok && fn.From == FromSymtab {
+		t.Errorf("Function = %+v", fn)
+	}
+	if err := m.Refused(); !errors.Is(err, errTooLarge) || err.Error() != ".symtab: section too large" {
+		t.Errorf("Refused: %v", err)
+	}
+}
+
 // Not parallel: it measures what the process allocates.
 func TestClaimsOfHostileHeadersTakeNoMemory(t *testing.T) {
 	const size = 1 << 50

@@ -23,18 +23,13 @@ func OpenVDSO(pid int, _ procmaps.Range) (*Module, error) {
 }
 
 // PerfFile is the map of one process' JIT compiler. Only Linux has it.
-type PerfFile struct{ pid int }
+type PerfFile struct{}
 
 // NewPerfFile returns a map without names.
-func NewPerfFile(pid int) *PerfFile { return &PerfFile{pid} }
+func NewPerfFile(int) *PerfFile { return &PerfFile{} }
 
 // Lookup finds nothing.
 func (p *PerfFile) Lookup(uint64) (name string, start, size uint64, ok bool) { return "", 0, 0, false }
-
-// Refresh returns an error.
-func (p *PerfFile) Refresh() error {
-	return fmt.Errorf("read perf map of process %d: %w", p.pid, errors.ErrUnsupported)
-}
 
 // Close does nothing.
 func (p *PerfFile) Close() error { return nil }

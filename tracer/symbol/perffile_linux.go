@@ -31,32 +31,26 @@ type PerfFile struct {
 	file   *os.File
 	info   os.FileInfo
 	offset int64
-	names  PerfMap
+	names  perfMap
 }
 
 // NewPerfFile returns the map of a process, which need not have one.
 func NewPerfFile(pid int) *PerfFile { return &PerfFile{pid: pid} }
 
-// Lookup is that of [PerfMap].
+// Lookup returns the function that was last compiled to addr, where it begins, and its
+// size in bytes.
 func (p *PerfFile) Lookup(addr uint64) (name string, start, size uint64, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if now := time.Now(); now.Sub(p.looked) >= perfInterval {
 		p.looked = now
-		// Without a map there are no names: what is wrong with it is told by Refresh.
-		_ = p.refresh()
+		_ = p.refresh() // without a map there are no names
 	}
-	return p.names.Lookup(addr)
+	return p.names.lookup(addr)
 }
 
-// Refresh reads what has been written since. The error matches fs.ErrNotExist
-// when there is no map.
-func (p *PerfFile) Refresh() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.refresh()
-}
-
+// refresh reads what has been written since. The error matches fs.ErrNotExist
+// when there is no map. The lock is held.
 func (p *PerfFile) refresh() error {
 	f, info, err := p.open()
 	if err != nil {
@@ -107,7 +101,7 @@ func (p *PerfFile) close() {
 	if p.file != nil {
 		p.file.Close()
 	}
-	p.file, p.info, p.offset, p.names = nil, nil, 0, PerfMap{}
+	p.file, p.info, p.offset, p.names = nil, nil, 0, perfMap{}
 }
 
 // Close forgets the map.

@@ -45,17 +45,23 @@ func write(t *testing.T, path, text string, flags int) {
 	}
 }
 
+func refresh(p *PerfFile) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.refresh()
+}
+
 func TestPerfFileIsReadOnAsItGrowsAndAnewWhenItIsReplaced(t *testing.T) {
 	t.Parallel()
 	pid, path := sleeper(t)
 	p := NewPerfFile(pid)
 	defer p.Close()
-	if err := p.Refresh(); !errors.Is(err, fs.ErrNotExist) {
+	if err := refresh(p); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("without a map: %v", err)
 	}
 	expect := func(when string, want string) {
 		t.Helper()
-		if err := p.Refresh(); err != nil {
+		if err := refresh(p); err != nil {
 			t.Fatalf("%s: %v", when, err)
 		}
 		var got []string
@@ -118,7 +124,7 @@ func TestPerfFileThatIsNoRegularFileOfTheUserIsRefused(t *testing.T) {
 // refreshLater refreshes in the background, as it might wait.
 func refreshLater(pid int) <-chan error {
 	done := make(chan error, 1)
-	go func() { done <- NewPerfFile(pid).Refresh() }()
+	go func() { done <- refresh(NewPerfFile(pid)) }()
 	return done
 }
 

@@ -19,16 +19,16 @@ const (
 	maxPerfLine   = 64 << 10
 )
 
-// PerfMap is the map that a JIT compiler writes for perf: lines of a start
+// perfMap is the map that a JIT compiler writes for perf: lines of a start
 // address and a size in hex, and a name (tools/perf/Documentation/jit-interface.txt
 // in the kernel's source). Code is moved and its place used again, so a later
 // line wins over earlier ones. It is not safe for concurrent use.
-type PerfMap struct {
+type perfMap struct {
 	pieces []piece // disjoint, by address
 	names  []byte
 	rest   []byte // a line without its end so far
-	full   bool
-	skip   bool // the rest of a line that is too long
+	full   bool   // functions were left out
+	skip   bool   // the rest of a line that is too long
 }
 
 // piece is what later functions have left of one.
@@ -40,15 +40,9 @@ type piece struct {
 	length     uint16
 }
 
-// Len returns the number of pieces of code that have a name.
-func (p *PerfMap) Len() int { return len(p.pieces) }
-
-// Full reports whether functions were left out because the map is too large.
-func (p *PerfMap) Full() bool { return p.full }
-
-// Lookup returns the function that was last compiled to addr, where it begins,
+// lookup returns the function that was last compiled to addr, where it begins,
 // and its size in bytes.
-func (p *PerfMap) Lookup(addr uint64) (name string, start, size uint64, ok bool) {
+func (p *perfMap) lookup(addr uint64) (name string, start, size uint64, ok bool) {
 	i := sort.Search(len(p.pieces), func(i int) bool { return p.pieces[i].start > addr }) - 1
 	if i < 0 || addr >= p.pieces[i].end {
 		return "", 0, 0, false
@@ -58,7 +52,7 @@ func (p *PerfMap) Lookup(addr uint64) (name string, start, size uint64, ok bool)
 }
 
 // readFrom adds what a reader has, and returns the bytes read.
-func (p *PerfMap) readFrom(r io.Reader) (int64, error) {
+func (p *perfMap) readFrom(r io.Reader) (int64, error) {
 	var total int64
 	buf := make([]byte, 256<<10)
 	for {
@@ -75,7 +69,7 @@ func (p *PerfMap) readFrom(r io.Reader) (int64, error) {
 }
 
 // add parses text that follows what was added before.
-func (p *PerfMap) add(text []byte) {
+func (p *perfMap) add(text []byte) {
 	var fresh []piece
 	for len(text) > 0 {
 		line, after, ended := bytes.Cut(text, []byte{'\n'})
@@ -103,7 +97,7 @@ func (p *PerfMap) add(text []byte) {
 	p.merge(fresh)
 }
 
-func (p *PerfMap) parse(line []byte) (piece, bool) {
+func (p *perfMap) parse(line []byte) (piece, bool) {
 	a, rest, ok1 := strings.Cut(string(line), " ")
 	b, name, ok2 := strings.Cut(rest, " ")
 	start, err1 := strconv.ParseUint(strings.TrimPrefix(a, "0x"), 16, 64)
@@ -123,7 +117,7 @@ func (p *PerfMap) parse(line []byte) (piece, bool) {
 }
 
 // merge adds functions in the order in which they were compiled.
-func (p *PerfMap) merge(fresh []piece) {
+func (p *perfMap) merge(fresh []piece) {
 	if len(fresh) == 0 {
 		return
 	}
@@ -139,7 +133,7 @@ func (p *PerfMap) merge(fresh []piece) {
 }
 
 // compact drops the names that nothing has any more.
-func (p *PerfMap) compact() {
+func (p *perfMap) compact() {
 	live := 0
 	for _, f := range p.pieces {
 		live += int(f.length)

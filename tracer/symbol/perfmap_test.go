@@ -38,7 +38,7 @@ bad line
 		{0x3001, "py::leak:/app/leak.py", 0x3000, 0x40},
 		{0x4000, "", 0, 0},
 	} {
-		name, start, size, ok := p.Lookup(tt.addr)
+		name, start, size, ok := p.lookup(tt.addr)
 		if name != tt.name || start != tt.start || size != tt.size || ok != (tt.name != "") {
 			t.Errorf("Lookup(%#x) = %q, %#x, %#x, %v; want %q, %#x, %#x", tt.addr, name, start, size, ok, tt.name, tt.start, tt.size)
 		}
@@ -55,7 +55,7 @@ func TestPerfMapAgreesWithAnArrayOfBytes(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		var names [span]string
 		var starts [span]uint64
-		var p PerfMap
+		var p perfMap
 		var text strings.Builder
 		for i := range 1 + r.IntN(60) {
 			start, size := r.Uint64N(span-1), 1+r.Uint64N(60)
@@ -71,7 +71,7 @@ func TestPerfMapAgreesWithAnArrayOfBytes(t *testing.T) {
 			rest = rest[n:]
 		}
 		for a := range uint64(span) {
-			name, start, _, _ := p.Lookup(a)
+			name, start, _, _ := p.lookup(a)
 			if name != names[a] || name != "" && start != starts[a] {
 				t.Fatalf("seed %d: Lookup(%d) = %q, %d; want %q, %d\n%s", seed, a, name, start, names[a], starts[a], text.String())
 			}
@@ -81,31 +81,31 @@ func TestPerfMapAgreesWithAnArrayOfBytes(t *testing.T) {
 
 func TestPerfMapForgetsNamesThatNothingHasAnyMore(t *testing.T) {
 	t.Parallel()
-	var p PerfMap
+	var p perfMap
 	name := strings.Repeat("x", 60_000)
 	for i := range 5000 { // 300 MB of names, of which the last few are alive
 		p.add(fmt.Appendf(nil, "%x 10 %d%s\n", i%8*16, i, name))
 	}
-	got, _, _, ok := p.Lookup(4999 % 8 * 16)
+	got, _, _, ok := p.lookup(4999 % 8 * 16)
 	if !ok || got != "4999"+name {
 		t.Errorf("Lookup = %.10q, %v", got, ok)
 	}
-	if p.Full() || len(p.names) > maxPerfNames {
-		t.Errorf("full: %v, %d bytes of names", p.Full(), len(p.names))
+	if p.full || len(p.names) > maxPerfNames {
+		t.Errorf("full: %v, %d bytes of names", p.full, len(p.names))
 	}
 }
 
 func TestPerfMapIsBounded(t *testing.T) {
 	t.Parallel()
-	var p PerfMap
+	var p perfMap
 	name := strings.Repeat("x", 60_000)
 	for i := range 2000 {
 		p.add(fmt.Appendf(nil, "%x 10 %d%s\n", i*16, i, name))
 	}
-	if !p.Full() || len(p.names) > maxPerfNames {
-		t.Errorf("full: %v, %d bytes of names; want full, at most %d", p.Full(), len(p.names), maxPerfNames)
+	if !p.full || len(p.names) > maxPerfNames {
+		t.Errorf("full: %v, %d bytes of names; want full, at most %d", p.full, len(p.names), maxPerfNames)
 	}
-	if name, _, _, ok := p.Lookup(0); !ok || !strings.HasPrefix(name, "0x") {
+	if name, _, _, ok := p.lookup(0); !ok || !strings.HasPrefix(name, "0x") {
 		t.Errorf("the first function is lost: %.10q", name)
 	}
 	long := append([]byte("100000 10 "), make([]byte, 3*maxPerfLine)...)
@@ -124,7 +124,7 @@ func FuzzPerfMap(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var parts PerfMap
+		var parts perfMap
 		cut = min(max(cut, 0), len(text))
 		parts.add(text[:cut])
 		parts.add(text[cut:])
@@ -136,8 +136,8 @@ func FuzzPerfMap(f *testing.F) {
 			}
 			last = p.end
 			for _, addr := range []uint64{p.start, p.end - 1, p.end} {
-				n1, s1, z1, ok1 := whole.Lookup(addr)
-				n2, s2, z2, ok2 := parts.Lookup(addr)
+				n1, s1, z1, ok1 := whole.lookup(addr)
+				n2, s2, z2, ok2 := parts.lookup(addr)
 				if n1 != n2 || s1 != s2 || z1 != z2 || ok1 != ok2 {
 					t.Fatalf("Lookup(%#x) = %q, %#x, %#x, %v whole and %q, %#x, %#x, %v in parts", addr, n1, s1, z1, ok1, n2, s2, z2, ok2)
 				}
@@ -148,15 +148,15 @@ func FuzzPerfMap(f *testing.F) {
 
 // readPerfMap reads a map, up to limit bytes. Lines that do not have the form are
 // skipped. The error is the reader's.
-func readPerfMap(r io.Reader, limit int64) (*PerfMap, error) {
-	p := &PerfMap{}
+func readPerfMap(r io.Reader, limit int64) (*perfMap, error) {
+	p := &perfMap{}
 	_, err := p.readFrom(io.LimitReader(r, limit))
 	p.finish()
 	return p, err
 }
 
 // finish takes the last line as complete.
-func (p *PerfMap) finish() {
+func (p *perfMap) finish() {
 	if f, ok := p.parse(p.rest); ok && !p.skip {
 		p.merge([]piece{f})
 	}

@@ -82,7 +82,7 @@ func (h *header) fromSegments() {
 	if s := h.made(".rela.dyn", relocationType, addr, at[elf.DT_RELASZ]); s != nil && addr != 0 {
 		h.file.Sections = append(h.file.Sections, s)
 	}
-	h.pclntab = h.scanGo(h.scanSegments(elf.PF_R, func(word []byte) bool { return goVersion(word, h.order) != 0 }))
+	h.pclntab = h.scanGo(h.scanSegments(elf.PF_R, h.beginsGo))
 }
 
 // made is a section of what is mapped at an address.

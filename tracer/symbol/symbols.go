@@ -57,6 +57,7 @@ func (m *Module) readSymbols(h *header, kind elf.SectionType, from Source) *symb
 	}
 	count := table.Size / uint64(entry)
 	if count > maxSymbols {
+		m.refuse(table)
 		return nil
 	}
 	t := &symbols{names: names, from: from}
