@@ -330,19 +330,14 @@ func (a *attached) ready(ctx context.Context) error {
 	return nil
 }
 
-// reportUnnamed says that code has no names because its files are not read.
+// reportUnnamed says why code has no names.
 func (a *attached) reportUnnamed() {
 	if a.sites == nil {
 		return
 	}
 	st := a.sites.Stats()
-	if st.Denied > 0 {
-		fmt.Fprintf(a.err, "maptrace: code has no names where its file may not be read (files: %d): %s\n",
-			st.Denied, table.Escape(st.DeniedErr.Error()))
-	}
-	if st.Refused > 0 {
-		fmt.Fprintf(a.err, "maptrace: code has no names where its file has too many (files: %d): %s\n",
-			st.Refused, table.Escape(st.RefusedErr.Error()))
+	for _, why := range st.NamesMissing() {
+		fmt.Fprintf(a.err, "maptrace: %s\n", table.Escape(why))
 	}
 }
 

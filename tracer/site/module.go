@@ -3,6 +3,7 @@ package site
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -10,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/internal/quota"
 	"github.com/maptrace/maptrace/tracer/stack"
 	"github.com/maptrace/maptrace/tracer/symbol"
 )
@@ -50,6 +52,7 @@ func (m *Module) BuildID() string {
 // modules are all files with code seen so far.
 type modules struct {
 	cache *symbol.Cache
+	reads *quota.Run
 	made  uint32 // how many
 	files map[fileKey]*Module
 	names map[symbol.ID]*Module // one file may have several inodes
@@ -73,14 +76,17 @@ type fileKey struct {
 
 // newModules has none yet. Most is how many bytes may be loaded of symbols, and how many
 // of tables.
-func newModules(unwind *stack.Unwinder, most int) *modules {
+func newModules(unwind *stack.Unwinder, most int, reads *quota.Run) *modules {
 	return &modules{
-		cache: symbol.NewCache(symbol.CacheOptions{MaxBytes: int64(most)}), unwind: unwind, most: most,
+		cache: symbol.NewCache(symbol.CacheOptions{MaxBytes: int64(most), Reads: reads}), reads: reads, unwind: unwind, most: most,
 		files: make(map[fileKey]*Module), names: make(map[symbol.ID]*Module),
 	}
 }
 
 func (ms *modules) close() error { return ms.cache.Close() }
+
+// account is what may still be read of a process.
+func (ms *modules) account(pid int) *quota.Account { return ms.reads.Of("process", pid) }
 
 // at returns the module of a mapping with code. What could not be read in one
 // process, which may have ended before, is tried again in the next.
@@ -90,8 +96,11 @@ func (ms *modules) at(pid int, m *procmaps.Mapping) *Module {
 		key.pid, key.name = pid, m.Name
 	}
 	found := ms.files[key]
-	if found != nil && (found.Err == nil || found.tried == pid) {
+	if found != nil && (found.Err == nil || found.tried == pid && !ms.pays(pid, found.Err)) {
 		found.learnPath(m.Name)
+		if found.sym != nil && found.sym.Spent() != nil {
+			found.charge(ms.account(pid))
+		}
 		return found
 	}
 	sym, err := ms.cache.Module(pid, m)
@@ -108,6 +117,11 @@ func (ms *modules) at(pid int, m *procmaps.Mapping) *Module {
 	return made
 }
 
+// pays reports whether a process pays again for what it could not before.
+func (ms *modules) pays(pid int, err error) bool {
+	return errors.Is(err, quota.ErrSpent) && ms.account(pid).Ample()
+}
+
 // count counts the files with an error, and returns that of one.
 func (ms *modules) count(failure func(*Module) error) (n int, why error) {
 	for _, m := range ms.files {
@@ -115,12 +129,18 @@ func (ms *modules) count(failure func(*Module) error) (n int, why error) {
 		if err == nil {
 			continue
 		}
-		// Which one is told must not be chance.
-		if n++; why == nil || err.Error() < why.Error() {
-			why = err
-		}
+		n, why = n+1, least(why, err)
 	}
 	return n, why
+}
+
+// least is one of two errors, one of which may be nil. Which one is reported must not be
+// chance.
+func least(a, b error) error {
+	if a == nil || b.Error() < a.Error() {
+		return b
+	}
+	return a
 }
 
 // readMemory reads a process' memory.
@@ -167,10 +187,17 @@ func (m *Module) unwind() *stack.Table {
 	if !m.tabled {
 		m.tabled = true
 		// A file without one is no error: its code is walked by frame pointers.
-		m.table, _ = stack.ReadTable(m.sym.File())
+		m.sym.Read(func(r io.ReaderAt, size int64) { m.table, _ = stack.ReadTable(r, size) })
 		m.of.hold(m)
 	}
 	return m.table
+}
+
+// charge has another account pay, and lets the table be read if nobody paid for it.
+func (m *Module) charge(a *quota.Account) {
+	if m.sym.Charge(a); m.sym.Spent() == nil && m.table == nil {
+		m.tabled, m.rules = false, nil
+	}
 }
 
 // hold counts a table that was read, and drops the others if they are too large.
@@ -237,7 +264,7 @@ func (m *Module) rule(s *Sites, pc, addr uint64) stack.Rule {
 // unseen tells whether the file could not be opened.
 func (m *Module) unseen() bool {
 	return errors.Is(m.Err, fs.ErrNotExist) || errors.Is(m.Err, fs.ErrPermission) || errors.Is(m.Err, symbol.ErrReplaced) ||
-		errors.Is(m.Err, syscall.ESRCH)
+		errors.Is(m.Err, syscall.ESRCH) || errors.Is(m.Err, quota.ErrSpent)
 }
 
 // sigreturn tells whether pc is where signal handlers return to.

@@ -5,6 +5,7 @@ package site
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,6 +26,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/testdata/tool"
 	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/internal/quota"
 	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/stack"
 )
@@ -254,8 +256,29 @@ func TestAFileWithADecompressionBombForSymbolsIsReported(t *testing.T) {
 		t.Errorf("blamed %+v", l)
 	}
 	st := w.sites.Stats()
-	if want := path + ": .gnu_debugdata: section too large"; st.Refused != 1 || st.RefusedErr == nil || st.RefusedErr.Error() != want {
+	if want := path + ": .gnu_debugdata: too large"; st.Refused != 1 || st.RefusedErr == nil || st.RefusedErr.Error() != want {
 		t.Errorf("%d files are refused, %v; want one, %s", st.Refused, st.RefusedErr, want)
+	}
+}
+
+func TestFilesThatNobodyPaysForAreReported(t *testing.T) {
+	path := program(t)
+	all := quota.Limits{Bytes: 1 << 40, Time: time.Hour}
+	w := watch(t, Options{reads: quota.New(quota.Limits{Bytes: 40, Time: time.Hour}, all)}, nil, path)
+	// Nothing is guessed of code that was not read.
+	if frames, end := w.sites.Stack(w.of(1011)[0]); len(frames) != 1 || !frames[0].Unnamed || end == stack.EndRoot {
+		t.Errorf("%+v, %v", frames, end)
+	}
+	st := w.sites.Stats()
+	if st.Unpaid == 0 || !errors.Is(st.UnpaidErr, quota.ErrSpent) || !strings.Contains(st.UnpaidErr.Error(), "the budget is used up: 40 B for process ") {
+		t.Errorf("%d files, %v", st.Unpaid, st.UnpaidErr)
+	}
+	if st.Denied > 0 || st.Refused > 0 {
+		t.Errorf("%d files are denied, %d refused", st.Denied, st.Refused)
+	}
+	want := []string{fmt.Sprintf("names and lines are missing where they would cost too much (files: %d): %v", st.Unpaid, st.UnpaidErr)}
+	if diff := cmp.Diff(want, st.NamesMissing()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/internal/quota"
 )
 
 // ErrReplaced is matched by the error about a file that is no longer the one that
@@ -34,8 +35,11 @@ type CacheOptions struct {
 	// beyond it the one not asked for the longest is closed, and has no names for
 	// those who still hold it. 0 stands for 1024.
 	MaxModules int
-	// MaxDWARF is as in Options.
+	// MaxDWARF is as in Options, but never more than MaxBytes.
 	MaxDWARF int64
+	// Reads pay for what is read: the account of the process that has mapped a file
+	// first, and when that has nothing left those of others. Nil pays for everything.
+	Reads *quota.Run
 
 	noDebugFiles bool // of tests: do not search for them
 }
@@ -87,6 +91,10 @@ func NewCache(o CacheOptions) *Cache {
 	if o.MaxModules <= 0 {
 		o.MaxModules = defaultMaxModules
 	}
+	if o.MaxDWARF <= 0 {
+		o.MaxDWARF = defaultMaxDWARF
+	}
+	o.MaxDWARF = min(o.MaxDWARF, o.MaxBytes)
 	return &Cache{
 		opts: o, modules: make(map[ID]*Module), files: make(map[fileKey]*Module),
 		failed: make(map[failKey]failure),
@@ -103,9 +111,11 @@ func (c *Cache) Bytes() int64 { return c.total.Load() }
 func (c *Cache) Module(pid int, m *procmaps.Mapping) (*Module, error) {
 	key := fileKey{m.Dev, m.Inode}
 	fail := failKey{pid, m.Range, key}
+	account := c.opts.Reads.Of("process", pid)
 	c.mu.Lock()
 	if mod := c.files[key]; mod != nil && m.Inode != 0 {
 		if mod.unchanged() {
+			mod.Charge(account)
 			c.touch(mod)
 			c.mu.Unlock()
 			return mod, nil
@@ -118,7 +128,7 @@ func (c *Cache) Module(pid int, m *procmaps.Mapping) (*Module, error) {
 	}
 	c.mu.Unlock()
 
-	mod, exact, err := c.open(pid, m)
+	mod, exact, err := c.open(pid, m, account)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,6 +144,7 @@ func (c *Cache) Module(pid int, m *procmaps.Mapping) (*Module, error) {
 			return nil, fmt.Errorf("close module: %w", err)
 		}
 		mod = known
+		mod.Charge(account)
 	} else {
 		c.makeRoom()
 		c.modules[mod.id] = mod
@@ -150,12 +161,12 @@ func (c *Cache) Module(pid int, m *procmaps.Mapping) (*Module, error) {
 
 // open opens the file of a mapping. It reports whether the mapping's device and
 // inode number identify it.
-func (c *Cache) open(pid int, m *procmaps.Mapping) (mod *Module, exact bool, err error) {
+func (c *Cache) open(pid int, m *procmaps.Mapping, account *quota.Account) (mod *Module, exact bool, err error) {
 	if m.Name == "[vdso]" {
 		mod, err = OpenVDSO(pid, m.Range)
 		return mod, false, err
 	}
-	f, err := OpenMapped(pid, m)
+	f, err := openPaid(pid, m, account)
 	if err != nil {
 		return nil, false, err
 	}
@@ -164,7 +175,7 @@ func (c *Cache) open(pid int, m *procmaps.Mapping) (mod *Module, exact bool, err
 		f.Close()
 		return nil, false, fmt.Errorf("open mapped file: %w", err)
 	}
-	o := Options{MaxDWARF: c.opts.MaxDWARF}
+	o := Options{MaxDWARF: c.opts.MaxDWARF, Account: account}
 	if !c.opts.noDebugFiles {
 		o.Debug = debugFiles(pid, m.Path())
 	}
@@ -177,6 +188,16 @@ func (c *Cache) open(pid int, m *procmaps.Mapping) (mod *Module, exact bool, err
 	mod.id = fileID(info)
 	mod.id.BuildID = mod.buildID
 	return mod, sameFile(info, m), nil
+}
+
+// openPaid opens a file, which takes time, too.
+func openPaid(pid int, m *procmaps.Mapping, account *quota.Account) (*os.File, error) {
+	op := account.Start()
+	defer op.End()
+	if err := op.Take(0); err != nil {
+		return nil, fmt.Errorf("open %q of process %d: %w", m.Name, pid, err)
+	}
+	return OpenMapped(pid, m)
 }
 
 // unchanged reports whether the file is as it was when it was opened: somebody

@@ -73,17 +73,17 @@ func (m *Module) readMini() *symbols {
 		return nil
 	}
 	var b []byte
-	err := errTooLarge
+	err := ErrTooLarge
 	if s.Size <= maxPacked {
-		b, err = unxz(contents(s, maxPacked), maxMini)
+		b, err = unxz(contents(s, maxPacked), maxMini, m.take)
 	}
-	if errors.Is(err, errTooLarge) {
+	if errors.Is(err, ErrTooLarge) {
 		m.refuse(s)
 	}
 	if err != nil {
 		return nil
 	}
-	head, err := readHeader(bytes.NewReader(b), int64(len(b)))
+	head, err := readHeader(m.inMemory(b), int64(len(b)))
 	if err != nil || head.machine != m.head.machine || head.is64 != m.head.is64 {
 		return nil
 	}
@@ -101,7 +101,7 @@ func (m *Module) belongs(f *os.File, ref DebugRef) *header {
 	if err != nil || !info.Mode().IsRegular() {
 		return nil
 	}
-	head, err := readHeader(f, info.Size())
+	head, err := readHeader(&paid{r: f, of: m}, info.Size())
 	if err != nil || head.machine != m.head.machine || head.is64 != m.head.is64 {
 		return nil
 	}
@@ -114,10 +114,16 @@ func (m *Module) belongs(f *os.File, ref DebugRef) *header {
 		return head
 	}
 	if info.Size() > maxChecked {
+		m.refuse(m.head.section(".gnu_debuglink"))
+		return nil
+	}
+	// Half a checksum is of no use, so all of it is paid for at once.
+	if m.take(info.Size()) != nil {
 		return nil
 	}
 	sum := crc32.NewIEEE()
-	if _, err := io.Copy(sum, io.NewSectionReader(f, 0, info.Size())); err != nil || sum.Sum32() != ref.CRC {
+	all := io.NewSectionReader(&paid{r: f, of: m, memory: true}, 0, info.Size())
+	if _, err := io.Copy(sum, all); err != nil || sum.Sum32() != ref.CRC {
 		return nil
 	}
 	return head
@@ -157,24 +163,25 @@ func (b *blob) string(off uint64) string {
 	return readString(b.r, int64(off))
 }
 
-var errTooLarge = errors.New("section too large")
+// ErrTooLarge is matched by the error about what is larger than is read of any file.
+var ErrTooLarge = errors.New("too large")
 
 // debugSection opens a section that may be compressed, in which case it takes its
 // size from the budget. A section that is not there is empty.
-func (h *header) debugSection(name string, budget *int64) (blob, error) {
+func (m *Module) debugSection(h *header, name string, budget *int64) (blob, error) {
 	s := h.section(".debug_" + name)
 	if s == nil {
-		return h.oldCompressed(name, budget)
+		return m.oldCompressed(h, name, budget)
 	}
 	if plain(s) {
 		return blob{r: s, size: s.Size}, nil
 	}
-	return inflate(s.Open(), s.Size, s.FileSize, budget)
+	return m.inflate(s, s.Open(), s.Size, budget)
 }
 
 // oldCompressed reads a section in the form that GNU tools wrote before 2015, and
 // Go before 1.20: "ZLIB" and the size in the content.
-func (h *header) oldCompressed(name string, budget *int64) (blob, error) {
+func (m *Module) oldCompressed(h *header, name string, budget *int64) (blob, error) {
 	s := h.section(".zdebug_" + name)
 	if s == nil || !plain(s) {
 		return blob{r: bytes.NewReader(nil)}, nil
@@ -187,20 +194,24 @@ func (h *header) oldCompressed(name string, budget *int64) (blob, error) {
 	if err != nil {
 		return blob{}, err
 	}
-	return inflate(z, binary.BigEndian.Uint64(b[4:]), s.FileSize, budget)
+	return m.inflate(s, z, binary.BigEndian.Uint64(b[4:]), budget)
 }
 
-// inflate decompresses up to the declared size. A bomb is told by what it claims:
-// zlib cannot shrink anything more than 1032-fold.
-func inflate(r io.Reader, size, packed uint64, budget *int64) (blob, error) {
+// inflate decompresses a section up to the declared size. A bomb is told by what it
+// claims: zlib cannot shrink anything more than 1032-fold.
+func (m *Module) inflate(s *elf.Section, r io.Reader, size uint64, budget *int64) (blob, error) {
 	const most = 1100
-	if size > uint64(*budget) || size/most > packed {
-		return blob{}, errTooLarge
+	if size > uint64(*budget) || size/most > s.FileSize {
+		m.refuse(s)
+		return blob{}, ErrTooLarge
+	}
+	if err := m.take(int64(size)); err != nil {
+		return blob{}, err
 	}
 	b := make([]byte, size)
 	if _, err := io.ReadFull(r, b); err != nil {
 		return blob{}, err
 	}
 	*budget -= int64(size)
-	return blob{r: bytes.NewReader(b), size: size, held: int64(size)}, nil
+	return blob{r: m.inMemory(b), size: size, held: int64(size)}, nil
 }

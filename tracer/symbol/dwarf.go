@@ -1,12 +1,12 @@
 package symbol
 
 import (
+	"cmp"
 	"debug/dwarf"
 	"encoding/binary"
 	"math"
 	"slices"
 	"sort"
-	"sync/atomic"
 )
 
 // This reader of DWARF 2 to 5 reads what names an address and nothing else, a
@@ -30,9 +30,9 @@ const (
 
 // dwarfData is the debug information of a module.
 type dwarfData struct {
+	of    *Module
 	code  []span
 	order binary.ByteOrder
-	bytes *atomic.Int64 // the module's account
 
 	info, line, str, lineStr, strOffsets, addr, ranges, rangeLists blob
 
@@ -92,33 +92,38 @@ type scope struct {
 	line   uint32
 }
 
-// newDWARF indexes the debug information of a file; nil when it has none, or it
-// is more than the budget allows.
-func newDWARF(h *header, budget int64, bytes *atomic.Int64) *dwarfData {
+// readDWARF indexes the debug information of a file; nil when it has none, or it
+// is more than is read of any.
+func (m *Module) readDWARF(h *header) *dwarfData {
 	if h.section(".debug_info") == nil && h.section(".zdebug_info") == nil {
 		return nil
 	}
-	d := &dwarfData{code: h.code, order: h.order, bytes: bytes, cache: make(map[int]*decodedUnit), names: make(map[uint64]naming)}
+	d := &dwarfData{of: m, code: h.code, order: h.order, cache: make(map[int]*decodedUnit), names: make(map[uint64]naming)}
+	budget := m.opts.MaxDWARF
 	all := budget
 	var abbrev blob
-	for name, b := range map[string]*blob{
-		"info": &d.info, "abbrev": &abbrev, "line": &d.line, "str": &d.str, "line_str": &d.lineStr,
-		"str_offsets": &d.strOffsets, "addr": &d.addr, "ranges": &d.ranges, "rnglists": &d.rangeLists,
+	for _, s := range []struct {
+		name string
+		into *blob
+	}{
+		{"info", &d.info}, {"abbrev", &abbrev}, {"line", &d.line}, {"str", &d.str}, {"line_str", &d.lineStr},
+		{"str_offsets", &d.strOffsets}, {"addr", &d.addr}, {"ranges", &d.ranges}, {"rnglists", &d.rangeLists},
 	} {
 		var err error
-		if *b, err = h.debugSection(name, &budget); err != nil {
+		if *s.into, err = m.debugSection(h, s.name, &budget); err != nil {
 			return nil
 		}
 	}
 	if abbrev.size > maxAbbrevs {
+		m.refuse(h.section(".debug_abbrev"))
 		return nil
 	}
 	d.abbrevBytes = abbrev.at(0, abbrev.size)
 	budget -= int64(len(d.abbrevBytes)) - abbrev.held
-	bytes.Add(all - budget)
+	m.bytes.Add(all - budget)
 	d.readUnits()
 	if len(d.index) == 0 {
-		bytes.Add(budget - all)
+		m.bytes.Add(budget - all)
 		return nil
 	}
 	return d
@@ -157,7 +162,7 @@ func (d *dwarfData) readUnits() {
 		return a.unit - b.unit
 	})
 	d.index = slices.Clip(d.index)
-	d.bytes.Add(int64(len(d.units))*144 + int64(len(d.index))*24)
+	d.of.bytes.Add(int64(len(d.units))*144 + int64(len(d.index))*24)
 }
 
 // unitAt decodes the header at off; next is 0 at the end.
@@ -238,6 +243,9 @@ func (d *dwarfData) linesOf(unit int, addr uint64, buf []Line) []Line {
 	j := sort.Search(len(t.functions), func(i int) bool { return t.functions[i].lo > addr }) - 1
 	for n := 0; j >= 0 && n < maxNested; j, n = j-1, n+1 {
 		if f := t.functions[j]; addr < f.hi {
+			if !d.of.steps(f.last - f.first) {
+				return buf
+			}
 			for k := f.first; k < f.last; k++ {
 				if t.scopes[k].lo <= addr && addr < t.scopes[k].hi {
 					found = int32(k)
@@ -267,7 +275,7 @@ func (d *dwarfData) decoded(i int) *decodedUnit {
 	}
 	if d.held > maxUnitCache {
 		clear(d.cache)
-		d.bytes.Add(-d.held)
+		d.of.bytes.Add(-d.held)
 		d.held = 0
 	}
 	t := &decodedUnit{}
@@ -275,19 +283,13 @@ func (d *dwarfData) decoded(i int) *decodedUnit {
 	// What was decoded before something malformed is of use.
 	guard(func() { d.decode(u, t) })
 	guard(func() { t.lines = d.readLines(u) })
-	slices.SortStableFunc(t.functions, func(a, b functionRange) int {
-		switch {
-		case a.lo < b.lo:
-			return -1
-		case a.lo > b.lo:
-			return 1
-		}
-		return 0
+	slices.SortFunc(t.functions, func(a, b functionRange) int {
+		return cmp.Or(cmp.Compare(a.lo, b.lo), cmp.Compare(a.first, b.first), cmp.Compare(a.hi, b.hi))
 	})
 	t.bytes = int64(cap(t.functions))*32 + int64(cap(t.scopes))*48 + t.lines.bytes() + 128
 	d.cache[i] = t
 	d.held += t.bytes
-	d.bytes.Add(t.bytes)
+	d.of.bytes.Add(t.bytes)
 	return t
 }
 
@@ -309,7 +311,7 @@ func (d *dwarfData) decode(u *unit, t *decodedUnit) {
 	var spans []span
 	var functions []span // the ranges t.functions[start:end] of each
 	var entry entry
-	for !c.bad && c.at < uint64(len(c.b)) && len(t.scopes) < maxScopes {
+	for !c.bad && c.at < uint64(len(c.b)) && len(t.scopes) < maxScopes && d.of.steps(1) {
 		off := c.base + c.at
 		code := c.uleb()
 		if code == 0 {
@@ -442,7 +444,7 @@ func (d *dwarfData) name(off uint64) naming {
 		clear(d.names)
 	}
 	d.names[off] = n
-	d.bytes.Add(int64(len(n.name)+len(n.linkage)) + 88)
+	d.of.bytes.Add(int64(len(n.name)+len(n.linkage)) + 88)
 	return n
 }
 

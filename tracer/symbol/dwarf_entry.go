@@ -270,6 +270,9 @@ func (d *dwarfData) abbreviations(off uint64) abbreviationTable {
 			break
 		}
 		n += len(a.attributes) + 1
+		if !d.of.steps(len(a.attributes) + 1) {
+			break
+		}
 		t = append(t, a)
 	}
 	sort.SliceStable(t, func(i, j int) bool { return t[i].code < t[j].code })
@@ -280,7 +283,10 @@ func (d *dwarfData) abbreviations(off uint64) abbreviationTable {
 func (d *dwarfData) abbreviation(off, code uint64) (abbreviation, bool) {
 	const most = 1 << 20
 	c := d.abbrevCursor(off, most)
-	defer func() { d.work += int64(c.at) }()
+	defer func() {
+		d.work += int64(c.at)
+		d.of.steps(int(c.at))
+	}()
 	for {
 		start := c
 		a := readAbbreviation(&c, false)

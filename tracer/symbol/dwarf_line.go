@@ -55,7 +55,7 @@ func (d *dwarfData) fileName(u *unit, t *lineTable, number uint32) string {
 		t.paths[number] = name
 		n := int64(len(name)) + 48
 		d.held += n // with the unit
-		d.bytes.Add(n)
+		d.of.bytes.Add(n)
 	}
 	return name
 }
@@ -246,7 +246,7 @@ func (d *dwarfData) run(c *cursor, p *program, t *lineTable) {
 		}
 		t.rows = append(t.rows, r)
 	}
-	for !c.bad && c.at < uint64(len(c.b)) && len(t.rows) < maxRows {
+	for !c.bad && c.at < uint64(len(c.b)) && len(t.rows) < maxRows && d.of.steps(1) {
 		code := c.u8()
 		if code >= p.opcodeBase {
 			n := uint64(code - p.opcodeBase)

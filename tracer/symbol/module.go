@@ -1,6 +1,7 @@
 package symbol
 
 import (
+	"bytes"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
@@ -12,6 +13,8 @@ import (
 	"sort"
 	"sync"
 	"sync/atomic"
+
+	"github.com/maptrace/maptrace/tracer/internal/quota"
 )
 
 // Limits on what one file may make us hold. Real files stay far below them.
@@ -94,6 +97,9 @@ type Options struct {
 	// MaxDWARF limits the bytes of decompressed debug sections that one module
 	// may hold: whatever is larger is not used. 0 stands for 512 MiB.
 	MaxDWARF int64
+
+	// Account pays for what is read, also of debug files. Nil pays for everything.
+	Account *quota.Account
 }
 
 const defaultMaxDWARF = 512 << 20
@@ -114,8 +120,10 @@ type Module struct {
 	moduleFile              // what the cache keeps about it
 
 	refused atomic.Pointer[error] // see Refused; not dropped
+	spent   atomic.Pointer[error] // see Spent; not dropped
 
 	mu     sync.Mutex
+	op     quota.Op  // what is done now
 	closer io.Closer // closed with the module, when it owns the file
 	closed bool
 	tables
@@ -153,18 +161,76 @@ type span struct{ start, end uint64 }
 
 // ReadModule reads the headers of an ELF file of the given size in bytes. The
 // module goes on reading r for as long as it is used. An error that matches
-// [ErrNotELF] says that the file is something else.
+// [ErrNotELF] says that the file is something else, one that matches [quota.ErrSpent]
+// that nobody pays for it.
 func ReadModule(r io.ReaderAt, size int64, o Options) (*Module, error) {
 	if o.MaxDWARF <= 0 {
 		o.MaxDWARF = defaultMaxDWARF
 	}
-	head, err := readHeader(r, size)
+	m := &Module{size: size, opts: o}
+	m.r = &paid{r: r, of: m}
+	m.begin()
+	defer m.end()
+	head, err := readHeader(m.r, size)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, m.Spent())
 	}
-	m := &Module{r: r, size: size, opts: o, head: head}
+	m.head = head
 	guard(func() { m.buildID = head.buildID() })
 	return m, nil
+}
+
+// begin locks the module for something that is paid for.
+func (m *Module) begin() {
+	m.mu.Lock()
+	m.op = m.opts.Account.Start()
+}
+
+// end is called after begin. It lets the cache make room, for something may have been
+// loaded.
+func (m *Module) end() {
+	m.op.End()
+	m.mu.Unlock()
+	if m.cache != nil {
+		m.cache.settle(m)
+	}
+}
+
+// take pays for bytes before they are read. Within begin and end.
+func (m *Module) take(bytes int64) error { return m.pay(m.op.Take(bytes)) }
+
+// steps pays for the time that a loop takes, and reports whether it may go on.
+func (m *Module) steps(n int) bool { return m.pay(m.op.Steps(n)) == nil }
+
+func (m *Module) pay(err error) error {
+	if err != nil {
+		m.spent.Store(&err)
+	}
+	return err
+}
+
+// paid is a file, or a part of one in memory, that is read at the expense of the module's
+// account, within begin and end. What is in memory was paid for: only the time counts.
+type paid struct {
+	r      io.ReaderAt
+	of     *Module
+	memory bool
+}
+
+func (p *paid) ReadAt(b []byte, off int64) (int, error) {
+	if p.memory {
+		if !p.of.steps(1) {
+			return 0, quota.ErrSpent
+		}
+	} else if err := p.of.take(int64(len(b))); err != nil {
+		return 0, err
+	}
+	return p.r.ReadAt(b, off)
+}
+
+// inMemory is a reader of bytes that were paid for.
+func (m *Module) inMemory(b []byte) io.ReaderAt {
+	return &paid{r: bytes.NewReader(b), of: m, memory: true}
 }
 
 // guard is the one place that recovers from panics: debug/elf, the demangler and the
@@ -184,7 +250,7 @@ type metered struct {
 func (m *metered) ReadAt(p []byte, off int64) (int, error) {
 	if m.limit {
 		if m.left -= int64(len(p)); m.left < 0 {
-			return 0, errors.New("too large")
+			return 0, ErrTooLarge
 		}
 	}
 	return m.r.ReadAt(p, off)
@@ -314,12 +380,39 @@ func checkHeader(r io.ReaderAt, size int64) error {
 // BuildID returns the GNU build ID as lower-case hex, or "".
 func (m *Module) BuildID() string { return m.buildID }
 
-// File returns the file and its size in bytes, for other readers of it. Reads
-// fail once the module is closed.
-func (m *Module) File() (r io.ReaderAt, size int64) { return m.r, m.size }
+// Read lets another reader have the file, of so many bytes. It must not use the module.
+func (m *Module) Read(read func(r io.ReaderAt, size int64)) {
+	m.begin()
+	defer m.end()
+	read(m.r, m.size)
+}
 
-// Refused says which symbols of the file, or of its debug file, are not used because
-// they are more than what is read of any file; nil as long as none are.
+// Spent says why something of the file was not read that nobody paid for; nil as long as
+// there is nothing. It matches [quota.ErrSpent]. It is not tried again at the expense of
+// who could not pay.
+func (m *Module) Spent() error {
+	if err := m.spent.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Charge says who else has mapped the file, and so wants to know names. If the account
+// which pays now could not go on, and this one has ample, it pays from now on. Then what
+// was not read is tried again.
+func (m *Module) Charge(a *quota.Account) {
+	if m.Spent() == nil || !a.Ample() {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.opts.Account = a
+	m.drop()
+	m.spent.Store(nil)
+}
+
+// Refused says what of the file, or of its debug file, is not used because it is larger
+// than what is read of any file; nil as long as there is nothing.
 func (m *Module) Refused() error {
 	if err := m.refused.Load(); err != nil {
 		return *err
@@ -329,7 +422,7 @@ func (m *Module) Refused() error {
 
 // refuse notes that a section is larger than what is read of any file.
 func (m *Module) refuse(s *elf.Section) {
-	err := fmt.Errorf("%s: %w", s.Name, errTooLarge)
+	err := fmt.Errorf("%s: %w", s.Name, ErrTooLarge)
 	m.refused.Store(&err)
 }
 
@@ -339,9 +432,8 @@ func (m *Module) IsGo() bool { return m.head.pclntab != nil }
 // GoFunction is Function by Go's own table alone: it knows Go's functions, and not
 // what cgo has linked in.
 func (m *Module) GoFunction(addr uint64) (fn Function, ok bool) {
-	defer m.settle()
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.begin()
+	defer m.end()
 	if m.closed || !covered(m.head.code, addr) {
 		return Function{}, false
 	}
@@ -423,17 +515,9 @@ type memoKey struct {
 // Function returns the function that covers an address of the file's own
 // numbering (the address in memory minus the bias).
 func (m *Module) Function(addr uint64) (Function, bool) {
-	defer m.settle()
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.begin()
+	defer m.end()
 	return m.function(addr)
-}
-
-// settle lets the cache make room after a call that may have loaded something.
-func (m *Module) settle() {
-	if m.cache != nil {
-		m.cache.settle(m)
-	}
 }
 
 func (m *Module) function(addr uint64) (fn Function, ok bool) {
@@ -506,9 +590,8 @@ func (m *Module) named(t *symbols, addr uint64) (Function, bool) {
 // [Module.Function] knows, and nothing when that is nothing. The address of a
 // call is that of its last byte: the return address minus 1.
 func (m *Module) Lines(addr uint64, buf []Line) []Line {
-	defer m.settle()
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.begin()
+	defer m.end()
 	if m.closed || !covered(m.head.code, addr) {
 		return buf
 	}
@@ -543,11 +626,11 @@ func (m *Module) Lines(addr uint64, buf []Line) []Line {
 // dwarf returns the debug information: the module's own, or its debug file's.
 func (m *Module) dwarf() *dwarfData {
 	return load(&m.lines, func() *dwarfData {
-		if d := newDWARF(m.head, m.opts.MaxDWARF, &m.bytes); d != nil {
+		if d := m.readDWARF(m.head); d != nil {
 			return d
 		}
 		if f := m.debugFile(); f != nil {
-			return newDWARF(f.head, m.opts.MaxDWARF, &m.bytes)
+			return m.readDWARF(f.head)
 		}
 		return nil
 	})

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/maptrace/maptrace/tracer/internal/quota"
 )
 
 // small returns one of the committed libraries.
@@ -185,7 +187,7 @@ func TestATableOfTooManySymbolsIsReportedAndNotRead(t *testing.T) {
 	if fn, ok := m.Function(0x2be); ok && fn.From == FromSymtab {
 		t.Errorf("Function = %+v", fn)
 	}
-	if err := m.Refused(); !errors.Is(err, errTooLarge) || err.Error() != ".symtab: section too large" {
+	if err := m.Refused(); !errors.Is(err, ErrTooLarge) || err.Error() != ".symtab: too large" {
 		t.Errorf("Refused: %v", err)
 	}
 }
@@ -286,7 +288,7 @@ func TestLineTableThatClaimsManyDirectoriesIsRefused(t *testing.T) {
 	} {
 		b := append(bytes.Clone(line), count...)
 		b = append(b, make([]byte, 60-len(b))...)
-		d := &dwarfData{order: binary.LittleEndian, line: blob{r: bytes.NewReader(b), size: uint64(len(b))}}
+		d := &dwarfData{of: &Module{}, order: binary.LittleEndian, line: blob{r: bytes.NewReader(b), size: uint64(len(b))}}
 		bounded(t, func() {
 			table := d.readLines(&unit{version: 5, addrSize: 8, hasLines: true})
 			if n := len(table.dirs) + len(table.files); n > len(b) {
@@ -310,7 +312,7 @@ func TestOverlappingAbbreviationsTakeNoTime(t *testing.T) {
 	bounded(t, func() {
 		m := read(t, small(t, "dwarf5.so"), Options{})
 		d := &dwarfData{
-			code: m.head.code, order: binary.LittleEndian, bytes: &m.bytes, abbrevBytes: abbrev,
+			of: m, code: m.head.code, order: binary.LittleEndian, abbrevBytes: abbrev,
 			info: blob{r: bytes.NewReader(info), size: uint64(len(info))},
 		}
 		d.readUnits()
@@ -446,6 +448,12 @@ func FuzzModule(f *testing.F) {
 		f.Add(small(f, name))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		// What is not paid for may be missing anywhere.
+		few, all := quota.Limits{Bytes: int64(len(b)), Time: time.Hour}, quota.Limits{Bytes: 1 << 40, Time: time.Hour}
+		poor, err := ReadModule(bytes.NewReader(b), int64(len(b)), Options{MaxDWARF: 1 << 20, Account: quota.New(few, all).Of("process", 1)})
+		for addr := uint64(0); err == nil && addr < 0x1000; addr += 0x10 {
+			poor.Lines(addr, nil)
+		}
 		m, err := ReadModule(bytes.NewReader(b), int64(len(b)), Options{MaxDWARF: 1 << 20})
 		if err != nil {
 			return

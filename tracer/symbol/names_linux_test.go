@@ -355,12 +355,12 @@ func TestXZOfTheToolIsDecompressed(t *testing.T) {
 	}
 	for _, flags := range [][]string{nil, {"-0"}, {"-9e"}, {"-T2"}, {"--block-size=20000"}, {"--check=crc32"}, {"--check=sha256"}, {"--check=none"}} {
 		out := run(t, "", append(append([]string{"xz", "-c"}, flags...), file)...)
-		if got, err := unxz([]byte(out), 1<<20); err != nil || !bytes.Equal(got, want) {
+		if got, err := unxz([]byte(out), 1<<20, free); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%q: %d bytes, %v", flags, len(got), err)
 		}
 	}
 	if out := run(t, "", "xz", "-c", "--x86", "--lzma2", file); len(out) > 0 {
-		if got, err := unxz([]byte(out), 1<<20); err == nil {
+		if got, err := unxz([]byte(out), 1<<20, free); err == nil {
 			t.Errorf("with a filter that is not known: %d bytes", len(got))
 		}
 	}
@@ -388,7 +388,7 @@ func TestABombInAFileIsReportedAndNotRead(t *testing.T) {
 			t.Errorf("Function(%s) = %+v", s.name, fn)
 		}
 	}
-	if err := m.Refused(); !errors.Is(err, errTooLarge) || err.Error() != ".gnu_debugdata: section too large" {
+	if err := m.Refused(); !errors.Is(err, ErrTooLarge) || err.Error() != ".gnu_debugdata: too large" {
 		t.Errorf("Refused: %v", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/internal/quota"
 )
 
 // OpenMapped opens the file behind a row of a process' maps. Only Linux has it.
@@ -26,10 +27,13 @@ func OpenVDSO(pid int, _ procmaps.Range) (*Module, error) {
 type PerfFile struct{}
 
 // NewPerfFile returns a map without names.
-func NewPerfFile(int) *PerfFile { return &PerfFile{} }
+func NewPerfFile(int, *quota.Account) *PerfFile { return &PerfFile{} }
 
 // Lookup finds nothing.
 func (p *PerfFile) Lookup(uint64) (name string, start, size uint64, ok bool) { return "", 0, 0, false }
+
+// Err returns nil.
+func (p *PerfFile) Err() error { return nil }
 
 // Close does nothing.
 func (p *PerfFile) Close() error { return nil }

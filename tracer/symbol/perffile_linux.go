@@ -1,6 +1,7 @@
 package symbol
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/internal/quota"
 	"github.com/maptrace/maptrace/tracer/internal/regular"
 )
 
@@ -24,9 +26,11 @@ const perfInterval = 250 * time.Millisecond
 // Only a regular file that belongs to the process' user or to root is read: /tmp
 // is everybody's.
 type PerfFile struct {
-	pid int
+	pid     int
+	account *quota.Account
 
 	mu     sync.Mutex
+	err    error // of the last time it was read
 	looked time.Time
 	file   *os.File
 	info   os.FileInfo
@@ -34,8 +38,11 @@ type PerfFile struct {
 	names  perfMap
 }
 
-// NewPerfFile returns the map of a process, which need not have one.
-func NewPerfFile(pid int) *PerfFile { return &PerfFile{pid: pid} }
+// NewPerfFile returns the map of a process, which need not have one. The account pays for
+// what is read of it; nil pays for everything.
+func NewPerfFile(pid int, account *quota.Account) *PerfFile {
+	return &PerfFile{pid: pid, account: account}
+}
 
 // Lookup returns the function that was last compiled to addr, where it begins, and its
 // size in bytes.
@@ -44,7 +51,7 @@ func (p *PerfFile) Lookup(addr uint64) (name string, start, size uint64, ok bool
 	defer p.mu.Unlock()
 	if now := time.Now(); now.Sub(p.looked) >= perfInterval {
 		p.looked = now
-		_ = p.refresh() // without a map there are no names
+		p.err = p.refresh() // without a map there are no names
 	}
 	return p.names.lookup(addr)
 }
@@ -52,6 +59,11 @@ func (p *PerfFile) Lookup(addr uint64) (name string, start, size uint64, ok bool
 // refresh reads what has been written since. The error matches fs.ErrNotExist
 // when there is no map. The lock is held.
 func (p *PerfFile) refresh() error {
+	op := p.account.Start()
+	defer op.End()
+	if err := op.Take(0); err != nil {
+		return fmt.Errorf("read perf map of process %d: %w", p.pid, err)
+	}
 	f, info, err := p.open()
 	if err != nil {
 		return fmt.Errorf("read perf map of process %d: %w", p.pid, err)
@@ -62,10 +74,26 @@ func (p *PerfFile) refresh() error {
 		p.close()
 		p.file, p.info = f, info
 	}
-	n, err := p.names.readFrom(io.NewSectionReader(p.file, p.offset, info.Size()-p.offset))
+	end := min(info.Size(), maxPerfBytes)
+	n, err := p.names.readFrom(io.NewSectionReader(p.file, p.offset, end-p.offset), end-p.offset, op.Take)
 	p.offset += n
+	if err == nil && (info.Size() > end || p.names.full) {
+		err = ErrTooLarge
+	}
 	if err != nil {
 		return fmt.Errorf("read perf map of process %d: %w", p.pid, err)
+	}
+	return nil
+}
+
+// Err says why there are not all names of the map that there could be: it is too large
+// ([ErrTooLarge]), or nobody pays for it ([quota.ErrSpent]). Of a process without a map it
+// is nil.
+func (p *PerfFile) Err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if errors.Is(p.err, ErrTooLarge) || errors.Is(p.err, quota.ErrSpent) {
+		return p.err
 	}
 	return nil
 }

@@ -54,7 +54,7 @@ func refresh(p *PerfFile) error {
 func TestPerfFileIsReadOnAsItGrowsAndAnewWhenItIsReplaced(t *testing.T) {
 	t.Parallel()
 	pid, path := sleeper(t)
-	p := NewPerfFile(pid)
+	p := NewPerfFile(pid, nil)
 	defer p.Close()
 	if err := refresh(p); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("without a map: %v", err)
@@ -124,7 +124,7 @@ func TestPerfFileThatIsNoRegularFileOfTheUserIsRefused(t *testing.T) {
 // refreshLater refreshes in the background, as it might wait.
 func refreshLater(pid int) <-chan error {
 	done := make(chan error, 1)
-	go func() { done <- refresh(NewPerfFile(pid)) }()
+	go func() { done <- refresh(NewPerfFile(pid, nil)) }()
 	return done
 }
 

@@ -3,7 +3,6 @@ package symbol
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"sort"
@@ -17,6 +16,7 @@ const (
 	maxPerfNames  = 64 << 20
 	maxPerfPieces = 1 << 20
 	maxPerfLine   = 64 << 10
+	maxPerfBytes  = 256 << 20 // of a file, with what is not used of it
 )
 
 // perfMap is the map that a JIT compiler writes for perf: lines of a start
@@ -51,21 +51,28 @@ func (p *perfMap) lookup(addr uint64) (name string, start, size uint64, ok bool)
 	return string(p.names[f.name:][:f.length]), f.function, f.size, true
 }
 
-// readFrom adds what a reader has, and returns the bytes read.
-func (p *perfMap) readFrom(r io.Reader) (int64, error) {
+// readFrom adds up to size bytes that a reader has, and returns the bytes read. They are
+// paid for before.
+func (p *perfMap) readFrom(r io.Reader, size int64, pay func(bytes int64) error) (int64, error) {
 	var total int64
-	buf := make([]byte, 256<<10)
-	for {
+	const chunk = 256 << 10
+	buf := make([]byte, max(0, min(chunk, size)))
+	for total < size {
+		buf = buf[:min(int64(len(buf)), size-total)]
+		if err := pay(int64(len(buf))); err != nil {
+			return total, err
+		}
 		n, err := io.ReadFull(r, buf)
 		total += int64(n)
 		p.add(buf[:n])
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return total, nil
+			return total, nil // it has become shorter
 		}
 		if err != nil {
-			return total, fmt.Errorf("read perf map: %w", err)
+			return total, err
 		}
 	}
+	return total, nil
 }
 
 // add parses text that follows what was added before.

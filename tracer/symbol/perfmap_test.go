@@ -150,7 +150,7 @@ func FuzzPerfMap(f *testing.F) {
 // skipped. The error is the reader's.
 func readPerfMap(r io.Reader, limit int64) (*perfMap, error) {
 	p := &perfMap{}
-	_, err := p.readFrom(io.LimitReader(r, limit))
+	_, err := p.readFrom(r, limit, free)
 	p.finish()
 	return p, err
 }

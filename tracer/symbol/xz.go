@@ -22,8 +22,10 @@ import (
 
 var errNotXZ = errors.New("malformed xz")
 
-// unxz decompresses up to most bytes; [errTooLarge] says that it would be more.
-func unxz(b []byte, most uint64) ([]byte, error) {
+// unxz decompresses up to most bytes; [ErrTooLarge] says that it would be more. What is
+// decompressed is paid for before, and then again and again with nothing, for the time
+// that it takes.
+func unxz(b []byte, most uint64, pay func(bytes int64) error) ([]byte, error) {
 	const magic, header = "\xfd7zXZ\x00", 12
 	if len(b) < header || string(b[:len(magic)]) != magic || b[6] != 0 || crc32.ChecksumIEEE(b[6:8]) != binary.LittleEndian.Uint32(b[8:]) {
 		return nil, errNotXZ
@@ -40,11 +42,13 @@ func unxz(b []byte, most uint64) ([]byte, error) {
 		case block == nil:
 			return out, nil
 		case block.size > most:
-			return nil, errTooLarge
+			return nil, ErrTooLarge
 		}
 		most -= block.size
-		out, err = block.inflate(out)
-		if err != nil {
+		if err = pay(int64(block.size)); err != nil {
+			return nil, err
+		}
+		if out, err = block.inflate(out, pay); err != nil {
 			return nil, err
 		}
 		b = rest
@@ -150,15 +154,23 @@ func chunks(b []byte) (length int, size uint64, ok bool) {
 }
 
 // inflate appends what a block holds to out.
-func (block *xzBlock) inflate(out []byte) ([]byte, error) {
+func (block *xzBlock) inflate(out []byte, pay func(bytes int64) error) ([]byte, error) {
 	r, err := lzma.Reader2Config{DictCap: int(max(lzma.MinDictCap, min(block.dict, block.size)))}.NewReader2(bytes.NewReader(block.data))
 	if err != nil {
 		return nil, err
 	}
 	start := uint64(len(out))
 	out = append(out, make([]byte, block.size)...)
-	if _, err := io.ReadFull(r, out[start:]); err != nil {
-		return nil, err
+	for rest := out[start:]; len(rest) > 0; {
+		const chunk = 64 << 10
+		n := min(len(rest), chunk)
+		if _, err := io.ReadFull(r, rest[:n]); err != nil {
+			return nil, err
+		}
+		if err := pay(0); err != nil {
+			return nil, err
+		}
+		rest = rest[n:]
 	}
 	if h := block.hash; h != nil {
 		h.Write(out[start:])

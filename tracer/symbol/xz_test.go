@@ -42,6 +42,9 @@ func mixed(n int) []byte {
 	return b[:n]
 }
 
+// free has nobody pay for what is decompressed.
+func free(int64) error { return nil }
+
 func TestXZIsDecompressed(t *testing.T) {
 	t.Parallel()
 	const most = 1 << 20
@@ -61,7 +64,7 @@ func TestXZIsDecompressed(t *testing.T) {
 		{"no checksum", 1 << 16, xz.WriterConfig{NoCheckSum: true}},
 	} {
 		want := mixed(tt.n)
-		got, err := unxz(packed(t, want, tt.c), most)
+		got, err := unxz(packed(t, want, tt.c), most, free)
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: %d bytes, %v; want %d", tt.name, len(got), err, tt.n)
 		}
@@ -72,7 +75,7 @@ func TestXZIsDecompressed(t *testing.T) {
 func TestBombsAreNotDecompressed(t *testing.T) {
 	zeros := packed(t, make([]byte, 20<<20), xz.WriterConfig{})
 	bounded(t, func() {
-		if got, err := unxz(zeros, 10<<20); !errors.Is(err, errTooLarge) || got != nil {
+		if got, err := unxz(zeros, 10<<20, free); !errors.Is(err, ErrTooLarge) || got != nil {
 			t.Errorf("20 MiB of %d bytes: %d bytes, %v", len(zeros), len(got), err)
 		}
 	})
@@ -82,7 +85,7 @@ func TestBombsAreNotDecompressed(t *testing.T) {
 	large[header-4-1-3] = 40 // what the dictionary is said to take: 4 GiB
 	binary.LittleEndian.PutUint32(large[header-4:], crc32.ChecksumIEEE(large[12:header-4]))
 	bounded(t, func() {
-		if _, err := unxz(large, 61<<20); err != nil {
+		if _, err := unxz(large, 61<<20, free); err != nil {
 			t.Errorf("with a dictionary of 4 GiB: %v", err)
 		}
 	})
@@ -90,7 +93,7 @@ func TestBombsAreNotDecompressed(t *testing.T) {
 	chunk := []byte{0xe0, 0, 0, 0, 4, 0x5d, 0, 0, 0, 0, 0}
 	many := append(bytes.Clone(small[:header]), bytes.Repeat(chunk, 1<<20)...)
 	bounded(t, func() {
-		if _, err := unxz(append(many, 0, 0, 0, 0), 64<<20); !errors.Is(err, errNotXZ) {
+		if _, err := unxz(append(many, 0, 0, 0, 0), 64<<20, free); !errors.Is(err, errNotXZ) {
 			t.Errorf("a million chunks: %v", err)
 		}
 	})
@@ -107,10 +110,10 @@ func TestDamagedXZIsRefused(t *testing.T) {
 	for i := range b {
 		spoiled := bytes.Clone(b)
 		spoiled[i] ^= 0x10
-		if got, err := unxz(spoiled, 1<<20); err == nil && !bytes.Equal(got, want) || err == nil && i < len(b)-len(index) {
+		if got, err := unxz(spoiled, 1<<20, free); err == nil && !bytes.Equal(got, want) || err == nil && i < len(b)-len(index) {
 			t.Errorf("with byte %d of %d spoiled: %d bytes, %v", i, len(b), len(got), err)
 		}
-		if got, err := unxz(b[:i], 1<<20); err == nil && !bytes.Equal(got, want) {
+		if got, err := unxz(b[:i], 1<<20, free); err == nil && !bytes.Equal(got, want) {
 			t.Errorf("cut after %d of %d bytes: %d bytes", i, len(b), len(got))
 		}
 	}
@@ -127,7 +130,7 @@ func FuzzXZ(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		const most = 1 << 20
 		var got []byte
-		guard(func() { got, _ = unxz(b, most) })
+		guard(func() { got, _ = unxz(b, most, free) })
 		if len(got) > most {
 			t.Errorf("%d bytes", len(got))
 		}
@@ -137,7 +140,7 @@ func FuzzXZ(f *testing.F) {
 			return
 		}
 		block := xzBlock{data: b[:n], size: size, dict: size}
-		guard(func() { got, _ = block.inflate(nil) })
+		guard(func() { got, _ = block.inflate(nil, free) })
 		if uint64(len(got)) > size {
 			t.Errorf("%d bytes of %d", len(got), size)
 		}

@@ -155,6 +155,8 @@ type GrowthSummary struct {
 	Unseen string `json:"faults_unseen,omitempty"`
 	// FilesDenied are files that may not be read: code in them has no names.
 	FilesDenied int `json:"files_denied,omitempty"`
+	// NamesMissing says why names of code are missing.
+	NamesMissing []string `json:"names_missing,omitempty"`
 	// Counting says how resident pages were counted, and what it cost.
 	Counting   string  `json:"counting"`
 	CountCalls uint64  `json:"count_calls"`
@@ -194,7 +196,7 @@ func SummarizeGrowth(stats *tracer.Stats, sites site.Stats, e event.Effort, now 
 	s := &GrowthSummary{
 		Event: "summary", Time: now, Calls: stats.Calls, Lost: stats.Lost, Stacks: sites.Stacks, Sites: sites.Sites,
 		Ends: make(map[string]uint64), Missing: e.Missing, Faults: e.Faults, Sampled: stats.Faults,
-		Words: WordsObject(e.Words), Unseen: e.Unseen, FilesDenied: sites.Denied, Counting: "PAGEMAP_SCAN",
+		Words: WordsObject(e.Words), Unseen: e.Unseen, FilesDenied: sites.Denied, NamesMissing: sites.NamesMissing(), Counting: "PAGEMAP_SCAN",
 		CountCalls: e.CountCalls, CountBusy: float64(e.CountBusyNs) / 1e9, CountMost: float64(e.CountMostNs) / 1e9,
 		Whole: e.Whole,
 	}
