@@ -5,7 +5,7 @@
 // what a container is called is in the files that its runtime keeps.
 //
 // The files of rootless runtimes belong to their users, and names in all of them
-// are whatever somebody chose. So what is read is bounded, only regular files are
+// are whatever somebody chose. So what is read of each user is bounded, only regular files are
 // read, and what cannot be understood is an error that is told if nothing else is
 // found.
 package container
@@ -20,6 +20,7 @@ import (
 	"strings"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/internal/quota"
 )
 
 // errAmbiguous says that more than one thing answers to a name.
@@ -31,6 +32,8 @@ type Finder struct {
 	// Root is the directory that stands for /, for the files of the runtimes and
 	// /sys/fs/cgroup.
 	Root string
+
+	reads *quota.Run // of tests
 }
 
 func (f Finder) path(name string) string { return filepath.Join("/", f.Root, name) }

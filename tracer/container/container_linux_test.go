@@ -9,11 +9,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/internal/quota"
 )
 
 // machine lays out the files of a fixture: after its comment each file begins with
@@ -335,6 +337,55 @@ func TestFilesOfOthersThatAreNoFiles(t *testing.T) {
 			// What the others are called can still be read.
 			if c, err := f.Container("batch"); err != nil {
 				t.Errorf("%v, %v", c, err)
+			}
+		})
+	}
+}
+
+// A user's lists are all one file, which is larger than what is read of that user by a
+// few of them.
+func TestFilesOfOneUserAreReadWithinABudget(t *testing.T) {
+	t.Parallel()
+	const alice, bob = "home/alice/.local/share/containers/storage", "home/bob/.local/share/containers/storage"
+	id := strings.Repeat("0b", 32)
+	for _, tt := range []struct {
+		name string
+		user quota.Limits
+		want string
+	}{
+		{"of bytes", quota.Limits{Bytes: 1 << 20, Time: time.Hour}, "read names of containers: the budget is used up: 1.0 MiB for user 1000"},
+		{"of time", quota.Limits{Bytes: 1 << 40, Time: 100 * time.Millisecond}, "read names of containers: the budget is used up: 100ms of CPU time for user 1000"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := machine(t, "podman-systemd-v2")
+			write(t, f.path("proc/95/cgroup"), "0::/user.slice/user-1001.slice/user@1001.service/user.slice/libpod-"+id+".scope/container\n")
+			write(t, f.path("etc/passwd"), "alice:x:1000:1000::/home/alice:/bin/sh\nbob:x:1001:1001::/home/bob:/bin/sh\n")
+			write(t, f.path(bob+"/overlay-containers/containers.json"), `[{"id": "`+id+`", "names": ["db"]}]`)
+			list := f.path("home/alice/list")
+			write(t, list, "["+strings.Repeat(`{"id": "", "names": []}, `, 10_000)+`{"id": "", "names": []}]`)
+			if err := os.RemoveAll(f.path(alice)); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 200 {
+				dir := f.path(filepath.Join(alice, fmt.Sprintf("%d-containers", i)))
+				if err := errors.Join(os.MkdirAll(dir, 0o755), os.Symlink(list, filepath.Join(dir, "containers.json"))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			all := quota.Limits{Bytes: 1 << 50, Time: 1000 * time.Hour}
+			search := func(word string) (*Container, error) {
+				f.reads = quota.New(tt.user, all)
+				return f.Container(word)
+			}
+			_, err := search("web")
+			if !errors.Is(err, procmaps.ErrGone) || strings.Count(err.Error(), tt.want) != 1 {
+				t.Errorf("%v, want %q in it once", err, tt.want)
+			}
+			for _, other := range []string{"batch", "db"} { // root's and another user's
+				if c, err := search(other); err != nil {
+					t.Errorf("%v, %v", c, err)
+				}
 			}
 		})
 	}

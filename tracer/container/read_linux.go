@@ -19,26 +19,36 @@ var errThreaded, errRemoved error = unix.EOPNOTSUPP, unix.ENODEV
 // for each container.
 const maxState = 16 << 20
 
-// readState reads a whole file of a runtime.
-func readState(name string) ([]byte, error) {
-	f, _, err := regular.Open("", name, 0)
+// readState reads a whole file of a runtime. It is paid for before.
+func readState(name string, pay func(bytes int64) error) ([]byte, error) {
+	if err := pay(0); err != nil {
+		return nil, err // which file it is does not matter
+	}
+	f, info, err := regular.Open("", name, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxState+1))
+	size := info.Size()
+	if size > maxState {
+		return nil, fmt.Errorf("read %s: it is larger than %d MiB", name, maxState>>20)
+	}
+	if err = pay(size); err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, size))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	if len(b) > maxState {
-		return nil, fmt.Errorf("read %s: it is larger than %d MiB", name, maxState>>20)
 	}
 	return b, nil
 }
 
 // readDir lists the entries of a directory, and no more than a machine can run.
-func readDir(name string) ([]string, error) {
+func readDir(name string, pay func(bytes int64) error) ([]string, error) {
 	const most = 16384
+	if err := pay(0); err != nil {
+		return nil, err
+	}
 	d, err := os.Open(name)
 	if err != nil {
 		return nil, err

@@ -12,63 +12,110 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/internal/quota"
+)
+
+// What is read of the files of one user, and of all, and the CPU time for that. A
+// thousand containers have about 10 MB.
+var (
+	perUser  = quota.Limits{Bytes: 64 << 20, Time: time.Second}
+	allUsers = quota.Limits{Bytes: 512 << 20, Time: 8 * time.Second}
 )
 
 // namer reads the names of containers and keeps what went wrong.
 type namer struct {
 	f      Finder
+	reads  *quota.Run
 	byID   map[string]*Container
 	doubts []error
+}
+
+// state is a directory in which a runtime keeps files, and what may be read of those of
+// the user whose it is.
+type state struct {
+	dir     string
+	account *quota.Account
+}
+
+// below is a directory below another.
+func (s state) below(elements ...string) state {
+	return state{filepath.Join(append([]string{s.dir}, elements...)...), s.account}
 }
 
 // name finds the names of containers, and the containers whose ID is no hash: one
 // that "ctr run" started has its cgroup in its bundle.
 func (f Finder) name(byID map[string]*Container, groups map[int][]procmaps.Cgroup) []error {
-	n := namer{f: f, byID: byID}
-	bases := n.homes()
-	n.docker(append([]string{n.dockerRoot()}, each(bases, ".local/share/docker")...))
+	n := namer{f: f, reads: f.reads, byID: byID}
+	if n.reads == nil {
+		n.reads = quota.New(perUser, allUsers)
+	}
+	root := state{"/", n.reads.Of("user", 0)}
+	bases := n.homes(root)
+	n.docker(append([]state{n.dockerRoot(root)}, each(bases, ".local/share/docker")...))
 	// What need not outlive a reboot may be in /run: transient_store of storage.conf.
-	n.storage(append([]string{"/var/lib/containers/storage", "/run/containers/storage"}, each(bases, ".local/share/containers/storage")...))
-	n.bundles(groups)
+	storage := []state{root.below("var/lib/containers/storage"), root.below("run/containers/storage")}
+	n.storage(append(storage, each(bases, ".local/share/containers/storage")...))
+	n.bundles(root, groups)
 	return n.doubts
 }
 
-func each(dirs []string, below string) []string {
-	var all []string
+func each(dirs []state, below string) []state {
+	var all []state
 	for _, d := range dirs {
-		all = append(all, filepath.Join(d, below))
+		all = append(all, d.below(below))
 	}
 	return all
 }
 
-// doubt keeps an error, unless it is that something is not there.
+// doubt keeps an error, unless it is that something is not there, or was said of another
+// file.
 func (n *namer) doubt(err error) {
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		n.doubts = append(n.doubts, err)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return
 	}
+	if errors.Is(err, quota.ErrSpent) {
+		err = fmt.Errorf("read names of containers: %w", err)
+		if slices.ContainsFunc(n.doubts, func(d error) bool { return d.Error() == err.Error() }) {
+			return
+		}
+	}
+	n.doubts = append(n.doubts, err)
 }
 
-// load reads and parses a file; nothing if it is not there or no good.
-func load[T any](n *namer, name string, parse func([]byte) (T, error)) T {
+// load reads and parses a file of a state; nothing if it is not there or no good.
+func load[T any](n *namer, file state, parse func([]byte) (T, error)) T {
+	op := file.account.Start()
+	defer op.End()
 	var none T
-	b, err := readState(n.f.path(name))
+	name := n.f.path(file.dir)
+	b, err := readState(name, op.Take)
 	if err != nil {
 		n.doubt(err)
 		return none
 	}
 	v, err := parse(b)
 	if err != nil {
-		n.doubt(fmt.Errorf("%s: %w", n.f.path(name), err))
+		n.doubt(fmt.Errorf("%s: %w", name, err))
 		return none
 	}
 	return v
 }
 
+// list lists a directory of a state.
+func (n *namer) list(dir state) []string {
+	op := dir.account.Start()
+	defer op.End()
+	names, err := readDir(n.f.path(dir.dir), op.Take)
+	n.doubt(err)
+	return names
+}
+
 // homes are the home directories of the users whose containers run: systemd keeps
 // what a user runs below user-UID.slice.
-func (n *namer) homes() []string {
+func (n *namer) homes(root state) []state {
 	var uids []string
 	for _, c := range n.byID {
 		for element := range strings.SplitSeq(c.Path(), "/") {
@@ -82,11 +129,12 @@ func (n *namer) homes() []string {
 		return nil
 	}
 	slices.Sort(uids)
-	users := load(n, "/etc/passwd", parsePasswd)
-	var homes []string
+	users := load(n, root.below("etc/passwd"), parsePasswd)
+	var homes []state
 	for _, uid := range uids {
-		if home := users[uid]; home != "" {
-			homes = append(homes, home)
+		// One that is no number has no home.
+		if number, err := strconv.Atoi(uid); err == nil && users[uid] != "" {
+			homes = append(homes, state{users[uid], n.reads.Of("user", number)})
 		}
 	}
 	return homes
@@ -113,13 +161,11 @@ func parsePasswd(b []byte) (map[string]string, error) {
 }
 
 // dockerRoot is where dockerd keeps its state: cmd/dockerd/config.go.
-func (n *namer) dockerRoot() string {
-	const usual = "/var/lib/docker"
-	root := load(n, "/etc/docker/daemon.json", parseDaemon)
-	if root == "" {
-		return usual
+func (n *namer) dockerRoot(root state) state {
+	if dir := load(n, root.below("etc/docker/daemon.json"), parseDaemon); dir != "" {
+		return state{dir, root.account}
 	}
-	return root
+	return root.below("var/lib/docker")
 }
 
 // parseDaemon finds the directory that dockerd was told to use: daemon/config.
@@ -138,11 +184,11 @@ func parseDaemon(b []byte) (string, error) {
 
 // docker reads what dockerd writes of each container: daemon/container:
 // Container.toDisk.
-func (n *namer) docker(roots []string) {
+func (n *namer) docker(roots []state) {
 	for _, root := range roots {
 		for id, c := range n.byID {
 			if c.Runtime == "docker" || c.Runtime == "" {
-				c.Names = append(c.Names, load(n, filepath.Join(root, "containers", id, "config.v2.json"), parseDocker)...)
+				c.Names = append(c.Names, load(n, root.below("containers", id, "config.v2.json"), parseDocker)...)
 			}
 		}
 	}
@@ -163,22 +209,20 @@ func parseDocker(b []byte) ([]string, error) {
 // storage reads the lists that podman and cri-o keep: containers/storage,
 // containers.go: containerStore.save. There is one of each storage driver, and one
 // of the containers that need not outlive a crash.
-func (n *namer) storage(roots []string) {
+func (n *namer) storage(roots []state) {
 	for _, root := range roots {
-		entries, err := readDir(n.f.path(root))
-		n.doubt(err)
-		for _, e := range entries {
+		for _, e := range n.list(root) {
 			if !strings.HasSuffix(e, "-containers") {
 				continue
 			}
-			dir := filepath.Join(root, e)
+			dir := root.below(e)
 			for _, list := range []string{"containers.json", "volatile-containers.json"} {
-				for id, names := range load(n, filepath.Join(dir, list), parseStorage) {
+				for id, names := range load(n, dir.below(list), parseStorage) {
 					if c := n.byID[id]; c != nil {
 						c.Names = append(c.Names, names...)
 						// cri-o: internal/storage/runtime.go; server/container_create.go
 						// saves the specification there. podman's has no such annotations.
-						b := load(n, filepath.Join(dir, id, "userdata", "config.json"), parseBundle)
+						b := load(n, dir.below(id, "userdata", "config.json"), parseBundle)
 						c.Names = append(c.Names, b.names...)
 					}
 				}
@@ -206,16 +250,12 @@ func parseStorage(b []byte) (map[string][]string, error) {
 
 // bundles reads the specifications that containerd gives to runc, of its CRI
 // plugin, nerdctl and ctr: core/runtime/v2/bundle.go. k3s has a containerd of its own.
-func (n *namer) bundles(groups map[int][]procmaps.Cgroup) {
-	for _, state := range []string{"/run/containerd", "/run/k3s/containerd"} {
-		root := filepath.Join(state, "io.containerd.runtime.v2.task")
-		namespaces, err := readDir(n.f.path(root))
-		n.doubt(err)
-		for _, ns := range namespaces {
-			ids, err := readDir(n.f.path(filepath.Join(root, ns)))
-			n.doubt(err)
-			for _, id := range ids {
-				b := load(n, filepath.Join(root, ns, id, "config.json"), parseBundle)
+func (n *namer) bundles(root state, groups map[int][]procmaps.Cgroup) {
+	for _, dir := range []string{"run/containerd", "run/k3s/containerd"} {
+		tasks := root.below(dir, "io.containerd.runtime.v2.task")
+		for _, ns := range n.list(tasks) {
+			for _, id := range n.list(tasks.below(ns)) {
+				b := load(n, tasks.below(ns, id, "config.json"), parseBundle)
 				if n.byID[id] == nil {
 					n.place(id, b.cgroup, groups)
 				}
