@@ -16,8 +16,13 @@ import (
 	"github.com/maptrace/maptrace/tracer/internal/regular"
 )
 
-// perfInterval is how often a map is looked at for more.
-const perfInterval = 250 * time.Millisecond
+// A map is looked at for more after perfInterval, and later if that takes long: it is not
+// to take a larger part of the time than comes back into the budget of the process.
+const (
+	perfInterval = 250 * time.Millisecond
+	perfPause    = 200 // times what the last look took
+	maxPerfPause = 5 * time.Second
+)
 
 // PerfFile is the map of one process' JIT compiler, /tmp/perf-PID.map in the
 // process' own root and under its own number there. It is read when it is first
@@ -30,8 +35,8 @@ type PerfFile struct {
 	account *quota.Account
 
 	mu     sync.Mutex
-	err    error // of the last time it was read
-	looked time.Time
+	err    error     // of the last time it was read
+	next   time.Time // when to look again
 	file   *os.File
 	info   os.FileInfo
 	offset int64
@@ -49,9 +54,10 @@ func NewPerfFile(pid int, account *quota.Account) *PerfFile {
 func (p *PerfFile) Lookup(addr uint64) (name string, start, size uint64, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if now := time.Now(); now.Sub(p.looked) >= perfInterval {
-		p.looked = now
+	if now := time.Now(); !now.Before(p.next) {
 		p.err = p.refresh() // without a map there are no names
+		took := time.Since(now)
+		p.next = now.Add(took + min(max(perfInterval, perfPause*took), maxPerfPause))
 	}
 	return p.names.lookup(addr)
 }
@@ -74,10 +80,14 @@ func (p *PerfFile) refresh() error {
 		p.close()
 		p.file, p.info = f, info
 	}
-	end := min(info.Size(), maxPerfBytes)
-	n, err := p.names.readFrom(io.NewSectionReader(p.file, p.offset, end-p.offset), end-p.offset, op.Take)
+	size := info.Size() - p.offset
+	n, err := p.names.readFrom(io.NewSectionReader(p.file, p.offset, size), size, op.Take)
 	p.offset += n
-	if err == nil && (info.Size() > end || p.names.full) {
+	switch {
+	case err != nil:
+	case p.names.junk > maxPerfJunk:
+		err = fmt.Errorf("what is no function in it is %w", ErrTooLarge)
+	case p.names.full:
 		err = ErrTooLarge
 	}
 	if err != nil {

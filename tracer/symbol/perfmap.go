@@ -16,7 +16,7 @@ const (
 	maxPerfNames  = 64 << 20
 	maxPerfPieces = 1 << 20
 	maxPerfLine   = 64 << 10
-	maxPerfBytes  = 256 << 20 // of a file, with what is not used of it
+	maxPerfJunk   = 1 << 20 // bytes of lines that are no function
 )
 
 // perfMap is the map that a JIT compiler writes for perf: lines of a start
@@ -29,6 +29,7 @@ type perfMap struct {
 	rest   []byte // a line without its end so far
 	full   bool   // functions were left out
 	skip   bool   // the rest of a line that is too long
+	junk   int    // bytes of lines that are no function
 }
 
 // piece is what later functions have left of one.
@@ -52,12 +53,12 @@ func (p *perfMap) lookup(addr uint64) (name string, start, size uint64, ok bool)
 }
 
 // readFrom adds up to size bytes that a reader has, and returns the bytes read. They are
-// paid for before.
+// paid for before. It ends early when it is clear that this is no map.
 func (p *perfMap) readFrom(r io.Reader, size int64, pay func(bytes int64) error) (int64, error) {
 	var total int64
 	const chunk = 256 << 10
 	buf := make([]byte, max(0, min(chunk, size)))
-	for total < size {
+	for total < size && p.junk <= maxPerfJunk {
 		buf = buf[:min(int64(len(buf)), size-total)]
 		if err := pay(int64(len(buf))); err != nil {
 			return total, err
@@ -85,6 +86,7 @@ func (p *perfMap) add(text []byte) {
 			p.skip = true
 		}
 		if p.skip {
+			p.junk += len(p.rest) + len(line)
 			p.rest = p.rest[:0]
 			p.skip = !ended
 			continue
@@ -99,6 +101,8 @@ func (p *perfMap) add(text []byte) {
 		}
 		if f, ok := p.parse(line); ok {
 			fresh = append(fresh, f)
+		} else {
+			p.junk += len(line) + 1
 		}
 	}
 	p.merge(fresh)

@@ -27,8 +27,8 @@ func TestAPerfMapWithoutEndIsNotReadToItsEnd(t *testing.T) {
 		err   error
 		want  string
 	}{
-		{"at the expense of a rich process", 1 << 40, ErrTooLarge, "too large"},
-		{"at the expense of a poor one", 1 << 20, quota.ErrSpent, "the budget is used up: 1.0 MiB for process 1"},
+		{"at the expense of a rich process", 1 << 40, ErrTooLarge, "what is no function in it is too large"},
+		{"at the expense of a poor one", 1 << 19, quota.ErrSpent, "the budget is used up: 512.0 KiB for process 1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
