@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -272,6 +273,31 @@ func (c *Cache) settle(m *Module) {
 		old.drop()
 		old.mu.Unlock()
 		c.count(old)
+	}
+}
+
+// expect makes room before a module, whose lock is held, takes so many bytes at once, so
+// that not both what is dropped and what comes is in memory. It waits for no lock, as the
+// order of locks is the other way round: [Cache.settle] does what is left to do.
+func (c *Cache) expect(m *Module, bytes int64) {
+	const large = 64 << 20 // worth a collection of garbage
+	if !c.mu.TryLock() {
+		return
+	}
+	defer c.mu.Unlock()
+	var dropped int64
+	for c.total.Load()+bytes > c.opts.MaxBytes {
+		old := c.oldest(func(o *Module) bool { return o != m && o.bytes.Load() > 0 })
+		if old == nil || !old.mu.TryLock() {
+			break
+		}
+		dropped += old.bytes.Load()
+		old.drop()
+		old.mu.Unlock()
+		c.count(old)
+	}
+	if dropped >= large {
+		runtime.GC()
 	}
 }
 

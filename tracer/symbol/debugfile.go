@@ -75,7 +75,7 @@ func (m *Module) readMini() *symbols {
 	var b []byte
 	err := ErrTooLarge
 	if s.Size <= maxPacked {
-		b, err = unxz(contents(s, maxPacked), maxMini, m.take)
+		b, err = unxz(contents(s, maxPacked), maxMini, m.unpack)
 	}
 	if errors.Is(err, ErrTooLarge) {
 		m.refuse(s)
@@ -205,7 +205,7 @@ func (m *Module) inflate(s *elf.Section, r io.Reader, size uint64, budget *int64
 		m.refuse(s)
 		return blob{}, ErrTooLarge
 	}
-	if err := m.take(int64(size)); err != nil {
+	if err := m.unpack(int64(size)); err != nil {
 		return blob{}, err
 	}
 	b := make([]byte, size)

@@ -199,12 +199,22 @@ func (m *Module) end() {
 // take pays for bytes before they are read. Within begin and end.
 func (m *Module) take(bytes int64) error { return m.pay(m.op.Take(bytes)) }
 
+// unpack is take for what is then held in memory.
+func (m *Module) unpack(bytes int64) error {
+	err := m.take(bytes)
+	if err == nil && bytes > 0 && m.cache != nil {
+		m.cache.expect(m, bytes)
+	}
+	return err
+}
+
 // steps pays for the time that a loop takes, and reports whether it may go on.
 func (m *Module) steps(n int) bool { return m.pay(m.op.Steps(n)) == nil }
 
 func (m *Module) pay(err error) error {
 	if err != nil {
-		m.spent.Store(&err)
+		why := err // err itself would be allocated each time
+		m.spent.Store(&why)
 	}
 	return err
 }
