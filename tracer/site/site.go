@@ -199,7 +199,7 @@ const forgotten = 1
 // JVM and Go's compiler, up to 30 MB and 0.3 s.
 var (
 	perProcess   = quota.Limits{Bytes: 2 << 30, Time: 5 * time.Second}
-	allProcesses = quota.Limits{Bytes: 16 << 30, Time: 40 * time.Second}
+	allProcesses = quota.Limits{Bytes: 16 << 30, Time: 20 * time.Second}
 )
 
 // New returns an empty table.
