@@ -106,8 +106,15 @@ func (m *Module) readDWARF(h *header) *dwarfData {
 		name string
 		into *blob
 	}{
-		{"info", &d.info}, {"abbrev", &abbrev}, {"line", &d.line}, {"str", &d.str}, {"line_str", &d.lineStr},
-		{"str_offsets", &d.strOffsets}, {"addr", &d.addr}, {"ranges", &d.ranges}, {"rnglists", &d.rangeLists},
+		{"info", &d.info},
+		{"abbrev", &abbrev},
+		{"line", &d.line},
+		{"str", &d.str},
+		{"line_str", &d.lineStr},
+		{"str_offsets", &d.strOffsets},
+		{"addr", &d.addr},
+		{"ranges", &d.ranges},
+		{"rnglists", &d.rangeLists},
 	} {
 		var err error
 		if *s.into, err = m.debugSection(h, s.name, &budget); err != nil {

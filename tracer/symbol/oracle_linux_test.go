@@ -67,7 +67,7 @@ func open(tb testing.TB, file string) *Module {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	m, err := ReadModule(f, info.Size(), Options{Debug: debugFiles(os.Getpid(), file), Account: reads(1 << 50).Of("process", 1)})
+	m, err := ReadModule(f, info.Size(), Options{Debug: debugFiles(os.Getpid(), file), Account: reads(1<<50).Of("process", 1)})
 	if err != nil {
 		tb.Fatalf("ReadModule(%s): %v", file, err)
 	}

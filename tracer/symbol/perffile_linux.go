@@ -57,9 +57,14 @@ func (p *PerfFile) Lookup(addr uint64) (name string, start, size uint64, ok bool
 	if now := time.Now(); !now.Before(p.next) {
 		p.err = p.refresh() // without a map there are no names
 		took := time.Since(now)
-		p.next = now.Add(took + min(max(perfInterval, perfPause*took), maxPerfPause))
+		p.next = now.Add(took + pause(took))
 	}
 	return p.names.lookup(addr)
+}
+
+// pause is how long no look is taken after one.
+func pause(took time.Duration) time.Duration {
+	return min(max(perfInterval, perfPause*took), maxPerfPause)
 }
 
 // refresh reads what has been written since. The error matches fs.ErrNotExist

@@ -89,6 +89,33 @@ func TestPerfFileIsReadOnAsItGrowsAndAnewWhenItIsReplaced(t *testing.T) {
 	expect("when it was replaced", "other file")
 }
 
+func TestPerfFilesThatTakeLongAreReadOnMoreRarely(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ took, want time.Duration }{
+		{0, 250 * time.Millisecond},
+		{time.Millisecond, 250 * time.Millisecond},
+		{10 * time.Millisecond, 2 * time.Second},
+		{time.Minute, 5 * time.Second},
+	} {
+		if got := pause(tt.took); got != tt.want {
+			t.Errorf("after %v the pause is %v, want %v", tt.took, got, tt.want)
+		}
+	}
+	pid, path := sleeper(t)
+	p := NewPerfFile(pid, nil)
+	defer p.Close()
+	p.Lookup(0x1000)
+	write(t, path, "1000 10 name\n", os.O_TRUNC)
+	p.next = p.next.Add(time.Hour)
+	if name, _, _, ok := p.Lookup(0x1000); ok {
+		t.Errorf("%q was found before it is time to look", name)
+	}
+	p.next = time.Now()
+	if name, _, _, ok := p.Lookup(0x1000); !ok || name != "name" {
+		t.Errorf("Lookup = %q, %v", name, ok)
+	}
+}
+
 func TestPerfFileThatIsNoRegularFileOfTheUserIsRefused(t *testing.T) {
 	t.Parallel()
 	const text = "1000 10 name\n"

@@ -95,6 +95,30 @@ func TestPerfMapForgetsNamesThatNothingHasAnyMore(t *testing.T) {
 	}
 }
 
+func TestWhatIsNoPerfMapIsNotReadToItsEnd(t *testing.T) {
+	t.Parallel()
+	const size = 8 << 20
+	const chunk = 256 << 10
+	for _, tt := range []struct {
+		name, line string
+		whole      bool
+	}{
+		{"functions", "1000 10 name\n", true},
+		{"zeros", "\x00", false},
+		{"lines that are no functions", "some text\n", false},
+		{"empty lines", "\n", false},
+		{"lines that are too long", strings.Repeat("x", maxPerfLine) + "\n", false},
+		{"a line that is no function among a thousand", strings.Repeat("1000 10 name\n", 1000) + "other\n", true},
+	} {
+		text := strings.Repeat(tt.line, size/len(tt.line))
+		var p perfMap
+		n, err := p.readFrom(strings.NewReader(text), int64(len(text)), free)
+		if err != nil || tt.whole != (n == int64(len(text))) || !tt.whole && n > maxPerfJunk+2*chunk {
+			t.Errorf("%s: %d of %d bytes are read, %v", tt.name, n, len(text), err)
+		}
+	}
+}
+
 func TestPerfMapIsBounded(t *testing.T) {
 	t.Parallel()
 	var p perfMap

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/maptrace/maptrace/tracer/internal/quota"
 )
 
@@ -158,6 +160,47 @@ func TestWhatIsDecompressedAgainAndAgainIsPaidForEachTime(t *testing.T) {
 	if m != modules[spent] || m.Spent() != nil || !named(m, at[spent]) {
 		t.Errorf("Module = %p: %v; want %p", m, m.Spent(), modules[spent])
 	}
+}
+
+func TestRoomIsMadeBeforeSomethingLargeIsDecompressed(t *testing.T) {
+	t.Parallel()
+	c := newCache(t, CacheOptions{MaxBytes: 1 << 20, noDebugFiles: true})
+	var modules []*Module
+	for i := range 3 {
+		prog := compile(t, "calls.c", "-O2", "-no-pie", fmt.Sprintf("-Wl,--defsym=unique=%d", i))
+		pid := start(t, prog, "wait")
+		m, err := c.Module(pid, codeOf(t, pid, filepath.Base(prog)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Function(nm(t, prog)[0].start)
+		modules = append(modules, m)
+	}
+	held := func() (all []bool) {
+		for _, m := range modules {
+			all = append(all, m.bytes.Load() > 0)
+		}
+		return all
+	}
+	expect := func(when string, bytes int64, want ...bool) {
+		t.Helper()
+		modules[2].mu.Lock()
+		c.expect(modules[2], bytes)
+		modules[2].mu.Unlock()
+		if diff := cmp.Diff(want, held()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", when, diff)
+		}
+	}
+	expect("with room for it", 1<<10, true, true, true)
+	// Who has a lock may wait for one of ours.
+	c.mu.Lock()
+	expect("while the cache is in use", 1<<20, true, true, true)
+	c.mu.Unlock()
+	modules[0].mu.Lock()
+	expect("while the oldest is in use", 1<<20, true, true, true)
+	modules[0].mu.Unlock()
+	expect("without room for another", 1<<20-modules[1].bytes.Load()-modules[2].bytes.Load(), false, true, true)
+	expect("without room for any", 1<<20, false, false, true)
 }
 
 // Nothing is read in these loops: debug information was decompressed before.
