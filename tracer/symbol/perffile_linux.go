@@ -17,10 +17,10 @@ import (
 )
 
 // A map is looked at for more after perfInterval, and later if that takes long: it is not
-// to take a larger part of the time than comes back into the budget of the process.
+// to take a larger part of a CPU than comes back into the budget of the process.
 const (
 	perfInterval = 250 * time.Millisecond
-	perfPause    = 200 // times what the last look took
+	perfPause    = 200 // times the CPU time of the last look
 	maxPerfPause = 5 * time.Second
 )
 
@@ -35,8 +35,9 @@ type PerfFile struct {
 	account *quota.Account
 
 	mu     sync.Mutex
-	err    error     // of the last time it was read
-	next   time.Time // when to look again
+	err    error         // of the last time it was read
+	next   time.Time     // when to look again
+	took   time.Duration // CPU time of the last look
 	file   *os.File
 	info   os.FileInfo
 	offset int64
@@ -56,8 +57,7 @@ func (p *PerfFile) Lookup(addr uint64) (name string, start, size uint64, ok bool
 	defer p.mu.Unlock()
 	if now := time.Now(); !now.Before(p.next) {
 		p.err = p.refresh() // without a map there are no names
-		took := time.Since(now)
-		p.next = now.Add(took + pause(took))
+		p.next = time.Now().Add(pause(p.took))
 	}
 	return p.names.lookup(addr)
 }
@@ -71,7 +71,10 @@ func pause(took time.Duration) time.Duration {
 // when there is no map. The lock is held.
 func (p *PerfFile) refresh() error {
 	op := p.account.Start()
-	defer op.End()
+	defer func() {
+		op.End()
+		p.took = op.Used()
+	}()
 	if err := op.Take(0); err != nil {
 		return fmt.Errorf("read perf map of process %d: %w", p.pid, err)
 	}

@@ -102,9 +102,11 @@ func TestPerfFilesThatTakeLongAreReadOnMoreRarely(t *testing.T) {
 		}
 	}
 	pid, path := sleeper(t)
-	p := NewPerfFile(pid, nil)
+	p := NewPerfFile(pid, reads(1<<30).Of("process", pid))
 	defer p.Close()
-	p.Lookup(0x1000)
+	if p.Lookup(0x1000); p.took <= 0 {
+		t.Errorf("a look takes %v", p.took)
+	}
 	write(t, path, "1000 10 name\n", os.O_TRUNC)
 	p.next = p.next.Add(time.Hour)
 	if name, _, _, ok := p.Lookup(0x1000); ok {

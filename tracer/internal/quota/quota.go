@@ -173,6 +173,7 @@ type Op struct {
 	account *Account
 	running bool
 	seen    time.Duration // of CPU time
+	total   time.Duration // of it, for this
 	steps   uint
 }
 
@@ -219,8 +220,12 @@ func (o *Op) used() time.Duration {
 	now := o.account.run.cpu()
 	used := now - o.seen
 	o.seen = now
+	o.total += used
 	return used
 }
+
+// Used is how much CPU time was paid so far.
+func (o *Op) Used() time.Duration { return o.total }
 
 // End pays for the rest of the time.
 func (o *Op) End() {

@@ -148,6 +148,10 @@ func TestTheTimeUntilTheEndIsPaid(t *testing.T) {
 		}
 		c.cpu.Add(int64(400 * time.Millisecond))
 		o.End()
+		c.cpu.Add(int64(time.Millisecond)) // for something else
+		if used, want := o.Used(), 400*time.Millisecond; used != want {
+			t.Errorf("%v were used, want %v", used, want)
+		}
 	}
 	if want := 200 * time.Millisecond; a.left.Time != want || a.Ample() {
 		t.Errorf("%v are left, want %v", a.left.Time, want)
