@@ -54,7 +54,7 @@ func (t *Tracer) called(sp *addressSpace, ev *Event, late bool) {
 		}
 	}
 	c := &ev.Call
-	c.Counted = c.Counted && sp.q.numbered && sp.q.section(ev) >= sp.seenUntil
+	c.Counted = c.Counted && sp.q.numbered && sp.q.section(ev) >= sp.shownUntil
 	if fate, is := t.unlocked(ev); is {
 		t.applyCall(ev, 0, fate)
 		return

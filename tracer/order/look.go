@@ -313,7 +313,7 @@ func (t *Tracer) apply(sp *addressSpace, res *lookResult) {
 // unmapping lets others read before it lets go of the lock.
 func (sp *addressSpace) sees(l *Look) {
 	if l.HasSection && sp.q.numbered {
-		sp.seenUntil = max(sp.seenUntil, sp.q.section(&Event{Section: l.Section}))
+		sp.shownUntil = max(sp.shownUntil, sp.q.section(&Event{Section: l.Section}))
 	}
 }
 

@@ -42,7 +42,7 @@ type addressSpace struct {
 	announced  map[uint32]uint64 // calls that have committed and are yet to come: when, by section
 	held       held              // what came in its turn since the look was asked for
 	completeAt uint64            // the section from which on the tree is known to hold everything; 0 if it does
-	seenUntil  uint64            // the first section that no look can have shown before its stamp
+	shownUntil uint64            // the first section that no look can have shown before its stamp
 	forks      []forkStamp       // the latest
 	found      []foundAt         // what calls were completed by, as long as forks before it may come
 
