@@ -10,6 +10,12 @@ import (
 // kernel. It is an ebpf.ErrNotSupported.
 var ErrArchitecture = fmt.Errorf("maptrace's BPF programs are for amd64 and arm64 only: %w", ebpf.ErrNotSupported)
 
+// ErrForeignClock is returned by Open where the kernel does not tell how its clock and ours
+// differ: /proc/self/timens_offsets is about the time namespace of children yet to be born
+// (fs/proc/base.c: timens_offsets_show), and ours is another. It is an
+// ebpf.ErrNotSupported.
+var ErrForeignClock = fmt.Errorf("the clock of this process is not that of its time namespace for children, and cannot be compared with the kernel's: start maptrace from a child (unshare --fork does): %w", ebpf.ErrNotSupported)
+
 // Check is the answer to one question about the running kernel.
 type Check struct {
 	Name string

@@ -205,6 +205,9 @@ func tracepointArgs(kernel *btf.Spec, name string) (int, error) {
 // called. Errors wrap the kernel's: os.ErrPermission without CAP_BPF and
 // CAP_PERFMON, ebpf.ErrNotSupported on a kernel without BTF or the tracepoints.
 func Open(opts Options) (_ *Hooks, err error) {
+	if _, err = clockAhead(); err != nil {
+		return nil, err
+	}
 	kernel, err := btf.LoadKernelSpec()
 	if err != nil {
 		return nil, fmt.Errorf("read the kernel's types (BTF): %w", err)

@@ -1,10 +1,6 @@
 package bpf
 
-import (
-	"os"
-
-	"golang.org/x/sys/unix"
-)
+import "os"
 
 // Nested tells whether processes have other numbers here than the kernel's own:
 // all that goes in and out of the programs is then numbered as here.
@@ -13,13 +9,4 @@ func Nested() bool {
 	// Without the link there are no such namespaces.
 	ns, _ := os.Readlink("/proc/self/ns/pid")
 	return ns != initial && ns != ""
-}
-
-// Now is the clock of Event.Time: CLOCK_MONOTONIC, in ns.
-func Now() uint64 {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		panic("clock_gettime(CLOCK_MONOTONIC): " + err.Error()) // EINVAL or EFAULT: neither can be
-	}
-	return uint64(ts.Nano())
 }

@@ -25,6 +25,10 @@ type LatencyOptions = bpf.LatencyOptions
 // ErrArchitecture is what OpenLive returns on a machine that there are no programs for.
 var ErrArchitecture = bpf.ErrArchitecture
 
+// ErrForeignClock is what OpenLive returns where the kernel's clock cannot be compared with
+// that of this process.
+var ErrForeignClock = bpf.ErrForeignClock
+
 // What that is unless told otherwise.
 const (
 	DefaultStackRate = bpf.DefaultStackRate

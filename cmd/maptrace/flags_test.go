@@ -276,6 +276,7 @@ func TestReport(t *testing.T) {
 		{"another user's process", fmt.Errorf("process 7: %w", fs.ErrPermission), exitUnsupported, "need root or CAP_SYS_PTRACE"},
 		{"BPF is not permitted", fmt.Errorf("%w: %w", tracer.ErrPermission, unix.EPERM), exitUnsupported, "CAP_BPF and CAP_PERFMON"},
 		{"a kernel that is too old", fmt.Errorf("tracepoint: %w", ebpf.ErrNotSupported), exitUnsupported, "'maptrace doctor' tells"},
+		{"a clock that cannot be compared", fmt.Errorf("attach: %w", tracer.ErrForeignClock), exitUnsupported, "start maptrace from a child"},
 		{"no memory in the kernel", fmt.Errorf("create map: %w", syscall.ENOMEM), exitError, "try a smaller --ring"},
 		{"nobody reads", fmt.Errorf("write: %w", syscall.EPIPE), exitError, "nobody reads the output"},
 		{"drift", &codedError{exitDrift, errors.New("3 places")}, exitDrift, "3 places"},

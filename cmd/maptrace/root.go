@@ -133,6 +133,8 @@ func explain(err error) string {
 		hint = "other users' processes need root or CAP_SYS_PTRACE"
 	case errors.Is(err, tracer.ErrArchitecture):
 		hint = "'maptrace trace --poll' and 'maptrace pmap' need none"
+	case errors.Is(err, tracer.ErrForeignClock):
+		// It says what to do.
 	case errors.Is(err, ebpf.ErrNotSupported):
 		hint = "'maptrace doctor' tells what this kernel lacks"
 	case errors.Is(err, syscall.EPIPE):
