@@ -360,13 +360,10 @@ func (h *Hooks) RingBytes() (n uint64) {
 // Counters reads what the programs could not do.
 func (h *Hooks) Counters() (Counters, error) {
 	var sums [mmMmCounterMM_C_COUNT]uint64
-	var perCPU []uint64
 	for i := range sums {
-		if err := h.coll.Maps[mmMapCounters].Lookup(uint32(i), &perCPU); err != nil {
-			return Counters{}, fmt.Errorf("read counters: %w", err)
-		}
-		for _, n := range perCPU {
-			sums[i] += n
+		var err error
+		if sums[i], err = h.counter(uint32(i)); err != nil {
+			return Counters{}, err
 		}
 	}
 	skipped, err := h.skipped()
@@ -389,6 +386,28 @@ func (h *Hooks) Counters() (Counters, error) {
 		TimingDropped: sums[mmMmCounterMM_C_TIMINGS],
 		NoTiming:      sums[mmMmCounterMM_C_NO_TIMING],
 	}, nil
+}
+
+// Losses are the Counters that say that something was not told: Dropped and Skipped. It
+// takes a fraction of the time.
+func (h *Hooks) Losses() (dropped, skipped uint64, err error) {
+	if dropped, err = h.counter(uint32(mmMmCounterMM_C_DROPPED)); err != nil {
+		return 0, 0, err
+	}
+	skipped, err = h.skipped()
+	return dropped, skipped, err
+}
+
+// counter sums up one counter over the CPUs.
+func (h *Hooks) counter(i uint32) (sum uint64, err error) {
+	var perCPU []uint64
+	if err := h.coll.Maps[mmMapCounters].Lookup(i, &perCPU); err != nil {
+		return 0, fmt.Errorf("read counters: %w", err)
+	}
+	for _, n := range perCPU {
+		sum += n
+	}
+	return sum, nil
 }
 
 // skipped sums up what the kernel says of each program. Kernels before 6.2 never skip

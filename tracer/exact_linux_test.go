@@ -487,3 +487,21 @@ func TestEveryLossIsToldAndHealed(t *testing.T) {
 	}
 	t.Logf("lost %d of %d, %d re-reads", s.Lost, s.Lost+s.Records, s.Rereads)
 }
+
+// Where more comes than can be handled, the ring is never empty, and what tells of a loss
+// does not come after it: the loss has to be asked for.
+func TestWhatAFloodHasLostIsNotMissed(t *testing.T) {
+	program := bpftest.BuildC(t, workloads, "churn")
+	r := newTraced(t, LiveOptions{RingBytes: os.Getpagesize()}, 0)
+	script := strings.Repeat(program+` -m nofork -t 1 -n 8000 -s $$ & `, 4) + "wait"
+	c := r.command([]string{"sh", "-c", script}, nil, io.Discard)
+	rep := r.run(t.Context())
+	if code, err := c.Wait(); err != nil || code != 0 {
+		t.Errorf("churn: %d, %v", code, err)
+	}
+	s := rep.Stats
+	if s.Lost == 0 || s.Missed+s.Violations > 0 || rep.Picture.String() == "exact" {
+		t.Errorf("lost %d, missed %d, violations %d, picture %s\n%s", s.Lost, s.Missed, s.Violations, rep.Picture, r.log.String())
+	}
+	t.Logf("lost %d of %d, %d sections, %d re-reads", s.Lost, s.Lost+s.Records, s.Sections, s.Rereads)
+}

@@ -46,7 +46,9 @@ type Live struct {
 	ev    bpf.Event
 	// byTime makes as if this kernel did not number sections; for tests.
 	byTime bool
-	seen   bpf.Counters
+	// The losses that events have told of.
+	dropped, skipped uint64
+
 	info   Info
 	stacks *stackStore       // nil unless asked for
 	shm    procmaps.Device   // where the kernel keeps segments and their like
@@ -252,7 +254,7 @@ func (l *Live) Next(ev *Event) error {
 				return l.Next(ev) // after that one more look
 			}
 		}
-		return l.nextLoss(ev)
+		return l.Loss(ev)
 	}
 	if err != nil {
 		return err
@@ -267,18 +269,19 @@ func (l *Live) Next(ev *Event) error {
 	return err
 }
 
-func (l *Live) nextLoss(ev *Event) error {
-	c, err := l.hooks.Counters()
+// Loss implements order.Lossy.
+func (l *Live) Loss(ev *Event) error {
+	dropped, skipped, err := l.hooks.Losses()
 	if err != nil {
 		return err
 	}
-	switch lost, skipped := c.Dropped-l.seen.Dropped, c.Skipped-l.seen.Skipped; {
-	case lost > 0:
-		l.seen.Dropped = c.Dropped
-		*ev = Event{Kind: KindLost, Time: l.Now(), Lost: lost}
-	case skipped > 0:
-		l.seen.Skipped = c.Skipped
-		*ev = Event{Kind: order.KindSkipped, Time: l.Now(), Lost: skipped}
+	switch {
+	case dropped > l.dropped:
+		*ev = Event{Kind: KindLost, Time: l.Now(), Lost: dropped - l.dropped}
+		l.dropped = dropped
+	case skipped > l.skipped:
+		*ev = Event{Kind: order.KindSkipped, Time: l.Now(), Lost: skipped - l.skipped}
+		l.skipped = skipped
 	default:
 		return ErrIdle
 	}

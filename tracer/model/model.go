@@ -126,6 +126,10 @@ func (m *Model) Apply(op *Operation) Feedback {
 		if sp := m.Space(op.Space); sp != nil {
 			sp.picture.approximate(string(b))
 		}
+	case Violations:
+		if sp := m.Space(op.Space); sp != nil {
+			sp.violations += uint64(b)
+		}
 	case Missed:
 		if sp := m.Space(op.Space); sp != nil {
 			sp.picture.missed()
@@ -373,7 +377,6 @@ func (m *Model) call(sp *Space, op *Operation, b *Call) *space.Effect {
 	eff := &m.effect
 	if b.Fate == Applied {
 		*eff = sp.tree.Apply(b.Call)
-		sp.violations += uint64(eff.Violations)
 	} else {
 		*eff = space.Effect{}
 	}

@@ -147,6 +147,10 @@ type (
 	// Approximate says why the tree is not right from here on.
 	Approximate string
 
+	// Violations is how many of the things that a call did cannot have happened to the
+	// tree as it was, though nothing was lost.
+	Violations int
+
 	// Missed says that something has changed that nobody reported.
 	Missed struct{}
 
@@ -203,6 +207,7 @@ func (b SetLayout) clone() Body   { return b }
 func (b Prune) clone() Body       { return b }
 func (b Approximate) clone() Body { return b }
 func (b Missed) clone() Body      { return b }
+func (b Violations) clone() Body  { return b }
 func (b Resynced) clone() Body    { return b }
 func (b Lost) clone() Body        { return b }
 func (b Fault) clone() Body       { return b }

@@ -81,12 +81,7 @@ func (t *Tracer) called(sp *addressSpace, ev *Event, late bool) {
 	}
 	eff := t.applyCall(ev, site, model.Applied)
 	if eff.Violations > 0 {
-		t.log.Warn("impossible event", "reason", eff.Reason, "space", sp.id, "op", c.Op,
-			"range", eff.Range, "from", eff.From, "args", c.Args, "section", ev.Section, "tid", ev.TID)
-		if t.world != nil {
-			t.note(sp, ev.Time, model.Undecoded{}) // perhaps
-			t.doubt(sp, space.All, ev.Time, lookReason{op: space.OpReread})
-		}
+		t.violated(sp, ev, eff)
 	}
 	if len(eff.Doubts) > 0 {
 		t.want(sp, lookReason{op: space.OpReread})
@@ -95,6 +90,20 @@ func (t *Tracer) called(sp *addressSpace, ev *Event, late bool) {
 		t.doubtChildren(sp, c, eff)
 	}
 	sp.foundLater(ev, eff.Range)
+}
+
+// violated handles a call that cannot have happened to the tree as it is, unless something
+// was lost.
+func (t *Tracer) violated(sp *addressSpace, ev *Event, eff *space.Effect) {
+	if c := &ev.Call; !t.learn() {
+		t.note(sp, ev.Time, model.Violations(eff.Violations))
+		t.log.Warn("impossible event", "reason", eff.Reason, "space", sp.id, "op", c.Op,
+			"range", eff.Range, "from", eff.From, "args", c.Args, "section", ev.Section, "tid", ev.TID)
+	}
+	if t.world != nil {
+		t.note(sp, ev.Time, model.Undecoded{}) // perhaps
+		t.doubt(sp, space.All, ev.Time, lookReason{op: space.OpReread})
+	}
 }
 
 // applyCall hands on a call with what became of it. The effect is that of an applied one.

@@ -125,6 +125,14 @@ type Source interface {
 	Next(ev *Event) error
 }
 
+// Lossy is a Source that can be asked for losses ahead of the events it still has: as long
+// as more come than are handled, Next does not get to them.
+type Lossy interface {
+	// Loss gives an event of KindLost or KindSkipped if there was a loss that none has
+	// told of yet; else it returns ErrIdle.
+	Loss(ev *Event) error
+}
+
 // World is what the loop asks about living processes; tests that have only events have
 // none. Its methods may be called from two goroutines.
 type World interface {

@@ -41,6 +41,9 @@ func (h *held) anyLate() bool {
 
 // flush handles everything that has come: no more will.
 func (t *Tracer) flush(sp *addressSpace) {
+	if sp.q.gap() {
+		t.learn()
+	}
 	sp.q.flush(t.now(), sp.deliver)
 	t.letIn(sp)
 }

@@ -173,6 +173,9 @@ func (t *Tracer) unread(sp *addressSpace, now uint64) {
 func (t *Tracer) attend(sp *addressSpace, began, now uint64) bool {
 	t.unblock(sp, began, now)
 	t.explore(sp, now)
+	if began > settle && sp.q.overdue(began-settle) {
+		t.learn()
+	}
 	if began > settle && sp.q.unsettled(began-settle) {
 		t.note(sp, now, model.Missed{})
 		t.doubt(sp, space.All, now, lookReason{op: space.OpReread})
@@ -208,6 +211,9 @@ func (t *Tracer) unblock(sp *addressSpace, began, now uint64) {
 	case sp.blocked == 0 || sp.blockedAt != sp.q.next:
 		sp.blocked, sp.blockedAt = now, sp.q.next
 	case began > sp.blocked && began-sp.blocked >= patience:
+		if sp.q.gap() && t.learn() && sp.waits() {
+			return
+		}
 		sp.q.advance(now, 0, sp.deliver)
 		sp.blocked = 0
 	}
@@ -342,6 +348,9 @@ func (t *Tracer) compare(sp *addressSpace, l *Look) {
 	drift := sp.Tree().Verify(rows, l.At)
 	if len(drift) == 0 {
 		sp.suspects, sp.explained = nil, t.figures.Skipped
+		return
+	}
+	if t.learn() && sp.stale {
 		return
 	}
 	if !sp.q.numbered {

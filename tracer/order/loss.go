@@ -1,6 +1,8 @@
 package order
 
 import (
+	"errors"
+
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
@@ -49,10 +51,40 @@ func (t *Tracer) lose(ev *Event) {
 		}
 		sp.lostAt, t.busy[sp] = ev.Time, true
 	}
+	lives := make(map[uint64]bool)
 	for _, task := range tasks {
+		lives[task.Space] = true
 		if sp := t.spaces[task.Space]; sp != nil && task.HasSection {
 			sp.q.excuse(task.Section)
 		}
+	}
+	for id, sp := range t.spaces {
+		if err == nil && !lives[id] {
+			sp.q.excuseAll()
+		}
+	}
+}
+
+// learn asks the Source for losses that it has not told of yet, and tells whether there
+// was one. It comes before anything is said to be missed or impossible: what may have been
+// lost is not.
+func (t *Tracer) learn() (lost bool) {
+	src, is := t.src.(Lossy)
+	if !is {
+		return false
+	}
+	for {
+		var ev Event
+		err := src.Loss(&ev)
+		if err != nil {
+			if !errors.Is(err, ErrIdle) {
+				t.log.Error("ask for losses", "error", err) // Next will say it again
+			}
+			return lost
+		}
+		t.figures.Records++
+		t.lose(&ev)
+		lost = true
 	}
 }
 

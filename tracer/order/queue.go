@@ -2,6 +2,7 @@ package order
 
 import (
 	"container/heap"
+	"slices"
 
 	"github.com/maptrace/maptrace/tracer/model"
 )
@@ -28,6 +29,7 @@ type queue struct {
 	last uint64 // commit time of the newest event delivered; of an unnumbered queue
 
 	excused uint64 // sections before this one may have been lost with their records
+	over    bool   // all may have been, and there are no more
 
 	passed uint64 // sections passed, holes included
 	missed uint64 // of these, those that are holes now
@@ -188,6 +190,11 @@ func (q *queue) recycle(ev *Event) {
 	}
 }
 
+// gap tells whether events wait for one that is not known to be lost.
+func (q *queue) gap() bool {
+	return q.numbered && !q.short() && len(q.waiting) > 0 && q.waiting[0].key > q.next
+}
+
 // blocked tells whether events wait for one that has not come.
 func (q *queue) blocked() bool { return len(q.waiting) > 0 }
 
@@ -220,9 +227,7 @@ func (q *queue) advance(now, horizon uint64, deliver func(*Event, bool)) {
 		if len(q.waiting) > 0 {
 			to = min(to, q.waiting[0].key)
 		}
-		q.passed += to - q.next
-		q.lost += to - q.next
-		q.next = to
+		q.lose(to)
 		q.release(deliver)
 		if q.next > to && !q.short() {
 			return // what is missing next is another gap
@@ -253,6 +258,12 @@ func (q *queue) excuse(section uint32) {
 	q.explain()
 }
 
+// excuseAll says that records were lost, and that nothing can change the space any more.
+func (q *queue) excuseAll() {
+	q.over = true
+	q.explain()
+}
+
 // explain says that records are known to be lost: what is missed is missed by that.
 func (q *queue) explain() {
 	q.lost += q.missed
@@ -265,18 +276,43 @@ func (q *queue) end(section uint32, now uint64) bool {
 	if !q.numbered {
 		return false
 	}
-	if to := q.section(&Event{Section: section}); to > q.next {
+	to := q.section(&Event{Section: section})
+	if known := min(to, q.excused); known > q.next {
+		q.lose(known)
+	}
+	if to > q.next {
 		q.hole(to, now)
 	}
 	return q.missed > 0
 }
 
+// shortOf tells whether any section before one is missing and not known to be lost.
+func (q *queue) shortOf(section uint32) bool {
+	return q.numbered && (q.missed > 0 || q.section(&Event{Section: section}) > max(q.next, q.excused))
+}
+
 // hole gives up on the sections up to one.
 func (q *queue) hole(to, now uint64) {
+	if q.over {
+		q.lose(to)
+		return
+	}
 	q.passed += to - q.next
 	q.holes = append(q.holes, hole{from: q.next, to: to, since: now})
 	q.missed += to - q.next
 	q.next = to
+}
+
+// lose passes the sections up to one, which are lost.
+func (q *queue) lose(to uint64) {
+	q.passed += to - q.next
+	q.lost += to - q.next
+	q.next = to
+}
+
+// overdue tells whether there is a hole older than before that no re-read has answered.
+func (q *queue) overdue(before uint64) bool {
+	return slices.ContainsFunc(q.holes, func(h hole) bool { return !h.settled && h.since <= before })
 }
 
 // unsettled tells whether a hole older than before has not been answered by a

@@ -346,6 +346,9 @@ func (t *Tracer) enter(sp *addressSpace, ev *Event) {
 		// Every thread is past its last call; whoever shares the space is not.
 		if sp.Inhabitants() <= 1 {
 			t.flush(sp)
+			if ev.Flags&HasSection != 0 && sp.q.shortOf(ev.Section) && t.learn() {
+				sp.q.excuse(ev.Section)
+			}
 			if ev.Flags&HasSection != 0 && sp.q.end(ev.Section, t.now()) {
 				t.note(sp, ev.Time, model.Missed{}) // and nobody is left to be asked
 			}
