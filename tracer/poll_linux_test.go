@@ -20,6 +20,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/testdata/tool"
 	"github.com/maptrace/maptrace/tracer/order"
+	"github.com/maptrace/maptrace/tracer/space"
 )
 
 // TestPollingEndsWithWhatMapsShow is the claim of polling: once a program stands
@@ -123,7 +124,8 @@ func mustEqualMapsByPolling(t *testing.T, tr *Tracer, pid int) {
 		if sp.Process.PID != pid {
 			continue
 		}
-		for _, d := range tr.Tree(sp.Process.Space).Verify(rows, ^uint64(0)) {
+		drift, _ := tr.Tree(sp.Process.Space).Verify(rows, space.All, ^uint64(0))
+		for _, d := range drift {
 			t.Errorf("%v %v: tree %+v, kernel %+v", d.Range, d.What, d.Tree, d.Row)
 		}
 		if got := sp.Picture.String(); got != why || len(rows) < 10 {

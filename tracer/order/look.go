@@ -345,7 +345,7 @@ func (t *Tracer) compare(sp *addressSpace, l *Look) {
 		rows[i] = l.Rows[i].Mapping
 	}
 	t.figures.Audits++
-	drift := sp.Tree().Verify(rows, l.At)
+	drift, _ := sp.Tree().Verify(rows, space.All, l.At)
 	if len(drift) == 0 {
 		sp.suspects, sp.explained = nil, t.figures.Skipped
 		return

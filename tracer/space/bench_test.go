@@ -126,7 +126,7 @@ func BenchmarkWholeTree(b *testing.B) {
 		run  func(i uint64)
 	}{
 		{"regions", func(uint64) { regions = s.Regions(regions[:0]) }},
-		{"verify", func(uint64) { s.Verify(plain, 1<<60) }},
+		{"verify", func(uint64) { s.Verify(plain, All, 1<<60) }},
 		{"prune", func(i uint64) { s.Prune(i) }},
 		{"clone", func(uint64) { s.Clone(1 << 59) }},
 	} {

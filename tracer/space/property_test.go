@@ -36,7 +36,7 @@ func TestTreeFollowsTheOracleInCommitOrder(t *testing.T) {
 				t.Fatalf("after %s: %d bytes mapped, sum of changes %d, want %d pages",
 					c.text(), got, mapped, len(states[i].pages))
 			}
-			if drift := s.Verify(mappings(states[i].rows(All)), ^uint64(0)); len(drift) != 0 {
+			if drift, _ := s.Verify(mappings(states[i].rows(All)), All, ^uint64(0)); len(drift) != 0 {
 				t.Fatalf("after %s: drift %+v", c.text(), drift)
 			}
 			if d := regionDiff(s); d != "" {
@@ -123,7 +123,7 @@ func TestAnyPermutationEndsInTheTreeOfTheCommitOrder(t *testing.T) {
 		if d := k.o.diff(s, nil); d != "" {
 			t.Fatalf("%scommit order:\n%sapplied:\n%s", d, listing(calls), listing(order))
 		}
-		if drift := s.Verify(mappings(k.o.rows(All)), ^uint64(0)); len(drift) != 0 {
+		if drift, _ := s.Verify(mappings(k.o.rows(All)), All, ^uint64(0)); len(drift) != 0 {
 			t.Fatalf("drift %+v", drift)
 		}
 	})
@@ -315,13 +315,15 @@ func TestVerifySeesACorruptedTree(t *testing.T) {
 				return // memory of unknown identity agrees with much
 			}
 		}
-		drift := s.Verify(rows, ^uint64(0))
+		drift, _ := s.Verify(rows, All, ^uint64(0))
 		if len(drift) != 1 || drift[0].What != want || drift[0].Range.Len() != page {
 			t.Fatalf("got %+v, want one page of %v", drift, want)
 		}
-		// What has changed since the read began is nobody's drift.
-		if drift := s.Verify(rows, 1); len(drift) > 0 && drift[0].What != Missing {
-			t.Fatalf("compared what is newer than the read: %+v", drift)
+		// What may have changed since the read began is nobody's drift, and not verified.
+		newer, unverified := s.Verify(rows, All, 1)
+		if len(newer)+len(unverified) != 1 || len(newer) > 0 && newer[0].What != Missing ||
+			len(unverified) > 0 && unverified[0] != drift[0].Range {
+			t.Fatalf("compared what is newer than the read: %+v, and %v is not verified", newer, unverified)
 		}
 	})
 }
@@ -338,7 +340,7 @@ func TestRereadReportsAndHealsWhatWasMissed(t *testing.T) {
 				s.Apply(c)
 			}
 		}
-		drift := s.Verify(mappings(k.o.rows(All)), ^uint64(0))
+		drift, _ := s.Verify(mappings(k.o.rows(All)), All, ^uint64(0))
 		changes := slices.Clone(s.Reread(Read{Range: All, Rows: k.o.rows(All), Began: k.time + 1}))
 		for _, d := range drift {
 			if !slices.ContainsFunc(changes, func(c Change) bool { return c.Range.Overlaps(d.Range) }) {

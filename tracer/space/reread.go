@@ -193,24 +193,26 @@ func bracketed(name, prefix string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(name, prefix), "]")
 }
 
-// Verify compares the tree with all rows of maps, read not before the stamp
-// from, and returns where they differ. It passes over every address with a
-// register stamped from or later, since it may have changed during the read;
-// the caller passes over what operations not yet applied touch. Rows that the
-// kernel merges or splits are equal; so are heap, stack and plain anonymous
-// memory, a basename and a path, and memory of unknown and of known identity.
-func (s *Space) Verify(rows []procmaps.Mapping, from uint64) []Drift {
-	var out []Drift
-	p := s.list.begin()
-	addr := uint64(0)
-	for addr < kernelHalf {
+// Verify compares the tree, over a range, with the rows of maps that overlap it, read not
+// before the stamp from. It returns where they differ, and what it could not compare: where
+// they differ in a register that was stamped from or later, which may have changed during
+// the read. What maps does not show, the advices for fork, excuses nothing. Both results
+// are in address order.
+//
+// The caller passes over what operations not yet applied touch. Rows that the kernel merges
+// or splits are equal; so are heap, stack and plain anonymous memory, a basename and a path,
+// and memory of unknown and of known identity.
+func (s *Space) Verify(rows []procmaps.Mapping, in procmaps.Range, from uint64) (drift []Drift, unverified []procmaps.Range) {
+	in.End = min(in.End, kernelHalf)
+	p := s.list.find(in.Start)
+	for addr := in.Start; addr < in.End; {
 		for len(rows) > 0 && rows[0].End <= addr {
 			rows = rows[1:]
 		}
 		for s.list.has(p) && s.list.cell(p).end <= addr {
 			p = s.list.next(p)
 		}
-		hi := uint64(kernelHalf)
+		hi := in.End
 		var c *cell
 		var row *procmaps.Mapping
 		if s.list.has(p) {
@@ -229,15 +231,30 @@ func (s *Space) Verify(rows []procmaps.Mapping, from uint64) []Drift {
 				hi = min(hi, row.End)
 			}
 		}
-		if c == nil || c.newest() < from {
-			r := procmaps.Range{Start: addr, End: hi}
-			if what := s.differ(c, row, r); what != 0 {
-				out = s.drift(out, what, c, row, r)
+		r := procmaps.Range{Start: addr, End: hi}
+		if what := s.differ(c, row, r); what != 0 {
+			if c == nil || c.writtenAt(what) < from {
+				drift = s.drift(drift, what, c, row, r)
+			} else if n := len(unverified); n > 0 && unverified[n-1].End == r.Start {
+				unverified[n-1].End = r.End
+			} else {
+				unverified = append(unverified, r)
 			}
 		}
 		addr = hi
 	}
-	return slices.Clip(out)
+	return slices.Clip(drift), unverified
+}
+
+// writtenAt is the stamp of what decides a respect. With another mapping comes all of it.
+func (c *cell) writtenAt(what What) uint64 {
+	switch what {
+	case ModeOf:
+		return max(c.mapAt, c.protAt)
+	case NameOf:
+		return max(c.mapAt, c.nameAt)
+	}
+	return c.mapAt
 }
 
 // What says in which respect tree and maps differ.
@@ -245,16 +262,18 @@ type What uint8
 
 // The respects.
 const (
-	Missing  What = 1 + iota // mapped, but not in the tree
-	Extra                    // in the tree, but not mapped
-	ModeOf                   // the mode
-	FileOf                   // the file
-	OffsetOf                 // the offset in the file
-	NameOf                   // the name given by prctl, or the special mapping
+	Missing   What = 1 + iota // mapped, but not in the tree
+	Extra                     // in the tree, but not mapped
+	SharedOf                  // private or shared
+	ModeOf                    // the rest of the mode: the permissions
+	FileOf                    // the file
+	OffsetOf                  // the offset in the file
+	SpecialOf                 // which special mapping it is, or whether it is one
+	NameOf                    // the name given by prctl
 )
 
 var whatNames = [...]string{
-	Missing: "missing", Extra: "extra", ModeOf: "mode", FileOf: "file", OffsetOf: "offset", NameOf: "name",
+	Missing: "missing", Extra: "extra", SharedOf: "mode", ModeOf: "mode", FileOf: "file", OffsetOf: "offset", SpecialOf: "name", NameOf: "name",
 }
 
 // String returns the word used in output.
@@ -290,7 +309,8 @@ func (s *Space) drift(out []Drift, what What, c *cell, row *procmaps.Mapping, r 
 	return append(out, d)
 }
 
-// differ compares one cell and one row, each nil for none, over r.
+// differ compares one cell and one row, each nil for none, over r. What the map register
+// covers comes first: if that may have changed, so may all else.
 func (s *Space) differ(c *cell, row *procmaps.Mapping, r procmaps.Range) What {
 	alive := c != nil && c.alive()
 	switch {
@@ -300,12 +320,12 @@ func (s *Space) differ(c *cell, row *procmaps.Mapping, r procmaps.Range) What {
 		return Missing
 	case row == nil:
 		return Extra
-	case c.mode != row.Mode:
-		return ModeOf
+	case (c.mode^row.Mode)&procmaps.Shared != 0:
+		return SharedOf
 	}
 	what := classify(row)
 	if what.special != (c.flag&special != 0) || what.special && s.tab.names[c.name].raw != row.Name {
-		return NameOf
+		return SpecialOf
 	}
 	if what.file != (c.file != 0) {
 		return FileOf
@@ -323,6 +343,9 @@ func (s *Space) differ(c *cell, row *procmaps.Mapping, r procmaps.Range) What {
 		if c.offAt(r.Start) != row.Offset+(r.Start-row.Start) {
 			return OffsetOf
 		}
+	}
+	if (c.mode^row.Mode)&procmaps.Perm != 0 {
+		return ModeOf
 	}
 	if what.named && s.tab.names[c.name].raw != what.name {
 		return NameOf

@@ -69,12 +69,12 @@ func TestSeedGivesBackTheRowsItWasMadeOf(t *testing.T) {
 	if d := cmp.Diff(want, kinds); d != "" {
 		t.Errorf("kinds (-want +got):\n%s", d)
 	}
-	if drift := s.Verify(program(), math.MaxUint64); len(drift) != 0 {
+	if drift, _ := s.Verify(program(), All, math.MaxUint64); len(drift) != 0 {
 		t.Errorf("drift %+v", drift)
 	}
 	// Some ways of reading do not show the vsyscall page.
 	rows = program()[:len(program())-1]
-	if drift := s.Verify(rows, math.MaxUint64); len(drift) != 0 {
+	if drift, _ := s.Verify(rows, All, math.MaxUint64); len(drift) != 0 {
 		t.Errorf("drift without vsyscall %+v", drift)
 	}
 	if rd := s.Reread(Read{Range: All, Began: 20, Rows: rowsOf(rows)}); len(rd) != 0 {
@@ -122,7 +122,7 @@ func TestHeapAndStackNamesAreDerived(t *testing.T) {
 		{Range: pages(0x504, 0x505), Mode: rw},
 		{Range: pages(0x9f0, 0xa00), Mode: rw},
 	}
-	if drift := s.Verify(rows, math.MaxUint64); len(drift) != 0 {
+	if drift, _ := s.Verify(rows, All, math.MaxUint64); len(drift) != 0 {
 		t.Errorf("drift %+v", drift)
 	}
 }
@@ -283,7 +283,7 @@ func TestPathReplacesBasename(t *testing.T) {
 		Range: pages(0x10, 0x14), Mode: procmaps.Read | procmaps.Write,
 		Dev: c.File.Dev, Inode: 3, Name: "/lib/libc.so",
 	}
-	if drift := s.Verify([]procmaps.Mapping{row}, math.MaxUint64); len(drift) != 0 {
+	if drift, _ := s.Verify([]procmaps.Mapping{row}, All, math.MaxUint64); len(drift) != 0 {
 		t.Errorf("drift %+v", drift)
 	}
 	s.Reread(Read{Range: All, Began: 20, Rows: rowsOf([]procmaps.Mapping{row})})
@@ -761,5 +761,92 @@ func TestARefusedForkAdviceFollowsItsMemory(t *testing.T) {
 				t.Errorf("doubts in the child (-want +got):\n%s", d)
 			}
 		})
+	}
+}
+
+// What is written all the time hides nothing but itself: each register is compared, or not,
+// by its own stamp.
+func TestARegisterExcusesOnlyWhatItCovers(t *testing.T) {
+	t.Parallel()
+	r := pages(0x10, 0x14)
+	file := File{Dev: procmaps.Device{Major: 8}, Inode: 7, Name: "/lib/a", Class: ClassRegular}
+	ofFile := &Call{Op: OpMmap, Time: 10, Ret: int64(r.Start), Args: [6]uint64{0, r.Len(), 1, 2, 3, 0}, File: file}
+	at := func(c *Call, now uint64) *Call { c.Time = now; return c }
+	call := func(op Op, args ...uint64) *Call {
+		c := &Call{Op: op}
+		copy(c.Args[:], args)
+		return c
+	}
+	same := procmaps.Mapping{Range: r, Mode: procmaps.Read, Dev: file.Dev, Inode: 7, Name: "/lib/a"}
+	anon := procmaps.Mapping{Range: r, Mode: procmaps.Read | procmaps.Write}
+	changed := func(m procmaps.Mapping, change func(*procmaps.Mapping)) []procmaps.Mapping {
+		change(&m)
+		return []procmaps.Mapping{m}
+	}
+	otherFile := changed(same, func(m *procmaps.Mapping) { m.Inode = 8 })
+	otherMode := changed(same, func(m *procmaps.Mapping) { m.Mode = procmaps.Exec })
+	shared := changed(same, func(m *procmaps.Mapping) { m.Mode |= procmaps.Shared })
+	moved := changed(same, func(m *procmaps.Mapping) { m.Offset = page })
+	named := changed(anon, func(m *procmaps.Mapping) { m.Name = "[anon:b]" })
+	protect := call(OpMprotect, r.Start, r.Len(), 1)
+	fork, dofork := call(OpMadvise, r.Start, r.Len(), madvDontFork), call(OpMadvise, r.Start, r.Len(), madvDoFork)
+	name := &Call{Op: OpSetVMA, Name: "a", Args: [6]uint64{0, 0, r.Start, r.Len()}}
+	for _, c := range []struct {
+		name       string
+		first      *Call // before the read
+		during     *Call
+		rows       []procmaps.Mapping
+		drift      What
+		unverified bool
+	}{
+		{"a newer mode and the same row", ofFile, protect, []procmaps.Mapping{same}, 0, false},
+		{"a newer mode and another file", ofFile, protect, otherFile, FileOf, false},
+		{"a newer mode and shared memory", ofFile, protect, shared, SharedOf, false},
+		{"a newer mode and another offset", ofFile, protect, moved, OffsetOf, false},
+		{"a newer mode and no mapping", ofFile, protect, nil, Extra, false},
+		{"a newer mode and another one", ofFile, protect, otherMode, 0, true},
+		{"a newer advice and another mode", ofFile, dofork, otherMode, ModeOf, false},
+		{"a newer advice and no mapping", ofFile, fork, nil, Extra, false},
+		{"a newer advice where nothing is", nil, dofork, []procmaps.Mapping{anon}, Missing, false},
+		{"a newer mode where nothing is", nil, protect, []procmaps.Mapping{anon}, Missing, false},
+		{"a newer name and another one", anonMmap(0x10, 0x14, 10), name, named, 0, true},
+		{"a newer name and another mode", anonMmap(0x10, 0x14, 10), name, otherMode[:0], Extra, false},
+		{"a newer mapping and another file", nil, ofFile, otherFile, 0, true},
+		{"a newer mapping and none", nil, ofFile, nil, 0, true},
+		{"a mapping that is gone meanwhile", ofFile, munmap(0x10, 0x14, 0), []procmaps.Mapping{same}, 0, true},
+	} {
+		s := New(Options{})
+		if c.first != nil {
+			s.Apply(at(c.first, 10))
+		}
+		s.Apply(at(c.during, 30))
+		drift, unverified := s.Verify(c.rows, All, 20)
+		var got What
+		if len(drift) > 0 {
+			got = drift[0].What
+		}
+		want := []procmaps.Range(nil)
+		if c.unverified {
+			want = []procmaps.Range{r}
+		}
+		if got != c.drift || len(drift) > 1 || !slices.Equal(unverified, want) {
+			t.Errorf("%s: drift %+v, unverified %v; want %q and %v", c.name, drift, unverified, c.drift, want)
+		}
+	}
+}
+
+func TestAnAuditOfARangeStaysWithinIt(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	s.Apply(anonMmap(0x10, 0x14, 10))
+	s.Apply(anonMmap(0x20, 0x24, 10))
+	row := procmaps.Mapping{Range: pages(0x22, 0x30), Mode: procmaps.Read | procmaps.Write}
+	drift, unverified := s.Verify([]procmaps.Mapping{row}, pages(0x21, 0x26), math.MaxUint64)
+	var got []string
+	for _, d := range drift {
+		got = append(got, d.What.String()+" "+pagesText(d.Range))
+	}
+	if d := cmp.Diff([]string{"extra 21-22", "missing 24-26"}, got); d != "" || len(unverified) > 0 {
+		t.Errorf("unverified %v (-want +got):\n%s", unverified, d)
 	}
 }
