@@ -64,6 +64,8 @@ type (
 	Report = model.Report
 	// SpaceReport is what it says of one address space.
 	SpaceReport = model.SpaceReport
+	// NotVerified is memory that could not be compared with /proc.
+	NotVerified = model.NotVerified
 	// Timing is how long one call took.
 	Timing = model.Timing
 	// Latency is what all calls of an operation took.
@@ -100,6 +102,10 @@ const (
 
 // CallName is the word for a call in output.
 func CallName(op space.Op, sub space.Sub) string { return model.CallName(op, sub) }
+
+// NothingVerified is why nothing is exact where audits were asked for, and none has been
+// completed.
+const NothingVerified = model.NothingVerified
 
 // Unseen is why a picture kept by polling this often is never exact.
 func Unseen(every time.Duration) string { return model.Unseen(every) }

@@ -173,6 +173,7 @@ type attached struct {
 	sites   *site.Sites   // nil without stacks
 	err     io.Writer
 
+	verify    bool // audits were asked for
 	announced bool // the file that says that we are ready is there, if it was asked for
 }
 
@@ -367,12 +368,33 @@ func (a *attached) exitStatus(err error) error {
 	return nil
 }
 
-// verdict is an error if an audit found the picture wrong.
+// verdict is an error if an audit found the picture wrong, or if audits were asked for and
+// could not tell whether it is right.
 func (a *attached) verdict() error {
-	if n := a.Stats().Drift; n > 0 {
-		return &codedError{exitDrift, fmt.Errorf("the tree differed from /proc in %d places: please report this", n)}
+	s := a.Stats()
+	switch {
+	case s.Drift > 0:
+		return &codedError{exitDrift, fmt.Errorf("the tree differed from /proc in %d places: please report this", s.Drift)}
+	case !a.verify:
+	case s.Unverified > 0:
+		return &codedError{exitDrift, errors.New("not verified: " + a.unverified(s.Unverified))}
+	case s.Audits == 0 && s.AuditsUnfinished > 0:
+		return &codedError{exitDrift, fmt.Errorf("%s: calls were under way, or something was in doubt, at each of %d audits", tracer.NothingVerified, s.AuditsUnfinished)}
+	case s.Audits == 0:
+		return &codedError{exitDrift, errors.New(tracer.NothingVerified + ": it was over too soon")}
 	}
 	return nil
+}
+
+// unverified says which memory audits could not compare.
+func (a *attached) unverified(spaces uint64) string {
+	r := a.Report()
+	for i := range r.Spaces {
+		if sp := &r.Spaces[i]; sp.Unverified.Bytes > 0 {
+			return fmt.Sprintf("of process %d (%s), one of %d such address spaces, %s", sp.Process.PID, sp.Process.Comm, spaces, sp.Unverified)
+		}
+	}
+	return fmt.Sprintf("of %d address spaces something could not be compared with /proc", spaces)
 }
 
 // close frees the session; a command that was never let go is ended.

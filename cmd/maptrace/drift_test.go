@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -84,4 +86,53 @@ func TestDriftIsToldAndHasItsExitCode(t *testing.T) {
 		t.Errorf("exit code %d, want %d", code, exitDrift)
 	}
 	checkOneLine(t, stderr.String(), "differed from /proc in 1 places")
+}
+
+func TestWhatIsNotVerifiedHasTheExitCodeOfDrift(t *testing.T) {
+	t.Parallel()
+	known := []model.Body{model.Layout{}, model.Join{Comm: "prog\x1b", Numbered: true}, model.Seed{Ended: 2}, model.Begin{}}
+	compared := model.Audit{Compared: true}
+	part := model.Audit{Compared: true, Unverified: []model.Unverified{{Range: procmaps.Range{Start: 0x1000, End: 0x5000}, Since: 1e9}}}
+	for _, c := range []struct {
+		name   string
+		verify bool
+		bodies []model.Body
+		code   exitCode
+		says   string
+	}{
+		{"compared", true, []model.Body{compared, model.Figures{Audits: 1}}, exitOK, ""},
+		{"audits that were not asked for", false, []model.Body{model.Figures{}}, exitOK, ""},
+		{"over before the first audit", true, []model.Body{model.Figures{}}, exitDrift, "nothing was compared with /proc: it was over too soon"},
+		{"no audit that could compare", true, []model.Body{model.Figures{AuditsUnfinished: 7}}, exitDrift, "at each of 7 audits"},
+		{
+			"a part that could not be compared", true,
+			[]model.Body{compared, part, model.Figures{Audits: 2}},
+			exitDrift,
+			`not verified: of process 7 (prog\x1b), one of 1 such address spaces, 16K could not be compared with /proc for 2s`,
+		},
+		{"drift and a part", true, []model.Body{part, model.Drift{{}}, model.Figures{Audits: 2}}, exitDrift, "differed from /proc in 1 places"},
+		{"a part that was compared again", true, []model.Body{part, compared, model.Figures{Audits: 3}}, exitOK, ""},
+	} {
+		rec := tracer.NewRecording(model.Options{Verify: c.verify}, 1)
+		for _, b := range append(slices.Clip(known), c.bodies...) {
+			rec.Apply(&model.Operation{Time: 3e9, Space: 1, TGID: 7, TID: 7, Body: b})
+		}
+		a := &attached{Session: tracer.Replay(rec), verify: c.verify}
+		if err := a.Run(t.Context(), tracer.RunOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		var stderr bytes.Buffer
+		if code := report(&stderr, a.verdict()); code != c.code {
+			t.Errorf("%s: exit code %d, want %d", c.name, code, c.code)
+		}
+		if c.says == "" && stderr.Len() > 0 {
+			t.Errorf("%s: printed %q", c.name, stderr.String())
+		} else if c.says != "" {
+			checkOneLine(t, stderr.String(), c.says)
+		}
+		rep := a.Report()
+		if wrong := c.code != exitOK; wrong != (rep.Picture.String() != "exact") && rep.Stats.Drift == 0 {
+			t.Errorf("%s: picture %s", c.name, rep.Picture)
+		}
+	}
 }

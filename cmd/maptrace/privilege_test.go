@@ -82,7 +82,7 @@ func TestOwnProcessesNeedTwoCapabilities(t *testing.T) {
 	as := func(args ...string) result {
 		return launch(t, withCaps(t, exec.Command(binary(t), args...), toTrace)).result()
 	}
-	o := parse(t, succeed(t, as("trace", "-o", "json", "--verify", "--", "sh", "-c", "true; cat /proc/self/maps >/dev/null; exit 0")).out)
+	o := parse(t, succeed(t, as("trace", "-o", "json", "--verify", "--", "sh", "-c", "true; cat /proc/self/maps >/dev/null; sleep 1; exit 0")).out)
 	if s := o.summary; s.Calls == 0 || s.Execs < 1 || s.Picture != "exact" {
 		t.Errorf("trace: %+v", s)
 	}

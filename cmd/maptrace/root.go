@@ -160,8 +160,8 @@ putting anything into it.
 "maptrace [options] PID" is "maptrace pmap [options] PID".
 
 Exit status: 0 done; 1 error; 2 wrong usage; 3 the target is gone or not there; 4
-not permitted or not supported; 5 drift was found; 6 a limit of grow --fail-on was
-broken.`,
+not permitted or not supported; 5 drift was found, or could not be ruled out; 6 a
+limit of grow --fail-on was broken.`,
 		Example: `  maptrace pmap -x 1234          the table pmap -x prints
   maptrace trace -p 1234         every change of a running process' mappings
   maptrace trace -- make all     the same for a command and its children

@@ -93,7 +93,7 @@ More: "maptrace help columns", "maptrace help figures", "maptrace help targets",
 	f.IntVar(&o.count, "count", 0, "stop after this many lines")
 	f.BoolVar(&o.summary, "summary-only", false, "print no changes, only the tables and figures at the end")
 	f.DurationVar(&o.tableEvery, "table-every", 0, "also print the tables this often")
-	f.BoolVar(&o.verify, "verify", false, "compare the tree with /proc/PID/maps all the time; exit status 5 if they ever differ")
+	f.BoolVar(&o.verify, "verify", false, "compare the tree with /proc/PID/maps all the time; exit status 5 if they ever differ, or could not be compared")
 	f.BoolVar(&o.stack, "stack", false, "print the stack of each call that makes memory larger, or lets it be written")
 	f.Var((*pollValue)(&o.poll), "poll", "trace nothing: look at /proc/PID/maps this often, which needs no privilege")
 	f.Lookup("poll").NoOptDefVal = tracer.DefaultPoll.String()

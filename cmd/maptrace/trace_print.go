@@ -47,6 +47,7 @@ func openTrace(s streams, o *traceOptions) (_ *tracePrinter, err error) {
 	if p.attached, err = attach(s, &o.attachOptions, kernel, opts, p.sites); err != nil {
 		return nil, errors.Join(err, p.closeSites())
 	}
+	p.verify = o.verify
 	return p, nil
 }
 

@@ -133,6 +133,8 @@ type (
 		Drift      uint64            `json:"drift"`
 		Audits     uint64            `json:"audits"`
 		Unfinished uint64            `json:"audits_unfinished"`
+		Unverified uint64            `json:"unverified"`
+		Unaudited  uint64            `json:"unaudited"`
 		Rereads    uint64            `json:"rereads"`
 		Untracked  uint64            `json:"untracked"`
 		Looks      uint64            `json:"looks"`

@@ -20,6 +20,8 @@ type Options struct {
 	MovesMany bool
 	// Polling is set if what is applied comes of looks at /proc this often.
 	Polling time.Duration
+	// Verify is set if address spaces are audited.
+	Verify bool
 	// KeepExited is how many address spaces are kept for the report though nobody lives
 	// in them; the oldest go first. 0 means 64.
 	KeepExited int
@@ -32,6 +34,8 @@ type Model struct {
 	procs  map[int]*Process // those that live
 	kept   []*Space         // those that nobody lives in, oldest first
 	last   *Space           // that of the operation before
+
+	compared bool // something, by an audit
 
 	counts    Counts
 	figures   Figures
@@ -125,6 +129,11 @@ func (m *Model) Apply(op *Operation) Feedback {
 	case Approximate:
 		if sp := m.Space(op.Space); sp != nil {
 			sp.picture.approximate(string(b))
+		}
+	case Audit:
+		if sp := m.Space(op.Space); sp != nil {
+			sp.audited, m.compared = sp.audited || b.Compared, m.compared || b.Compared
+			sp.unverified, sp.auditedAt = b.Unverified, op.Time
 		}
 	case Violations:
 		if sp := m.Space(op.Space); sp != nil {
@@ -351,8 +360,8 @@ func (m *Model) retire(sp *Space) Feedback {
 
 // forget drops an address space; its figures count.
 func (m *Model) forget(sp *Space) Feedback {
-	m.counts.fold(sp)
-	m.dropped.worsen(sp.picture)
+	m.counts.fold(sp, m.opts.Verify)
+	m.dropped.worsen(sp.pictured())
 	delete(m.spaces, sp.id)
 	m.last = nil
 	m.forgotten = append(m.forgotten[:0], sp.id)

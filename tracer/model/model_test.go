@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -65,7 +66,9 @@ func operations(b []byte) (ops []Operation) {
 			Write{Addr: r.Start},
 			Timed{Call: &space.Call{}, Timing: &Timing{}},
 			Figures{Records: arg},
-		}[int(b[0])%28]
+			Violations(b[6]),
+			Audit{Compared: b[6]%2 == 0, Unverified: []Unverified{{Range: r, Since: n * 90}}},
+		}[int(b[0])%30]
 		ops = append(ops, op)
 	}
 	return ops
@@ -74,7 +77,7 @@ func operations(b []byte) (ops []Operation) {
 // applied applies operations to a model of its own.
 func applied(ops []Operation, also func(*Model)) (told, *Model) {
 	var l told
-	m := New(Options{OnChange: l.change, PageSize: page, KeepExited: 2})
+	m := New(Options{OnChange: l.change, PageSize: page, KeepExited: 2, Verify: true})
 	for i := range ops {
 		op := ops[i].Clone()
 		m.Apply(&op)
@@ -154,5 +157,71 @@ func TestAReportChangesNothing(t *testing.T) {
 	}
 	if got := m.Space(1).Picture(); got != (Picture{}) {
 		t.Errorf("the report has made the space %s", got)
+	}
+}
+
+func TestWhatWasNotComparedIsReported(t *testing.T) {
+	t.Parallel()
+	const second = uint64(time.Second)
+	body := func(pid int, at uint64, b Body) Operation {
+		return Operation{Time: at, Space: uint64(pid), TGID: pid, TID: pid, Body: b}
+	}
+	over := []Unverified{
+		{Range: procmaps.Range{Start: page, End: 3 * page}, Since: second},          // half of it is mapped
+		{Range: procmaps.Range{Start: 8 * page, End: 12 * page}, Since: 2 * second}, // nothing is, now
+	}
+	all := []Unverified{{Range: space.All, Since: second}}
+	compared, none := Audit{Compared: true}, Audit{}
+	part := Audit{Compared: true, Unverified: over}
+	nothing := Audit{Unverified: all}
+	ends := Exit{}
+	for _, c := range []struct {
+		name                  string
+		bodies                []Body // one a second, of process 1
+		picture               string
+		unverified, unaudited uint64
+		is                    NotVerified
+	}{
+		{"compared", []Body{compared, ends}, "exact", 0, 0, NotVerified{}},
+		{"no audit at all", []Body{ends}, "approximate: " + NothingVerified, 0, 1, NotVerified{}},
+		{"audits that compared nothing", []Body{none}, "approximate: " + NothingVerified, 0, 1, NotVerified{}},
+		{
+			"a part that could not be compared",
+			[]Body{compared, part, ends},
+			"approximate: not verified: 20K could not be compared with /proc for 1s", 1, 0,
+			NotVerified{20 << 10, time.Second},
+		},
+		{
+			"nothing that could be compared any more",
+			[]Body{compared, compared, nothing, ends},
+			"approximate: not verified: 4K could not be compared with /proc for 2s", 1, 0,
+			NotVerified{4 << 10, 2 * time.Second},
+		},
+		{"compared again", []Body{part, nothing, compared}, "exact", 0, 0, NotVerified{}},
+	} {
+		for _, kept := range []int{0, 1} {
+			m := New(Options{Verify: true, KeepExited: kept, PageSize: page})
+			ops := begun(1, 1)
+			for i, b := range c.bodies {
+				ops = append(ops, body(1, uint64(i+1)*second, b))
+			}
+			for i := range ops {
+				m.Apply(&ops[i])
+			}
+			r := m.Report()
+			if r.Picture.String() != c.picture || r.Stats.Unverified != c.unverified || r.Stats.Unaudited != c.unaudited || r.Spaces[0].Unverified != c.is {
+				t.Errorf("%s: picture %s, unverified %d, unaudited %d, %+v", c.name, r.Picture, r.Stats.Unverified, r.Stats.Unaudited, r.Spaces[0].Unverified)
+			}
+			if kept == 0 || c.picture == "approximate: "+NothingVerified {
+				continue
+			}
+			// What is not kept counts as before.
+			for _, op := range append(begun(2, 2), body(2, 9*second, compared), body(2, 9*second, ends), body(1, 9*second, ends)) {
+				m.Apply(&op)
+			}
+			if r = m.Report(); r.Picture.Why == "" != (c.picture == "exact") || r.Stats.Unverified != c.unverified || r.NotKept != 1 {
+				t.Errorf("%s, not kept: picture %s, unverified %d, not kept %d", c.name, r.Picture, r.Stats.Unverified, r.NotKept)
+			}
+		}
 	}
 }

@@ -147,6 +147,12 @@ type (
 	// Approximate says why the tree is not right from here on.
 	Approximate string
 
+	// Audit is what an audit has come to, where that is new.
+	Audit struct {
+		Compared   bool         // at least something
+		Unverified []Unverified // what has not been compared for long
+	}
+
 	// Violations is how many of the things that a call did cannot have happened to the
 	// tree as it was, though nothing was lost.
 	Violations int
@@ -179,6 +185,12 @@ type (
 		Site   uint32
 	}
 )
+
+// Unverified is a range that no audit has compared since a time, though several have tried.
+type Unverified struct {
+	procmaps.Range
+	Since uint64
+}
 
 // Fate is what became of a call.
 type Fate uint8
@@ -230,3 +242,4 @@ func (b Seed) clone() Body   { b.Rows = slices.Clone(b.Rows); return b }
 func (b Reread) clone() Body { b.Rows = slices.Clone(b.Rows); return b }
 func (b Seen) clone() Body   { b.Rows = slices.Clone(b.Rows); return b }
 func (b Drift) clone() Body  { return slices.Clone(b) }
+func (b Audit) clone() Body  { b.Unverified = slices.Clone(b.Unverified); return b }

@@ -24,6 +24,10 @@ const unread = "gone before its last changes could be read"
 // unsettled is why the tree of a living process is not exact while it is in doubt.
 const unsettled = "its latest changes are not read yet"
 
+// NothingVerified is why nothing is exact where audits were asked for, and none has been
+// completed.
+const NothingVerified = "not verified: nothing was compared with /proc"
+
 // Unseen is why a picture kept by polling this often is never exact.
 func Unseen(every time.Duration) string {
 	return "polling every " + every.String() + ": changes between two looks are not seen"
@@ -94,6 +98,8 @@ type Counts struct {
 	Processes  uint64
 	Violations uint64 // events that cannot have happened to the tree as it was
 	Drift      uint64 // differences that audits found
+	Unverified uint64 // address spaces of which audits could not compare something for long
+	Unaudited  uint64 // those that nothing was compared of: they ended too soon, or began too late
 	Faults     uint64 // page faults whose stack is known
 	Polled     uint64 // changes that looks of a polling Source found
 
@@ -109,9 +115,15 @@ func (s *Counts) count(c *space.Call) {
 }
 
 // fold adds what only an address space knows.
-func (s *Counts) fold(sp *Space) {
+func (s *Counts) fold(sp *Space, verify bool) {
 	s.Violations += sp.violations
 	s.Drift += sp.drift
+	switch {
+	case len(sp.unverified) > 0:
+		s.Unverified++
+	case verify && !sp.audited && sp.tree != nil:
+		s.Unaudited++
+	}
 }
 
 // OpCount is how often one call was made.
@@ -151,6 +163,19 @@ type SpaceReport struct {
 	Start   space.Snapshot // what it was when tracing it began
 	Began   uint64         // when that was, CLOCK_MONOTONIC in ns
 	Picture Picture
+	// Unverified is what no audit has compared, though several have tried.
+	Unverified NotVerified
+}
+
+// NotVerified is memory that could not be compared with /proc.
+type NotVerified struct {
+	Bytes uint64
+	For   time.Duration // that of what could not be for the longest time
+}
+
+// String is a clause of a sentence.
+func (u NotVerified) String() string {
+	return fmt.Sprintf("%dK could not be compared with /proc for %s", u.Bytes>>10, u.For.Round(100*time.Millisecond))
 }
 
 // Report is everything that is known at a moment, but for the trees: see [Model.Tree].
@@ -167,7 +192,7 @@ type Report struct {
 func (m *Model) Stats() Stats {
 	s := Stats{Figures: m.figures, Counts: m.counts}
 	for _, sp := range m.spaces {
-		s.fold(sp)
+		s.fold(sp, m.opts.Verify)
 	}
 	return s
 }
@@ -183,7 +208,7 @@ func (m *Model) Report() Report {
 		if sp.tree == nil || sp.owner == nil || sp.state != known {
 			continue
 		}
-		picture := sp.picture
+		picture := sp.pictured()
 		if r.Polling > 0 {
 			picture.approximate(Unseen(r.Polling))
 		}
@@ -192,11 +217,24 @@ func (m *Model) Report() Report {
 		}
 		r.Spaces = append(r.Spaces, SpaceReport{
 			Process: *sp.owner, Shared: len(sp.procs), Start: sp.start, Began: sp.began, Picture: picture,
+			Unverified: sp.notVerified(),
 		})
 		r.Picture.worsen(picture)
 	}
 	r.Picture.worsen(m.dropped)
+	if m.opts.Verify && !m.compared {
+		r.Picture.approximate(NothingVerified)
+	}
 	return r
+}
+
+// pictured is how far the tree can be trusted, audits included.
+func (sp *Space) pictured() Picture {
+	p := sp.picture
+	if len(sp.unverified) > 0 {
+		p.approximate("not verified: " + sp.notVerified().String())
+	}
+	return p
 }
 
 // ordering is what orders the events.

@@ -1,6 +1,10 @@
 package model
 
-import "github.com/maptrace/maptrace/tracer/space"
+import (
+	"time"
+
+	"github.com/maptrace/maptrace/tracer/space"
+)
 
 // state is how far an address space has come.
 //
@@ -34,6 +38,29 @@ type Space struct {
 	picture    Picture
 	violations uint64
 	drift      uint64
+
+	audited    bool         // something of it was compared
+	unverified []Unverified // what was not for long, as of
+	auditedAt  uint64       // the last audit that told
+}
+
+// notVerified is what no audit has compared.
+func (sp *Space) notVerified() (n NotVerified) {
+	for _, u := range sp.unverified {
+		mapped := uint64(0)
+		for e := range sp.tree.Extents(u.Range) {
+			mapped += e.Intersect(u.Range).Len()
+		}
+		// Where nothing is mapped now something may be the next moment. That is not said of
+		// half the address space.
+		const wide = 1 << 40
+		if mapped == 0 && u.Len() < wide {
+			mapped = u.Len()
+		}
+		n.Bytes += mapped
+		n.For = max(n.For, time.Duration(sp.auditedAt-u.Since))
+	}
+	return n
 }
 
 // Tree is what is mapped; nil if not even the beginning of that is known. It is for

@@ -67,6 +67,11 @@ func (t *Tracer) letInSeen(sp *addressSpace, l *Look) {
 		t.letIn(sp)
 		return
 	}
+	t.letInUntil(sp, sp.seenUntil(l))
+}
+
+// seenUntil is until when the events that are held took effect before the end of a look.
+func (sp *addressSpace) seenUntil(l *Look) uint64 {
 	until := l.Until
 	for i := sp.held.next; i < len(sp.held.events); i++ {
 		ev := &sp.held.events[i]
@@ -74,21 +79,30 @@ func (t *Tracer) letInSeen(sp *addressSpace, l *Look) {
 			until = max(until, ev.Time)
 		}
 	}
-	t.letInUntil(sp, until)
+	return until
 }
 
-// letInUntil handles what was held and took effect until a time. What has no place
-// in the order, and came when it came, keeps nothing that follows.
+// letInUntil handles what was held and took effect until a time.
 func (t *Tracer) letInUntil(sp *addressSpace, until uint64) {
+	for t.letInNext(sp, until) {
+	}
+}
+
+// letInNext handles the next of these, if there is one. What has no place in the order,
+// and came when it came, keeps nothing that follows.
+func (t *Tracer) letInNext(sp *addressSpace, until uint64) bool {
 	h, placed := &sp.held, HasSection
 	if !sp.q.numbered {
 		placed = Stamped
 	}
-	for ; h.next < len(h.events); h.next++ {
-		ev := &h.events[h.next]
-		if ev.Time > until && !ev.late && ev.Flags&placed != 0 {
-			return
-		}
-		t.handle(sp, &ev.Event, ev.late)
+	if h.next == len(h.events) {
+		return false
 	}
+	ev := &h.events[h.next]
+	if ev.Time > until && !ev.late && ev.Flags&placed != 0 {
+		return false
+	}
+	t.handle(sp, &ev.Event, ev.late)
+	h.next++
+	return true
 }

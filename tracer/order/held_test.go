@@ -130,7 +130,7 @@ func TestAnAuditWaitsForCallsThatComeLate(t *testing.T) {
 	deliver := func(ev *Event, late bool) { tr.deliver(sp, ev, late) }
 	push := func(ev Event) { sp.q.push(&ev, deliver) }
 	look := Look{At: 5e9, Until: 5e9, Rows: []space.Row{row(30, 32, rw), row(40, 42, rw)}, Section: 5, HasSection: true}
-	compare := func() { tr.letInSeen(sp, &look); tr.compare(sp, &look) }
+	compare := func() { tr.letInSeen(sp, &look); tr.compare(sp, &lookResult{looks: []Look{look}}) }
 	var got [][2]uint64
 	note := func() { got = append(got, [2]uint64{tr.figures.Audits, tr.figures.AuditsUnfinished}) }
 

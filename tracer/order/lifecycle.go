@@ -24,7 +24,7 @@ func (t *Tracer) lay(sp *addressSpace, l model.Layout) {
 }
 
 func (t *Tracer) newSpace(id uint64) *addressSpace {
-	sp := &addressSpace{id: id, announced: make(map[uint32]uint64), explained: t.figures.Skipped}
+	sp := &addressSpace{id: id, announced: make(map[uint32]uint64), audits: audits{explained: t.figures.Skipped}}
 	sp.deliver = func(ev *Event, late bool) { t.deliver(sp, ev, late) }
 	t.spaces[id] = sp
 	return sp
@@ -180,6 +180,9 @@ func (t *Tracer) begin(sp *addressSpace, at uint64, as state) {
 	sp.backlog = nil
 	for _, ev := range backlog {
 		t.enter(sp, ev)
+	}
+	if t.world != nil && t.opts.Verify > 0 {
+		t.auditSoon(sp) // it may not live as long as the next audit of all is away
 	}
 }
 

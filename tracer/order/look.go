@@ -18,6 +18,7 @@ type lookRequest struct {
 	ranges []procmaps.Range
 	full   bool
 	audit  bool
+	alone  bool // an audit of what those of everything could not compare
 	reason lookReason
 }
 
@@ -92,9 +93,7 @@ func (t *Tracer) idle(began uint64) {
 	if t.world != nil && t.opts.Verify > 0 && now >= t.nextVerify {
 		t.nextVerify = now + uint64(t.opts.Verify)
 		for _, sp := range t.spaces {
-			if sp.state == known && sp.Inhabitants() > 0 {
-				sp.auditDue, t.busy[sp] = true, true
-			}
+			t.auditAgain(sp, now)
 		}
 	}
 	if now >= t.nextPrune {
@@ -187,14 +186,16 @@ func (t *Tracer) attend(sp *addressSpace, began, now uint64) bool {
 			t.ask(sp, lookRequest{ranges: []procmaps.Range{space.All}, full: true})
 		case sp.doubtful():
 			t.reread(sp)
-		case sp.auditDue:
-			sp.auditDue = !t.audit(sp)
+		case sp.audits.due:
+			sp.audits.due = !t.audit(sp)
+		case sp.audits.alone:
+			sp.audits.alone = !t.auditAlone(sp)
 		}
 	}
 	// Of a space that nobody lives in nothing is read, and what it waits for may never come.
 	short := sp.q.short() && sp.Inhabitants() > 0
 	open := sp.q.blocked() || short || sp.q.open()
-	wants := sp.readable() && (sp.state == seeding || sp.auditDue || sp.doubtful())
+	wants := sp.readable() && (sp.state == seeding || sp.audits.due || sp.audits.alone || sp.doubtful())
 	return !open && !sp.looking && sp.parked == nil && !wants
 }
 
@@ -240,14 +241,6 @@ func (t *Tracer) reread(sp *addressSpace) {
 	}
 }
 
-// audit asks for everything, to compare.
-func (t *Tracer) audit(sp *addressSpace) bool {
-	if sp.state != known || sp.looking || sp.parked != nil || sp.doubtful() || sp.q.open() {
-		return false
-	}
-	return t.ask(sp, lookRequest{ranges: []procmaps.Range{space.All}, audit: true})
-}
-
 // unpark uses an answer whose time has come: every event up to its end is there, and no
 // call is under way that could have had a part in what it saw.
 func (t *Tracer) unpark(sp *addressSpace, began uint64) {
@@ -275,11 +268,13 @@ func (t *Tracer) unpark(sp *addressSpace, began uint64) {
 		}
 	case !res.audit:
 		t.apply(sp, res)
-	case ready:
-		t.letInSeen(sp, last)
-		t.compare(sp, last)
+	case !ready:
+		t.unaudited(sp, res, res.looks[0].At)
+	case res.alone:
+		t.compareAlone(sp, res)
 	default:
-		t.figures.AuditsUnfinished++
+		t.letInSeen(sp, last)
+		t.compare(sp, res)
 	}
 	t.letIn(sp)
 }
@@ -333,65 +328,6 @@ func (t *Tracer) resynced(sp *addressSpace, at uint64) {
 	t.complete(sp)
 }
 
-// compare is the audit itself. It says nothing while a call that it may have seen is still
-// to come, or has come late and waits behind others.
-func (t *Tracer) compare(sp *addressSpace, l *Look) {
-	if sp.Tree().Doubtful() || len(sp.announced) > 0 || sp.stale || sp.q.open() || sp.held.anyLate() {
-		t.figures.AuditsUnfinished++
-		return
-	}
-	rows := make([]procmaps.Mapping, len(l.Rows))
-	for i := range l.Rows {
-		rows[i] = l.Rows[i].Mapping
-	}
-	t.figures.Audits++
-	drift, _ := sp.Tree().Verify(rows, space.All, l.At)
-	if len(drift) == 0 {
-		sp.suspects, sp.explained = nil, t.figures.Skipped
-		return
-	}
-	if t.learn() && sp.stale {
-		return
-	}
-	if !sp.q.numbered {
-		if drift = sp.lasting(drift, l.At); len(drift) == 0 {
-			return
-		}
-	}
-	if t.figures.Skipped > sp.explained {
-		// The kernel owns up to what may have been this.
-		sp.explained = t.figures.Skipped
-		t.staleSince(sp, l.Until)
-		return
-	}
-	pid := sp.Owner().PID
-	t.emit(&model.Operation{Time: l.At, Space: sp.id, TGID: pid, TID: pid, Body: model.Drift(drift)})
-	t.note(sp, l.Until, model.Approximate("drift was found"))
-	t.doubt(sp, space.All, l.Until, lookReason{op: space.OpReread})
-}
-
-// difference is what an audit has found, as the next one will find it again.
-type difference struct {
-	procmaps.Range
-	what space.What
-}
-
-// lasting returns the differences that each audit has found for long. Without
-// numbers a call that has committed and not returned is not known of, and its thread
-// may have to wait for a CPU.
-func (sp *addressSpace) lasting(drift []space.Drift, at uint64) []space.Drift {
-	before := sp.suspects
-	sp.suspects = make(map[difference]uint64)
-	return slices.DeleteFunc(drift, func(d space.Drift) bool {
-		since, again := before[difference{d.Range, d.What}]
-		if !again {
-			since = at
-		}
-		sp.suspects[difference{d.Range, d.What}] = since
-		return at-since < settle
-	})
-}
-
 // prune lets a tree forget what no straggler can be older than.
 func (t *Tracer) prune(sp *addressSpace, now uint64) {
 	if sp.waits() || now < remember {
@@ -418,15 +354,14 @@ func (t *Tracer) prune(sp *addressSpace, now uint64) {
 // doubt is read, and everything is audited if audits were asked for.
 func (t *Tracer) finish() error {
 	bound := uint64(1e9) // a flood must not keep us
-	pending := make(map[*addressSpace]bool)
 	if t.opts.Verify > 0 {
 		bound *= 3
+		t.nextVerify = ^uint64(0) // from here on each space is audited once
 		for _, sp := range t.spaces {
-			pending[sp] = sp.readable()
+			t.auditSoon(sp)
 		}
 	}
 	deadline := t.now() + bound
-	t.opts.Verify = 0 // from here on each space is audited once
 	for t.now() < deadline {
 		n, err := t.drain(batch)
 		if err != nil {
@@ -435,12 +370,6 @@ func (t *Tracer) finish() error {
 		open := t.underway+len(t.missing) > 0
 		for sp := range t.busy {
 			open = open || sp.pending()
-		}
-		for sp, wanted := range pending {
-			if wanted && sp.readable() {
-				pending[sp] = !t.audit(sp)
-				open = true
-			}
 		}
 		if !open {
 			return t.stop()
@@ -456,7 +385,8 @@ func (t *Tracer) finish() error {
 // pending tells whether something of a space is still to be read. Threads that are in
 // the midst of a call are another matter: some always are.
 func (sp *addressSpace) pending() bool {
-	return sp.readable() && (sp.q.open() || sp.looking || sp.parked != nil || sp.waits() || sp.doubtful())
+	return sp.readable() &&
+		(sp.q.open() || sp.looking || sp.parked != nil || sp.waits() || sp.doubtful() || sp.audits.due || sp.audits.alone)
 }
 
 // stop draws the line: what has taken effect by now is still waited for, since a

@@ -46,19 +46,16 @@ type addressSpace struct {
 	forks      []forkStamp       // the latest
 	found      []foundAt         // what calls were completed by, as long as forks before it may come
 
-	looking  bool
-	parked   *lookResult // what a look gave, until it can be used
-	reason   lookReason
-	failed   int  // looks in a row that found nobody
-	auditDue bool // it is to be audited as soon as nothing is in doubt
-	// Without numbers: since when each audit has found a difference.
-	suspects map[difference]uint64
+	looking bool
+	parked  *lookResult // what a look gave, until it can be used
+	reason  lookReason
+	failed  int // looks in a row that found nobody
+	audits  audits
 
-	stale     bool   // events were lost
-	lostAt    uint64 // when that was known last
-	skips     bool   // programs were skipped since: what the queue finds lost makes it stale
-	counted   uint64 // how much the queue had found lost when that was looked at
-	explained uint64 // how much had been skipped when an audit found nothing, or what it found was put down to that
+	stale   bool   // events were lost
+	lostAt  uint64 // when that was known last
+	skips   bool   // programs were skipped since: what the queue finds lost makes it stale
+	counted uint64 // how much the queue had found lost when that was looked at
 }
 
 // waits tells whether what happens to it has to wait for its mappings.

@@ -144,7 +144,7 @@ func (t *Tracer) Tap(tap func(*model.Operation)) { t.tap = tap }
 func (t *Tracer) ModelOptions() model.Options {
 	return model.Options{
 		OnChange: t.opts.OnChange, PageSize: t.opts.PageSize, MovesMany: t.opts.MovesMany,
-		Polling: t.opts.Polling, KeepExited: t.opts.KeepExited,
+		Polling: t.opts.Polling, KeepExited: t.opts.KeepExited, Verify: t.opts.Verify > 0,
 	}
 }
 

@@ -43,6 +43,10 @@ type TableObject struct {
 	Delta   int64          `json:"delta"` // since tracing the address space began
 	Regions []RegionObject `json:"regions"`
 	Gone    []RegionObject `json:"gone"` // mapped at the start, and not any more
+
+	// How many bytes audits could not compare, and for how many seconds.
+	Unverified    uint64  `json:"unverified,omitempty"`
+	UnverifiedFor float64 `json:"unverified_for,omitempty"`
 }
 
 // RegionObject is one row of a table.
@@ -84,6 +88,8 @@ type SummaryObject struct {
 	Drift      uint64            `json:"drift"`
 	Audits     uint64            `json:"audits"`
 	Unfinished uint64            `json:"audits_unfinished"`
+	Unverified uint64            `json:"unverified"` // address spaces that audits could not compare all of
+	Unaudited  uint64            `json:"unaudited"`  // those that none has compared: they ended too soon
 	Rereads    uint64            `json:"rereads"`
 	Untracked  uint64            `json:"untracked"`
 
@@ -102,7 +108,7 @@ func Summary(r *tracer.Report, untracked uint64, now time.Time) SummaryObject {
 		Calls: s.Calls, ByOp: map[string]uint64{}, Failed: s.Failed, Suppressed: s.Suppressed, Forks: s.Forks, Execs: s.Execs,
 		Exits: s.Exits, Processes: s.Processes, Sections: s.Sections, Missed: s.Missed, Other: s.Others,
 		Lost: s.Lost, Skipped: s.Skipped, Late: s.Late, Violations: s.Violations, Drift: s.Drift, Audits: s.Audits,
-		Unfinished: s.AuditsUnfinished, Rereads: s.Rereads, Untracked: untracked,
+		Unfinished: s.AuditsUnfinished, Unverified: s.Unverified, Unaudited: s.Unaudited, Rereads: s.Rereads, Untracked: untracked,
 		Looks: s.Looks, Interval: r.Polling.Seconds(), Changes: s.Polled,
 	}
 	for _, c := range s.ByOp() {
@@ -120,6 +126,7 @@ func Table(r *tracer.SpaceReport, tree *space.Space, now time.Time) TableObject 
 		Picture: r.Picture.String(), Size: snap.Totals.Mapped,
 		Delta:   int64(snap.Totals.Mapped - r.Start.Totals.Mapped),
 		Regions: []RegionObject{}, Gone: []RegionObject{},
+		Unverified: r.Unverified.Bytes, UnverifiedFor: r.Unverified.For.Seconds(),
 	}
 	for i, m := range snap.Regions {
 		o.Regions = append(o.Regions, regionObject(&m, int64(diff.New[i])))

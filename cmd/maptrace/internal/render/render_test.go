@@ -407,7 +407,7 @@ func report(t *testing.T) (*tracer.Report, *space.Space) {
 	return &tracer.Report{
 		Ordering: "section", NotKept: 3,
 		Stats: tracer.Stats{
-			Counts: tracer.Counts{Calls: 4, Failed: 1, Forks: 5, Execs: 6, Exits: 7, Processes: 8, Drift: 17, Violations: 18},
+			Counts: tracer.Counts{Calls: 4, Failed: 1, Forks: 5, Execs: 6, Exits: 7, Processes: 8, Drift: 17, Violations: 18, Unverified: 20, Unaudited: 21},
 			Figures: tracer.Figures{
 				Others: 9, Sections: 10, Missed: 11, Late: 12, Rereads: 13, Audits: 14, AuditsUnfinished: 15, Lost: 16, Newest: 5e9,
 			},
@@ -415,6 +415,7 @@ func report(t *testing.T) (*tracer.Report, *space.Space) {
 		Spaces: []tracer.SpaceReport{{
 			Process: tracer.Process{PID: 100, Comm: "ev\x1bil\n", Exited: true, Status: 9},
 			Start:   start, Began: 1e9, Picture: tracer.Picture{Resyncs: 1, ResyncedAt: 5e9},
+			Unverified: tracer.NotVerified{Bytes: 8 << 10, For: 3 * time.Second},
 		}},
 		Picture: tracer.Picture{Why: "its mappings cannot be read: line \"\x1b[2J\""},
 	}, tree

@@ -105,6 +105,12 @@ func WriteSummary(w io.Writer, r *tracer.Report, untracked uint64, clock Clock) 
 			s.Sections, s.Missed, s.Others, s.Late, s.Rereads, s.Audits)
 		fmt.Fprintf(&b, "lost %d, drift %d, violations %d\n", s.Lost, s.Drift, s.Violations)
 	}
+	if s.Unverified > 0 {
+		fmt.Fprintf(&b, "unverified %d: address spaces that audits could not compare all of%s\n", s.Unverified, unverified(r))
+	}
+	if s.Unaudited > 0 {
+		fmt.Fprintf(&b, "unaudited %d: address spaces that no audit has compared: they ended too soon\n", s.Unaudited)
+	}
 	if s.Suppressed > 0 {
 		fmt.Fprintf(&b, "suppressed %d: further calls, which seccomp gave a result without executing them\n", s.Suppressed)
 	}
@@ -127,4 +133,16 @@ func WriteSummary(w io.Writer, r *tracer.Report, untracked uint64, clock Clock) 
 	fmt.Fprintf(&b, "ordering: %s\naccuracy: %s\n", ordering, table.Escape(r.Picture.Line(clock.Text)))
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// unverified says which memory audits could not compare, of those address spaces that
+// there is a table of.
+func unverified(r *tracer.Report) string {
+	var b strings.Builder
+	for i := range r.Spaces {
+		if sp := &r.Spaces[i]; sp.Unverified.Bytes > 0 {
+			fmt.Fprintf(&b, "\n  %d%s (%s): %s", sp.Process.PID, inside(sp.Process.Inner), table.Escape(sp.Process.Comm), sp.Unverified)
+		}
+	}
+	return b.String()
 }
