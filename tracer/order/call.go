@@ -59,9 +59,10 @@ func (t *Tracer) called(sp *addressSpace, ev *Event, late bool) {
 		t.applyCall(ev, 0, fate)
 		return
 	}
-	if (ev.Flags&Stamped == 0 || !expected) && movesMemory(c) {
-		// It had committed before we looked, or its stamp had no place, or it was
-		// given up. When it took effect is not known, so what it did is read.
+	if (ev.Flags&sp.q.placed() == 0 || !expected) && movesMemory(c) {
+		// It had committed before we looked, and if it is stamped then by a page fault
+		// since; or its stamp had no place, or it was given up. When it took effect is
+		// not known, so what it did is read.
 		t.applyCall(ev, 0, model.Counted)
 		t.doubt(sp, callRange(c), ev.Time, lookReason{op: space.OpReread})
 		return

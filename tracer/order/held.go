@@ -91,15 +91,12 @@ func (t *Tracer) letInUntil(sp *addressSpace, until uint64) {
 // letInNext handles the next of these, if there is one. What has no place in the order,
 // and came when it came, keeps nothing that follows.
 func (t *Tracer) letInNext(sp *addressSpace, until uint64) bool {
-	h, placed := &sp.held, HasSection
-	if !sp.q.numbered {
-		placed = Stamped
-	}
+	h := &sp.held
 	if h.next == len(h.events) {
 		return false
 	}
 	ev := &h.events[h.next]
-	if ev.Time > until && !ev.late && ev.Flags&placed != 0 {
+	if ev.Time > until && !ev.late && ev.Flags&sp.q.placed() != 0 {
 		return false
 	}
 	t.handle(sp, &ev.Event, ev.late)

@@ -86,6 +86,14 @@ func (q *queue) push(ev *Event, deliver func(ev *Event, late bool)) {
 	}
 }
 
+// placed is the flag of events that have a place in the order.
+func (q *queue) placed() model.Flags {
+	if q.numbered {
+		return HasSection
+	}
+	return Stamped
+}
+
 // pass moves over a section that ev reports.
 func (q *queue) pass(s uint64, ev *Event) {
 	q.next = s + 1

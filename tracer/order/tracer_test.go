@@ -876,3 +876,18 @@ func TestAFaultIsToldWithWhatItTouched(t *testing.T) {
 		t.Errorf("%d faults counted, want 4: the other's space is unknown", rep.Stats.Faults)
 	}
 }
+
+// A call that fills what it maps lets go of the lock for each page: one that had committed
+// before the programs were attached has a stamp all the same, and no section.
+func TestACallUnderWayWhenTracingBeganIsNoViolation(t *testing.T) {
+	t.Parallel()
+	w := newWorld(row(10, 20, rw))
+	filled := mmap(5, 1, 3.9e9, 2, 12, 14)
+	filled.Flags &^= HasSection
+	tr := stage(t, w, func() []Event { return []Event{filled} }, func(rep model.Report) ([]Event, bool) {
+		return nil, rep.Stats.Rereads > 0
+	})
+	if rep := tr.Report(); rep.Stats.Violations != 0 || rep.Stats.Calls != 1 || rep.Picture.String() != "exact" || pages(tr, 5) != "10-20" {
+		t.Errorf("violations %d, calls %d, picture %s, regions %s", rep.Stats.Violations, rep.Stats.Calls, rep.Picture, pages(tr, 5))
+	}
+}
