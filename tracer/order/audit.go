@@ -200,7 +200,8 @@ func (t *Tracer) compareAlone(sp *addressSpace, res *lookResult) {
 		l, r := &res.looks[i], res.ranges[i]
 		t.letInUntil(sp, l.At)
 		rows, until, open := l.mappings(), sp.seenUntil(l), []procmaps.Range{r}
-		var drift []space.Drift
+		// Where the tree has gone on already, it is not known what it was.
+		drift, ahead := sp.Tree().Verify(rows, r, l.At)
 		for {
 			drift = drift[:0]
 			for _, o := range open {
@@ -220,6 +221,13 @@ func (t *Tracer) compareAlone(sp *addressSpace, res *lookResult) {
 			continue
 		}
 		compared = true
+		drift = slices.DeleteFunc(drift, func(d space.Drift) bool {
+			if overlaps(ahead, d.Range) {
+				over = append(over, d.Range)
+				return true
+			}
+			return false
+		})
 		over = append(over, t.judge(sp, drift, l, r.Covers)...)
 	}
 	if compared {

@@ -153,6 +153,16 @@ func TestWhatChangesDuringEachAuditIsComparedWithEachOfItsStates(t *testing.T) {
 	}
 }
 
+func TestAnAuditIsOfNoUseWhereTheTreeHasGoneOn(t *testing.T) {
+	t.Parallel()
+	a := changing(t)
+	a.happens(mmap, 6e9+2, 30)
+	a.look(6e9, []procmaps.Range{rangeOf(30, 32)})
+	if s := a.Stats(); len(a.drift) > 0 || s.Unverified != 1 {
+		t.Errorf("drift %v, %d spaces unverified", a.drift, s.Unverified)
+	}
+}
+
 // What not even an audit of its own could compare is told, until one can.
 func TestWhatIsNotComparedForLongIsTold(t *testing.T) {
 	t.Parallel()

@@ -72,10 +72,12 @@ func (t *Tracer) ask(sp *addressSpace, req lookRequest) bool {
 		return false
 	}
 	req.space, req.pid = sp.id, sp.Owner().PID
+	// From before it begins: what is handled meanwhile, the look need not show. Before a
+	// seed nothing is let in anyway.
+	sp.held.on, sp.held.after = !req.full, t.now()
 	t.looks <- req
 	t.underway++
 	sp.looking = true
-	sp.held.on, sp.held.after = !req.full, t.now() // before a seed nothing is let in anyway
 	return true
 }
 
