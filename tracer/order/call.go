@@ -94,9 +94,9 @@ func (t *Tracer) called(sp *addressSpace, ev *Event, late bool) {
 }
 
 // violated handles a call that cannot have happened to the tree as it is, unless something
-// was lost.
+// was lost, or is missing and may yet come.
 func (t *Tracer) violated(sp *addressSpace, ev *Event, eff *space.Effect) {
-	if c := &ev.Call; !t.learn() {
+	if c := &ev.Call; !t.learn() && !sp.q.open() {
 		t.note(sp, ev.Time, model.Violations(eff.Violations))
 		t.log.Warn("impossible event", "reason", eff.Reason, "space", sp.id, "op", c.Op,
 			"range", eff.Range, "from", eff.From, "args", c.Args, "section", ev.Section, "tid", ev.TID)

@@ -891,3 +891,25 @@ func TestACallUnderWayWhenTracingBeganIsNoViolation(t *testing.T) {
 		t.Errorf("violations %d, calls %d, picture %s, regions %s", rep.Stats.Violations, rep.Stats.Calls, rep.Picture, pages(tr, 5))
 	}
 }
+
+// A thread that gets no CPU for long after its commit is given up on. What follows from what
+// it did is no violation.
+func TestACallAfterOneThatIsMissingIsNoViolation(t *testing.T) {
+	t.Parallel()
+	for _, comes := range []bool{false, true} {
+		w := newWorld(row(10, 20, rw))
+		tr := stage(t, w, func() []Event {
+			w.become(5, row(10, 20, rw))
+			return []Event{mmap(5, 1, 3.2e9, 4, 12, 14)} // munmap of the same place is section 3
+		}, func(rep model.Report) ([]Event, bool) {
+			if comes && rep.Stats.Missed == 1 {
+				comes = false
+				return []Event{munmap(5, 1, 3.1e9, 3, 12, 14)}, false
+			}
+			return nil, rep.Stats.Rereads > 0 && !comes
+		})
+		if rep := tr.Report(); rep.Stats.Violations != 0 || rep.Stats.Calls == 0 || pages(tr, 5) != "10-20" {
+			t.Errorf("violations %d, missed %d, late %d, regions %s", rep.Stats.Violations, rep.Stats.Missed, rep.Stats.Late, pages(tr, 5))
+		}
+	}
+}
