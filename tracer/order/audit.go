@@ -167,9 +167,9 @@ func (t *Tracer) unaudited(sp *addressSpace, res *lookResult, at uint64) {
 }
 
 // uncertain tells whether nothing can be said about a look: a call that it may have seen is
-// still to come, or has come late and waits behind others.
+// missing, or has come late and waits behind others.
 func (sp *addressSpace) uncertain() bool {
-	return sp.Tree().Doubtful() || len(sp.announced) > 0 || sp.stale || sp.q.open() || sp.held.anyLate()
+	return sp.Tree().Doubtful() || sp.stale || sp.q.open() || sp.held.anyLate()
 }
 
 // compare is the audit of everything.
@@ -242,6 +242,11 @@ func (t *Tracer) compareAlone(sp *addressSpace, res *lookResult) {
 // judge handles the differences that an audit has found. It returns those that may come of
 // what is not known yet. Compared tells of a range whether the audit has compared it.
 func (t *Tracer) judge(sp *addressSpace, drift []space.Drift, l *Look, compared func(procmaps.Range) bool) (suspect []procmaps.Range) {
+	if len(sp.announced) > 0 {
+		// A call that has committed and goes on for long may have made any of them, and
+		// none of what is equal.
+		return rangesOf(drift)
+	}
 	if !sp.q.numbered {
 		drift, suspect = sp.audits.lasting(drift, l.At, compared)
 	}

@@ -174,15 +174,19 @@ func TestWhatIsNotComparedForLongIsTold(t *testing.T) {
 			t.Errorf("picture %s, %d spaces unverified, %+v", rep.Picture, rep.Stats.Unverified, rep.Spaces[0].Unverified)
 		}
 	}
-	a.sp.announced[99] = 6e9 // a call is under way
+	a.sp.announced[99] = 6e9 // a call is under way, which may have mapped them
 	a.look(6e9, []procmaps.Range{rangeOf(30, 32)}, row(30, 32, rw))
 	check("approximate: not verified: 8K could not be compared with /proc for 4s", 1, model.NotVerified{Bytes: 8 << 10, For: 4 * time.Second})
+	a.look(6.5e9, []procmaps.Range{space.All}, row(10, 20, rw), row(30, 32, rw))
+	check("approximate: not verified: 8K could not be compared with /proc for 4.5s", 1, model.NotVerified{Bytes: 8 << 10, For: 4500 * time.Millisecond})
+	a.sp.stale = true // a loss has not been repaired yet
 	for at := uint64(7e9); at < 10e9; at += 1e9 {
 		a.look(at, []procmaps.Range{space.All}, row(10, 20, rw))
 	}
 	a.look(9.5e9, []procmaps.Range{rangeOf(0, 30)}, row(10, 20, rw))
 	check("approximate: not verified: 48K could not be compared with /proc for 7.5s", 1, model.NotVerified{Bytes: 48 << 10, For: 7500 * time.Millisecond})
 	delete(a.sp.announced, 99)
+	a.sp.stale = false
 	a.look(10e9, []procmaps.Range{space.All}, row(10, 20, rw))
 	check("exact", 0, model.NotVerified{})
 }
