@@ -46,6 +46,10 @@ func run(args []string, out, stderr io.Writer) (code int, err error) {
 	}
 	r := report{out: out}
 	err = r.read(events)
+	if err != nil {
+		// go test waits for what it writes to be read, and we would wait for its end.
+		err = errors.Join(err, events.Close())
+	}
 	ended := cmd.Wait()
 	if exit, ok := errors.AsType[*exec.ExitError](ended); ok {
 		code = exit.ExitCode()
@@ -217,6 +221,10 @@ func (p *results) print(out io.Writer, failed bool) error {
 		for _, n := range p.failed {
 			n.print(&b, "")
 		}
+		// What has not ended when the process does: it exited, panicked or was killed.
+		for _, name := range slices.Sorted(maps.Keys(p.running)) {
+			p.running[name].print(&b, "")
+		}
 	} else if len(p.lines) > 0 {
 		p.lines = p.lines[len(p.lines)-1:]
 	}
@@ -275,7 +283,11 @@ func (r *report) end() error {
 	for program := range r.programs {
 		install[cmp.Or(packages[program], program)] = true
 	}
-	_, err := fmt.Fprintf(r.out, "%d skipped: install %s\n", missing, strings.Join(slices.Sorted(maps.Keys(install)), ", "))
+	what := fmt.Sprintf("%d skipped", missing)
+	if missing == 0 {
+		what = "some left out in part"
+	}
+	_, err := fmt.Fprintf(r.out, "%s: install %s\n", what, strings.Join(slices.Sorted(maps.Keys(install)), ", "))
 	return err
 }
 
