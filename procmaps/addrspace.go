@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 	"syscall"
 )
 
@@ -28,11 +27,12 @@ func (p *Process) OpenAddressSpace() (*AddressSpace, error) {
 	if !errors.Is(err, ErrNoMemory) {
 		return a, err
 	}
-	tids, _ := p.Threads() // it has none where it is gone
-	for _, tid := range tids {
-		if other, e := p.openAddressSpace(filepath.Join("task", strconv.Itoa(tid))); e == nil {
-			return other, nil
-		}
+	if p.anyThread(func(dir string) bool {
+		var e error
+		a, e = p.openAddressSpace(dir)
+		return e == nil
+	}) {
+		return a, nil
 	}
 	if p.gone() {
 		err = fmt.Errorf("read %s: %w", p.file("maps"), ErrGone)

@@ -183,15 +183,17 @@ func (p *Process) Status() (*Status, error) {
 	if err != nil || s.HasMemory || !p.leaderEnded() {
 		return s, err
 	}
-	tids, _ := p.Threads() // it has none where it is gone meanwhile
-	for _, tid := range tids {
-		if t, e := p.status(filepath.Join("task", strconv.Itoa(tid))); e == nil && t.HasMemory {
-			t.Name, t.State, t.Pid, t.NSpid, t.TracerPid = s.Name, s.State, s.Pid, s.NSpid, s.TracerPid
-			t.UID, t.GID = s.UID, s.GID
-			t.VoluntarySwitches, t.NonvoluntarySwitches = s.VoluntarySwitches, s.NonvoluntarySwitches
-			return t, nil
+	p.anyThread(func(dir string) bool {
+		t, e := p.status(dir)
+		if e != nil || !t.HasMemory {
+			return false
 		}
-	}
+		t.Name, t.State, t.Pid, t.NSpid, t.TracerPid = s.Name, s.State, s.Pid, s.NSpid, s.TracerPid
+		t.UID, t.GID = s.UID, s.GID
+		t.VoluntarySwitches, t.NonvoluntarySwitches = s.VoluntarySwitches, s.NonvoluntarySwitches
+		s = t
+		return true
+	})
 	return s, nil
 }
 
@@ -213,16 +215,16 @@ func (p *Process) Cgroup() ([]Cgroup, error) {
 	if err != nil || !p.leaderEnded() {
 		return groups, err
 	}
-	tids, _ := p.Threads() // it has none where it is gone meanwhile
-	for _, tid := range tids {
-		dir := filepath.Join("task", strconv.Itoa(tid))
+	p.anyThread(func(dir string) bool {
 		if st, e := p.stat(dir); e != nil || st.Dead() {
-			continue
+			return false
 		}
-		if living, e := p.cgroup(dir); e == nil {
-			return living, nil
+		living, e := p.cgroup(dir)
+		if e == nil {
+			groups = living
 		}
-	}
+		return e == nil
+	})
 	return groups, nil
 }
 
@@ -260,13 +262,12 @@ func (p *Process) Exe() (string, error) {
 	if err == nil {
 		return path, nil
 	}
-	if errors.Is(err, fs.ErrNotExist) && p.leaderEnded() {
-		tids, _ := p.Threads() // it has none where it is gone meanwhile
-		for _, tid := range tids {
-			if path, e := p.root.Readlink(filepath.Join("task", strconv.Itoa(tid), "exe")); e == nil {
-				return path, nil
-			}
-		}
+	if errors.Is(err, fs.ErrNotExist) && p.leaderEnded() && p.anyThread(func(dir string) bool {
+		var e error
+		path, e = p.root.Readlink(filepath.Join(dir, "exe"))
+		return e == nil
+	}) {
+		return path, nil
 	}
 	return "", p.fail("exe", err)
 }
@@ -283,6 +284,16 @@ func (p *Process) Threads() ([]int, error) {
 		return nil, p.fail("task", err)
 	}
 	return numbers(entries), nil
+}
+
+// anyThread calls f with the directory of each thread, the leader's too, until f has
+// found what it looks for, and reports whether it has. A process that is gone, or a
+// copy of the files that lacks them, has no threads.
+func (p *Process) anyThread(f func(dir string) bool) bool {
+	tids, err := p.Threads()
+	return err == nil && slices.ContainsFunc(tids, func(tid int) bool {
+		return f(filepath.Join("task", strconv.Itoa(tid)))
+	})
 }
 
 func (p *Process) file(name string) string { return filepath.Join(p.dir, name) }
@@ -336,18 +347,18 @@ func (p *Process) memory(name string, read readFunc) (found bool, err error) {
 	if !errors.Is(err, ErrNoMemory) {
 		return err == nil, err
 	}
-	tids, err := p.Threads()
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a copy of the files may lack them
-		return false, err
-	}
-	for _, tid := range tids {
-		err := p.memoryOf(filepath.Join("task", strconv.Itoa(tid)), name, read)
-		if !errors.Is(err, ErrNoMemory) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrGone) {
-			return err == nil, err
-		}
+	if p.anyThread(func(dir string) bool {
+		err = p.memoryOf(dir, name, read)
+		return !errors.Is(err, ErrNoMemory) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrGone)
+	}) {
+		return err == nil, err
 	}
 	if p.gone() {
 		return false, fmt.Errorf("read %s: %w", p.file(name), ErrGone)
+	}
+	// Threads that could not be listed may have some.
+	if _, err := p.Threads(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
 	}
 	return false, nil
 }

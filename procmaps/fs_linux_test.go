@@ -366,6 +366,13 @@ func TestThreadsThatOutliveTheLeader(t *testing.T) {
 	if exe, e := p.Exe(); e != nil || exe != want {
 		t.Errorf("Exe() = %q, %v; want %q", exe, e, want)
 	}
+	groups, err := self(t).Cgroup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, e := p.Cgroup(); e != nil || !cmp.Equal(got, groups) {
+		t.Errorf("Cgroup() = %v, error %v; (-want +got):\n%s", got, e, cmp.Diff(groups, got))
+	}
 	st, err := p.Status()
 	if err != nil || !st.HasMemory || st.VmRSSKB == 0 || st.State != 'Z' || st.Pid != p.PID() || st.Tgid != p.PID() {
 		t.Errorf("Status() = %+v, %v; want the leader, with the memory of its threads", st, err)

@@ -1,10 +1,6 @@
 package procmaps
 
-import (
-	"errors"
-	"path/filepath"
-	"strconv"
-)
+import "errors"
 
 // vsyscall is the one row of maps that is not a mapping of the process: the
 // kernel adds it for every process (amd64 only).
@@ -20,13 +16,10 @@ func (p *Process) Query(r Range) ([]Mapping, error) {
 	rows, err := p.query(".", r)
 	if errors.Is(err, ErrNoMemory) {
 		// The leader may have ended before the other threads.
-		tids, _ := p.Threads()
-		for _, tid := range tids {
-			rows, err = p.query(filepath.Join("task", strconv.Itoa(tid)), r)
-			if err == nil {
-				break
-			}
-		}
+		p.anyThread(func(dir string) bool {
+			rows, err = p.query(dir, r)
+			return err == nil
+		})
 	}
 	if err == nil {
 		return rows, nil

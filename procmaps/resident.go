@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 )
 
@@ -155,11 +154,12 @@ func (p *Process) OpenResidency() (*Residency, error) {
 	r, err := p.openResidency(".", true)
 	if errors.Is(err, ErrNoMemory) {
 		// The leader may have ended before the other threads.
-		tids, _ := p.Threads()
-		for _, tid := range tids {
-			if other, e := p.openResidency(filepath.Join("task", strconv.Itoa(tid)), true); e == nil {
-				return other, nil
-			}
+		if p.anyThread(func(dir string) bool {
+			var e error
+			r, e = p.openResidency(dir, true)
+			return e == nil
+		}) {
+			return r, nil
 		}
 		if p.gone() {
 			err = ErrGone
