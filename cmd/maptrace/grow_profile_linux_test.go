@@ -14,6 +14,7 @@ import (
 	"github.com/google/pprof/profile"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // The sources of a program whose memory is mapped by two libraries, and which ends
@@ -66,10 +67,8 @@ int main(int argc, char **argv)
 // libhidden.so are in full/libhidden.so.
 func compileProfiled(t *testing.T, dir string) {
 	t.Helper()
-	for _, tool := range []string{"gcc", "g++", "strip"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("the program needs %s", tool)
-		}
+	for _, name := range []string{"gcc", "g++", "strip"} {
+		tool.Need(t, name)
 	}
 	for name, text := range profiled {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/maptrace/maptrace/bpf/bpftest"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/procmaps"
 )
@@ -120,13 +121,7 @@ func TestTheFiguresAreThePrograms(t *testing.T) {
 	if os.Getenv("MAPTRACE_LONG") != "" {
 		seeds = 40
 	}
-	if _, err := exec.LookPath("gcc"); err != nil {
-		t.Skip("the program needs gcc")
-	}
-	bin := filepath.Join(t.TempDir(), "rates")
-	if out, err := exec.CommandContext(t.Context(), "gcc", "-pthread", "-O2", "-g", "-o", bin, "../../testdata/workload/rates.c").CombinedOutput(); err != nil {
-		t.Fatalf("gcc: %v\n%s", err, out)
-	}
+	bin := bpftest.BuildC(t, "../../testdata/workload", "rates")
 	for first := uint64(0); first < seeds; first += uint64(together) {
 		var group []*rated
 		for seed := first; seed < min(first+uint64(together), seeds); seed++ {
