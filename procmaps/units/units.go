@@ -1,6 +1,6 @@
-// Package units writes sizes, times, shares and numbers of things for people. All
-// that prints such an amount prints it with this package, so that one amount looks
-// the same wherever it is shown.
+// Package units writes sizes, times, shares and numbers of things for people, so that
+// one amount looks the same in most of what they read. What has a form of its own, as
+// the columns of pmap have, does not use it.
 package units
 
 import (
@@ -78,9 +78,9 @@ func Span(d time.Duration) string {
 }
 
 // Length is a length of time that was measured, to two digits or two units: "2.5 s",
-// "2 min 30 s".
+// "2 min 30 s". What is below 1 ms is not measured that well.
 func Length(d time.Duration) string {
-	switch {
+	switch d = d.Round(time.Millisecond); {
 	case d < 10*time.Second:
 		return strconv.FormatFloat(d.Seconds(), 'g', 2, 64) + " s"
 	case d < 2*time.Minute:

@@ -54,6 +54,21 @@ func TestSpans(t *testing.T) {
 	}
 }
 
+func TestLengthsOfTime(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{
+		0: "0 s", 50 * time.Microsecond: "0 s", 1500 * time.Microsecond: "0.002 s", 2500 * time.Millisecond: "2.5 s",
+		9960 * time.Millisecond: "10 s", 119 * time.Second: "119 s", 119*time.Second + 600*time.Millisecond: "120 s",
+		119*time.Second + 999_600*time.Microsecond: "2 min 0 s",
+		150 * time.Second:                          "2 min 30 s", 2*time.Hour - time.Second: "119 min 59 s",
+		2 * time.Hour: "2 h 0 min", 26*time.Hour + 90*time.Second: "26 h 1 min",
+	} {
+		if got := Length(d); got != want {
+			t.Errorf("%v is %q, want %q", d, got, want)
+		}
+	}
+}
+
 func TestTimesFitSixCharacters(t *testing.T) {
 	t.Parallel()
 	for ns, want := range map[uint64]string{

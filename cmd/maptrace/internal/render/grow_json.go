@@ -224,7 +224,7 @@ func (s *GrowthSummary) Write(w io.Writer) error {
 	whole := s.Ends["root"]
 	b := fmt.Appendf(nil, "\n%d calls, lost %d; %d stacks", s.Calls, s.Lost, s.Stacks)
 	if s.Stacks > 0 {
-		b = fmt.Appendf(b, ", %.1f %% whole", 100*float64(whole)/float64(s.Stacks))
+		b = fmt.Appendf(b, ", %s whole", units.Percent(float64(whole)/float64(s.Stacks)))
 	}
 	for _, why := range slices.Sorted(maps.Keys(s.Ends)) {
 		if why != "root" {
@@ -255,7 +255,7 @@ func (s *GrowthSummary) WriteEffort(w io.Writer) error {
 		units.Bytes(float64(m.Series)), units.Bytes(float64(m.SeriesPeak)), m.GroupsEvicted,
 		units.Bytes(float64(m.Parts)), units.Bytes(float64(m.PartsPeak)))
 	for _, why := range slices.Sorted(maps.Keys(s.Whole)) {
-		b = fmt.Appendf(b, "everything of a process was counted %d times: %s\n", s.Whole[why], why)
+		b = fmt.Appendf(b, "everything of a process was counted %s: %s\n", often(s.Whole[why]), why)
 	}
 	_, err := w.Write(b)
 	return err

@@ -248,12 +248,15 @@ func summary(now time.Time) *GrowthSummary {
 func TestEffortOfAWatch(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
-	if err := summary(time.Time{}).WriteEffort(&b); err != nil {
+	s := summary(time.Time{})
+	s.Whole["it was stopped"] = 1
+	if err := s.WriteEffort(&b); err != nil {
 		t.Fatal(err)
 	}
 	want := `kept of 256.0 MiB: 5.0 MiB of stacks (70 evicted), 3.0 MiB of series (4.0 MiB at most, 6 groups evicted), 1.0 MiB of their parts (2.0 MiB at most)
 everything of a process was counted 3 times: at its beginning
-everything of a process was counted 2 times: it locked its memory
+everything of a process was counted twice: it locked its memory
+everything of a process was counted once: it was stopped
 `
 	if d := cmp.Diff(want, b.String()); d != "" {
 		t.Error(d)
@@ -278,7 +281,7 @@ func TestSummaryOfAWatch(t *testing.T) {
 		},
 		{
 			"a busy one", summary(time.Time{}), `
-1000 calls, lost 1; 800 stacks, 97.5 % whole, 5 no-fde, 15 truncated; 10 calls or faults without one: no room in the ring; 190 calls or faults without one: passed over by chance
+1000 calls, lost 1; 800 stacks, 98 % whole, 5 no-fde, 15 truncated; 10 calls or faults without one: no room in the ring; 190 calls or faults without one: passed over by chance
 5000 page faults, 900 sampled; resident pages by PAGEMAP_SCAN: 12.3 ms in all, 1.1 ms at most at once
 `,
 		},

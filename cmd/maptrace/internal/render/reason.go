@@ -54,7 +54,7 @@ func noteWords(f *growth.Finding, n growth.Note) (words string, aside bool) {
 	case growth.GaveBack:
 		return "but gave back up to " + size(), false
 	case growth.FellBack:
-		return "fell back " + often(n.Count) + " by up to " + size(), false
+		return "fell back " + often(uint64(n.Count)) + " by up to " + size(), false
 	case growth.FallsBack:
 		return "falls back by up to " + size() + " all the time", false
 	case growth.Young:
@@ -103,9 +103,12 @@ func amount(m growth.Measure, v float64) string {
 }
 
 // often is a number of times.
-func often(n int) string {
-	if n == 2 {
+func often(n uint64) string {
+	switch n {
+	case 1:
+		return "once"
+	case 2:
 		return "twice"
 	}
-	return units.Count(uint64(n), "time")
+	return units.Count(n, "time")
 }

@@ -39,6 +39,7 @@ func TestNotesReadAsSentences(t *testing.T) {
 		{note: growth.Note{Kind: growth.Unsteady}, want: "but unsteadily"},
 		{note: growth.Note{Kind: growth.GaveBack, Size: 2 * mib}, want: "but gave back up to 2.0 MiB"},
 		{note: growth.Note{Kind: growth.Restless}, want: "but moves up and down at every turn"},
+		{note: growth.Note{Kind: growth.FellBack, Count: 1, Size: 9 * mib}, want: "fell back once by up to 9.0 MiB"},
 		{note: growth.Note{Kind: growth.FellBack, Count: 2, Size: 9 * mib}, want: "fell back twice by up to 9.0 MiB"},
 		{note: growth.Note{Kind: growth.FellBack, Count: 5, Size: 9 * mib}, want: "fell back 5 times by up to 9.0 MiB"},
 		{note: growth.Note{Kind: growth.FallsBack, Size: 2 * mib}, want: "falls back by up to 2.0 MiB all the time"},
