@@ -37,7 +37,7 @@ import (
 // options are the flags.
 type options struct {
 	maptrace string
-	workload string // folder of loop.c and vmas.c
+	workload string // folder of what is traced
 	helpers  string // folder of timed.c and latency.c
 	only     string
 	short    bool
@@ -65,19 +65,20 @@ type part struct {
 	name  string
 	title string
 	run   func(*bench, context.Context) error
+	long  bool // takes so long that it is run only where it is named
 }
 
 var parts = []part{
-	{"toggle", "The traced program", (*bench).toggled},
-	{"untraced", "A program that is not traced", (*bench).untraced},
-	{"loss", "Nothing lost at full speed", (*bench).losses},
-	{"startup", "From start to attached", (*bench).startups},
-	{"programs", "Real programs", (*bench).programs},
-	{"pmap", "Beside pmap", (*bench).besidePmap},
-	{"resident", "Reading resident memory again and again", (*bench).resident},
-	{"grow", "Who leaks", (*bench).grow},
-	{"soak", "A long time", (*bench).soak},
-	{"node", "A whole node", (*bench).node},
+	{"toggle", "The traced program", (*bench).toggled, false},
+	{"untraced", "A program that is not traced", (*bench).untraced, false},
+	{"loss", "Nothing lost at full speed", (*bench).losses, false},
+	{"startup", "From start to attached", (*bench).startups, false},
+	{"programs", "Real programs", (*bench).programs, false},
+	{"pmap", "Beside pmap", (*bench).besidePmap, false},
+	{"resident", "Reading resident memory again and again", (*bench).resident, false},
+	{"grow", "Who leaks", (*bench).grow, false},
+	{"soak", "A long time", (*bench).soak, true},
+	{"node", "A whole node", (*bench).node, true},
 }
 
 func main() {
@@ -118,8 +119,8 @@ func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 		if b.only != "" && !slices.Contains(strings.Split(b.only, ","), p.name) {
 			continue
 		}
-		if b.only == "" && (p.name == "soak" || p.name == "node") {
-			continue // they take long: only where they are asked for
+		if b.only == "" && p.long {
+			continue
 		}
 		fmt.Fprintf(b.out, "\n### %s\n\n", p.title)
 		if err := p.run(b, ctx); err != nil {
@@ -134,9 +135,9 @@ func (b *bench) parse(args []string) error {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(b.log)
 	f.StringVar(&b.maptrace, "maptrace", "./maptrace", "the `binary` to measure")
-	f.StringVar(&b.workload, "workload", "testdata/workload", "the `folder` of loop.c and vmas.c")
+	f.StringVar(&b.workload, "workload", "testdata/workload", "the `folder` of the programs that are traced")
 	f.StringVar(&b.helpers, "helpers", "testdata/bench", "the `folder` of timed.c and latency.c")
-	f.StringVar(&b.only, "only", "", "run only these `parts`: toggle, untraced, loss, startup, programs, pmap, resident, grow; soak and node only if named")
+	f.StringVar(&b.only, "only", "", partsHelp())
 	f.BoolVar(&b.short, "short", false, "three minutes instead of eleven, and wider spreads")
 	f.IntVar(&b.pairs, "pairs", 12, "slices of time under each tracer")
 	f.IntVar(&b.rounds, "rounds", 3, "runs of each real program under each tracer")
@@ -177,6 +178,19 @@ func (b *bench) parse(args []string) error {
 		return fmt.Errorf("%w: build it first, or name it with -maptrace", err)
 	}
 	return nil
+}
+
+// partsHelp is the help of the flag that chooses parts.
+func partsHelp() string {
+	var usual, long []string
+	for _, p := range parts {
+		if p.long {
+			long = append(long, p.name)
+		} else {
+			usual = append(usual, p.name)
+		}
+	}
+	return fmt.Sprintf("run only these `parts`: %s; %s only if named", strings.Join(usual, ", "), strings.Join(long, " and "))
 }
 
 // compile builds a C program as the tests do, and returns its path.

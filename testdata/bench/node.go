@@ -172,12 +172,10 @@ func (c *crowd) judge(grow *watched, took time.Duration, t *table) error {
 	if err != nil {
 		return err
 	}
-	sixth := len(grow.anonymous) / 6
-	if sixth == 0 {
+	early, late, ok := course(grow.anonymous)
+	if !ok {
 		return errors.New("too short to see anything")
 	}
-	early := spreadOf(grow.anonymous[sixth : 2*sixth]).median
-	late := spreadOf(grow.anonymous[len(grow.anonymous)-sixth:]).median
 	most := slices.Max(grow.anonymous)
 	t.add(c.title, fmt.Sprintf("%.0f", took.Seconds()), mib(early), mib(late), mib(most), fmt.Sprintf("%.1f", 100*grow.cpu.Seconds()/took.Seconds()),
 		grouped(out.Sites), grouped(out.Memory.StacksEvicted), wholes(out.Whole))
@@ -199,7 +197,7 @@ func mib(kib float64) string { return fmt.Sprintf("%.0f", kib/1024) }
 // growOutput is what grow -o json has said.
 type growOutput struct {
 	Processes int
-	Leaking   map[int]string // by process: who leaks there
+	Leaking   map[int][]string // by process: each who leaks there
 	Sites     uint64
 	Memory    struct {
 		StacksEvicted uint64 `json:"stacks_evicted"`
@@ -225,7 +223,7 @@ func readGrow(path string) (*growOutput, error) {
 		return nil, err
 	}
 	defer f.Close()
-	out := &growOutput{Leaking: make(map[int]string)}
+	out := &growOutput{Leaking: make(map[int][]string)}
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {
@@ -240,7 +238,7 @@ func readGrow(path string) (*growOutput, error) {
 		case o.Event == "watch":
 			out.Processes++
 		case o.Event == "finding" && o.Verdict == "leaks":
-			out.Leaking[o.PID] = o.From
+			out.Leaking[o.PID] = append(out.Leaking[o.PID], o.From)
 		case o.Event == "summary":
 			if err := json.Unmarshal(lines.Bytes(), out); err != nil {
 				return nil, fmt.Errorf("output of maptrace: %w", err)
@@ -250,11 +248,11 @@ func readGrow(path string) (*growOutput, error) {
 	return out, lines.Err()
 }
 
-// everyLeak is an error unless each leak was found, where it is, and no other.
+// everyLeak is an error unless each leak was found, once, where it is, and no other.
 func everyLeak(out *growOutput) error {
 	var bad []error
-	for pid, from := range out.Leaking {
-		if !strings.HasPrefix(from, "leak_here") {
+	for _, pid := range slices.Sorted(maps.Keys(out.Leaking)) {
+		if from := out.Leaking[pid]; len(from) != 1 || !strings.HasPrefix(from[0], "leak_here") {
 			bad = append(bad, fmt.Errorf("process %d is said to leak in %q", pid, from))
 		}
 	}

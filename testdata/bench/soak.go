@@ -124,13 +124,10 @@ func (b *bench) soaked(ctx context.Context, all []*watched, shell int, took time
 	t := table{head: []string{"", "resident after a sixth, MiB", "at the end, MiB", "CPU, % of one"}}
 	var bad []error
 	for _, w := range all {
-		// The first sixth is warming up; medians of the next and of the last.
-		sixth := len(w.resident) / 6
-		if sixth == 0 {
+		early, late, ok := course(w.resident)
+		if !ok {
 			return errors.New("too short to see anything: -soak 2m at least")
 		}
-		early := spreadOf(w.resident[sixth : 2*sixth]).median
-		late := spreadOf(w.resident[len(w.resident)-sixth:]).median
 		t.add("`"+w.name+"`", fmt.Sprintf("%.1f", early/1024), fmt.Sprintf("%.1f", late/1024), fmt.Sprintf("%.1f", 100*w.cpu.Seconds()/took.Seconds()))
 		if late > 1.1*early+8<<10 {
 			bad = append(bad, fmt.Errorf("%s grew from %.0f to %.0f KiB", w.name, early, late))

@@ -31,6 +31,16 @@ func spreadOf(figures []float64) spread {
 	return spread{at(0.25), at(0.5), at(0.75)}
 }
 
+// course is how figures taken one after the other change: the medians of their second
+// sixth, for the first is warming up, and of their last. It is not ok for too few.
+func course(figures []float64) (early, late float64, ok bool) {
+	sixth := len(figures) / 6
+	if sixth == 0 {
+		return 0, 0, false
+	}
+	return spreadOf(figures[sixth : 2*sixth]).median, spreadOf(figures[len(figures)-sixth:]).median, true
+}
+
 // ratio prints a spread of ratios: "1.13 [1.10..1.17]".
 func (s spread) ratio() string {
 	return fmt.Sprintf("%s [%s..%s]", ratio(s.median), ratio(s.q1), ratio(s.q3))
