@@ -5,7 +5,7 @@ GOFLAGS ?= -trimpath
 BIN     ?= maptrace
 
 # "./..." passes over directories called testdata.
-PACKAGES = ./... ./testdata/bench ./testdata/kernels/... ./testdata/leaks ./testdata/leaks/goleak ./testdata/runtests ./testdata/tool ./testdata/workload ./testdata/workload/gochurn
+PACKAGES = ./... ./testdata/bench ./testdata/fuzzkernel ./testdata/kernels/... ./testdata/leaks ./testdata/leaks/goleak ./testdata/runtests ./testdata/tool ./testdata/workload ./testdata/workload/gochurn
 
 # The linters are pinned here; they come through the Go module proxy.
 GOLANGCI_LINT = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -88,6 +88,9 @@ fuzz: ## run every fuzz test FUZZTIME
 		done; \
 	done
 
+fuzz-kernel: build ## an hour of random programs: what maptrace says of each is what the kernel says (needs root, a C compiler)
+	$(GO) run ./testdata/fuzzkernel -maptrace ./$(BIN) -for 1h -go-on
+
 cover: ## coverage of the tests, as an HTML page
 	$(GO) test -coverprofile=coverage.out ./... && $(GO) tool cover -html=coverage.out
 
@@ -165,4 +168,4 @@ uninstall: ## remove what "make install" installed
 clean: ## remove what was built
 	rm -rf $(BIN) coverage.out dist
 
-.PHONY: help build demo test test-race test-long test-faults soak node test-kernels test-kernels-all bench bench-pmap bench-go fuzz cover lint cross fmt generate check-generated check dist check-dist test-packages share install uninstall clean
+.PHONY: help build demo test test-race test-long test-faults soak node test-kernels test-kernels-all bench bench-pmap bench-go fuzz fuzz-kernel cover lint cross fmt generate check-generated check dist check-dist test-packages share install uninstall clean

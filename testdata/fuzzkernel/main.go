@@ -1,0 +1,302 @@
+//go:build linux
+
+// Fuzzkernel compares what maptrace says of random programs with what the kernel says.
+//
+// A program is made of a seed: calls that change mappings, of every kind and by every
+// way into the kernel, in threads, children and signal handlers of processes that may
+// do what any program may (calls.c). It runs under maptrace trace, every other time
+// with --verify, and each of its processes ends with a copy of its maps. The tables
+// that maptrace prints must be the same, unless it says itself that one is approximate;
+// nothing impossible may have been seen, and all must end well.
+//
+//	go run ./testdata/fuzzkernel -maptrace ./maptrace -for 1h
+//	go run ./testdata/fuzzkernel -maptrace ./maptrace -seed 7 -runs 1
+//	go run ./testdata/fuzzkernel -maptrace ./maptrace -program FILE -runs 10
+//
+// What fails is made smaller as long as it still does, and printed with its seed.
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// options are the flags.
+type options struct {
+	maptrace string
+	sources  string
+	seed     uint64
+	length   time.Duration
+	runs     int
+	without  string
+	program  string
+	goOn     bool
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "fuzzkernel:", err)
+		os.Exit(1) //nolint:forbidigo // this is main
+	}
+}
+
+func run(ctx context.Context, args []string, out io.Writer) (err error) {
+	o := options{}
+	if err = o.parse(args); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "maptrace-fuzzkernel-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	calls := filepath.Join(dir, "calls")
+	//nolint:gosec // the arguments are ours
+	cmd := exec.CommandContext(ctx, "gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", calls, filepath.Join(o.sources, "calls.c"))
+	if msg, failed := cmd.CombinedOutput(); failed != nil {
+		return fmt.Errorf("%v: %w\n%s", cmd, failed, msg)
+	}
+	f := &fuzzer{maptrace: o.maptrace, calls: calls, out: out, goOn: o.goOn}
+	if o.program != "" {
+		return f.repeat(ctx, o.program, o.runs)
+	}
+	return f.fuzz(ctx, o.seed, o.runs, o.length, strings.Split(o.without, ","))
+}
+
+func (o *options) parse(args []string) error {
+	f := flag.NewFlagSet("fuzzkernel", flag.ContinueOnError)
+	f.StringVar(&o.maptrace, "maptrace", "./maptrace", "the `binary` to test")
+	f.StringVar(&o.sources, "sources", "testdata/fuzzkernel", "the `folder` of calls.c")
+	f.Uint64Var(&o.seed, "seed", 0, "the first `seed`; those that follow are counted on from it (0: a random one)")
+	f.DurationVar(&o.length, "for", time.Minute, "how long new programs are made")
+	f.IntVar(&o.runs, "runs", 0, "how many programs, or runs of the program, at most (0: no limit)")
+	f.StringVar(&o.without, "without", "", "leave out these `kinds` of calls: "+strings.Join(kinds(), ", "))
+	f.StringVar(&o.program, "program", "", "run the program in this `file`")
+	f.BoolVar(&o.goOn, "go-on", false, "go on after a failure")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	if f.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	for kind := range strings.SplitSeq(o.without, ",") {
+		if kind != "" && !slices.Contains(kinds(), kind) {
+			return fmt.Errorf("there is no kind %q", kind)
+		}
+	}
+	if o.seed == 0 {
+		o.seed = rand.Uint64()
+	}
+	if o.program != "" && o.runs == 0 {
+		o.runs = 1
+	}
+	return nil
+}
+
+// kinds are those of calls that can be left out.
+func kinds() []string {
+	var names []string
+	for i := range features {
+		if !features[i].always {
+			names = append(names, features[i].name)
+		}
+	}
+	return names
+}
+
+// fuzzer runs programs under maptrace.
+type fuzzer struct {
+	maptrace, calls string
+	out             io.Writer
+	goOn            bool
+
+	runs, compared, exact, died int
+	drift                       uint64
+}
+
+// errFound says that maptrace was wrong.
+var errFound = errors.New("what maptrace says is not what the kernel says")
+
+// fuzz makes programs until the time is over, and prints what fails.
+func (f *fuzzer) fuzz(ctx context.Context, seed uint64, runs int, length time.Duration, without []string) error {
+	began := time.Now()
+	found, paused := 0, time.Duration(0) // what it takes to make programs smaller
+	for n := 0; (runs == 0 || n < runs) && time.Since(began)-paused < length && ctx.Err() == nil; n++ {
+		p := generate(seed, without)
+		verify := seed%2 == 1
+		v, err := f.try(ctx, p, verify)
+		if err != nil {
+			return fmt.Errorf("seed %d: %w", seed, err)
+		}
+		if len(v.wrong) > 0 {
+			found++
+			fmt.Fprintf(f.out, "after %.0f s, %d programs: seed %d fails, --verify %t:\n%s", (time.Since(began) - paused).Seconds(), n+1, seed, verify, v.say())
+			pause := time.Now()
+			small, still, err := f.minimize(ctx, p, verify, v)
+			if err != nil {
+				return fmt.Errorf("seed %d: %w", seed, err)
+			}
+			fmt.Fprintf(f.out, "the least program found that fails, %d of %d calls:\n%v%s\n", len(small.calls), len(p.calls), small, still.say())
+			paused += time.Since(pause)
+			if !f.goOn {
+				break
+			}
+		}
+		seed++
+	}
+	fmt.Fprintf(f.out, "%d programs in %.0f s, the next seed is %d; in all %d runs, %d processes compared, %d of them said to be right; %d places found by audits, %d programs died\n",
+		f.runs, time.Since(began).Seconds(), seed, f.runs, f.compared, f.exact, f.drift, f.died)
+	if found > 0 {
+		return errFound
+	}
+	return ctx.Err()
+}
+
+// repeat runs one program.
+func (f *fuzzer) repeat(ctx context.Context, path string, runs int) error {
+	in, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	p, err := readProgram(in)
+	if err != nil {
+		return err
+	}
+	failed := 0
+	for n := range runs {
+		v, err := f.try(ctx, p, n%2 == 1)
+		if err != nil {
+			return err
+		}
+		if len(v.wrong) > 0 {
+			failed++
+			fmt.Fprintf(f.out, "run %d, --verify %t:\n%s", n, n%2 == 1, v.say())
+		}
+	}
+	fmt.Fprintf(f.out, "%d of %d runs fail; %d processes compared, %d of them said to be right\n", failed, runs, f.compared, f.exact)
+	if failed > 0 {
+		return errFound
+	}
+	return nil
+}
+
+// try runs a program once.
+func (f *fuzzer) try(ctx context.Context, p *program, verify bool) (v *verdict, err error) {
+	dir, err := os.MkdirTemp("", "maptrace-fuzzkernel-run-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err = os.Chmod(dir, 0o777); err != nil { //nolint:gosec // the program becomes nobody
+		return nil, err
+	}
+	file, output := filepath.Join(dir, "program"), filepath.Join(dir, "output")
+	if err = os.WriteFile(file, []byte(p.String()), 0o644); err != nil { //nolint:gosec // nobody reads it
+		return nil, err
+	}
+	args := []string{"trace", "-o", "json", "--summary-only", "--to", output}
+	if verify {
+		args = append(args, "--verify")
+	}
+	bounded, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	//nolint:gosec // the arguments are ours
+	cmd := exec.CommandContext(bounded, f.maptrace, append(args, "--", f.calls, file, dir)...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	err = cmd.Run()
+	if bounded.Err() != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		v = &verdict{}
+		v.add("end", "maptrace does not end")
+		return v, nil
+	}
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		return nil, err
+	}
+	v, err = judge(dir, output)
+	if err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, &stderr)
+	}
+	code := cmd.ProcessState.ExitCode()
+	copies, err := filepath.Glob(filepath.Join(dir, "maps.*"))
+	if err != nil {
+		return nil, err
+	}
+	v.died = len(copies) == 0 || code > 128
+	const drift = 5
+	if code != 0 && !v.died && (code != drift || v.drift == 0) {
+		v.add("exit status", "exit status %d: %s", code, &stderr)
+	}
+	f.runs++
+	f.compared += v.compared
+	f.exact += v.exact
+	f.drift += v.drift
+	if v.died {
+		f.died++
+	}
+	return v, nil
+}
+
+// minimize leaves out calls as long as the program still fails in the same way, and
+// returns what was wrong then. A failure may need luck: each program has some runs.
+func (f *fuzzer) minimize(ctx context.Context, p *program, verify bool, v *verdict) (small *program, least *verdict, err error) {
+	const luck, bound = 3, 40 * time.Second
+	kind := v.wrong[0].kind
+	least = v
+	fails := func(p *program) (bool, error) {
+		for range luck {
+			v, failed := f.try(ctx, p, verify)
+			if failed != nil {
+				return false, failed
+			}
+			if v.has(kind) {
+				least = v
+				return true, nil
+			}
+		}
+		return false, nil
+	}
+	began := time.Now()
+	for piece := (len(p.calls) + 1) / 2; piece > 0; piece /= 2 {
+		for at := 0; at < len(p.calls) && time.Since(began) < bound; {
+			less := &program{threads: p.threads, root: p.root, settle: p.settle}
+			less.calls = slices.Concat(p.calls[:at], p.calls[min(at+piece, len(p.calls)):])
+			still, err := fails(less)
+			if err != nil {
+				return nil, nil, err
+			}
+			if still {
+				p = less
+			} else {
+				at += piece
+			}
+		}
+	}
+	return p, least, nil
+}
