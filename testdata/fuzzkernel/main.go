@@ -117,7 +117,7 @@ func (o *options) parse(args []string) error {
 func kinds() []string {
 	var names []string
 	for i := range features {
-		if !features[i].always {
+		if features[i].name != basic {
 			names = append(names, features[i].name)
 		}
 	}

@@ -97,56 +97,58 @@ const (
 type generator struct {
 	*rand.Rand
 	p    *program
-	on   []*feature // beside the basic ones
+	on   []*feature // that make calls
 	use  map[string]bool
 	next int         // list
 	home map[int]int // the area of a list, and of those that it calls
 }
 
-// feature is a kind of call that a program may have or not. Programs with few kinds
-// find what those with all would drown.
+// feature is a kind of call that a program may have or not: with few kinds in each,
+// they meet more often than with all in all.
 type feature struct {
 	name string
-	// always says that every program has it.
-	always bool
-	add    func(g *generator, list int)
+	in   int // of 6 programs
+	add  func(g *generator, list int)
 }
 
 var features []feature
 
+// basic is the kind that every program has.
+const basic = "map"
+
 func init() {
 	features = []feature{
-		{"map", true, (*generator).mapping},
-		{"file", false, (*generator).file},
-		{"special", false, (*generator).special},
-		{"shm", false, (*generator).shm},
-		{"stack", false, (*generator).stack},
-		{"brk", false, (*generator).heap},
-		{"setmm", false, (*generator).setmm},
-		{"advice", false, (*generator).advice},
-		{"lock", false, (*generator).lock},
-		{"seal", false, (*generator).seal},
-		{"name", false, (*generator).name},
-		{"remap", false, (*generator).remap},
-		{"personality", false, (*generator).personality},
-		{"fork", false, (*generator).fork},
-		{"share", false, (*generator).share},
-		{"exec", false, (*generator).exec},
-		{"seccomp", false, (*generator).seccomp},
-		{"signal", false, (*generator).signal},
-		{"storm", false, (*generator).storm},
-		{"race", false, (*generator).race},
-		{"ptrace", false, (*generator).ptrace},
-		{"uprobe", false, (*generator).uprobe},
-		{"uffd", false, (*generator).uffd},
-		{"vdso", false, (*generator).vdso},
-		{"busy", false, (*generator).busy},
-		{"leave", false, (*generator).leave},
+		{basic, 6, (*generator).mapping},
+		{"file", 2, (*generator).file},
+		{"special", 2, (*generator).special},
+		{"shm", 2, (*generator).shm},
+		{"stack", 2, (*generator).stack},
+		{"brk", 2, (*generator).heap},
+		{"setmm", 2, (*generator).setmm},
+		{"advice", 3, (*generator).advice},
+		{"lock", 2, (*generator).lock},
+		{"seal", 1, (*generator).seal},
+		{"name", 2, (*generator).name},
+		{"remap", 2, (*generator).remap},
+		{"personality", 2, (*generator).personality},
+		{"fork", 3, (*generator).fork},
+		{"share", 2, (*generator).share},
+		{"exec", 1, (*generator).exec},
+		{"seccomp", 2, (*generator).seccomp},
+		{"signal", 2, (*generator).signal},
+		{"storm", 2, (*generator).storm},
+		{"race", 2, (*generator).race},
+		{"ptrace", 2, (*generator).ptrace},
+		{"uprobe", 2, (*generator).uprobe},
+		{"uffd", 2, (*generator).uffd},
+		{"vdso", 2, (*generator).vdso},
+		{"busy", 2, (*generator).busy},
+		{"leave", 1, (*generator).leave},
 		// Ways into the kernel, of the other calls.
-		{"int80", false, nil},
-		{"x32", false, nil},
-		{"uring", false, nil},
-		{"process_madvise", false, nil},
+		{"int80", 3, nil},
+		{"x32", 1, nil},
+		{"uring", 3, nil},
+		{"process_madvise", 3, nil},
 	}
 }
 
@@ -158,11 +160,11 @@ func generate(seed uint64, without []string) *program {
 	for i := range features {
 		f := &features[i]
 		// All choices are made, so that a seed means the same without some.
-		if chosen := g.IntN(4) == 0; !f.always && (!chosen || slices.Contains(without, f.name)) {
+		if chosen := g.IntN(6) < f.in; !chosen || slices.Contains(without, f.name) {
 			continue
 		}
 		g.use[f.name] = true
-		if !f.always && f.add != nil {
+		if f.add != nil {
 			g.on = append(g.on, f)
 		}
 	}
@@ -338,6 +340,10 @@ var advices = []int{
 
 func (g *generator) advice(list int) {
 	addr, length := g.spot(list)
+	g.advise(list, addr, length, g.one(advices...))
+}
+
+func (g *generator) advise(list, addr, length, advice int) {
 	how := g.how()
 	switch {
 	case g.use["uring"] && g.IntN(2) == 0:
@@ -345,7 +351,7 @@ func (g *generator) advice(list int) {
 	case g.use["process_madvise"] && g.IntN(2) == 0:
 		how = "p"
 	}
-	g.add(list, "madvise %s %#x %#x %d", how, addr, length, g.one(advices...))
+	g.add(list, "madvise %s %#x %#x %d", how, addr, length, advice)
 }
 
 func (g *generator) lock(list int) {
@@ -390,7 +396,14 @@ func (g *generator) personality(list int) {
 	g.add(list, "personality %s %#x", g.how(), g.one(readImpliesExec, readImpliesExec, readImpliesExec, 0, mmapPageZero))
 }
 
+// fork makes a child, which has what its parent was advised that it should have.
 func (g *generator) fork(list int) {
+	if g.IntN(2) == 0 {
+		addr, length := g.spot(list)
+		g.add(list, "mmap s %#x %#x 3 %#x -1 0", addr, length+4*page, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED)
+		g.advise(list, addr+page, length, g.one(unix.MADV_DONTFORK, unix.MADV_DONTFORK, unix.MADV_DOFORK, unix.MADV_WIPEONFORK))
+		g.add(list, "pause %d", g.one(1000, 50_000, 100_000))
+	}
 	g.add(list, "fork %s %d", g.how(), g.child(list, g.IntN(6)))
 	if g.IntN(3) == 0 {
 		g.add(list, "wait")

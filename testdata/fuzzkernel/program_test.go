@@ -31,7 +31,7 @@ func TestEveryKindIsMade(t *testing.T) {
 		"uprobe": " probe", "uffd": " uffd ", "vdso": " vdso ", "busy": " busy ", "leave": " leave", "int80": " i 0x", "x32": " x 0x",
 		"uring": "madvise u", "process_madvise": "madvise p", "advice": "madvise s",
 	}
-	shared := map[string]string{"brk": "setmm,seccomp", "file": "race,remap", "advice": "seccomp,storm"} // who makes such calls, too
+	shared := map[string]string{"brk": "setmm,seccomp", "file": "race,remap", "advice": "seccomp,storm,fork"} // who makes such calls, too
 	for _, kind := range kinds() {
 		mark := marks[kind]
 		if mark == "" {
