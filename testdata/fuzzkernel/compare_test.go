@@ -57,9 +57,9 @@ func TestRowsAreComparedWithTheKernels(t *testing.T) {
 	}
 }
 
-// maps is what a process has written, and table a table of it as maptrace prints it.
+// copied is what a process has written, and right a table of it as maptrace prints it.
 const (
-	maps = `20000000-20002000 rw-p 00000000 00:00 0 
+	copied = `20000000-20002000 rw-p 00000000 00:00 0 
 20002000-20004000 rw-p 00000000 00:00 0 
 20008000-20009000 r--s 00001000 fe:00 7                                  /tmp/a
 `
@@ -88,7 +88,7 @@ func TestARunIsJudged(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		output := filepath.Join(dir, "output")
-		for name, text := range map[string]string{output: tt.output, filepath.Join(dir, "maps.7"): maps, filepath.Join(dir, "maps.8"): "2000"} {
+		for name, text := range map[string]string{output: tt.output, filepath.Join(dir, "maps.7"): copied, filepath.Join(dir, "maps.8"): "2000"} {
 			if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}

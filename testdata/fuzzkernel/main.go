@@ -23,6 +23,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -263,37 +264,50 @@ func (f *fuzzer) try(ctx context.Context, p *program, verify bool) (v *verdict, 
 	return v, nil
 }
 
-// minimize leaves out calls as long as the program still fails in the same way, and
-// returns what was wrong then. A failure may need luck: each program has some runs.
+// minimize leaves out lists, and then calls, as long as the program still fails in the
+// same way, and returns what was wrong then. A failure may need luck: each program has
+// some runs.
 func (f *fuzzer) minimize(ctx context.Context, p *program, verify bool, v *verdict) (small *program, least *verdict, err error) {
-	const luck, bound = 3, 40 * time.Second
+	const luck, bound = 3, 90 * time.Second
 	kind := v.wrong[0].kind
 	least = v
-	fails := func(p *program) (bool, error) {
-		for range luck {
-			v, failed := f.try(ctx, p, verify)
+	began := time.Now()
+	// without reports whether the program fails without some calls, and takes that.
+	without := func(left func(i int, c call) bool) (bool, error) {
+		less := &program{threads: p.threads, root: p.root, settle: p.settle}
+		for i, c := range p.calls {
+			if !left(i, c) {
+				less.calls = append(less.calls, c)
+			}
+		}
+		for n := 0; n < luck && len(less.calls) < len(p.calls) && time.Since(began) < bound; n++ {
+			v, failed := f.try(ctx, less, verify)
 			if failed != nil {
 				return false, failed
 			}
 			if v.has(kind) {
-				least = v
+				p, least = less, v
 				return true, nil
 			}
 		}
 		return false, nil
 	}
-	began := time.Now()
+	lists := make(map[int]bool)
+	for _, c := range p.calls {
+		lists[c.list] = true
+	}
+	for _, list := range slices.Sorted(maps.Keys(lists)) {
+		if _, err = without(func(_ int, c call) bool { return c.list == list }); err != nil {
+			return nil, nil, err
+		}
+	}
 	for piece := (len(p.calls) + 1) / 2; piece > 0; piece /= 2 {
-		for at := 0; at < len(p.calls) && time.Since(began) < bound; {
-			less := &program{threads: p.threads, root: p.root, settle: p.settle}
-			less.calls = slices.Concat(p.calls[:at], p.calls[min(at+piece, len(p.calls)):])
-			still, err := fails(less)
+		for at := 0; at < len(p.calls); {
+			still, err := without(func(i int, _ call) bool { return i >= at && i < at+piece })
 			if err != nil {
 				return nil, nil, err
 			}
-			if still {
-				p = less
-			} else {
+			if !still {
 				at += piece
 			}
 		}
