@@ -77,7 +77,8 @@ enum {
 	MAX_STACKS = 64,
 	SEGMENTS = 3,
 	SEGMENT_PAGES = 8,
-	LIMIT = 20, /* seconds that a process may live */
+	LIMIT = 10, /* seconds that a process may live */
+	MAX_TRIES = 200,
 };
 
 /* The descriptors that programs name by their numbers. Those that cannot be opened are closed. */
@@ -593,10 +594,10 @@ static void do_storm(const struct op *o, long area)
 	handled = -1;
 	if (!begin(kicker, &s, (int *)&s.gone))
 		return;
-	for (int tries = 0; handled < 0 && tries < 2000; tries++) {
+	for (int tries = 0; handled < 0 && tries < MAX_TRIES; tries++) {
 		stack_t alt = {.ss_size = 16 * PAGE};
 
-		alt.ss_sp = (void *)raw(SYS_mmap, area + tries % 2000 * 32 * PAGE, 16 * PAGE, 3,
+		alt.ss_sp = (void *)raw(SYS_mmap, area + tries * 32L * PAGE, 16 * PAGE, 3,
 					MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 		CALL2(SYS_sigaltstack, &alt, 0);
 		raw(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&set, 0, 8, 0, 0);

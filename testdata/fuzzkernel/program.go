@@ -491,8 +491,15 @@ func (g *generator) race(list int) {
 	g.add(list, "race %#x %#x %d %#x %d %d", addr, g.one(1<<20, 16<<20, 32<<20), g.one(1, 3, 5), unix.MAP_SHARED, fdA, g.one(fdB, fdMemfd))
 }
 
+// ptrace makes a child whose calls are changed. A tracer that is traced itself would
+// take ever longer.
 func (g *generator) ptrace(list int) {
+	if g.use["traced"] {
+		return
+	}
+	g.use["traced"] = true
 	c := g.child(list, 2+g.IntN(6))
+	g.use["traced"] = false
 	addr, length := g.spot(list)
 	for range g.IntN(4) {
 		g.add(c, "getppid s %#x %#x %d", addr, length, g.one(unix.MADV_DONTFORK, unix.MADV_DONTNEED))
