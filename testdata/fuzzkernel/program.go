@@ -410,12 +410,15 @@ func (g *generator) fork(list int) {
 	}
 }
 
-// share makes a process that has the same address space.
+// share makes a process that has the same address space. It makes none itself: if it
+// died, nobody would wait for that.
 func (g *generator) share(list int) {
-	left := g.use["leave"]
-	g.use["leave"] = false
+	if g.use["sharing"] {
+		return
+	}
+	g.use["sharing"] = true
 	g.add(list, "%s %d", []string{"vfork", "share"}[g.IntN(2)], g.child(list, g.IntN(6)))
-	g.use["leave"] = left
+	g.use["sharing"] = false
 }
 
 func (g *generator) exec(list int) {
@@ -527,7 +530,7 @@ func (g *generator) busy(list int) {
 
 // leave ends a thread, the first one too, before the others.
 func (g *generator) leave(list int) {
-	if list < g.p.threads && g.IntN(4) == 0 && g.use["leave"] {
+	if list < g.p.threads && g.IntN(4) == 0 {
 		g.add(list, "leave")
 	}
 }
