@@ -127,8 +127,10 @@ func (s *Space) readRow(rd *Read, row *Row, r procmaps.Range) {
 	switch {
 	case row.Name == heapName && s.brkStart == 0:
 		s.brkStart, s.brk = row.Start, max(s.brk, row.End)
-	case row.Name == heapName && rd.Began > s.brkAt && row.Start >= s.brkStart:
-		// Something that is not a call moved the break: a 32-bit brk, prctl.
+	case row.Name == heapName && rd.Began >= s.brkAt && row.Start >= s.brkStart && (row.End > s.brk || rd.Range.End >= s.brk):
+		// Something that is not a call moved the break: a 32-bit brk, prctl. The last
+		// row of the heap ends there; one of several is not the last unless all that
+		// was the heap was read.
 		s.brk, s.brkAt = row.End, rd.Began
 	case row.Name == stackName:
 		if s.stack == 0 {

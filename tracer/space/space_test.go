@@ -90,6 +90,51 @@ func rowsOf(ms []procmaps.Mapping) []Row {
 	return rows
 }
 
+// TestAHeapOfSeveralRows reads one again that is not of one mode, whole and in part.
+func TestAHeapOfSeveralRows(t *testing.T) {
+	t.Parallel()
+	rw := procmaps.Read | procmaps.Write
+	heap := []procmaps.Mapping{
+		{Range: pages(0x500, 0x502), Mode: rw, Name: "[heap]"},
+		{Range: pages(0x502, 0x503), Mode: procmaps.Read, Name: "[heap]"},
+		{Range: pages(0x503, 0x504), Mode: rw, Name: "[heap]"},
+		{Range: pages(0x505, 0x508), Mode: rw | procmaps.Exec, Name: "[heap]"},
+	}
+	shrunk := slices.Clone(heap[:2])
+	shrunk = append(shrunk, procmaps.Mapping{Range: pages(0x503, 0x504), Mode: rw})
+	for _, tt := range []struct {
+		name string
+		brk  bool // where the break is, is known from the start
+		read Read
+		want []procmaps.Mapping
+	}{
+		{"the seed alone", false, Read{}, heap},
+		{"the seed, with a break that is known", true, Read{}, heap},
+		{"all is read again", true, Read{Range: All, Rows: rowsOf(heap)}, heap},
+		{"the first is read again", true, Read{Range: pages(0x500, 0x502), Rows: rowsOf(heap)}, heap},
+		{"one in the middle is read again", true, Read{Range: pages(0x502, 0x503), Rows: rowsOf(heap)}, heap},
+		{"the last is read again", true, Read{Range: pages(0x505, 0x508), Rows: rowsOf(heap)}, heap},
+		{"the break was moved down", true, Read{Range: All, Rows: rowsOf(shrunk)}, shrunk},
+	} {
+		s := New(Options{})
+		if tt.brk {
+			s.SetBrk(0x500*page, 0x508*page)
+		}
+		seed(s, 10, heap...)
+		if tt.read.Range != (procmaps.Range{}) {
+			tt.read.Began = 20
+			s.Reread(tt.read)
+		}
+		var got []procmaps.Mapping
+		for _, r := range s.Regions(nil) {
+			got = append(got, r.Mapping)
+		}
+		if d := cmp.Diff(tt.want, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, d)
+		}
+	}
+}
+
 func TestHeapAndStackNamesAreDerived(t *testing.T) {
 	t.Parallel()
 	s := New(Options{})
