@@ -652,7 +652,8 @@ static void do_race(const struct op *o)
  */
 static void do_traced(long list, long mode)
 {
-	int pid = raw(SYS_clone, SIGCHLD, 0, 0, 0, 0, 0), status, nth = 0;
+	int us = CALL1(SYS_getpid, 0), status, nth = 0;
+	int pid = raw(SYS_clone, SIGCHLD, 0, 0, 0, 0, 0);
 	bool entry = true;
 	struct user_regs_struct reg;
 	unsigned long was = 0;
@@ -660,6 +661,10 @@ static void do_traced(long list, long mode)
 	if (pid < 0)
 		return;
 	if (!pid) {
+		/* Nothing else would end it once it has stopped and its tracer is gone. */
+		raw(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0);
+		if (CALL1(SYS_getppid, 0) != us)
+			CALL1(SYS_exit_group, 0);
 		raw(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0, 0, 0);
 		CALL2(SYS_kill, CALL1(SYS_getpid, 0), SIGSTOP);
 		as_child(list);
