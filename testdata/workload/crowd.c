@@ -86,6 +86,8 @@ static __attribute__((noinline)) void leak_here(void)
 
 static void many(int n, void (*role)(void))
 {
+	const pid_t parent = getpid();
+
 	for (int i = 0; i < n; i++) {
 		switch (fork()) {
 		case -1:
@@ -93,6 +95,8 @@ static void many(int n, void (*role)(void))
 			break;
 		case 0:
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			if (getppid() != parent) /* it has ended before */
+				_exit(1);
 			srand((unsigned)getpid());
 			role();
 		}
@@ -116,17 +120,20 @@ static void brief(const char *self, long n)
 
 static void down(unsigned path, int depth);
 
-/* Each returns something after its call, so that none is a jump. */
+/*
+ * Each does something after its call, so that none is a jump, and something of its own, or the
+ * compiler makes one of both.
+ */
 static __attribute__((noinline)) void left(unsigned path, int depth)
 {
 	down(path, depth);
-	__asm__ volatile("");
+	__asm__ volatile("# left");
 }
 
 static __attribute__((noinline)) void right(unsigned path, int depth)
 {
 	down(path, depth);
-	__asm__ volatile("");
+	__asm__ volatile("# right");
 }
 
 static inline __attribute__((always_inline)) void down(unsigned path, int depth)

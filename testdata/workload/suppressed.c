@@ -12,8 +12,9 @@
  * is one of three numbers is not executed: its result is 0 (SECCOMP_RET_ERRNO), its number or
  * first argument (SECCOMP_RET_TRAP), or what another thread says (SECCOMP_RET_USER_NOTIF), which
  * is its first argument. A fourth number has a call refused with ENOSYS while a signal comes, for
- * whose frame there is a new stack. Prints how many those were, and that they changed nothing, as
- * "suppressed N", and waits for EOF on stdin. Exits with 77 where the kernel cannot do that.
+ * whose frame there is a new stack. Prints how many of the first three kinds there were, which
+ * changed nothing, as "suppressed N", and waits for EOF on stdin. Exits with 77 where the kernel
+ * cannot do that.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -105,8 +105,9 @@ func maps(t *testing.T, pid int) []string {
 	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 }
 
-// startUntil starts a program that prints line when it stands still and then
-// waits for EOF on stdin, which finish provides; the program must succeed.
+// startUntil starts a program, which may wait for a byte on stdin, that prints line
+// when it stands still and then waits for EOF on stdin, which finish provides; the
+// program must succeed.
 func startUntil(t *testing.T, line, bin string, args ...string) (pid int, finish func()) {
 	t.Helper()
 	cmd := command(t, bin, args...)
@@ -121,6 +122,9 @@ func startUntil(t *testing.T, line, bin string, args ...string) (pid int, finish
 		t.Fatal(err)
 	}
 	if err = cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = io.WriteString(stdin, "\n"); err != nil {
 		t.Fatal(err)
 	}
 	r := bufio.NewReader(stdout)
@@ -515,26 +519,7 @@ func TestCrowdEndsWell(t *testing.T) {
 }
 
 func TestCrowdHasTheProcessesItWasAsked(t *testing.T) {
-	cmd := command(t, build(t, "crowd"), "node", "3", "2", "1")
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err = cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err = in.Write([]byte("\n")); err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil || line != "done\n" {
-		t.Fatalf("%v, printed %q", err, line)
-	}
-	pid := cmd.Process.Pid
+	pid, finish := startUntil(t, "done", build(t, "crowd"), "node", "3", "2", "1")
 	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {
 		t.Fatal(err)
@@ -542,10 +527,5 @@ func TestCrowdHasTheProcessesItWasAsked(t *testing.T) {
 	if n := len(strings.Fields(string(children))); n != 6 {
 		t.Errorf("%d children, want 6", n)
 	}
-	if err = in.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err = cmd.Wait(); err != nil {
-		t.Error(err)
-	}
+	finish()
 }
