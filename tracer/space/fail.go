@@ -57,18 +57,6 @@ func (s *Space) derived(c *Call, from ...procmaps.Range) {
 	}
 }
 
-// unknown puts in doubt what a failed call may have changed, and what newer calls
-// took from there.
-func (s *Space) unknown(c *Call, r procmaps.Range) {
-	if r.Empty() {
-		return
-	}
-	s.doubt(r, max(c.Time, s.newest))
-	if c.Time < s.lastReader {
-		s.straggler(r, c.Time, nil)
-	}
-}
-
 // failPlace handles calls that replace what is mapped at an address of their
 // own: they unmap first and then ask the file (mm/vma.c:__mmap_region), which
 // may refuse, and the place stays free. What fails before, or is restored since
@@ -85,9 +73,10 @@ func (s *Space) failPlace(c *Call) {
 		// A hugetlbfs file, which nothing here tells, has its length rounded up.
 		s.freed(c, r, procmaps.Range{Start: r.End, End: alignUp(r.End, s.opts.HugePageSize)})
 	case OpShmat:
-		s.unknown(c, s.shmReach(c, c.Args[1]&^(s.opts.PageSize-1))) // the size is not known
+		s.unsure(s.shmReach(c, c.Args[1]&^(s.opts.PageSize-1)), c.Time) // the size is not known
 	case OpRemapFilePages:
-		s.freed(c, s.named(c), procmaps.Range{})
+		r := s.named(c)
+		s.freed(c, r, procmaps.Range{Start: r.End, End: r.End})
 	}
 }
 
@@ -110,8 +99,11 @@ func (s *Space) freed(c *Call, first, second procmaps.Range) {
 		s.freedOne(c, second)
 		return
 	}
-	s.unknown(c, first)
-	s.unknown(c, second)
+	if gone > was+s.aliveIn(second) {
+		second.End = kernelHalf // its length was rounded up to larger pages than the default
+	}
+	s.unsure(first, c.Time)
+	s.unsure(second, c.Time)
 }
 
 func (s *Space) freedOne(c *Call, r procmaps.Range) {
@@ -151,15 +143,15 @@ func (s *Space) failMove(c *Call, src, dst procmaps.Range) {
 		return // refused at first sight
 	}
 	if !s.shows(c, src) || !s.shows(c, dst) {
-		s.unknown(c, src)
-		s.unknown(c, dst)
+		s.unsure(src, c.Time)
+		s.unsure(dst, c.Time)
 		return
 	}
 	if _, ok := s.At(src.Start); !ok {
 		s.derived(c, src, dst) // EFAULT in any case
 		if c.Pages != 0 {
-			s.unknown(c, src)
-			s.unknown(c, dst)
+			s.unsure(src, c.Time)
+			s.unsure(dst, c.Time)
 		}
 		return
 	}
@@ -187,8 +179,8 @@ func (s *Space) failMove(c *Call, src, dst procmaps.Range) {
 	case freed && c.Pages != 0:
 		s.freedOne(c, dst)
 	case !moved && !freed:
-		s.unknown(c, src)
-		s.unknown(c, dst)
+		s.unsure(src, c.Time)
+		s.unsure(dst, c.Time)
 		return
 	}
 	s.derived(c, src, dst)
@@ -251,7 +243,7 @@ func (s *Space) failProtect(c *Call) {
 		s.newest = max(s.newest, c.Time)
 		s.mprotect(&done)
 	}
-	s.unknown(c, procmaps.Range{Start: stop, End: until})
+	s.unsure(procmaps.Range{Start: stop, End: until}, c.Time)
 }
 
 // gap returns where the first unmapped page of r is, its end if there is none.
@@ -450,5 +442,5 @@ func (s *Space) failName(c *Call) {
 		s.newest = max(s.newest, c.Time)
 		s.setName(&done)
 	}
-	s.unknown(c, procmaps.Range{Start: stop, End: r.End})
+	s.unsure(procmaps.Range{Start: stop, End: r.End}, c.Time)
 }

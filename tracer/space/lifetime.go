@@ -24,6 +24,11 @@ func (s *Space) Prune(before uint64) {
 		s.movesMany = true
 	}
 	s.readers = slices.DeleteFunc(s.readers, func(r reader) bool { return r.at < before })
+	s.unadvised = slices.DeleteFunc(s.unadvised, func(u doubt) bool {
+		// No call that is yet to come can map or move what was there, and nothing is left.
+		older := func(e *cell) bool { return e.mapAt <= u.at }
+		return u.at != 0 && u.at < before && s.first(u.Range, older) == u.End
+	})
 	sweep := s.tab.sweeping()
 
 	l := &s.list

@@ -51,9 +51,12 @@ func (s *Space) known(at uint64) bool {
 	return i > 0 && s.readers[i-1].at == at
 }
 
-// unsure doubts what a call made whose source cannot be known, and what newer
-// readers took from there.
+// unsure doubts what a call made or may have changed, as far as that cannot be known, and
+// what newer readers took from there.
 func (s *Space) unsure(made procmaps.Range, at uint64) {
+	if made.Empty() {
+		return
+	}
 	s.doubt(made, at)
 	if at < s.lastReader {
 		s.straggler(made, at, nil)

@@ -9,8 +9,11 @@ import (
 
 // Options are fixed at the creation of a Space. The zero value is usable.
 type Options struct {
-	PageSize     uint64 // bytes, default 4096
-	HugePageSize uint64 // default size of hugetlb pages in bytes, default 2 MiB
+	PageSize uint64 // bytes, default 4096
+	// HugePageSize is the size of hugetlb pages where none is asked for, in bytes. The
+	// default is the kernel's: what a page full of page table entries maps (PMD_SIZE), 2
+	// MiB with pages of 4 KiB.
+	HugePageSize uint64
 	// MovesMany says that the kernel moves several mappings with one mremap. Without it
 	// that is taken for so when a call has shown it.
 	MovesMany bool
@@ -69,7 +72,7 @@ func New(opts Options) *Space {
 		opts.PageSize = 4096
 	}
 	if opts.HugePageSize == 0 {
-		opts.HugePageSize = 2 << 20
+		opts.HugePageSize = opts.PageSize * opts.PageSize / 8
 	}
 	return &Space{opts: opts, tab: newTables(), movesMany: opts.MovesMany}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/maptrace/maptrace/procmaps"
 )
@@ -893,5 +894,65 @@ func TestAnAuditOfARangeStaysWithinIt(t *testing.T) {
 	}
 	if d := cmp.Diff([]string{"extra 21-22", "missing 24-26"}, got); d != "" || len(unverified) > 0 {
 		t.Errorf("unverified %v (-want +got):\n%s", unverified, d)
+	}
+}
+
+func TestARefusedForkAdviceIsForgottenWithItsMemory(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	s.Apply(anonMmap(0x10, 0x14, 10))
+	s.Apply(&Call{Op: OpMadvise, Time: 20, Ret: -22, Args: [6]uint64{0x10 * page, 4 * page, madvDontFork}})
+	s.Prune(25)
+	if _, doubts := s.Clone(26); !slices.Equal(doubts, []procmaps.Range{pages(0x10, 0x14)}) {
+		t.Errorf("with the memory there, a child's doubts are %v", doubts)
+	}
+	s.Apply(munmap(0x10, 0x14, 30))
+	at := uint64(30)
+	for i := range uint64(200) {
+		to := 0x20 + 8*i
+		s.Apply(anonMmap(0x10, 0x14, at+1))
+		s.Apply(&Call{Op: OpMremap, Time: at + 2, Ret: int64(to * page), Args: [6]uint64{0x10 * page, 4 * page, 4 * page, 3, to * page}})
+		s.Apply(munmap(to, to+4, at+3))
+		s.Prune(at)
+		at += 10
+	}
+	if _, doubts := s.Clone(at); len(doubts) != 0 {
+		t.Errorf("without it, they are %v", doubts)
+	}
+}
+
+// The kernel rounds the length up to the pages of the file, which may be of any size.
+func TestAFailedMmapThatFreedMoreThanAHugePageIsDoubtedUpToTheEnd(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name     string
+		pageSize uint64
+		freed    uint64 // bytes
+		want     []procmaps.Range
+	}{
+		{"what was named", 4096, 4096, nil},
+		{"a huge page of the default size", 4096, 2 << 20, nil},
+		{"a huge page of the default size, of pages of 64 KiB", 64 << 10, 512 << 20, nil},
+		{"more", 4096, 1 << 30, []procmaps.Range{{Start: 1 << 30, End: 1<<30 + 4096}, {Start: 1<<30 + 4096, End: kernelHalf}}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			s := New(Options{PageSize: tc.pageSize})
+			s.Apply(&Call{Op: OpMmap, Time: 10, Ret: 1 << 30, Args: [6]uint64{0, 1 << 30, 3, mapAnonymous | 2}})
+			s.Apply(&Call{
+				Op: OpMmap, Time: 20, Ret: -errnoNoMemory, Pages: -int64(tc.freed / tc.pageSize),
+				Args: [6]uint64{1 << 30, tc.pageSize, 3, mapFixed | mapShared, 9},
+			})
+			if d := cmp.Diff(tc.want, s.Doubts(), cmpopts.EquateEmpty()); d != "" {
+				t.Errorf("doubts (-want +got):\n%s", d)
+			}
+			want := 1<<30 - tc.freed
+			if tc.want != nil {
+				want = 1 << 30
+			}
+			if got := s.Totals().Mapped; got != want {
+				t.Errorf("%d bytes are mapped, want %d", got, want)
+			}
+		})
 	}
 }
