@@ -312,21 +312,27 @@ func (s *Space) named(c *Call) procmaps.Range {
 // unplaced puts in doubt what a successful call that is too old changed.
 func (s *Space) unplaced(c *Call) {
 	s.eff.Late = true
-	at := s.newest
 	switch c.Op {
 	case OpMmap:
-		s.doubt(s.mmapRange(c), at)
-	case OpMunmap, OpMprotect, OpMadvise, OpSetVMA, OpRemapFilePages:
-		s.doubt(s.named(c), at)
+		s.unsure(s.mmapRange(c), c.Time)
+	case OpMunmap, OpMadvise, OpSetVMA, OpRemapFilePages:
+		s.unsure(s.named(c), c.Time)
+	case OpMprotect:
+		r := s.named(c)
+		if c.Args[2]&protGrowsDown != 0 {
+			r.Start = 0 // where the mapping began
+		}
+		s.unsure(r, c.Time)
 	case OpBrk:
 		a, b := s.pageAlign(c.OldBrk), s.pageAlign(uint64(c.Ret))
-		s.doubt(procmaps.Range{Start: min(a, b), End: max(a, b)}, at)
+		s.unsure(procmaps.Range{Start: min(a, b), End: max(a, b)}, c.Time)
 	case OpMremap:
-		s.doubt(span(c.Args[0], s.pageAlign(c.Args[1])), at)
-		s.doubt(span(uint64(c.Ret), s.pageAlign(c.Args[2])), at)
+		oldLen, newLen := s.mremapLens(c)
+		s.unsure(span(c.Args[0], oldLen), c.Time)
+		s.unsure(span(uint64(c.Ret), newLen), c.Time)
 	case OpShmat:
-		s.doubt(s.shmReach(c, uint64(c.Ret)), at)
+		s.unsure(s.shmReach(c, uint64(c.Ret)), c.Time)
 	case OpShmdt:
-		s.doubt(span(c.Args[0], s.opts.PageSize), at)
+		s.unsure(procmaps.Range{Start: c.Args[0], End: kernelHalf}, c.Time)
 	}
 }

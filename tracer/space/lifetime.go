@@ -23,7 +23,13 @@ func (s *Space) Prune(before uint64) {
 	if s.movedMany != 0 && s.movedMany < before {
 		s.movesMany = true
 	}
-	s.readers = slices.DeleteFunc(s.readers, func(r reader) bool { return r.at < before })
+	s.readers = slices.DeleteFunc(s.readers, func(r reader) bool {
+		if r.at >= before {
+			return false
+		}
+		s.lostReader = max(s.lostReader, r.at)
+		return true
+	})
 	s.unadvised = slices.DeleteFunc(s.unadvised, func(u doubt) bool {
 		// No call that is yet to come can map or move what was there, and nothing is left.
 		older := func(e *cell) bool { return e.mapAt <= u.at }
@@ -129,6 +135,10 @@ func (s *Space) Clone(at uint64) (*Space, []procmaps.Range) {
 			child.mapped += c.rng().Len()
 			child.list.insert(child.list.end(), &c)
 		}
+	}
+	if at < s.horizon {
+		// What has changed since cannot be told from what has not.
+		child.doubt(procmaps.Range{End: kernelHalf}, at)
 	}
 	for _, d := range s.open {
 		child.doubt(d.Range, at)

@@ -54,8 +54,11 @@ func (s *Space) known(at uint64) bool {
 // unsure doubts what a call made or may have changed, as far as that cannot be known, and
 // what newer readers took from there.
 func (s *Space) unsure(made procmaps.Range, at uint64) {
-	if made.Empty() {
+	switch {
+	case made.Empty():
 		return
+	case at < s.lostReader: // it may have taken something from there, to wherever
+		made = procmaps.Range{End: kernelHalf}
 	}
 	s.doubt(made, at)
 	if at < s.lastReader {

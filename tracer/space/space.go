@@ -49,7 +49,8 @@ type Space struct {
 	stack                uint64 // an address in the main thread's stack
 
 	readers    []reader
-	lastReader uint64
+	lastReader uint64 // stamp of the newest that there was, and
+	lostReader uint64 // of those that are forgotten
 	open       []doubt
 	unadvised  []doubt // where a fork advice may or may not have been taken
 

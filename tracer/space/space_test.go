@@ -956,3 +956,53 @@ func TestAFailedMmapThatFreedMoreThanAHugePageIsDoubtedUpToTheEnd(t *testing.T) 
 		})
 	}
 }
+
+func TestACallOlderThanTheHorizonPutsInDoubtAllThatItMayHaveChanged(t *testing.T) {
+	t.Parallel()
+	everything := procmaps.Range{End: kernelHalf}
+	move := &Call{Op: OpMremap, Time: 30, Ret: 0x20 * page, Args: [6]uint64{0x10 * page, 2 * page, 2 * page, 3, 0x20 * page}}
+	for _, tc := range []struct {
+		name  string
+		newer *Call // than the horizon, which is 25, or older
+		late  *Call
+		want  []procmaps.Range
+	}{
+		{"a segment may have any length", nil, &Call{Op: OpShmdt, Time: 20, Args: [6]uint64{0x10 * page}}, []procmaps.Range{{Start: 0x10 * page, End: kernelHalf}}},
+		{"a mapping that grows down may have begun anywhere below", nil, &Call{
+			Op: OpMprotect, Time: 20, Args: [6]uint64{0x10 * page, page, 1 | protGrowsDown},
+		}, []procmaps.Range{{End: 0x11 * page}}},
+		{"a newer mremap has taken it along", move, anonMmap(0x10, 0x12, 20), []procmaps.Range{pages(0x10, 0x12), pages(0x20, 0x22)}},
+		{"one that is forgotten may have taken it anywhere", &Call{
+			Op: OpMremap, Time: 22, Ret: move.Ret, Args: move.Args,
+		}, anonMmap(0x10, 0x12, 20), []procmaps.Range{everything}},
+		{"what had failed half-way, too", &Call{
+			Op: OpMremap, Time: 22, Ret: move.Ret, Args: move.Args,
+		}, &Call{Op: OpMprotect, Time: 20, Ret: -errnoNoMemory, Args: [6]uint64{0x10 * page, 2 * page, 1}}, []procmaps.Range{everything}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			s := New(Options{})
+			s.Apply(anonMmap(0x10, 0x12, 10))
+			if tc.newer != nil {
+				s.Apply(tc.newer)
+			}
+			s.Prune(25)
+			if e := s.Apply(tc.late); !slices.Equal(e.Doubts, tc.want) || !slices.Equal(s.Doubts(), tc.want) {
+				t.Errorf("doubts %v, open %v; want %v", e.Doubts, s.Doubts(), tc.want)
+			}
+		})
+	}
+}
+
+func TestAChildForkedBeforeTheHorizonIsInDoubt(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	s.Apply(anonMmap(0x10, 0x14, 10))
+	s.Apply(anonMmap(0x20, 0x24, 30))
+	s.Prune(40)
+	child, doubts := s.Clone(20)
+	want := []procmaps.Range{{End: kernelHalf}}
+	if !slices.Equal(doubts, want) || !slices.Equal(child.Doubts(), want) {
+		t.Errorf("doubts %v", doubts)
+	}
+}
