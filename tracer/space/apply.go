@@ -45,7 +45,7 @@ func (s *Space) apply(c *Call) {
 
 // origin fills in who makes an extent.
 func (w *write) origin(c *Call) {
-	w.op, w.tid, w.born, w.site, w.ops = c.Op, c.TID, c.Time, c.Site, 1
+	w.op, w.tid, w.born, w.site, w.ops, w.extents = c.Op, c.TID, c.Time, c.Site, 1, 1
 }
 
 // mmap imitates mm/mmap.c:ksys_mmap_pgoff and do_mmap.

@@ -1,6 +1,10 @@
 package space
 
-import "github.com/maptrace/maptrace/procmaps"
+import (
+	"math"
+
+	"github.com/maptrace/maptrace/procmaps"
+)
 
 // Flags are properties of an extent that maps does not show.
 type Flags uint8
@@ -30,8 +34,8 @@ const flagMask = GrowsDown | DontFork | WipeOnFork | Inherited
 // that the collector need not look at the tree.
 //
 // Invariants: start < end; cells do not overlap and are in address order; a
-// hole has no file, offset, origin or count, and none of the cell's own flags.
-// A new field belongs in mergeable as well.
+// hole has no file, offset, origin or counts, and none of the cell's own flags.
+// A new field belongs in continues or mergeable as well.
 type cell struct {
 	start, end uint64
 
@@ -52,6 +56,7 @@ type cell struct {
 	grantAt, grantSite uint64
 	tid                uint32
 	ops                uint32
+	extents            uint32 // how many became one by Coarsen; 1 of others, 0 of a hole
 	file               FileID
 	name               nameID
 	mode               procmaps.Mode // Shared belongs to the map register
@@ -75,16 +80,56 @@ func (c *cell) offAt(addr uint64) uint64 {
 	return c.off + (addr - c.start)
 }
 
-// mergeable reports whether b, which begins where a ends, only continues it.
-// The counts of operations may differ: the merged cell keeps the larger.
-func mergeable(a, b *cell) bool {
+// continues reports whether b begins where a ends and has the same registers, whoever
+// made both, and whether or not they were inherited.
+func continues(a, b *cell) bool {
 	return a.end == b.start &&
 		a.mapAt == b.mapAt && a.protAt == b.protAt && a.nameAt == b.nameAt &&
 		a.forkAt == b.forkAt && a.wipeAt == b.wipeAt && a.growAt == b.growAt &&
+		a.file == b.file && a.name == b.name && a.mode == b.mode &&
+		(a.flag^b.flag)&^Inherited == 0 && a.offAt(b.start) == b.off
+}
+
+// mergeable reports whether b, which begins where a ends, only continues it.
+// The counts may differ: see join.
+func mergeable(a, b *cell) bool {
+	return continues(a, b) &&
 		a.grantAt == b.grantAt && a.grantSite == b.grantSite &&
-		a.born == b.born && a.site == b.site && a.tid == b.tid && a.op == b.op &&
-		a.file == b.file && a.name == b.name && a.mode == b.mode && a.flag == b.flag &&
-		a.offAt(b.start) == b.off
+		a.born == b.born && a.site == b.site && a.tid == b.tid && a.op == b.op && a.flag == b.flag
+}
+
+// join makes a and b, which are mergeable, one. Two pieces of one extent are one again;
+// those of several count as many as both.
+func (c *cell) join(b *cell) {
+	c.end = b.end
+	if c.extents > 1 || b.extents > 1 {
+		c.extents, c.ops = addCounts(c.extents, b.extents), addCounts(c.ops, b.ops)
+		return
+	}
+	c.ops = max(c.ops, b.ops)
+}
+
+func addCounts(a, b uint32) uint32 { return uint32(min(uint64(a)+uint64(b), math.MaxUint32)) }
+
+// clip cuts c down to r, which it covers. Of several extents it leaves a part in
+// proportion: where each of them was is not known any more.
+func (c *cell) clip(r procmaps.Range) {
+	if c.extents > 1 {
+		part := float64(r.Len()) / float64(c.end-c.start)
+		each := c.each()
+		c.extents = max(1, uint32(part*float64(c.extents)))
+		c.ops = max(each, uint32(part*float64(c.ops)))
+	}
+	c.off = c.offAt(r.Start)
+	c.start, c.end = r.Start, r.End
+}
+
+// each is the count of operations of one extent, on average if they are several.
+func (c *cell) each() uint32 {
+	if c.extents <= 1 {
+		return c.ops
+	}
+	return c.ops / c.extents
 }
 
 // register selects registers of a cell.
@@ -115,6 +160,7 @@ type write struct {
 	name       nameID
 	op         Op
 	tid, ops   uint32
+	extents    uint32
 	born, site uint64
 	base, off  uint64
 	// Of a write to regProt alone; what makes memory has its origin.
@@ -134,7 +180,7 @@ func (w *write) cell(r procmaps.Range) cell {
 	return cell{
 		start: r.Start, end: r.End,
 		mapAt: w.at, protAt: w.at, nameAt: w.at, forkAt: w.at, wipeAt: w.at, growAt: w.at,
-		off: w.offAt(r.Start), born: w.born, site: w.site, tid: w.tid, ops: w.ops,
+		off: w.offAt(r.Start), born: w.born, site: w.site, tid: w.tid, ops: w.ops, extents: w.extents,
 		grantAt: w.grantAt, grantSite: w.grantSite,
 		file: w.file, name: w.name, mode: w.mode, op: w.op, flag: w.flag,
 	}
@@ -190,7 +236,7 @@ func (s *Space) put(c *cell, w *write) {
 	}
 	if changed {
 		if !replaced && c.alive() {
-			c.ops++
+			c.ops = addCounts(c.ops, c.extents)
 		}
 		s.report(&was, c, w, replaced)
 	}
@@ -223,11 +269,11 @@ func (s *Space) putMap(c *cell, w *write) {
 	c.mode = c.mode&procmaps.Perm | w.mode&procmaps.Shared
 	c.file, c.off = w.file, w.offAt(c.start)
 	if w.flag&present == 0 {
-		c.op, c.tid, c.born, c.site, c.ops = 0, 0, 0, 0, 0
+		c.op, c.tid, c.born, c.site, c.ops, c.extents = 0, 0, 0, 0, 0, 0
 		return
 	}
 	c.op, c.tid, c.born, c.site = w.op, w.tid, w.born, w.site
-	c.ops = max(c.ops+1, w.ops)
+	c.ops, c.extents = max(c.each()+1, w.ops), w.extents
 }
 
 // putFlag sets one flag as in w, and reports whether it changed.

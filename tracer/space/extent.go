@@ -60,8 +60,13 @@ type Extent struct {
 	// read that found it there: before, there may have been something else.
 	Since uint64
 	// Ops counts the operations that made, changed or moved the extent, and
-	// those of the extent it replaced. Of extents that became one, the largest.
+	// those of the extent it replaced. Of pieces that became one, the largest.
 	Ops uint32
+	// Calls is more than 1 if the extent was made of so many by Space.Coarsen. Its Origin
+	// and Granted are then of several calls: the oldest times, and if the sites were not
+	// the same what Options.Mix gave. Ops is the sum. Of a part of it the counts are
+	// estimates.
+	Calls uint32
 }
 
 // extent returns the public form of c; the zero Extent for a hole.
@@ -72,7 +77,7 @@ func (s *Space) extent(c *cell) Extent {
 	kind, name := s.describe(c, c.rng())
 	return Extent{
 		Range: c.rng(), Mode: c.mode, Kind: kind, Flags: c.flag & flagMask,
-		File: c.file, Offset: c.off, Name: name, Ops: c.ops, Since: c.mapAt,
+		File: c.file, Offset: c.off, Name: name, Ops: c.ops, Calls: c.extents, Since: c.mapAt,
 		Origin:  Origin{Op: c.op, TID: c.tid, Time: c.born, Site: c.site},
 		Granted: Grant{Time: c.grantAt, Site: c.grantSite},
 	}
@@ -206,7 +211,7 @@ func (s *Space) Regions(dst []Region) []Region {
 				flush()
 				run, n, ops = *c, 0, 0
 			}
-			n++
+			n += int(c.extents)
 			ops += uint64(c.ops)
 		}
 	}

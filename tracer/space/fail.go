@@ -280,8 +280,8 @@ func (s *Space) refusesWrite(r procmaps.Range) (first, last uint64) {
 		if sure {
 			return first, last
 		}
-		if e.op > OpSetVMA {
-			// A read shows as one what may be two mappings.
+		if e.op > OpSetVMA || e.extents > 1 {
+			// A read shows as one what may be two mappings, and so does what became one.
 			last = min(e.end, r.End) - s.opts.PageSize
 		}
 	}
@@ -294,7 +294,7 @@ func (s *Space) refusesWrite(r procmaps.Range) (first, last uint64) {
 // sameOrigin reports whether one call made both, which hence may be written
 // both or neither.
 func sameOrigin(a, b *cell) bool {
-	return a.op <= OpSetVMA && a.op == b.op && a.born == b.born && a.tid == b.tid
+	return a.op <= OpSetVMA && a.extents == 1 && b.extents == 1 && a.op == b.op && a.born == b.born && a.tid == b.tid
 }
 
 // neverWritable reports whether memory may be, or surely is, without the

@@ -35,58 +35,7 @@ func (s *Space) Prune(before uint64) {
 		older := func(e *cell) bool { return e.mapAt <= u.at }
 		return u.at != 0 && u.at < before && s.first(u.Range, older) == u.End
 	})
-	sweep := s.tab.sweeping()
-
-	l := &s.list
-	chunks, first := l.chunks[:0], l.first[:0]
-	l.cells, l.alive = 0, 0
-	var last *cell
-	for _, ch := range l.chunks {
-		n := 0
-		for i := range ch.n {
-			c := ch.c[i]
-			if !c.fold(before) {
-				continue
-			}
-			if last != nil && mergeable(last, &c) {
-				last.end, last.ops = c.end, max(last.ops, c.ops)
-				continue
-			}
-			ch.c[n] = c
-			last = &ch.c[n]
-			n++
-			l.cells++
-			if c.alive() {
-				l.alive++
-			}
-			if sweep {
-				s.tab.liveFiles[c.file], s.tab.liveNames[c.name] = true, true
-			}
-		}
-		ch.n = n
-		if n == 0 {
-			l.free = append(l.free, ch)
-			continue
-		}
-		if k := len(chunks) - 1; k >= 0 && chunks[k].n+n <= chunkCap*3/4 {
-			prev := chunks[k]
-			prev.n += copy(prev.c[prev.n:], ch.c[:n])
-			last = &prev.c[prev.n-1]
-			l.free = append(l.free, ch)
-			continue
-		}
-		chunks, first = append(chunks, ch), append(first, ch.c[0].start)
-	}
-	clear(l.chunks[len(chunks):])
-	l.chunks, l.first = chunks, first
-	// Free chunks beyond what the tree is likely to want again are given back.
-	if keep := len(chunks) + 16; len(l.free) > keep {
-		clear(l.free[keep:])
-		l.free = l.free[:keep]
-	}
-	if sweep {
-		s.tab.sweep()
-	}
+	s.compact(exact)
 }
 
 // fold replaces stamps older than before, and reports whether the cell still

@@ -1,6 +1,10 @@
 package space
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/maptrace/maptrace/procmaps"
+)
 
 // chunkCap is the number of cells in a chunk: small enough that moving half a
 // chunk costs less than the search, large enough that the index stays short.
@@ -194,9 +198,8 @@ func (l *list) split(addr uint64) bool {
 	}
 	left := l.cell(p)
 	right := *left
-	right.start = addr
-	right.off = left.offAt(addr)
-	left.end = addr
+	right.clip(procmaps.Range{Start: addr, End: left.end})
+	left.clip(procmaps.Range{Start: left.start, End: addr})
 	l.insert(pos{p.ci, p.i + 1}, &right)
 	return true
 }
@@ -218,7 +221,7 @@ func (l *list) coalesce(start, end uint64) {
 			p = q
 			continue
 		}
-		a.end, a.ops = b.end, max(a.ops, b.ops)
+		a.join(b)
 		l.remove(q, 1)
 	}
 	// From the far end, since joining chunks moves those behind.

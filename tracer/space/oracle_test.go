@@ -38,9 +38,9 @@ func (s *Space) checkInvariants() error {
 				return fmt.Errorf("cell %v overlaps %v", c.rng(), last.rng())
 			case c.newest() == 0:
 				return fmt.Errorf("cell %v remembers nothing", c.rng())
-			case !c.alive() && (c.file != 0 || c.off != 0 || c.op != 0 || c.ops != 0 || c.flag&special != 0 || c.mode&procmaps.Shared != 0):
+			case !c.alive() && (c.file != 0 || c.off != 0 || c.op != 0 || c.ops != 0 || c.extents != 0 || c.flag&special != 0 || c.mode&procmaps.Shared != 0):
 				return fmt.Errorf("hole %v holds properties of a mapping: %+v", c.rng(), *c)
-			case c.alive() && (c.op == 0 || c.ops == 0 || c.mapAt == 0):
+			case c.alive() && (c.op == 0 || c.ops == 0 || c.extents == 0 || c.mapAt == 0):
 				return fmt.Errorf("extent %v has no origin: %+v", c.rng(), *c)
 			case int(c.file) >= len(s.tab.files) || int(c.name) >= len(s.tab.names):
 				return fmt.Errorf("cell %v has identifiers out of range", c.rng())

@@ -133,7 +133,7 @@ func copyOf(c *cell, at uint64, base uint64) write {
 	return write{
 		regs: regAll, at: at, how: Replaced,
 		mode: c.mode, flag: c.flag, file: c.file, name: c.name,
-		op: c.op, tid: c.tid, ops: c.ops + 1, born: c.born, site: c.site,
+		op: c.op, tid: c.tid, ops: addCounts(c.ops, c.extents), extents: c.extents, born: c.born, site: c.site,
 		base: base, off: c.off, grantAt: c.grantAt, grantSite: c.grantSite,
 	}
 }
@@ -147,9 +147,7 @@ func (s *Space) take(r procmaps.Range) {
 			break
 		}
 		if c.alive() {
-			lo := max(c.start, r.Start)
-			c.off = c.offAt(lo)
-			c.start, c.end = lo, min(c.end, r.End)
+			c.clip(c.rng().Intersect(r))
 			s.copied = append(s.copied, c)
 		}
 	}

@@ -98,7 +98,7 @@ func (s *Space) readRow(rd *Read, row *Row, r procmaps.Range) {
 	w := write{
 		regs: regMap | regProt, at: rd.Began, read: true,
 		mode: row.Mode, flag: present | row.Flags&row.Known&flagMask,
-		op: rd.Op, tid: rd.TID, born: rd.Began, site: rd.Site, ops: 1,
+		op: rd.Op, tid: rd.TID, born: rd.Began, site: rd.Site, ops: 1, extents: 1,
 		base: row.Start, off: row.Offset,
 	}
 	if row.Known&DontFork != 0 {

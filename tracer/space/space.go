@@ -17,8 +17,18 @@ type Options struct {
 	// MovesMany says that the kernel moves several mappings with one mremap. Without it
 	// that is taken for so when a call has shown it.
 	MovesMany bool
+	// Mix returns what Coarsen gives for the sites of two extents that it makes one; nil
+	// is for 0.
+	Mix func(a, b uint64) uint64
 	// Reports asks Apply for Effect.Now and Effect.Displaced, which cost time.
 	Reports bool
+}
+
+func (o *Options) mix(a, b uint64) uint64 {
+	if o.Mix == nil {
+		return 0
+	}
+	return o.Mix(a, b)
 }
 
 // All is the range of every address.
@@ -37,6 +47,7 @@ type Space struct {
 	list list
 
 	mapped    uint64 // bytes in extents
+	rows      int    // regions, as of the last compact
 	newest    uint64 // latest stamp applied
 	horizon   uint64 // what is older has been forgotten
 	readUntil uint64 // end of the latest read
@@ -318,7 +329,7 @@ func (s *Space) survey(r procmaps.Range) survey {
 		sv.newest = max(sv.newest, c.newest())
 		if c.alive() {
 			sv.alive += c.rng().Intersect(r).Len()
-			sv.ops = max(sv.ops, c.ops)
+			sv.ops = max(sv.ops, c.each())
 		}
 	}
 	return sv
