@@ -1,6 +1,10 @@
 package space
 
-import "github.com/maptrace/maptrace/procmaps"
+import (
+	"unsafe"
+
+	"github.com/maptrace/maptrace/procmaps"
+)
 
 // How extents are bounded.
 //
@@ -17,6 +21,9 @@ import "github.com/maptrace/maptrace/procmaps"
 // The registers are never touched: only what is older than the horizon, of which the
 // stamps are forgotten, is made one. So a coarsened tree has the same regions as another.
 
+// CellBytes is what a cell takes.
+const CellBytes = int(unsafe.Sizeof(cell{}))
+
 // coarseness says which neighbours become one.
 type coarseness uint8
 
@@ -30,15 +37,16 @@ const (
 // Cells returns how many pieces of memory and holes are kept.
 func (s *Space) Cells() int { return s.list.cells }
 
-// Spare returns how many of the cells there were beyond one for each region, as of the last
-// Prune or Coarsen: what more of them were can be given up.
-func (s *Space) Spare() int { return s.list.cells - s.rows }
+// Spare returns how many extents there were beyond one for each region, as of the last Prune
+// or Coarsen, of those that were older than the horizon.
+func (s *Space) Spare() int { return s.surplus }
 
-// Newest returns the latest stamp applied.
-func (s *Space) Newest() uint64 { return s.newest }
+// Horizon returns the stamp up to which everything has been forgotten: what a read that
+// began before shows cannot be compared with the tree any more.
+func (s *Space) Horizon() uint64 { return s.horizon }
 
 // Coarsen makes one of neighbouring extents, older than the last Prune, until there are no
-// more than so many cells beyond one for each region, or as few as there can be. It reports
+// more than so many of them beyond one for each region, or as few as there can be. It reports
 // whether an origin was lost. Each step takes as long as a Prune.
 func (s *Space) Coarsen(spare int) bool {
 	lost := false
@@ -49,26 +57,27 @@ func (s *Space) Coarsen(spare int) bool {
 }
 
 // compact forgets holes and stamps that are older than the horizon, makes one of
-// neighbours, and counts the rows. It reports whether an origin was lost.
+// neighbours, and counts those that are left. It reports whether an origin was lost.
 func (s *Space) compact(how coarseness) (lost bool) {
 	sweep := s.tab.sweeping()
 	l := &s.list
 	chunks, first := l.chunks[:0], l.first[:0]
-	l.cells, l.alive, s.rows = 0, 0, 0
+	l.cells, l.alive, s.surplus = 0, 0, 0
 	var last *cell
 	for _, ch := range l.chunks {
 		n := 0
 		for i := range ch.n {
 			c := ch.c[i]
-			if !c.fold(s.horizon) {
+			remembers, old := c.fold(s.horizon)
+			if !remembers {
 				continue
 			}
 			if last != nil && mergeable(last, &c) {
 				last.join(&c)
 				continue
 			}
-			row := c.alive() && (last == nil || !last.alive() || !sameRegion(last, &c))
-			if how != exact && c.alive() && !row && s.coarsen(last, &c, how) {
+			more := old && last != nil && last.alive() && sameRegion(last, &c)
+			if more && how != exact && s.coarsen(last, &c, how) {
 				lost = true
 				continue
 			}
@@ -79,8 +88,8 @@ func (s *Space) compact(how coarseness) (lost bool) {
 			if c.alive() {
 				l.alive++
 			}
-			if row {
-				s.rows++
+			if more {
+				s.surplus++
 			}
 			if sweep {
 				s.tab.liveFiles[c.file], s.tab.liveNames[c.name] = true, true

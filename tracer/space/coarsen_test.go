@@ -136,7 +136,7 @@ func TestACoarsenedTreeIsWrongOnlyWithinDoubt(t *testing.T) {
 		for _, c := range sited(order, 2) {
 			s.Apply(c)
 			if r.IntN(8) == 0 {
-				s.Prune(s.Newest() - min(s.Newest(), r.Uint64N(40)))
+				s.Prune(s.newest - min(s.newest, r.Uint64N(40)))
 				s.Coarsen(r.IntN(8))
 			}
 			if err := s.checkInvariants(); err != nil {
@@ -202,7 +202,7 @@ func TestHowManyCellsARowTakesIsNotTheProgramsChoice(t *testing.T) {
 				tc.call(s, i)
 			}
 			s.Prune(10_000_000)
-			if s.Cells() < n || s.Spare() != s.Cells()-1 {
+			if s.Totals().Extents != n || s.Spare() != n-1 {
 				t.Fatalf("%d cells, %d to spare", s.Cells(), s.Spare())
 			}
 			if !s.Coarsen(3) {

@@ -14,11 +14,13 @@ const folded = 1
 // waiting registers go, extents of one operation that only differ in such
 // stamps become one again. Calls older than before can then not be placed any
 // more; Apply puts their range in doubt. Prune takes time in proportion to the
-// number of cells (about 15 ns each); about once a second will do.
+// number of cells (about 15 ns each), and none if nothing has changed; about once a
+// second will do.
 func (s *Space) Prune(before uint64) {
 	if before <= s.horizon {
 		return
 	}
+	settled := s.newest < s.horizon // nothing has been written since it was
 	s.horizon = before
 	if s.movedMany != 0 && s.movedMany < before {
 		s.movesMany = true
@@ -35,21 +37,24 @@ func (s *Space) Prune(before uint64) {
 		older := func(e *cell) bool { return e.mapAt <= u.at }
 		return u.at != 0 && u.at < before && s.first(u.Range, older) == u.End
 	})
-	s.compact(exact)
+	if !settled {
+		s.compact(exact)
+	}
 }
 
-// fold replaces stamps older than before, and reports whether the cell still
-// has anything to remember.
-func (c *cell) fold(before uint64) bool {
-	if !c.alive() && c.newest() < before {
-		return false
+// fold replaces stamps older than before. It reports whether the cell still has anything to
+// remember, and whether all of them are older.
+func (c *cell) fold(before uint64) (remembers, all bool) {
+	all = c.newest() < before
+	if all && !c.alive() {
+		return false, true
 	}
 	for _, at := range [...]*uint64{&c.mapAt, &c.protAt, &c.nameAt, &c.forkAt, &c.wipeAt, &c.growAt} {
 		if *at != 0 && *at < before { // what was never seen is not known
 			*at = folded
 		}
 	}
-	return true
+	return true, all
 }
 
 // Clone returns the address space of a child forked at the stamp at
@@ -68,6 +73,7 @@ func (s *Space) Clone(at uint64) (*Space, []procmaps.Range) {
 	child.userfault, child.movesMany = s.userfault, s.movesMany
 	child.brkStart, child.brk, child.stack = s.brkStart, s.brk, s.stack
 	child.newest, child.horizon = at, at
+	var last cell
 	for ci := range s.list.chunks {
 		ch := s.list.chunks[ci]
 		for i := range ch.n {
@@ -83,6 +89,10 @@ func (s *Space) Clone(at uint64) (*Space, []procmaps.Range) {
 			c.flag |= Inherited
 			child.mapped += c.rng().Len()
 			child.list.insert(child.list.end(), &c)
+			if last.alive() && sameRegion(&last, &c) {
+				child.surplus++
+			}
+			last = c
 		}
 	}
 	if at < s.horizon {

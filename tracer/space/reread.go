@@ -204,6 +204,8 @@ func bracketed(name, prefix string) string {
 // The caller passes over what operations not yet applied touch. Rows that the kernel merges
 // or splits are equal; so are heap, stack and plain anonymous memory, a basename and a path,
 // and memory of unknown and of known identity.
+//
+// Precondition: from is not before the Horizon.
 func (s *Space) Verify(rows []procmaps.Mapping, in procmaps.Range, from uint64) (drift []Drift, unverified []procmaps.Range) {
 	in.End = min(in.End, kernelHalf)
 	p := s.list.find(in.Start)

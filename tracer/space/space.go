@@ -47,7 +47,7 @@ type Space struct {
 	list list
 
 	mapped    uint64 // bytes in extents
-	rows      int    // regions, as of the last compact
+	surplus   int    // cells that may become one with others, as of the last compact
 	newest    uint64 // latest stamp applied
 	horizon   uint64 // what is older has been forgotten
 	readUntil uint64 // end of the latest read
@@ -203,7 +203,7 @@ func (v Violation) String() string {
 }
 
 // Effect is what one call did to the tree. Its slices belong to the Space and
-// are overwritten by the next Apply, Reread or Prune.
+// are overwritten by the next Apply or Reread.
 type Effect struct {
 	Range procmaps.Range // acted on; for mremap the result; empty if none
 	From  procmaps.Range // for mremap, the source
