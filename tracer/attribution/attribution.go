@@ -6,7 +6,7 @@
 //
 // What is counted and what is estimated: mappings are counted, each one, and so
 // is what is resident, page by page, at the moments it is looked at. Where there
-// were more calls than stacks are taken of, what the others have made is shared out
+// were more calls than stacks are taken of, or than are kept, what the others have made is shared out
 // among the sites (share.go), whose figures are then estimates (see
 // [Attribution.Estimated]); they sum to what was counted. Who touched pages is always an
 // estimate, from a sample of page faults.
@@ -238,7 +238,9 @@ func (a *Attribution) stake(e *space.Extent) (made time.Duration, s stake) {
 	at, _ := e.Blame()
 	key, blame := a.key(e)
 	s = stake{pool: pool{kindOf(key), blame.Stratum()}, partless: blame.Missing()}
-	if !s.partless {
+	if s.partless {
+		a.estimated = true
+	} else {
 		s.part = part{key, blame.Site()}
 	}
 	return a.since(at), s

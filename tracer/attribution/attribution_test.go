@@ -70,7 +70,8 @@ const (
 )
 
 func newRun() *run {
-	r := &run{tree: space.New(space.Options{PageSize: page, Reports: true}), now: 1000}
+	mix := func(a, b uint64) uint64 { return uint64(model.Blame(a).Mix(model.Blame(b))) }
+	r := &run{tree: space.New(space.Options{PageSize: page, Reports: true, Mix: mix}), now: 1000}
 	r.tree.SetBrk(heapAt*page, heapAt*page)
 	r.tree.SetStack(stackEnd*page - 64)
 	read := space.Read{Range: space.All, Began: r.now, Op: space.OpSeed}
@@ -202,6 +203,110 @@ func TestBirthsLessDeathsAreWhatIsAlive(t *testing.T) {
 			}
 			r.look()
 			r.conserves(t)
+		})
+	}
+}
+
+// coarsen gives up all single calls.
+func (r *run) coarsen() bool {
+	r.tree.Prune(r.now + 1)
+	return r.tree.Coarsen(0)
+}
+
+func TestCoarsenedTreesConserveWhatThereIs(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			rnd := rand.New(rand.NewPCG(seed, 8))
+			r := newRun()
+			r.look()
+			brk, lost := uint64(heapAt), false
+			for range 300 {
+				brk = r.random(rnd, brk)
+				if rnd.IntN(10) == 0 {
+					lost = r.coarsen() || lost
+				}
+				if rnd.IntN(20) == 0 {
+					r.look()
+					r.conserves(t)
+				}
+			}
+			if !lost {
+				t.Error("nothing became coarser")
+			}
+		})
+	}
+}
+
+// The calls of one site may be one extent: what is unmapped of it is the site's.
+func TestACoarsenedExtentOfOneSiteIsItsOwn(t *testing.T) {
+	t.Parallel()
+	r := newRun()
+	r.look()
+	for i := range uint64(40) {
+		site, at := uint64(2), windowAt+i
+		if i >= 20 {
+			site, at = 4, at+1 // with a gap between
+		}
+		r.mmap(pages(at, at+1), rw, blame(uint32(site), 0))
+	}
+	if !r.coarsen() || r.tree.Spare() != 0 {
+		t.Fatalf("%d extents to spare", r.tree.Spare())
+	}
+	r.munmap(pages(windowAt+5, windowAt+8))
+	r.mprotect(pages(windowAt+10, windowAt+12), 0, 0)
+	r.look()
+	for site, mapped := range map[uint32]uint64{2: 15 * page, 4: 20 * page} {
+		f := r.finding(t, growth.Key{What: growth.Anon, Site: site})
+		if f.Last.Mapped != mapped || f.Born-f.Died != mapped {
+			t.Errorf("site %d holds %d bytes, was born %d and died %d; want %d", site, f.Last.Mapped, f.Born, f.Died, mapped)
+		}
+	}
+	if r.attr.Estimated() {
+		t.Error("that is said to be an estimate")
+	}
+	r.conserves(t)
+}
+
+// Of an extent of several sites each holds as much as it does elsewhere, in proportion.
+func TestACoarsenedExtentOfSeveralSitesIsSharedOut(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name string
+		of   func(site uint32) uint64
+	}{
+		{"of one path", func(site uint32) uint64 { return blame(site, 0) }},
+		{"of several paths", func(site uint32) uint64 {
+			return uint64(model.MakeBlame(site, model.MakeStratum(uint16(site), 0, 0)))
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRun()
+			r.look()
+			for i := range uint64(40) {
+				site := uint32(2)
+				if i%4 == 0 {
+					site = 4
+				}
+				r.mmap(pages(windowAt+i, windowAt+i+1), rw, tc.of(site))
+			}
+			if r.coarsen(); r.tree.Spare() != 0 {
+				t.Fatalf("%d extents to spare", r.tree.Spare())
+			}
+			r.munmap(pages(windowAt+10, windowAt+30))
+			r.look()
+			r.conserves(t)
+			for site, mapped := range map[uint32]uint64{2: 15 * page, 4: 5 * page} {
+				f := r.finding(t, growth.Key{What: growth.Anon, Site: site})
+				if f.Last.Mapped != mapped || f.Born != 2*mapped || f.Died != mapped {
+					t.Errorf("site %d holds %d bytes, was born %d and died %d; want %d", site, f.Last.Mapped, f.Born, f.Died, mapped)
+				}
+			}
+			if !r.attr.Estimated() {
+				t.Error("that is not said to be an estimate")
+			}
 		})
 	}
 }

@@ -17,6 +17,10 @@ import (
 // each site has the same part, about, with a stack and without. Only the bytes without
 // a stack are shared out, each once: what is printed never exceeds what was counted,
 // and the parts sum to the whole.
+//
+// Where single calls had to be given up for want of memory (see package model) it is the
+// same with what neighbouring calls have made: it may be of any site of their stratum or,
+// if that was not one, of any that has made memory of its kind.
 
 // pool is memory that may be of any site that has made memory of its kind in its
 // stratum.
@@ -63,7 +67,9 @@ func (t *tally) add(s stake, n uint64) {
 	}
 	t.put(s.pool, s.part, float64(n))
 	// The strata of a path may have had different chances.
-	t.put(s.path(), s.part, float64(n)*float64(s.stratum.Weight()))
+	stands := float64(n) * float64(s.stratum.Weight())
+	t.put(s.path(), s.part, stands)
+	t.put(pool{s.kind, model.Mixed}, s.part, stands)
 }
 
 func (t *tally) put(p pool, of part, n float64) {
@@ -83,6 +89,9 @@ func (t *tally) beyond(kind growth.Key) map[part]float64 {
 	if t.rest == nil {
 		t.rest = make(map[growth.Key]map[part]float64)
 		for _, p := range slices.SortedFunc(maps.Keys(t.total), comparePools) {
+			if p.stratum == model.Mixed {
+				continue // no path
+			}
 			var stands float64
 			for _, n := range t.parts[p] {
 				stands += n // whole numbers: their order does not matter
