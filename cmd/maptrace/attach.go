@@ -57,7 +57,7 @@ const (
 )
 
 func (o *memoryOptions) addFlags(cmd *cobra.Command) {
-	cmd.Flags().Var(&o.memory, "memory", "memory for the stacks and the history that are kept, of all processes together (default 256M)")
+	cmd.Flags().Var(&o.memory, "memory", "memory for the stacks, single calls and the history that are kept, of all processes together (default 256M)")
 }
 
 func (o *memoryOptions) check() error {

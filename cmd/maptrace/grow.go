@@ -189,7 +189,7 @@ func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err
 	kernel := tracer.LiveOptions{Stacks: &tracer.StackOptions{
 		Bytes: int(o.stackSize), Rate: o.stackRate, FaultRate: o.faultRate, Writes: o.watchpoints > 0,
 	}}
-	if g.attached, err = attach(s, &o.attachOptions, kernel, tracer.Options{}, sites); err != nil {
+	if g.attached, err = attach(s, &o.attachOptions, kernel, tracer.Options{Memory: memory.Extents}, sites); err != nil {
 		return err
 	}
 	fs := procmaps.Default()
@@ -283,6 +283,7 @@ func (g *growRun) finish(out io.Writer) error {
 		Budget: g.o.bytes(), Stacks: sites.Bytes, StacksEvicted: sites.Evicted,
 		Series: g.memory.Series.Used(), SeriesPeak: g.memory.Series.Peak(), GroupsEvicted: g.Evicted(),
 		Parts: g.memory.Parts.Used(), PartsPeak: g.memory.Parts.Peak(),
+		Coarsened: report.Stats.Coarsened,
 	}
 	var errs []error
 	if g.o.output == "json" {

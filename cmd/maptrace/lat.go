@@ -92,10 +92,11 @@ func (o *latOptions) check() error {
 
 // runLat measures, and prints what there is.
 func runLat(ctx context.Context, s streams, o *latOptions, out io.Writer) (err error) {
-	sites := site.New(site.Options{MaxBytes: budget.OfStacks(o.bytes()), MaxFileBytes: int(o.bytes())})
+	memory := budget.OfTrace(o.bytes())
+	sites := site.New(site.Options{MaxBytes: memory.Stacks, MaxFileBytes: int(o.bytes())})
 	defer func() { err = errors.Join(err, sites.Close()) }()
 	m := &meter{o: o, Timings: attribution.NewTimings(sites, o.top)}
-	opts := tracer.Options{KeepExited: 512}
+	opts := tracer.Options{KeepExited: 512, Memory: memory.Extents}
 	kernel := tracer.LiveOptions{Latency: &tracer.LatencyOptions{Slow: o.slow}}
 	if m.attached, err = attach(s, &o.attachOptions, kernel, opts, sites); err != nil {
 		return err

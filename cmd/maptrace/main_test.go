@@ -300,6 +300,7 @@ var helpers = map[string]func(args []string) error{
 
 	// These do it at once, and end.
 	"storm":   stormHelper,
+	"pages":   pagesHelper,
 	"threads": threadsHelper,
 	"images":  imagesHelper,
 }

@@ -35,13 +35,14 @@ type tracePrinter struct {
 
 func openTrace(s streams, o *traceOptions) (_ *tracePrinter, err error) {
 	p := &tracePrinter{o: o, filter: o.filter()}
-	var opts tracer.Options
+	memory := budget.OfTrace(o.bytes())
+	opts := tracer.Options{Memory: memory.Extents}
 	if o.verify {
 		opts.Verify = 100 * time.Millisecond
 	}
 	var kernel tracer.LiveOptions
 	if o.stack {
-		p.sites, p.stacks = site.New(site.Options{MaxBytes: budget.OfStacks(o.bytes()), MaxFileBytes: int(o.bytes())}), make(map[uint32][]string)
+		p.sites, p.stacks = site.New(site.Options{MaxBytes: memory.Stacks, MaxFileBytes: int(o.bytes())}), make(map[uint32][]string)
 		kernel.Stacks = &tracer.StackOptions{}
 	}
 	if p.attached, err = attach(s, &o.attachOptions, kernel, opts, p.sites); err != nil {

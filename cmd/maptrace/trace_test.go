@@ -137,6 +137,7 @@ type (
 		Unaudited  uint64            `json:"unaudited"`
 		Rereads    uint64            `json:"rereads"`
 		Untracked  uint64            `json:"untracked"`
+		Coarsened  uint64            `json:"coarsened"`
 		Looks      uint64            `json:"looks"`
 		Interval   float64           `json:"interval"`
 		Changes    uint64            `json:"changes"`

@@ -7,23 +7,27 @@
 // All of it has one owner; nothing is safe for concurrent use.
 package budget
 
-// Node is what is kept of a node: of stacks, of the series of groups, and of parts, that
-// is, which stacks made, touch and keep which memory.
+// Node is what is kept of a node: of stacks, of the extents of trees, of the series of
+// groups, and of parts, that is, which stacks made, touch and keep which memory.
 type Node struct {
-	Stacks int // bytes
-	Series *Share
-	Parts  *Share
+	Stacks  int // bytes
+	Extents int // bytes
+	Series  *Share
+	Parts   *Share
 }
 
 // Of divides so many bytes. Half of them are not given to anybody: Go's runtime takes
 // about as much for garbage as there is in use.
 func Of(bytes uint64) Node {
-	half := int(bytes / 2)
-	return Node{Stacks: half / 4, Series: New(half / 2), Parts: New(half / 4)}
+	part := int(bytes / 8)
+	return Node{Stacks: part, Extents: part, Series: New(part), Parts: New(part)}
 }
 
-// OfStacks is what stacks may take where nothing else is kept.
-func OfStacks(bytes uint64) int { return int(bytes / 2) }
+// OfTrace is of where neither series nor parts are kept.
+func OfTrace(bytes uint64) Node {
+	part := int(bytes / 8)
+	return Node{Stacks: 3 * part, Extents: part}
+}
 
 // Share is so many bytes that several holders have together. Nil is one without bounds, of
 // which nothing is counted.

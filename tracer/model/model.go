@@ -25,6 +25,9 @@ type Options struct {
 	// KeepExited is how many address spaces are kept for the report though nobody lives
 	// in them; the oldest go first. 0 means 64.
 	KeepExited int
+	// Memory is how many bytes the trees may take beyond a cell for each region, of all
+	// address spaces together. 0 means 32 MiB.
+	Memory int
 }
 
 // Model is the state of all traced processes. Make one with [New].
@@ -39,6 +42,7 @@ type Model struct {
 
 	counts    Counts
 	figures   Figures
+	bound     bound
 	dropped   Picture // the worst of what is not kept
 	notKept   int
 	forgotten []uint64
@@ -64,7 +68,9 @@ func New(opts Options) *Model {
 	if opts.KeepExited == 0 {
 		opts.KeepExited = 64
 	}
-	return &Model{opts: opts, spaces: make(map[uint64]*Space), procs: make(map[int]*Process)}
+	return &Model{
+		opts: opts, spaces: make(map[uint64]*Space), procs: make(map[int]*Process), bound: newBound(opts.Memory),
+	}
 }
 
 // Space is an address space that is known or kept, nil if it is neither.
@@ -102,7 +108,7 @@ func (m *Model) Apply(op *Operation) Feedback {
 			return Feedback{Effect: m.call(sp, op, b)}
 		}
 	case Layout:
-		m.make(op.Space).tree = m.newTree(b)
+		m.setTree(m.make(op.Space), m.newTree(b))
 	case Join:
 		m.join(op, &b)
 	case Exec:
@@ -150,7 +156,7 @@ func (m *Model) Apply(op *Operation) Feedback {
 	case Clone:
 		if parent := m.spaces[b.Parent]; parent != nil && parent.tree != nil {
 			tree, doubts := parent.tree.Clone(op.Time)
-			m.make(op.Space).tree = tree
+			m.setTree(m.make(op.Space), tree)
 			return Feedback{Doubts: len(doubts) > 0}
 		}
 	default:
@@ -166,6 +172,7 @@ func (m *Model) applyTree(sp *Space, op *Operation) {
 	switch b := op.Body.(type) {
 	case Seed:
 		sp.tree.Reread(space.Read{Range: space.All, Rows: b.Rows, Began: op.Time, Ended: b.Ended, Op: space.OpSeed})
+		m.compacted(sp)
 	case Complete:
 		sp.tree.SetComplete(bool(b))
 	case Begin:
@@ -187,6 +194,7 @@ func (m *Model) applyTree(sp *Space, op *Operation) {
 		sp.tree.SetLayout(op.Time, b.StartBrk, b.Brk, b.Stack)
 	case Prune:
 		sp.tree.Prune(op.Time)
+		m.compacted(sp)
 	case Drift:
 		sp.drift += uint64(len(b))
 		c := changeOf(KindDrift, op)
@@ -199,6 +207,7 @@ func (m *Model) applyTree(sp *Space, op *Operation) {
 		m.change.Addr, m.change.Site = b.Addr, b.Site
 		m.tell(sp, &m.change)
 	}
+	m.grown(sp, op.Time)
 }
 
 // tree is the address space of an operation that needs its tree.
@@ -213,14 +222,16 @@ func (m *Model) tree(op *Operation) *Space {
 func (m *Model) make(id uint64) *Space {
 	sp := m.Space(id)
 	if sp == nil {
-		sp = &Space{id: id}
+		sp = &Space{id: id, memory: m.bound.kept.Join()}
 		m.spaces[id], m.last = sp, sp
 	}
 	return sp
 }
 
 func (m *Model) newTree(l Layout) *space.Space {
-	tree := space.New(space.Options{PageSize: m.opts.PageSize, MovesMany: m.opts.MovesMany, Reports: m.opts.OnChange != nil})
+	tree := space.New(space.Options{
+		PageSize: m.opts.PageSize, MovesMany: m.opts.MovesMany, Reports: m.opts.OnChange != nil, Mix: mixBlames,
+	})
 	tree.SetBrk(l.StartBrk, l.Brk)
 	tree.SetStack(l.Stack)
 	return tree
@@ -297,7 +308,7 @@ func (m *Model) exec(op *Operation, b *Exec) {
 	// A process found amid its exec has the new space already.
 	sp := m.make(op.Space)
 	sp.numbered = sp.numbered || b.Numbered
-	sp.tree = m.newTree(b.Layout)
+	m.setTree(sp, m.newTree(b.Layout))
 	sp.wait()
 	p.Comm, p.Space = b.Comm, sp.id
 	p.Generation++
@@ -362,6 +373,8 @@ func (m *Model) retire(sp *Space) Feedback {
 func (m *Model) forget(sp *Space) Feedback {
 	m.counts.fold(sp, m.opts.Verify)
 	m.dropped.worsen(sp.pictured())
+	sp.memory.Leave()
+	m.bound.fresh -= sp.fresh
 	delete(m.spaces, sp.id)
 	m.last = nil
 	m.forgotten = append(m.forgotten[:0], sp.id)
@@ -394,6 +407,7 @@ func (m *Model) call(sp *Space, op *Operation, b *Call) *space.Effect {
 		m.change.Call, m.change.Effect, m.change.Site = b.Call, eff, b.Site
 		m.tell(sp, &m.change)
 	}
+	m.grown(sp, op.Time)
 	return eff
 }
 

@@ -77,7 +77,7 @@ func operations(b []byte) (ops []Operation) {
 // applied applies operations to a model of its own.
 func applied(ops []Operation, also func(*Model)) (told, *Model) {
 	var l told
-	m := New(Options{OnChange: l.change, PageSize: page, KeepExited: 2, Verify: true})
+	m := New(Options{OnChange: l.change, PageSize: page, KeepExited: 2, Verify: true, Memory: 1 << 10})
 	for i := range ops {
 		op := ops[i].Clone()
 		m.Apply(&op)
@@ -129,7 +129,7 @@ func begun(pid int, id uint64) []Operation {
 
 func TestTheOldestOfThoseThatEndedAreForgotten(t *testing.T) {
 	t.Parallel()
-	m := New(Options{KeepExited: 2})
+	m := New(Options{KeepExited: 2, Memory: 1 << 10})
 	var forgotten []uint64
 	for pid := 1; pid <= 4; pid++ {
 		for _, op := range begun(pid, uint64(pid)) {

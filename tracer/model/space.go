@@ -3,6 +3,7 @@ package model
 import (
 	"time"
 
+	"github.com/maptrace/maptrace/tracer/budget"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -34,6 +35,11 @@ type Space struct {
 
 	start space.Snapshot // what it was when it became known, and
 	began uint64         // when that was
+
+	memory    *budget.Holder // of what the tree has beyond a cell for each region
+	compacted int            // cells when the tree was compacted last, and
+	fresh     int            // how many more there are now
+	coarse    bool           // some origins were given up
 
 	picture    Picture
 	violations uint64

@@ -167,15 +167,16 @@ func (t *Tracer) unaudited(sp *addressSpace, res *lookResult, at uint64) {
 }
 
 // uncertain tells whether nothing can be said about a look: a call that it may have seen is
-// missing, or has come late and waits behind others.
-func (sp *addressSpace) uncertain() bool {
-	return sp.Tree().Doubtful() || sp.stale || sp.q.open() || sp.held.anyLate()
+// missing, or has come late and waits behind others, or the tree has had to forget what has
+// changed since.
+func (sp *addressSpace) uncertain(l *Look) bool {
+	return sp.Tree().Doubtful() || sp.stale || sp.q.open() || sp.held.anyLate() || l.At < sp.Tree().Horizon()
 }
 
 // compare is the audit of everything.
 func (t *Tracer) compare(sp *addressSpace, res *lookResult) {
 	l := &res.looks[0]
-	if sp.uncertain() {
+	if sp.uncertain(l) {
 		t.unaudited(sp, res, l.At)
 		return
 	}
@@ -216,7 +217,7 @@ func (t *Tracer) compareAlone(sp *addressSpace, res *lookResult) {
 				break
 			}
 		}
-		if sp.uncertain() {
+		if sp.uncertain(l) {
 			over = append(over, r)
 			continue
 		}

@@ -48,6 +48,8 @@ type Options struct {
 	// KeepExited is how many address spaces of exited processes are kept for
 	// the final report; the oldest go first. 0 means 64.
 	KeepExited int
+	// Memory is that of [model.Options].
+	Memory int
 	// Sites makes sites of the stacks that come with events; nil makes none.
 	Sites Sites
 	// Log receives what is of use for finding faults; nil discards it.
@@ -144,7 +146,7 @@ func (t *Tracer) Tap(tap func(*model.Operation)) { t.tap = tap }
 func (t *Tracer) ModelOptions() model.Options {
 	return model.Options{
 		OnChange: t.opts.OnChange, PageSize: t.opts.PageSize, MovesMany: t.opts.MovesMany,
-		Polling: t.opts.Polling, KeepExited: t.opts.KeepExited, Verify: t.opts.Verify > 0,
+		Polling: t.opts.Polling, KeepExited: t.opts.KeepExited, Verify: t.opts.Verify > 0, Memory: t.opts.Memory,
 	}
 }
 

@@ -178,6 +178,8 @@ type MemoryObject struct {
 	GroupsEvicted int    `json:"groups_evicted"` // from among those that have a series
 	Parts         int    `json:"parts"`          // who made, touched and keeps it
 	PartsPeak     int    `json:"parts_peak"`
+	// Coarsened is of how many address spaces the extents were too many.
+	Coarsened uint64 `json:"spaces_coarsened"`
 }
 
 // WordsObject says what became of the words that were watched to tell who keeps memory.
@@ -233,6 +235,10 @@ func (s *GrowthSummary) Write(w io.Writer) error {
 	}
 	for _, why := range slices.Sorted(maps.Keys(s.Missing)) {
 		b = fmt.Appendf(b, "; %d calls or faults without one: %s", s.Missing[why], why)
+	}
+	if n := s.Memory.Coarsened; n > 0 {
+		b = fmt.Appendf(b, "\nneighbouring extents of %s were made one, as --memory was reached: which of several sites holds what of them is estimated",
+			units.Count(n, "address space"))
 	}
 	if s.Unseen != "" {
 		b = fmt.Appendf(b, "\nno page faults were seen, so who touches memory is not known: %s", table.Escape(s.Unseen))

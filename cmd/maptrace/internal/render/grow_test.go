@@ -239,7 +239,7 @@ func summary(now time.Time) *GrowthSummary {
 		Faults:  5000, Sampled: 900, Counting: "PAGEMAP_SCAN", CountCalls: 31, CountBusy: 0.0123, CountMost: 0.0011,
 		Whole: map[string]uint64{"at its beginning": 3, "it locked its memory": 2},
 		Memory: MemoryObject{
-			Budget: 256 << 20, Stacks: 5 << 20, StacksEvicted: 70, Series: 3 << 20, SeriesPeak: 4 << 20, GroupsEvicted: 6,
+			Budget: 256 << 20, Stacks: 5 << 20, StacksEvicted: 70, Series: 3 << 20, SeriesPeak: 4 << 20, GroupsEvicted: 6, Coarsened: 2,
 			Parts: 1 << 20, PartsPeak: 2 << 20,
 		},
 	}
@@ -282,6 +282,7 @@ func TestSummaryOfAWatch(t *testing.T) {
 		{
 			"a busy one", summary(time.Time{}), `
 1000 calls, lost 1; 800 stacks, 98 % whole, 5 no-fde, 15 truncated; 10 calls or faults without one: no room in the ring; 190 calls or faults without one: passed over by chance
+neighbouring extents of 2 address spaces were made one, as --memory was reached: which of several sites holds what of them is estimated
 5000 page faults, 900 sampled; resident pages by PAGEMAP_SCAN: 12.3 ms in all, 1.1 ms at most at once
 `,
 		},

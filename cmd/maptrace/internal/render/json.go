@@ -92,6 +92,7 @@ type SummaryObject struct {
 	Unaudited  uint64            `json:"unaudited"`  // those that none has compared: they ended too soon
 	Rereads    uint64            `json:"rereads"`
 	Untracked  uint64            `json:"untracked"`
+	Coarsened  uint64            `json:"coarsened"`
 
 	// Those of polling: looks at everything, the seconds between two, and what
 	// they found. What is counted in the kernel is 0 then.
@@ -108,7 +109,7 @@ func Summary(r *tracer.Report, untracked uint64, now time.Time) SummaryObject {
 		Calls: s.Calls, ByOp: map[string]uint64{}, Failed: s.Failed, Suppressed: s.Suppressed, Forks: s.Forks, Execs: s.Execs,
 		Exits: s.Exits, Processes: s.Processes, Sections: s.Sections, Missed: s.Missed, Other: s.Others,
 		Lost: s.Lost, Skipped: s.Skipped, Late: s.Late, Violations: s.Violations, Drift: s.Drift, Audits: s.Audits,
-		Unfinished: s.AuditsUnfinished, Unverified: s.Unverified, Unaudited: s.Unaudited, Rereads: s.Rereads, Untracked: untracked,
+		Unfinished: s.AuditsUnfinished, Unverified: s.Unverified, Unaudited: s.Unaudited, Rereads: s.Rereads, Untracked: untracked, Coarsened: s.Coarsened,
 		Looks: s.Looks, Interval: r.Polling.Seconds(), Changes: s.Polled,
 	}
 	for _, c := range s.ByOp() {

@@ -407,7 +407,7 @@ func report(t *testing.T) (*tracer.Report, *space.Space) {
 	return &tracer.Report{
 		Ordering: "section", NotKept: 3,
 		Stats: tracer.Stats{
-			Counts: tracer.Counts{Calls: 4, Failed: 1, Forks: 5, Execs: 6, Exits: 7, Processes: 8, Drift: 17, Violations: 18, Unverified: 20, Unaudited: 21},
+			Counts: tracer.Counts{Calls: 4, Failed: 1, Forks: 5, Execs: 6, Exits: 7, Processes: 8, Drift: 17, Violations: 18, Unverified: 20, Unaudited: 21, Coarsened: 20},
 			Figures: tracer.Figures{
 				Others: 9, Sections: 10, Missed: 11, Late: 12, Rereads: 13, Audits: 14, AuditsUnfinished: 15, Lost: 16, Newest: 5e9,
 			},

@@ -120,6 +120,9 @@ func WriteSummary(w io.Writer, r *tracer.Report, untracked uint64, clock Clock) 
 	if untracked > 0 {
 		fmt.Fprintf(&b, "untracked %d: processes or address spaces beyond what the kernel side holds\n", untracked)
 	}
+	if s.Coarsened > 0 {
+		fmt.Fprintf(&b, "coarsened %d: address spaces with so many extents that neighbours were made one: --memory was reached\n", s.Coarsened)
+	}
 	if r.NotKept > 0 {
 		fmt.Fprintf(&b, "%d exited processes are counted here, but their tables were not kept\n", r.NotKept)
 	}

@@ -1,0 +1,136 @@
+package model
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// mapped is an mmap of one page, by a site.
+func mapped(at, time uint64, id uint64, site uint32) Operation {
+	return Operation{Time: time, Space: id, TGID: int(id), TID: int(id), Body: &Call{Call: &space.Call{
+		Op: space.OpMmap, Time: time, Site: uint64(MakeBlame(site, 0)), Ret: int64(at * page),
+		Args: [6]uint64{at * page, page, 3, 0x32}, // private, fixed, anonymous
+	}}}
+}
+
+// cells are those of all trees.
+func (m *Model) cells() (n int) {
+	for _, sp := range m.spaces {
+		n += sp.tree.Cells()
+	}
+	return n
+}
+
+func TestTheMemoryOfTreesIsNotTheTargetsChoice(t *testing.T) {
+	t.Parallel()
+	const memory = 1 << 20
+	most := memory / space.CellBytes
+	call := func(m *Model, op Operation) {
+		if eff := m.Apply(&op).Effect; len(eff.Doubts) > 0 {
+			t.Fatalf("doubts %v", eff.Doubts)
+		}
+		if n := m.cells(); n > most+1000 {
+			t.Fatalf("%d cells, of which %d fit in the memory", n, most)
+		}
+	}
+	for _, tc := range []struct {
+		name      string
+		run       func(m *Model)
+		coarsened uint64
+	}{
+		{"calls that map page after page", func(m *Model) {
+			for i := range uint64(100_000) {
+				call(m, mapped(0x1000+i, 1000+i, 1, 7))
+			}
+		}, 1},
+		{"calls of two sites in turn", func(m *Model) {
+			for i := range uint64(100_000) {
+				call(m, mapped(0x1000+i, 1000+i, 1, 7+uint32(i%2)))
+			}
+		}, 1},
+		{"pages that are unmapped and others that are mapped", func(m *Model) {
+			for i := range uint64(100_000) {
+				call(m, mapped(0x1000+i, 1000+2*i, 1, 7))
+				if i >= 10 {
+					call(m, Operation{Time: 1001 + 2*i, Space: 1, TGID: 1, Body: &Call{Call: &space.Call{
+						Op: space.OpMunmap, Time: 1001 + 2*i, Args: [6]uint64{(0x1000 + i - 10) * page, page},
+					}}})
+				}
+			}
+		}, 0},
+		{"children that inherit it", func(m *Model) {
+			for i := range uint64(1500) {
+				call(m, mapped(0x1000+i, 1000+i, 1, 7))
+			}
+			for id := range uint64(100) {
+				m.Apply(&Operation{Time: 10_000 + id, Space: 2 + id, TGID: int(2 + id), Body: Clone{Parent: 1}})
+				m.Apply(&Operation{Time: 10_000 + id, Space: 2 + id, TGID: int(2 + id), Body: Join{Comm: "child"}})
+				call(m, mapped(0x8000, 10_000+id, 2+id, 7))
+			}
+		}, 1 + 100},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			m := New(Options{Memory: memory})
+			for _, op := range begun(1, 1) {
+				m.Apply(&op)
+			}
+			tc.run(m)
+			if got := m.Report().Stats.Coarsened; got > tc.coarsened || got == 0 && tc.coarsened > 0 {
+				t.Errorf("%d are coarsened, want at most %d", got, tc.coarsened)
+			}
+		})
+	}
+}
+
+// Little memory changes who made what, not what there is: what comes too late is in doubt,
+// and with it read again all is the same.
+func TestWithLittleMemoryTheTreesAreTheSame(t *testing.T) {
+	t.Parallel()
+	rnd := rand.New(rand.NewPCG(rand.Uint64(), 0))
+	ops := begun(1, 1)
+	for i := range uint64(20_000) {
+		at := 0x1000 + rnd.Uint64N(2000)
+		op := mapped(at, 10_000+10*i-rnd.Uint64N(5000), 1, 7+uint32(i%3))
+		if rnd.IntN(3) == 0 {
+			op.Body = &Call{Call: &space.Call{Op: space.OpMunmap, Time: op.Time, Args: [6]uint64{at * page, 3 * page}}}
+		}
+		ops = append(ops, op)
+	}
+	run := func(memory int) (*Model, int) {
+		m, doubts := New(Options{Memory: memory}), 0
+		for i := range ops {
+			if eff := m.Apply(&ops[i]).Effect; eff != nil {
+				doubts += len(eff.Doubts)
+			}
+		}
+		return m, doubts
+	}
+	much, none := run(0)
+	little, some := run(64 << 10)
+	if some == 0 || none > 0 {
+		t.Fatalf("%d doubts with little memory, %d with much", some, none)
+	}
+	var rows []space.Row
+	for _, r := range much.Tree(1).Regions(nil) {
+		rows = append(rows, space.Row{Mapping: r.Mapping})
+	}
+	for _, r := range little.Tree(1).Doubts() {
+		read := Operation{Time: 1_000_000, Space: 1, TGID: 1, Body: Reread{Range: r, Rows: rows, Ended: 1_000_001, Op: space.OpReread}}
+		little.Apply(&read)
+	}
+	mappings := func(m *Model) (all []procmaps.Mapping) {
+		for _, r := range m.Tree(1).Regions(nil) {
+			all = append(all, r.Mapping)
+		}
+		return all
+	}
+	if d := cmp.Diff(mappings(much), mappings(little)); d != "" {
+		t.Errorf("(-much +little):\n%s", d)
+	}
+}
