@@ -165,14 +165,14 @@ func (t *Tracer) timed(ev *Event) {
 }
 
 // doubtChildren makes sure of children that were forked before a late call was
-// known of, and after it took effect.
+// known of, and after it took effect. What it has left in doubt, they may have too.
 func (t *Tracer) doubtChildren(sp *addressSpace, c *space.Call, eff *space.Effect) {
 	for _, f := range sp.forks {
 		child := t.spaces[f.child]
 		if c.Time >= f.at || child == nil || child.waits() {
 			continue
 		}
-		for _, r := range [2]procmaps.Range{eff.Range, eff.From} {
+		for _, r := range append([]procmaps.Range{eff.Range, eff.From}, eff.Doubts...) {
 			t.doubt(child, r, f.at, lookReason{op: space.OpReread})
 		}
 	}

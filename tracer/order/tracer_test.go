@@ -204,6 +204,31 @@ func TestAChildHasTheTreeAsOfTheFork(t *testing.T) {
 	}
 }
 
+func TestWhatALateCallLeavesInDoubtIsSoInChildren(t *testing.T) {
+	t.Parallel()
+	fork := Event{
+		Kind: model.KindFork, TGID: 5, TID: 5, Time: 300, Space: 1, Section: 3, Flags: Stamped | HasSection,
+		Child: 6, ChildSpace: 2, First: 1,
+	}
+	tr, _ := replay(t, Options{}, append(image(5, 1, 100, 3), fork)...)
+	op := model.Operation{Time: 250, Space: 1, Body: model.Prune{}}
+	tr.model.Apply(&op)
+	for _, tc := range []struct {
+		at   uint64
+		want []procmaps.Range
+	}{
+		{350, nil}, // after the fork
+		{200, []procmaps.Range{{Start: 0x30000, End: 0x40000}}},
+	} {
+		ev := mmap(5, 1, tc.at, 4, 0x30, 0x40)
+		eff := tr.applyCall(&ev, 0, model.Applied)
+		tr.doubtChildren(tr.spaces[1], &ev.Call, eff)
+		if got := tr.Tree(2).Doubts(); !slices.Equal(got, tc.want) {
+			t.Errorf("the call of %d: doubts in the child %v, want %v", tc.at, got, tc.want)
+		}
+	}
+}
+
 func TestAChildThatSharesTheSpaceChangesIt(t *testing.T) {
 	t.Parallel()
 	vfork := Event{
