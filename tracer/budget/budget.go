@@ -20,7 +20,8 @@ type Node struct {
 // about as much for garbage as there is in use.
 func Of(bytes uint64) Node {
 	part := int(bytes / 8)
-	return Node{Stacks: part, Extents: part, Series: New(part), Parts: New(part)}
+	// To count the pages of an extent takes as much again as the extent.
+	return Node{Stacks: part, Extents: part / 2, Series: New(part), Parts: New(part)}
 }
 
 // OfTrace is of where neither series nor parts are kept.
