@@ -62,7 +62,7 @@ test-faults: ## every fault often: killed 200 times, 2,000 processes, 1,000 thre
 soak: build ## half an hour on a busy mixture: memory flat, nothing lost
 	$(GO) run ./testdata/bench -maptrace ./$(BIN) -only soak
 
-node: build ## grow on 500 processes, on 100,000 short ones, and on 1,000,000 stacks: memory within its budget
+node: build ## grow on 500 processes, on 100,000 short ones, on 1,000,000 stacks, and on 6,000,000 calls for one row: memory within its budget
 	$(GO) run ./testdata/bench -maptrace ./$(BIN) -only node
 
 test-kernels: ## the tests and a story on seven of Debian's kernels, emulated (needs qemu, apt, network)

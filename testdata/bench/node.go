@@ -24,6 +24,7 @@ import (
 const (
 	idlers, churners, leakers = 475, 20, 5
 	stackRate                 = 10_000
+	pageRate                  = 300_000
 )
 
 // nodeBudget is what grow may keep unless it is told otherwise, in KiB.
@@ -43,11 +44,12 @@ type crowd struct {
 	check func(*growOutput) error
 }
 
-// crowds are they: the node, processes that come and go, and stacks.
+// crowds are they: the node, processes that come and go, stacks, and calls that make one
+// row of maps.
 func (b *bench) crowds() []crowd {
-	short, stacks := 100_000, 1_000_000
+	short, stacks, pages := 100_000, 1_000_000, 6_000_000
 	if b.short {
-		short, stacks = short/10, stacks/10
+		short, stacks, pages = short/10, stacks/10, pages/2
 	}
 	return []crowd{
 		{
@@ -63,6 +65,10 @@ func (b *bench) crowds() []crowd {
 			title: grouped(uint64(stacks)) + " stacks",
 			args:  []string{"stacks", strconv.Itoa(stacks), strconv.Itoa(stackRate)},
 			more:  []string{"--stack-rate", strconv.Itoa(10 * stackRate), "--stack-size", "4K"}, takes: time.Hour, ends: true, queues: true,
+		},
+		{
+			title: grouped(uint64(pages)) + " calls for one row",
+			args:  []string{"pages", strconv.Itoa(pages), strconv.Itoa(pageRate)}, takes: time.Hour, ends: true, check: coarsened,
 		},
 	}
 }
@@ -192,6 +198,14 @@ func (c *crowd) judge(grow *watched, took time.Duration, t *table) error {
 	return errors.Join(bad...)
 }
 
+// coarsened is what has to be where there are too many extents.
+func coarsened(out *growOutput) error {
+	if n := out.Memory.SpacesCoarsened; n != 1 {
+		return fmt.Errorf("%d address spaces were coarsened, want 1", n)
+	}
+	return nil
+}
+
 func mib(kib float64) string { return fmt.Sprintf("%.0f", kib/1024) }
 
 // growOutput is what grow -o json has said.
@@ -200,7 +214,8 @@ type growOutput struct {
 	Leaking   map[int][]string // by process: each who leaks there
 	Sites     uint64
 	Memory    struct {
-		StacksEvicted uint64 `json:"stacks_evicted"`
+		StacksEvicted   uint64 `json:"stacks_evicted"`
+		SpacesCoarsened uint64 `json:"spaces_coarsened"`
 	}
 	Whole map[string]uint64 `json:"whole_counts"`
 }

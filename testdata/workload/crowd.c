@@ -4,13 +4,15 @@
 /* clang-format on */
 
 /*
- * Many processes, and many stacks.
+ * Many processes, many stacks, and many calls for one row of maps.
  *
  *   crowd node IDLE CHURN LEAK   so many processes that do nothing, that map and unmap all the
  *                                time, and that leak 640 KiB a second
  *   crowd short N                N processes in a row, each of which maps 1 MiB and ends
  *   crowd stacks N RATE          N calls of mmap and munmap, each from another stack, RATE a
  *                                second; up to 2^20 are different
+ *   crowd pages N RATE           N calls of mmap, each of the page after that of the call before,
+ *                                RATE a second
  *
  * All begin when they can read a byte, print a line "done" at their end, and wait for the end of
  * their input.
@@ -146,14 +148,29 @@ static inline __attribute__((always_inline)) void down(unsigned path, int depth)
 		right(path >> 1, depth - 1);
 }
 
-static void stacks(long n, long rate)
+static void stack(long i)
+{
+	down((unsigned)i, DEPTH);
+}
+
+static void page(long i)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+	const size_t size = (size_t)sysconf(_SC_PAGESIZE);
+	char *at = (char *)0x100000000000 + i * size; /* where nothing else is */
+
+	if (mmap(at, size, PROT_READ | PROT_WRITE, flags, -1, 0) != at)
+		fail("mmap");
+}
+
+static void paced(long n, long rate, void (*call)(long))
 {
 	const long slice = rate / 100 + 1; /* calls in a hundredth of a second */
 	struct timespec next;
 
 	clock_gettime(CLOCK_MONOTONIC, &next);
 	for (long i = 0; i < n; i++) {
-		down((unsigned)i, DEPTH);
+		call(i);
 		if (i % slice == 0) {
 			next.tv_nsec += 10000000;
 			if (next.tv_nsec >= 1000000000) {
@@ -182,9 +199,13 @@ int main(int argc, char **argv)
 	} else if (argc == 3 && !strcmp(argv[1], "short")) {
 		brief("/proc/self/exe", atol(argv[2]));
 	} else if (argc == 4 && !strcmp(argv[1], "stacks")) {
-		stacks(atol(argv[2]), atol(argv[3]));
+		paced(atol(argv[2]), atol(argv[3]), stack);
+	} else if (argc == 4 && !strcmp(argv[1], "pages")) {
+		paced(atol(argv[2]), atol(argv[3]), page);
 	} else {
-		fputs("usage: crowd node IDLE CHURN LEAK | short N | stacks N RATE\n", stderr);
+		fputs("usage: crowd node IDLE CHURN LEAK | short N | stacks N RATE | "
+		      "pages N RATE\n",
+		      stderr);
 		return 2;
 	}
 	puts("done");

@@ -508,7 +508,7 @@ func TestVMAsHasAsManyAsItWasAsked(t *testing.T) {
 
 func TestCrowdEndsWell(t *testing.T) {
 	bin := build(t, "crowd")
-	for _, args := range [][]string{{"stacks", "2000", "100000"}, {"short", "20"}} {
+	for _, args := range [][]string{{"stacks", "2000", "100000"}, {"pages", "2000", "100000"}, {"short", "20"}} {
 		cmd := command(t, bin, args...)
 		cmd.Stdin = strings.NewReader("\n")
 		out, err := cmd.Output()
