@@ -92,7 +92,8 @@ func TestTheMemoryOfTreesIsNotTheTargetsChoice(t *testing.T) {
 // and with it read again all is the same.
 func TestWithLittleMemoryTheTreesAreTheSame(t *testing.T) {
 	t.Parallel()
-	rnd := rand.New(rand.NewPCG(rand.Uint64(), 0))
+	seed := rand.Uint64()
+	rnd := rand.New(rand.NewPCG(seed, 0))
 	ops := begun(1, 1)
 	for i := range uint64(20_000) {
 		at := 0x1000 + rnd.Uint64N(2000)
@@ -114,7 +115,7 @@ func TestWithLittleMemoryTheTreesAreTheSame(t *testing.T) {
 	much, none := run(0)
 	little, some := run(64 << 10)
 	if some == 0 || none > 0 {
-		t.Fatalf("%d doubts with little memory, %d with much", some, none)
+		t.Fatalf("seed %d: %d doubts with little memory, %d with much", seed, some, none)
 	}
 	var rows []space.Row
 	for _, r := range much.Tree(1).Regions(nil) {
@@ -131,6 +132,6 @@ func TestWithLittleMemoryTheTreesAreTheSame(t *testing.T) {
 		return all
 	}
 	if d := cmp.Diff(mappings(much), mappings(little)); d != "" {
-		t.Errorf("(-much +little):\n%s", d)
+		t.Errorf("seed %d (-much +little):\n%s", seed, d)
 	}
 }
