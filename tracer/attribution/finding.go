@@ -130,8 +130,8 @@ type namer struct {
 	known  map[uint32]string // of Function: it costs more than a look-up
 }
 
-// unknownPlace is code of which no frame is known.
-const unknownPlace = "an unknown place"
+// UnknownPlace is what code is called of which no frame is known.
+const UnknownPlace = "an unknown place"
 
 // function names the function that a site blames.
 func (n *namer) function(site uint32) string {
@@ -141,7 +141,7 @@ func (n *namer) function(site uint32) string {
 		if len(n.known) >= many {
 			clear(n.known)
 		}
-		name = cmp.Or(n.Function(site), unknownPlace)
+		name = cmp.Or(n.Function(site), UnknownPlace)
 		n.known[site] = name
 	}
 	return name
@@ -277,7 +277,7 @@ func (a *Attribution) subject(k growth.Key, born bool) string {
 	case k.Name != "":
 		name += " at " + k.Name
 	case k.Site == 0 && born:
-		name += " from before, or " + unknownPlace
+		name += " from before, or " + UnknownPlace
 	case k.Site == 0:
 		name += " from before"
 	}

@@ -250,7 +250,7 @@ func (m *Timings) Results(ops []model.Latency) Latencies {
 			l.Rest.Add(&s.TimedSite)
 			continue
 		}
-		s.Stack, s.Function = m.stack(s.site), cmp.Or(m.names.Function(s.site), unknownPlace)
+		s.Stack, s.Function = m.stack(s.site), cmp.Or(m.names.Function(s.site), UnknownPlace)
 		l.Sites = append(l.Sites, s.TimedSite)
 	}
 	l.NoSite.Sums = unknown(l.Ops, known.Sums)

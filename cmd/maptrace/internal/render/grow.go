@@ -210,9 +210,6 @@ func growthColumns(ascii bool) []table.Column[*attribution.Finding] {
 	}
 }
 
-// unknownPlace is code of which no frame is known.
-const unknownPlace = "an unknown place"
-
 // dots stand for what is left out.
 func dots(ascii bool) string {
 	if ascii {
@@ -231,7 +228,7 @@ func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []by
 		if i == 0 {
 			b = fmt.Appendf(b, "  last written, by %d watched words that were then left alone for %s and more, by\n", g.Words, units.Span(g.Settle))
 		}
-		b = fmt.Appendf(b, "  %5s %s\n", units.Percent(s.Share), table.Escape(cmp.Or(s.By, unknownPlace)))
+		b = fmt.Appendf(b, "  %5s %s\n", units.Percent(s.Share), table.Escape(cmp.Or(s.By, attribution.UnknownPlace)))
 		b = appendFrames(b, &s, frames, ascii)
 	}
 	for _, s := range g.Made {
@@ -242,7 +239,7 @@ func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []by
 		if i == 0 {
 			b = fmt.Appendf(b, "  touched, by a sample of %d page faults, by\n", g.Faults)
 		}
-		who := unknownPlace
+		who := attribution.UnknownPlace
 		if len(s.Frames) > 0 {
 			who = s.Frames[0]
 		}
