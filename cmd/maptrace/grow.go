@@ -161,7 +161,6 @@ type growRun struct {
 	*attribution.Growth
 	o       *growOptions
 	memory  budget.Node
-	err     io.Writer
 	sampler *sample.Sampler
 	results []render.Growth
 	drawn   bool   // a line of progress is on the terminal
@@ -176,7 +175,7 @@ func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err
 	sites := site.New(site.Options{MaxBytes: memory.Stacks, MaxFileBytes: int(o.bytes())})
 	settle := sample.SettleFor(o.duration)
 	g := &growRun{
-		o: o, err: s.err, memory: memory,
+		o: o, memory: memory,
 		Growth: attribution.NewGrowth(attribution.Options{Names: sites, Interval: o.interval, Settle: settle, Memory: memory}),
 	}
 	defer func() { err = errors.Join(err, g.close(), sites.Close()) }()
@@ -204,10 +203,12 @@ func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err
 		Watchpoints: o.watchpoints, Settle: settle, Doubtful: g.Doubtful, Reach: g.Reach, Group: sites.Group, Log: g.log,
 	})
 	run := tracer.RunOptions{Sinks: []tracer.Sink{g}, Samplers: []tracer.Sampler{g.sampler}}
-	if err = g.run(ctx, run, func() error { return g.finish(out) }); err != nil {
-		return err
+	err = g.run(ctx, run, func() error { return g.finish(out) })
+	// That the command failed does not keep what was found from being judged.
+	if status := (*codedError)(nil); err == nil || errors.As(err, &status) && status.cause == nil {
+		return cmp.Or(g.broken(), err)
 	}
-	return g.broken()
+	return err
 }
 
 func (g *growRun) close() error {
@@ -220,9 +221,6 @@ func (g *growRun) close() error {
 	}
 	return errors.Join(errs...)
 }
-
-// Change implements tracer.Sink.
-func (g *growRun) Change(c *tracer.Change) { g.Growth.Change(c) }
 
 // Idle implements tracer.Sink: it says on a terminal how far it is.
 func (g *growRun) Idle() error {
@@ -322,22 +320,32 @@ func writeOutput(o *output, write func(io.Writer) error) error {
 	return write(o)
 }
 
-// broken is an error if a rule of --fail-on is broken, or nothing can be said.
+// broken is an error if a rule of --fail-on is broken, or cannot be judged.
 func (g *growRun) broken() error {
+	if len(g.o.rules) == 0 {
+		return nil
+	}
 	var said []string
-	for _, r := range g.o.rules {
-		for i := range g.results {
-			p := &g.results[i].Process
-			if p.Uncounted != "" {
-				return &codedError{exitUnsupported, fmt.Errorf("process %d: --fail-on cannot be judged: %s", p.PID, p.Uncounted)}
-			}
+	unjudged := ""
+	for i := range g.results {
+		p := &g.results[i].Process
+		if p.Uncounted != "" {
+			unjudged = fmt.Sprintf("process %d: %s", p.PID, p.Uncounted)
+		}
+		for _, r := range g.o.rules {
 			if b, broken := r.Check(p); broken {
 				said = append(said, fmt.Sprintf("process %d: %s", p.PID, render.Broken(&r, b)))
 			}
 		}
 	}
-	if len(said) == 0 {
-		return nil
+	if len(g.results) == 0 {
+		unjudged = "no process was there for long enough to be looked at: watch for longer, or look more often (--interval)"
 	}
-	return &codedError{exitGrowth, errors.New(strings.Join(said, "; "))}
+	switch {
+	case len(said) > 0:
+		return &codedError{exitGrowth, errors.New(strings.Join(said, "; "))}
+	case unjudged != "":
+		return &codedError{exitUnsupported, errors.New("--fail-on cannot be judged: " + unjudged)}
+	}
+	return nil
 }

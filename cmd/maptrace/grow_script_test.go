@@ -89,7 +89,7 @@ func growOf(t *testing.T, script string) string {
 		clock: render.NewClock(time.Unix(0, 0).UTC(), 0),
 	}
 	g := &growRun{
-		attached: a, o: &growOptions{attachOptions: *a.o, interval: time.Second, top: 10, frames: 16}, err: io.Discard,
+		attached: a, o: &growOptions{attachOptions: *a.o, interval: time.Second, top: 10, frames: 16},
 		Growth: attribution.NewGrowth(attribution.Options{Names: functions{}, Interval: time.Second, Settle: time.Second}),
 	}
 	if err := g.Run(t.Context(), tracer.RunOptions{Sinks: []tracer.Sink{g}}); err != nil {

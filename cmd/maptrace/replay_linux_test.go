@@ -56,7 +56,7 @@ func printers(t *testing.T, a *attached) (all []*printed, first *growRun) {
 
 		var grown printed
 		g := &growRun{
-			attached: a, o: &growOptions{attachOptions: o, interval: interval, top: 10, frames: 16}, err: io.Discard,
+			attached: a, o: &growOptions{attachOptions: o, interval: interval, top: 10, frames: 16},
 			Growth: attribution.NewGrowth(attribution.Options{Names: a.sites, Interval: interval, Settle: time.Second}),
 		}
 		grown.name, grown.Sink, grown.end = "grow "+output, g, func() error { return g.finish(&grown.out) }
