@@ -56,8 +56,9 @@ const (
 	mostMemory  = 1 << 50
 )
 
-func (o *memoryOptions) addFlags(cmd *cobra.Command) {
-	cmd.Flags().Var(&o.memory, "memory", "memory for the stacks, single calls and the history that are kept, of all processes together (default 256M)")
+// addFlags adds the flag; what says what the memory is for.
+func (o *memoryOptions) addFlags(cmd *cobra.Command, what string) {
+	cmd.Flags().Var(&o.memory, "memory", "memory for "+what+", of all processes together (default 256M)")
 }
 
 func (o *memoryOptions) check() error {

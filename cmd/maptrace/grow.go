@@ -89,7 +89,7 @@ More: "maptrace help growth", "maptrace help stacks", "maptrace help targets".`,
 		},
 	}
 	o.attachOptions.addFlags(cmd)
-	o.memoryOptions.addFlags(cmd)
+	o.memoryOptions.addFlags(cmd, "the stacks, single calls and the history that are kept")
 	f := cmd.Flags()
 	f.DurationVar(&o.duration, "for", time.Minute, "watch for this long; 0, and a command, for as long as it runs")
 	f.DurationVar(&o.interval, "interval", time.Second, "look at what is mapped and resident this often")
