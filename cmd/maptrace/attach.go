@@ -307,7 +307,8 @@ func (a *attached) run(ctx context.Context, o tracer.RunOptions, finish func() e
 	}
 	err = errors.Join(err, full)
 	a.reportUnnamed()
-	if a.cmd != nil && a.Ready() && (run.Err() == nil || err != nil) {
+	// A command that outlives the tracing is not waited for, whatever went wrong.
+	if a.cmd != nil && a.Ready() && run.Err() == nil {
 		return a.exitStatus(err)
 	}
 	return errors.Join(err, a.verdict())
