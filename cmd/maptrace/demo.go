@@ -24,7 +24,7 @@ func newDemo(s streams) *cobra.Command {
 		Long: `demo starts a small program and does to it what "maptrace grow" does: a server
 that maps a buffer for each request and unmaps it as it should, fills a cache, and
 leaks its sessions. It prints which memory grows, and ends with the function and
-the line that keeps it.`,
+the line that leak it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if length <= 0 {

@@ -65,7 +65,7 @@ More: "maptrace help latency", "maptrace help stacks", "maptrace help targets".`
 		},
 	}
 	o.attachOptions.addFlags(cmd)
-	o.memoryOptions.addFlags(cmd, "stacks, and the names of their code")
+	o.memoryOptions.addFlags(cmd, "single calls, stacks and the names of their code")
 	f := cmd.Flags()
 	f.DurationVar(&o.duration, "for", 10*time.Second, "measure for this long; 0, and a command, for as long as it runs")
 	f.DurationVar(&o.slow, "slow", tracer.DefaultSlow, "what a slow call takes at least")

@@ -81,7 +81,7 @@ More: "maptrace help columns", "maptrace help figures", "maptrace help targets",
 		},
 	}
 	o.attachOptions.addFlags(cmd)
-	o.memoryOptions.addFlags(cmd, "the stacks of --stack, and the names of their code")
+	o.memoryOptions.addFlags(cmd, "single calls, the stacks of --stack and the names of their code")
 	f := cmd.Flags()
 	f.StringSliceVar(&o.ops, "op", nil, "only these operations: mmap, munmap, brk, mremap, mprotect, madvise, stack, fork, exec, …")
 	f.Var(&o.minSize, "min-size", "only changes of at least this size (64K, 1M, …)")
