@@ -145,7 +145,7 @@ func (o *attachOptions) printing(s streams, run func(out io.Writer) error) error
 	if o.toFile == "" {
 		return run(s.out)
 	}
-	f, err := os.Create(o.toFile)
+	f, err := createFile(o.toFile, os.O_TRUNC, forAll)
 	if err != nil {
 		return err
 	}
@@ -321,7 +321,7 @@ func (a *attached) ready(ctx context.Context) error {
 		a.timer.Reset(a.o.duration) // the time counts from here
 	}
 	if a.o.readyFile != "" {
-		if err := os.WriteFile(a.o.readyFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
+		if err := writeFile(a.o.readyFile, strconv.Itoa(os.Getpid())+"\n"); err != nil {
 			return err
 		}
 	}

@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -63,55 +60,4 @@ func (a *attached) drop(ctx context.Context) {
 		return
 	}
 	a.log.Info("gave up capabilities", "gave", before.Permitted&^keep, "kept", before.Permitted&keep, "no_new_privs", true)
-}
-
-// output is a file to be written at the end, opened at the start: what is wrong
-// with it is known before an hour has passed, and it needs no privilege then. Until
-// it is written to, what it held stays.
-type output struct {
-	*os.File
-	made, written bool
-}
-
-// openOutput opens a file, and nothing if it has no name.
-func openOutput(name string) (*output, error) {
-	if name == "" {
-		return nil, nil
-	}
-	o := &output{made: true}
-	var err error
-	o.File, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if errors.Is(err, os.ErrExist) {
-		o.made = false
-		o.File, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o666)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return o, nil
-}
-
-// begin takes away what the file held.
-func (o *output) begin() error {
-	o.written = true
-	info, err := o.Stat()
-	if err == nil && info.Mode().IsRegular() {
-		err = o.Truncate(0)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", o.Name(), err)
-	}
-	return nil
-}
-
-// close closes it. If it came to nothing it leaves nothing behind.
-func (o *output) close() error {
-	if o == nil {
-		return nil
-	}
-	err := o.Close()
-	if o.made && !o.written {
-		_ = os.Remove(o.Name()) // we may not be allowed to any more
-	}
-	return err
 }

@@ -309,17 +309,6 @@ func (g *growRun) finish(out io.Writer) error {
 	return errors.Join(errs...)
 }
 
-// writeOutput writes a file, if one was asked for.
-func writeOutput(o *output, write func(io.Writer) error) error {
-	if o == nil {
-		return nil
-	}
-	if err := o.begin(); err != nil {
-		return err
-	}
-	return write(o)
-}
-
 // broken is an error if a rule of --fail-on is broken, or cannot be judged.
 func (g *growRun) broken() error {
 	if len(g.o.rules) == 0 {
