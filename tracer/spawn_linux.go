@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
-	"os/signal"
 	"runtime"
 	"syscall"
 	"time"
@@ -46,20 +44,9 @@ func StartCommand(argv []string, stdin io.Reader, stdout, stderr io.Writer) (*Co
 			return
 		}
 		pid := c.cmd.Process.Pid
-		var status unix.WaitStatus
-		for {
-			_, err := unix.Wait4(pid, &status, 0, nil)
-			if errors.Is(err, unix.EINTR) {
-				continue
-			}
-			if err == nil && !status.Stopped() {
-				err = errors.New("it ended before its first instruction")
-			}
-			if err != nil {
-				started <- fmt.Errorf("start %q: %w", argv[0], err)
-				return
-			}
-			break
+		if err := waitStopped(pid); err != nil {
+			started <- fmt.Errorf("start %q: %w", argv[0], err)
+			return
 		}
 		started <- nil
 		<-c.resume
@@ -112,42 +99,4 @@ func ignoreExit(err error) error {
 		return nil
 	}
 	return err
-}
-
-// PassSignals forwards to the program what is sent to us, until stop is called.
-// What the terminal sends it sends to the whole foreground group, the program
-// included: that is not forwarded.
-func (c *Command) PassSignals() (stop func()) {
-	sigs := make(chan os.Signal, 8) // a burst must not be lost while one is passed on
-	signal.Notify(sigs, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
-	done := make(chan struct{})
-	go func() {
-		for {
-			select {
-			case s := <-sigs:
-				if (s == unix.SIGINT || s == unix.SIGQUIT) && inForeground() {
-					continue
-				}
-				// It may be gone by now, which is no concern of the sender.
-				_ = c.cmd.Process.Signal(s)
-			case <-done:
-				return
-			}
-		}
-	}()
-	return func() {
-		signal.Stop(sigs)
-		close(done)
-	}
-}
-
-// inForeground tells whether our process group is the terminal's.
-func inForeground() bool {
-	tty, err := os.Open("/dev/tty")
-	if err != nil {
-		return false
-	}
-	defer tty.Close()
-	pgrp, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
-	return err == nil && pgrp == unix.Getpgrp()
 }

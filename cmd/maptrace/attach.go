@@ -292,7 +292,11 @@ func (a *attached) run(ctx context.Context, o tracer.RunOptions, finish func() e
 	}
 	run := ctx
 	if a.cmd != nil {
-		defer a.cmd.PassSignals()()
+		pass, err := a.cmd.PassSignals()
+		if err != nil {
+			return err
+		}
+		defer pass()
 	} else {
 		a.drop(ctx)
 		var cancel context.CancelFunc

@@ -298,6 +298,8 @@ var helpers = map[string]func(args []string) error{
 	"flood":  floodHelper,
 	"orphan": orphanHelper,
 
+	"signals": signalsHelper,
+
 	// These do it at once, and end.
 	"storm":   stormHelper,
 	"pages":   pagesHelper,
