@@ -325,7 +325,7 @@ func (a *attached) ready(ctx context.Context) error {
 		a.timer.Reset(a.o.duration) // the time counts from here
 	}
 	if a.o.readyFile != "" {
-		if err := writeFile(a.o.readyFile, strconv.Itoa(os.Getpid())+"\n"); err != nil {
+		if err := createText(a.o.readyFile, strconv.Itoa(os.Getpid())+"\n"); err != nil {
 			return err
 		}
 	}

@@ -79,8 +79,8 @@ func linkAt(name string) (*symlink, error) {
 	return &symlink{st.Uid, name[:strings.LastIndexByte(name, '/')+1], string(buf[:n]), fs.Type == unix.PROC_SUPER_MAGIC}, nil
 }
 
-// writeFile makes a file and writes it.
-func writeFile(name, text string) error {
+// createText makes a file and writes it.
+func createText(name, text string) error {
 	f, err := createFile(name, os.O_TRUNC, forAll)
 	if err != nil {
 		return err

@@ -42,7 +42,7 @@ func TestLinksThatAnotherPutThereAreNotFollowed(t *testing.T) {
 			}
 			checkOneLine(t, r.stderr, "it is a symbolic link of another user (65534), which is not followed")
 		}
-		if err := writeFile(at(link), "ready"); err == nil {
+		if err := createText(at(link), "ready"); err == nil {
 			t.Errorf("a ready file is written through %s", link)
 		}
 	}
@@ -66,13 +66,13 @@ func TestOurLinksAndTheSystemsAreFollowed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := writeFile(at("latest"), "text"); err != nil {
+	if err := createText(at("latest"), "text"); err != nil {
 		t.Error(err)
 	}
 	if b, err := os.ReadFile(at("file")); string(b) != "text" {
 		t.Errorf("it holds %q, %v", b, err)
 	}
-	if err := writeFile(at("round"), "text"); !errors.Is(err, unix.ELOOP) {
+	if err := createText(at("round"), "text"); !errors.Is(err, unix.ELOOP) {
 		t.Errorf("a link to itself: %v", err)
 	}
 	for _, name := range []string{"/dev/null", "/dev/stdout", "/proc/self/fd/1"} {
@@ -101,7 +101,7 @@ func TestFIFOsAreWrittenTo(t *testing.T) {
 		}
 		read <- string(b)
 	}()
-	if err := writeFile(name, "text"); err != nil {
+	if err := createText(name, "text"); err != nil {
 		t.Fatal(err)
 	}
 	if got := <-read; got != "text" {
