@@ -339,9 +339,18 @@ func (p *Process) gone() bool {
 // found. It may be called more than once; only what the last call read counts.
 type readFunc func(r io.Reader, file string) (int, error)
 
+// CheckMaps returns the error that Maps would have because the process may not be
+// looked at, or is gone. It opens the file and reads nothing, so it does not wait for the
+// mmap lock, as reading does.
+func (p *Process) CheckMaps() error {
+	_, err := p.memory("maps", nil)
+	return err
+}
+
 // memory calls read with one of the files that show an address space: the
 // leader's, or that of a thread which outlives it. It reports whether there was
-// any; that there is none is no error if the process is there.
+// any; that there is none is no error if the process is there. Without read it is only
+// opened.
 func (p *Process) memory(name string, read readFunc) (found bool, err error) {
 	err = p.memoryOf(".", name, read)
 	if !errors.Is(err, ErrNoMemory) {
@@ -374,6 +383,9 @@ func (p *Process) memoryOf(dir, name string, read readFunc) error {
 		guard, err := p.openMemory(dir, "maps")
 		if err != nil && (name == "maps" || !errors.Is(err, fs.ErrNotExist)) {
 			return err
+		}
+		if read == nil {
+			return guard.Close()
 		}
 		n, err := p.readMemory(dir, name, guard, read)
 		alive := guard == nil || !empty(guard)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/await"
 	"github.com/maptrace/maptrace/tracer/order"
 	"github.com/maptrace/maptrace/tracer/space"
 )
@@ -51,6 +52,7 @@ type Live struct {
 
 	info   Info
 	stacks *stackStore       // nil unless asked for
+	calls  *await.Calls      // nil for no bounds
 	shm    procmaps.Device   // where the kernel keeps segments and their like
 	sizes  map[uint64]uint64 // of segments, in bytes, by number
 
@@ -62,7 +64,7 @@ type Live struct {
 // marks those that mean a lack of permission.
 func OpenLive(opts LiveOptions) (*Live, error) {
 	l := &Live{
-		fs: procmaps.Default(), page: uint64(os.Getpagesize()),
+		fs: procmaps.Default(), page: uint64(os.Getpagesize()), calls: opts.Calls,
 		procs: make(map[int]*procmaps.Process), sizes: make(map[uint64]uint64),
 	}
 	if err := l.findGate(); err != nil {
@@ -235,7 +237,9 @@ func (l *Live) Path(pid int, addr uint64) string {
 	if err != nil {
 		return ""
 	}
-	rows, err := p.Query(procmaps.Range{Start: addr, End: addr + 1})
+	rows, err := await.Do(l.calls, pid, func() ([]procmaps.Mapping, error) {
+		return p.Query(procmaps.Range{Start: addr, End: addr + 1})
+	}, nil)
 	if err != nil || len(rows) == 0 {
 		return ""
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/maptrace/maptrace/bpf"
+	"github.com/maptrace/maptrace/tracer/await"
 )
 
 // LiveOptions say what the kernel is asked for. The zero value is usable.
@@ -14,6 +15,8 @@ type LiveOptions struct {
 	Stacks *StackOptions
 	// Latency asks for how long calls take; nil for nothing.
 	Latency *LatencyOptions
+	// Calls bounds the waiting for what processes can delay; nil sets no bounds.
+	Calls *await.Calls
 }
 
 // StackOptions say which stacks the kernel side is asked for.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/await"
 	"github.com/maptrace/maptrace/tracer/order"
 )
 
@@ -35,6 +36,7 @@ type Poll struct {
 	fs       procmaps.FS
 	every    time.Duration
 	noFollow bool
+	calls    *await.Calls // nil for no bounds
 
 	mu    sync.Mutex
 	procs map[int]*polled
@@ -76,13 +78,14 @@ var errExecuting = errors.New("it is executing a program")
 const fullScan = 20
 
 // NewPoll returns a Poll that looks every so often; 0 means DefaultPoll. With
-// noFollow it leaves the children of traced processes alone.
-func NewPoll(every time.Duration, noFollow bool) *Poll {
+// noFollow it leaves the children of traced processes alone. Calls bounds the waiting for
+// what processes can delay; nil sets no bounds.
+func NewPoll(every time.Duration, noFollow bool, calls *await.Calls) *Poll {
 	if every <= 0 {
 		every = DefaultPoll
 	}
 	return &Poll{
-		fs: procmaps.Default(), every: every, noFollow: noFollow,
+		fs: procmaps.Default(), every: every, noFollow: noFollow, calls: calls,
 		procs: make(map[int]*polled), seen: make(map[int]bool),
 	}
 }
@@ -213,7 +216,7 @@ func (l *Poll) Look(pid int, r procmaps.Range, _ bool) (Look, error) {
 		return Look{}, p.err
 	}
 	look := Look{At: l.Now(), Space: p.space}
-	rows, err := p.mem.Maps(nil)
+	rows, err := l.maps(p, nil)
 	if errors.Is(err, procmaps.ErrNoMemory) {
 		err = fmt.Errorf("process %d: %w", pid, procmaps.ErrGone) // or has another: see Next
 	}
@@ -339,7 +342,12 @@ func (l *Poll) visit(p *polled) error {
 
 // read reads the mappings of a process and tells them if they have changed.
 func (l *Poll) read(p *polled, at uint64) error {
-	rows, err := p.mem.Maps(p.spare)
+	spare := p.spare
+	p.spare = nil // it is whose who reads, also if that is not waited for
+	rows, err := l.maps(p, spare)
+	if errors.Is(err, await.ErrStalled) {
+		return nil // the next look may show it
+	}
 	if err != nil {
 		return err
 	}
@@ -349,6 +357,12 @@ func (l *Poll) read(p *polled, at uint64) error {
 		l.tell(p, Event{Kind: order.KindLook, Time: at, Look: &Look{Rows: mapsRows(rows), At: at, Until: l.Now(), Space: p.space}})
 	}
 	return nil
+}
+
+// maps reads the mappings of a process, into what it is given where that has room.
+func (l *Poll) maps(p *polled, into []procmaps.Mapping) ([]procmaps.Mapping, error) {
+	mem := p.mem
+	return await.Do(l.calls, p.pid, func() ([]procmaps.Mapping, error) { return mem.Maps(into) }, nil)
 }
 
 // ended tells of the end of a process; st is nil if it is not there any more,

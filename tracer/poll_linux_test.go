@@ -35,7 +35,7 @@ func TestPollingEndsWithWhatMapsShow(t *testing.T) {
 		{"-m", "files", "-t", "2", "-n", "8000", "-s", "4"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
-			src := NewPoll(2*time.Millisecond, false)
+			src := NewPoll(2*time.Millisecond, false, nil)
 			in, hold := io.Pipe()
 			done, say := io.Pipe()
 			defer done.Close()
@@ -144,7 +144,7 @@ type polling struct {
 
 func newPolling(t *testing.T, pids ...int) *polling {
 	t.Helper()
-	p := &polling{NewPoll(time.Nanosecond, false), t}
+	p := &polling{NewPoll(time.Nanosecond, false, nil), t}
 	t.Cleanup(func() { _ = p.Close() }) // it always succeeds
 	if tasks, err := p.Trace(pids...); err != nil || len(tasks) != len(pids) {
 		t.Fatalf("%d tasks, %v", len(tasks), err)

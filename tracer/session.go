@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/await"
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
@@ -84,6 +85,7 @@ type Session struct {
 	rec      *Recording   // what is played, or is recorded to; else nil
 	now      uint64
 	log      *slog.Logger
+	calls    *await.Calls // nil for no bounds
 	sinks    []Sink
 	samplers []Sampler
 	tasks    []Task
@@ -121,7 +123,7 @@ func NewSession(engine Engine, opts Options) *Session {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Session{base: engine, engine: engine, now: engine.Now(), log: opts.Log}
+	s := &Session{base: engine, engine: engine, now: engine.Now(), log: opts.Log, calls: opts.Calls}
 	info := engine.Info()
 	opts.Gate, opts.MovesMany, opts.Polling = info.Gate, info.MovesMany, info.Polling
 	opts.OnChange, opts.OnIdle = s.change, s.idle
@@ -213,12 +215,15 @@ func (s *Session) Run(ctx context.Context, o RunOptions) error {
 	if err := s.checkReady(); err != nil {
 		return err
 	}
+	// From here on nothing that a process can delay is waited for for long.
+	defer context.AfterFunc(ctx, s.calls.End)()
 	if o.Members != nil {
-		defer s.members.start(o.Members)()
+		defer s.members.start(s.calls, o.Members)()
 	}
 	if err := s.tr.Run(ctx, s.engine.Detach); err != nil {
 		return err
 	}
+	s.calls.End()
 	for _, sampler := range s.samplers {
 		sampler.Finish()
 	}
@@ -339,7 +344,7 @@ type listing struct {
 }
 
 // start lists once a second, until what it returns is called.
-func (m *members) start(list func() ([]int, error)) (stop func()) {
+func (m *members) start(calls *await.Calls, list func() ([]int, error)) (stop func()) {
 	const every = time.Second
 	m.found = make(chan listing) // one that nobody has taken is not of use any more
 	over, done := make(chan struct{}), make(chan struct{})
@@ -362,7 +367,10 @@ func (m *members) start(list func() ([]int, error)) (stop func()) {
 			}
 		}
 	}()
-	return func() { close(over); <-done }
+	return func() {
+		close(over)
+		await.Receive(calls, done) // a listing reads of processes
+	}
 }
 
 // take returns the newest listing, nothing if there is none.

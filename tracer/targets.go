@@ -104,7 +104,7 @@ func CheckTarget(fs procmaps.FS, pid int) error {
 	if status, err := p.Status(); err == nil && status.Tgid != status.Pid {
 		return fmt.Errorf("%d is a thread of process %d: name that", pid, status.Tgid)
 	}
-	if _, err := p.Maps(); err != nil {
+	if err := p.CheckMaps(); err != nil {
 		return fmt.Errorf("process %d: %w", pid, err)
 	}
 	return nil

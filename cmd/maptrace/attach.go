@@ -21,6 +21,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/await"
 	"github.com/maptrace/maptrace/tracer/site"
 )
 
@@ -34,10 +35,13 @@ type attachOptions struct {
 	readyFile string
 	verbose   bool
 	poll      time.Duration // how often to look at /proc instead of tracing, for trace; 0 not to
+
+	calls *await.Calls // bounds the waiting for what targets can delay
 }
 
 func (o *attachOptions) addFlags(cmd *cobra.Command) {
 	o.target.addFlags(cmd)
+	o.calls = await.New()
 	f := cmd.Flags()
 	f.StringVarP(&o.output, "output", "o", "text", "form of the output: text, or json (one object a line)")
 	f.StringVar(&o.toFile, "to", "", "write to this file instead of standard output")
@@ -199,7 +203,7 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts tracer.
 	if err != nil {
 		return nil, err
 	}
-	opts.PageSize, opts.Log = uint64(os.Getpagesize()), a.log
+	opts.PageSize, opts.Log, opts.Calls = uint64(os.Getpagesize()), a.log, o.calls
 	if sites != nil {
 		opts.Sites = sites
 	}
@@ -225,9 +229,9 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts tracer.
 // open opens the source of events.
 func (o *attachOptions) open(kernel tracer.LiveOptions) (tracer.Engine, error) {
 	if o.poll != 0 {
-		return tracer.NewPoll(o.poll, o.noFollow), nil
+		return tracer.NewPoll(o.poll, o.noFollow, o.calls), nil
 	}
-	kernel.RingBytes, kernel.NoFollow = int(o.ring), o.noFollow
+	kernel.RingBytes, kernel.NoFollow, kernel.Calls = int(o.ring), o.noFollow, o.calls
 	live, err := tracer.OpenLive(kernel)
 	if err != nil {
 		return nil, err
@@ -286,11 +290,13 @@ func (a *attached) run(ctx context.Context, o tracer.RunOptions, finish func() e
 		defer a.timer.Stop()
 	}
 	o.Standing = a.cmd != nil
-	o.Ready = func() error { return a.ready(ctx) }
+	o.Ready = a.ready
 	if fs := procmaps.Default(); len(a.o.groups) > 0 && !a.o.noFollow {
 		o.Members = func() ([]int, error) { return a.o.members(fs) }
 	}
 	run := ctx
+	a.drop(ctx) // what the command may do it has by now
+	o.Samplers = append(o.Samplers, &dropper{attached: a, ctx: run})
 	if a.cmd != nil {
 		pass, err := a.cmd.PassSignals()
 		if err != nil {
@@ -298,7 +304,6 @@ func (a *attached) run(ctx context.Context, o tracer.RunOptions, finish func() e
 		}
 		defer pass()
 	} else {
-		a.drop(ctx)
 		var cancel context.CancelFunc
 		run, cancel = signal.NotifyContext(ctx, endSignals()...)
 		defer cancel()
@@ -318,9 +323,8 @@ func (a *attached) run(ctx context.Context, o tracer.RunOptions, finish func() e
 	return errors.Join(err, a.verdict())
 }
 
-// ready creates the file that was asked for, gives up what is not needed any more, and
-// lets the command go.
-func (a *attached) ready(ctx context.Context) error {
+// ready creates the file that was asked for, and lets the command go.
+func (a *attached) ready() error {
 	if a.timer != nil {
 		a.timer.Reset(a.o.duration) // the time counts from here
 	}
@@ -330,7 +334,6 @@ func (a *attached) ready(ctx context.Context) error {
 		}
 	}
 	a.announced = true
-	a.drop(ctx) // what the command may do it has by now
 	if a.cmd != nil {
 		return a.cmd.Continue()
 	}

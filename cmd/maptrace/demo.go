@@ -11,6 +11,7 @@ import (
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/leaky"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/await"
 )
 
 // leakyCommand is the hidden command that is the demo's program.
@@ -56,8 +57,10 @@ func runDemo(ctx context.Context, s streams, length time.Duration) error {
 	}
 	const looks = 40
 	o := &growOptions{
-		attachOptions: attachOptions{target: target{argv: []string{self, leakyCommand, "--duration", length.String()}}, output: "text"},
-		interval:      max(length/looks, minInterval), top: 5, frames: render.NoStacks, brief: true,
+		attachOptions: attachOptions{
+			target: target{argv: []string{self, leakyCommand, "--duration", length.String()}}, output: "text", calls: await.New(),
+		},
+		interval: max(length/looks, minInterval), top: 5, frames: render.NoStacks, brief: true,
 		stackRate: tracer.DefaultStackRate, faultRate: defaultFaultRate, budget: defaultBudget,
 	}
 	return o.printing(s, func(out io.Writer) error { return runGrow(ctx, s, o, out) })

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/privilege"
+	"github.com/maptrace/maptrace/tracer"
 )
 
 // ownProcess marks the context of a program that has its process to itself, and
@@ -44,6 +45,26 @@ func (a *attached) needed(have privilege.Set) privilege.Set {
 	}
 	return keep
 }
+
+// dropper gives up the capability that creating the file which says that all is ready
+// takes, once it is there. That takes every thread, so it is done when none of them waits
+// for a process.
+type dropper struct {
+	*attached
+	ctx  context.Context //nolint:containedctx // it says whose process this is
+	done bool
+}
+
+// Change implements tracer.Sampler, as the others do.
+func (d *dropper) Change(*tracer.Change) {}
+
+func (d *dropper) Idle() {
+	if d.announced && !d.done {
+		d.done = d.o.readyFile == "" || d.o.calls.Quietly(func() { d.drop(d.ctx) })
+	}
+}
+
+func (d *dropper) Finish() {}
 
 // drop gives up every capability but those. That it cannot is no reason not to go on.
 func (a *attached) drop(ctx context.Context) {

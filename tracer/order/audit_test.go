@@ -236,7 +236,7 @@ func TestANewAddressSpaceIsAuditedAtOnce(t *testing.T) {
 	if err := tr.loop(ctx); err != nil {
 		t.Fatal(err)
 	}
-	tr.stopLooks()
+	tr.stopLooking()
 	if s := tr.Stats(); s.Audits != 2 || s.Unaudited != 0 {
 		t.Errorf("%d audits, %d spaces unaudited: %+v", s.Audits, s.Unaudited, s)
 	}

@@ -69,7 +69,7 @@ func moving(t *testing.T, opts Options, real space.Row, first []Event, done func
 	if err := tr.loop(ctx); err != nil {
 		t.Fatal(err)
 	}
-	tr.stopLooks()
+	tr.stopLooking()
 	if t.Context().Err() == nil && ctx.Err() == context.DeadlineExceeded {
 		t.Fatalf("it never came to that: %+v", tr.Report().Stats)
 	}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
+	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/model"
@@ -26,28 +26,114 @@ type lookRequest struct {
 // end has been handled: what it then shows otherwise, no event has told of.
 type lookResult struct {
 	lookRequest
-	looks []Look // one for each range
-	err   error
-	since uint64 // when it came, to bound the waiting
+	number int    // of the read
+	looks  []Look // one for each range
+	err    error
+	since  uint64 // when it came, to bound the waiting
 }
 
 func (r *lookResult) until() uint64 { return r.looks[len(r.looks)-1].Until }
 
-// startLooking starts the goroutine that reads /proc for the loop: reading
-// smaps of a large process may take longer than the ring can hold events.
-func (t *Tracer) startLooking() {
-	// Whoever finds the channel full asks again at the next turn.
-	t.looks = make(chan lookRequest, 64)
-	t.looked = make(chan lookResult, 64) // as many as can be under way: the goroutine never waits
-	var done sync.WaitGroup
-	done.Go(func() {
-		for req := range t.looks {
-			t.looked <- t.look(req)
+// looks are the reads of /proc that are under way. They are made beside the loop: reading
+// smaps of a large process may take longer than the ring can hold events, and reading
+// anything of one whose mmap lock is held takes as long as its holder likes. Such a read
+// is left to itself; whenever it comes, it is of use.
+type looks struct {
+	asked   []lookRequest // not begun yet
+	reading map[int]begunLook
+	begun   int // how many were, to number them
+	looked  chan lookResult
+	over    chan struct{} // closed at the end: nobody takes what comes later
+}
+
+// begunLook is a read that is under way.
+type begunLook struct {
+	space uint64
+	since uint64
+}
+
+const (
+	// Reads go one at a time, not to take the CPUs of those who are traced, but one that
+	// takes longer does not keep the others waiting.
+	slowLook = 200 * uint64(time.Millisecond)
+	// What takes longer at the end is not waited for.
+	stalledLook = uint64(500 * time.Millisecond)
+	// mostAsked may wait for their turn; whoever finds no room asks again.
+	mostAsked = 64
+	// mostReading may be under way: each takes a thread.
+	mostReading = 64
+)
+
+func newLooks() *looks {
+	return &looks{reading: make(map[int]begunLook), looked: make(chan lookResult, mostReading), over: make(chan struct{})}
+}
+
+// underway is how many answers are to come.
+func (l *looks) underway() int { return len(l.asked) + len(l.reading) }
+
+// open tells whether an answer is to come that is worth waiting for.
+func (l *looks) open(now uint64) bool {
+	stalled := 0
+	for _, b := range l.reading {
+		if now-b.since > stalledLook {
+			stalled++
 		}
-	})
-	t.stopLooks = func() {
-		close(t.looks)
-		done.Wait()
+	}
+	return len(l.reading) > stalled || len(l.asked) > 0 && stalled < mostReading
+}
+
+// stalled tells whether a space is being read for so long that nobody waits.
+func (l *looks) stalled(id, now uint64) bool {
+	for _, b := range l.reading {
+		if b.space == id && now-b.since > stalledLook {
+			return true
+		}
+	}
+	return false
+}
+
+// next takes the next request whose turn has come.
+func (l *looks) next(now uint64) (req lookRequest, n int, ok bool) {
+	if len(l.asked) == 0 || len(l.reading) == mostReading {
+		return req, 0, false
+	}
+	for _, b := range l.reading {
+		if now-b.since < slowLook {
+			return req, 0, false
+		}
+	}
+	req, l.asked = l.asked[0], l.asked[1:]
+	l.begun++
+	l.reading[l.begun] = begunLook{req.space, now}
+	return req, l.begun, true
+}
+
+// beginLooks begins the reads whose turn has come.
+func (t *Tracer) beginLooks(now uint64) {
+	l := t.looks
+	for {
+		req, n, ok := l.next(now)
+		if !ok {
+			return
+		}
+		t.opts.Calls.Begin()
+		go func() {
+			res := t.look(req)
+			t.opts.Calls.Finish()
+			res.number = n
+			select {
+			case l.looked <- res:
+			case <-l.over:
+			}
+		}()
+	}
+}
+
+// stopLooking takes no more answers. Reads that go on may be at it for as long as the
+// process likes.
+func (t *Tracer) stopLooking() {
+	if t.looks != nil {
+		close(t.looks.over)
 		t.looks = nil // what is in doubt from now on stays so
 	}
 }
@@ -68,15 +154,14 @@ func (t *Tracer) look(req lookRequest) lookResult {
 
 // ask sends a request, unless too many are under way.
 func (t *Tracer) ask(sp *addressSpace, req lookRequest) bool {
-	if sp.Inhabitants() == 0 || t.looks == nil || t.underway == cap(t.looks) {
+	if sp.Inhabitants() == 0 || t.looks == nil || len(t.looks.asked) == mostAsked {
 		return false
 	}
 	req.space, req.pid = sp.id, sp.Owner().PID
 	// From before it begins: what is handled meanwhile, the look need not show. Before a
 	// seed nothing is let in anyway.
 	sp.held.on, sp.held.after = !req.full, t.now()
-	t.looks <- req
-	t.underway++
+	t.looks.asked = append(t.looks.asked, req)
 	sp.looking = true
 	return true
 }
@@ -91,6 +176,9 @@ func (t *Tracer) idle(began uint64) {
 		if t.attend(sp, began, now) {
 			delete(t.busy, sp)
 		}
+	}
+	if t.looks != nil {
+		t.beginLooks(now)
 	}
 	if t.world != nil && t.opts.Verify > 0 && now >= t.nextVerify {
 		t.nextVerify = now + uint64(t.opts.Verify)
@@ -108,10 +196,10 @@ func (t *Tracer) idle(began uint64) {
 
 // collect takes the answers that have come.
 func (t *Tracer) collect(now uint64) {
-	for {
+	for t.looks != nil {
 		select {
-		case res := <-t.looked:
-			t.underway--
+		case res := <-t.looks.looked:
+			delete(t.looks.reading, res.number)
 			sp := t.spaces[res.space]
 			if sp == nil {
 				continue
@@ -139,10 +227,7 @@ func (t *Tracer) accept(sp *addressSpace, res lookResult) {
 	// The process is gone or has another image by now. Another may live here;
 	// of the rest the events tell.
 	if res.err != nil && !errors.Is(res.err, procmaps.ErrGone) {
-		t.log.Warn("read mappings", "pid", res.pid, "error", res.err)
-		t.note(sp, now, model.Approximate("its mappings cannot be read: "+res.err.Error()))
-		t.unread(sp, now) // it would be refused again
-		t.note(sp, now, model.Complete(false))
+		t.refused(sp, now, res.err.Error()) // as it would be again
 		return
 	}
 	if res.audit {
@@ -156,6 +241,14 @@ func (t *Tracer) accept(sp *addressSpace, res lookResult) {
 	// Nobody can be asked any more.
 	t.note(sp, now, model.Approximate("gone before its mappings could be read"))
 	t.unread(sp, now)
+}
+
+// refused gives up on a space whose mappings cannot be read.
+func (t *Tracer) refused(sp *addressSpace, now uint64, why string) {
+	t.log.Warn("read mappings", "pid", sp.Owner().PID, "error", why)
+	t.note(sp, now, model.Approximate("its mappings cannot be read: "+why))
+	t.unread(sp, now)
+	t.note(sp, now, model.Complete(false))
 }
 
 // unread gives up on reading a space. One that waits for something else than a read does
@@ -355,7 +448,7 @@ func (t *Tracer) prune(sp *addressSpace, now uint64) {
 // finish settles what can be settled while the processes live: what is in
 // doubt is read, and everything is audited if audits were asked for.
 func (t *Tracer) finish() error {
-	bound := uint64(1e9) // a flood must not keep us
+	bound := toEnd // a flood must not keep us, nor one who does not answer
 	if t.opts.Verify > 0 {
 		bound *= 3
 		t.nextVerify = ^uint64(0) // from here on each space is audited once
@@ -363,25 +456,47 @@ func (t *Tracer) finish() error {
 			t.auditSoon(sp)
 		}
 	}
-	deadline := t.now() + bound
+	began := t.now()
+	deadline := began + bound
 	for t.now() < deadline {
 		n, err := t.drain(batch)
 		if err != nil {
 			return err
 		}
-		open := t.underway+len(t.missing) > 0
+		now := t.now()
+		open := t.looks.open(now) || len(t.missing) > 0
 		for sp := range t.busy {
-			open = open || sp.pending()
+			open = open || sp.pending() && !t.looks.stalled(sp.id, now)
 		}
 		if !open {
-			return t.stop()
+			break
 		}
 		if n < batch {
 			t.pause(context.Background(), pollBusy)
 		}
 	}
-	t.log.Warn("some mappings were still in doubt at the end")
-	return t.stop()
+	deadline = t.now() + toEnd
+	if t.giveUpLooks() {
+		// What was waited for them counts, but calls are waited for as always.
+		deadline = max(began+stalledLook, t.now()+patience)
+	}
+	return t.stop(deadline)
+}
+
+// giveUpLooks says of which spaces the mappings are not known at the end, because a read
+// of them has not returned, and tells whether there are any.
+func (t *Tracer) giveUpLooks() bool {
+	now, given := t.now(), false
+	for _, sp := range t.spaces {
+		if sp.looking && sp.readable() {
+			given = true
+			sp.looking = false
+			t.refused(sp, now, "the read has not returned: its mmap lock is held")
+		} else if sp.pending() {
+			t.log.Warn("mappings were still in doubt at the end", "pid", sp.Owner().PID)
+		}
+	}
+	return given
 }
 
 // pending tells whether something of a space is still to be read. Threads that are in
@@ -391,11 +506,14 @@ func (sp *addressSpace) pending() bool {
 		(sp.q.open() || sp.looking || sp.parked != nil || sp.waits() || sp.doubtful() || sp.audits.due || sp.audits.alone)
 }
 
+// toEnd is how long is waited at the end for what is to come.
+const toEnd = uint64(time.Second)
+
 // stop draws the line: what has taken effect by now is still waited for, since a
 // call may have committed and not returned; what comes later is not looked at.
-func (t *Tracer) stop() error {
+func (t *Tracer) stop(deadline uint64) error {
 	t.stopAt = t.now()
-	for deadline := t.stopAt + uint64(1e9); t.now() < deadline; {
+	for t.now() < deadline {
 		began := t.now()
 		n, err := t.drain(batch)
 		if err != nil {

@@ -6,7 +6,7 @@
 // once, stamped with the time before the read. Whatever changes meanwhile
 // arrives as an event with a later commit stamp and wins; what is older than
 // the read is in it already. One goroutine, the caller of [Tracer.Run], owns
-// everything; another reads mappings for it, and nobody else touches anything.
+// everything; others read mappings for it, and nobody else touches anything.
 //
 // What is a matter of the moment ends here: queues, sections, losses, doubts, re-reads,
 // audits. What goes on to the model is final.
@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/await"
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/stack"
@@ -52,6 +53,8 @@ type Options struct {
 	Memory int
 	// Sites makes sites of the stacks that come with events; nil makes none.
 	Sites Sites
+	// Calls bounds the waiting for what processes can delay; nil sets no bounds.
+	Calls *await.Calls
 	// Log receives what is of use for finding faults; nil discards it.
 	Log *slog.Logger
 }
@@ -90,11 +93,8 @@ type Tracer struct {
 	// Processes that a listing did not have, and when: their ends are on the way, or lost.
 	missing map[int]uint64
 
-	timer     *time.Timer
-	looks     chan lookRequest
-	looked    chan lookResult
-	underway  int
-	stopLooks func()
+	timer *time.Timer
+	looks *looks // nil where nothing is read, or not any more
 
 	// The operation of a call, kept here so that none is made for each.
 	op   model.Operation
@@ -132,7 +132,7 @@ func New(src Source, world World, opts Options) *Tracer {
 	}
 	t.model = model.New(t.ModelOptions())
 	if world != nil {
-		t.startLooking()
+		t.looks = newLooks()
 	}
 	return t
 }
@@ -173,7 +173,10 @@ func (t *Tracer) Add(tasks []Task, now bool) error {
 		if !now {
 			continue
 		}
-		look, err := t.world.Look(task.PID, space.All, true)
+		look, err := await.Do(t.opts.Calls, task.PID, func() (Look, error) { return t.world.Look(task.PID, space.All, true) }, nil)
+		if errors.Is(err, await.ErrStalled) {
+			continue // it is read like the others, while it waits
+		}
 		if err != nil {
 			return err
 		}
@@ -194,9 +197,7 @@ func (t *Tracer) Run(ctx context.Context, detach func() error) error {
 	if detach != nil {
 		err = errors.Join(err, detach())
 	}
-	if t.stopLooks != nil {
-		t.stopLooks()
-	}
+	t.stopLooking()
 	if err != nil {
 		return err
 	}
@@ -247,7 +248,7 @@ func (t *Tracer) loop(ctx context.Context) error {
 			return nil
 		case n == batch || t.world == nil:
 			continue
-		case n > 0 || len(t.busy) > 0 || t.underway > 0:
+		case n > 0 || len(t.busy) > 0 || t.looks.underway() > 0:
 			wait = pollBusy
 		default:
 			wait = min(wait*2, pollIdle)

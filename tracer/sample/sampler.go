@@ -15,6 +15,7 @@ import (
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/await"
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/space"
 )
@@ -44,6 +45,8 @@ type Options struct {
 	Reach    func(space uint64, e *space.Extent) procmaps.Range
 	Group    func(site uint32) uint32
 	Log      *slog.Logger
+	// Calls bounds the waiting for what processes can delay; nil sets no bounds.
+	Calls *await.Calls
 }
 
 // round is how often processes are looked for whose time has come: what the kernel tells
@@ -94,7 +97,7 @@ func (s *Sampler) Close() {
 		s.drop(t)
 	}
 	s.workers.stop()
-	s.collect(false) // what they were at is closed; those that are gone tell nothing
+	s.collect(true) // what they were at is closed; those that are gone tell nothing
 }
 
 func (s *Sampler) emit(t *target, at uint64, b event.Body) {
@@ -180,6 +183,7 @@ func (s *Sampler) forget(why string) {
 // everything that has arrived was handled.
 func (s *Sampler) Idle() {
 	s.collect(false)
+	s.workers.relieve()
 	now := s.kernel.Now()
 	s.lookAtWords(now)
 	if now < s.next {
@@ -220,7 +224,9 @@ func (s *Sampler) count(t *target, now uint64) {
 func (s *Sampler) send(t *target, run func() func()) {
 	t.busy = true
 	s.workers.send(func() func() {
+		s.opts.Calls.Begin()
 		done := run()
+		s.opts.Calls.Finish()
 		return func() {
 			t.busy = false
 			done()
@@ -231,10 +237,11 @@ func (s *Sampler) send(t *target, run func() func()) {
 	})
 }
 
-// collect takes what the workers have done; all that they have to do, if wait is set.
+// collect takes what the workers have done; all that they have to do, if wait is set, as
+// far as that is waited for.
 func (s *Sampler) collect(wait bool) {
 	for {
-		done, ok := s.workers.take(wait)
+		done, ok := s.workers.take(wait, s.opts.Calls)
 		if !ok {
 			return
 		}
@@ -248,17 +255,22 @@ func (s *Sampler) Finish() {
 	s.forget(wholeEnd) // the figures of the end are of everything
 	now := s.kernel.Now()
 	for _, t := range s.spaces {
-		if t.pages != nil {
+		if t.pages != nil && !t.busy {
 			t.limit = 0
 			s.count(t, now)
 		}
 	}
 	s.collect(true)
 	for _, t := range s.spaces {
+		if t.busy && t.pages == nil {
+			s.emit(t, now, event.Uncounted(await.ErrStalled.Error()))
+		}
+	}
+	for _, t := range s.spaces {
 		if t.words != nil {
 			s.effort.Words = s.effort.Words.Plus(t.words.keeper.Stats())
 		}
-		if t.pages != nil {
+		if t.pages != nil && !t.busy {
 			t.pages.cost(&s.effort)
 		}
 	}

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/await"
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/keeper"
 )
@@ -94,7 +96,14 @@ func (k *wordWatch) Births() (uint64, error) { return k.run.kernel.Births(k.spac
 func (k *wordWatch) Switches() (uint64, error) { return k.process.Switches() }
 
 func (k *wordWatch) Count(ranges []procmaps.Range, out []procmaps.Resident) error {
-	return k.residency.Count(ranges, out)
+	// A count that is not waited for goes on, with what is its own.
+	ranges = slices.Clone(ranges)
+	found, err := await.Do(k.run.opts.Calls, k.process.PID(), func() ([]procmaps.Resident, error) {
+		found := make([]procmaps.Resident, len(ranges))
+		return found, k.residency.Count(ranges, found)
+	}, nil)
+	copy(out, found)
+	return err
 }
 
 func (k *wordWatch) Watch(tid int, addr uint64, most int) (keeper.Point, error) {

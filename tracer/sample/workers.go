@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/tracer/await"
 )
 
 // workers do what takes long, beside the goroutine that runs the tracer. It never waits
@@ -21,23 +23,55 @@ type workers struct {
 	done chan struct{} // something was done
 	out  []func()
 	open int // jobs that were sent and not taken back
-	wait sync.WaitGroup
+	at   map[int]*busyWorker
+	made int // how many workers were, to number them
+}
+
+// busyWorker is one at a job.
+type busyWorker struct {
+	since    time.Time
+	relieved bool // another has taken its place, so it ends after it
 }
 
 // workerCount is how many processes are looked at at once: more would take the CPUs of
 // those who are watched.
 const workerCount = 2
 
+// A job that takes longer than stalledJob may wait for a lock that its process holds:
+// another worker takes the place of the one that is at it, up to mostWorkers.
+const (
+	stalledJob  = time.Second
+	mostWorkers = 64
+)
+
 func startWorkers() *workers {
-	w := &workers{done: make(chan struct{}, 1)}
+	w := &workers{done: make(chan struct{}, 1), at: make(map[int]*busyWorker)}
 	w.ready = sync.NewCond(&w.mu)
 	for range workerCount {
-		w.wait.Go(w.run)
+		w.start()
 	}
 	return w
 }
 
-func (w *workers) run() {
+// start starts a worker. The lock is held, or nobody else is there yet.
+func (w *workers) start() {
+	w.made++
+	go w.run(w.made)
+}
+
+// relieve puts others in the place of workers that have been at one job for long.
+func (w *workers) relieve() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, b := range w.at {
+		if !b.relieved && time.Since(b.since) > stalledJob && len(w.at) < mostWorkers {
+			b.relieved = true
+			w.start()
+		}
+	}
+}
+
+func (w *workers) run(number int) {
 	// The time of this thread is what counts: on a busy machine it waits for others
 	// most of the time.
 	runtime.LockOSThread()
@@ -52,14 +86,21 @@ func (w *workers) run() {
 		}
 		job := w.jobs[0]
 		w.jobs = w.jobs[1:]
+		b := &busyWorker{since: time.Now()}
+		w.at[number] = b
 		w.mu.Unlock()
 		done := job()
 		w.mu.Lock()
+		delete(w.at, number)
 		w.out = append(w.out, done)
+		relieved := b.relieved
 		w.mu.Unlock()
 		select {
 		case w.done <- struct{}{}:
 		default:
+		}
+		if relieved {
+			return
 		}
 	}
 }
@@ -74,8 +115,8 @@ func (w *workers) send(job func() func()) {
 }
 
 // take returns what one job has left to do, false if none is done, or, with wait, if
-// none is open any more.
-func (w *workers) take(wait bool) (func(), bool) {
+// none is open any more or they take too long.
+func (w *workers) take(wait bool, calls *await.Calls) (func(), bool) {
 	for {
 		w.mu.Lock()
 		if len(w.out) > 0 {
@@ -90,17 +131,19 @@ func (w *workers) take(wait bool) (func(), bool) {
 		if !wait || open == 0 {
 			return nil, false
 		}
-		<-w.done
+		if _, ok := await.Receive(calls, w.done); !ok {
+			return nil, false
+		}
 	}
 }
 
-// stop ends the workers once all that was sent is done.
+// stop ends the workers once all that was sent is done, which it does not wait for: see
+// take.
 func (w *workers) stop() {
 	w.mu.Lock()
 	w.over = true
 	w.mu.Unlock()
 	w.ready.Broadcast()
-	w.wait.Wait()
 }
 
 // threadTime is the CPU time of the calling thread.

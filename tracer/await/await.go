@@ -1,0 +1,231 @@
+// Package await bounds the waiting for what a traced process can delay.
+//
+// Much of what is read of a process may take as long as that process, or who owns it,
+// likes: /proc/PID/maps and its kin wait for the mmap lock, and files that it maps may be
+// of a file system that it serves itself (FUSE). So nobody who has something else to do
+// reads such things himself: he asks a goroutine, and waits for at most [Patience]. An
+// answer that comes later is dropped. Who has not answered is not asked again until he
+// has, so an abandoned goroutine, and its thread, is one for each who is asked.
+package await
+
+import (
+	"errors"
+	"sync"
+	"time"
+)
+
+const (
+	// Patience is how long is waited for one answer.
+	Patience = 500 * time.Millisecond
+	// Grace is how long is waited for all answers together once the end has come.
+	Grace = 500 * time.Millisecond
+	// mostSpent is how long is waited for all answers of one who is asked, but for those
+	// that come at once: who takes a little less than Patience each time is not to
+	// stop everything either.
+	mostSpent = 5 * time.Second
+	// mostUnanswered is how many may owe an answer: each keeps a thread.
+	mostUnanswered = 64
+	// atOnce is what no answer need be faster than.
+	atOnce = time.Millisecond
+)
+
+// ErrStalled says that there was no answer in time, or that it was not waited for.
+var ErrStalled = errors.New("no answer in time: its lock is held, or its file system does not answer")
+
+// Calls are the questions of one run. Nil sets no bounds. It is safe for concurrent use.
+type Calls struct {
+	mu    sync.Mutex
+	owing map[any]int // answers that are owed, and not waited for any more
+	spent map[any]time.Duration
+	over  chan struct{} // closed at the end
+	ended bool
+	left  time.Duration // of Grace
+	asked int           // questions that are being answered, waited for or not
+}
+
+// New returns a Calls that nothing was asked of.
+func New() *Calls {
+	return &Calls{owing: make(map[any]int), spent: make(map[any]time.Duration), over: make(chan struct{}), left: Grace}
+}
+
+// End says that the end has come: from now on at most Grace is waited, for all answers
+// together, also by those who wait already.
+func (c *Calls) End() {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		c.ended = true
+		close(c.over)
+	}
+}
+
+// Unanswered is how many owe an answer.
+func (c *Calls) Unanswered() int {
+	if c == nil {
+		return 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.owing)
+}
+
+// Forget says that a key will not be asked any more.
+func (c *Calls) Forget(key any) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.spent, key)
+}
+
+// answer is what was asked for.
+type answer[T any] struct {
+	value T
+	err   error
+}
+
+// Do calls ask on another goroutine and returns what it does. The error is ErrStalled if
+// that takes too long; ask then must not touch anything that others use. Key is who is
+// asked: a process, a file. What comes too late is given to late, unless that is nil.
+func Do[T any](c *Calls, key any, ask func() (T, error), late func(T)) (T, error) {
+	if c == nil {
+		return ask()
+	}
+	if !c.may(key) {
+		var none T
+		return none, ErrStalled
+	}
+	answers := make(chan answer[T], 1)
+	c.Begin()
+	go func() {
+		v, err := ask()
+		c.Finish()
+		answers <- answer[T]{v, err}
+	}()
+	began := time.Now()
+	a, ok := Receive(c, answers)
+	c.ran(key, time.Since(began))
+	if ok {
+		return a.value, a.err
+	}
+	c.owes(key, 1)
+	go func() {
+		a := <-answers
+		c.owes(key, -1)
+		if late != nil && a.err == nil {
+			late(a.value)
+		}
+	}()
+	return a.value, ErrStalled
+}
+
+// Begin notes that something is asked in another way than by Do: by a goroutine that may
+// be left to itself. Finish notes that it was answered.
+func (c *Calls) Begin() {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked++
+}
+
+// Finish is explained at [Calls.Begin].
+func (c *Calls) Finish() {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked--
+}
+
+// Quietly calls f while nobody is asked anything, and keeps others from asking meanwhile;
+// if somebody is it returns false. It is for what takes every thread of this process, as
+// [syscall.AllThreadsSyscall] does: one that waits for an answer would stop all of them.
+func (c *Calls) Quietly(f func()) bool {
+	if c == nil {
+		f()
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.asked > 0 {
+		return false
+	}
+	f()
+	return true
+}
+
+// may tells whether a key may be asked.
+func (c *Calls) may(key any) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.owing[key] == 0 && len(c.owing) < mostUnanswered && c.spent[key] < mostSpent && (!c.ended || c.left > 0)
+}
+
+func (c *Calls) owes(key any, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.owing[key] += n; c.owing[key] == 0 {
+		delete(c.owing, key)
+	}
+}
+
+// ran counts what an answer has taken.
+func (c *Calls) ran(key any, took time.Duration) {
+	if took < atOnce {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spent[key] += took
+}
+
+// Receive waits for a value as Do does for an answer, and tells whether it came.
+func Receive[T any](c *Calls, from <-chan T) (T, bool) {
+	if c == nil {
+		return <-from, true
+	}
+	select {
+	case v := <-from:
+		return v, true
+	default:
+	}
+	timer := time.NewTimer(Patience)
+	defer timer.Stop()
+	select {
+	case v := <-from:
+		return v, true
+	case <-timer.C:
+	case <-c.over:
+		return receiveAtEnd(c, from)
+	}
+	var none T
+	return none, false
+}
+
+// receiveAtEnd waits for what is left of Grace.
+func receiveAtEnd[T any](c *Calls, from <-chan T) (v T, ok bool) {
+	c.mu.Lock()
+	left := c.left
+	c.mu.Unlock()
+	began := time.Now()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.left -= time.Since(began)
+	}()
+	timer := time.NewTimer(min(max(left, 0), Patience))
+	defer timer.Stop()
+	select {
+	case v = <-from:
+		return v, true
+	case <-timer.C:
+		return v, false
+	}
+}
