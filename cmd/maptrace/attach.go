@@ -177,6 +177,7 @@ type attached struct {
 	watches privilege.Set // what watching words of memory takes all the time
 	sites   *site.Sites   // nil without stacks
 	err     io.Writer
+	reader  *tracer.Reader // nil without sites
 
 	verify    bool // audits were asked for
 	announced bool // the file that says that we are ready is there, if it was asked for
@@ -221,6 +222,11 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts tracer.
 	}
 	if err := a.Trace(pids, more); err != nil {
 		return nil, err
+	}
+	if sites != nil {
+		if err := a.startReader(); err != nil {
+			return nil, err
+		}
 	}
 	a.clock = render.NewClock(time.Now(), a.Now())
 	return a, nil
@@ -349,6 +355,10 @@ func (a *attached) reportUnnamed() {
 	for _, why := range st.NamesMissing() {
 		fmt.Fprintf(a.err, "maptrace: %s\n", table.Escape(why))
 	}
+	if n, name := a.reader.Stalled(); n > 0 {
+		fmt.Fprintf(a.err, "maptrace: code has no names where its file was not read in time (files: %d): %s: %s\n",
+			n, table.Escape(name), await.ErrStalled)
+	}
 }
 
 // endSignals are those that ask for the end. Under nohup(1), SIGHUP does not.
@@ -412,6 +422,8 @@ func (a *attached) close() error {
 	if a.cmd != nil {
 		errs = append(errs, a.cmd.Abandon())
 	}
+	errs = append(errs, a.reader.Close())
+	a.reader = nil
 	if a.Session != nil {
 		errs = append(errs, a.Close())
 		a.Session = nil

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -45,6 +46,9 @@ func testMain(m *testing.M) int {
 			return 1
 		}
 		return 0
+	}
+	if len(os.Args) > 1 && os.Args[1] == readerCommand {
+		return int(run(context.Background(), os.Args, streams{os.Stdin, os.Stdout, os.Stderr}))
 	}
 	var err error
 	if binDir, err = os.MkdirTemp("", "maptrace-test-"); err == nil {
@@ -299,6 +303,8 @@ var helpers = map[string]func(args []string) error{
 	"orphan": orphanHelper,
 
 	"signals": signalsHelper,
+	"stall":   stallHelper,
+	"hold":    holdHelper,
 
 	// These do it at once, and end.
 	"storm":   stormHelper,

@@ -71,6 +71,8 @@ func run(ctx context.Context, args []string, s streams) exitCode {
 	switch {
 	case name == "pmap":
 		return report(s.err, runPmap(ctx, s, "pmap", args))
+	case len(args) > 0 && args[0] == readerCommand:
+		return report(s.err, runReader(ctx, args[1:]))
 	case len(args) > 0 && args[0] == "pmap":
 		return report(s.err, runPmap(ctx, s, "maptrace pmap", args[1:]))
 	case meansPmap(args):

@@ -133,14 +133,14 @@ func (t *target) members(fs procmaps.FS) ([]int, error) {
 	return traceable(fs, all)
 }
 
-// traceable leaves out ourselves, and what has no memory. Those that end meanwhile
+// traceable leaves out ourselves and our own children, and what has no memory. Those that end meanwhile
 // are no error.
 func traceable(fs procmaps.FS, found []int) ([]int, error) {
 	var pids []int
 	for _, pid := range found {
 		err := tracer.CheckTarget(fs, pid)
 		switch {
-		case pid == os.Getpid(), errors.Is(err, procmaps.ErrGone), errors.Is(err, tracer.ErrNoMemory):
+		case pid == os.Getpid(), parent(fs, pid) == os.Getpid(), errors.Is(err, procmaps.ErrGone), errors.Is(err, tracer.ErrNoMemory):
 		case err != nil:
 			return nil, err
 		default:
@@ -148,6 +148,20 @@ func traceable(fs procmaps.FS, found []int) ([]int, error) {
 		}
 	}
 	return pids, nil
+}
+
+// parent is the parent of a process, 0 if it is not known.
+func parent(fs procmaps.FS, pid int) int {
+	p, err := fs.Process(pid)
+	if err != nil {
+		return 0
+	}
+	defer p.Close()
+	st, err := p.Stat()
+	if err != nil {
+		return 0
+	}
+	return st.PPID
 }
 
 // ourselves tells whether a number is that of this process, or of a thread of it.

@@ -16,9 +16,9 @@ import (
 
 const (
 	// Patience is how long is waited for one answer.
-	Patience = 500 * time.Millisecond
+	Patience = time.Second
 	// Grace is how long is waited for all answers together once the end has come.
-	Grace = 500 * time.Millisecond
+	Grace = 800 * time.Millisecond
 	// mostSpent is how long is waited for all answers of one who is asked, but for those
 	// that come at once: who takes a little less than Patience each time is not to
 	// stop everything either.
@@ -82,10 +82,13 @@ func (c *Calls) Forget(key any) {
 	delete(c.spent, key)
 }
 
-// answer is what was asked for.
-type answer[T any] struct {
-	value T
-	err   error
+// Answer is what was asked for.
+type Answer[T any] struct {
+	Value T
+	Err   error
+	// Took is how long the one who was asked took. What is waited beside that is for a CPU,
+	// and not his doing.
+	Took time.Duration
 }
 
 // Do calls ask on another goroutine and returns what it does. The error is ErrStalled if
@@ -95,32 +98,46 @@ func Do[T any](c *Calls, key any, ask func() (T, error), late func(T)) (T, error
 	if c == nil {
 		return ask()
 	}
+	return For(c, key, func() <-chan Answer[T] {
+		answers := make(chan Answer[T], 1)
+		c.Begin()
+		go func() {
+			began := time.Now()
+			v, err := ask()
+			c.Finish()
+			answers <- Answer[T]{v, err, time.Since(began)}
+		}()
+		return answers
+	}, late)
+}
+
+// For is Do for those who need no thread of this process: ask returns a channel that the
+// answer will come from.
+func For[T any](c *Calls, key any, ask func() <-chan Answer[T], late func(T)) (v T, err error) {
+	if c == nil {
+		a := <-ask()
+		return a.Value, a.Err
+	}
 	if !c.may(key) {
-		var none T
-		return none, ErrStalled
+		return v, ErrStalled
 	}
-	answers := make(chan answer[T], 1)
-	c.Begin()
-	go func() {
-		v, err := ask()
-		c.Finish()
-		answers <- answer[T]{v, err}
-	}()
+	answers := ask()
 	began := time.Now()
-	a, ok := Receive(c, answers)
-	c.ran(key, time.Since(began))
+	a, ok := receive(c, answers)
 	if ok {
-		return a.value, a.err
+		c.charge(key, a.Took)
+		return a.Value, a.Err
 	}
+	c.charge(key, time.Since(began))
 	c.owes(key, 1)
 	go func() {
 		a := <-answers
 		c.owes(key, -1)
-		if late != nil && a.err == nil {
-			late(a.value)
+		if late != nil && a.Err == nil {
+			late(a.Value)
 		}
 	}()
-	return a.value, ErrStalled
+	return v, ErrStalled
 }
 
 // Begin notes that something is asked in another way than by Do: by a goroutine that may
@@ -176,14 +193,17 @@ func (c *Calls) owes(key any, n int) {
 	}
 }
 
-// ran counts what an answer has taken.
-func (c *Calls) ran(key any, took time.Duration) {
+// charge counts what was waited for somebody.
+func (c *Calls) charge(key any, took time.Duration) {
 	if took < atOnce {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.spent[key] += took
+	if c.ended {
+		c.left -= took
+	}
 }
 
 // Receive waits for a value as Do does for an answer, and tells whether it came.
@@ -191,37 +211,31 @@ func Receive[T any](c *Calls, from <-chan T) (T, bool) {
 	if c == nil {
 		return <-from, true
 	}
+	began := time.Now()
+	v, ok := receive(c, from)
+	c.charge(nil, time.Since(began))
+	return v, ok
+}
+
+func receive[T any](c *Calls, from <-chan T) (v T, ok bool) {
 	select {
-	case v := <-from:
+	case v = <-from:
 		return v, true
 	default:
 	}
 	timer := time.NewTimer(Patience)
 	defer timer.Stop()
 	select {
-	case v := <-from:
+	case v = <-from:
 		return v, true
 	case <-timer.C:
+		return v, false
 	case <-c.over:
-		return receiveAtEnd(c, from)
 	}
-	var none T
-	return none, false
-}
-
-// receiveAtEnd waits for what is left of Grace.
-func receiveAtEnd[T any](c *Calls, from <-chan T) (v T, ok bool) {
 	c.mu.Lock()
 	left := c.left
 	c.mu.Unlock()
-	began := time.Now()
-	defer func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.left -= time.Since(began)
-	}()
-	timer := time.NewTimer(min(max(left, 0), Patience))
-	defer timer.Stop()
+	timer.Reset(max(left, 0))
 	select {
 	case v = <-from:
 		return v, true

@@ -24,7 +24,7 @@ func readState(name string, pay func(bytes int64) error) ([]byte, error) {
 	if err := pay(0); err != nil {
 		return nil, err // which file it is does not matter
 	}
-	f, info, err := regular.Open("", name, 0)
+	f, info, err := regular.OpenHere("", name, 0)
 	if err != nil {
 		return nil, err
 	}

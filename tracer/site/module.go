@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"strings"
 	"syscall"
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/internal/quota"
+	"github.com/maptrace/maptrace/tracer/internal/regular"
 	"github.com/maptrace/maptrace/tracer/stack"
 	"github.com/maptrace/maptrace/tracer/symbol"
 )
@@ -145,7 +145,7 @@ func least(a, b error) error {
 
 // readMemory reads a process' memory.
 func readMemory(pid int, addr uint64, into []byte) (err error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	f, _, err := regular.Open("", fmt.Sprintf("/proc/%d/mem", pid), 0)
 	if err != nil {
 		return err
 	}

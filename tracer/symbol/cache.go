@@ -3,7 +3,6 @@ package symbol
 import (
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/internal/quota"
+	"github.com/maptrace/maptrace/tracer/internal/regular"
 )
 
 // ErrReplaced is matched by the error about a file that is no longer the one that
@@ -192,7 +192,7 @@ func (c *Cache) open(pid int, m *procmaps.Mapping, account *quota.Account) (mod 
 }
 
 // openPaid opens a file, which takes time, too.
-func openPaid(pid int, m *procmaps.Mapping, account *quota.Account) (*os.File, error) {
+func openPaid(pid int, m *procmaps.Mapping, account *quota.Account) (*regular.File, error) {
 	op := account.Start()
 	defer op.End()
 	if err := op.Take(0); err != nil {
@@ -317,7 +317,7 @@ func (c *Cache) Close() error {
 
 // moduleFile is what the cache keeps about a module.
 type moduleFile struct {
-	file    *os.File // to see whether it changes; nil for the vdso
+	file    *regular.File // to see whether it changes; nil for the vdso
 	id      ID
 	counted atomic.Int64 // what of bytes the cache has counted
 }

@@ -9,8 +9,9 @@ import (
 	"hash/crc32"
 	"io"
 	"math"
-	"os"
 	"strings"
+
+	"github.com/maptrace/maptrace/tracer/internal/regular"
 )
 
 // maxChecked limits the size of a debug file that is read as a whole for its
@@ -19,7 +20,7 @@ const maxChecked = 2 << 30
 
 // debugFile is a separate file with a module's symbols and debug information.
 type debugFile struct {
-	file    *os.File
+	file    *regular.File
 	head    *header
 	symbols *symbols
 }
@@ -96,7 +97,7 @@ func (m *Module) readMini() *symbols {
 
 // belongs checks that a file was split from the module. The build ID decides
 // where the module has one.
-func (m *Module) belongs(f *os.File, ref DebugRef) *header {
+func (m *Module) belongs(f *regular.File, ref DebugRef) *header {
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
 		return nil

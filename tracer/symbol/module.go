@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 
 	"github.com/maptrace/maptrace/tracer/internal/quota"
+	"github.com/maptrace/maptrace/tracer/internal/regular"
 )
 
 // Limits on what one file may make us hold. Real files stay far below them.
@@ -92,7 +93,7 @@ type Options struct {
 	// where the module has none, by the checksum; it closes those it does not
 	// keep. It is called once, when a name is wanted that the module itself does
 	// not have. Nil means none.
-	Debug func(DebugRef) iter.Seq[*os.File]
+	Debug func(DebugRef) iter.Seq[*regular.File]
 
 	// MaxDWARF limits the bytes of decompressed debug sections that one module
 	// may hold: whatever is larger is not used. 0 stands for 512 MiB.

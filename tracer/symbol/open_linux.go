@@ -38,7 +38,7 @@ const maxVDSO = 1 << 20
 // lead out of it. An error matches [ErrReplaced] when another file has the path.
 // A file system that the process serves itself (FUSE) can make this call and later
 // reads wait; the kernel lets root into those only if they were mounted for all.
-func OpenMapped(pid int, m *procmaps.Mapping) (*os.File, error) {
+func OpenMapped(pid int, m *procmaps.Mapping) (*regular.File, error) {
 	if m.Inode == 0 {
 		return nil, fmt.Errorf("open mapped file %q of process %d: no file is mapped", m.Name, pid)
 	}
@@ -63,7 +63,7 @@ func OpenMapped(pid int, m *procmaps.Mapping) (*os.File, error) {
 	return nil, fmt.Errorf("open mapped file %q of process %d: %w (map_files: %w)", m.Name, pid, errPath, errMap)
 }
 
-func openMapFile(pid int, m *procmaps.Mapping) (*os.File, error) {
+func openMapFile(pid int, m *procmaps.Mapping) (*regular.File, error) {
 	f, info, err := regular.Open("", fmt.Sprintf("/proc/%d/map_files/%x-%x", pid, m.Start, m.End), 0)
 	if err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func openMapFile(pid int, m *procmaps.Mapping) (*os.File, error) {
 // cannot or the process has. The kernel side tells only the last element of a path;
 // of a process that ends at once no more may be known, so such a file is looked for
 // where libraries and programs usually are.
-func openOfEnded(pid int, m *procmaps.Mapping) *os.File {
+func openOfEnded(pid int, m *procmaps.Mapping) *regular.File {
 	_, err := os.Readlink(fmt.Sprintf("/proc/%d/root", pid))
 	if !errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -142,7 +142,7 @@ func stillMapped(pid int, m *procmaps.Mapping) error {
 	return nil
 }
 
-func openByPath(pid int, m *procmaps.Mapping) (*os.File, error) {
+func openByPath(pid int, m *procmaps.Mapping) (*regular.File, error) {
 	name := m.Path()
 	if name == "" {
 		return nil, errors.New("it has no path")
@@ -165,7 +165,7 @@ func sameFile(info os.FileInfo, m *procmaps.Mapping) bool {
 }
 
 // sameInode is sameFile where maps and stat agree about devices.
-func sameInode(f *os.File, info os.FileInfo, m *procmaps.Mapping) bool {
+func sameInode(f *regular.File, info os.FileInfo, m *procmaps.Mapping) bool {
 	if sameFile(info, m) {
 		return true
 	}
@@ -173,11 +173,8 @@ func sameInode(f *os.File, info os.FileInfo, m *procmaps.Mapping) bool {
 	if !ok || st.Ino != m.Inode {
 		return false
 	}
-	var fs unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil {
-		return false
-	}
-	return fs.Type == unix.BTRFS_SUPER_MAGIC || fs.Type == unix.OVERLAYFS_SUPER_MAGIC
+	kind, err := f.Kind()
+	return err == nil && (kind == unix.BTRFS_SUPER_MAGIC || kind == unix.OVERLAYFS_SUPER_MAGIC)
 }
 
 // Path returns the path of the module's file as this process sees it now, with
@@ -186,7 +183,7 @@ func (m *Module) Path() string {
 	if m.file == nil {
 		return ""
 	}
-	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", m.file.Fd()))
+	name, err := m.file.Path()
 	if err != nil {
 		return ""
 	}
@@ -207,7 +204,7 @@ func OpenVDSO(pid int, r procmaps.Range) (*Module, error) {
 	if r.Empty() || r.Len() > maxVDSO {
 		return nil, fmt.Errorf("read vdso of process %d: %d bytes", pid, r.Len())
 	}
-	f, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	f, _, err := regular.Open("", fmt.Sprintf("/proc/%d/mem", pid), 0)
 	if err != nil {
 		return nil, fmt.Errorf("read vdso: %w", err)
 	}
@@ -227,10 +224,10 @@ func OpenVDSO(pid int, r procmaps.Range) (*Module, error) {
 // debugFiles looks where distributions put debug files: by build ID on this
 // machine; by name next to the file, in .debug and under /usr/lib/debug, in the
 // process' root and on this machine. What is found is checked by the module.
-func debugFiles(pid int, file string) func(DebugRef) iter.Seq[*os.File] {
+func debugFiles(pid int, file string) func(DebugRef) iter.Seq[*regular.File] {
 	const debugDir = "/usr/lib/debug"
-	return func(ref DebugRef) iter.Seq[*os.File] {
-		return func(yield func(*os.File) bool) {
+	return func(ref DebugRef) iter.Seq[*regular.File] {
+		return func(yield func(*regular.File) bool) {
 			try := func(root, name string) bool {
 				f, _, err := regular.Open(root, name, 0)
 				return err != nil || yield(f)

@@ -10,10 +10,11 @@ import (
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/internal/quota"
+	"github.com/maptrace/maptrace/tracer/internal/regular"
 )
 
 // OpenMapped opens the file behind a row of a process' maps. Only Linux has it.
-func OpenMapped(pid int, m *procmaps.Mapping) (*os.File, error) {
+func OpenMapped(pid int, m *procmaps.Mapping) (*regular.File, error) {
 	return nil, fmt.Errorf("open mapped file %q of process %d: %w", m.Name, pid, errors.ErrUnsupported)
 }
 
@@ -47,4 +48,4 @@ func fileID(info os.FileInfo) ID {
 	return ID{Size: info.Size(), ModTime: info.ModTime().UnixNano()}
 }
 
-func debugFiles(int, string) func(DebugRef) iter.Seq[*os.File] { return nil }
+func debugFiles(int, string) func(DebugRef) iter.Seq[*regular.File] { return nil }

@@ -38,7 +38,7 @@ type PerfFile struct {
 	err    error         // of the last time it was read
 	next   time.Time     // when to look again
 	took   time.Duration // CPU time of the last look
-	file   *os.File
+	file   *regular.File
 	info   os.FileInfo
 	offset int64
 	names  perfMap
@@ -82,7 +82,7 @@ func (p *PerfFile) refresh() error {
 	if err != nil {
 		return fmt.Errorf("read perf map of process %d: %w", p.pid, err)
 	}
-	if p.file != nil && os.SameFile(p.info, info) && info.Size() >= p.offset {
+	if p.file != nil && sameInfo(p.info, info) && info.Size() >= p.offset {
 		f.Close()
 	} else { // another file, or written anew
 		p.close()
@@ -117,7 +117,7 @@ func (p *PerfFile) Err() error {
 }
 
 // open finds the file and checks whose it is.
-func (p *PerfFile) open() (*os.File, os.FileInfo, error) {
+func (p *PerfFile) open() (*regular.File, os.FileInfo, error) {
 	proc, err := procmaps.Default().Process(p.pid)
 	if err != nil {
 		return nil, nil, err
@@ -141,6 +141,13 @@ func (p *PerfFile) open() (*os.File, os.FileInfo, error) {
 		return nil, nil, fmt.Errorf("%s: belongs to another user", info.Name())
 	}
 	return f, info, nil
+}
+
+// sameInfo tells whether two files are one.
+func sameInfo(a, b os.FileInfo) bool {
+	x, ok := a.Sys().(*syscall.Stat_t)
+	y, also := b.Sys().(*syscall.Stat_t)
+	return ok && also && x.Dev == y.Dev && x.Ino == y.Ino
 }
 
 func (p *PerfFile) close() {

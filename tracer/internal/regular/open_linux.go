@@ -1,24 +1,15 @@
-// Package regular opens files whose names come from those who are traced, or from
-// other users: what is not a regular file is not opened.
 package regular
 
 import (
-	"errors"
 	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 )
 
-// ErrNot says that something else than a regular file has the name.
-var ErrNot = errors.New("not a regular file")
-
-// Open opens a regular file for reading under a root, which nothing in the path leads
-// out of; resolve is what else openat2(2) is to refuse. Without a root it opens what
-// the name means to us. What the path leads to is looked at before it is opened:
-// opening a FIFO or a device has effects. Errors are an [*os.PathError], with [ErrNot]
-// for what is no regular file. Minimum kernel: 5.6.
-func Open(root, name string, resolve uint64) (*os.File, os.FileInfo, error) {
+// OpenHere is [Open] without the process that waits for others: for files that are read
+// before there is anything to be held up.
+func OpenHere(root, name string, resolve uint64) (*os.File, os.FileInfo, error) {
 	dir := unix.AT_FDCWD
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC}
 	if root != "" {

@@ -32,6 +32,17 @@ func Of(caps ...int) Set {
 // Has tells whether a capability is in the set.
 func (s Set) Has(c int) bool { return s&(1<<c) != 0 }
 
+// Numbers lists the capabilities of the set.
+func (s Set) Numbers() []uintptr {
+	var out []uintptr
+	for c := range 64 {
+		if s.Has(c) {
+			out = append(out, uintptr(c))
+		}
+	}
+	return out
+}
+
 // names are those of include/uapi/linux/capability.h, by number.
 var names = [...]string{
 	"chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap",

@@ -1,0 +1,30 @@
+//go:build !linux
+
+package regular
+
+import (
+	"errors"
+	"os"
+)
+
+// Client is the process that opens and reads files for this one. Only Linux has it.
+type Client struct{}
+
+type remoteFile struct{ name string }
+
+func (*Client) open(string, string, uint64) (*File, os.FileInfo, error) {
+	return nil, nil, errors.ErrUnsupported
+}
+
+func (*remoteFile) ReadAt([]byte, int64) (int, error) { return 0, errors.ErrUnsupported }
+func (*remoteFile) stat() (os.FileInfo, error)        { return nil, errors.ErrUnsupported }
+func (*remoteFile) path() (string, error)             { return "", errors.ErrUnsupported }
+func (*remoteFile) kind() (int64, error)              { return 0, errors.ErrUnsupported }
+func (*remoteFile) close() error                      { return errors.ErrUnsupported }
+
+func kindOf(*os.File) (int64, error) { return 0, errors.ErrUnsupported }
+
+// OpenHere opens a regular file. Only Linux has it.
+func OpenHere(string, string, uint64) (*os.File, os.FileInfo, error) {
+	return nil, nil, errors.ErrUnsupported
+}

@@ -1,0 +1,301 @@
+package regular
+
+import (
+	"cmp"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/tracer/await"
+)
+
+// request is what the other process is asked to do.
+type request struct {
+	ID      uint64
+	Op      operation
+	File    uint64
+	Root    string
+	Name    string
+	Resolve uint64
+	Off     int64
+	Len     int
+}
+
+type operation uint8
+
+const (
+	opOpen operation = iota + 1
+	opRead
+	opStat
+	opPath
+	opKind
+	opClose
+)
+
+// response is what came of it.
+type response struct {
+	ID   uint64
+	File uint64
+	Stat unix.Stat_t
+	Data []byte
+	Path string
+	Kind int64
+	// Failed says that there was an error: Errno, or one of those that have no number.
+	Failed  bool
+	Took    time.Duration
+	EOF     bool
+	Irreg   bool
+	Errno   syscall.Errno
+	Message string
+}
+
+// mostRead is as much as is read at once: a file that gives some is not one that stalls.
+const mostRead = 256 << 10
+
+// Client is the process that opens and reads files for this one.
+type Client struct {
+	calls *await.Calls
+	conn  net.Conn
+
+	mu      sync.Mutex // of what is written, and of the rest
+	enc     *gob.Encoder
+	last    uint64
+	waiting map[uint64]chan await.Answer[response]
+	err     error           // why there will be no more answers
+	stalled map[string]bool // files that have not answered in time, some of them
+}
+
+// mostStalled is how many of those are remembered.
+const mostStalled = 1 << 10
+
+// Start has files opened and read by who serves at the other end of a connection, until
+// the client is closed. Calls bounds the waiting.
+func Start(conn net.Conn, calls *await.Calls) *Client {
+	c := &Client{calls: calls, conn: conn, enc: gob.NewEncoder(conn), waiting: make(map[uint64]chan await.Answer[response]), stalled: make(map[string]bool)}
+	go c.receive()
+	server.Store(c)
+	return c
+}
+
+// Close ends it. Files that are open there fail from now on.
+func (c *Client) Close() error {
+	server.CompareAndSwap(c, nil)
+	return c.conn.Close()
+}
+
+// receive hands out answers to those who wait for them.
+func (c *Client) receive() {
+	dec := gob.NewDecoder(c.conn)
+	for {
+		var r response
+		err := dec.Decode(&r)
+		c.mu.Lock()
+		if err != nil {
+			c.err = fmt.Errorf("the process that reads files has ended: %w", err)
+			for id, answer := range c.waiting {
+				delete(c.waiting, id)
+				answer <- await.Answer[response]{Err: c.err}
+			}
+			c.mu.Unlock()
+			return
+		}
+		answer := c.waiting[r.ID]
+		delete(c.waiting, r.ID)
+		c.mu.Unlock()
+		if answer != nil {
+			answer <- await.Answer[response]{Value: r, Err: r.error(), Took: r.Took}
+		}
+	}
+}
+
+// send asks.
+func (c *Client) send(r *request) <-chan await.Answer[response] {
+	answer := make(chan await.Answer[response], 1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last++
+	r.ID = c.last
+	if c.err == nil {
+		c.waiting[r.ID] = answer
+		c.err = c.enc.Encode(r)
+	}
+	if c.err != nil {
+		delete(c.waiting, r.ID)
+		answer <- await.Answer[response]{Err: c.err}
+	}
+	return answer
+}
+
+// Stalled is how many files have not answered in time, and the name of one.
+func (c *Client) Stalled() (n int, name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.stalled), slices.Min(append(slices.Collect(maps.Keys(c.stalled)), "\xff"))
+}
+
+func (c *Client) note(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.stalled) < mostStalled {
+		c.stalled[name] = true
+	}
+}
+
+// call asks about a file and waits for the answer. Key is who is asked.
+func (c *Client) call(key any, name string, r *request) (response, error) {
+	a, err := await.For(c.calls, key, func() <-chan await.Answer[response] { return c.send(r) }, func(late response) {
+		if late.File != 0 {
+			c.send(&request{Op: opClose, File: late.File})
+		}
+	})
+	if errors.Is(err, await.ErrStalled) {
+		c.note(name)
+	}
+	return a, err
+}
+
+// error is that of the call, nil if it has none.
+func (r *response) error() error {
+	switch {
+	case !r.Failed:
+		return nil
+	case r.EOF:
+		return io.EOF
+	case r.Irreg:
+		return ErrNot
+	case r.Errno != 0:
+		return r.Errno
+	}
+	return errors.New(r.Message)
+}
+
+func (c *Client) open(root, name string, resolve uint64) (*File, os.FileInfo, error) {
+	a, err := c.call(openKey(root, name), root+name, &request{Op: opOpen, Root: root, Name: name, Resolve: resolve})
+	if err != nil {
+		return nil, nil, &os.PathError{Op: "open", Path: root + name, Err: err}
+	}
+	f := &remoteFile{client: c, number: a.File, name: root + name}
+	return &File{there: f}, &fileInfo{name, a.Stat}, nil
+}
+
+// openKey is who is asked for a file: the process that it is found by, or else the file
+// alone.
+func openKey(root, name string) string {
+	if rest, ok := strings.CutPrefix(cmp.Or(root, name), "/proc/"); ok {
+		pid, _, _ := strings.Cut(rest, "/")
+		return "process " + pid
+	}
+	return name
+}
+
+// remoteFile is a file that another process has open.
+type remoteFile struct {
+	client *Client
+	number uint64
+	name   string
+
+	mu    sync.Mutex
+	block []byte // read last, for those who read little at a time
+	at    int64
+}
+
+// blockBytes is what is read at least.
+const blockBytes = 64 << 10
+
+func (f *remoteFile) do(op string, r *request) (response, error) {
+	r.File = f.number
+	a, err := f.client.call(f, f.name, r)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = &os.PathError{Op: op, Path: f.name, Err: err}
+	}
+	return a, err
+}
+
+func (f *remoteFile) ReadAt(p []byte, off int64) (n int, err error) {
+	for n < len(p) && err == nil {
+		var data []byte
+		if data, err = f.piece(off+int64(n), len(p)-n); len(data) == 0 && err == nil {
+			err = io.ErrUnexpectedEOF // it does not happen: a read gives something, or says why not
+		}
+		n += copy(p[n:], data)
+	}
+	if n == len(p) {
+		err = nil
+	}
+	return n, err
+}
+
+// piece is what the file holds at an offset, at most so much; with less there may be an
+// error.
+func (f *remoteFile) piece(off int64, most int) ([]byte, error) {
+	if off < 0 {
+		return nil, &os.PathError{Op: "read", Path: f.name, Err: unix.EINVAL}
+	}
+	if most >= blockBytes {
+		a, err := f.do("read", &request{Op: opRead, Off: off, Len: min(most, mostRead)})
+		return a.Data, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if d := off - f.at; d >= 0 && d < int64(len(f.block)) {
+		return f.block[d:], nil
+	}
+	a, err := f.do("read", &request{Op: opRead, Off: off, Len: blockBytes})
+	if err == nil { // else there may be more when it is asked again
+		f.block, f.at = a.Data, off
+	}
+	return a.Data, err
+}
+
+func (f *remoteFile) stat() (os.FileInfo, error) {
+	a, err := f.do("stat", &request{Op: opStat})
+	if err != nil {
+		return nil, err
+	}
+	return &fileInfo{f.name, a.Stat}, nil
+}
+
+func (f *remoteFile) path() (string, error) {
+	a, err := f.do("readlink", &request{Op: opPath})
+	return a.Path, err
+}
+
+func (f *remoteFile) kind() (int64, error) {
+	a, err := f.do("statfs", &request{Op: opKind})
+	return a.Kind, err
+}
+
+func (f *remoteFile) close() error {
+	f.client.send(&request{Op: opClose, File: f.number}) // it was only read: nobody need know what comes of it
+	return nil
+}
+
+// fileInfo is what stat said.
+type fileInfo struct {
+	name string
+	stat unix.Stat_t
+}
+
+func (i *fileInfo) Name() string       { return i.name }
+func (i *fileInfo) Size() int64        { return i.stat.Size }
+func (i *fileInfo) Mode() os.FileMode  { return os.FileMode(i.stat.Mode & 0o777) } // it is a regular file
+func (i *fileInfo) ModTime() time.Time { return time.Unix(i.stat.Mtim.Unix()) }
+func (i *fileInfo) IsDir() bool        { return false }
+func (i *fileInfo) Sys() any {
+	return &syscall.Stat_t{
+		Dev: i.stat.Dev, Ino: i.stat.Ino, Mode: i.stat.Mode, Nlink: i.stat.Nlink, Uid: i.stat.Uid, Gid: i.stat.Gid, Rdev: i.stat.Rdev,
+		Size: i.stat.Size, Blocks: i.stat.Blocks, Blksize: i.stat.Blksize,
+		Mtim: syscall.Timespec(i.stat.Mtim), Ctim: syscall.Timespec(i.stat.Ctim), Atim: syscall.Timespec(i.stat.Atim),
+	}
+}

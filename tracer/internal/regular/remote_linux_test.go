@@ -1,0 +1,128 @@
+package regular
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/tracer/await"
+)
+
+// serveHere has a client served by this process. It is not what Open uses.
+func serveHere(t *testing.T) (c *Client, theirs net.Conn) {
+	t.Helper()
+	ours, theirs := net.Pipe()
+	done := make(chan error)
+	go func() { done <- Serve(theirs) }()
+	c = Start(ours, await.New())
+	server.Store(nil)
+	t.Cleanup(func() {
+		if err := errors.Join(c.Close(), <-done); err != nil && !errors.Is(err, io.ErrClosedPipe) {
+			t.Error(err)
+		}
+	})
+	return c, theirs
+}
+
+func TestAnotherProcessReadsWhatThisOneWould(t *testing.T) {
+	t.Parallel()
+	c, _ := serveHere(t)
+	name := filepath.Join(t.TempDir(), "file")
+	want := make([]byte, 3*mostRead+123)
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range want {
+		want[i] = byte(r.Uint32())
+	}
+	if err := os.WriteFile(name, want, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	f, info, err := c.open("/", name, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(here.Sys(), info.Sys(), cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "X__unused" }, cmp.Ignore())); diff != "" {
+		t.Errorf("stat (-here +there):\n%s", diff)
+	}
+	if info.Size() != here.Size() || !info.ModTime().Equal(here.ModTime()) || info.Mode() != here.Mode() {
+		t.Errorf("got %v %v %v", info.Size(), info.ModTime(), info.Mode())
+	}
+	if path, err := f.Path(); path != name || err != nil {
+		t.Errorf("path %q, %v", path, err)
+	}
+	local, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer local.Close()
+	if kind, err := f.Kind(); err != nil {
+		t.Error(err)
+	} else if want, err := kindOf(local); kind != want || err != nil {
+		t.Errorf("kind %#x, want %#x, %v", kind, want, err)
+	}
+	for range 300 {
+		n, off := r.IntN(1<<r.IntN(20)), int64(r.IntN(len(want)+1000))
+		got, also := make([]byte, n), make([]byte, n)
+		gotN, gotErr := f.ReadAt(got, off)
+		wantN, wantErr := local.ReadAt(also, off)
+		if gotN != wantN || !errors.Is(gotErr, wantErr) || !bytes.Equal(got, also) {
+			t.Fatalf("%d bytes at %d: got %d, %v; want %d, %v", n, off, gotN, gotErr, wantN, wantErr)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestErrorsOfAnotherProcessAreThoseOfThisOne(t *testing.T) {
+	t.Parallel()
+	c, theirs := serveHere(t)
+	dir := t.TempDir()
+	if err := unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.open(dir, "/missing", 0); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what is not there: %v", err)
+	}
+	if _, _, err := c.open(dir, "/fifo", 0); !errors.Is(err, ErrNot) {
+		t.Errorf("a FIFO: %v", err)
+	}
+	if _, _, err := c.open("", "/proc/4194305/exe", 0); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of no process: %v", err)
+	}
+	if _, _, err := c.open(filepath.Join(dir, "fifo"), "/x", 0); !errors.Is(err, syscall.ENOTDIR) {
+		t.Errorf("a root that is none: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, _, err := c.open(dir, "/file", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.ReadAt(make([]byte, 5), 0); !errors.Is(err, io.EOF) {
+		t.Errorf("beyond its end: %v", err)
+	}
+	if _, err := f.ReadAt(make([]byte, 1), -1); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("before its beginning: %v", err)
+	}
+	if err := theirs.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.ReadAt(make([]byte, 1<<20), 0); err == nil {
+		t.Error("it is read by a process that has ended")
+	}
+}
