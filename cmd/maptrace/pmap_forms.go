@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps/table"
+	"github.com/maptrace/maptrace/tracer/await"
 )
 
 // chooseForm sets how a process is printed.
@@ -182,23 +183,27 @@ func (r *pmapRun) watch(ctx context.Context) error {
 	tick := time.NewTicker(r.o.watch)
 	defer tick.Stop()
 	for n := 1; ; n++ {
-		alive := pids[:0:0]
-		code := exitOK
-		for _, pid := range pids {
-			c, err := r.all([]int{pid})
-			if err != nil {
-				return err
+		// Reading waits for mmap locks, for as long as their holders like.
+		tables := make(chan round, 1)
+		go func() { tables <- r.round(pids) }()
+		var now round
+		select {
+		case now = <-tables:
+		case <-ctx.Done():
+			select {
+			case now = <-tables:
+			case <-time.After(await.Grace):
+				return nil
 			}
-			if c == exitOK {
-				alive = append(alive, pid)
-			}
-			code |= c
 		}
-		if n == 1 && code != exitOK {
+		if now.err != nil {
+			return now.err
+		}
+		if n == 1 && now.code != exitOK {
 			// Who was never there is an error; who ends while watched is not.
-			return &codedError{code: code}
+			return &codedError{code: now.code}
 		}
-		if pids = alive; len(pids) == 0 || n == r.o.count {
+		if pids = now.alive; len(pids) == 0 || n == r.o.count {
 			return nil
 		}
 		select {
@@ -207,6 +212,27 @@ func (r *pmapRun) watch(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// round is what came of printing every process once.
+type round struct {
+	alive []int
+	code  exitCode
+	err   error
+}
+
+func (r *pmapRun) round(pids []int) (now round) {
+	for _, pid := range pids {
+		code, err := r.all([]int{pid})
+		if err != nil {
+			return round{err: err}
+		}
+		if code == exitOK {
+			now.alive = append(now.alive, pid)
+		}
+		now.code |= code
+	}
+	return now
 }
 
 // watched is one process of --watch.

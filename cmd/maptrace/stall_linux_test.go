@@ -276,9 +276,11 @@ func TestAnMmapLockThatIsHeldHoldsNothingUp(t *testing.T) {
 		}
 	}
 	// A signal ends those that have no time set. Until they wait for it, it is ignored.
-	for _, args := range [][]string{{"trace", "--summary-only"}, {"grow", "--for", "0"}, {"lat", "--for", "0"}} {
+	for _, args := range [][]string{
+		{"trace", "--summary-only", "-p"}, {"grow", "--for", "0", "-p"}, {"lat", "--for", "0", "-p"}, {"pmap", "--watch", "1"},
+	} {
 		script := []string{"-c", `trap "" INT; exec "$@"`, "sh", binary(t)}
-		p := launch(t, exec.Command("sh", append(append(script, args...), "-p", h.pid())...))
+		p := launch(t, exec.Command("sh", append(append(script, args...), h.pid())...))
 		eventually(t, "it ends by a signal", func() bool {
 			select {
 			case <-p.done:

@@ -73,7 +73,8 @@ func openMapFile(pid int, m *procmaps.Mapping) (*regular.File, error) {
 	}
 	// maps may count devices and inodes otherwise than stat. What it said before
 	// and says after is what was opened in between.
-	if err := stillMapped(pid, m); err != nil {
+	row := *m
+	if err := regular.Ask(pid, func() error { return stillMapped(pid, &row) }); err != nil {
 		f.Close()
 		return nil, err
 	}

@@ -42,6 +42,16 @@ func Open(root, name string, resolve uint64) (*File, os.FileInfo, error) {
 	return &File{here: f}, info, nil
 }
 
+// Ask calls what asks a process something in another way than by a file, and waits for it
+// as for the files that another process reads. Ask must not touch anything that others
+// use. Without such a process it waits for as long as it takes.
+func Ask(pid int, ask func() error) error {
+	if c := server.Load(); c != nil {
+		return c.ask(pid, ask)
+	}
+	return ask()
+}
+
 // Name is what it was opened by, root and name.
 func (f *File) Name() string {
 	if f.here == nil {

@@ -16,6 +16,8 @@ func (*Client) open(string, string, uint64) (*File, os.FileInfo, error) {
 	return nil, nil, errors.ErrUnsupported
 }
 
+func (*Client) ask(int, func() error) error { return errors.ErrUnsupported }
+
 func (*remoteFile) ReadAt([]byte, int64) (int, error) { return 0, errors.ErrUnsupported }
 func (*remoteFile) stat() (os.FileInfo, error)        { return nil, errors.ErrUnsupported }
 func (*remoteFile) path() (string, error)             { return "", errors.ErrUnsupported }

@@ -189,6 +189,11 @@ func (c *Client) open(root, name string, resolve uint64) (*File, os.FileInfo, er
 	return &File{there: f}, &fileInfo{name, a.Stat}, nil
 }
 
+func (c *Client) ask(pid int, ask func() error) error {
+	_, err := await.Do(c.calls, pid, func() (struct{}, error) { return struct{}{}, ask() }, nil)
+	return err
+}
+
 // openKey is who is asked for a file: the process that it is found by, or else the file
 // alone.
 func openKey(root, name string) string {
