@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -295,5 +296,18 @@ func TestAnMmapLockThatIsHeldHoldsNothingUp(t *testing.T) {
 		if r := p.result(); r.code != exitOK {
 			t.Errorf("%v after a signal: %+v", args, r)
 		}
+	}
+	// What waits for the lock does not keep a signal from being handled.
+	p := launch(t, exec.Command(binary(t), "pmap", h.pid()))
+	eventually(t, "a thread waits for the lock", func() bool {
+		files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.Process.Pid))
+		return err == nil && slices.ContainsFunc(files, func(name string) bool {
+			b, err := os.ReadFile(name)
+			return err == nil && strings.Contains(string(b), ") D ")
+		})
+	})
+	p.signal(syscall.SIGTERM)
+	if r := p.result(); r.code != 128+exitCode(syscall.SIGTERM) {
+		t.Errorf("pmap after a signal: %+v", r)
 	}
 }
