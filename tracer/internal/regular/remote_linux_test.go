@@ -60,8 +60,8 @@ func TestAnotherProcessReadsWhatThisOneWould(t *testing.T) {
 	if info.Size() != here.Size() || !info.ModTime().Equal(here.ModTime()) || info.Mode() != here.Mode() {
 		t.Errorf("got %v %v %v", info.Size(), info.ModTime(), info.Mode())
 	}
-	if path, err := f.Path(); path != name || err != nil {
-		t.Errorf("path %q, %v", path, err)
+	if path, failed := f.Path(); path != name || failed != nil {
+		t.Errorf("path %q, %v", path, failed)
 	}
 	local, err := os.Open(name)
 	if err != nil {

@@ -53,9 +53,9 @@ func (s *serving) answer(r *request) {
 
 func (s *serving) do(r *request) (a response, err error) {
 	if r.Op == opOpen {
-		f, info, err := OpenHere(r.Root, r.Name, r.Resolve)
-		if err != nil {
-			return a, err
+		f, info, failed := OpenHere(r.Root, r.Name, r.Resolve)
+		if failed != nil {
+			return a, failed
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
