@@ -302,9 +302,10 @@ var helpers = map[string]func(args []string) error{
 	"flood":  floodHelper,
 	"orphan": orphanHelper,
 
-	"signals": signalsHelper,
-	"stall":   stallHelper,
-	"hold":    holdHelper,
+	"signals":  signalsHelper,
+	"stall":    stallHelper,
+	"hold":     holdHelper,
+	"resident": residentHelper,
 
 	// These do it at once, and end.
 	"storm":   stormHelper,

@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/procmaps"
 )
 
 // stallServer serves a FUSE file system with one file, "file", a copy of another. Told to
@@ -181,6 +183,29 @@ func holdHelper(args []string) error {
 	})
 }
 
+// residentHelper is churnHelper that has all of its program in memory, so that it goes on
+// when that cannot be read any more.
+func residentHelper(args []string) error {
+	p, err := procmaps.Default().Process(os.Getpid())
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	rows, err := p.Maps()
+	if err != nil {
+		return err
+	}
+	for _, m := range rows {
+		if m.Inode != 0 {
+			_, _, errno := unix.Syscall(unix.SYS_MADVISE, uintptr(m.Start), uintptr(m.Len()), unix.MADV_POPULATE_READ)
+			if errno != 0 {
+				return fmt.Errorf("read %s: %w", m.Name, errno)
+			}
+		}
+	}
+	return churnHelper(args)
+}
+
 // startStall mounts such a file system with a copy of a file, and returns its server and
 // the path of the file.
 func startStall(t *testing.T, source string) (server *helper, file string) {
@@ -216,7 +241,7 @@ func TestAProgramWhoseFileSystemDoesNotAnswerHoldsNothingUp(t *testing.T) {
 	}
 	server, file := startStall(t, self)
 	cmd := exec.Command(file)
-	cmd.Env = append(os.Environ(), helperEnv+"=churn")
+	cmd.Env = append(os.Environ(), helperEnv+"=resident")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -262,7 +262,7 @@ func (s *Sampler) Finish() {
 	}
 	s.collect(true)
 	for _, t := range s.spaces {
-		if t.busy && t.pages == nil {
+		if t.busy && (t.pages == nil || t.pages.totals == nil) { // it was never counted
 			s.emit(t, now, event.Uncounted(await.ErrStalled.Error()))
 		}
 	}
