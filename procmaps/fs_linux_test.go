@@ -409,6 +409,9 @@ func TestKernelThread(t *testing.T) {
 	if rows, err := p.Maps(); len(rows) != 0 || err != nil && !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("Maps() = %v, %v", rows, err)
 	}
+	if err := p.CheckMaps(); err != nil && !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("CheckMaps() = %v", err)
+	}
 	if _, err := p.Exe(); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("Exe() error = %v, want %v", err, fs.ErrNotExist)
 	}
@@ -490,9 +493,12 @@ func TestFilesThatMayNotBeRead(t *testing.T) {
 		}
 		_, err := p.Maps()
 		done <- err
+		done <- p.CheckMaps()
 	}()
-	if err := <-done; !errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrGone) {
-		t.Errorf("Maps() error = %v, want %v", err, fs.ErrPermission)
+	for _, what := range []string{"Maps", "CheckMaps"} {
+		if err := <-done; !errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrGone) {
+			t.Errorf("%s() error = %v, want %v", what, err, fs.ErrPermission)
+		}
 	}
 }
 
