@@ -255,6 +255,14 @@ func TestAProgramWhoseFileSystemDoesNotAnswerHoldsNothingUp(t *testing.T) {
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
 		t.Fatalf("the program said %q, %v", line, err)
 	}
+	// What the program does not map is not to be known to the kernel any more.
+	f, err := os.Open(file)
+	if err == nil {
+		err = errors.Join(unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED), f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	server.tell("go")
 	server.hear("done")
 	releaseAtEnd(t, server)
