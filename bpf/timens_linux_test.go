@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"testing"
 
@@ -20,6 +21,9 @@ func TestTheTimeOfARecordIsBetweenThoseOfOurClock(t *testing.T) {
 	if _, err := h.Trace(os.Getpid()); err != nil {
 		t.Fatal(err)
 	}
+	// The call is looked for by its thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	before := bpf.Now()
 	mem, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
