@@ -4,7 +4,10 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/maptrace/maptrace/tracer/model"
+	"github.com/maptrace/maptrace/tracer/space"
 )
 
 // A call that changes what is mapped has a section of its own. One that has not is not what
@@ -89,6 +92,45 @@ func TestAChildBornBeforeAMappingWasFoundIsRead(t *testing.T) {
 			if sp.Process.PID == 6 && sp.Picture.String() != c.want {
 				t.Errorf("%s: %s, want %s", c.name, sp.Picture, c.want)
 			}
+		}
+	}
+}
+
+// A call that has committed may take for ever to return, and what it has mapped is used
+// meanwhile: it is read. When it returns after all, nothing is amiss.
+func TestWhatACallDidIsReadIfItDoesNotReturn(t *testing.T) {
+	t.Parallel()
+	for _, returns := range []bool{false, true} {
+		w := newWorld(row(10, 20, rw))
+		announced := mmap(5, 1, 2e9, 3, 30, 34)
+		announced.Kind = KindAnnounce
+		w.clock = 2e9
+		began := false
+		events := []Event{announced}
+		done := false
+		opts := Options{}
+		tr, told := live(t, w, opts, events, func(c *model.Change) bool {
+			if c.Kind == model.KindBegin {
+				began = true
+				w.mu.Lock()
+				w.rows = []space.Row{row(10, 20, rw), row(30, 34, rw)}
+				w.mu.Unlock()
+			}
+			done = done || c.Kind == model.KindReread
+			return done
+		})
+		if returns {
+			late := mmap(5, 1, 2e9, 3, 30, 34)
+			tr.arrive(&late)
+		}
+		if diff := cmp.Diff([]string{"re-read 30-34"}, told); diff != "" || !began {
+			t.Errorf("told (-want +got):\n%s", diff)
+		}
+		if rep := tr.Report(); pages(tr, 5) != "10-20 30-34" || rep.Picture.String() != "exact" || rep.Stats.Missed+rep.Stats.Violations > 0 {
+			t.Errorf("returns %t: regions %s, picture %s, stats %+v", returns, pages(tr, 5), rep.Picture, rep.Stats.Figures)
+		}
+		if sp := tr.spaces[1]; len(sp.announced) > 0 || len(sp.overdue) > 0 == returns {
+			t.Errorf("returns %t: announced %v, overdue %v", returns, sp.announced, sp.overdue)
 		}
 	}
 }

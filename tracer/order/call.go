@@ -23,6 +23,7 @@ func (t *Tracer) handle(sp *addressSpace, ev *Event, late bool) {
 		// records were lost it may be among them.
 		if sp.q.numbered && sp.q.section(ev) >= sp.q.excused {
 			sp.announced[ev.Section] = ev.Time
+			t.busy[sp] = true
 		}
 	case KindOther:
 		t.figures.Others++
@@ -47,6 +48,8 @@ func (t *Tracer) called(sp *addressSpace, ev *Event, late bool) {
 	if ev.Claimed != 0 {
 		if ev.Claimed == KindAnnounce {
 			_, known := sp.announced[ev.Section]
+			known = known || sp.overdue[ev.Section]
+			delete(sp.overdue, ev.Section)
 			expected = expected && known
 			delete(sp.announced, ev.Section)
 		} else {

@@ -24,7 +24,7 @@ func (t *Tracer) lay(sp *addressSpace, l model.Layout) {
 }
 
 func (t *Tracer) newSpace(id uint64) *addressSpace {
-	sp := &addressSpace{id: id, announced: make(map[uint32]uint64), audits: audits{explained: t.figures.Skipped}}
+	sp := &addressSpace{id: id, announced: make(map[uint32]uint64), overdue: make(map[uint32]bool), audits: audits{explained: t.figures.Skipped}}
 	sp.deliver = func(ev *Event, late bool) { t.deliver(sp, ev, late) }
 	t.spaces[id] = sp
 	return sp

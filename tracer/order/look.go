@@ -274,6 +274,7 @@ func (t *Tracer) attend(sp *addressSpace, began, now uint64) bool {
 		t.note(sp, now, model.Missed{})
 		t.doubt(sp, space.All, now, lookReason{op: space.OpReread})
 	}
+	t.waitNoMore(sp, began, now)
 	t.unpark(sp, began)
 	if !sp.looking && sp.parked == nil && sp.readable() {
 		switch {
@@ -291,7 +292,24 @@ func (t *Tracer) attend(sp *addressSpace, began, now uint64) bool {
 	short := sp.q.short() && sp.Inhabitants() > 0
 	open := sp.q.blocked() || short || sp.q.open()
 	wants := sp.readable() && (sp.state == seeding || sp.audits.due || sp.audits.alone || sp.doubtful())
-	return !open && !sp.looking && sp.parked == nil && !wants
+	return !open && !sp.looking && sp.parked == nil && !wants && (len(sp.announced) == 0 || !sp.readable())
+}
+
+// waitNoMore has what calls did read that have committed long ago and have not returned: one
+// that populates memory of a file may be at it for as long as who serves the file likes, and
+// what it has mapped is used meanwhile.
+func (t *Tracer) waitNoMore(sp *addressSpace, began, now uint64) {
+	if sp.waits() || !sp.readable() {
+		return
+	}
+	for section, at := range sp.announced {
+		if began < settle || at > began-settle {
+			continue
+		}
+		delete(sp.announced, section)
+		sp.overdue[section] = true
+		t.doubt(sp, space.All, now, lookReason{op: space.OpReread})
+	}
 }
 
 // unblock gives up on events that others have waited for too long.

@@ -138,6 +138,7 @@ func (t *Tracer) staleSince(sp *addressSpace, at uint64) {
 	}
 	sp.stale, sp.lostAt = true, at
 	clear(sp.announced) // the calls themselves may be among what was lost
+	clear(sp.overdue)
 	if sp.waits() {
 		// Its first state, or the fork that would bring it, may be what was lost.
 		if sp.Tree() == nil {

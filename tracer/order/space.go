@@ -40,6 +40,7 @@ type addressSpace struct {
 	blocked    uint64            // since when the queue has been blocked; 0 if it is not
 	blockedAt  uint64            // q.next when it was found blocked
 	announced  map[uint32]uint64 // calls that have committed and are yet to come: when, by section
+	overdue    map[uint32]bool   // those that are waited for no more: what they did was read
 	held       held              // what came in its turn since the look was asked for
 	completeAt uint64            // the section from which on the tree is known to hold everything; 0 if it does
 	shownUntil uint64            // the first section that no look can have shown before its stamp
