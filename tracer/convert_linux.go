@@ -163,7 +163,7 @@ func (l *Live) found(b *bpf.Event, c *space.Call) {
 // for all time: the device, the number, and, if it was attached before, the size.
 func (l *Live) segment(b *bpf.Event, c *space.Call) {
 	f := &b.File
-	c.File = space.File{Dev: l.shm, Inode: c.Args[0], Class: space.ClassSysV}
+	c.File = space.File{Dev: l.info.Shm, Inode: c.Args[0], Class: space.ClassSysV}
 	// ipc/shm.c:newseg gives the inode the segment's number.
 	if file := fileOf(f); file.Class == space.ClassSysV && file.Inode == c.Args[0] {
 		c.File = file

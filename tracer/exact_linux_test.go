@@ -88,7 +88,7 @@ func newTraced(t *testing.T, opts LiveOptions, verify time.Duration) *traced {
 		},
 	}
 	info := r.live.Info()
-	r.opts.Gate, r.opts.MovesMany = info.Gate, info.MovesMany
+	r.opts.Gate, r.opts.MovesMany, r.opts.Shm = info.Gate, info.MovesMany, info.Shm
 	return r
 }
 

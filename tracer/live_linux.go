@@ -53,7 +53,6 @@ type Live struct {
 	info   Info
 	stacks *stackStore       // nil unless asked for
 	calls  *await.Calls      // nil for no bounds
-	shm    procmaps.Device   // where the kernel keeps segments and their like
 	sizes  map[uint64]uint64 // of segments, in bytes, by number
 
 	mu    sync.Mutex
@@ -71,7 +70,7 @@ func OpenLive(opts LiveOptions) (*Live, error) {
 		return nil, err
 	}
 	// Without it the tree takes a segment's identity from the next look.
-	l.shm, _ = procmaps.ShmDevice()
+	l.info.Shm, _ = procmaps.ShmDevice()
 	var err error
 	l.hooks, err = bpf.Open(bpf.Options{RingBytes: opts.RingBytes, NoFollow: opts.NoFollow, Stacks: opts.Stacks, Latency: opts.Latency})
 	if err != nil {

@@ -39,6 +39,8 @@ type Info struct {
 	Gate space.Row
 	// MovesMany says that the kernel is known to move several mappings with one mremap.
 	MovesMany bool
+	// Shm is the device of the kernel's own mount of shared memory; zero if not known.
+	Shm procmaps.Device
 	// Memory is what the kernel keeps for it, in bytes.
 	Memory uint64
 	// Sampling is what samplers ask it for, Latency what calls took; nil if it was not
@@ -125,7 +127,7 @@ func NewSession(engine Engine, opts Options) *Session {
 	}
 	s := &Session{base: engine, engine: engine, now: engine.Now(), log: opts.Log, calls: opts.Calls}
 	info := engine.Info()
-	opts.Gate, opts.MovesMany, opts.Polling = info.Gate, info.MovesMany, info.Polling
+	opts.Gate, opts.MovesMany, opts.Shm, opts.Polling = info.Gate, info.MovesMany, info.Shm, info.Polling
 	opts.OnChange, opts.OnIdle = s.change, s.idle
 	s.tr = New(engine, engine, opts)
 	s.state = s.tr

@@ -16,8 +16,9 @@ type Options struct {
 	OnChange func(*Change)
 	// PageSize in bytes; 0 means 4096.
 	PageSize uint64
-	// MovesMany is that of [space.Options].
+	// MovesMany and Shm are those of [space.Options].
 	MovesMany bool
+	Shm       procmaps.Device
 	// Polling is set if what is applied comes of looks at /proc this often.
 	Polling time.Duration
 	// Verify is set if address spaces are audited.
@@ -230,7 +231,7 @@ func (m *Model) make(id uint64) *Space {
 
 func (m *Model) newTree(l Layout) *space.Space {
 	tree := space.New(space.Options{
-		PageSize: m.opts.PageSize, MovesMany: m.opts.MovesMany, Reports: m.opts.OnChange != nil, Mix: mixBlames,
+		PageSize: m.opts.PageSize, MovesMany: m.opts.MovesMany, Shm: m.opts.Shm, Reports: m.opts.OnChange != nil, Mix: mixBlames,
 	})
 	tree.SetBrk(l.StartBrk, l.Brk)
 	tree.SetStack(l.Stack)

@@ -38,8 +38,9 @@ type Options struct {
 	Verify time.Duration
 	// PageSize in bytes; 0 means 4096.
 	PageSize uint64
-	// MovesMany is that of [space.Options].
+	// MovesMany and Shm are those of [space.Options].
 	MovesMany bool
+	Shm       procmaps.Device
 	// Polling is set if the Source looks at /proc this often, which every report
 	// then says.
 	Polling time.Duration
@@ -145,7 +146,7 @@ func (t *Tracer) Tap(tap func(*model.Operation)) { t.tap = tap }
 // needs.
 func (t *Tracer) ModelOptions() model.Options {
 	return model.Options{
-		OnChange: t.opts.OnChange, PageSize: t.opts.PageSize, MovesMany: t.opts.MovesMany,
+		OnChange: t.opts.OnChange, PageSize: t.opts.PageSize, MovesMany: t.opts.MovesMany, Shm: t.opts.Shm,
 		Polling: t.opts.Polling, KeepExited: t.opts.KeepExited, Verify: t.opts.Verify > 0, Memory: t.opts.Memory,
 	}
 }

@@ -206,3 +206,33 @@ func TestALayoutThatIsSetNamesTheHeap(t *testing.T) {
 		t.Errorf("%d pages", s.Pages())
 	}
 }
+
+// What a file is called says nothing of what it is, unless only the kernel gives names there.
+func TestAFileIsNoSegmentBecauseItIsCalledSo(t *testing.T) {
+	t.Parallel()
+	shm := procmaps.Device{Minor: 1}
+	row := func(lo uint64, dev procmaps.Device, offset uint64, name string) procmaps.Mapping {
+		return procmaps.Mapping{
+			Range: pages(lo, lo+1), Mode: procmaps.Read | procmaps.Shared, Dev: dev, Inode: lo, Offset: offset, Name: name,
+		}
+	}
+	other := procmaps.Device{Major: 8}
+	s := New(Options{Shm: shm})
+	seed(s, 10,
+		row(0x11, other, page, "/SYSV00000000 (deleted)"), row(0x12, shm, 2*page, "/SYSV00000000 (deleted)"),
+		row(0x20, other, 0, "/dev/zero (deleted)"), row(0x30, shm, 0, "/dev/zero (deleted)"))
+	var got []string
+	for _, r := range s.Regions(nil) {
+		got = append(got, pagesText(r.Range)+" "+r.Kind.String())
+	}
+	if d := cmp.Diff([]string{"11-12 file", "12-13 shm", "20-21 file", "30-31 shm"}, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	s.Apply(&Call{Op: OpShmdt, Time: 20, Args: [6]uint64{0x10 * page}})
+	if _, ok := s.At(0x11 * page); !ok {
+		t.Error("shmdt took the file")
+	}
+	if _, ok := s.At(0x12 * page); ok {
+		t.Error("shmdt left the segment")
+	}
+}

@@ -65,14 +65,16 @@ type tables struct {
 	nameIDs   map[string]nameID
 	freeNames []nameID
 	sweepAt   int // used entries at which the next Prune looks for dead ones
+	shm       procmaps.Device
 
 	liveFiles, liveNames []bool // marks of a sweep
 }
 
 const minSweep = 256
 
-func newTables() tables {
+func newTables(shm procmaps.Device) tables {
 	return tables{
+		shm:   shm,
 		files: make([]File, 1), fileIDs: make(map[fileKey]FileID),
 		names: make([]name, 1), nameIDs: map[string]nameID{"": 0},
 		sweepAt: minSweep,
@@ -96,7 +98,7 @@ func (t *tables) internFile(f *File) FileID {
 		t.files = append(t.files, *f)
 	}
 	if f.Class == 0 {
-		t.files[id].Class = classOf(f.Name)
+		t.files[id].Class = t.classOf(f.Dev, f.Name)
 	}
 	if f.known() {
 		t.fileIDs[f.key()] = id
@@ -175,12 +177,14 @@ func (t *tables) sweep() {
 	t.sweepAt = max(minSweep, 2*live)
 }
 
-// classOf guesses the class of a file from the name maps prints for it.
-func classOf(name string) Class {
+// classOf guesses the class of a file from its device and the name maps prints for it.
+func (t *tables) classOf(dev procmaps.Device, name string) Class {
+	none := procmaps.Device{}
+	kernels := t.shm == none || dev == none || dev == t.shm
 	switch {
-	case strings.HasPrefix(name, "/dev/zero (deleted)"), strings.HasPrefix(name, anonShmemPrefix):
+	case kernels && (strings.HasPrefix(name, "/dev/zero (deleted)") || strings.HasPrefix(name, anonShmemPrefix)):
 		return ClassAnonShared
-	case strings.HasPrefix(name, "/SYSV"):
+	case kernels && strings.HasPrefix(name, "/SYSV"):
 		return ClassSysV
 	case strings.HasPrefix(name, "/memfd:"), strings.HasPrefix(name, "/dev/shm/"):
 		return ClassMemfd

@@ -110,7 +110,7 @@ func (s *Space) readRow(rd *Read, row *Row, r procmaps.Range) {
 	if row.Known&GrowsDown != 0 {
 		w.regs |= regGrow
 	}
-	what := classify(&row.Mapping)
+	what := s.classify(&row.Mapping)
 	switch {
 	case what.file:
 		w.file = s.tab.internFile(&File{
@@ -170,11 +170,11 @@ type identity struct {
 
 // classify takes the name column of a row apart. The heap and the stack show
 // their bracketed word instead of a name they may have been given.
-func classify(m *procmaps.Mapping) identity {
+func (s *Space) classify(m *procmaps.Mapping) identity {
 	if m.Inode != 0 || m.Dev != (procmaps.Device{}) || m.Name != "" && m.Name[0] != '[' {
 		// No prctl can name a file's memory; maps shows the name of shared
 		// anonymous memory instead of its file.
-		id := identity{file: true, named: true, class: classOf(m.Name), path: m.Name}
+		id := identity{file: true, named: true, class: s.tab.classOf(m.Dev, m.Name), path: m.Name}
 		if strings.HasPrefix(m.Name, anonShmemPrefix) {
 			id.name, id.path = bracketed(m.Name, anonShmemPrefix), "/dev/zero (deleted)"
 		}
@@ -327,7 +327,7 @@ func (s *Space) differ(c *cell, row *procmaps.Mapping, r procmaps.Range) What {
 	case (c.mode^row.Mode)&procmaps.Shared != 0:
 		return SharedOf
 	}
-	what := classify(row)
+	what := s.classify(row)
 	if what.special != (c.flag&special != 0) || what.special && s.tab.names[c.name].raw != row.Name {
 		return SpecialOf
 	}

@@ -14,6 +14,10 @@ type Options struct {
 	// default is the kernel's: what a page full of page table entries maps (PMD_SIZE), 2
 	// MiB with pages of 4 KiB.
 	HugePageSize uint64
+	// Shm is the device of the kernel's own mount, where shared anonymous memory and
+	// System V segments are; zero if it is not known. A file of another device is
+	// neither, whatever it is called.
+	Shm procmaps.Device
 	// MovesMany says that the kernel moves several mappings with one mremap. Without it
 	// that is taken for so when a call has shown it.
 	MovesMany bool
@@ -86,7 +90,7 @@ func New(opts Options) *Space {
 	if opts.HugePageSize == 0 {
 		opts.HugePageSize = opts.PageSize * opts.PageSize / 8
 	}
-	return &Space{opts: opts, tab: newTables(), movesMany: opts.MovesMany}
+	return &Space{opts: opts, tab: newTables(opts.Shm), movesMany: opts.MovesMany}
 }
 
 // SetBrk tells where the heap lies: the addresses start_brk and brk of
