@@ -166,15 +166,7 @@ func (r *traced) mustBeExact(rep Report) {
 // mustEqualMaps compares the tree of a process that stands still with maps.
 func (r *traced) mustEqualMaps(rep Report, pid int) {
 	r.t.Helper()
-	p, err := procmaps.Default().Process(pid)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer p.Close()
-	rows, err := p.Maps()
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	rows := mapsOf(r.t, pid)
 	for _, sp := range rep.Spaces {
 		if sp.Process.PID != pid {
 			continue
@@ -192,6 +184,21 @@ func (r *traced) mustEqualMaps(rep Report, pid int) {
 		return
 	}
 	r.t.Errorf("process %d is not in the report", pid)
+}
+
+// mapsOf is what the kernel has of a process.
+func mapsOf(t *testing.T, pid int) []procmaps.Mapping {
+	t.Helper()
+	p, err := procmaps.Default().Process(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	rows, err := p.Maps()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
 }
 
 // churn runs the churn workload traced until it has done its work and stands

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/bpf/bpftest"
-	"github.com/maptrace/maptrace/procmaps"
 )
 
 // hostile runs one case of the program that tries to have something believed that is not
@@ -69,16 +68,7 @@ func hostile(t *testing.T, program, name string) {
 // mustHaveNames compares the names of files.
 func (r *traced) mustHaveNames(space uint64, pid int) {
 	r.t.Helper()
-	p, err := procmaps.Default().Process(pid)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer p.Close()
-	rows, err := p.Maps()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for _, row := range rows {
+	for _, row := range mapsOf(r.t, pid) {
 		if e, ok := r.tr.Tree(space).At(row.Start); ok && row.Inode != 0 && e.Name != row.Name {
 			r.t.Errorf("%v is %q, and the kernel calls it %q", row.Range, e.Name, row.Name)
 		}

@@ -252,8 +252,8 @@ func TestAProgramWhoseFileSystemDoesNotAnswerHoldsNothingUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := launch(t, cmd)
-	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
-		t.Fatalf("the program said %q, %v", line, err)
+	if line, e := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("the program said %q, %v", line, e)
 	}
 	// What the program does not map is not to be known to the kernel any more.
 	f, err := os.Open(file)

@@ -218,7 +218,7 @@ func TestAFileIsNoSegmentBecauseItIsCalledSo(t *testing.T) {
 	}
 	other := procmaps.Device{Major: 8}
 	s := New(Options{Shm: shm})
-	seed(s, 10,
+	seed(s, 5,
 		row(0x11, other, page, "/SYSV00000000 (deleted)"), row(0x12, shm, 2*page, "/SYSV00000000 (deleted)"),
 		row(0x20, other, 0, "/dev/zero (deleted)"), row(0x30, shm, 0, "/dev/zero (deleted)"))
 	var got []string
