@@ -838,6 +838,8 @@ static __always_inline int released(struct mm_struct *mm, bool write)
 				p->old_brk = sp->brk;
 				sp->brk = mm->brk;
 			}
+			/* Others may have set it while they read, beside a call that downgraded. */
+			note_layout(task, sp, mm);
 			if (op != IS_CLONE && populates(task, mm, op))
 				send_section(task, sp->id, MM_OP_ANNOUNCE, section, nr, write, !own,
 					     0);
