@@ -382,7 +382,7 @@ static __always_inline long current_call(struct task_struct *task)
 
 #if defined(__TARGET_ARCH_x86)
 	/* arch/x86/entry/entry_64.S sets it, do_syscall_64 replaces it */
-	return (long)regs->ax == -38 /* ENOSYS */ ? (long)regs->orig_ax : -1;
+	return (long)regs->ax == -ENOSYS ? (int)regs->orig_ax : -1;
 #else
 	/* arch/arm64/kernel/syscall.c; a result may equal the argument: see commits() */
 	return regs->regs[0] == regs->orig_x0 ? regs->syscallno : -1;
@@ -507,10 +507,11 @@ __noinline __u32 classify(long nr)
 	return NOT_OURS;
 }
 
+/* The kernel looks at 32 bits of the number (do_syscall_64), whatever is in the others. */
 static __always_inline long call_nr(struct pt_regs *regs)
 {
 #if defined(__TARGET_ARCH_x86)
-	return regs->orig_ax;
+	return (int)regs->orig_ax;
 #else
 	return regs->syscallno;
 #endif

@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PassSignals forwards to the program what is sent to us, until stop is called. What is
-// sent to our whole process group, by the terminal or by kill(2), the program gets by
+// PassSignals forwards to the program what is sent to us, until stop is called, and calls
+// ending when that is SIGINT or SIGTERM, which the program may ignore. What is sent to our whole process group, by the terminal or by kill(2), the program gets by
 // itself, as long as it is in that group: that is not forwarded.
-func (c *Command) PassSignals() (stop func(), err error) {
+func (c *Command) PassSignals(ending func()) (stop func(), err error) {
 	w, err := startWitness()
 	if err != nil {
 		return nil, err
@@ -33,6 +33,9 @@ func (c *Command) PassSignals() (stop func(), err error) {
 			select {
 			case s := <-sigs:
 				sig := s.(syscall.Signal)
+				if sig == unix.SIGINT || sig == unix.SIGTERM {
+					ending()
+				}
 				bit := uint64(1) << (sig - 1)
 				if pending := w.pending(); pending&bit != 0 {
 					// It stays pending, so the next of its kind takes another witness.

@@ -285,6 +285,33 @@ func logger(w io.Writer, verbose bool) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
 }
 
+const (
+	// readyPatience is how long the file that says that all is ready is waited for.
+	readyPatience = 200 * time.Millisecond
+	// commandPatience is how long a command that got a signal to end is waited for.
+	commandPatience = 800 * time.Millisecond
+)
+
+// commandStatus is the status of a command that has ended. Who traces it with ptrace(2) may
+// keep that for as long as he likes.
+func (a *attached) commandStatus() (int, error) {
+	type result struct {
+		status int
+		err    error
+	}
+	known := make(chan result, 1)
+	go func() {
+		status, err := a.cmd.Wait()
+		known <- result{status, err}
+	}()
+	select {
+	case r := <-known:
+		return r.status, r.err
+	case <-time.After(commandPatience):
+		return 0, errors.New("the command's exit status is not known: somebody else traces it, or something of it goes on")
+	}
+}
+
 // run lets everything go, and calls finish when it is over. It returns the error
 // that decides the exit status: that of the command, unless there is something
 // more important to say.
@@ -304,7 +331,7 @@ func (a *attached) run(ctx context.Context, o tracer.RunOptions, finish func() e
 	a.drop(ctx) // what the command may do it has by now
 	o.Samplers = append(o.Samplers, &dropper{attached: a, ctx: run})
 	if a.cmd != nil {
-		pass, err := a.cmd.PassSignals()
+		pass, err := a.cmd.PassSignals(func() { time.AfterFunc(commandPatience, a.stop) })
 		if err != nil {
 			return err
 		}
@@ -329,15 +356,29 @@ func (a *attached) run(ctx context.Context, o tracer.RunOptions, finish func() e
 	return errors.Join(err, a.verdict())
 }
 
+// announce creates the file that was asked for. A FIFO that nobody reads yet is waited for
+// by itself.
+func (a *attached) announce() error {
+	if a.o.readyFile == "" {
+		return nil
+	}
+	made := make(chan error, 1)
+	go func() { made <- createText(a.o.readyFile, strconv.Itoa(os.Getpid())+"\n") }()
+	select {
+	case err := <-made:
+		return err
+	case <-time.After(readyPatience):
+		return nil
+	}
+}
+
 // ready creates the file that was asked for, and lets the command go.
 func (a *attached) ready() error {
 	if a.timer != nil {
 		a.timer.Reset(a.o.duration) // the time counts from here
 	}
-	if a.o.readyFile != "" {
-		if err := createText(a.o.readyFile, strconv.Itoa(os.Getpid())+"\n"); err != nil {
-			return err
-		}
+	if err := a.announce(); err != nil {
+		return err
 	}
 	a.announced = true
 	if a.cmd != nil {
@@ -373,7 +414,7 @@ func endSignals() []os.Signal {
 // exitStatus waits for the command and passes its status on, if there is
 // nothing more important to say.
 func (a *attached) exitStatus(err error) error {
-	status, waitErr := a.cmd.Wait()
+	status, waitErr := a.commandStatus()
 	switch verdict := a.verdict(); {
 	case err != nil:
 		return err

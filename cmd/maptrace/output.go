@@ -26,7 +26,9 @@ const mostLinks = 40
 // it is followed if it is ours or root's, as /dev/stdout and /proc/self/fd/1 are: in /tmp
 // others may put one where a file is expected, to have what they may not write to
 // overwritten. That is the rule of fs.protected_symlinks, but in every directory and
-// however that is set. FIFOs, devices and terminals are written to as they are.
+// however that is set. So are fs.protected_regular and fs.protected_fifos: what others have
+// put where anybody may is not written to, for it would be theirs to read. Devices and
+// terminals are written to as they are.
 func createFile(name string, flags int, perm os.FileMode) (*os.File, error) {
 	at := name
 	for range mostLinks {
@@ -35,6 +37,9 @@ func createFile(name string, flags int, perm os.FileMode) (*os.File, error) {
 		case err != nil:
 			return nil, fmt.Errorf("open %s: %w", name, err)
 		case l == nil: // and if one takes its place meanwhile, it is not followed
+			if err := planted(at); err != nil {
+				return nil, fmt.Errorf("open %s: %w", name, err)
+			}
 			return os.OpenFile(at, flags|os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, perm)
 		case l.owner != 0 && int(l.owner) != os.Geteuid():
 			return nil, fmt.Errorf("open %s: it is a symbolic link of another user (%d), which is not followed: name the file itself", name, l.owner)
@@ -46,6 +51,21 @@ func createFile(name string, flags int, perm os.FileMode) (*os.File, error) {
 		}
 	}
 	return nil, &os.PathError{Op: "open", Path: name, Err: unix.ELOOP}
+}
+
+// planted refuses a regular file or a FIFO of another user in a sticky directory where
+// others may make files, unless the directory is his.
+func planted(name string) error {
+	var st, dir unix.Stat_t
+	if unix.Lstat(name, &st) != nil || unix.Stat(filepath.Dir(name), &dir) != nil {
+		return nil // there is none, or what opens it says why not
+	}
+	kind := st.Mode & unix.S_IFMT
+	shared := dir.Mode&unix.S_ISVTX != 0 && dir.Mode&0o022 != 0
+	if !shared || kind != unix.S_IFREG && kind != unix.S_IFIFO || int(st.Uid) == os.Geteuid() || st.Uid == dir.Uid {
+		return nil
+	}
+	return fmt.Errorf("it is a file of another user (%d) in a directory where anybody may make files: name another", st.Uid)
 }
 
 // symlink is a symbolic link.

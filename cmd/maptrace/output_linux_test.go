@@ -54,6 +54,41 @@ func TestLinksThatAnotherPutThereAreNotFollowed(t *testing.T) {
 	}
 }
 
+// In a directory for everybody a file may be there before ours.
+func TestWhatOthersHavePutThereIsNotWrittenTo(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("files cannot be given to others")
+	}
+	const stranger = 65534
+	for _, c := range []struct {
+		mode  os.FileMode
+		owner int
+		taken bool
+	}{
+		{0o777 | os.ModeSticky, 0, false},       // as /tmp
+		{0o777 | os.ModeSticky, stranger, true}, // his own
+		{0o755, 0, true},                        // root has put it there
+	} {
+		dir := t.TempDir()
+		file, fifo := filepath.Join(dir, "file"), filepath.Join(dir, "fifo")
+		err := errors.Join(os.WriteFile(file, nil, 0o666), unix.Mkfifo(fifo, 0o666), os.Chown(file, stranger, stranger),
+			os.Chown(fifo, stranger, stranger), os.Chown(dir, c.owner, c.owner), os.Chmod(dir, c.mode))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = createText(file, "text"); (err == nil) != c.taken {
+			t.Errorf("%v of %d: %v", c.mode, c.owner, err)
+		}
+		if c.taken {
+			continue // to open the FIFO would wait
+		}
+		if err = createText(fifo, "text"); err == nil {
+			t.Error("the FIFO was written to")
+		}
+	}
+}
+
 func TestOurLinksAndTheSystemsAreFollowed(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

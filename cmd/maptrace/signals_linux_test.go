@@ -7,8 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestASignalToTheGroupReachesTheCommandOnce sends signals to maptrace and its command
@@ -45,7 +47,7 @@ func TestASignalToTheGroupReachesTheCommandOnce(t *testing.T) {
 		}
 	}
 	hear("ready")
-	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGINT} {
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1} {
 		if err := syscall.Kill(-p.Process.Pid, sig); err != nil {
 			t.Fatal(err)
 		}
@@ -56,11 +58,46 @@ func TestASignalToTheGroupReachesTheCommandOnce(t *testing.T) {
 		p.signal(sig)
 		hear(sig.String())
 	}
+	// After this one maptrace may end first.
+	if err := syscall.Kill(-p.Process.Pid, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	hear(syscall.SIGINT.String())
 	if err := in.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if res := p.result(); res.code != 0 || res.stderr != "" {
 		t.Errorf("got %+v", res)
+	}
+}
+
+// TestACommandThatIgnoresTheEndIsNotWaitedFor has a command that goes on.
+func TestACommandThatIgnoresTheEndIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	needBPF(t)
+	ready := filepath.Join(t.TempDir(), "ready")
+	// Its input ends with this test, and so does the command.
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	cmd := exec.Command(binary(t), "trace", "--summary-only", "--to", "/dev/null", "--",
+		"sh", "-c", `exec > /dev/null 2>&1; trap "" INT TERM; : > "$0"; read line`, ready)
+	cmd.Stdin = r
+	p := launch(t, cmd)
+	for {
+		if _, err := os.Stat(ready); err == nil {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	p.signal(syscall.SIGINT)
+	if res := p.result(); res.code != 0 || res.stderr != "" {
+		t.Errorf("got %+v", res)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

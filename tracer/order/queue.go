@@ -108,9 +108,10 @@ func (q *queue) claim(s uint64, k model.Kind) {
 		q.claims = make(map[uint64]model.Kind)
 	}
 	q.claims[s] = k
-	if len(q.claims) > 4096 {
+	const kept = 1 << 16 // sections: an owner is no later than that
+	if len(q.claims) > 2*kept {
 		for old := range q.claims {
-			if old+1<<16 < q.next {
+			if old+kept < q.next {
 				delete(q.claims, old)
 			}
 		}

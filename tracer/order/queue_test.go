@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/maptrace/maptrace/tracer/model"
 )
@@ -320,5 +321,23 @@ func TestAFloodDoesNotWaitForEver(t *testing.T) {
 		if rep := tr.Report(); rep.Stats.Calls != events || most > int(within/step)+2*batch || most == 0 {
 			t.Errorf("numbered %v: %d calls, %d events waited at once", numbered, rep.Stats.Calls, most)
 		}
+	}
+}
+
+// A section that nobody decoded is remembered until its owner must have come. That is paid
+// for once in a while: a program may make hundreds of thousands of them a second.
+func TestManyClaimsTakeNoTime(t *testing.T) {
+	t.Parallel()
+	q := queue{}
+	q.start(0)
+	ev := Event{Kind: KindOther, Flags: Stamped | HasSection}
+	began := time.Now()
+	const many = 1 << 20
+	for section := range uint32(many) {
+		ev.Section = section
+		q.push(&ev, func(*Event, bool) {})
+	}
+	if took := time.Since(began); len(q.claims) > 1<<18 || took > time.Minute {
+		t.Errorf("%d are remembered after %v", len(q.claims), took)
 	}
 }
