@@ -236,3 +236,21 @@ func TestAFileIsNoSegmentBecauseItIsCalledSo(t *testing.T) {
 		t.Error("shmdt left the segment")
 	}
 }
+
+// A segment may be attached twice, and pieces of one be moved among those of the other: which
+// of them shmdt takes away, the tree does not know.
+func TestPiecesOfTwoAttachmentsAreDoubted(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	s.SetComplete(true)
+	segment := File{Dev: procmaps.Device{Minor: 1}, Inode: 5}
+	for i, at := range []uint64{0x10, 0x40} {
+		s.Apply(&Call{Op: OpShmat, Time: uint64(10 + i), Ret: int64(at * page), VMA: pages(at, at+8), File: segment})
+	}
+	s.Apply(munmap(0x14, 0x18, 20))
+	s.Apply(&Call{Op: OpMremap, Time: 30, Ret: 0x14 * page, Args: [6]uint64{0x44 * page, 4 * page, 4 * page, 3, 0x14 * page}})
+	eff := s.Apply(counted(&Call{Op: OpShmdt, Time: 40, Args: [6]uint64{0x10 * page}}, -4))
+	if d := cmp.Diff([]procmaps.Range{pages(0x10, 0x18)}, s.Doubts()); d != "" || eff.Violations > 0 {
+		t.Errorf("%d violations, doubts (-want +got):\n%s", eff.Violations, d)
+	}
+}

@@ -398,6 +398,7 @@ func (s *Space) shmdt(c *Call) {
 		return
 	}
 	var file FileID
+	mixed := false
 	hull, look := span(addr, 0), page
 	s.copied = s.copied[:0]
 	for p := s.list.find(addr); s.list.has(p); p = s.list.next(p) {
@@ -412,9 +413,12 @@ func (s *Space) shmdt(c *Call) {
 		}
 		file, hull.End = e.file, e.end
 		s.copied = append(s.copied, *e)
+		if !sameOrigin(&s.copied[0], e) {
+			mixed = true // of another attachment, whose pieces stay: that is another struct file
+		}
 	}
 	sv := s.survey(look)
-	sure := file != 0 && !s.eff.Late && s.sure(c, look, &sv)
+	sure := file != 0 && !mixed && !s.eff.Late && s.sure(c, look, &sv)
 	if file == 0 {
 		hull = page
 		// It was there, wherever.
