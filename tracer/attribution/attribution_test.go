@@ -815,9 +815,8 @@ func TestKeepersAreWeighedByWhoTouchesFirst(t *testing.T) {
 	if d := cmp.Diff(want, f.KeptBy, cmpopts.EquateApprox(0, 1e-9)); d != "" || f.Words != 10 || !f.Shared {
 		t.Errorf("by %d words, shared %v (-want +got):\n%s", f.Words, f.Shared, d)
 	}
-	// One word has half of all the weight, and nine have the rest.
-	if want := 180.0 * 180 / (90*90 + 9*10*10); math.Abs(f.Effective-want) > 1e-9 {
-		t.Errorf("as good as %v words of equal weight, want %v", f.Effective, want)
+	if f.Decided != 20 {
+		t.Errorf("%d words are decided, want 20", f.Decided)
 	}
 	if len(f.Parts) != 2 {
 		t.Errorf("made by %v", f.Parts)

@@ -130,20 +130,19 @@ func (a *Attribution) Evidence() []Evidence {
 	for k, n := range a.touched {
 		touched[k.key] = append(touched[k.key], Share{k.site, float64(n) / float64(a.faults[k.key])})
 	}
-	kept := a.keepers()
+	kept := a.retentions()
 	found := a.watch.Findings()
 	out := make([]Evidence, len(found))
 	for i, f := range found {
 		k := kept[f.Key]
 		out[i] = Evidence{
 			Finding: f, Parts: parts[f.Key], TouchedBy: touched[f.Key], Faults: a.faults[f.Key],
-			KeptBy: k.shares, Words: k.words, Effective: k.effective(), Shared: a.shared(f.Key),
+			KeptBy: k.shares, Words: k.stayed, Decided: k.decided, Separation: k.confidence, Shared: a.shared(f.Key),
 		}
 		slices.SortFunc(out[i].Parts, func(x, y Part) int {
 			return cmp.Or(cmp.Compare(y.grown(), x.grown()), cmp.Compare(x.Site, y.Site))
 		})
 		sortShares(out[i].TouchedBy)
-		sortShares(out[i].KeptBy)
 	}
 	return out
 }
@@ -152,61 +151,6 @@ func sortShares(all []Share) {
 	slices.SortFunc(all, func(x, y Share) int {
 		return cmp.Or(cmp.Compare(y.Share, x.Share), cmp.Compare(x.Site, y.Site))
 	})
-}
-
-// keeping is an estimate of who keeps what stays of a group.
-type keeping struct {
-	shares       []Share
-	words        uint64
-	sum, squares float64 // of the weights of the words
-}
-
-// effective is how many words of equal weight would tell as much (Kish's effective
-// sample size).
-func (k *keeping) effective() float64 {
-	if k.words == 0 {
-		return 0
-	}
-	return k.sum * k.sum / k.squares
-}
-
-// keepers estimates the sites' parts in what stays of each group. The words are a
-// sample of about equal numbers from each of those that touch memory first: each stands
-// for a part of what that one touches.
-func (a *Attribution) keepers() map[growth.Key]keeping {
-	faults, sizes := make(map[part]uint64), make(map[part]uint64)
-	for k, n := range a.touched {
-		faults[part{k.key, a.sites.Group(k.site)}] += n
-	}
-	for f, n := range a.outcomes {
-		sizes[part{f.key, f.first}] += n
-	}
-	masses, all := make(map[part]float64), make(map[growth.Key]keeping)
-	// In one order: sums of fractions depend on it.
-	for _, f := range slices.SortedFunc(maps.Keys(a.outcomes), compareOutcomes) {
-		n := a.outcomes[f]
-		if f.site == 0 {
-			continue
-		}
-		of := part{f.key, f.first}
-		weight := float64(1+faults[of]) / float64(sizes[of])
-		masses[part{f.key, f.site}] += weight * float64(n)
-		k := all[f.key]
-		k.words += n
-		k.sum += weight * float64(n)
-		k.squares += weight * weight * float64(n)
-		all[f.key] = k
-	}
-	for of, mass := range masses {
-		k := all[of.key]
-		k.shares = append(k.shares, Share{of.site, mass / k.sum})
-		all[of.key] = k
-	}
-	return all
-}
-
-func compareOutcomes(a, b outcome) int {
-	return cmp.Or(a.key.Compare(b.key), cmp.Compare(a.first, b.first), cmp.Compare(a.site, b.site))
 }
 
 // grown is how many bytes more a site holds than at the first look.

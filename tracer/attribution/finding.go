@@ -35,12 +35,13 @@ type Evidence struct {
 	Faults    uint64 // that the shares are of
 	// KeptBy are the sites that keep what stays, an estimate by Words watched words
 	// which were written to and then left alone: those that wrote them last, each word
-	// with the weight of who was the first to touch it.
-	KeptBy []Share
-	Words  uint64
-	// Effective is how many words of equal weight would tell as much: fewer than Words
-	// where some have much more weight than others.
-	Effective float64
+	// with the weight of who was the first to touch it. Decided counts those that did
+	// not stay as well.
+	KeptBy         []Share
+	Words, Decided uint64
+	// Separation is the confidence that the function with the most of KeptBy keeps more
+	// than any other; 0 if no word stayed.
+	Separation float64
 	// Shared says that the memory is handed out in pieces to whoever asks for some, so
 	// that who made it need not be who keeps it.
 	Shared bool
@@ -51,7 +52,7 @@ type Evidence struct {
 type Finding struct {
 	Evidence
 	Subject string        // what the memory is: "[ anon ]", a path
-	From    string        // who made it, where that is known: "leak (server.c:88)"
+	From    string        // who made it for itself, where that is known: "leak (server.c:88)"
 	Made    []Stack       // the stacks that made most of what came and is still there
 	Touched []Stack       // the functions whose page faults were sampled in it
 	Kept    []Stack       // those that were the last to write to its watched words that stayed
@@ -75,46 +76,58 @@ type Reached struct {
 	In time.Duration
 }
 
-// Keeper is who keeps memory that many share: the last to write to clearly more of the
-// watched words that stayed than any other, by their weight; "" if that cannot be told.
-// Two standard deviations of the difference are asked for.
+// Keeper is who keeps memory that many share, "" if the watched words do not separate one
+// from all others.
 func (f *Finding) Keeper() string {
-	if len(f.Kept) == 0 || !f.Shared {
-		return ""
-	}
-	first, second := f.Kept[0].Share*f.Effective, 0.0
-	if len(f.Kept) > 1 {
-		second = f.Kept[1].Share * f.Effective
-	}
-	if d := first - second; d*d < 4*(first+second)-0.5 { // four words of one are enough
+	if !f.Shared || len(f.Kept) == 0 || f.Separation < Sure {
 		return ""
 	}
 	return f.Kept[0].By
 }
 
-// Blamed is the function that is named for the growth, "" if none is.
-func (f *Finding) Blamed() string { return cmp.Or(f.Keeper(), f.From) }
-
-// LastWriter is who wrote most of the words that stayed, where that is somebody else
-// than who is blamed, and there is reason to tell: a word or two say less than a sample
-// of page faults. It is nil otherwise.
-func (f *Finding) LastWriter() *Stack {
-	const most, fewest = 0.5, 4
-	if len(f.Kept) == 0 || f.Words < fewest || f.Kept[0].Share < most || f.Kept[0].By == "" || f.made(&f.Kept[0]) || f.Kept[0].By == f.Blamed() {
-		return nil
+// Blamed is the function that is named for the growth, "" if none is: of memory that many
+// share who keeps it, never who made it larger; of other memory, who made it.
+func (f *Finding) Blamed() string {
+	if f.Shared {
+		return f.Keeper()
 	}
-	return &f.Kept[0]
+	return f.From
 }
 
-// Toucher is who touches most of what grows, where it is not who made it: of a heap
-// that many share, who makes it larger is not always who keeps what is in it. It is ""
-// if there is nobody to be named.
+// Confidence is how sure it is that the memory is of who is blamed, from 0 to 1; 0 if
+// nobody is. Who made a mapping of its own was seen to do so.
+func (f *Finding) Confidence() float64 {
+	switch {
+	case f.Blamed() == "":
+		return 0
+	case f.Shared:
+		return f.Separation
+	}
+	return 1
+}
+
+// LastWriter is who wrote most of the words that stayed of memory that somebody else made
+// for itself, if there is reason to tell: a word or two say less than a sample of page
+// faults. It is nil otherwise.
+func (f *Finding) LastWriter() *Stack {
+	const most, fewest = 0.5, 4
+	if f.Shared || f.From == "" || len(f.Kept) == 0 || f.Words < fewest {
+		return nil
+	}
+	if k := &f.Kept[0]; k.Share >= most && k.By != "" && k.By != f.From && !f.made(k) {
+		return k
+	}
+	return nil
+}
+
+// Toucher is who touches most of memory that somebody else made for itself; "" if there is
+// nobody to be named.
 func (f *Finding) Toucher() (who string, share float64) {
-	if f.Measure != growth.Resident || f.Keeper() != "" || len(f.Touched) == 0 || len(f.Touched[0].Frames) == 0 {
+	const most = 0.3
+	if f.Shared || f.From == "" || f.Measure != growth.Resident || len(f.Touched) == 0 || len(f.Touched[0].Frames) == 0 {
 		return "", 0
 	}
-	const most = 0.3
-	if t := &f.Touched[0]; !f.made(t) && t.Frames[0] != f.From && (f.From == "" || t.Share >= most) {
+	if t := &f.Touched[0]; t.Share >= most && t.Frames[0] != f.From && !f.made(t) {
 		return t.Frames[0], t.Share
 	}
 	return "", 0
@@ -150,7 +163,7 @@ func (n *namer) function(site uint32) string {
 // finding names what evidence is about.
 func (n *namer) finding(a *Attribution, e *Evidence, limits growth.Readings) Finding {
 	f := Finding{Evidence: *e, Subject: a.subject(e.Key, e.Born > 0), Settle: n.settle}
-	if e.Site != 0 {
+	if e.Site != 0 && !e.Shared {
 		f.From = n.function(e.maker())
 	}
 	const most = 3

@@ -39,8 +39,8 @@ func (a *Attribution) key(e *space.Extent) (growth.Key, model.Blame) {
 			return k, blame // a file is one, whoever maps it
 		}
 	}
-	if blame.Missing() {
-		return k, blame
+	if blame.Missing() || k.What == growth.Heap {
+		return k, blame // a heap is one, whoever makes it larger
 	}
 	if site := blame.Site(); site != 0 {
 		if k.What == growth.NamedAnon {

@@ -24,6 +24,9 @@ type Growth struct {
 func Sentence(f *attribution.Finding) string {
 	var b strings.Builder
 	b.WriteString(subject(f))
+	if f.Keeper() != "" {
+		fmt.Fprintf(&b, " (confidence %s)", units.Percent(f.Confidence()))
+	}
 	if k := f.LastWriter(); k != nil {
 		fmt.Fprintf(&b, ", last written by %s (%s, by %d words that stayed),", k.By, units.Percent(k.Share), f.Words)
 	} else if who, share := f.Toucher(); who != "" {
@@ -33,6 +36,9 @@ func Sentence(f *attribution.Finding) string {
 	if f.Limit != nil && f.Label >= growth.Grows {
 		b.WriteString("; " + limit(f.Limit))
 	}
+	if unknownKeeper(f) {
+		b.WriteString("; who keeps it is not known: " + decided(f))
+	}
 	return table.Escape(b.String())
 }
 
@@ -41,15 +47,26 @@ func limit(r *attribution.Reached) string { return fmt.Sprintf("%s in %s", r.Nam
 
 // subject is what the memory is, and who is blamed for it.
 func subject(f *attribution.Finding) string {
-	switch keeper := f.Keeper(); {
-	case keeper != "" && keeper != f.From:
-		return f.Subject + " kept by " + keeper
-	case f.From == "":
+	switch {
+	case f.Blamed() == "":
 		return f.Subject
-	case keeper == "" && f.Shared:
-		return f.Subject + " grown by " + f.From // which says nothing of who keeps it
+	case f.Shared:
+		return f.Subject + " kept by " + f.Blamed()
 	}
-	return f.Subject + " from " + f.From
+	return f.Subject + " from " + f.Blamed()
+}
+
+// unknownKeeper tells whether memory grows that many share, and nobody can be named.
+func unknownKeeper(f *attribution.Finding) bool {
+	return f.Shared && f.Label >= growth.Grows && f.Blamed() == ""
+}
+
+// decided is how much is known of who keeps memory that many share.
+func decided(f *attribution.Finding) string {
+	if f.Decided == 0 {
+		return "no watched word of it was decided"
+	}
+	return fmt.Sprintf("of %s %d stayed", units.Count(f.Decided, "watched word"), f.Words)
 }
 
 // fewLooks is how many looks are too few for every verdict, the warm-up counted.
@@ -224,6 +241,7 @@ func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []by
 		return b
 	}
 	b = fmt.Appendf(b, "\n%s\n", table.Escape(subject(g)))
+	b = appendUnknown(b, g)
 	for i, s := range g.Kept {
 		if i == 0 {
 			b = fmt.Appendf(b, "  last written, by %d watched words that were then left alone for %s and more, by\n", g.Words, units.Span(g.Settle))
@@ -231,13 +249,17 @@ func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []by
 		b = fmt.Appendf(b, "  %5s %s\n", units.Percent(s.Share), table.Escape(cmp.Or(s.By, attribution.UnknownPlace)))
 		b = appendFrames(b, &s, frames, ascii)
 	}
+	made, touched := "made by", "touched"
+	if g.Shared { // neither says who keeps it
+		made, touched = "was added when it was full, for", "touched first, to keep it or not"
+	}
 	for _, s := range g.Made {
-		b = fmt.Appendf(b, "  %5s (%s) made by\n", units.Percent(s.Share), units.Bytes(float64(s.Bytes)))
+		b = fmt.Appendf(b, "  %5s (%s) %s\n", units.Percent(s.Share), units.Bytes(float64(s.Bytes)), made)
 		b = appendFrames(b, &s, frames, ascii)
 	}
 	for i, s := range g.Touched {
 		if i == 0 {
-			b = fmt.Appendf(b, "  touched, by a sample of %d page faults, by\n", g.Faults)
+			b = fmt.Appendf(b, "  %s, by a sample of %d page faults, by\n", touched, g.Faults)
 		}
 		who := attribution.UnknownPlace
 		if len(s.Frames) > 0 {
@@ -246,6 +268,21 @@ func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []by
 		b = fmt.Appendf(b, "  %5s %s\n", units.Percent(s.Share), table.Escape(who))
 	}
 	return b
+}
+
+// appendUnknown appends why nobody is named, and what would tell more.
+func appendUnknown(b []byte, g *attribution.Finding) []byte {
+	if !unknownKeeper(g) {
+		return b
+	}
+	b = append(b, "  nobody is named: "...)
+	if g.Words == 0 {
+		b = append(b, "no watched word of it stayed"...)
+	} else {
+		b = fmt.Appendf(b, "that the first of these keeps the most has a confidence of %s, and a name takes %s",
+			units.Percent(g.Separation), units.Percent(attribution.Sure))
+	}
+	return append(b, "; a longer watch (--for) follows more words\n"...)
 }
 
 func appendFrames(b []byte, s *attribution.Stack, most int, ascii bool) []byte {

@@ -31,8 +31,8 @@ type FindingObject struct {
 	Kind     string    `json:"kind"`
 	Name     string    `json:"name,omitempty"` // of the file or the memory; of memory that was there before, its addresses
 	Subject  string    `json:"subject"`
-	From     string    `json:"from,omitempty"`   // who made it
-	Blamed   string    `json:"blamed,omitempty"` // who is named in the sentence: who keeps it, if that is known, or who made it
+	From     string    `json:"from,omitempty"`   // who made it for itself
+	Blamed   string    `json:"blamed,omitempty"` // who is named in the sentence: who made it for itself, or who keeps it
 	Measure  string    `json:"measure"`          // what the verdict is about: resident, writable, mapped, mappings
 	Growth   float64   `json:"growth"`
 	Slope    float64   `json:"slope"` // a second
@@ -50,11 +50,18 @@ type FindingObject struct {
 	Limit    string    `json:"limit,omitempty"`
 	Series   [][2]any  `json:"series"` // seconds since the start, and the measure
 
+	// Confidence is how sure it is that it is who is blamed; without a name it is not there.
+	Confidence float64 `json:"confidence,omitempty"`
+	// Shared says that it is memory that many share: neither who made it nor who touched
+	// it first need be who keeps it.
+	Shared bool `json:"shared"`
+
 	Made    []StackObject `json:"made_by"`
 	Touched []StackObject `json:"touched_by"`
-	Faults  uint64        `json:"faults"`     // that the shares of touched_by are of
-	Kept    []StackObject `json:"kept_by"`    // the last to write to watched words that stayed
-	Words   uint64        `json:"kept_words"` // that the shares of kept_by are of
+	Faults  uint64        `json:"faults"`        // that the shares of touched_by are of
+	Kept    []StackObject `json:"kept_by"`       // the last to write to watched words that stayed
+	Words   uint64        `json:"kept_words"`    // that the shares of kept_by are of
+	Decided uint64        `json:"decided_words"` // those, and the ones that did not stay
 }
 
 // StackObject is a stack and its share.
@@ -106,12 +113,12 @@ func findingObject(of *Growth, g *attribution.Finding, now time.Time) FindingObj
 	o := FindingObject{
 		Event: "finding", Time: now, PID: of.PID, NSPID: of.NSPID, Comm: of.Comm,
 		Verdict: g.Label.String(), Sentence: Sentence(g), Reason: reason(&g.Finding),
-		Kind: g.What.String(), Name: g.Name, Subject: g.Subject, From: g.From, Blamed: g.Blamed(),
+		Kind: g.What.String(), Name: g.Name, Subject: g.Subject, From: g.From, Blamed: g.Blamed(), Confidence: g.Confidence(),
 		Measure: g.Measure.String(), Growth: g.Growth, Slope: g.Slope, SlopeLow: g.SlopeLow, SlopeTop: g.SlopeHigh,
 		Monotone: g.Monotone, Mapped: g.Last.Mapped, Writable: g.Last.Writable, Resident: g.Last.Resident,
 		Mappings: g.Last.Mappings, Born: g.Born, Died: g.Died, Age: g.MedianAge.Seconds(),
 		Made: stackObjects(g.Made), Touched: stackObjects(g.Touched), Faults: g.Faults,
-		Kept: stackObjects(g.Kept), Words: g.Words,
+		Kept: stackObjects(g.Kept), Words: g.Words, Decided: g.Decided, Shared: g.Shared,
 		Series: make([][2]any, 0, len(g.Series)),
 	}
 	if g.Limit != nil {

@@ -68,7 +68,7 @@ func watches() []Growth {
 				Reason: []growth.Note{{Kind: growth.Grew, Size: 8 << 20, Time: 30 * time.Second}}, Measure: growth.Resident, Growth: 8 << 20, Slope: 1 << 18,
 				Last: growth.Holding{Mapped: 12 << 20, Resident: 9 << 20}, Series: rising(1<<20, 1<<18),
 			},
-			Faults: 2000, Words: 20, Effective: 20, Shared: true,
+			Faults: 2000, Words: 20, Decided: 31, Separation: 0.9785, Shared: true,
 		},
 		Subject: "Go heap", Settle: 5 * time.Second,
 		Made:    []attribution.Stack{{Share: 1, Bytes: 8 << 20, Frames: []string{"runtime.sysMap (mem.go:279)", "main.churn (main.go:56)"}}},
@@ -205,8 +205,8 @@ func TestEveryObjectOfGrowthHasTheSameKeys(t *testing.T) {
 	for _, want := range [][]string{
 		{"comm", "estimated", "event", "exited", "looks", "picture", "pid", "seconds", "time", "unsampled"},
 		{
-			"born", "comm", "died", "event", "faults", "growth", "kept_by", "kept_words", "kind", "made_by", "mapped", "mappings", "measure", "median_age",
-			"monotone", "pid", "reason", "resident", "sentence", "series", "slope", "slope_high", "slope_low", "subject", "time",
+			"born", "comm", "decided_words", "died", "event", "faults", "growth", "kept_by", "kept_words", "kind", "made_by", "mapped", "mappings", "measure", "median_age",
+			"monotone", "pid", "reason", "resident", "sentence", "series", "shared", "slope", "slope_high", "slope_low", "subject", "time",
 			"touched_by", "verdict", "writable",
 		},
 	} {
@@ -332,7 +332,7 @@ func TestTheLastLineNamesTheCulprit(t *testing.T) {
 
 func TestSentences(t *testing.T) {
 	t.Parallel()
-	g := watches()[0].Findings[0]
+	g, shared := watches()[0].Findings[0], watches()[0].Findings[1]
 	for _, tt := range []struct {
 		name   string
 		change func(*attribution.Finding)
@@ -353,64 +353,67 @@ func TestSentences(t *testing.T) {
 			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
 		},
 		{
-			"from before, touched by somebody", func(g *attribution.Finding) { g.From = "" },
-			"[ anon ], touched by fill (server.c:90) (75 %), grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
-		},
-		{
-			"from before, mapped", func(g *attribution.Finding) { g.From, g.Measure, g.Limit = "", growth.Mapped, nil },
-			"[ anon ] grew 30.0 MiB in 30 s, never shrank: leaks",
-		},
-		{
-			"touched by nobody knows whom", func(g *attribution.Finding) { g.From, g.Touched = "", []attribution.Stack{{Share: 1}} },
+			"of which the maker is not known, touched by somebody", func(g *attribution.Finding) { g.From = "" },
 			"[ anon ] grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
 		},
 		{
-			"kept by one of two", func(g *attribution.Finding) { *g = watches()[0].Findings[1] },
-			"Go heap kept by main.leak (main.go:47) grew 8.0 MiB in 30 s: grows",
+			"of which the maker is not known, mapped", func(g *attribution.Finding) { g.From, g.Measure, g.Limit = "", growth.Mapped, nil },
+			"[ anon ] grew 30.0 MiB in 30 s, never shrank: leaks",
 		},
 		{
-			"kept by one of two, perhaps", func(g *attribution.Finding) { *g = watches()[0].Findings[1]; g.Words, g.Effective = 5, 5 },
-			"Go heap, last written by main.leak (main.go:47) (90 %, by 5 words that stayed), grew 8.0 MiB in 30 s: grows",
+			"touched by nobody knows whom", func(g *attribution.Finding) { g.Touched = []attribution.Stack{{Share: 1}} },
+			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
 		},
 		{
-			"kept by one of four words", func(g *attribution.Finding) {
-				*g = watches()[0].Findings[1]
-				g.Kept, g.Words, g.Effective = []attribution.Stack{{By: "a (b.c:1)", Share: 1}}, 4, 4
+			"shared, and kept by one", func(g *attribution.Finding) { *g = shared },
+			"Go heap kept by main.leak (main.go:47) (confidence 98 %) grew 8.0 MiB in 30 s: grows",
+		},
+		{
+			"shared, and kept by one, perhaps", func(g *attribution.Finding) { *g = shared; g.Separation = 0.94 },
+			"Go heap grew 8.0 MiB in 30 s: grows; who keeps it is not known: of 31 watched words 20 stayed",
+		},
+		{
+			"shared, and leaked by nobody knows whom", func(g *attribution.Finding) {
+				g.Shared, g.Kept, g.Words, g.Decided = true, shared.Kept, 1, 1
 			},
-			"Go heap kept by a (b.c:1) grew 8.0 MiB in 30 s: grows",
+			"[ anon ] grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min; who keeps it is not known: of 1 watched word 1 stayed",
 		},
 		{
-			"kept by one of two, by a word of much weight", func(g *attribution.Finding) { *g = watches()[0].Findings[1]; g.Effective = 1.3 },
-			"Go heap, last written by main.leak (main.go:47) (90 %, by 20 words that stayed), grew 8.0 MiB in 30 s: grows",
-		},
-		{
-			"kept by one of three words", func(g *attribution.Finding) { *g = watches()[0].Findings[1]; g.Words, g.Effective = 3, 3 },
-			"Go heap, touched by main.churn (main.go:56) (80 %), grew 8.0 MiB in 30 s: grows",
-		},
-		{
-			"kept by nobody knows whom", func(g *attribution.Finding) { *g = watches()[0].Findings[1]; g.Kept[0].By = "" },
-			"Go heap, touched by main.churn (main.go:56) (80 %), grew 8.0 MiB in 30 s: grows",
-		},
-		{
-			"shared, and made by one, nobody knows for whom", func(g *attribution.Finding) {
-				*g = watches()[0].Findings[1]
-				g.From, g.Kept, g.Touched = "main.churn (main.go:56)", nil, nil
+			"shared, and kept by a function without a name", func(g *attribution.Finding) {
+				*g = shared
+				g.Kept = []attribution.Stack{{Share: 1}}
 			},
-			"Go heap grown by main.churn (main.go:56) grew 8.0 MiB in 30 s: grows",
+			"Go heap grew 8.0 MiB in 30 s: grows; who keeps it is not known: of 31 watched words 20 stayed",
 		},
 		{
-			"kept by many", func(g *attribution.Finding) { *g = watches()[0].Findings[1]; g.Kept[0].Share = 0.4 },
-			"Go heap, touched by main.churn (main.go:56) (80 %), grew 8.0 MiB in 30 s: grows",
+			"shared, and not watched", func(g *attribution.Finding) {
+				*g = shared
+				g.Kept, g.Words, g.Decided, g.Separation = nil, 0, 0, 0
+			},
+			"Go heap grew 8.0 MiB in 30 s: grows; who keeps it is not known: no watched word of it was decided",
+		},
+		{
+			"shared, and steady", func(g *attribution.Finding) {
+				*g = shared
+				g.Label, g.Reason, g.Separation = growth.Steady, []growth.Note{{Kind: growth.DidNotGrow}}, 0.5
+			},
+			"Go heap did not grow: steady",
 		},
 		{
 			"made by one for itself, written by another", func(g *attribution.Finding) {
-				g.Kept, g.Words, g.Effective = []attribution.Stack{{By: "fill (server.c:90)", Share: 1}}, 100, 100
+				g.Kept, g.Words = []attribution.Stack{{By: "fill (server.c:90)", Share: 1}}, 100
 			},
 			"[ anon ] from leak (server.c:88), last written by fill (server.c:90) (100 %, by 100 words that stayed), grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
 		},
 		{
+			"made by one for itself, three words of it written by another", func(g *attribution.Finding) {
+				g.Kept, g.Words, g.Touched = []attribution.Stack{{By: "fill (server.c:90)", Share: 1}}, 3, nil
+			},
+			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
+		},
+		{
 			"made and kept by the same", func(g *attribution.Finding) {
-				g.Kept, g.Words, g.Effective, g.Shared, g.Touched = []attribution.Stack{{By: g.From, Share: 1}}, 100, 100, true, nil
+				g.Kept, g.Words, g.Touched = []attribution.Stack{{By: g.From, Share: 1}}, 100, nil
 			},
 			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
 		},
@@ -427,6 +430,40 @@ func TestSentences(t *testing.T) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
+}
+
+// TestWhomASentenceNamesIsBlamedWithAConfidence looks at the same finding as text and JSON.
+func TestWhomASentenceNamesIsBlamedWithAConfidence(t *testing.T) {
+	t.Parallel()
+	type blame struct {
+		Blamed     string
+		Confidence float64
+		Shared     bool
+	}
+	all := watches()[0]
+	unknown := all.Findings[1]
+	unknown.Separation = 0.6
+	all.Findings = []attribution.Finding{all.Findings[0], all.Findings[1], unknown}
+	for i, want := range []blame{{"leak (server.c:88)", 1, false}, {"main.leak (main.go:47)", 0.9785, true}, {"", 0, true}} {
+		f := &all.Findings[i]
+		o := findingObject(&all, f, time.Unix(0, 0))
+		if d := cmp.Diff(want, blame{o.Blamed, o.Confidence, o.Shared}); d != "" {
+			t.Errorf("%s (-want +got):\n%s", o.Sentence, d)
+		}
+		if named := strings.Contains(o.Sentence, ".go:") || strings.Contains(o.Sentence, ".c:"); named != (o.Blamed != "") {
+			t.Errorf("blamed %q: %s", o.Blamed, o.Sentence)
+		}
+	}
+}
+
+// TestEvidenceOfAHeapIsNoAccusation has a heap of which nobody knows who keeps it.
+func TestEvidenceOfAHeapIsNoAccusation(t *testing.T) {
+	t.Parallel()
+	all := watches()[:1]
+	unknown := all[0].Findings[1]
+	unknown.Separation = 0.6
+	all[0].Findings, all[0].Estimated, all[0].Unwatched = []attribution.Finding{unknown}, false, ""
+	golden(t, "growth-unknown.txt", growthText(t, all, 0, 0, true))
 }
 
 // TestWhateverAWatchFindsIsJSON encodes the findings of watches too short for
