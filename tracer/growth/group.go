@@ -16,7 +16,7 @@ const (
 	NamedAnon        // the same, named by the program; Key.Name is the name
 	Heap             // the brk heap
 	Arena            // a heap of a glibc malloc arena, its reserve included
-	Pool             // the heap of a runtime, or of an allocator other than glibc's; Key.Name is its name
+	Pool             // the heap of a runtime or an allocator, made during the watch; Key.Name is its name
 	Reserve          // address space that a runtime sets aside and opens up as it goes
 	Stack            // the main thread's stack
 	ThreadStack      // the stacks of the other threads

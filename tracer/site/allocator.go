@@ -1,6 +1,7 @@
 package site
 
 import (
+	"math"
 	"regexp"
 	"strings"
 	"sync"
@@ -37,7 +38,7 @@ var (
 		`(__|_)?(libc_)?(malloc|calloc|realloc|reallocarray|memalign|posix_memalign|aligned_alloc|valloc|pvalloc|strdup|strndup)(@plt)?`,
 		`_int_(malloc|realloc|memalign)`, `_mid_memalign`, `sysmalloc(_mmap)?`, `malloc_consolidate`, `ptmalloc_init`,
 		`tcache_init`, `__default_morecore`, `__glibc_morecore`,
-		`_?(je|tc|mi|rte|pas|scudo)_\w*alloc\w*`,
+		`_?(je|tc|mi|rte|pas|scudo)_\w*alloc\w*`, `_?je_\w*(extent|chunk|pages)\w*`, `_?mi_\w*(segment|arena)\w*`, `tcmalloc::.*`,
 		// what servers and tools everybody has call theirs
 		`[xz](try)?(m|c|re)alloc(array)?(_usable)?(_internal)?`, `ngx_(alloc|calloc|memalign|palloc\w*|pnalloc|pcalloc|create_pool)`,
 		`(AllocSet|Generation|Slab|MemoryContext)Alloc\w*`, `palloc(0|_extended)?`, `repalloc\w*`,
@@ -83,16 +84,24 @@ var pools = []struct {
 	{"mimalloc", whole(`_?mi_\w*(alloc|segment|arena)\w*`), "libmimalloc"},
 }
 
-// glibc's allocator takes small pieces of memory that is known by its kind, and each
-// large one for itself.
+// glibc's allocator takes small pieces of [heap], which is known by its kind, or of an
+// arena, which it opens up by mprotect, and each large one for itself.
 var glibc = whole(`(__|_)?(libc_)?(malloc|calloc|realloc|memalign)`, `_int_(malloc|realloc|memalign)`, `_mid_memalign`, `sysmalloc(_mmap)?`)
 
-// poolID is one of the pools: its index and one, 0 for none.
+// opens are the calls that make reserved memory usable.
+var opens = whole(`(__)?(pkey_)?mprotect(@plt)?`)
+
+// poolID is one of the pools: its index and one, 0 for none, and arenas for glibc's.
 type poolID uint8
 
+const arenas poolID = math.MaxUint8
+
 func (p poolID) name() string {
-	if p == 0 {
+	switch p {
+	case 0:
 		return ""
+	case arenas:
+		return "malloc arenas"
 	}
 	return pools[p-1].name
 }

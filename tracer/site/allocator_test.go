@@ -116,6 +116,30 @@ func TestTheInnermostFunctionThatIsNotThereToHandOutMemoryIsBlamed(t *testing.T)
 	}
 }
 
+func TestMemoryThatIsHandedOutInPiecesIsOfItsAllocator(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	defer s.Close()
+	for _, c := range []struct {
+		want  string
+		stack []string
+	}{
+		{"", []string{"mmap", "leak", "main"}},
+		{"", []string{"mprotect", "leak", "malloc", "main"}},
+		{"", []string{"mmap", "sysmalloc_mmap", "_int_malloc", "malloc", "leak", "main"}}, // for a single block
+		{"malloc arenas", []string{"__mprotect", "sysmalloc", "_int_malloc", "malloc", "leak", "main"}},
+		{"malloc arenas", []string{"mprotect", "malloc", "operator new", "std::map<int, int>::operator[]", "leak", "main"}},
+		{"Go heap", []string{"runtime.sysMmap", "runtime.(*mheap).grow", "runtime.mallocgc", "main.leak", "main.main"}},
+		{"jemalloc", []string{"mmap", "je_pages_map", "je_extent_alloc_mmap", "je_malloc", "leak", "main"}},
+		{"tcmalloc", []string{"mmap", "tcmalloc::MmapSysAllocator::Alloc", "tcmalloc::PageHeap::GrowHeap", "tc_malloc", "leak", "main"}},
+		{"mimalloc", []string{"mmap", "_mi_segment_alloc", "_mi_malloc_generic", "mi_malloc", "leak", "main"}},
+	} {
+		if got := s.Pool(stackOf(s, c.stack...)); got != c.want {
+			t.Errorf("%q is of %q, want %q", c.stack, got, c.want)
+		}
+	}
+}
+
 func TestInsidesOfLibcArePassedOverOnlyBelowIt(t *testing.T) {
 	t.Parallel()
 	s := New(Options{})

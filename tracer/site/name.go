@@ -225,9 +225,13 @@ func (s *Sites) poolOf(frames []Frame) poolID {
 		if pool := poolOf(fn.Name, f.module()); pool != 0 {
 			return pool
 		}
-		if glibc.MatchString(fn.Name) {
-			return 0 // if a runtime has asked it, it is for a single block
+		if !glibc.MatchString(fn.Name) {
+			continue
 		}
+		if first, _ := s.function(&frames[0]); opens.MatchString(first.Name) {
+			return arenas
+		}
+		return 0 // if a runtime has asked it, it is for a single block
 	}
 	return 0
 }
