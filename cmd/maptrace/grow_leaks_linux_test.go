@@ -108,6 +108,66 @@ func TestGrowFindsTheCulprits(t *testing.T) {
 	t.Logf("verdicts on %d programs:\n%s", len(all), b.String())
 }
 
+// TestGrowNamesWhoKeepsAHeapOrNobody watches servers in whose heap innocents allocate a
+// hundred times as much as is kept, several times and at several rates: each has a heap that
+// grows, and whoever a sentence names is who keeps it. Often that is nobody: the words are
+// few.
+func TestGrowNamesWhoKeepsAHeapOrNobody(t *testing.T) {
+	needBPF(t)
+	dir := t.TempDir()
+	named, watched := 0, 0
+	for _, rate := range []int{512 << 10, 1 << 20, 2 << 20} {
+		var group []*suspect
+		for _, c := range leaks.Servers() {
+			if err := c.Missing(); err != nil {
+				t.Logf("%s left out: %v", c.Name, err)
+				continue
+			}
+			argv := leaks.Args(c.Build(t, dir), 10*time.Minute, rate)
+			group = append(group, &suspect{Case: c, Program: leaks.Start(t, dir, argv), name: filepath.Base(argv[0])})
+		}
+		if err := watchSuspects(t, group, 20*time.Second, 500*time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range group {
+			_ = s.Process.Kill()
+			if watched++; s.judgeHeap(t, rate) {
+				named++
+			}
+		}
+	}
+	t.Logf("of %d heaps %d have a name", watched, named)
+	if watched > 0 && named == 0 {
+		t.Error("who keeps a heap is never named")
+	}
+}
+
+// judgeHeap tells whether it is named who keeps a server's heap.
+func (s *suspect) judgeHeap(t *testing.T, rate int) bool {
+	t.Helper()
+	grows := slices.ContainsFunc(s.found, func(f render.FindingObject) bool {
+		return f.Shared && (f.Verdict == "leaks" || f.Verdict == "grows")
+	})
+	if !grows {
+		t.Errorf("%s, %d bytes a second: no heap is seen to grow", s.Name, rate)
+		return false
+	}
+	for i := range s.found {
+		f := &s.found[i]
+		if f.Verdict != "leaks" && f.Verdict != "grows" {
+			continue
+		}
+		if f.Blamed != "" && f.Shared && !s.guilty(f) || names(f.Sentence, s.Innocents) {
+			t.Errorf("%s, %d bytes a second: an innocent is named: %s\n\tkept by %v", s.Name, rate, f.Sentence, f.Kept)
+		}
+		if (f.Blamed == "") != (f.Confidence == 0) || f.Blamed != "" && f.Confidence < 0.95 {
+			t.Errorf("%s: %q is blamed with a confidence of %v", s.Name, f.Blamed, f.Confidence)
+		}
+	}
+	t.Logf("%s, %d bytes a second: %s", s.Name, rate, s.found[0].Sentence)
+	return s.found[0].Blamed != ""
+}
+
 // watchSuspects runs grow on all of them at once. Where the machine is too busy for
 // half of the looks that the time is for, they are watched again, for longer.
 func watchSuspects(t *testing.T, group []*suspect, duration, interval time.Duration) error {
@@ -181,8 +241,11 @@ func (s *suspect) judge(t *testing.T, count func(who, verdict string)) {
 		switch {
 		case s.guilty(f):
 			who = "culprits"
-		case slices.ContainsFunc(s.Innocents, func(name string) bool { return strings.HasPrefix(f.Blamed, name) }):
+		case names(f.Blamed, s.Innocents):
 			who = "innocents"
+		}
+		if who == "innocents" && f.Shared {
+			t.Errorf("%s: an innocent keeps a heap: %s", s.Name, f.Sentence)
 		}
 		count(who, f.Verdict)
 		// What keeps pieces in a list makes the list grow as well.
@@ -206,6 +269,14 @@ func (s *suspect) judge(t *testing.T, count func(who, verdict string)) {
 	default:
 		t.Logf("%s: %s", s.Name, first.Sentence)
 	}
+}
+
+// names tells whether one of some functions is in a sentence, by its whole name or as the
+// beginning of one.
+func names(sentence string, functions []string) bool {
+	return slices.ContainsFunc(strings.Fields(sentence), func(word string) bool {
+		return slices.ContainsFunc(functions, func(name string) bool { return strings.HasPrefix(word, name) })
+	})
 }
 
 // innocent tells whether an innocent is on one of the stacks.

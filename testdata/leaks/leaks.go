@@ -35,6 +35,10 @@ var (
 	sourceNode string
 	//go:embed JavaLeak.java
 	sourceJava string
+	//go:embed server.c
+	sourceServerC string
+	//go:embed server.cc
+	sourceServerCC string
 )
 
 // Kind says what memory a program leaks.
@@ -86,6 +90,35 @@ type Case struct {
 // Cases returns all programs, each name once.
 func Cases() []Case {
 	return slices.Concat(casesInC(), casesInCC(), casesInRust(), casesInGo(), scripts(), casesInJava())
+}
+
+// Servers returns programs in whose one heap the innocents allocate a hundred times as much
+// as the culprit keeps, and give it back: what makes the heap larger, and what is touched
+// first in it, is mostly theirs. A tool must name the culprit, or nobody.
+func Servers() []Case {
+	c := source{"server.c", sourceServerC, "server-c", []string{"gcc", "-O2", "-fomit-frame-pointer", "-Wall", "-Wextra", "-Werror"}, "-s"}
+	inC := []string{"render", "release_pages", "parse", "cache_put", "xmalloc", "pool_alloc"}
+	cc := source{"server.cc", sourceServerCC, "server-cc", []string{"g++", "-std=c++17", "-O2", "-fomit-frame-pointer", "-Wall", "-Wextra", "-Werror"}, "-s"}
+	inCC := []string{"exchange::parse", "exchange::quote", "exchange::recent"}
+	cases := slices.Concat(
+		c.cases("server in c", "logins", "login", Heap, inC)[:1],
+		c.cases("server in c", "fifth", "new_session", Heap, inC)[:1],
+		cc.cases("server in c++", "orders", "exchange::Book::add", Heap, inCC)[:1],
+		[]Case{{
+			Name: "server in go", Needs: []string{"go"}, Culprit: []string{"main.login"}, What: Runtime,
+			Innocents: []string{"main.render", "main.cachePut", "encoding/json."},
+			Build: func(tb testing.TB, dir string) []string {
+				tb.Helper()
+				bin := filepath.Join(dir, "goserver")
+				once(tb, bin, "go", "build", "-trimpath", "-o", bin, "github.com/maptrace/maptrace/testdata/leaks/goserver")
+				return []string{bin, "sessions"}
+			},
+		}},
+	)
+	for i := range cases {
+		cases[i].Shared = true
+	}
+	return cases
 }
 
 func casesInC() []Case {

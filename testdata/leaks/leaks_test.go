@@ -71,7 +71,7 @@ func TestProgramsLeakAsFastAsTheyAreTold(t *testing.T) {
 	most := func(watched time.Duration) int64 { return int64((settle+watched).Seconds()*rate*1.2) + noise }
 	var all []*running
 	argvs := map[string][]string{} // compilers are done before the first program runs
-	for _, c := range leaks.Cases() {
+	for _, c := range slices.Concat(leaks.Cases(), leaks.Servers()) {
 		if err := c.Missing(); err != nil {
 			t.Logf("%s left out: %v", c.Name, err)
 			continue
@@ -136,7 +136,7 @@ func TestProgramsLeakAsFastAsTheyAreTold(t *testing.T) {
 }
 
 func TestProgramsEndWhenTheyAreTold(t *testing.T) {
-	for _, c := range leaks.Cases() {
+	for _, c := range slices.Concat(leaks.Cases(), leaks.Servers()) {
 		if c.Stripped || c.Missing() != nil {
 			continue
 		}
@@ -154,7 +154,7 @@ func TestProgramsEndWhenTheyAreTold(t *testing.T) {
 func TestCulpritsAreWhereTheProgramSays(t *testing.T) {
 	offsets := 0
 	var missing error
-	for _, c := range leaks.Cases() {
+	for _, c := range slices.Concat(leaks.Cases(), leaks.Servers()) {
 		if !c.Prints || c.What == leaks.Nothing {
 			continue
 		}
@@ -210,7 +210,7 @@ func TestCulpritsAreWhereTheProgramSays(t *testing.T) {
 
 func TestCasesHaveNamesOfTheirOwn(t *testing.T) {
 	seen := map[string]bool{}
-	for _, c := range leaks.Cases() {
+	for _, c := range slices.Concat(leaks.Cases(), leaks.Servers()) {
 		if seen[c.Name] {
 			t.Errorf("%s is there twice", c.Name)
 		}
