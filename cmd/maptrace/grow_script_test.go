@@ -109,6 +109,7 @@ func (functions) Use(uint32) {}
 
 func (functions) Group(site uint32) uint32 { return site }
 func (functions) Pool(uint32) string       { return "" }
+func (functions) Moves(uint32) bool        { return false }
 
 func (functions) Function(site uint32) string {
 	if site == 0 {

@@ -93,8 +93,7 @@ func quiet(c *child) bool {
 	return err == nil && again == n
 }
 
-// firstFinding is whom maptrace names first: who made the memory, or, where it
-// was there before, who touches it.
+// firstFinding is whom maptrace names for its first finding; "" if it names nobody.
 func firstFinding(_ context.Context, out string) (string, error) {
 	f, err := os.Open(out)
 	if err != nil {
@@ -104,20 +103,13 @@ func firstFinding(_ context.Context, out string) (string, error) {
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
-		var o struct {
-			Event, Verdict, From string
-			TouchedBy            []struct{ Frames []string } `json:"touched_by"`
-		}
+		var o struct{ Event, Blamed string }
 		if err := json.Unmarshal(lines.Bytes(), &o); err != nil {
 			return "", fmt.Errorf("output of maptrace: %w", err)
 		}
-		if o.Event != "finding" {
-			continue
+		if o.Event == "finding" {
+			return o.Blamed, nil
 		}
-		if o.From == "" && len(o.TouchedBy) > 0 && len(o.TouchedBy[0].Frames) > 0 {
-			o.From = o.TouchedBy[0].Frames[0]
-		}
-		return o.From, nil
 	}
 	return "", lines.Err()
 }

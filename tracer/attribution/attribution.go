@@ -28,11 +28,13 @@ import (
 // Sites says which sites are one: those of the same function, say, whatever led
 // there. Group returns the number of one of them that stands for all. Pool names the
 // heap that a site made larger, if the memory is handed out in pieces to whoever asks,
-// and is "" otherwise. Use says that something still refers to a site: the stacks of
+// and is "" otherwise. Moves tells whether a site is a garbage collector that moves what
+// others have made, so that it is the last to write to it. Use says that something still refers to a site: the stacks of
 // others are forgotten first.
 type Sites interface {
 	Group(site uint32) uint32
 	Pool(site uint32) string
+	Moves(site uint32) bool
 	Use(site uint32)
 }
 

@@ -32,6 +32,11 @@ func (pairs) Group(site uint32) uint32 { return site &^ 1 }
 // Use: all are kept.
 func (pairs) Use(uint32) {}
 
+// Moves: one is a collector.
+func (pairs) Moves(site uint32) bool { return site == collector }
+
+const collector = 90
+
 // Pool: some make a heap for all larger.
 func (pairs) Pool(site uint32) string {
 	if site >= 1000 {

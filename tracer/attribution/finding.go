@@ -39,6 +39,9 @@ type Evidence struct {
 	// not stay as well.
 	KeptBy         []Share
 	Words, Decided uint64
+	// Moved are those of Words that a garbage collector has moved to where they are: who
+	// keeps them does not show.
+	Moved uint64
 	// Separation is the confidence that the function with the most of KeptBy keeps more
 	// than any other; 0 if no word stayed.
 	Separation float64

@@ -41,6 +41,9 @@ type stratum struct {
 	by     []writes          // the same by candidates
 }
 
+// unseen is the candidate of whom nothing was seen.
+const unseen = -1
+
 // writes are the words that a candidate, a group of sites, wrote last.
 type writes struct {
 	candidate int
@@ -51,6 +54,7 @@ type writes struct {
 type retention struct {
 	shares     []Share // of the last writers, by site
 	stayed     uint64  // words
+	moved      uint64  // of them, by a garbage collector
 	decided    uint64  // words of which it is known what became of them
 	confidence float64 // that the function with the greatest share keeps more than any other
 }
@@ -92,11 +96,11 @@ func compareOutcomes(a, b outcome) int {
 // retention estimates who keeps what stays of one group, in which there were so many page
 // faults.
 func (a *Attribution) retention(strata []stratum, faults uint64) (r retention) {
-	masses, unseen := make(map[uint32]float64), float64(faults)
+	masses, unknown := make(map[uint32]float64), float64(faults)
 	var sum float64
 	for i := range strata {
 		s := &strata[i]
-		unseen -= s.weight
+		unknown -= s.weight
 		words := s.gone
 		for _, n := range s.stayed {
 			words += n
@@ -105,6 +109,9 @@ func (a *Attribution) retention(strata []stratum, faults uint64) (r retention) {
 		for _, site := range slices.Sorted(maps.Keys(s.stayed)) {
 			n := s.stayed[site]
 			r.stayed += n
+			if a.sites.Moves(site) {
+				r.moved += n
+			}
 			mass := s.weight * float64(n) / float64(words)
 			masses[site] += mass
 			sum += mass
@@ -114,22 +121,25 @@ func (a *Attribution) retention(strata []stratum, faults uint64) (r retention) {
 		r.shares = append(r.shares, Share{site, masses[site] / sum})
 	}
 	sortShares(r.shares)
-	if len(r.shares) > 0 {
-		first, candidates := a.candidates(r.shares)
+	if first, candidates := a.candidates(r.shares); first != unseen {
 		for i := range strata {
 			strata[i].assign(candidates)
 		}
-		r.confidence = confidence(strata, max(unseen, 0), first)
+		r.confidence = confidence(strata, max(unknown, 0), first)
 	}
 	return r
 }
 
 // candidates numbers the functions that may keep memory, and says which has the greatest
-// share.
+// share, unseen if none has any.
 func (a *Attribution) candidates(shares []Share) (first int, of map[uint32]int) {
 	numbers, of := make(map[uint32]int), make(map[uint32]int)
 	var sums []float64
 	for _, s := range shares {
+		if a.sites.Moves(s.Site) {
+			of[s.Site] = unseen
+			continue
+		}
 		group := a.sites.Group(s.Site)
 		if _, ok := numbers[group]; !ok {
 			numbers[group] = len(sums)
@@ -138,8 +148,9 @@ func (a *Attribution) candidates(shares []Share) (first int, of map[uint32]int) 
 		of[s.Site] = numbers[group]
 		sums[of[s.Site]] += s.Share
 	}
+	first = unseen
 	for i, sum := range sums {
-		if sum > sums[first] {
+		if first == unseen || sum > sums[first] {
 			first = i
 		}
 	}
@@ -158,8 +169,8 @@ func (s *stratum) assign(of map[uint32]int) {
 }
 
 // confidence is the probability that a candidate keeps more than any other, or whoever was
-// not seen; unseen is the weight of the strata none of whose words is decided.
-func confidence(strata []stratum, unseen float64, first int) float64 {
+// not seen; unknown is the weight of the strata none of whose words is decided.
+func confidence(strata []stratum, unknown float64, first int) float64 {
 	most := first
 	for i := range strata {
 		for _, c := range strata[i].by {
@@ -171,7 +182,7 @@ func confidence(strata []stratum, unseen float64, first int) float64 {
 	wins := 0
 	for range draws {
 		clear(masses)
-		masses[others] = unseen * r.Float64()
+		masses[others] = unknown * r.Float64()
 		for i := range strata {
 			strata[i].draw(r, masses)
 		}
@@ -187,24 +198,29 @@ func confidence(strata []stratum, unseen float64, first int) float64 {
 // draw adds to the masses of the candidates, and of all others, the last, what they may
 // keep of a stratum.
 func (s *stratum) draw(r *rand.Rand, masses []float64) {
-	var words uint64
-	for _, c := range s.by {
-		words += c.words
-	}
-	stay, gone := gamma(r, float64(words+1)), gamma(r, float64(s.gone+1))
-	mass := s.weight * stay / (stay + gone)
+	const uniform = 1 // the prior
+	others := len(masses) - 1
 	parts := make([]float64, 0, 8)
-	other := gamma(r, 1)
-	sum := other
+	var stayed uint64
+	var sum float64
+	other := gamma(r, uniform)
 	for _, c := range s.by {
 		p := gamma(r, float64(c.words))
 		parts = append(parts, p)
 		sum += p
+		stayed += c.words
 	}
+	sum += other
+	stays, gone := gamma(r, float64(stayed)+uniform), gamma(r, float64(s.gone)+uniform)
+	mass := s.weight * stays / (stays + gone)
 	for i, c := range s.by {
-		masses[c.candidate] += mass * parts[i] / sum
+		at := c.candidate
+		if at == unseen {
+			at = others
+		}
+		masses[at] += mass * parts[i] / sum
 	}
-	masses[len(masses)-1] += mass * other / sum
+	masses[others] += mass * other / sum
 }
 
 // gamma draws from the gamma distribution of a shape of 1 and more (Marsaglia and Tsang).

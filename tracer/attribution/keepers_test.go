@@ -69,6 +69,9 @@ func TestAHeapIsOfWhomTheWordsSeparate(t *testing.T) {
 		{"who touches the most keeps nothing, by many words", tenth, []words{{churn, 0, 60}, {leak, leak, 20}}, leak},
 		{"two keep as much, one of little and one of all it touches", tenth, []words{{churn, 0, 40}, {churn, churn, 5}, {leak, leak, 40}}, 0},
 		{"who touches the most keeps the most, a fifth of it", tenth, []words{{churn, 0, 80}, {churn, churn, 20}, {leak, leak, 40}}, churn},
+		{"a collector has moved it", alone, []words{{leak, collector, 20}}, 0},
+		{"a collector has moved half of it", map[uint32]uint64{leak: 500, collector: 500}, []words{{leak, leak, 8}, {collector, collector, 9}}, 0},
+		{"a collector has moved little of it", alone, []words{{leak, leak, 30}, {leak, collector, 5}}, leak},
 		{"one is first, another keeps", map[uint32]uint64{churn: 1000}, []words{{churn, leak, 9}, {churn, 0, 3}}, leak},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -83,6 +86,15 @@ func TestAHeapIsOfWhomTheWordsSeparate(t *testing.T) {
 			}
 			if c := f.Confidence(); (c >= Sure) != (want != "") || (c == 0) != (want == "") || c >= 1 {
 				t.Errorf("the confidence in %q is %v", f.Blamed(), c)
+			}
+			var moved uint64
+			for _, w := range tt.words {
+				if w.last == collector {
+					moved += uint64(w.n)
+				}
+			}
+			if f.Moved != moved {
+				t.Errorf("%d words were moved, want %d", f.Moved, moved)
 			}
 			if who, _ := f.Toucher(); who != "" || f.LastWriter() != nil {
 				t.Errorf("touched by %q, last written by %v: of a heap that is no subject", who, f.LastWriter())

@@ -48,6 +48,8 @@ var (
 		`(__)?pthread_create(_2_1)?(@plt)?`,
 		// C++
 		`operator new(\[\])?(@plt)?`, `(std|__gnu_cxx)::.*`,
+		// V8
+		`v8::base::OS::.*`, `v8::internal::(MemoryAllocator|\w*PageAllocator)::.*`,
 		// Rust
 		`__rust_\w*alloc\w*`, `__rdl_\w*alloc\w*`, `__rg_\w*alloc\w*`,
 		// CPython
@@ -67,7 +69,15 @@ var (
 	inGo = whole(`runtime\..*`, `runtime/.*`, `internal/runtime/.*`, `syscall\..*`, `golang\.org/x/sys/unix\..*`, `internal/syscall/.*`)
 
 	// inJVM are classes of HotSpot.
-	inJVM = whole(`os::.*`, `AllocateHeap.*`, `Arena::.*`, `Chunk::.*`, `ChunkPool::.*`)
+	inJVM = whole(`os::.*`, `AllocateHeap.*`, `Arena::.*`, `Chunk::.*`, `ChunkPool::.*`, `\w*VirtualSpace::.*`)
+
+	// movers are the parts of garbage collectors that move what others have made: V8's and
+	// .NET's; and in the JVM the threads and operations that collect.
+	movers      = whole(`v8::internal::(\(anonymous namespace\)::)?\w*(Scaveng|Evacuat|Compact)\w*(<.*>)?::.*`, `(SVR|WKS)::gc_heap::.*`)
+	moversInJVM = whole(
+		`VM_(Gen|G1|Parallel|GC|X|Z|Shenandoah)\w*::.*`, `(Gang|)Worker(Thread)?::.*`, `GCTaskThread::.*`, `ConcurrentGCThread::.*`,
+		`\w*(Generation|MarkSweep|Evacuat|Scaveng|Compact|Relocat)\w*::.*`,
+	)
 )
 
 // pools are allocators and runtimes that take memory from the kernel in large pieces,
@@ -78,6 +88,8 @@ var pools = []struct {
 	soname string // of a file all functions of which do
 }{
 	{"Go heap", whole(`runtime\.\(\*mheap\)\..*`), ""},
+	{"V8 heap", whole(`v8::internal::MemoryAllocator::.*`), ""},
+	{"JVM heap", whole(`\w*VirtualSpace::(expand|commit)\w*`), ""},
 	{"pymalloc", whole(`_PyObject_Arena\w*`, `_PyMem_Arena\w*`, `new_arena`, `allocate_from_new_pool`, `pymalloc_alloc`), ""},
 	{"jemalloc", whole(`_?je_\w*(alloc|extent|chunk|pages)\w*`), "libjemalloc"},
 	{"tcmalloc", whole(`tcmalloc::.*`, `tc_\w*alloc\w*`), "libtcmalloc"},
@@ -114,6 +126,12 @@ func poolOf(name, module string) poolID {
 		}
 	}
 	return 0
+}
+
+// moves tells whether a function is a part of a garbage collector that moves what others
+// have made.
+func moves(name, module string) bool {
+	return movers.MatchString(name) || strings.HasPrefix(module, "libjvm.so") && moversInJVM.MatchString(name)
 }
 
 func isLibrary(module string) bool {

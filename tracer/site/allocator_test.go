@@ -39,7 +39,7 @@ func TestNamesOfFunctionsThatHandOutMemory(t *testing.T) {
 		},
 		{
 			module: "libjvm.so",
-			yes:    []string{"os::malloc", "os::pd_commit_memory", "Arena::grow", "Chunk::next_chop", "AllocateHeap", "malloc"},
+			yes:    []string{"os::malloc", "os::pd_commit_memory", "Arena::grow", "Chunk::next_chop", "AllocateHeap", "malloc", "VirtualSpace::expand_by", "G1PageBasedVirtualSpace::commit"},
 			no:     []string{"Universe::initialize", "Compile::Compile", "osr::malloc", "ArenaUser::f"},
 		},
 		{
@@ -132,11 +132,50 @@ func TestMemoryThatIsHandedOutInPiecesIsOfItsAllocator(t *testing.T) {
 		{"Go heap", []string{"runtime.sysMmap", "runtime.(*mheap).grow", "runtime.mallocgc", "main.leak", "main.main"}},
 		{"jemalloc", []string{"mmap", "je_pages_map", "je_extent_alloc_mmap", "je_malloc", "leak", "main"}},
 		{"tcmalloc", []string{"mmap", "tcmalloc::MmapSysAllocator::Alloc", "tcmalloc::PageHeap::GrowHeap", "tc_malloc", "leak", "main"}},
+		{"V8 heap", []string{"mprotect", "v8::base::OS::SetPermissions", "v8::internal::MemoryAllocator::AllocatePage", "v8::internal::PagedSpaceBase::TryExpandImpl", "main"}},
+		{"", []string{"mmap", "v8::base::OS::Allocate", "v8::internal::BackingStore::AllocateWasmMemory", "main"}}, // for a single block
 		{"mimalloc", []string{"mmap", "_mi_segment_alloc", "_mi_malloc_generic", "mi_malloc", "leak", "main"}},
 	} {
 		if got := s.Pool(stackOf(s, c.stack...)); got != c.want {
 			t.Errorf("%q is of %q, want %q", c.stack, got, c.want)
 		}
+	}
+}
+
+func TestCollectorsThatMoveObjectsAreToldByTheirNames(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		module, name string
+		want         bool
+	}{
+		{"node", "v8::internal::Scavenger::ScavengePage", true},
+		{"node", "v8::internal::Scavenger::EvacuateInPlaceInternalizableString<v8::internal::FullHeapObjectSlot>", true},
+		{"node", "v8::internal::EvacuateVisitorBase::RawMigrateObject<(v8::internal::EvacuateVisitorBase::MigrationMode)0>", true},
+		{"node", "v8::internal::(anonymous namespace)::ElementsAccessorBase<A, B>::Fill", false},
+		{"node", "v8::internal::Runtime_MapGrow", false},
+		{"libcoreclr.so", "WKS::gc_heap::relocate_phase", true},
+		{"libjvm.so", "DefNewGeneration::copy_to_survivor_space", true},
+		{"libjvm.so", "VM_GenCollectForAllocation::doit", true},
+		{"libjvm.so", "GangWorker::loop", true},
+		{"libjvm.so", "WorkerThread::run", true},
+		{"libjvm.so", "Unsafe_AllocateMemory0", false},
+		{"libjvm.so", "JavaThread::run", false},
+		{"server", "WorkerThread::run", false},
+		{"server", "shop::Scavenger::run", false},
+		{"server", "", false},
+	} {
+		if got := moves(c.name, c.module); got != c.want {
+			t.Errorf("%s of %s: %v, want %v", c.name, c.module, got, c.want)
+		}
+	}
+}
+
+func TestASiteMovesObjectsIfAnyOfItsFramesDoes(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	defer s.Close()
+	if !s.Moves(stackOf(s, "memcpy", "v8::internal::Scavenger::ScavengePage", "main")) || s.Moves(stackOf(s, "memcpy", "main")) || s.Moves(0) {
+		t.Error("who moves objects is not known")
 	}
 }
 

@@ -2,6 +2,7 @@ package site
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/maptrace/maptrace/tracer/stack"
@@ -174,6 +175,10 @@ func (s *Sites) grouped(id uint32) *site {
 	}
 	st.blame = int32(s.blame(st.frames))
 	st.pool = s.poolOf(st.frames[:st.blame])
+	st.moves = slices.ContainsFunc(st.frames, func(f Frame) bool {
+		fn, _ := s.function(&f)
+		return moves(fn.Name, f.module())
+	})
 	f := &st.frames[st.blame]
 	fn, _ := s.function(f)
 	key := groupKey{pid: f.pid, start: fn.Start, name: fn.Name}
@@ -216,6 +221,13 @@ func (s *Sites) Pool(id uint32) string {
 	}
 	p, _ := s.past.get(id)
 	return p.pool.name()
+}
+
+// Moves implements attribution.Sites: it tells whether a site is a garbage collector that
+// moves what others have made. Of a site whose frames are not kept it is not known.
+func (s *Sites) Moves(id uint32) bool {
+	st := s.grouped(id)
+	return st != nil && st.moves
 }
 
 func (s *Sites) poolOf(frames []Frame) poolID {

@@ -82,6 +82,7 @@ type site struct {
 	group  *group // nil until it is asked for
 	blame  int32  // index of the frame that is blamed; valid with group
 	pool   poolID // what the memory is taken for; valid with group
+	moves  bool   // a garbage collector moves objects; valid with group
 }
 
 // bytes is what a site takes, about: with its places in two maps.

@@ -66,7 +66,11 @@ func decided(f *attribution.Finding) string {
 	if f.Decided == 0 {
 		return "no watched word of it was decided"
 	}
-	return fmt.Sprintf("of %s %d stayed", units.Count(f.Decided, "watched word"), f.Words)
+	said := fmt.Sprintf("of %s %d stayed", units.Count(f.Decided, "watched word"), f.Words)
+	if f.Moved > 0 {
+		said += fmt.Sprintf(", %d of them moved by a garbage collector", f.Moved)
+	}
+	return said
 }
 
 // fewLooks is how many looks are too few for every verdict, the warm-up counted.

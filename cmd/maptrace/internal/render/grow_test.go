@@ -393,6 +393,10 @@ func TestSentences(t *testing.T) {
 			"Go heap grew 8.0 MiB in 30 s: grows; who keeps it is not known: no watched word of it was decided",
 		},
 		{
+			"shared, and moved by a collector", func(g *attribution.Finding) { *g = shared; g.Separation, g.Moved = 0, 18 },
+			"Go heap grew 8.0 MiB in 30 s: grows; who keeps it is not known: of 31 watched words 20 stayed, 18 of them moved by a garbage collector",
+		},
+		{
 			"shared, and steady", func(g *attribution.Finding) {
 				*g = shared
 				g.Label, g.Reason, g.Separation = growth.Steady, []growth.Note{{Kind: growth.DidNotGrow}}, 0.5
