@@ -306,7 +306,7 @@ func (a *Attribution) Doubtful(e *space.Extent, site uint32) bool {
 		return false
 	}
 	anon := key.What == growth.Anon || key.What == growth.NamedAnon
-	return a.shared(key) || anon && a.sites.Group(site) != key.Site
+	return shared(key) || anon && a.sites.Group(site) != key.Site
 }
 
 // Reach is the memory of an extent and what it will grow into next. A malloc arena opens
@@ -324,12 +324,12 @@ func (a *Attribution) Reach(e *space.Extent) procmaps.Range {
 // shared tells whether memory is handed out in pieces to whoever asks for some, so
 // that who made it need not be who keeps it. Of what was there before, it is not known
 // who made it.
-func (a *Attribution) shared(k growth.Key) bool {
+func shared(k growth.Key) bool {
 	switch k.What {
 	case growth.Heap, growth.Arena, growth.Reserve, growth.Pool:
 		return true
 	case growth.Anon, growth.NamedAnon:
-		return k.Site == 0 || a.appearances[k].role == procmaps.RoleArena
+		return k.Site == 0
 	default:
 		return false
 	}

@@ -87,7 +87,7 @@ var pools = []struct {
 	by     names
 	soname string // of a file all functions of which do
 }{
-	{"Go heap", whole(`runtime\.\(\*mheap\)\..*`), ""},
+	{"Go heap", whole(`runtime\.\(\*mheap\)\..*`, `runtime\.sys(Mmap|Map|Alloc|Reserve)\w*(\.abi0)?`), ""},
 	{"V8 heap", whole(`v8::internal::MemoryAllocator::.*`), ""},
 	{"JVM heap", whole(`\w*VirtualSpace::(expand|commit)\w*`), ""},
 	{"pymalloc", whole(`_PyObject_Arena\w*`, `_PyMem_Arena\w*`, `new_arena`, `allocate_from_new_pool`, `pymalloc_alloc`), ""},

@@ -130,6 +130,10 @@ func TestMemoryThatIsHandedOutInPiecesIsOfItsAllocator(t *testing.T) {
 		{"malloc arenas", []string{"__mprotect", "sysmalloc", "_int_malloc", "malloc", "leak", "main"}},
 		{"malloc arenas", []string{"mprotect", "malloc", "operator new", "std::map<int, int>::operator[]", "leak", "main"}},
 		{"Go heap", []string{"runtime.sysMmap", "runtime.(*mheap).grow", "runtime.mallocgc", "main.leak", "main.main"}},
+		{"Go heap", []string{"runtime.sysMmap.abi0", "runtime.sysAllocOS", "runtime.persistentalloc1", "main.leak", "main.main"}},
+		{"Go heap", []string{"runtime.sysMmap.abi0"}}, // a stack that was cut
+		{"malloc arenas", []string{"mprotect", "malloc"}},
+		{"", []string{"syscall.Syscall6", "syscall.mmap", "syscall.Mmap", "main.leak", "main.main"}},
 		{"jemalloc", []string{"mmap", "je_pages_map", "je_extent_alloc_mmap", "je_malloc", "leak", "main"}},
 		{"tcmalloc", []string{"mmap", "tcmalloc::MmapSysAllocator::Alloc", "tcmalloc::PageHeap::GrowHeap", "tc_malloc", "leak", "main"}},
 		{"V8 heap", []string{"mprotect", "v8::base::OS::SetPermissions", "v8::internal::MemoryAllocator::AllocatePage", "v8::internal::PagedSpaceBase::TryExpandImpl", "main"}},
@@ -205,7 +209,7 @@ func TestInsidesOfLibcArePassedOverOnlyBelowIt(t *testing.T) {
 		{1, []string{"mmap", "new_heap", "vm_start", "main"}},
 		{1, []string{"mmap", "allocate_stack", "start_fiber", "main"}},
 	} {
-		if got := s.blame(frames(c.stack...)); got != c.want {
+		if got, _ := s.blame(frames(c.stack...)); got != c.want {
 			t.Errorf("%q blames %q, want %q", c.stack, c.stack[got], c.stack[c.want])
 		}
 	}

@@ -173,8 +173,12 @@ func (s *Sites) grouped(id uint32) *site {
 		}
 		return st
 	}
-	st.blame = int32(s.blame(st.frames))
-	st.pool = s.poolOf(st.frames[:st.blame])
+	blame, asked := s.blame(st.frames)
+	if st.blame = int32(blame); asked {
+		st.pool = s.poolOf(st.frames[:blame])
+	} else { // a stack that was cut, say
+		st.pool = s.poolOf(st.frames)
+	}
 	st.moves = slices.ContainsFunc(st.frames, func(f Frame) bool {
 		fn, _ := s.function(&f)
 		return moves(fn.Name, f.module())
@@ -308,19 +312,20 @@ func (s *Sites) StackNames(id uint32) (frames []string, end string) {
 
 // blame returns the index of the frame to blame: the innermost that is not there
 // to hand out memory, or, where all are, as in a library that loads another, the
-// innermost that does not have the name of one that is.
-func (s *Sites) blame(frames []Frame) int {
+// innermost that does not have the name of one that is. Asked tells whether there is one
+// that asked for memory.
+func (s *Sites) blame(frames []Frame) (i int, asked bool) {
 	inLibrary := -1
 	for i := range frames {
 		switch {
 		case s.serves(frames[i:]), below(frames[i:]):
 		case !isLibrary(frames[i].module()):
-			return i
+			return i, true
 		case inLibrary < 0:
 			inLibrary = i
 		}
 	}
-	return max(inLibrary, 0)
+	return max(inLibrary, 0), false
 }
 
 // serves tells whether the first of some frames is there to hand out memory.

@@ -60,7 +60,7 @@ func TestScriptsAreBlamedRatherThanTheirInterpreters(t *testing.T) {
 		{"other code", []Frame{code("stub"), {Module: addon}}, 0},
 	} {
 		s := New(Options{})
-		if got := s.blame(tt.frames); got != tt.want {
+		if got, _ := s.blame(tt.frames); got != tt.want {
 			t.Errorf("%s: frame %d is blamed, want %d", tt.name, got, tt.want)
 		}
 	}
