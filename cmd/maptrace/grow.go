@@ -172,7 +172,7 @@ type growRun struct {
 // runGrow watches, and prints what was found.
 func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err error) {
 	memory := budget.Of(o.bytes())
-	sites := site.New(site.Options{MaxBytes: memory.Stacks, MaxFileBytes: int(o.bytes())})
+	sites := site.New(site.Options{MaxBytes: memory.Stacks, MaxFileBytes: int(o.bytes()), Calls: o.calls})
 	settle := sample.SettleFor(o.duration)
 	g := &growRun{
 		o: o, memory: memory,

@@ -93,7 +93,7 @@ func (o *latOptions) check() error {
 // runLat measures, and prints what there is.
 func runLat(ctx context.Context, s streams, o *latOptions, out io.Writer) (err error) {
 	memory := budget.OfTrace(o.bytes())
-	sites := site.New(site.Options{MaxBytes: memory.Stacks, MaxFileBytes: int(o.bytes())})
+	sites := site.New(site.Options{MaxBytes: memory.Stacks, MaxFileBytes: int(o.bytes()), Calls: o.calls})
 	defer func() { err = errors.Join(err, sites.Close()) }()
 	m := &meter{o: o, Timings: attribution.NewTimings(sites, o.top)}
 	opts := tracer.Options{KeepExited: 512, Memory: memory.Extents}

@@ -42,7 +42,7 @@ func openTrace(s streams, o *traceOptions) (_ *tracePrinter, err error) {
 	}
 	var kernel tracer.LiveOptions
 	if o.stack {
-		p.sites, p.stacks = site.New(site.Options{MaxBytes: memory.Stacks, MaxFileBytes: int(o.bytes())}), make(map[uint32][]string)
+		p.sites, p.stacks = site.New(site.Options{MaxBytes: memory.Stacks, MaxFileBytes: int(o.bytes()), Calls: o.calls}), make(map[uint32][]string)
 		kernel.Stacks = &tracer.StackOptions{}
 	}
 	if p.attached, err = attach(s, &o.attachOptions, kernel, opts, p.sites); err != nil {

@@ -40,7 +40,8 @@ type Calls struct {
 	over  chan struct{} // closed at the end
 	ended bool
 	left  time.Duration // of Grace
-	asked int           // questions that are being answered, waited for or not
+	atEnd []func()
+	asked int // questions that are being answered, waited for or not
 }
 
 // New returns a Calls that nothing was asked of.
@@ -56,10 +57,29 @@ func (c *Calls) End() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.ended {
-		c.ended = true
-		close(c.over)
+	if c.ended {
+		return
 	}
+	c.ended = true
+	close(c.over)
+	for _, f := range c.atEnd {
+		f()
+	}
+}
+
+// AtEnd has f called once the end has come: by [Calls.End], or at once. It must not wait
+// for anything. Of a nil Calls the end does not come.
+func (c *Calls) AtEnd(f func()) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		f()
+		return
+	}
+	c.atEnd = append(c.atEnd, f)
 }
 
 // Unanswered is how many owe an answer.

@@ -74,6 +74,24 @@ func TestAtTheEndAllTogetherAreWaitedForNoLongerThanForTheGrace(t *testing.T) {
 	})
 }
 
+func TestWhatIsDueAtTheEndIsDoneOnce(t *testing.T) {
+	t.Parallel()
+	c, done := New(), 0
+	c.AtEnd(func() { done++ })
+	if done != 0 {
+		t.Error("it is done before the end")
+	}
+	c.End()
+	c.End()
+	if done != 1 {
+		t.Errorf("it is done %d times, want once", done)
+	}
+	if c.AtEnd(func() { done++ }); done != 2 {
+		t.Error("it is not done after the end")
+	}
+	(*Calls)(nil).AtEnd(func() { t.Error("without a Calls there is an end") })
+}
+
 func TestWhoIsSlowEachTimeIsGivenUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

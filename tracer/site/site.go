@@ -28,6 +28,7 @@ import (
 	"unsafe"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/await"
 	"github.com/maptrace/maptrace/tracer/internal/quota"
 	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/stack"
@@ -45,6 +46,9 @@ type Options struct {
 	// Depth bounds the frames of a stack; 0 means 256. Of a longer one the
 	// innermost are kept.
 	Depth int
+	// Calls say when the end of the run has come. From then on little is read for names
+	// (see lastNames); what was not read is in Stats. Nil never says so.
+	Calls *await.Calls
 
 	reads *quota.Run // of tests
 }
@@ -203,6 +207,11 @@ var (
 	allProcesses = quota.Limits{Bytes: 16 << 30, Time: 20 * time.Second}
 )
 
+// lastNames is how long names are read, by the clock, once the end of the run has come:
+// whoever waits for the report waits for that too, whatever the programs have made to be
+// read.
+const lastNames = 500 * time.Millisecond
+
 // New returns an empty table.
 func New(opts Options) *Sites {
 	if opts.MaxBytes == 0 {
@@ -228,6 +237,7 @@ func New(opts Options) *Sites {
 	if opts.reads == nil {
 		opts.reads = quota.New(perProcess, allProcesses)
 	}
+	opts.Calls.AtEnd(func() { opts.reads.End(lastNames) })
 	s.modules = newModules(&s.unwind, opts.MaxFileBytes, opts.reads)
 	return s
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/testdata/tool"
 	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/await"
 	"github.com/maptrace/maptrace/tracer/internal/quota"
 	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/stack"
@@ -279,6 +280,45 @@ func TestFilesThatNobodyPaysForAreReported(t *testing.T) {
 	want := []string{fmt.Sprintf("names and lines are missing where they would cost too much (files: %d): %v", st.Unpaid, st.UnpaidErr)}
 	if diff := cmp.Diff(want, st.NamesMissing()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestAfterTheEndOfTheRunNoFilesAreRead(t *testing.T) {
+	path := program(t)
+	all := quota.Limits{Bytes: 1 << 40, Time: time.Hour}
+	reads := quota.New(all, all)
+	reads.End(0) // nothing is left, however fast this is
+	w := watch(t, Options{reads: reads}, nil, path)
+	if frames, _ := w.sites.Stack(w.of(1011)[0]); len(frames) != 1 || !frames[0].Unnamed {
+		t.Errorf("%+v", frames)
+	}
+	if err := w.sites.Stats().UnpaidErr; err == nil || !strings.HasSuffix(err.Error(), "after the end of the run") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestTheEndOfTheRunIsThatOfItsCalls(t *testing.T) {
+	t.Parallel()
+	calls := await.New()
+	all := quota.Limits{Bytes: 1 << 40, Time: time.Hour}
+	reads := quota.New(all, all)
+	s := New(Options{Calls: calls, reads: reads})
+	defer s.Close()
+	over := func() bool {
+		op := reads.Of("process", 1).Start()
+		defer op.End()
+		for began := time.Now(); time.Since(began) < 2*lastNames; {
+			if errors.Is(op.Take(1<<12), quota.ErrSpent) {
+				return true
+			}
+		}
+		return false
+	}
+	if over() {
+		t.Error("it is over before")
+	}
+	if calls.End(); !over() {
+		t.Error("it is not over after")
 	}
 }
 

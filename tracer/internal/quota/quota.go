@@ -18,7 +18,9 @@
 // that of the pool.
 //
 // Time is that of the thread's CPU, and not the clock's: on a busy machine nobody loses
-// names because others run. Time that a read waits for is not counted.
+// names because others run. Time that a read waits for is not counted. It is at the end of
+// the run: somebody waits for that, so from then on all accounts together pay for little
+// more, by the clock (see [Run.End]).
 package quota
 
 import (
@@ -53,6 +55,14 @@ type Run struct {
 	pool     balance
 	accounts map[int]*Account
 	rest     *Account // of those for whom there is no room
+
+	ended *ending // nil until End is called
+}
+
+// ending is what is left once the end of the run has come.
+type ending struct {
+	at         time.Duration // on the wall's clock
+	most, left time.Duration
 }
 
 // maxAccounts is how many have an account of their own.
@@ -78,6 +88,17 @@ func New(each, all Limits) *Run {
 
 func (r *Run) open(name string) *Account {
 	return &Account{run: r, name: name, balance: balance{limit: r.each, left: r.each, at: r.wall()}}
+}
+
+// End says that the end of the run has come: from now on all accounts together pay for
+// work that takes so long by the clock, also for that which is under way. Only the first
+// call counts.
+func (r *Run) End(most time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended == nil {
+		r.ended = &ending{at: r.wall(), most: most, left: most}
+	}
 }
 
 // Of returns the account of a process, or of a user: whoever has that number. What names
@@ -128,7 +149,7 @@ type Account struct {
 	balance
 }
 
-// Ample reports whether half of everything is left.
+// Ample reports whether half of everything is left, and the run is not over.
 func (a *Account) Ample() bool {
 	if a == nil {
 		return true
@@ -136,23 +157,37 @@ func (a *Account) Ample() bool {
 	a.run.mu.Lock()
 	defer a.run.mu.Unlock()
 	a.refill(a.run.wall())
+	if e := a.run.ended; e != nil && e.left <= 0 {
+		return false
+	}
 	return a.left.Bytes >= a.limit.Bytes/2 && a.left.Time >= a.limit.Time/2
+}
+
+// spell is how long a piece of work took.
+type spell struct {
+	cpu  time.Duration
+	wall time.Duration // by the clock
 }
 
 // charge takes so many bytes and so much time, or nothing of the bytes and an error. The
 // time has passed already.
-func (a *Account) charge(bytes int64, used time.Duration) error {
+func (a *Account) charge(bytes int64, used spell) error {
 	r := a.run
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.wall()
 	a.refill(now)
 	r.pool.refill(now)
-	a.left.Time = max(0, a.left.Time-used)
-	r.pool.left.Time = max(0, r.pool.left.Time-used)
+	a.left.Time = max(0, a.left.Time-used.cpu)
+	r.pool.left.Time = max(0, r.pool.left.Time-used.cpu)
+	if e := r.ended; e != nil {
+		e.left = max(0, e.left-min(used.wall, now-e.at))
+	}
 	half := Limits{r.pool.limit.Bytes / 2, r.pool.limit.Time / 2}
 	n := int64(len(r.accounts) + 1)
 	switch {
+	case r.ended != nil && r.ended.left == 0:
+		return fmt.Errorf("%w: %v after the end of the run", ErrSpent, r.ended.most)
 	case a.left.Time == 0:
 		return fmt.Errorf("%w: %v of CPU time for %s", ErrSpent, a.limit.Time, a.name)
 	case bytes > a.left.Bytes:
@@ -172,8 +207,8 @@ func (a *Account) charge(bytes int64, used time.Duration) error {
 type Op struct {
 	account *Account
 	running bool
-	seen    time.Duration // of CPU time
-	total   time.Duration // of it, for this
+	seen    spell         // on both clocks, when it was last paid
+	total   time.Duration // of CPU time, for this
 	steps   uint
 }
 
@@ -194,7 +229,7 @@ func (o *Op) Take(bytes int64) error {
 	}
 	o.steps += smallSteps / smallReads
 	if o.running && bytes < smallRead && o.steps < smallSteps {
-		return o.account.charge(bytes, 0)
+		return o.account.charge(bytes, spell{})
 	}
 	return o.account.charge(bytes, o.used())
 }
@@ -209,18 +244,19 @@ func (o *Op) Steps(n int) error {
 }
 
 // used is the time since it was last asked for.
-func (o *Op) used() time.Duration {
+func (o *Op) used() spell {
 	o.steps = 0
+	r := o.account.run
 	if !o.running {
 		o.running = true
 		runtime.LockOSThread()
-		o.seen = o.account.run.cpu()
-		return 0
+		o.seen = spell{r.cpu(), r.wall()}
+		return spell{}
 	}
-	now := o.account.run.cpu()
-	used := now - o.seen
+	now := spell{r.cpu(), r.wall()}
+	used := spell{now.cpu - o.seen.cpu, now.wall - o.seen.wall}
 	o.seen = now
-	o.total += used
+	o.total += used.cpu
 	return used
 }
 

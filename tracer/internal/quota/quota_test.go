@@ -92,7 +92,7 @@ func TestAnAccountPaysForWhatIsLeftAndNoMore(t *testing.T) {
 			for i, s := range tt.steps {
 				c.wall.Add(int64(s.wall))
 				got := ""
-				if err := r.Of("process", s.who).charge(s.bytes, s.cpu); err != nil {
+				if err := r.Of("process", s.who).charge(s.bytes, spell{cpu: s.cpu}); err != nil {
 					if got = err.Error(); !errors.Is(err, ErrSpent) {
 						t.Errorf("step %d: %v is not ErrSpent", i, err)
 					}
@@ -137,6 +137,47 @@ func TestAPieceOfWorkPaysForItsTime(t *testing.T) {
 	}
 }
 
+func TestAfterTheEndOfTheRunAllTogetherPayForLittleMore(t *testing.T) {
+	t.Parallel()
+	r, c := run(Limits{ample, time.Hour}, Limits{ample, time.Hour})
+	pass := func(d time.Duration) { c.wall.Add(int64(d)) } // with no CPU time: a read waits
+	long := r.Of("process", 1).Start()
+	defer long.End()
+	for range 3 {
+		if err := long.Take(smallRead); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Minute)
+	}
+	r.End(500 * time.Millisecond)
+	pass(300 * time.Millisecond)
+	r.End(time.Hour) // it has come already
+	if err := long.Take(smallRead); err != nil {
+		t.Errorf("what began before the end: %v", err)
+	}
+	pass(time.Hour) // of something else, and of long, which pays when it goes on
+	other := r.Of("process", 2).Start()
+	defer other.End()
+	if err := other.Take(1); err != nil || !r.Of("process", 2).Ample() {
+		t.Errorf("of another process: %v", err)
+	}
+	pass(199 * time.Millisecond)
+	if err := other.Steps(smallSteps); err != nil {
+		t.Errorf("within the time: %v", err)
+	}
+	pass(time.Millisecond)
+	const want = "the budget is used up: 500ms after the end of the run"
+	third := r.Of("process", 3).Start()
+	for name, err := range map[string]error{"a loop": other.Steps(smallSteps), "a read": other.Take(smallRead), "a new piece of work": third.Take(1)} {
+		if !errors.Is(err, ErrSpent) || err.Error() != want {
+			t.Errorf("%s: %v, want %s", name, err, want)
+		}
+	}
+	if r.Of("process", 4).Ample() {
+		t.Error("there is ample after the end")
+	}
+}
+
 func TestTheTimeUntilTheEndIsPaid(t *testing.T) {
 	t.Parallel()
 	r, c := run(Limits{ample, time.Second}, Limits{ample, ample})
@@ -177,7 +218,7 @@ func TestThereAreOnlySoManyAccounts(t *testing.T) {
 	t.Parallel()
 	r, c := run(Limits{1000, ample}, Limits{ample, ample})
 	for id := range maxAccounts + 2 {
-		if err := r.Of("process", id).charge(1000, 0); (err == nil) != (id <= maxAccounts) {
+		if err := r.Of("process", id).charge(1000, spell{}); (err == nil) != (id <= maxAccounts) {
 			t.Fatalf("account %d: %v", id, err)
 		}
 	}
