@@ -20,7 +20,7 @@ func (s *Sites) jit(pid int) *symbol.PerfFile {
 			}
 			clear(s.jits)
 		}
-		j = symbol.NewPerfFile(pid, s.modules.account(pid))
+		j = s.modules.cache.PerfFile(pid)
 		s.jits[pid] = j
 	}
 	return j

@@ -28,9 +28,10 @@ type ID struct {
 
 // CacheOptions bound what a cache holds.
 type CacheOptions struct {
-	// MaxBytes limits what all modules together have loaded: those not asked for
-	// the longest drop it, and load it again when they are asked. One module may
-	// go beyond it alone. 0 stands for 256 MiB.
+	// MaxBytes limits what all modules together have loaded, with the maps of JIT
+	// compilers, which have up to half of it: modules not asked for the longest drop
+	// what they have, and load it again when they are asked. One module may go
+	// beyond it alone. 0 stands for 256 MiB.
 	MaxBytes int64
 	// MaxModules limits the modules, each of which holds one or two files open:
 	// beyond it the one not asked for the longest is closed, and has no names for
@@ -49,8 +50,10 @@ type CacheOptions struct {
 // concurrent use.
 type Cache struct {
 	opts  CacheOptions
-	total atomic.Int64 // bytes that the modules hold
+	total atomic.Int64 // bytes that the modules and perfMaps hold
 	clock atomic.Int64
+
+	perfMaps perfMaps
 
 	mu      sync.Mutex
 	modules map[ID]*Module
@@ -96,13 +99,18 @@ func NewCache(o CacheOptions) *Cache {
 		o.MaxDWARF = defaultMaxDWARF
 	}
 	o.MaxDWARF = min(o.MaxDWARF, o.MaxBytes)
-	return &Cache{
+	c := &Cache{
 		opts: o, modules: make(map[ID]*Module), files: make(map[fileKey]*Module),
 		failed: make(map[failKey]failure),
 	}
+	c.perfMaps = perfMaps{most: o.MaxBytes / 2, held: make(map[*PerfFile]int64), grown: func(bytes int64) {
+		c.total.Add(bytes)
+		c.shrink(nil)
+	}}
+	return c
 }
 
-// Bytes returns how many bytes the modules' tables take.
+// Bytes returns how many bytes the modules' tables and the maps of JIT compilers take.
 func (c *Cache) Bytes() int64 { return c.total.Load() }
 
 // Module returns the module that a process has mapped: a file, or the vdso. The
@@ -259,13 +267,18 @@ func (c *Cache) count(m *Module) {
 func (c *Cache) settle(m *Module) {
 	c.touch(m)
 	c.count(m)
+	c.shrink(m)
+}
+
+// shrink has modules but for one drop what they hold, if all together hold too much.
+func (c *Cache) shrink(but *Module) {
 	if c.total.Load() <= c.opts.MaxBytes {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.total.Load() > c.opts.MaxBytes {
-		old := c.oldest(func(o *Module) bool { return o != m && o.bytes.Load() > 0 })
+		old := c.oldest(func(o *Module) bool { return o != but && o.bytes.Load() > 0 })
 		if old == nil {
 			return
 		}

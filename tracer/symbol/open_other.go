@@ -9,7 +9,6 @@ import (
 	"os"
 
 	"github.com/maptrace/maptrace/procmaps"
-	"github.com/maptrace/maptrace/tracer/internal/quota"
 	"github.com/maptrace/maptrace/tracer/internal/regular"
 )
 
@@ -27,8 +26,10 @@ func OpenVDSO(pid int, _ procmaps.Range) (*Module, error) {
 // PerfFile is the map of one process' JIT compiler. Only Linux has it.
 type PerfFile struct{}
 
-// NewPerfFile returns a map without names.
-func NewPerfFile(int, *quota.Account) *PerfFile { return &PerfFile{} }
+// PerfFile returns a map without names.
+func (c *Cache) PerfFile(int) *PerfFile { return &PerfFile{} }
+
+func (p *PerfFile) closeEnded() {}
 
 // Lookup finds nothing.
 func (p *PerfFile) Lookup(uint64) (name string, start, size uint64, ok bool) { return "", 0, 0, false }

@@ -33,6 +33,7 @@ const (
 type PerfFile struct {
 	pid     int
 	account *quota.Account
+	maps    *perfMaps
 
 	mu     sync.Mutex
 	err    error         // of the last time it was read
@@ -44,10 +45,14 @@ type PerfFile struct {
 	names  perfMap
 }
 
-// NewPerfFile returns the map of a process, which need not have one. The account pays for
-// what is read of it; nil pays for everything.
-func NewPerfFile(pid int, account *quota.Account) *PerfFile {
-	return &PerfFile{pid: pid, account: account}
+// PerfFile returns the map of a process, which need not have one. What it holds is a part
+// of what the cache may hold, until it is closed or its process has ended.
+func (c *Cache) PerfFile(pid int) *PerfFile {
+	return newPerfFile(pid, c.opts.Reads.Of("process", pid), &c.perfMaps)
+}
+
+func newPerfFile(pid int, account *quota.Account, maps *perfMaps) *PerfFile {
+	return &PerfFile{pid: pid, account: account, maps: maps}
 }
 
 // Lookup returns the function that was last compiled to addr, where it begins, and its
@@ -88,9 +93,11 @@ func (p *PerfFile) refresh() error {
 		p.close()
 		p.file, p.info = f, info
 	}
+	p.names.most = p.maps.room(p)
 	size := info.Size() - p.offset
 	n, err := p.names.readFrom(io.NewSectionReader(p.file, p.offset, size), size, op.Take)
 	p.offset += n
+	p.maps.count(p, p.names.bytes())
 	switch {
 	case err != nil:
 	case p.names.junk > maxPerfJunk:
@@ -155,6 +162,16 @@ func (p *PerfFile) close() {
 		p.file.Close()
 	}
 	p.file, p.info, p.offset, p.names = nil, nil, 0, perfMap{}
+	p.maps.count(p, 0)
+}
+
+// closeEnded closes the map if its process has ended, and nobody uses it now.
+func (p *PerfFile) closeEnded() {
+	if unix.Kill(p.pid, 0) != unix.ESRCH || !p.mu.TryLock() {
+		return
+	}
+	defer p.mu.Unlock()
+	p.close()
 }
 
 // Close forgets the map.

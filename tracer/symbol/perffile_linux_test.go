@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/internal/quota"
 )
 
 // sleeper starts a process, and returns it and where its perf map would be.
@@ -45,6 +46,11 @@ func write(t *testing.T, path, text string, flags int) {
 	}
 }
 
+// anyPerfFile is a map at the expense of an account, with room for much.
+func anyPerfFile(pid int, account *quota.Account) *PerfFile {
+	return newPerfFile(pid, account, &NewCache(CacheOptions{}).perfMaps)
+}
+
 func refresh(p *PerfFile) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -54,7 +60,7 @@ func refresh(p *PerfFile) error {
 func TestPerfFileIsReadOnAsItGrowsAndAnewWhenItIsReplaced(t *testing.T) {
 	t.Parallel()
 	pid, path := sleeper(t)
-	p := NewPerfFile(pid, nil)
+	p := anyPerfFile(pid, nil)
 	defer p.Close()
 	if err := refresh(p); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("without a map: %v", err)
@@ -89,6 +95,60 @@ func TestPerfFileIsReadOnAsItGrowsAndAnewWhenItIsReplaced(t *testing.T) {
 	expect("when it was replaced", "other file")
 }
 
+func TestPerfFilesTogetherHoldNoMoreThanTheirPartOfTheCache(t *testing.T) {
+	t.Parallel()
+	const most = 8 << 20
+	c := NewCache(CacheOptions{MaxBytes: most})
+	var text strings.Builder
+	for i := range 1 << 17 {
+		fmt.Fprintf(&text, "%x 10 function_%d\n", i*16, i)
+	}
+	var files []*PerfFile
+	var pids []int
+	for i := range 5 {
+		pid, path := sleeper(t)
+		write(t, path, text.String(), os.O_TRUNC)
+		p := c.PerfFile(pid)
+		defer p.Close()
+		if name, _, _, ok := p.Lookup(8); !ok || name != "function_0" {
+			t.Errorf("file %d: Lookup = %q, %v", i, name, ok)
+		}
+		if err, want := p.Err(), fmt.Sprintf("read perf map of process %d: too large", pid); !errors.Is(err, ErrTooLarge) || err.Error() != want {
+			t.Errorf("file %d: %v, want %s", i, err, want)
+		}
+		files, pids = append(files, p), append(pids, pid)
+	}
+	if n := c.Bytes(); n > most/2 || n < most/4 {
+		t.Errorf("%d bytes are held, want at most %d", n, most/2)
+	}
+	// Of processes that have ended nothing is kept when there is little room.
+	before := c.Bytes()
+	stop(t, pids[0])
+	if err := refresh(files[1]); !errors.Is(err, ErrTooLarge) {
+		t.Error(err)
+	}
+	if n := c.Bytes(); n > before*2/3 {
+		t.Errorf("%d bytes are held, %d before the end of a process with half of them", n, before)
+	}
+	for _, p := range files {
+		p.Close()
+	}
+	if n := c.Bytes(); n != 0 {
+		t.Errorf("%d bytes are held of none", n)
+	}
+}
+
+// stop ends a process that a test has started.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := syscall.Wait4(pid, nil, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestPerfFilesThatTakeLongAreReadOnMoreRarely(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ took, want time.Duration }{
@@ -102,7 +162,7 @@ func TestPerfFilesThatTakeLongAreReadOnMoreRarely(t *testing.T) {
 		}
 	}
 	pid, path := sleeper(t)
-	p := NewPerfFile(pid, reads(1<<30).Of("process", pid))
+	p := anyPerfFile(pid, reads(1<<30).Of("process", pid))
 	defer p.Close()
 	if p.Lookup(0x1000); p.took <= 0 {
 		t.Errorf("a look takes %v", p.took)
@@ -153,7 +213,7 @@ func TestPerfFileThatIsNoRegularFileOfTheUserIsRefused(t *testing.T) {
 // refreshLater refreshes in the background, as it might wait.
 func refreshLater(pid int) <-chan error {
 	done := make(chan error, 1)
-	go func() { done <- refresh(NewPerfFile(pid, nil)) }()
+	go func() { done <- refresh(anyPerfFile(pid, nil)) }()
 	return done
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -55,7 +56,7 @@ func TestPerfMapAgreesWithAnArrayOfBytes(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		var names [span]string
 		var starts [span]uint64
-		var p perfMap
+		p := roomy()
 		var text strings.Builder
 		for i := range 1 + r.IntN(60) {
 			start, size := r.Uint64N(span-1), 1+r.Uint64N(60)
@@ -81,7 +82,7 @@ func TestPerfMapAgreesWithAnArrayOfBytes(t *testing.T) {
 
 func TestPerfMapForgetsNamesThatNothingHasAnyMore(t *testing.T) {
 	t.Parallel()
-	var p perfMap
+	p := roomy()
 	name := strings.Repeat("x", 60_000)
 	for i := range 5000 { // 300 MB of names, of which the last few are alive
 		p.add(fmt.Appendf(nil, "%x 10 %d%s\n", i%8*16, i, name))
@@ -90,8 +91,8 @@ func TestPerfMapForgetsNamesThatNothingHasAnyMore(t *testing.T) {
 	if !ok || got != "4999"+name {
 		t.Errorf("Lookup = %.10q, %v", got, ok)
 	}
-	if p.full || len(p.names) > maxPerfNames {
-		t.Errorf("full: %v, %d bytes of names", p.full, len(p.names))
+	if p.full || p.bytes() > p.most {
+		t.Errorf("full: %v, %d bytes", p.full, p.bytes())
 	}
 }
 
@@ -111,7 +112,7 @@ func TestWhatIsNoPerfMapIsNotReadToItsEnd(t *testing.T) {
 		{"a line that is no function among a thousand", strings.Repeat("1000 10 name\n", 1000) + "other\n", true},
 	} {
 		text := strings.Repeat(tt.line, size/len(tt.line))
-		var p perfMap
+		p := roomy()
 		n, err := p.readFrom(strings.NewReader(text), int64(len(text)), free)
 		if err != nil || tt.whole != (n == int64(len(text))) || !tt.whole && n > maxPerfJunk+2*chunk {
 			t.Errorf("%s: %d of %d bytes are read, %v", tt.name, n, len(text), err)
@@ -121,13 +122,13 @@ func TestWhatIsNoPerfMapIsNotReadToItsEnd(t *testing.T) {
 
 func TestPerfMapIsBounded(t *testing.T) {
 	t.Parallel()
-	var p perfMap
+	p := roomy()
 	name := strings.Repeat("x", 60_000)
 	for i := range 2000 {
 		p.add(fmt.Appendf(nil, "%x 10 %d%s\n", i*16, i, name))
 	}
-	if !p.full || len(p.names) > maxPerfNames {
-		t.Errorf("full: %v, %d bytes of names; want full, at most %d", p.full, len(p.names), maxPerfNames)
+	if !p.full || p.bytes() > p.most*9/8 {
+		t.Errorf("full: %v, %d bytes; want full, about %d", p.full, p.bytes(), p.most)
 	}
 	if name, _, _, ok := p.lookup(0); !ok || !strings.HasPrefix(name, "0x") {
 		t.Errorf("the first function is lost: %.10q", name)
@@ -140,6 +141,65 @@ func TestPerfMapIsBounded(t *testing.T) {
 	}
 }
 
+// A function that there is no room for is not to have the name of what was there before.
+func TestWhatThereIsNoRoomForInAPerfMapHasNoName(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 9))
+		const span = 4096
+		p := &perfMap{most: 4 << 10}
+		var names [span]string
+		for i := range 2000 {
+			start, size := r.Uint64N(span), 1+r.Uint64N(100)
+			name := fmt.Sprintf("f%d", i)
+			for a := start; a < min(start+size, span); a++ {
+				names[a] = name
+			}
+			if p.add(fmt.Appendf(nil, "%x %x %s\n", start, size, name)); p.bytes() > p.most*8 {
+				t.Fatalf("seed %d: %d bytes are held", seed, p.bytes())
+			}
+		}
+		if n := p.records + int64(p.pieces()*pieceBytes); !p.full || n > p.most*5/4 {
+			t.Fatalf("seed %d: full: %v, with %d bytes", seed, p.full, n)
+		}
+		named := 0
+		for a := range uint64(span) {
+			name, _, _, ok := p.lookup(a)
+			if ok && name != names[a] {
+				t.Fatalf("seed %d: Lookup(%d) = %q, want %q or nothing", seed, a, name, names[a])
+			}
+			if ok {
+				named++
+			}
+		}
+		if named == 0 {
+			t.Fatalf("seed %d: nothing has a name", seed)
+		}
+	}
+}
+
+func TestAMillionFunctionsOfAPerfMapAreKeptInLittleMemory(t *testing.T) {
+	t.Parallel()
+	const n = 1_000_000
+	p := roomy()
+	var text []byte
+	for i := range n {
+		text = fmt.Appendf(text, "%x 10 LongFunctionName_%07d\n", 0x7f0000000000+i*16, i)
+		if len(text) > 256<<10 || i == n-1 {
+			p.add(text)
+			text = text[:0]
+		}
+	}
+	for _, i := range []int{0, n / 2, n - 1} {
+		if name, _, _, ok := p.lookup(0x7f0000000000 + uint64(i)*16 + 15); !ok || name != fmt.Sprintf("LongFunctionName_%07d", i) {
+			t.Errorf("function %d: %q, %v", i, name, ok)
+		}
+	}
+	if most := int64(n * 70); p.full || p.bytes() > most {
+		t.Errorf("full: %v, %d bytes are held, want at most %d", p.full, p.bytes(), most)
+	}
+}
+
 func FuzzPerfMap(f *testing.F) {
 	f.Add([]byte("1000 100 name\n1080 10 other name\n"), 5)
 	f.Add([]byte("0x0 ffffffffffffffff all\nfffffffffffffff0 f end\n\n 1 2\n"), 1)
@@ -148,18 +208,22 @@ func FuzzPerfMap(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var parts perfMap
+		parts := roomy()
 		cut = min(max(cut, 0), len(text))
 		parts.add(text[:cut])
 		parts.add(text[cut:])
 		parts.add([]byte("\n"))
-		last := uint64(0)
-		for i, p := range whole.pieces {
-			if p.start >= p.end || p.start < last {
-				t.Fatalf("piece %d: %+v after %#x", i, p, last)
+		for _, level := range slices.Concat(whole.levels, parts.levels) {
+			last := uint64(0)
+			for i, p := range level {
+				if p.size == 0 || p.start < last {
+					t.Fatalf("piece %d: %+v after %#x", i, p, last)
+				}
+				last = p.end()
 			}
-			last = p.end
-			for _, addr := range []uint64{p.start, p.end - 1, p.end} {
+		}
+		for _, p := range slices.Concat(whole.levels...) {
+			for _, addr := range []uint64{p.start, p.end() - 1, p.end()} {
 				n1, s1, z1, ok1 := whole.lookup(addr)
 				n2, s2, z2, ok2 := parts.lookup(addr)
 				if n1 != n2 || s1 != s2 || z1 != z2 || ok1 != ok2 {
@@ -170,10 +234,13 @@ func FuzzPerfMap(f *testing.F) {
 	})
 }
 
+// roomy is an empty map with room for much.
+func roomy() *perfMap { return &perfMap{most: 64 << 20} }
+
 // readPerfMap reads a map, up to limit bytes. Lines that do not have the form are
 // skipped. The error is the reader's.
 func readPerfMap(r io.Reader, limit int64) (*perfMap, error) {
-	p := &perfMap{}
+	p := roomy()
 	_, err := p.readFrom(r, limit, free)
 	p.finish()
 	return p, err
@@ -181,7 +248,7 @@ func readPerfMap(r io.Reader, limit int64) (*perfMap, error) {
 
 // finish takes the last line as complete.
 func (p *perfMap) finish() {
-	if f, ok := p.parse(p.rest); ok && !p.skip {
+	if f, ok := p.parse(p.rest, p.pieces()); ok && !p.skip {
 		p.merge([]piece{f})
 	}
 	p.rest = nil

@@ -29,7 +29,7 @@ type Process struct {
 
 // Process returns a resolver for a process. It opens nothing yet.
 func (c *Cache) Process(pid int) *Process {
-	return &Process{cache: c, pid: pid, jit: NewPerfFile(pid, nil)}
+	return &Process{cache: c, pid: pid, jit: c.PerfFile(pid)}
 }
 
 // Close releases what belongs to the process alone; modules stay in the cache.

@@ -39,7 +39,7 @@ func TestAPerfMapWithoutEndIsNotReadToItsEnd(t *testing.T) {
 			if err := os.Truncate(path, 1<<43); err != nil {
 				t.Fatal(err)
 			}
-			p := NewPerfFile(pid, reads(tt.bytes).Of("process", 1))
+			p := anyPerfFile(pid, reads(tt.bytes).Of("process", 1))
 			defer p.Close()
 			if name, _, _, ok := p.Lookup(0x1008); !ok || name != "first" {
 				t.Errorf("Lookup = %q, %v", name, ok)
@@ -57,7 +57,7 @@ func TestAPerfMapThatIsWrittenAgainAndAgainIsReadWithinTheBudget(t *testing.T) {
 	pid, path := sleeper(t)
 	text := strings.Repeat("1000 10 name\n", 1<<13)
 	account := reads(10*int64(len(text))).Of("process", pid)
-	p := NewPerfFile(pid, account)
+	p := anyPerfFile(pid, account)
 	defer p.Close()
 	read := 0
 	for range 30 {
