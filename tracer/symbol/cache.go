@@ -184,7 +184,8 @@ func (c *Cache) open(pid int, m *procmaps.Mapping, account *quota.Account) (mod 
 		f.Close()
 		return nil, false, fmt.Errorf("open mapped file: %w", err)
 	}
-	o := Options{MaxDWARF: c.opts.MaxDWARF, Account: account}
+	const most = 4 // tables that are as large as can be at the same time
+	o := Options{MaxDWARF: c.opts.MaxDWARF, MaxTable: c.opts.MaxBytes / most, Account: account}
 	if !c.opts.noDebugFiles {
 		o.Debug = debugFiles(pid, m.Path())
 	}

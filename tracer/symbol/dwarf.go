@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"unsafe"
 )
 
 // This reader of DWARF 2 to 5 reads what names an address and nothing else, a
@@ -92,6 +93,13 @@ type scope struct {
 	line   uint32
 }
 
+// What those take in memory.
+const (
+	functionBytes = int64(unsafe.Sizeof(functionRange{}))
+	scopeBytes    = int64(unsafe.Sizeof(scope{}))
+	rowBytes      = int64(unsafe.Sizeof(row{}))
+)
+
 // readDWARF indexes the debug information of a file; nil when it has none, or it
 // is more than is read of any.
 func (m *Module) readDWARF(h *header) *dwarfData {
@@ -159,15 +167,10 @@ func (d *dwarfData) readUnits() {
 			}
 		}
 	}
-	slices.SortFunc(d.index, func(a, b unitRange) int {
-		switch {
-		case a.lo < b.lo:
-			return -1
-		case a.lo > b.lo:
-			return 1
-		}
-		return a.unit - b.unit
-	})
+	if !sortPaid(d.of, slices.SortFunc, d.index, func(a, b unitRange) int { return cmp.Or(cmp.Compare(a.lo, b.lo), a.unit-b.unit) }) {
+		d.index = nil
+		return
+	}
 	d.index = slices.Clip(d.index)
 	d.of.bytes.Add(int64(len(d.units))*144 + int64(len(d.index))*24)
 }
@@ -290,10 +293,12 @@ func (d *dwarfData) decoded(i int) *decodedUnit {
 	// What was decoded before something malformed is of use.
 	guard(func() { d.decode(u, t) })
 	guard(func() { t.lines = d.readLines(u) })
-	slices.SortFunc(t.functions, func(a, b functionRange) int {
+	if !sortPaid(d.of, slices.SortFunc, t.functions, func(a, b functionRange) int {
 		return cmp.Or(cmp.Compare(a.lo, b.lo), cmp.Compare(a.first, b.first), cmp.Compare(a.hi, b.hi))
-	})
-	t.bytes = int64(cap(t.functions))*32 + int64(cap(t.scopes))*48 + t.lines.bytes() + 128
+	}) {
+		t.functions = nil
+	}
+	t.bytes = int64(cap(t.functions))*functionBytes + int64(cap(t.scopes))*scopeBytes + t.lines.bytes() + 128
 	d.cache[i] = t
 	d.held += t.bytes
 	d.of.bytes.Add(t.bytes)
@@ -302,7 +307,8 @@ func (d *dwarfData) decoded(i int) *decodedUnit {
 
 // decode collects the functions of a unit and the calls inlined into them.
 func (d *dwarfData) decode(u *unit, t *decodedUnit) {
-	if u.end-u.first > maxUnitBytes {
+	if u.end-u.first > d.mostUnit() {
+		d.of.refusePart(".debug_info")
 		return
 	}
 	table := d.abbreviations(u.abbrev)
@@ -316,9 +322,10 @@ func (d *dwarfData) decode(u *unit, t *decodedUnit) {
 	outside := open{-1, -1}
 	var stack []open
 	var spans []span
+	most := d.mostScopes()
 	var functions []span // the ranges t.functions[start:end] of each
 	var entry entry
-	for !c.bad && c.at < uint64(len(c.b)) && len(t.scopes) < maxScopes && d.of.steps(1) {
+	for !c.bad && c.at < uint64(len(c.b)) && len(t.scopes) < most && d.of.steps(1) {
 		off := c.base + c.at
 		code := c.uleb()
 		if code == 0 {
@@ -348,7 +355,7 @@ func (d *dwarfData) decode(u *unit, t *decodedUnit) {
 		} else {
 			entry.reset(a)
 			d.readAttributes(u, &c, a, &entry)
-			spans = d.spans(u, &entry, spans[:0], maxScopes-len(t.scopes))
+			spans = d.spans(u, &entry, spans[:0], most-len(t.scopes))
 			first := len(t.scopes)
 			s := scope{entry: off, parent: -1}
 			if inlined {
@@ -386,12 +393,24 @@ func (d *dwarfData) decode(u *unit, t *decodedUnit) {
 			break
 		}
 	}
+	if len(t.scopes) >= most {
+		d.of.refusePart(".debug_info")
+	}
 	for _, o := range stack { // of a unit that ends early
 		if o.function >= 0 {
 			t.close(functions[o.function])
 		}
 	}
 	t.functions, t.scopes = slices.Clip(t.functions), slices.Clip(t.scopes)
+}
+
+// mostUnit is how many bytes a unit may have, or its line table: all of them are read at
+// once.
+func (d *dwarfData) mostUnit() uint64 { return uint64(min(maxUnitBytes, d.of.opts.MaxDWARF)) }
+
+// mostScopes is how many scopes a unit may have, if each is of a function of its own.
+func (d *dwarfData) mostScopes() int {
+	return int(min(maxScopes, d.of.opts.MaxTable/(scopeBytes+functionBytes)))
 }
 
 // close notes that the scopes of a function, which has the given ranges, end here.

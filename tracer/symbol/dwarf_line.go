@@ -110,7 +110,11 @@ func (d *dwarfData) readLines(u *unit) (t lineTable) {
 	}
 	head := cursor{b: d.line.from(u.lines, 12), order: d.order}
 	length, is64 := head.length()
-	if head.bad || length > maxUnitBytes {
+	if head.bad {
+		return t
+	}
+	if length > d.mostUnit() {
+		d.of.refusePart(".debug_line")
 		return t
 	}
 	c := cursor{b: d.line.at(u.lines, head.at+length), base: u.lines, order: d.order, at: head.at}
@@ -246,7 +250,8 @@ func (d *dwarfData) run(c *cursor, p *program, t *lineTable) {
 		}
 		t.rows = append(t.rows, r)
 	}
-	for !c.bad && c.at < uint64(len(c.b)) && len(t.rows) < maxRows && d.of.steps(1) {
+	most := int(min(maxRows, d.of.opts.MaxTable/rowBytes))
+	for !c.bad && c.at < uint64(len(c.b)) && len(t.rows) < most && d.of.steps(1) {
 		code := c.u8()
 		if code >= p.opcodeBase {
 			n := uint64(code - p.opcodeBase)
@@ -297,9 +302,12 @@ func (d *dwarfData) run(c *cursor, p *program, t *lineTable) {
 			}
 		}
 	}
+	if len(t.rows) >= most {
+		d.of.refusePart(".debug_line")
+	}
 	t.rows = t.rows[:start] // a sequence that does not end is of no use
 	// The end of a sequence yields to the beginning of another at its address.
-	slices.SortStableFunc(t.rows, func(a, b row) int {
+	if !sortPaid(d.of, slices.SortStableFunc, t.rows, func(a, b row) int {
 		switch {
 		case a.addr != b.addr:
 			if a.addr < b.addr {
@@ -312,6 +320,8 @@ func (d *dwarfData) run(c *cursor, p *program, t *lineTable) {
 			return -1
 		}
 		return 1
-	})
+	}) {
+		t.rows = nil
+	}
 	t.rows = slices.Clip(t.rows)
 }

@@ -1,6 +1,7 @@
 package symbol
 
 import (
+	"cmp"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
@@ -95,14 +96,23 @@ type Options struct {
 	Debug func(DebugRef) iter.Seq[*regular.File]
 
 	// MaxDWARF limits the bytes of decompressed debug sections that one module
-	// may hold: whatever is larger is not used. 0 stands for 512 MiB.
+	// may hold, and those of a unit, which is read as a whole: whatever is larger is
+	// not used. 0 stands for 512 MiB.
 	MaxDWARF int64
+
+	// MaxTable limits the bytes that one table of a file may take: that of its symbols,
+	// and what one unit of its debug information says of functions or of lines. What is
+	// larger is refused. 0 stands for 64 MiB.
+	MaxTable int64
 
 	// Account pays for what is read, also of debug files. Nil pays for everything.
 	Account *quota.Account
 }
 
-const defaultMaxDWARF = 512 << 20
+const (
+	defaultMaxDWARF = 512 << 20
+	defaultMaxTable = 64 << 20
+)
 
 // Module is one ELF file. What it is does not change; names and lines are loaded
 // when they are asked for, and can be dropped and loaded again. It is safe for
@@ -166,6 +176,9 @@ type span struct{ start, end uint64 }
 func ReadModule(r io.ReaderAt, size int64, o Options) (*Module, error) {
 	if o.MaxDWARF <= 0 {
 		o.MaxDWARF = defaultMaxDWARF
+	}
+	if o.MaxTable <= 0 {
+		o.MaxTable = defaultMaxTable
 	}
 	m := &Module{size: size, opts: o}
 	m.r = &paid{r: r, of: m}
@@ -344,8 +357,11 @@ func (m *Module) Refused() error {
 }
 
 // refuse notes that a section is larger than what is read of any file.
-func (m *Module) refuse(s *elf.Section) {
-	err := fmt.Errorf("%s: %w", s.Name, ErrTooLarge)
+func (m *Module) refuse(s *elf.Section) { m.refusePart(cmp.Or(s.Name, s.Type.String())) }
+
+// refusePart is refuse for what is held of a section.
+func (m *Module) refusePart(name string) {
+	err := fmt.Errorf("%s: %w", name, ErrTooLarge)
 	m.refused.Store(&err)
 }
 

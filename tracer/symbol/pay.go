@@ -46,6 +46,19 @@ func (m *Module) pay(err error) error {
 	return err
 }
 
+// sortPaid sorts, as one of package slices does, at the expense of the module's account, and reports whether that has paid
+// for all of it. Otherwise the order is any.
+func sortPaid[T any](m *Module, sort func(s []T, order func(a, b T) int), s []T, order func(a, b T) int) bool {
+	paid := true
+	sort(s, func(a, b T) int {
+		if paid = paid && m.steps(1); !paid {
+			return 0 // so that there is little left to do
+		}
+		return order(a, b)
+	})
+	return paid
+}
+
 // paid is a file, or a part of one in memory, that is read at the expense of the module's
 // account, within begin and end. What is in memory was paid for: only the time counts.
 type paid struct {

@@ -25,6 +25,13 @@ type sym struct {
 	rank       uint8  // lower is the better name for the same address
 }
 
+const symBytes = int64(unsafe.Sizeof(sym{}))
+
+// order is by address, what encloses others first.
+func (s sym) order(b sym) int {
+	return cmp.Or(cmp.Compare(s.start, b.start), cmp.Compare(b.end, s.end), cmp.Compare(s.rank, b.rank))
+}
+
 // rankLabel is added to the rank of symbols without a type.
 const rankLabel = 4
 
@@ -55,26 +62,32 @@ func (m *Module) readSymbols(h *header, kind elf.SectionType, from Source) *symb
 	if h.is64 {
 		entry = elf.Sym64Size
 	}
-	count := table.Size / uint64(entry)
-	if count > maxSymbols {
+	if table.Size/uint64(entry) > maxSymbols {
 		m.refuse(table)
 		return nil
 	}
-	t := &symbols{names: names, from: from}
-	chunk := make([]byte, min(int(count), 1<<12)*entry)
-	for done := uint64(0); done < count && len(chunk) > 0; {
-		chunk = chunk[:min(uint64(len(chunk)), (count-done)*uint64(entry))]
-		if n, _ := table.ReadAt(chunk, int64(done)*int64(entry)); n < len(chunk) {
-			return nil
-		}
-		for b := chunk; len(b) > 0; b = b[entry:] {
-			if s, ok := h.function(b); ok {
-				t.syms = append(t.syms, s)
-			}
-		}
-		done += uint64(len(chunk) / entry)
+	// It is read twice: of a table as large as can be, what is left behind as a slice grows
+	// would take more than the slice.
+	functions := 0
+	if !m.eachFunction(h, table, entry, func(sym) { functions++ }) {
+		return nil
+	}
+	held := int64(functions) * symBytes
+	if held > m.opts.MaxTable {
+		m.refuse(table)
+		return nil
+	}
+	if m.cache != nil {
+		m.cache.expect(m, held)
+	}
+	t := &symbols{syms: make([]sym, 0, functions), names: names, from: from}
+	if !m.eachFunction(h, table, entry, func(s sym) { t.syms = append(t.syms, s) }) {
+		return nil
 	}
 	if len(t.syms) == 0 {
+		return nil
+	}
+	if !sortPaid(m, slices.SortFunc, t.syms, sym.order) {
 		return nil
 	}
 	t.syms = h.bound(t.syms, kind == elf.SHT_SYMTAB)
@@ -85,8 +98,28 @@ func (m *Module) readSymbols(h *header, kind elf.SectionType, from Source) *symb
 		})
 	}
 	t.syms = slices.Clip(t.syms)
-	m.bytes.Add(int64(len(t.syms)) * int64(unsafe.Sizeof(sym{})))
+	m.bytes.Add(int64(len(t.syms)) * symBytes)
 	return t
+}
+
+// eachFunction calls add for what may name code in a symbol table, whose entries have a
+// size in bytes, and reports whether all of it could be read.
+func (m *Module) eachFunction(h *header, table *elf.Section, entry int, add func(sym)) bool {
+	count := table.Size / uint64(entry)
+	chunk := make([]byte, min(int(count), 1<<12)*entry)
+	for done := uint64(0); done < count && len(chunk) > 0; {
+		chunk = chunk[:min(uint64(len(chunk)), (count-done)*uint64(entry))]
+		if n, _ := table.ReadAt(chunk, int64(done)*int64(entry)); n < len(chunk) || !m.steps(len(chunk)/entry) {
+			return false
+		}
+		for b := chunk; len(b) > 0; b = b[entry:] {
+			if s, ok := h.function(b); ok {
+				add(s)
+			}
+		}
+		done += uint64(len(chunk) / entry)
+	}
+	return true
 }
 
 // function decodes a symbol, and reports whether it may name code.
@@ -129,20 +162,11 @@ func (h *header) function(b []byte) (sym, bool) {
 	return s, true
 }
 
-// bound orders the symbols and ends those without a size, as assembly has them,
+// bound takes symbols in order, and ends those without a size, as assembly has them,
 // at the next symbol or the end of their section. It drops those that are labels
 // inside another; and all of them when the table is not complete, since the next
 // symbol then says nothing.
 func (h *header) bound(syms []sym, complete bool) []sym {
-	slices.SortFunc(syms, func(a, b sym) int {
-		if c := cmp.Compare(a.start, b.start); c != 0 {
-			return c
-		}
-		if c := cmp.Compare(b.end, a.end); c != 0 {
-			return c
-		}
-		return cmp.Compare(a.rank, b.rank)
-	})
 	kept := syms[:0]
 	var reach uint64 // where the sized symbols so far end
 	next := 0        // the first symbol with another start
