@@ -187,7 +187,9 @@ func (m *Module) unwind() *stack.Table {
 	if !m.tabled {
 		m.tabled = true
 		// A file without one is no error: its code is walked by frame pointers.
-		m.sym.Read(func(r io.ReaderAt, size int64) { m.table, _ = stack.ReadTable(r, size) })
+		m.sym.Read(func(r io.ReaderAt, size int64, more func(steps int) bool) {
+			m.table, _ = stack.ReadTable(r, size, more)
+		})
 		m.of.hold(m)
 	}
 	return m.table

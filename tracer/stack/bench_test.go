@@ -28,7 +28,7 @@ func readTable(tb testing.TB, path string) *Table {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	t, err := ReadTable(f, fi.Size())
+	t, err := ReadTable(f, fi.Size(), nil)
 	if err != nil {
 		tb.Fatalf("%s: %v", path, err)
 	}

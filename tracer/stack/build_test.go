@@ -94,7 +94,7 @@ func withFrames(a Arch, b []byte) []byte {
 
 func mustTable(tb testing.TB, file []byte) *Table {
 	tb.Helper()
-	t, err := ReadTable(bytes.NewReader(file), int64(len(file)))
+	t, err := ReadTable(bytes.NewReader(file), int64(len(file)), nil)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -107,7 +107,7 @@ func tableOf(t *testing.T, path string) *Table {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tab, err := ReadTable(f, fi.Size())
+	tab, err := ReadTable(f, fi.Size(), nil)
 	if err != nil && !errors.Is(err, ErrNoTable) {
 		t.Errorf("%s: %v", path, err)
 	}

@@ -55,7 +55,7 @@ func (b *builder) exec(prog reader, c *cie, fde bool, pc, end uint64) (stopped u
 	b.saved = b.saved[:0]
 	st := &b.state
 	dirty := fde
-	for prog.left() > 0 && !prog.bad {
+	for prog.left() > 0 && !prog.bad && b.step() {
 		op := prog.u8()
 		low := uint64(op & 0x3f)
 		var to uint64

@@ -28,7 +28,7 @@ type frames struct {
 // far as their lengths allow.
 func (f *frames) parse() {
 	f.cies = make(map[int]*cie)
-	for off := 0; off < len(f.b); {
+	for off := 0; off < len(f.b) && f.out.step(); {
 		body, id, idSize, next, ok := f.entry(off)
 		if !ok {
 			return

@@ -10,6 +10,9 @@ import (
 	"unsafe"
 )
 
+// ErrStopped is returned when the caller has stopped the reading.
+var ErrStopped = errors.New("stopped before its end")
+
 // ErrNoTable is returned for an ELF file that is sound but says nothing about
 // how to unwind its code.
 var ErrNoTable = errors.New("no unwind table")
@@ -63,14 +66,18 @@ type row struct{ off, rule uint16 }
 // linker has removed, are left out, as are those more than 4 GiB behind the
 // first segment.
 //
-// Errors are those of f, a file that is no 64-bit program or shared library
+// More, unless it is nil, is asked after every so many entries and instructions whether
+// to go on, also while they are put in order.
+//
+// Errors are those of f, ErrStopped, a file that is no 64-bit program or shared library
 // for a known machine, or ErrNoTable.
-func ReadTable(f io.ReaderAt, size int64) (*Table, error) {
+func ReadTable(f io.ReaderAt, size int64, more func(steps int) bool) (*Table, error) {
 	im, err := readImage(f, size)
 	if err != nil {
 		return nil, err
 	}
 	b := newBuilder(im)
+	b.more = more
 	at := bases{text: im.addrOf(".text"), data: im.addrOf(".got.plt", ".got")}
 	unread := ErrNoTable // or why there is none
 	sections := func(name string) {
@@ -108,10 +115,14 @@ func ReadTable(f io.ReaderAt, size int64) (*Table, error) {
 	if len(b.funcs) == 0 {
 		sections(".debug_frame")
 	}
-	if len(b.funcs) == 0 {
+	if len(b.funcs) == 0 && !b.stopped {
 		return nil, unread
 	}
-	return b.table(), nil
+	t := b.table()
+	if b.stopped {
+		return nil, ErrStopped
+	}
+	return t, nil
 }
 
 // Arch returns the architecture of the file.
@@ -208,6 +219,10 @@ type builder struct {
 	rules *ruleSet
 	last  segment // the one that a function was in last
 
+	more    func(steps int) bool // see ReadTable
+	steps   int                  // so far
+	stopped bool                 // it was said not to go on
+
 	// For the section that is being read.
 	at   bases
 	fuel int // how many more bytes of program may be run
@@ -238,7 +253,16 @@ func newBuilder(im *image) *builder {
 }
 
 func (b *builder) full() bool {
-	return len(b.rows) >= maxRows || len(b.funcs) >= maxFuncs || b.fuel < 0
+	return len(b.rows) >= maxRows || len(b.funcs) >= maxFuncs || b.fuel < 0 || b.stopped
+}
+
+// step counts a step of a loop, and reports whether to go on.
+func (b *builder) step() bool {
+	const often = 1 << 10
+	if b.steps++; b.steps%often == 0 && b.more != nil && !b.stopped {
+		b.stopped = !b.more(often)
+	}
+	return !b.stopped
 }
 
 func (b *builder) parse(f *frames) {
@@ -306,6 +330,9 @@ func (b *builder) table() *Table {
 	// Where several FDEs have one start (identical functions that were
 	// folded), the longest counts.
 	order := func(x, y draft) int {
+		if !b.step() {
+			return 0 // so that there is little left to do
+		}
 		return cmp.Or(cmp.Compare(x.start, y.start), cmp.Compare(y.end, x.end), cmp.Compare(x.row, y.row))
 	}
 	if !slices.IsSortedFunc(b.funcs, order) {

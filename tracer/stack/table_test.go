@@ -362,7 +362,7 @@ func TestFilesWithoutATableSaySo(t *testing.T) {
 		{"another byte order", big, nil, "read ELF header: not a 64-bit little-endian file"},
 		{"damaged compression", elfFile(AMD64, false, part{name: ".debug_frame", flags: elf.SHF_COMPRESSED, data: make([]byte, 64)}), nil, ""},
 	} {
-		tab, err := ReadTable(bytes.NewReader(tt.file), int64(len(tt.file)))
+		tab, err := ReadTable(bytes.NewReader(tt.file), int64(len(tt.file)), nil)
 		if err == nil || tab != nil || tt.want != nil && !errors.Is(err, tt.want) || tt.text != "" && err.Error() != tt.text {
 			t.Errorf("%s: error %v, want %v %s", tt.name, err, tt.want, tt.text)
 		}
@@ -432,7 +432,7 @@ func TestHostileFilesCostLittle(t *testing.T) {
 		{"a decompression bomb", bytes.NewReader(bomb), int64(len(bomb)), 0},
 	} {
 		start := time.Now()
-		tab, err := ReadTable(tt.f, tt.size)
+		tab, err := ReadTable(tt.f, tt.size, nil)
 		d := time.Since(start)
 		if t.Logf("%s: %v", tt.name, d); d > time.Minute {
 			t.Errorf("%s: took %v", tt.name, d)
@@ -464,6 +464,45 @@ func TestRowsOfAFileAreLimited(t *testing.T) {
 	checkTable(t, tab)
 	if n := len(tab.rows); n != textSize-1 {
 		t.Errorf("the one function has %d rows, want %d", n, textSize-1)
+	}
+}
+
+func TestReadingATableEndsWhenItIsStopped(t *testing.T) {
+	t.Parallel()
+	var many, zeros info
+	cie := many.cie(1, cieAMD64)
+	for i := range 1 << 14 { // by falling address, so that they are sorted
+		many.fde(cie, many.pcrel(textAddr+uint64(textSize-1-i), 1), []byte{0}, nil)
+	}
+	long := oneFunction(cieAMD64, bytes.Repeat([]byte{opDefCFAOffset, 8}, 1<<14)...)
+	zeros.b = make([]byte, 1<<18)
+	for _, tt := range []struct {
+		name   string
+		frames []byte
+	}{
+		{"in many entries", many.b},
+		{"in a long program", long},
+		{"in entries without a length", zeros.b},
+	} {
+		file := withFrames(AMD64, tt.frames)
+		asked := 0
+		_, err := ReadTable(bytes.NewReader(file), int64(len(file)), func(steps int) bool {
+			asked += steps
+			return true
+		})
+		if asked < 1<<13 || errors.Is(err, ErrStopped) {
+			t.Errorf("%s: asked about %d steps, %v", tt.name, asked, err)
+		}
+		for at := 1; at <= asked; at += asked / 4 { // the last of them is in putting them in order
+			now := 0
+			tab, err := ReadTable(bytes.NewReader(file), int64(len(file)), func(steps int) bool {
+				now += steps
+				return now < at
+			})
+			if tab != nil || !errors.Is(err, ErrStopped) || now > at+1<<10 {
+				t.Errorf("%s: stopped after %d steps, asked about %d: %v, %v", tt.name, at, now, tab, err)
+			}
+		}
 	}
 }
 
@@ -513,7 +552,7 @@ func FuzzReadTable(f *testing.F) {
 	hdr := append([]byte{1, 0x1b, 0xff, 0xff}, u32(frameAddr-(0x70000+4))...)
 	f.Add(elfFile(AMD64, true, part{name: "x", addr: 0x70000, data: hdr}, part{name: "y", addr: frameAddr, data: oneFunction(cieAMD64)}))
 	f.Fuzz(func(t *testing.T, file []byte) {
-		tab, err := ReadTable(bytes.NewReader(file), int64(len(file)))
+		tab, err := ReadTable(bytes.NewReader(file), int64(len(file)), nil)
 		if (tab == nil) != (err != nil) {
 			t.Fatalf("table %v, error %v", tab, err)
 		}
@@ -536,7 +575,7 @@ func FuzzCallFrames(f *testing.F) {
 			p.name = ".debug_frame"
 		}
 		file := elfFile(AMD64, false, p)
-		if tab, err := ReadTable(bytes.NewReader(file), int64(len(file))); err == nil {
+		if tab, err := ReadTable(bytes.NewReader(file), int64(len(file)), nil); err == nil {
 			checkTable(t, tab)
 		}
 	})

@@ -75,7 +75,7 @@ func manyFunctions(a Arch) *Table {
 	add(cie, opDefCFAExpression, 4, exLit0, exSkip, 0xfd, 0xff)                                                              // loops
 	add(cie, opOffset+ra, 10)                                                                                                // beyond
 	file := withFrames(a, f.b)
-	t, err := ReadTable(bytes.NewReader(file), int64(len(file)))
+	t, err := ReadTable(bytes.NewReader(file), int64(len(file)), nil)
 	if err != nil {
 		panic(err)
 	}
@@ -377,7 +377,7 @@ func FuzzUnwind(f *testing.F) {
 			arch = ARM64
 		}
 		file := withFrames(arch, frames)
-		tab, _ := ReadTable(bytes.NewReader(file), int64(len(file)))
+		tab, _ := ReadTable(bytes.NewReader(file), int64(len(file)), nil)
 		if tab == nil {
 			tab = manyFunctions(arch)
 		}

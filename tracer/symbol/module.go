@@ -340,11 +340,12 @@ func checkHeader(r io.ReaderAt, size int64) error {
 // BuildID returns the GNU build ID as lower-case hex, or "".
 func (m *Module) BuildID() string { return m.buildID }
 
-// Read lets another reader have the file, of so many bytes. It must not use the module.
-func (m *Module) Read(read func(r io.ReaderAt, size int64)) {
+// Read lets another reader have the file, of so many bytes. It must not use the module. In
+// loops in which it reads nothing it asks whether there is more to be paid.
+func (m *Module) Read(read func(r io.ReaderAt, size int64, more func(steps int) bool)) {
 	m.begin()
 	defer m.end()
-	read(m.r, m.size)
+	read(m.r, m.size, m.steps)
 }
 
 // Refused says what of the file, or of its debug file, is not used because it is larger
