@@ -207,7 +207,7 @@ var (
 	allProcesses = quota.Limits{Bytes: 16 << 30, Time: 20 * time.Second}
 )
 
-// lastNames is how long names are read, by the clock, once the end of the run has come:
+// lastNames is the CPU time for names once the end of the run has come:
 // whoever waits for the report waits for that too, whatever the programs have made to be
 // read.
 const lastNames = 500 * time.Millisecond

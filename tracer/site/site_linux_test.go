@@ -304,21 +304,18 @@ func TestTheEndOfTheRunIsThatOfItsCalls(t *testing.T) {
 	reads := quota.New(all, all)
 	s := New(Options{Calls: calls, reads: reads})
 	defer s.Close()
-	over := func() bool {
-		op := reads.Of("process", 1).Start()
-		defer op.End()
-		for began := time.Now(); time.Since(began) < 2*lastNames; {
-			if errors.Is(op.Take(1<<12), quota.ErrSpent) {
-				return true
-			}
+	op := reads.Of("process", 1).Start()
+	defer op.End()
+	for range 1000 {
+		if err := op.Take(1 << 12); err != nil {
+			t.Fatalf("before the end: %v", err)
 		}
-		return false
 	}
-	if over() {
-		t.Error("it is over before")
+	calls.End()
+	for op.Take(1<<12) == nil { // until the bytes are used up, if there is no end
 	}
-	if calls.End(); !over() {
-		t.Error("it is not over after")
+	if err := op.Take(0); err == nil || !strings.HasSuffix(err.Error(), "after the end of the run") {
+		t.Errorf("after the end: %v", err)
 	}
 }
 

@@ -20,7 +20,7 @@
 // Time is that of the thread's CPU, and not the clock's: on a busy machine nobody loses
 // names because others run. Time that a read waits for is not counted. It is at the end of
 // the run: somebody waits for that, so from then on all accounts together pay for little
-// more, by the clock (see [Run.End]).
+// more, also by the clock (see [Run.End]).
 package quota
 
 import (
@@ -61,9 +61,13 @@ type Run struct {
 
 // ending is what is left once the end of the run has come.
 type ending struct {
-	at         time.Duration // on the wall's clock
-	most, left time.Duration
+	at   time.Duration // on the wall's clock
+	most time.Duration
+	left spell
 }
+
+// over reports whether nothing is left. Nil is before the end.
+func (e *ending) over() bool { return e != nil && (e.left.cpu == 0 || e.left.wall == 0) }
 
 // maxAccounts is how many have an account of their own.
 const maxAccounts = 1 << 14
@@ -90,14 +94,18 @@ func (r *Run) open(name string) *Account {
 	return &Account{run: r, name: name, balance: balance{limit: r.each, left: r.each, at: r.wall()}}
 }
 
-// End says that the end of the run has come: from now on all accounts together pay for
-// work that takes so long by the clock, also for that which is under way. Only the first
-// call counts.
+// endWaits is how many times longer work may take by the clock than its CPU time once the
+// end has come: others run, too, and reads wait.
+const endWaits = 4
+
+// End says that the end of the run has come: from now on all accounts together pay for so
+// much CPU time, and for [endWaits] times as much by the clock, also for what is under way.
+// Only the first call counts.
 func (r *Run) End(most time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ended == nil {
-		r.ended = &ending{at: r.wall(), most: most, left: most}
+		r.ended = &ending{at: r.wall(), most: most, left: spell{most, endWaits * most}}
 	}
 }
 
@@ -157,7 +165,7 @@ func (a *Account) Ample() bool {
 	a.run.mu.Lock()
 	defer a.run.mu.Unlock()
 	a.refill(a.run.wall())
-	if e := a.run.ended; e != nil && e.left <= 0 {
+	if a.run.ended.over() {
 		return false
 	}
 	return a.left.Bytes >= a.limit.Bytes/2 && a.left.Time >= a.limit.Time/2
@@ -181,13 +189,15 @@ func (a *Account) charge(bytes int64, used spell) error {
 	a.left.Time = max(0, a.left.Time-used.cpu)
 	r.pool.left.Time = max(0, r.pool.left.Time-used.cpu)
 	if e := r.ended; e != nil {
-		e.left = max(0, e.left-min(used.wall, now-e.at))
+		wall := min(used.wall, now-e.at) // since then
+		e.left.cpu = max(0, e.left.cpu-min(used.cpu, wall))
+		e.left.wall = max(0, e.left.wall-wall)
 	}
 	half := Limits{r.pool.limit.Bytes / 2, r.pool.limit.Time / 2}
 	n := int64(len(r.accounts) + 1)
 	switch {
-	case r.ended != nil && r.ended.left == 0:
-		return fmt.Errorf("%w: %v after the end of the run", ErrSpent, r.ended.most)
+	case r.ended.over():
+		return fmt.Errorf("%w: %v of CPU time after the end of the run", ErrSpent, r.ended.most)
 	case a.left.Time == 0:
 		return fmt.Errorf("%w: %v of CPU time for %s", ErrSpent, a.limit.Time, a.name)
 	case bytes > a.left.Bytes:

@@ -141,8 +141,8 @@ func TestAfterTheEndOfTheRunAllTogetherPayForLittleMore(t *testing.T) {
 	t.Parallel()
 	r, c := run(Limits{ample, time.Hour}, Limits{ample, time.Hour})
 	pass := func(d time.Duration) { c.wall.Add(int64(d)) } // with no CPU time: a read waits
+	work := func(d time.Duration) { c.wall.Add(int64(d)); c.cpu.Add(int64(d)) }
 	long := r.Of("process", 1).Start()
-	defer long.End()
 	for range 3 {
 		if err := long.Take(smallRead); err != nil {
 			t.Fatal(err)
@@ -150,23 +150,24 @@ func TestAfterTheEndOfTheRunAllTogetherPayForLittleMore(t *testing.T) {
 		pass(time.Minute)
 	}
 	r.End(500 * time.Millisecond)
-	pass(300 * time.Millisecond)
+	work(300 * time.Millisecond)
 	r.End(time.Hour) // it has come already
 	if err := long.Take(smallRead); err != nil {
 		t.Errorf("what began before the end: %v", err)
 	}
-	pass(time.Hour) // of something else, and of long, which pays when it goes on
+	long.End()
+	work(time.Hour) // for something else
 	other := r.Of("process", 2).Start()
 	defer other.End()
 	if err := other.Take(1); err != nil || !r.Of("process", 2).Ample() {
 		t.Errorf("of another process: %v", err)
 	}
-	pass(199 * time.Millisecond)
+	work(199 * time.Millisecond)
 	if err := other.Steps(smallSteps); err != nil {
 		t.Errorf("within the time: %v", err)
 	}
-	pass(time.Millisecond)
-	const want = "the budget is used up: 500ms after the end of the run"
+	work(time.Millisecond)
+	const want = "the budget is used up: 500ms of CPU time after the end of the run"
 	third := r.Of("process", 3).Start()
 	for name, err := range map[string]error{"a loop": other.Steps(smallSteps), "a read": other.Take(smallRead), "a new piece of work": third.Take(1)} {
 		if !errors.Is(err, ErrSpent) || err.Error() != want {
@@ -175,6 +176,21 @@ func TestAfterTheEndOfTheRunAllTogetherPayForLittleMore(t *testing.T) {
 	}
 	if r.Of("process", 4).Ample() {
 		t.Error("there is ample after the end")
+	}
+}
+
+func TestAfterTheEndOfTheRunWaitsAreBoundedToo(t *testing.T) {
+	t.Parallel()
+	r, c := run(Limits{ample, time.Hour}, Limits{ample, time.Hour})
+	r.End(time.Second)
+	o := r.Of("process", 1).Start()
+	defer o.End()
+	reads := 0
+	for ; reads < 100 && o.Take(smallRead) == nil; reads++ {
+		c.wall.Add(int64(time.Second))
+	}
+	if reads != endWaits {
+		t.Errorf("%d reads of a second are paid for, want %d", reads, endWaits)
 	}
 }
 
