@@ -78,10 +78,10 @@ struct space {
 	__u64 brk;	 /* as of the last release that may have followed a change of it */
 	__u64 start_brk; /* as last told, as is start_stack */
 	__u64 start_stack;
-	__u64 stack_vm; /* pages of stack, as of the last report */
-	__u64 total_vm; /* mapped pages, as the last section left them */
-	__u32 last;	/* the last section reported or kept for a report */
-	__u32 pad;
+	__u64 stack_vm;	     /* pages of stack, as of the last report */
+	__u64 total_vm;	     /* mapped pages, as the last section left them */
+	__u32 last;	     /* the last section reported or kept for a report */
+	__u32 relaid;	     /* its layout was set since its image began */
 	struct meter calls;  /* that made memory larger */
 	struct meter stacks; /* of these, those that their caller's meter has passed */
 	struct meter faults;
@@ -733,27 +733,32 @@ static __noinline int send_stolen(struct task_struct *task, __u64 space, long nr
  * prctl(PR_SET_MM) sets where the heap ends, and where it and the stack begin, with
  * the lock held for reading: no section tells (kernel/sys.c: prctl_set_mm_map).
  */
+static __always_inline void send_layout(struct task_struct *task, __u64 space, struct mm_struct *mm)
+{
+	struct mm_call *c = reserve(sizeof(*c));
+
+	if (!c)
+		return;
+	__builtin_memset(c, 0, sizeof(*c));
+	fill_head(&c->head, task, space, MM_OP_LAYOUT);
+	c->head.time = bpf_ktime_get_ns();
+	c->args[0] = mm->start_brk;
+	c->args[1] = mm->brk;
+	c->args[2] = mm->start_stack;
+	submit(c);
+}
+
 static __always_inline void note_layout(struct task_struct *task, struct space *sp,
 					struct mm_struct *mm)
 {
-	struct mm_call *c;
-
 	if (sp->brk == mm->brk && sp->start_brk == mm->start_brk &&
 	    sp->start_stack == mm->start_stack)
 		return;
 	sp->brk = mm->brk;
 	sp->start_brk = mm->start_brk;
 	sp->start_stack = mm->start_stack;
-	c = reserve(sizeof(*c));
-	if (!c)
-		return;
-	__builtin_memset(c, 0, sizeof(*c));
-	fill_head(&c->head, task, sp->id, MM_OP_LAYOUT);
-	c->head.time = bpf_ktime_get_ns();
-	c->args[0] = sp->start_brk;
-	c->args[1] = sp->brk;
-	c->args[2] = sp->start_stack;
-	submit(c);
+	sp->relaid = 1;
+	send_layout(task, sp->id, mm);
 }
 
 /* include/trace/events/mmap_lock.h: mmap_lock_released, with the lock still held */
@@ -1714,6 +1719,9 @@ int mm_fork(__u64 *ctx)
 	c->args[3] = child->start_boottime;
 	c->args[4] = inner_of(child);
 	submit(c);
+	/* No section tells whether the parent's was set before or after. */
+	if (sp->relaid && child_space && child_mm && child_mm != mm)
+		send_layout(child, child_space, child_mm);
 out:
 	if (p)
 		p->have = 0;

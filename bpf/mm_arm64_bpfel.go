@@ -389,7 +389,7 @@ type mmSpace struct {
 	StackVm    uint64
 	TotalVm    uint64
 	Last       uint32
-	Pad        uint32
+	Relaid     uint32
 	Calls      mmMeter
 	Stacks     mmMeter
 	Faults     mmMeter
