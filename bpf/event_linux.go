@@ -40,7 +40,7 @@ const (
 	OpAnnounce       = Op(mmMmOpMM_OP_ANNOUNCE) // the section's call has committed and returns much later
 	OpVMA            = Op(mmMmOpMM_OP_VMA)      // one VMA of the image that OpExec told of
 	OpSeeded         = Op(mmMmOpMM_OP_SEEDED)   // the last of them was sent; none were if the lock was busy
-	OpLayout         = Op(mmMmOpMM_OP_LAYOUT)   // prctl(PR_SET_MM); Args: start_brk, brk, start_stack
+	OpLayout         = Op(mmMmOpMM_OP_LAYOUT)   // where the heap and the stack lie was set by prctl(PR_SET_MM), or by the parent some time; Args: start_brk, brk, start_stack
 )
 
 // Flags qualify an Event. The values are those of enum mm_flag.

@@ -26,11 +26,11 @@ volatile const __u32 stack_bytes = 0;	  /* of user stack to copy */
 volatile const __u32 stack_quota = 0;	  /* stacks of a space's growth in a window; 0: none */
 volatile const __u32 fault_quota = 0;	  /* and of its page faults */
 volatile const __u32 caller_mask = 0;	  /* of the index into "callers" */
-volatile const __u32 page_shift = 12;
-volatile const __u32 piece_shift = 0; /* of a piece of memory, whose faults are noted */
-volatile const bool watches = false;  /* somebody asks how many threads began */
-volatile const bool latency = false;  /* the programs of latency.h are there */
-volatile const bool nested = false;   /* the reader is not in the initial pid namespace */
+volatile const __u32 page_shift = 12;	  /* of the kernel's pages */
+volatile const __u32 piece_shift = 0;	  /* of a piece of memory, whose faults are noted */
+volatile const bool watches = false;	  /* somebody asks how many threads began */
+volatile const bool latency = false;	  /* the programs of latency.h are there */
+volatile const bool nested = false;	  /* the reader is not in the initial pid namespace */
 
 #define MAX_SPACES 16384
 #define MAX_TASKS  65536
@@ -455,6 +455,7 @@ __noinline __u32 classify(long nr)
 		return IS_CLONE;
 	case 26: /* of a 32-bit program; else msync */
 	case 101:
+	case 0x40000000 + 521: /* x32 */
 		return IS_PTRACE;
 #else
 	case 222:
@@ -575,18 +576,28 @@ static __always_inline void fill_head(struct mm_head *h, struct task_struct *tas
 	h->op = op;
 }
 
+/* Begins the record of something that happens now. */
+static __always_inline struct mm_call *begin_call(struct task_struct *task, __u64 space, __u32 op)
+{
+	struct mm_call *c = reserve(sizeof(*c));
+
+	if (!c)
+		return NULL;
+	__builtin_memset(c, 0, sizeof(*c));
+	fill_head(&c->head, task, space, op);
+	c->head.time = bpf_ktime_get_ns();
+	return c;
+}
+
 /* A section seen at its release, sent from there. */
 static __always_inline void send_section(struct task_struct *task, __u64 space, __u32 op,
 					 __u32 section, __u64 nr, bool write, bool remote,
 					 __u64 grown)
 {
-	struct mm_call *c = reserve(sizeof(*c));
+	struct mm_call *c = begin_call(task, space, op);
 
 	if (!c)
 		return;
-	__builtin_memset(c, 0, sizeof(*c));
-	fill_head(&c->head, task, space, op);
-	c->head.time = bpf_ktime_get_ns();
 	c->head.section = section;
 	c->head.flags = MM_F_STAMPED | (sections_numbered() ? MM_F_SECTION : 0) |
 			(remote ? MM_F_REMOTE : 0);
@@ -716,38 +727,33 @@ static __noinline int disown(struct task_struct *task, struct pending *p)
 /* Says that a section was taken by who did not make it. */
 static __noinline int send_stolen(struct task_struct *task, __u64 space, long nr)
 {
-	struct mm_call *c = reserve(sizeof(*c));
+	struct mm_call *c = begin_call(task, space, MM_OP_OTHER);
 
 	if (!c)
 		return 0;
-	__builtin_memset(c, 0, sizeof(*c));
-	fill_head(&c->head, task, space, MM_OP_OTHER);
-	c->head.time = bpf_ktime_get_ns();
 	c->head.flags = MM_F_STAMPED;
 	c->head.nr = (__u16)nr;
 	submit(c);
 	return 0;
 }
 
-/*
- * prctl(PR_SET_MM) sets where the heap ends, and where it and the stack begin, with
- * the lock held for reading: no section tells (kernel/sys.c: prctl_set_mm_map).
- */
+/* Tells where the heap and the stack of an address space lie. */
 static __always_inline void send_layout(struct task_struct *task, __u64 space, struct mm_struct *mm)
 {
-	struct mm_call *c = reserve(sizeof(*c));
+	struct mm_call *c = begin_call(task, space, MM_OP_LAYOUT);
 
 	if (!c)
 		return;
-	__builtin_memset(c, 0, sizeof(*c));
-	fill_head(&c->head, task, space, MM_OP_LAYOUT);
-	c->head.time = bpf_ktime_get_ns();
 	c->args[0] = mm->start_brk;
 	c->args[1] = mm->brk;
 	c->args[2] = mm->start_stack;
 	submit(c);
 }
 
+/*
+ * prctl(PR_SET_MM) sets where the heap ends, and where it and the stack begin, with
+ * the lock held for reading: no section tells (kernel/sys.c: prctl_set_mm_map).
+ */
 static __always_inline void note_layout(struct task_struct *task, struct space *sp,
 					struct mm_struct *mm)
 {
@@ -1696,17 +1702,13 @@ int mm_fork(__u64 *ctx)
 	regs = (struct pt_regs *)bpf_task_pt_regs(parent);
 	if (p && p->have && !belongs(p, regs, call_nr(regs)))
 		disown(parent, p);
-	c = reserve(sizeof(*c));
+	c = begin_call(parent, sp->id, MM_OP_FORK);
 	if (!c)
 		goto out;
-	__builtin_memset(c, 0, sizeof(*c));
-	fill_head(&c->head, parent, sp->id, MM_OP_FORK);
 	if (p && p->have) {
 		c->head.time = p->time;
 		c->head.section = p->section;
 		c->head.flags = p->flags;
-	} else {
-		c->head.time = bpf_ktime_get_ns();
 	}
 	c->args[0] = tgid;
 	c->args[1] = child_space;
@@ -1828,11 +1830,8 @@ int mm_exit(__u64 *ctx)
 	if (!space || task->signal->live.counter != 0)
 		return 0;
 	sp = mm ? bpf_map_lookup_elem(&spaces, &key) : NULL;
-	c = reserve(sizeof(*c));
+	c = begin_call(task, *space, MM_OP_EXIT);
 	if (c) {
-		__builtin_memset(c, 0, sizeof(*c));
-		fill_head(&c->head, task, *space, MM_OP_EXIT);
-		c->head.time = bpf_ktime_get_ns();
 		c->args[0] = task->signal->group_exit_code ? task->signal->group_exit_code
 							   : task->exit_code;
 		/*

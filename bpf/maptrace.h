@@ -44,7 +44,10 @@ enum mm_op {
 	/* One VMA of a new image, and the end of such a list. */
 	MM_OP_VMA,
 	MM_OP_SEEDED,
-	/* Where the heap and the stack begin was set, by prctl(PR_SET_MM). */
+	/*
+	 * Where the heap and the stack lie, which was set by prctl(PR_SET_MM), or by the parent
+	 * some time.
+	 */
 	MM_OP_LAYOUT,
 	/* A page fault: only in the ring of stacks, and among the latencies. */
 	MM_OP_FAULT,

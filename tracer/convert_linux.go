@@ -155,8 +155,13 @@ func (l *Live) found(b *bpf.Event, c *space.Call) {
 	c.Unsure = c.Unsure || !whole && f.Flags&bpf.FilePieces == 0 || file.Name == ""
 	c.File, c.ReadOnly = file, f.VMFlags&vmMayWrite == 0
 	if whole || f.Flags&bpf.FileAlike != 0 {
-		c.Found, c.Mode, c.Flags = true, modeOf(f.VMFlags), flagsOf(f.VMFlags)
+		become(c, f)
 	}
+}
+
+// become says what a mapping has become.
+func become(c *space.Call, f *bpf.File) {
+	c.Found, c.Mode, c.Flags = true, modeOf(f.VMFlags), flagsOf(f.VMFlags)
 }
 
 // segment identifies a System V segment, if it was found, and if not, by what is the same
@@ -173,7 +178,7 @@ func (l *Live) segment(b *bpf.Event, c *space.Call) {
 		}
 		l.sizes[file.Inode] = f.Size
 		if f.Covers(uint64(b.Ret), uint64(b.Ret)+f.Size) {
-			c.Found, c.Mode, c.Flags = true, modeOf(f.VMFlags), flagsOf(f.VMFlags)
+			become(c, f)
 		}
 	}
 	if size := l.sizes[c.Args[0]]; size != 0 {

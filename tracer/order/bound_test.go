@@ -10,6 +10,16 @@ import (
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
+// pictureOf is what is said of the address space of a process.
+func pictureOf(rep *model.Report, pid int) string {
+	for _, sp := range rep.Spaces {
+		if sp.Process.PID == pid {
+			return sp.Picture.String()
+		}
+	}
+	return "not in the report"
+}
+
 // A call that changes what is mapped has a section of its own. One that has not is not what
 // it seems.
 func TestAChangeWithoutASectionDidNotHappen(t *testing.T) {
@@ -47,10 +57,8 @@ func TestAChildOfAnotherSizeIsRead(t *testing.T) {
 		f := fork
 		f.Pages, f.Flags = c.pages, c.flags
 		_, rep := replay(t, Options{}, slices.Concat(image(5, 1, 100, 3), []Event{f, exit(6, 2, 400), exit(5, 1, 500)})...)
-		for _, sp := range rep.Spaces {
-			if sp.Process.PID == 6 && sp.Picture.String() != c.want {
-				t.Errorf("%s: %s, want %s", c.name, sp.Picture, c.want)
-			}
+		if got := pictureOf(&rep, 6); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
 	}
 }
@@ -88,10 +96,8 @@ func TestAChildBornBeforeAMappingWasFoundIsRead(t *testing.T) {
 		_, rep := replay(t, Options{}, slices.Concat(image(5, 1, 100, 3), []Event{
 			m, fork, munmap(5, 1, 350, 5, 50, 60), exit(6, 2, 400), exit(5, 1, 500),
 		})...)
-		for _, sp := range rep.Spaces {
-			if sp.Process.PID == 6 && sp.Picture.String() != c.want {
-				t.Errorf("%s: %s, want %s", c.name, sp.Picture, c.want)
-			}
+		if got := pictureOf(&rep, 6); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
 	}
 }

@@ -237,6 +237,20 @@ func TestAFileIsNoSegmentBecauseItIsCalledSo(t *testing.T) {
 	}
 }
 
+// One that was there before is one mapping, and is known to go.
+func TestASegmentThatWasReadIsDetached(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	seed(s, 5, procmaps.Mapping{
+		Range: pages(0x10, 0x18), Mode: procmaps.Read | procmaps.Shared, Dev: procmaps.Device{Minor: 1}, Inode: 5, Name: "/SYSV00000000 (deleted)",
+	})
+	s.SetComplete(true)
+	eff := s.Apply(counted(&Call{Op: OpShmdt, Time: 40, Args: [6]uint64{0x10 * page}}, -8))
+	if s.Doubtful() || eff.Violations > 0 || s.Totals().Mapped != 0 {
+		t.Errorf("doubts %v, %d violations, %d bytes are left", s.Doubts(), eff.Violations, s.Totals().Mapped)
+	}
+}
+
 // A segment may be attached twice, and pieces of one be moved among those of the other: which
 // of them shmdt takes away, the tree does not know.
 func TestPiecesOfTwoAttachmentsAreDoubted(t *testing.T) {

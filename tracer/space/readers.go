@@ -413,8 +413,8 @@ func (s *Space) shmdt(c *Call) {
 		}
 		file, hull.End = e.file, e.end
 		s.copied = append(s.copied, *e)
-		if !sameOrigin(&s.copied[0], e) {
-			mixed = true // of another attachment, whose pieces stay: that is another struct file
+		if len(s.copied) > 1 && !sameOrigin(&s.copied[0], e) {
+			mixed = true // perhaps of another attachment, whose pieces stay: that is another struct file
 		}
 	}
 	sv := s.survey(look)
