@@ -229,7 +229,7 @@ func (p *perfMap) merge(fresh []piece) {
 	}
 }
 
-// drop forgets the functions that nothing is left of. There is one level.
+// drop forgets the functions that nothing is left of. There is one level, and a block.
 func (p *perfMap) drop() {
 	used := make([]uint32, 0, len(p.levels[0]))
 	for i := range p.levels[0] {
@@ -239,24 +239,23 @@ func (p *perfMap) drop() {
 	used = slices.Compact(used)
 	moved := make([]uint32, len(used))
 	// Each record is moved to where it was or to where others were before, so nothing is
-	// overwritten that is still to be moved.
-	block, end := 0, 1
+	// overwritten that is still to be moved. Only the first block may have to grow for that,
+	// by a record of a later one.
+	block, kept := 0, p.blocks[0][:1]
 	p.records = 0
 	for i, record := range used {
 		_, _, _, whole := p.function(record)
-		if end+len(whole) > blockBytes {
-			p.blocks[block] = p.blocks[block][:end]
-			block, end = block+1, 0
+		if len(kept)+len(whole) > blockBytes {
+			p.blocks[block] = kept
+			block, kept = block+1, p.blocks[block+1][:0]
 		}
-		moved[i] = uint32(block*blockBytes + end)
-		end += copy(p.blocks[block][end:cap(p.blocks[block])], whole)
+		moved[i] = uint32(block*blockBytes + len(kept))
+		kept = append(kept, whole...)
 		p.records += int64(len(whole))
 	}
-	if len(p.blocks) > 0 {
-		p.blocks[block] = p.blocks[block][:end]
-		clear(p.blocks[block+1:])
-		p.blocks = p.blocks[:block+1]
-	}
+	p.blocks[block] = kept
+	clear(p.blocks[block+1:])
+	p.blocks = p.blocks[:block+1]
 	for i := range p.levels[0] {
 		f := &p.levels[0][i]
 		at, _ := slices.BinarySearch(used, f.record)

@@ -96,6 +96,34 @@ func TestPerfMapForgetsNamesThatNothingHasAnyMore(t *testing.T) {
 	}
 }
 
+func TestPerfMapKeepsNamesOfAnyLengthWhenItForgetsOthers(t *testing.T) {
+	t.Parallel()
+	const few, many = 20, 400
+	long := strings.Repeat("x", 60_000)
+	for length := 100; length < 1000; length += 100 {
+		p := &perfMap{most: 1 << 20}
+		names := make([]string, many)
+		add := func(i int, name string) {
+			names[i] = fmt.Sprintf("%s%d", name, i)
+			p.add(fmt.Appendf(nil, "%x 10 %s\n", i*16, names[i]))
+		}
+		for i := range many {
+			add(i, strings.Repeat("s", length))
+		}
+		for i := range few { // which replaces some, and is soon more than is kept
+			add(i, long)
+		}
+		if p.compact == 0 {
+			t.Errorf("%d bytes each: nothing was forgotten", length)
+		}
+		for i, want := range names {
+			if name, _, _, ok := p.lookup(uint64(i * 16)); ok && name != want || !ok && i >= few {
+				t.Errorf("%d bytes each: function %d is %.20q of %d bytes, want %.20q of %d", length, i, name, len(name), want, len(want))
+			}
+		}
+	}
+}
+
 func TestWhatIsNoPerfMapIsNotReadToItsEnd(t *testing.T) {
 	t.Parallel()
 	const size = 8 << 20
