@@ -10,6 +10,7 @@ package await
 
 import (
 	"errors"
+	"maps"
 	"sync"
 	"time"
 )
@@ -21,8 +22,13 @@ const (
 	Grace = 800 * time.Millisecond
 	// mostSpent is how long is waited for all answers of one who is asked, but for those
 	// that come at once: who takes a little less than Patience each time is not to
-	// stop everything either.
+	// stop everything either. It comes back evenly, all of it in again: what takes long
+	// because it is large is asked more rarely, and not for ever given up.
 	mostSpent = 5 * time.Second
+	again     = 10 * mostSpent
+	// mostKept is of how many is known that they were waited for, before those of whom all
+	// has come back are forgotten.
+	mostKept = 1 << 10
 	// mostUnanswered is how many may owe an answer: each keeps a thread.
 	mostUnanswered = 64
 	// atOnce is what no answer need be faster than.
@@ -36,17 +42,28 @@ var ErrStalled = errors.New("no answer in time: its lock is held, or its file sy
 type Calls struct {
 	mu    sync.Mutex
 	owing map[any]int // answers that are owed, and not waited for any more
-	spent map[any]time.Duration
+	spent map[any]spending
 	over  chan struct{} // closed at the end
-	ended bool
+	ended time.Time     // when that was; zero before
 	left  time.Duration // of Grace
 	atEnd []func()
 	asked int // questions that are being answered, waited for or not
 }
 
+// spending is what was waited for somebody.
+type spending struct {
+	sum time.Duration
+	at  time.Time // when that was all
+}
+
+// now is what of it has not come back.
+func (s spending) now() time.Duration {
+	return max(0, s.sum-time.Since(s.at)/(again/mostSpent))
+}
+
 // New returns a Calls that nothing was asked of.
 func New() *Calls {
-	return &Calls{owing: make(map[any]int), spent: make(map[any]time.Duration), over: make(chan struct{}), left: Grace}
+	return &Calls{owing: make(map[any]int), spent: make(map[any]spending), over: make(chan struct{}), left: Grace}
 }
 
 // End says that the end has come: from now on at most Grace is waited, for all answers
@@ -57,10 +74,10 @@ func (c *Calls) End() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended {
+	if !c.ended.IsZero() {
 		return
 	}
-	c.ended = true
+	c.ended = time.Now()
 	close(c.over)
 	for _, f := range c.atEnd {
 		f()
@@ -75,31 +92,11 @@ func (c *Calls) AtEnd(f func()) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended {
+	if !c.ended.IsZero() {
 		f()
 		return
 	}
 	c.atEnd = append(c.atEnd, f)
-}
-
-// Unanswered is how many owe an answer.
-func (c *Calls) Unanswered() int {
-	if c == nil {
-		return 0
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.owing)
-}
-
-// Forget says that a key will not be asked any more.
-func (c *Calls) Forget(key any) {
-	if c == nil {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.spent, key)
 }
 
 // Answer is what was asked for.
@@ -202,7 +199,7 @@ func (c *Calls) Quietly(f func()) bool {
 func (c *Calls) may(key any) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.owing[key] == 0 && len(c.owing) < mostUnanswered && c.spent[key] < mostSpent && (!c.ended || c.left > 0)
+	return c.owing[key] == 0 && len(c.owing) < mostUnanswered && c.spent[key].now() < mostSpent && c.left > 0
 }
 
 func (c *Calls) owes(key any, n int) {
@@ -220,8 +217,11 @@ func (c *Calls) charge(key any, took time.Duration) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.spent[key] += took
-	if c.ended {
+	if len(c.spent) >= mostKept {
+		maps.DeleteFunc(c.spent, func(_ any, s spending) bool { return s.now() == 0 })
+	}
+	c.spent[key] = spending{c.spent[key].now() + took, time.Now()}
+	if !c.ended.IsZero() {
 		c.left -= took
 	}
 }

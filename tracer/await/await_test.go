@@ -50,7 +50,7 @@ func TestWhoHasNotAnsweredIsNotAskedAgainUntilThen(t *testing.T) {
 		}
 		close(release)
 		synctest.Wait()
-		if v, err := Do(c, 1, prompt, nil); v != 23 || err != nil || late != 7 || c.Unanswered() != 0 {
+		if v, err := Do(c, 1, prompt, nil); v != 23 || err != nil || late != 7 || len(c.owing) != 0 {
 			t.Errorf("after the answer: %d, %v; late %d", v, err, late)
 		}
 	})
@@ -106,6 +106,41 @@ func TestWhoIsSlowEachTimeIsGivenUp(t *testing.T) {
 	})
 }
 
+// Such as /proc/PID/maps of a process with many mappings, which is read by polling.
+func TestWhoTakesLongBecauseThereIsMuchIsAskedMoreRarely(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const took, every, minutes = 50 * time.Millisecond, 100 * time.Millisecond, 60
+		c := New()
+		for minute := range minutes {
+			answers := 0
+			for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(every) {
+				if _, err := Do(c, 1, func() (int, error) { time.Sleep(took); return 0, nil }, nil); err == nil {
+					answers++
+				}
+			}
+			if often := int(time.Minute / (again / mostSpent) / took); answers < often-1 || minute > 1 && answers > often+1 {
+				t.Errorf("minute %d: %d answers, want about %d", minute, answers, often)
+			}
+		}
+	})
+}
+
+func TestOfThoseWhoAreNotAskedAnyMoreNothingIsKept(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := New()
+		for key := range 4 * mostKept {
+			if _, err := Do(c, key, func() (int, error) { time.Sleep(10 * atOnce); return 0, nil }, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := len(c.spent); n > mostKept {
+			t.Errorf("of %d is kept what was waited for them", n)
+		}
+	})
+}
+
 func TestWhatTakesEveryThreadIsDoneWhileNobodyIsAsked(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -147,7 +182,7 @@ func TestThoseWhoOweAnAnswerAreFew(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if n := c.Unanswered(); n != mostUnanswered {
+		if n := len(c.owing); n != mostUnanswered {
 			t.Errorf("%d owe an answer", n)
 		}
 		close(release)
