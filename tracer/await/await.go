@@ -222,7 +222,7 @@ func (c *Calls) charge(key any, took time.Duration) {
 	}
 	c.spent[key] = spending{c.spent[key].now() + took, time.Now()}
 	if !c.ended.IsZero() {
-		c.left -= took
+		c.left -= min(took, time.Since(c.ended)) // what was waited before is not of the Grace
 	}
 }
 
@@ -243,6 +243,7 @@ func receive[T any](c *Calls, from <-chan T) (v T, ok bool) {
 		return v, true
 	default:
 	}
+	began := time.Now()
 	timer := time.NewTimer(Patience)
 	defer timer.Stop()
 	select {
@@ -255,7 +256,7 @@ func receive[T any](c *Calls, from <-chan T) (v T, ok bool) {
 	c.mu.Lock()
 	left := c.left
 	c.mu.Unlock()
-	timer.Reset(max(left, 0))
+	timer.Reset(min(left, Patience-time.Since(began)))
 	select {
 	case v = <-from:
 		return v, true

@@ -74,6 +74,43 @@ func TestAtTheEndAllTogetherAreWaitedForNoLongerThanForTheGrace(t *testing.T) {
 	})
 }
 
+func TestAtTheEndOneIsWaitedForNoLongerThanBefore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, release := New(), make(chan struct{})
+		time.AfterFunc(Patience-Grace/4, c.End)
+		began := time.Now()
+		if _, err := Do(c, 1, stalled(release), nil); !errors.Is(err, ErrStalled) {
+			t.Error(err)
+		}
+		if took := time.Since(began); took != Patience {
+			t.Errorf("it took %v", took)
+		}
+		close(release)
+	})
+}
+
+func TestWhatWasWaitedBeforeTheEndIsNotOfTheGrace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := New()
+		after := func(d time.Duration) func() (int, error) {
+			return func() (int, error) { time.Sleep(d); return 23, nil }
+		}
+		time.AfterFunc(Grace/2, c.End)
+		if v, err := Do(c, 1, after(Grace), nil); v != 23 || err != nil {
+			t.Errorf("what was asked before: %d, %v", v, err)
+		}
+		if v, err := Do(c, 2, after(Grace/4), nil); v != 23 || err != nil {
+			t.Errorf("what is asked then: %d, %v", v, err)
+		}
+		if _, err := Do(c, 3, after(Grace/2), nil); !errors.Is(err, ErrStalled) {
+			t.Errorf("what the Grace is too short for: %v", err)
+		}
+		time.Sleep(Grace) // it answers
+	})
+}
+
 func TestWhatIsDueAtTheEndIsDoneOnce(t *testing.T) {
 	t.Parallel()
 	c, done := New(), 0
