@@ -15,8 +15,9 @@ import (
 )
 
 // PassSignals forwards to the program what is sent to us, until stop is called, and calls
-// ending when that is SIGINT or SIGTERM, which the program may ignore. What is sent to our whole process group, by the terminal or by kill(2), the program gets by
-// itself, as long as it is in that group: that is not forwarded.
+// ending when that is SIGINT or SIGTERM, which the program may ignore. What is sent to our
+// whole process group, by the terminal or by kill(2), the program gets by itself, as long
+// as it is in that group: that is not forwarded.
 func (c *Command) PassSignals(ending func()) (stop func(), err error) {
 	w, err := startWitness()
 	if err != nil {
@@ -41,9 +42,7 @@ func (c *Command) PassSignals(ending func()) (stop func(), err error) {
 					// It stays pending, so the next of its kind takes another witness.
 					seen |= pending
 					w.end()
-					if w, err = startWitness(); err != nil {
-						w = nil // then all are forwarded: twice is better than never
-					}
+					w, _ = startWitness() // without one all are forwarded: twice is better than never
 				}
 				group, err := unix.Getpgid(c.PID())
 				if seen&bit != 0 && err == nil && group == unix.Getpgrp() {
