@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/await"
 	"github.com/maptrace/maptrace/tracer/internal/quota"
 	"github.com/maptrace/maptrace/tracer/internal/regular"
 	"github.com/maptrace/maptrace/tracer/stack"
@@ -96,7 +97,7 @@ func (ms *modules) at(pid int, m *procmaps.Mapping) *Module {
 		key.pid, key.name = pid, m.Name
 	}
 	found := ms.files[key]
-	if found != nil && (found.Err == nil || found.tried == pid && !ms.pays(pid, found.Err)) {
+	if found != nil && (found.Err == nil || found.tried == pid && !ms.passes(pid, found.Err)) {
 		found.learnPath(m.Name)
 		if found.sym != nil && found.sym.Spent() != nil {
 			found.charge(ms.account(pid))
@@ -117,9 +118,10 @@ func (ms *modules) at(pid int, m *procmaps.Mapping) *Module {
 	return made
 }
 
-// pays reports whether a process pays again for what it could not before.
-func (ms *modules) pays(pid int, err error) bool {
-	return errors.Is(err, quota.ErrSpent) && ms.account(pid).Ample()
+// passes reports whether it may be otherwise when the file of a process is asked for
+// again: the process pays again for what it could not, or who did not answer may do now.
+func (ms *modules) passes(pid int, err error) bool {
+	return errors.Is(err, quota.ErrSpent) && ms.account(pid).Ample() || errors.Is(err, await.ErrStalled)
 }
 
 // count counts the files with an error, and returns that of one.
@@ -266,7 +268,7 @@ func (m *Module) rule(s *Sites, pc, addr uint64) stack.Rule {
 // unseen tells whether the file could not be opened.
 func (m *Module) unseen() bool {
 	return errors.Is(m.Err, fs.ErrNotExist) || errors.Is(m.Err, fs.ErrPermission) || errors.Is(m.Err, symbol.ErrReplaced) ||
-		errors.Is(m.Err, syscall.ESRCH) || errors.Is(m.Err, quota.ErrSpent)
+		errors.Is(m.Err, syscall.ESRCH) || errors.Is(m.Err, quota.ErrSpent) || errors.Is(m.Err, await.ErrStalled)
 }
 
 // sigreturn tells whether pc is where signal handlers return to.

@@ -30,6 +30,7 @@ import (
 	"github.com/maptrace/maptrace/tracer/internal/quota"
 	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/stack"
+	"github.com/maptrace/maptrace/tracer/symbol"
 )
 
 // compile makes a program or a library of a file in testdata, without frame
@@ -280,6 +281,43 @@ func TestFilesThatNobodyPaysForAreReported(t *testing.T) {
 	want := []string{fmt.Sprintf("names and lines are missing where they would cost too much (files: %d): %v", st.Unpaid, st.UnpaidErr)}
 	if diff := cmp.Diff(want, st.NamesMissing()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestAFileThatDidNotAnswerIsNotGuessedAboutAndAskedAgain(t *testing.T) {
+	t.Parallel()
+	self, err := procmaps.Default().Process(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.Close()
+	rows, err := self.Maps()
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := &rows[slices.IndexFunc(rows, func(m procmaps.Mapping) bool { return m.Inode != 0 && m.Mode&procmaps.Exec != 0 })]
+	for _, tt := range []struct {
+		err   error
+		rule  stack.Rule
+		again bool
+	}{
+		{&os.PathError{Op: "open", Path: "/x", Err: await.ErrStalled}, stack.RuleNone, true},
+		{&os.PathError{Op: "open", Path: "/x", Err: os.ErrNotExist}, stack.RuleNone, false},
+		{fmt.Errorf("read ELF header: %w", symbol.ErrNotELF), stack.RuleFramePointer, false},
+	} {
+		s := New(Options{})
+		m := s.modules.add("/x", nil, tt.err)
+		m.tried = os.Getpid()
+		if got := m.rule(s, row.Start, row.Start); got != tt.rule {
+			t.Errorf("%v: it is walked by %v, want %v", tt.err, got, tt.rule)
+		}
+		s.modules.files[fileKey{dev: row.Dev, inode: row.Inode}] = m
+		if found := s.modules.at(os.Getpid(), row); (found.sym != nil) != tt.again {
+			t.Errorf("%v: asked again: %v, want %v", tt.err, found.sym != nil, tt.again)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
