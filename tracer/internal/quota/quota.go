@@ -196,8 +196,10 @@ func (a *Account) charge(bytes int64, used spell) error {
 	half := Limits{r.pool.limit.Bytes / 2, r.pool.limit.Time / 2}
 	n := int64(len(r.accounts) + 1)
 	switch {
-	case r.ended.over():
+	case r.ended.over() && r.ended.left.cpu == 0:
 		return fmt.Errorf("%w: %v of CPU time after the end of the run", ErrSpent, r.ended.most)
+	case r.ended.over():
+		return fmt.Errorf("%w: %v after the end of the run", ErrSpent, endWaits*r.ended.most)
 	case a.left.Time == 0:
 		return fmt.Errorf("%w: %v of CPU time for %s", ErrSpent, a.limit.Time, a.name)
 	case bytes > a.left.Bytes:

@@ -192,6 +192,9 @@ func TestAfterTheEndOfTheRunWaitsAreBoundedToo(t *testing.T) {
 	if reads != endWaits {
 		t.Errorf("%d reads of a second are paid for, want %d", reads, endWaits)
 	}
+	if err, want := o.Take(smallRead), "the budget is used up: 4s after the end of the run"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
 }
 
 func TestTheTimeUntilTheEndIsPaid(t *testing.T) {
