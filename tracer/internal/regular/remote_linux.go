@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -74,6 +75,8 @@ type Client struct {
 	waiting map[uint64]chan await.Answer[response]
 	err     error           // why there will be no more answers
 	stalled map[string]bool // files that have not answered in time, some of them
+	keeping [mostBlocks]*remoteFile
+	oldest  int // of those
 }
 
 // mostStalled is how many of those are remembered.
@@ -210,13 +213,32 @@ type remoteFile struct {
 	number uint64
 	name   string
 
-	mu    sync.Mutex
-	block []byte // read last, for those who read little at a time
-	at    int64
+	last atomic.Pointer[block] // nil if it is not kept
 }
 
-// blockBytes is what is read at least.
-const blockBytes = 64 << 10
+// block is what was read last, for those who read little at a time.
+type block struct {
+	at   int64
+	data []byte
+}
+
+const (
+	// blockBytes is what is read at least.
+	blockBytes = 64 << 10
+	// mostBlocks is of how many files it is kept: there may be thousands that are open.
+	mostBlocks = 32
+)
+
+// keep notes that a file keeps a block, and has another drop its own.
+func (c *Client) keep(f *remoteFile) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old := c.keeping[c.oldest]; old != nil {
+		old.last.Store(nil)
+	}
+	c.keeping[c.oldest] = f
+	c.oldest = (c.oldest + 1) % mostBlocks
+}
 
 func (f *remoteFile) do(op string, r *request) (response, error) {
 	r.File = f.number
@@ -251,16 +273,17 @@ func (f *remoteFile) piece(off int64, most int) ([]byte, error) {
 		a, err := f.do("read", &request{Op: opRead, Off: off, Len: min(most, mostRead)})
 		return a.Data, err
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if d := off - f.at; d >= 0 && d < int64(len(f.block)) {
-		return f.block[d:], nil
+	if b := f.last.Load(); b != nil && off >= b.at && off-b.at < int64(len(b.data)) {
+		return b.data[off-b.at:], nil
 	}
 	a, err := f.do("read", &request{Op: opRead, Off: off, Len: blockBytes})
-	if err == nil { // else there may be more when it is asked again
-		f.block, f.at = a.Data, off
+	if err != nil {
+		return a.Data, err // there may be more when it is asked again
 	}
-	return a.Data, err
+	if f.last.Swap(&block{off, a.Data}) == nil {
+		f.client.keep(f)
+	}
+	return a.Data, nil
 }
 
 func (f *remoteFile) stat() (os.FileInfo, error) {
@@ -282,6 +305,7 @@ func (f *remoteFile) kind() (int64, error) {
 }
 
 func (f *remoteFile) close() error {
+	f.last.Store(nil)
 	f.client.send(&request{Op: opClose, File: f.number}) // it was only read: nobody need know what comes of it
 	return nil
 }

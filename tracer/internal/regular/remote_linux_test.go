@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 
@@ -124,5 +125,41 @@ func TestErrorsOfAnotherProcessAreThoseOfThisOne(t *testing.T) {
 	}
 	if _, err := f.ReadAt(make([]byte, 1<<20), 0); err == nil {
 		t.Error("it is read by a process that has ended")
+	}
+}
+
+func TestWhatWasReadLastIsKeptOfAFewFiles(t *testing.T) {
+	t.Parallel()
+	c, _ := serveHere(t)
+	dir := t.TempDir()
+	var files []*File
+	for i := range 3 * mostBlocks {
+		name := filepath.Join(dir, strconv.Itoa(i))
+		if err := os.WriteFile(name, bytes.Repeat([]byte{byte(i)}, 2*blockBytes), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, _, err := c.open("/", name, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		files = append(files, f)
+	}
+	for _, off := range []int64{0, 1, blockBytes} {
+		for i, f := range files {
+			var b [1]byte
+			if _, err := f.ReadAt(b[:], off); err != nil || b[0] != byte(i) {
+				t.Errorf("file %d at %d: %d, %v", i, off, b[0], err)
+			}
+		}
+		kept := 0
+		for _, f := range files {
+			if f.there.last.Load() != nil {
+				kept++
+			}
+		}
+		if kept != mostBlocks {
+			t.Errorf("at %d: what was read is kept of %d files, want %d", off, kept, mostBlocks)
+		}
 	}
 }
