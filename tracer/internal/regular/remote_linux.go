@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -189,7 +190,7 @@ func (c *Client) open(root, name string, resolve uint64) (*File, os.FileInfo, er
 		return nil, nil, &os.PathError{Op: "open", Path: root + name, Err: err}
 	}
 	f := &remoteFile{client: c, number: a.File, name: root + name}
-	return &File{there: f}, &fileInfo{name, a.Stat}, nil
+	return &File{there: f}, &fileInfo{f.name, a.Stat}, nil
 }
 
 func (c *Client) ask(pid int, ask func() error) error {
@@ -316,7 +317,7 @@ type fileInfo struct {
 	stat unix.Stat_t
 }
 
-func (i *fileInfo) Name() string       { return i.name }
+func (i *fileInfo) Name() string       { return path.Base(i.name) }
 func (i *fileInfo) Size() int64        { return i.stat.Size }
 func (i *fileInfo) Mode() os.FileMode  { return os.FileMode(i.stat.Mode & 0o777) } // it is a regular file
 func (i *fileInfo) ModTime() time.Time { return time.Unix(i.stat.Mtim.Unix()) }

@@ -58,8 +58,8 @@ func TestAnotherProcessReadsWhatThisOneWould(t *testing.T) {
 	if diff := cmp.Diff(here.Sys(), info.Sys(), cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "X__unused" }, cmp.Ignore())); diff != "" {
 		t.Errorf("stat (-here +there):\n%s", diff)
 	}
-	if info.Size() != here.Size() || !info.ModTime().Equal(here.ModTime()) || info.Mode() != here.Mode() {
-		t.Errorf("got %v %v %v", info.Size(), info.ModTime(), info.Mode())
+	if info.Name() != here.Name() || info.Size() != here.Size() || !info.ModTime().Equal(here.ModTime()) || info.Mode() != here.Mode() {
+		t.Errorf("got %v %v %v %v", info.Name(), info.Size(), info.ModTime(), info.Mode())
 	}
 	if path, failed := f.Path(); path != name || failed != nil {
 		t.Errorf("path %q, %v", path, failed)
