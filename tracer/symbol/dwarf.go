@@ -130,7 +130,7 @@ func (m *Module) readDWARF(h *header) *dwarfData {
 		}
 	}
 	if abbrev.size > maxAbbrevs {
-		m.refuse(h.section(".debug_abbrev"))
+		m.refusePart(".debug_abbrev") // which may be .zdebug_abbrev
 		return nil
 	}
 	d.abbrevBytes = abbrev.at(0, abbrev.size)
