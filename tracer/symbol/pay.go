@@ -46,8 +46,8 @@ func (m *Module) pay(err error) error {
 	return err
 }
 
-// sortPaid sorts, as one of package slices does, at the expense of the module's account, and reports whether that has paid
-// for all of it. Otherwise the order is any.
+// sortPaid sorts, as one of package slices does, at the expense of the module's account,
+// and reports whether that has paid for all of it. Otherwise the order is any.
 func sortPaid[T any](m *Module, sort func(s []T, order func(a, b T) int), s []T, order func(a, b T) int) bool {
 	paid := true
 	sort(s, func(a, b T) int {
