@@ -138,20 +138,24 @@ type fuzzer struct {
 // errFound says that maptrace was wrong.
 var errFound = errors.New("what maptrace says is not what the kernel says")
 
+// errNothing says that no program has shown anything.
+var errNothing = errors.New("no table that claims to be right was compared with a copy of maps")
+
 // fuzz makes programs until the time is over, and prints what fails.
 func (f *fuzzer) fuzz(ctx context.Context, seed uint64, runs int, length time.Duration, without []string) error {
 	began := time.Now()
-	found, paused := 0, time.Duration(0) // what it takes to make programs smaller
-	for n := 0; (runs == 0 || n < runs) && time.Since(began)-paused < length && ctx.Err() == nil; n++ {
+	made, found, paused := 0, 0, time.Duration(0) // the last is what it takes to make programs smaller
+	for (runs == 0 || made < runs) && time.Since(began)-paused < length && ctx.Err() == nil {
 		p := generate(seed, without)
 		verify := seed%2 == 1
 		v, err := f.try(ctx, p, verify)
 		if err != nil {
 			return fmt.Errorf("seed %d: %w", seed, err)
 		}
+		made++
 		if len(v.wrong) > 0 {
 			found++
-			fmt.Fprintf(f.out, "after %.0f s, %d programs: seed %d fails, --verify %t:\n%s", (time.Since(began) - paused).Seconds(), n+1, seed, verify, v.say())
+			fmt.Fprintf(f.out, "after %.0f s, %d programs: seed %d fails, --verify %t:\n%s", (time.Since(began) - paused).Seconds(), made, seed, verify, v.say())
 			pause := time.Now()
 			small, still, err := f.minimize(ctx, p, verify, v)
 			if err != nil {
@@ -166,9 +170,12 @@ func (f *fuzzer) fuzz(ctx context.Context, seed uint64, runs int, length time.Du
 		seed++
 	}
 	fmt.Fprintf(f.out, "%d programs in %.0f s, the next seed is %d; in all %d runs, %d processes compared, %d of them said to be right; %d places found by audits, %d programs died\n",
-		f.runs, time.Since(began).Seconds(), seed, f.runs, f.compared, f.exact, f.drift, f.died)
+		made, (time.Since(began) - paused).Seconds(), seed, f.runs, f.compared, f.exact, f.drift, f.died)
 	if found > 0 {
 		return errFound
+	}
+	if made > 0 && f.exact == 0 {
+		return errNothing
 	}
 	return ctx.Err()
 }
@@ -229,6 +236,7 @@ func (f *fuzzer) try(ctx context.Context, p *program, verify bool) (v *verdict, 
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	err = cmd.Run()
+	f.runs++
 	if bounded.Err() != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -256,7 +264,6 @@ func (f *fuzzer) try(ctx context.Context, p *program, verify bool) (v *verdict, 
 	if code != 0 && !v.died && (code != drift || !told) {
 		v.add("exit status", "exit status %d: %s", code, &stderr)
 	}
-	f.runs++
 	f.compared += v.compared
 	f.exact += v.exact
 	f.drift += v.drift
