@@ -58,7 +58,6 @@ func joined(rows []row) []row {
 type table struct {
 	Event   string
 	PID     int
-	Comm    string
 	Picture string
 	Regions []struct {
 		Address, Mode, Mapping, Device string
@@ -156,9 +155,7 @@ func differences(want, got []row) []fault {
 
 // summary is what of the figures is judged.
 type summary struct {
-	Picture                         string
-	Violations, Drift, Lost, Missed uint64
-	Audits                          uint64
+	Violations, Drift uint64
 }
 
 // verdict is what came of a run.

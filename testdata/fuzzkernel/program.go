@@ -159,7 +159,7 @@ func generate(seed uint64, without []string) *program {
 	g.p.settle = g.one(0, 50_000, 50_000)
 	for i := range features {
 		f := &features[i]
-		// All choices are made, so that a seed means the same without some.
+		// All choices are made, so that a seed has the same other kinds without some.
 		if chosen := g.IntN(6) < f.in; !chosen || slices.Contains(without, f.name) {
 			continue
 		}
@@ -431,10 +431,7 @@ func (g *generator) exec(list int) {
 // or any, and makes them.
 func (g *generator) seccomp(list int) {
 	addr, length := g.spot(list)
-	name := []string{"mmap", "munmap", "mprotect", "madvise", "mremap", "mlock", "brk", "process_madvise"}[g.IntN(8)]
-	if name == "process_madvise" {
-		name = "madvise"
-	}
+	name := []string{"mmap", "munmap", "mprotect", "madvise", "mremap", "mlock", "brk", "madvise"}[g.IntN(8)]
 	if name == "brk" {
 		addr = 0
 	}
