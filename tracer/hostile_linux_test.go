@@ -29,6 +29,14 @@ func hostile(t *testing.T, program, name string) {
 		cancel()
 	}()
 	c := r.command([]string{program, name, t.TempDir()}, in, say)
+	defer func() {
+		if err := hold.Close(); err != nil {
+			t.Error(err)
+		}
+		if code, err := c.Wait(); err != nil || code != 0 {
+			t.Errorf("exit status %d, %v", code, err)
+		}
+	}()
 	rep := r.run(ctx)
 	var line string
 	select {
@@ -54,12 +62,6 @@ func hostile(t *testing.T, program, name string) {
 	}
 	if compared == 0 {
 		t.Error("there was nothing to compare")
-	}
-	if err := hold.Close(); err != nil {
-		t.Error(err)
-	}
-	if code, err := c.Wait(); err != nil || code != 0 {
-		t.Errorf("exit status %d, %v", code, err)
 	}
 	t.Logf("%s: %d processes, %d others, %d violations, %d re-reads, %d audits: %v",
 		name, compared, rep.Stats.Others, rep.Stats.Violations, rep.Stats.Rereads, rep.Stats.Audits, rep.Picture)

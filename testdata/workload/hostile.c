@@ -9,9 +9,9 @@
  *
  *   hostile CASE DIRECTORY
  *
- * Prints "done" and waits for the end of its input, as its children do, so that what they
- * have can be compared with what was believed. Prints "unsupported: why" where the kernel
- * or the machine has not what the case needs.
+ * Prints "done" or, where the kernel or the machine has not what the case needs, "unsupported:
+ * why", and waits for the end of its input, as its children do, so that what they have can be
+ * compared with what was believed.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -54,14 +54,6 @@ static void say(const char *s)
 		_exit(1);
 }
 
-static void unsupported(const char *why)
-{
-	say("unsupported: ");
-	say(why);
-	say("\n");
-	_exit(0);
-}
-
 static void fail(const char *what)
 {
 	perror(what);
@@ -75,6 +67,14 @@ static void hold(void)
 	while (read(0, &c, 1) > 0)
 		;
 	_exit(0);
+}
+
+static void unsupported(const char *why)
+{
+	say("unsupported: ");
+	say(why);
+	say("\n");
+	hold();
 }
 
 /* Ends the case: all that is to be compared stands still from here on. */
@@ -271,8 +271,10 @@ static void forged_registers(void)
 	}
 	while (!hits && waitpid(tracer, &status, WNOHANG) == 0)
 		plain(SYS_sched_yield, 0, 0, 0);
-	if (!hits)
+	if (!hits && WIFEXITED(status) && WEXITSTATUS(status) == 2)
 		unsupported("ptrace is not allowed");
+	if (!hits)
+		fail("the tracer has failed");
 	done();
 }
 
