@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"strconv"
 	"testing"
@@ -60,11 +61,25 @@ func TestTheClockIsThatOfTheKernelInATimeNamespace(t *testing.T) {
 			t.Skipf("no time namespace can be made here: %v: %s", err, out)
 		}
 		cmd.Args = append(cmd.Args, os.Args[0], "-test.v", "-test.run=^TestTheTimeOfARecordIsBetweenThoseOfOurClock$")
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Errorf("%d s ahead: %v\n%s", ahead, err, out)
-		}
+		mustPass(t, cmd)
 	}
+}
+
+// mustPass runs a test in another process. What is skipped there is skipped here.
+func mustPass(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", cmd.Args, err, out)
+	}
+	if regexp.MustCompile(`(?m)^--- PASS: `).Match(out) {
+		return
+	}
+	why := regexp.MustCompile(`(?m)^    \w+\.go:\d+: (.*)\n--- SKIP: `).FindSubmatch(out)
+	if why == nil {
+		t.Fatalf("%v has run no test\n%s", cmd.Args, out)
+	}
+	t.Skipf("%s", why[1])
 }
 
 // childrenApart is set where the children of this process are to be in another time
@@ -84,9 +99,7 @@ func TestAnotherTimeNamespaceForChildrenIsRefused(t *testing.T) {
 	if os.Getenv(childrenApart) == "" {
 		cmd := exec.Command(os.Args[0], "-test.v", "-test.run=^"+t.Name()+"$")
 		cmd.Env = append(os.Environ(), childrenApart+"=1")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%v\n%s", err, out)
-		}
+		mustPass(t, cmd)
 		return
 	}
 	if errApart != nil {
