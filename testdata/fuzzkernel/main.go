@@ -149,6 +149,9 @@ func (f *fuzzer) fuzz(ctx context.Context, seed uint64, runs int, length time.Du
 		p := generate(seed, without)
 		verify := seed%2 == 1
 		v, err := f.try(ctx, p, verify)
+		if ctx.Err() != nil {
+			break // what was compared until now is still printed
+		}
 		if err != nil {
 			return fmt.Errorf("seed %d: %w", seed, err)
 		}
