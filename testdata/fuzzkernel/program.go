@@ -522,7 +522,11 @@ func (g *generator) vdso(list int) {
 // busy makes so many calls that an audit finds no quiet moment.
 func (g *generator) busy(list int) {
 	addr, length := g.spot(list)
-	g.add(list, "busy %#x %#x %d %d", addr, length, g.one(unix.MADV_DOFORK, unix.MADV_NORMAL, unix.MADV_DONTFORK), g.one(1000, 20_000, 200_000))
+	advice, n := g.one(unix.MADV_DOFORK, unix.MADV_NORMAL, unix.MADV_DONTFORK), g.one(1000, 20_000, 200_000)
+	if g.use["traced"] { // each call stops twice, and the process has only so much time
+		n = min(n, 20_000)
+	}
+	g.add(list, "busy %#x %#x %d %d", addr, length, advice, n)
 }
 
 // leave ends a thread, the first one too, before the others.
