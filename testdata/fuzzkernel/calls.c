@@ -613,7 +613,7 @@ static void do_storm(const struct op *o, long area)
 struct race {
 	long addr;
 	int fd;
-	volatile int ready, gone;
+	volatile int ready, over, gone;
 };
 
 static int racer(void *arg)
@@ -622,7 +622,7 @@ static int racer(void *arg)
 	unsigned char in;
 
 	r->ready = 1;
-	for (int i = 0; i < 50000000 && CALL3(SYS_mincore, r->addr, PAGE, &in) < 0; i++)
+	while (!r->over && CALL3(SYS_mincore, r->addr, PAGE, &in) < 0)
 		;
 	CALL3(SYS_dup3, r->fd, FD_RACED, 0);
 	return 0;
@@ -640,6 +640,7 @@ static void do_race(const struct op *o)
 	while (!r.ready)
 		CALL1(SYS_sched_yield, 0);
 	raw(SYS_mmap, o->a[0], o->a[1], o->a[2], o->a[3] | MAP_POPULATE | MAP_FIXED, FD_RACED, 0);
+	r.over = 1; /* the mapping may have been refused */
 	wait_for(&r.gone);
 }
 
