@@ -57,16 +57,21 @@ type Reading struct {
 	Limits
 }
 
-// Add adds a reading. Of a long watch every second one is kept, again and again.
+// Add adds a reading. Of a long watch some are kept, at about equal distances from its
+// beginning on: the one whose neighbours are the closest to each other goes.
 func (rs *Readings) Add(r Reading) {
 	const enough = 64
-	if all := *rs; len(all) >= enough {
-		for i := range enough / 2 {
-			all[i] = all[2*i]
+	all := append(*rs, r)
+	if len(all) > enough {
+		least := 1
+		for i := 2; i < len(all)-1; i++ {
+			if all[i+1].At-all[i-1].At < all[least+1].At-all[least-1].At {
+				least = i
+			}
 		}
-		*rs = all[:enough/2]
+		all = slices.Delete(all, least, least+1)
 	}
-	*rs = append(*rs, r)
+	*rs = all
 }
 
 // Soonest returns the limit that the growth reaches first, and how long that

@@ -495,8 +495,21 @@ func TestTheLimitOfMappingsIsReachedAsTheKernelCounts(t *testing.T) {
 	if len(late) > 64 {
 		t.Errorf("%d readings are kept", len(late))
 	}
+	for i, r := range late[1:] {
+		if gap := r.At - late[i].At; gap > 4*late[len(late)-1].At/64 {
+			t.Errorf("nothing is kept from %v to %v", late[i].At, r.At)
+		}
+	}
 	if _, in, ok := late.Soonest(grows(day, day+hour, 10)); !ok || (in-49*time.Minute).Abs() > 5*time.Minute {
 		t.Errorf("after a day of quiet it is reached in %v (%t), want 49 min", in, ok)
+	}
+	// In steps, at each full hour: between two of them nothing rises.
+	steps := read(day-every, func(at time.Duration) uint64 { return 100 + 1800*uint64(at/hour) })
+	if _, in, ok := steps.Soonest(grows(0, day, 1)); !ok || (in-13*hour).Abs() > 2*hour {
+		t.Errorf("in steps of an hour it is reached in %v (%t), want 13 h", in, ok)
+	}
+	if _, in, ok := steps.Soonest(grows(12*hour, day, 1)); !ok || (in-13*hour).Abs() > 2*hour {
+		t.Errorf("in steps of an hour, by those of 12 h, it is reached in %v (%t), want 13 h", in, ok)
 	}
 	early := read(5*time.Minute, func(at time.Duration) uint64 { return min(30+uint64(500*at.Seconds()), 5030) })
 	if _, in, ok := early.Soonest(grows(20*time.Second, 5*time.Minute, 2)); ok {
