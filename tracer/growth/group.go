@@ -24,7 +24,6 @@ const (
 	Shm              // System V or POSIX shared memory, shared anonymous memory
 	Memfd            // a memfd; Key.Name is its name
 	Special          // mapped by the kernel
-	kinds       = iota
 )
 
 var whatNames = [...]string{

@@ -543,7 +543,7 @@ func FuzzWatch(f *testing.F) {
 		for len(data) >= 5 {
 			op, word := data[0], binary.LittleEndian.Uint32(data[1:])
 			data = data[5:]
-			k := Key{What: What(word % kinds), Site: word >> 3 % 16}
+			k := Key{What: What(int(word) % len(whatNames)), Site: word >> 3 % 16}
 			bytes := uint64(word) << (word % 24)
 			at := now + time.Duration(int32(word))
 			switch op % 3 {
