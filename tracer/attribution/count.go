@@ -119,7 +119,10 @@ func (a *Attribution) shareOut(held map[stake]growth.Holding) (map[growth.Key]gr
 func (a *Attribution) Ticks() int { return a.watch.Ticks() }
 
 // Evidence gives the verdicts, worst first, each with the sites behind it.
-func (a *Attribution) Evidence() []Evidence {
+func (a *Attribution) Evidence() []Evidence { return a.evidence(a.watch.Findings()) }
+
+// evidence adds to verdicts the sites behind them.
+func (a *Attribution) evidence(found []growth.Finding) []Evidence {
 	parts := make(map[growth.Key][]Part)
 	for k, p := range a.made {
 		whole := *p
@@ -130,11 +133,10 @@ func (a *Attribution) Evidence() []Evidence {
 	for k, n := range a.touched {
 		touched[k.key] = append(touched[k.key], Share{k.site, float64(n) / float64(a.faults[k.key])})
 	}
-	kept := a.retentions()
-	found := a.watch.Findings()
+	strata := a.strata()
 	out := make([]Evidence, len(found))
 	for i, f := range found {
-		k := kept[f.Key]
+		k := a.retention(f.Key, strata[f.Key])
 		out[i] = Evidence{
 			Finding: f, Parts: parts[f.Key], TouchedBy: touched[f.Key], Faults: a.faults[f.Key],
 			KeptBy: k.shares, Words: k.stayed, Moved: k.moved, Decided: k.decided, Separation: k.confidence, Shared: shared(f.Key),

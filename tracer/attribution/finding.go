@@ -42,8 +42,9 @@ type Evidence struct {
 	// Moved are those of Words that a garbage collector has moved to where they are: who
 	// keeps them does not show.
 	Moved uint64
-	// Separation is the confidence that the function with the most of KeptBy keeps more
-	// than any other; 0 if no word stayed.
+	// Separation is the confidence that the function with the most of KeptBy, collectors
+	// left out, keeps more than any other; 0 if no word of one stayed, or the memory is
+	// not Shared.
 	Separation float64
 	// Shared says that the memory is handed out in pieces to whoever asks for some, so
 	// that who made it need not be who keeps it.

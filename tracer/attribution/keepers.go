@@ -56,11 +56,11 @@ type retention struct {
 	stayed     uint64  // words
 	moved      uint64  // of them, by a garbage collector
 	decided    uint64  // words of which it is known what became of them
-	confidence float64 // that the function with the greatest share keeps more than any other
+	confidence float64 // of shared memory, that the function with the greatest share keeps more than any other
 }
 
-// retentions estimates who keeps what stays of each group.
-func (a *Attribution) retentions() map[growth.Key]retention {
+// strata are what became of the words of each group.
+func (a *Attribution) strata() map[growth.Key][]stratum {
 	faults := make(map[part]uint64)
 	for k, n := range a.touched {
 		faults[part{k.key, a.sites.Group(k.site)}] += n
@@ -82,21 +82,17 @@ func (a *Attribution) retentions() map[growth.Key]retention {
 			s.stayed[o.site] += n
 		}
 	}
-	out := make(map[growth.Key]retention)
-	for key, all := range strata {
-		out[key] = a.retention(all, a.faults[key])
-	}
-	return out
+	return strata
 }
 
 func compareOutcomes(a, b outcome) int {
 	return cmp.Or(a.key.Compare(b.key), cmp.Compare(a.first, b.first), cmp.Compare(a.site, b.site))
 }
 
-// retention estimates who keeps what stays of one group, in which there were so many page
-// faults.
-func (a *Attribution) retention(strata []stratum, faults uint64) (r retention) {
-	masses, unknown := make(map[uint32]float64), float64(faults)
+// retention estimates who keeps what stays of one group. Of memory that is not shared
+// nobody is named for it, and the draws, which take milliseconds, are left out.
+func (a *Attribution) retention(key growth.Key, strata []stratum) (r retention) {
+	masses, unknown := make(map[uint32]float64), float64(a.faults[key])
 	var sum float64
 	for i := range strata {
 		s := &strata[i]
@@ -121,6 +117,9 @@ func (a *Attribution) retention(strata []stratum, faults uint64) (r retention) {
 		r.shares = append(r.shares, Share{site, masses[site] / sum})
 	}
 	sortShares(r.shares)
+	if !shared(key) {
+		return r
+	}
 	if first, candidates := a.candidates(r.shares); first != unseen {
 		for i := range strata {
 			strata[i].assign(candidates)

@@ -106,8 +106,9 @@ func (g *Growth) judge() {
 		w := g.spaces[id]
 		g.turn++
 		w.seen = verdict{ticks: w.Ticks(), turn: g.turn}
-		if all := w.Evidence(); len(all) > 0 {
-			f := g.namer.finding(w.Attribution, &all[0], w.limits)
+		found := w.watch.Findings()
+		for _, e := range w.evidence(found[:min(len(found), 1)]) { // evidence costs more than verdicts
+			f := g.namer.finding(w.Attribution, &e, w.limits)
 			w.seen.worst = &f
 		}
 	}
