@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,42 +37,75 @@ func createFile(name string, flags int, perm os.FileMode) (*os.File, error) {
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("open %s: %w", name, err)
-		case l == nil: // and if one takes its place meanwhile, it is not followed
-			if err := planted(at); err != nil {
-				return nil, fmt.Errorf("open %s: %w", name, err)
+		case l == nil:
+			f, err := createPlain(at, flags, perm)
+			if errors.Is(err, errPlanted) {
+				err = fmt.Errorf("open %s: %w", name, err)
 			}
-			return os.OpenFile(at, flags|os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, perm)
+			return f, err
 		case l.owner != 0 && int(l.owner) != os.Geteuid():
 			return nil, fmt.Errorf("open %s: it is a symbolic link of another user (%d), which is not followed: name the file itself", name, l.owner)
 		case l.proc:
 			return os.OpenFile(at, flags|os.O_WRONLY, perm)
 		}
-		if at = l.target; !filepath.IsAbs(at) {
-			at = l.dir + at
+		if filepath.IsAbs(l.target) {
+			at = l.target
+		} else {
+			at = directory(at) + l.target
 		}
 	}
 	return nil, &os.PathError{Op: "open", Path: name, Err: unix.ELOOP}
 }
 
+// createPlain is createFile of what is no symbolic link. If one takes its place meanwhile it
+// is not followed.
+func createPlain(name string, flags int, perm os.FileMode) (*os.File, error) {
+	// To open a FIFO would wait. If there is nothing, what opens it says so.
+	if info, err := os.Lstat(name); err == nil {
+		if err = planted(name, info); err != nil {
+			return nil, err
+		}
+	}
+	f, err := os.OpenFile(name, flags|os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, perm)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat() // it may have been put there since
+	if err == nil {
+		err = planted(name, info)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+var errPlanted = errors.New("it is a file of another user")
+
 // planted refuses a regular file or a FIFO of another user in a sticky directory where
 // others may make files, unless the directory is his.
-func planted(name string) error {
-	var st, dir unix.Stat_t
-	// If there is none, or it cannot be looked at, what opens it says so.
-	_ = unix.Lstat(name, &st)
-	_ = unix.Stat(filepath.Dir(name), &dir)
-	kind := st.Mode & unix.S_IFMT
-	shared := dir.Mode&unix.S_ISVTX != 0 && dir.Mode&0o022 != 0
-	if !shared || kind != unix.S_IFREG && kind != unix.S_IFIFO || int(st.Uid) == os.Geteuid() || st.Uid == dir.Uid {
+func planted(name string, info os.FileInfo) error {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.Mode().IsRegular() && info.Mode()&os.ModeNamedPipe == 0 || int(st.Uid) == os.Geteuid() {
 		return nil
 	}
-	return fmt.Errorf("it is a file of another user (%d) in a directory where anybody may make files: name another", st.Uid)
+	var dir unix.Stat_t
+	if err := unix.Stat(directory(name)+".", &dir); err != nil {
+		return &os.PathError{Op: "stat", Path: directory(name) + ".", Err: err}
+	}
+	if shared := dir.Mode&unix.S_ISVTX != 0 && dir.Mode&0o022 != 0; !shared || st.Uid == dir.Uid {
+		return nil
+	}
+	return fmt.Errorf("%w (%d) in a directory where anybody may make files: name another", errPlanted, st.Uid)
 }
+
+// directory is a name up to its last slash. Its elements may be links, so ".." is the
+// kernel's to follow.
+func directory(name string) string { return name[:strings.LastIndexByte(name, '/')+1] }
 
 // symlink is a symbolic link.
 type symlink struct {
 	owner  uint32
-	dir    string // up to the last slash of its name: its elements may be links, so ".." is the kernel's to follow
 	target string
 	proc   bool // the kernel made it, and it leads to what need not have a name
 }
@@ -96,7 +130,7 @@ func linkAt(name string) (*symlink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &symlink{st.Uid, name[:strings.LastIndexByte(name, '/')+1], string(buf[:n]), fs.Type == unix.PROC_SUPER_MAGIC}, nil
+	return &symlink{st.Uid, string(buf[:n]), fs.Type == unix.PROC_SUPER_MAGIC}, nil
 }
 
 // createText makes a file and writes it.

@@ -57,10 +57,7 @@ func TestLinksThatAnotherPutThereAreNotFollowed(t *testing.T) {
 // In a directory for everybody a file may be there before ours.
 func TestWhatOthersHavePutThereIsNotWrittenTo(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("files cannot be given to others")
-	}
-	const stranger = 65534
+	needRoot(t)
 	for _, c := range []struct {
 		mode  os.FileMode
 		owner int
@@ -85,6 +82,14 @@ func TestWhatOthersHavePutThereIsNotWrittenTo(t *testing.T) {
 		}
 		if err = createText(fifo, "text"); err == nil {
 			t.Error("the FIFO was written to")
+		}
+		// ".." of where a link leads to is not the directory of the link.
+		link := filepath.Join(t.TempDir(), "link")
+		if err = errors.Join(os.Mkdir(filepath.Join(dir, "inner"), 0o755), os.Symlink(filepath.Join(dir, "inner"), link)); err != nil {
+			t.Fatal(err)
+		}
+		if err = createText(link+"/../file", "text"); !errors.Is(err, errPlanted) {
+			t.Errorf("by a link to a directory in it: %v", err)
 		}
 	}
 }
