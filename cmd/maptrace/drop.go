@@ -13,10 +13,8 @@ import (
 // may give up what the process may do.
 type ownProcess struct{}
 
-// needed are the capabilities that are of use once everything is attached and the
-// command is there. The kernel side is used through descriptors alone, which
-// wants none: only making maps and loading programs does (since Linux 5.19).
-func (a *attached) needed(have privilege.Set) privilege.Set {
+// toRead are the capabilities that it takes to read what there is of the processes.
+func (a *attached) toRead(have privilege.Set) privilege.Set {
 	// /proc/PID/maps and its kin, of children to come too. Since 6.15
 	// CAP_PERFMON opens some of these, for those who have no more.
 	keep := privilege.Of(unix.CAP_SYS_PTRACE)
@@ -36,7 +34,14 @@ func (a *attached) needed(have privilege.Set) privilege.Set {
 		// last as well, and everything else.
 		keep |= privilege.Of(unix.CAP_DAC_READ_SEARCH, unix.CAP_CHECKPOINT_RESTORE)
 	}
-	keep |= a.watches
+	return keep
+}
+
+// needed are the capabilities that are of use once everything is attached and the
+// command is there. The kernel side is used through descriptors alone, which
+// wants none: only making maps and loading programs does (since Linux 5.19).
+func (a *attached) needed(have privilege.Set) privilege.Set {
+	keep := a.toRead(have) | a.watches
 	if a.cmd != nil {
 		keep |= privilege.Of(unix.CAP_KILL) // to pass signals on to one that is another user by now
 	}

@@ -214,6 +214,23 @@ func TestWhatIsNotNeededIsGivenUp(t *testing.T) {
 				}
 				return !slices.ContainsFunc(threadStates(t, strconv.Itoa(p.Process.Pid)), func(s privilege.State) bool { return s != want })
 			})
+			// What reads files for it has no more than that takes.
+			reader := want
+			reader.Permitted &^= perf | admin
+			reader.Effective = reader.Permitted
+			all, err := descendants(procmaps.Default(), []int{p.Process.Pid})
+			if err != nil {
+				t.Fatal(err)
+			}
+			children := slices.DeleteFunc(all, func(pid int) bool { return pid == p.Process.Pid })
+			if reads := tt.want.Has(unix.CAP_DAC_READ_SEARCH); reads != (len(children) == 1) {
+				t.Fatalf("its children are %v", children)
+			}
+			for _, pid := range children {
+				eventually(t, "what reads files has given up the same", func() bool {
+					return !slices.ContainsFunc(threadStates(t, strconv.Itoa(pid)), func(s privilege.State) bool { return s != reader })
+				})
+			}
 			p.signal(syscall.SIGINT)
 			r := p.result()
 			if r.code != exitOK || !strings.Contains(r.stderr, `msg="gave up capabilities"`) || !strings.Contains(r.stderr, "kept="+want.Permitted.String()+" ") {

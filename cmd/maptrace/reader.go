@@ -14,13 +14,13 @@ import (
 const readerCommand = "read-files"
 
 // startReader starts the process that reads the files of targets, with the capabilities
-// that we will keep ourselves.
+// that this takes.
 func (a *attached) startReader() (err error) {
 	have, err := privilege.Current()
 	if err != nil {
 		return err
 	}
-	keep := a.needed(have.Permitted) & have.Permitted
+	keep := a.toRead(have.Permitted) & have.Permitted
 	a.reader, err = tracer.StartReader(a.o.calls, keep.Numbers(), readerCommand, strconv.FormatUint(uint64(keep), 16))
 	return err
 }
