@@ -280,11 +280,14 @@ func appendUnknown(b []byte, g *attribution.Finding) []byte {
 		return b
 	}
 	b = append(b, "  nobody is named: "...)
-	if g.Words == 0 {
+	switch {
+	case g.Separation >= attribution.Sure:
+		return append(b, "the code that keeps it has no name that is known\n"...)
+	case g.Words == 0:
 		b = append(b, "no watched word of it stayed"...)
-	} else {
-		b = fmt.Appendf(b, "that the first of these keeps the most has a confidence of %s, and a name takes %s",
-			units.Percent(g.Separation), units.Percent(attribution.Sure))
+	default: // which need not be the first of these, where a collector has moved the most
+		b = fmt.Appendf(b, "that one of these keeps more than any other has a confidence of %d %%, and a name takes %s",
+			int(100*g.Separation), units.Percent(attribution.Sure)) // what is less than that is not rounded to it
 	}
 	return append(b, "; a longer watch (--for) follows more words\n"...)
 }

@@ -470,6 +470,41 @@ func TestEvidenceOfAHeapIsNoAccusation(t *testing.T) {
 	golden(t, "growth-unknown.txt", growthText(t, all, 0, 0, true))
 }
 
+// TestWhyNobodyIsNamed has a heap that grows, of which nobody is named.
+func TestWhyNobodyIsNamed(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		change func(*attribution.Finding)
+		want   string
+	}{
+		{
+			"almost enough for a name", func(g *attribution.Finding) { g.Separation = 0.949 },
+			"nobody is named: that one of these keeps more than any other has a confidence of 94 %, and a name takes 95 %; a longer watch",
+		},
+		{
+			"all was moved by a collector", func(g *attribution.Finding) { g.Separation, g.Moved = 0, g.Words },
+			"nobody is named: that one of these keeps more than any other has a confidence of 0 %, and a name takes 95 %; a longer watch",
+		},
+		{
+			"who keeps it has no name", func(g *attribution.Finding) { g.Kept = []attribution.Stack{{Share: 1}} },
+			"nobody is named: the code that keeps it has no name that is known\n",
+		},
+		{
+			"no word stayed", func(g *attribution.Finding) { g.Words, g.Separation, g.Kept = 0, 0, nil },
+			"nobody is named: no watched word of it stayed; a longer watch",
+		},
+	} {
+		all := watches()[:1]
+		f := all[0].Findings[1]
+		tt.change(&f)
+		all[0].Findings = []attribution.Finding{f}
+		if got := growthText(t, all, 0, 0, true); !strings.Contains(got, tt.want) {
+			t.Errorf("%s: want %q in\n%s", tt.name, tt.want, got)
+		}
+	}
+}
+
 // TestWhateverAWatchFindsIsJSON encodes the findings of watches too short for
 // statistics: JSON has no infinity.
 func TestWhateverAWatchFindsIsJSON(t *testing.T) {
