@@ -227,7 +227,7 @@ func (t *Tracer) accept(sp *addressSpace, res lookResult) {
 	// The process is gone or has another image by now. Another may live here;
 	// of the rest the events tell.
 	if res.err != nil && !errors.Is(res.err, procmaps.ErrGone) {
-		t.refused(sp, now, res.err.Error()) // as it would be again
+		t.refused(sp, now, "its mappings cannot be read: "+res.err.Error()) // as it would be again
 		return
 	}
 	if res.audit {
@@ -246,7 +246,7 @@ func (t *Tracer) accept(sp *addressSpace, res lookResult) {
 // refused gives up on a space whose mappings cannot be read.
 func (t *Tracer) refused(sp *addressSpace, now uint64, why string) {
 	t.log.Warn("read mappings", "pid", sp.Owner().PID, "error", why)
-	t.note(sp, now, model.Approximate("its mappings cannot be read: "+why))
+	t.note(sp, now, model.Approximate(why))
 	t.unread(sp, now)
 	t.note(sp, now, model.Complete(false))
 }
@@ -502,17 +502,27 @@ func (t *Tracer) finish() error {
 }
 
 // giveUpLooks says of which spaces the mappings are not known at the end, because a read
-// of them has not returned, and tells whether there are any.
+// of them has not returned, and tells whether any was waited for. One that has not had the
+// time to return makes nothing worse of a tree: what is in doubt there is said anyway.
 func (t *Tracer) giveUpLooks() bool {
 	now, given := t.now(), false
 	for _, sp := range t.spaces {
-		if sp.looking && sp.readable() {
-			given = true
-			sp.looking = false
-			t.refused(sp, now, "the read has not returned: its mmap lock is held")
-		} else if sp.pending() {
+		given = given || sp.looking && sp.readable()
+		switch {
+		case !sp.looking || !sp.readable():
+			if sp.pending() {
+				t.log.Warn("mappings were still in doubt at the end", "pid", sp.Owner().PID)
+			}
+			continue
+		case t.looks.stalled(sp.id, now):
+			t.refused(sp, now, "its mappings cannot be read: the read has not returned: its mmap lock is held")
+		case sp.waits():
+			t.refused(sp, now, "the end came before its mappings were read")
+		default:
 			t.log.Warn("mappings were still in doubt at the end", "pid", sp.Owner().PID)
+			continue
 		}
+		sp.looking = false
 	}
 	return given
 }

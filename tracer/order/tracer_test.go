@@ -938,3 +938,58 @@ func TestACallAfterOneThatIsMissingIsNoViolation(t *testing.T) {
 		}
 	}
 }
+
+// Of many processes some are yet to be read when the end comes, and nothing holds the lock of
+// those.
+func TestAtTheEndOnlyAReadThatHasNotReturnedIsCalledStalled(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name         string
+		known, audit bool
+		begun        bool
+		since        uint64 // before the end
+		want         string
+	}{
+		{"a first read that does not return", false, false, true, stalledLook + 1e6, "approximate: its mappings cannot be read: the read has not returned: its mmap lock is held"},
+		{"a first read that has just begun", false, false, true, 0, "approximate: the end came before its mappings were read"},
+		{"a first read whose turn has not come", false, false, false, stalledLook + 1e6, "approximate: the end came before its mappings were read"},
+		{"an audit that does not return", true, true, true, stalledLook + 1e6, "approximate: its mappings cannot be read: the read has not returned: its mmap lock is held"},
+		{"an audit that has just begun", true, true, true, 0, "exact"},
+		{"an audit whose turn has not come", true, true, false, stalledLook + 1e6, "exact"},
+		{"a re-read that has just begun", true, false, true, 0, "approximate: its latest changes are not read yet"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(row(10, 20, rw))
+			tr := New(&script{idle: -1}, w, Options{})
+			if err := tr.Add(w.tasks, false); err != nil {
+				t.Fatal(err)
+			}
+			sp := tr.spaces[1]
+			if tc.known {
+				tr.seed(sp, &Look{Rows: w.rows, At: 1e9, Until: 1e9})
+			}
+			if tc.known && !tc.audit {
+				tr.doubt(sp, rangeOf(10, 20), 1e9, lookReason{op: space.OpReread})
+			}
+			req := lookRequest{ranges: []procmaps.Range{space.All}, full: !tc.known, audit: tc.audit}
+			if !tr.ask(sp, req) {
+				t.Fatal("it is not asked")
+			}
+			if tc.begun {
+				if _, _, ok := tr.looks.next(w.Now()); !ok {
+					t.Fatal("it does not begin")
+				}
+			}
+			w.mu.Lock()
+			w.clock += tc.since
+			w.mu.Unlock()
+			if !tr.giveUpLooks() {
+				t.Error("nothing was waited for")
+			}
+			if rep := tr.Report(); rep.Picture.String() != tc.want || len(rep.Spaces) != 1 {
+				t.Errorf("picture %s of %d spaces, want %s", rep.Picture, len(rep.Spaces), tc.want)
+			}
+		})
+	}
+}
