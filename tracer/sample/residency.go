@@ -250,8 +250,9 @@ func (s *Sampler) closePages(t *target) error {
 
 // rssSlack is by how many bytes each of the three counters may be wrong that the kernel
 // sums up: each CPU keeps some pages to itself (lib/percpu_counter.c:
-// percpu_counter_batch). That two are wrong by that much at once has all counted again. Before 6.2 each
-// thread does, up to 64: if there are very many, all is counted more often than needed.
+// percpu_counter_batch). That two are wrong by that much at once has all counted again.
+// Before 6.2 each thread does, up to 64: if there are very many, all is counted more often
+// than needed.
 func rssSlack(cpus int) uint64 {
 	return uint64(cpus * max(32, 2*cpus) * os.Getpagesize())
 }

@@ -91,7 +91,8 @@ func New(kernel tracer.Sampling, opts Options) *Sampler {
 	}
 }
 
-// Close ends the workers and frees everything.
+// Close ends the workers and frees everything, but for what those use who are still at
+// something when it is not waited for any more: that they keep.
 func (s *Sampler) Close() {
 	for _, t := range s.spaces {
 		s.drop(t)

@@ -63,9 +63,16 @@ func (w *workers) start() {
 func (w *workers) relieve() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	relieved := 0 // beside them there are workerCount
 	for _, b := range w.at {
-		if !b.relieved && time.Since(b.since) > stalledJob && len(w.at) < mostWorkers {
+		if b.relieved {
+			relieved++
+		}
+	}
+	for _, b := range w.at {
+		if !b.relieved && time.Since(b.since) > stalledJob && relieved < mostWorkers-workerCount {
 			b.relieved = true
+			relieved++
 			w.start()
 		}
 	}
