@@ -20,6 +20,9 @@ import (
 //
 // The registers are never touched: only what is older than the horizon, of which the
 // stamps are forgotten, is made one. So a coarsened tree has the same regions as another.
+// Two calls ask for what is given up: shmdt, which takes away the pieces of one attachment,
+// and an mprotect that stops where memory must not be written. More is in doubt after
+// these where extents became one.
 
 // CellBytes is what a cell takes.
 const CellBytes = int(unsafe.Sizeof(cell{}))
