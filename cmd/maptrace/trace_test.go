@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -614,6 +615,9 @@ func TestSignalsEndItWell(t *testing.T) {
 	needBPF(t)
 	h := startHelper(t, "churn")
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		if signal.Ignored(sig) {
+			continue // we run under nohup, and so would it
+		}
 		p := tracing(t, "-p", h.pid())
 		ids := bpfIDs(t, p.Process.Pid)
 		p.signal(sig)
