@@ -8,14 +8,9 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // TestASignalToTheGroupReachesTheCommandOnce sends signals to maptrace and its command
@@ -103,58 +98,6 @@ func TestACommandThatIgnoresTheEndIsNotWaitedFor(t *testing.T) {
 	}
 	if err := r.Close(); err != nil {
 		t.Error(err)
-	}
-}
-
-// TestTheStatusOfACommandThatSomebodyElseTracesIsPassedOn has another process keep what the
-// command ended with, as the freeing of much memory does for a while.
-func TestTheStatusOfACommandThatSomebodyElseTracesIsPassedOn(t *testing.T) {
-	t.Parallel()
-	needBPF(t)
-	needRoot(t)
-	// ptrace(2): the thread that has attached is the tracer, to its end.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	for end, want := range map[string]exitCode{"exit 7": 7, "kill -TERM $$": 128 + exitCode(syscall.SIGTERM)} {
-		file := filepath.Join(t.TempDir(), "pid")
-		cmd := exec.Command(binary(t), "trace", "--summary-only", "--to", "/dev/null", "--",
-			"sh", "-c", `echo $$ > "$0"; read line; `+end, file) // no children: SIGCHLD would stop it
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := launch(t, cmd)
-		var text []byte
-		eventually(t, "the command runs", func() bool {
-			text, err = os.ReadFile(file)
-			return err == nil && len(text) > 0
-		})
-		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(pid), 0, 0, 0, 0); errno != 0 {
-			t.Fatalf("trace %d: %v", pid, errno)
-		}
-		if err = in.Close(); err != nil {
-			t.Fatal(err)
-		}
-		// A signal stops what is traced, before it is given to it.
-		var ws unix.WaitStatus
-		if want > 128 {
-			if _, err = unix.Wait4(pid, &ws, 0, nil); err == nil {
-				err = unix.PtraceCont(pid, int(ws.StopSignal()))
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-		if r := p.result(); r.code != want || r.stderr != "" {
-			t.Errorf("%s: %+v", end, r)
-		}
-		if _, err = unix.Wait4(pid, &ws, 0, nil); err != nil || !ws.Exited() && !ws.Signaled() {
-			t.Errorf("%s: the command's tracer is told %#x, %v", end, uint32(ws), err)
-		}
 	}
 }
 
