@@ -33,3 +33,6 @@ const SectionCheck = "mm_lock_seq"
 
 // WatchpointCheck is the name of the check whether words of memory can be watched.
 const WatchpointCheck = "hardware watchpoints"
+
+// HeapCheck is the name of the check whether blocks of heaps can be sampled.
+const HeapCheck = "allocator probes"

@@ -218,3 +218,15 @@ func FuzzDecodeStack(f *testing.F) {
 		}
 	})
 }
+
+func FuzzDecodeBlock(f *testing.F) {
+	born := make([]byte, unsafe.Sizeof(mmMmBlock{})+unsafe.Sizeof(mmMmStack{})+64)
+	f.Add(born)
+	f.Add(born[:unsafe.Sizeof(mmMmBlock{})])
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var b Block
+		if decodeBlock(raw, &b) == nil && b.What == BlockBorn && len(b.Stack.Copy) > len(raw) {
+			t.Errorf("%d bytes of stack in %d", len(b.Stack.Copy), len(raw))
+		}
+	})
+}

@@ -29,9 +29,9 @@ type Hooks struct {
 	links []io.Closer
 	tasks *link.Iter
 
-	events, stacks, timings ring
+	events, stacks, timings, blocks ring
 
-	faultsErr error
+	faultsErr, heapErr error
 }
 
 // Task is a traced process and its address space.
@@ -71,6 +71,9 @@ type Counters struct {
 	// Timings that the ring had no room for, and calls and holds of the lock that
 	// could not be measured.
 	TimingDropped, NoTiming uint64
+
+	// Blocks are those of heaps, or their ends, that could not be told.
+	Blocks uint64
 }
 
 // program is one program and how the kernel may refuse it.
@@ -119,6 +122,9 @@ func spec(kernel *btf.Spec, opts Options) (*ebpf.CollectionSpec, error) {
 		s.Maps[mmMapEvents].MaxEntries = uint32(opts.RingBytes)
 	}
 	if err := latencySpec(s, kernel, opts.Latency); err != nil {
+		return nil, err
+	}
+	if err := heapSpec(s, opts.Stacks); err != nil {
 		return nil, err
 	}
 	return s, stackSpec(s, opts)
@@ -230,6 +236,9 @@ func Open(opts Options) (_ *Hooks, err error) {
 		return nil, err
 	}
 	if err = h.openStacks(opts); err != nil {
+		return nil, err
+	}
+	if err = h.openHeaps(opts); err != nil {
 		return nil, err
 	}
 	if opts.Latency != nil {
@@ -385,6 +394,7 @@ func (h *Hooks) Counters() (Counters, error) {
 
 		TimingDropped: sums[mmMmCounterMM_C_TIMINGS],
 		NoTiming:      sums[mmMmCounterMM_C_NO_TIMING],
+		Blocks:        sums[mmMmCounterMM_C_BLOCK_DROPPED],
 	}, nil
 }
 
@@ -440,7 +450,7 @@ func (h *Hooks) Close() error {
 		errs = append(errs, h.tasks.Close())
 		h.tasks = nil
 	}
-	for _, r := range []*ring{&h.events, &h.stacks, &h.timings} {
+	for _, r := range []*ring{&h.events, &h.stacks, &h.timings, &h.blocks} {
 		errs = append(errs, r.close())
 	}
 	if h.coll != nil {

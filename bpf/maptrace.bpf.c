@@ -85,6 +85,7 @@ struct space {
 	struct meter calls;  /* that made memory larger */
 	struct meter stacks; /* of these, those that their caller's meter has passed */
 	struct meter faults;
+	struct meter blocks;
 };
 
 /*
@@ -255,6 +256,7 @@ struct {
  */
 struct scratch {
 	__u64 busy;
+	struct mm_block block;
 	struct mm_stack head;
 	__u8 data[MAX_STACK];
 };
@@ -1262,6 +1264,32 @@ static __noinline __u32 copy_stack(struct scratch *s, __u64 sp)
 	return done;
 }
 
+/* Fills in the current thread's stack, and returns how many bytes of it follow the head. */
+static __always_inline __u32 fill_stack(struct scratch *s, struct task_struct *task,
+					struct space *sp, __u32 op, __u64 addr, __u32 chance)
+{
+	__u32 size;
+
+	s->head.time = bpf_ktime_get_ns();
+	s->head.space = sp->id;
+	s->head.addr = addr;
+	s->head.tgid = tgid_of(task);
+	s->head.tid = tid_of(task);
+	s->head.op = op;
+	s->head.cut = 0;
+	s->head.chance = chance;
+	read_regs(s->head.regs, task);
+#if defined(__TARGET_ARCH_x86)
+	size = copy_stack(s, s->head.regs[7]);
+#else
+	size = copy_stack(s, s->head.regs[31]);
+#endif
+	if (size > MAX_STACK)
+		size = MAX_STACK;
+	s->head.size = size;
+	return size;
+}
+
 /* Sends the current thread's stack, and returns its number, 0 if it could not. */
 static __noinline __u32 send_stack(struct task_struct *task, struct space *sp, __u32 op, __u64 addr,
 				   __u32 chance)
@@ -1278,25 +1306,9 @@ static __noinline __u32 send_stack(struct task_struct *task, struct space *sp, _
 	}
 	id = __sync_fetch_and_add(&last_stack, 1) + 1; /* one of 2^32 is 0, and has none */
 	s->head.id = id;
-	s->head.time = bpf_ktime_get_ns();
-	s->head.space = sp->id;
-	s->head.addr = addr;
-	s->head.tgid = tgid_of(task);
-	s->head.tid = tid_of(task);
-	s->head.op = op;
-	s->head.cut = 0;
-	s->head.chance = chance;
-	read_regs(s->head.regs, task);
 	chained = bpf_get_task_stack(task, s->head.chain, sizeof(s->head.chain), BPF_F_USER_STACK);
 	s->head.chained = chained > 0 ? chained / sizeof(__u64) : 0;
-#if defined(__TARGET_ARCH_x86)
-	size = copy_stack(s, s->head.regs[7]);
-#else
-	size = copy_stack(s, s->head.regs[31]);
-#endif
-	if (size > MAX_STACK)
-		size = MAX_STACK;
-	s->head.size = size;
+	size = fill_stack(s, task, sp, op, addr, chance);
 	if (bpf_ringbuf_output(&stacks, &s->head, sizeof(s->head) + size, BPF_RB_NO_WAKEUP)) {
 		count(MM_C_STACK_DROPPED);
 		id = 0;
@@ -1326,12 +1338,13 @@ static __always_inline bool grows(__u32 op, __u64 *args, long ret, __u64 old_brk
 }
 
 /*
- * Notes where a call comes from, as far as that is known without unwinding. What lies
+ * Says where a call comes from, as far as that is known without unwinding. What lies
  * on the stack and is an address of the program's own code is most likely a return
  * address; where calls come through a library, those that follow its frames tell them
- * apart. Wrong ones do no harm: they make more callers of one.
+ * apart. Wrong ones do no harm: they make more callers of one. The low 16 bits are a hash
+ * of these, the 8 above of the stack pointer.
  */
-static __noinline int note_caller(struct task_struct *task, struct pending *p)
+static __noinline __u32 caller_hash(struct task_struct *task)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
 	__u64 words[PATH_PIECE], ip, sp, start, len, hash;
@@ -1357,9 +1370,7 @@ static __noinline int note_caller(struct task_struct *task, struct pending *p)
 				hash = (hash ^ words[j]) * prime;
 		}
 	}
-	p->path = hash >> 48;
-	p->depth = sp * prime >> 56;
-	return 0;
+	return (hash >> 48) | (sp * prime >> 56) << 16;
 }
 
 /*
@@ -1371,7 +1382,7 @@ static __noinline int note_stack(struct task_struct *task, struct pending *p, __
 				 long ret)
 {
 	__u64 key = (__u64)task->mm, now;
-	__u32 index, quota = stack_quota / CALLERS, chance = 0, more = 0;
+	__u32 index, caller, quota = stack_quota / CALLERS, chance = 0, more = 0;
 	struct meter *m;
 	struct space *sp;
 
@@ -1380,7 +1391,9 @@ static __noinline int note_stack(struct task_struct *task, struct pending *p, __
 	sp = bpf_map_lookup_elem(&spaces, &key);
 	if (!sp)
 		return 0;
-	note_caller(task, p);
+	caller = caller_hash(task);
+	p->path = caller;
+	p->depth = caller >> 16;
 	index = ((__u32)sp->id * 40503 ^ (__u32)p->path << 8 ^ p->depth) & caller_mask;
 	m = bpf_map_lookup_elem(&callers, &index);
 	if (!m)
@@ -1902,4 +1915,5 @@ int mm_tasks(struct bpf_iter__task *ctx)
 	return 0;
 }
 
+#include "heap.h"
 #include "latency.h"

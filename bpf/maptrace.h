@@ -55,6 +55,8 @@ enum mm_op {
 	MM_OP_REMOTE,
 	/* A write to a watched word: only in the ring of stacks. */
 	MM_OP_WRITE,
+	/* A block of a malloc heap: only in the ring of blocks. */
+	MM_OP_BLOCK,
 	MM_OP_COUNT,
 };
 
@@ -210,6 +212,47 @@ struct mm_stack {
 	__u64 chain[MM_CHAIN];
 };
 
+/* The functions of an allocator, by where they have what matters. */
+enum mm_heap_function {
+	MM_HEAP_MALLOC,		   /* (size) */
+	MM_HEAP_CALLOC,		   /* (number, size) */
+	MM_HEAP_REALLOC,	   /* (block, size) */
+	MM_HEAP_REALLOCARRAY,	   /* (block, number, size) */
+	MM_HEAP_ALIGNED,	   /* (alignment, size) */
+	MM_HEAP_POSIX_MEMALIGN,	   /* (where to put the address, alignment, size) */
+	MM_HEAP_FUNCTION_BITS = 8, /* of a cookie; the others number the burst */
+};
+
+/* What a record of the ring of blocks is about. */
+enum mm_block_what {
+	MM_BLOCK_BORN,	 /* it was allocated; an mm_stack follows, with its stack */
+	MM_BLOCK_FREED,	 /* it was seen to be freed */
+	MM_BLOCK_REUSED, /* its address was given out again, so it was freed before */
+	MM_BLOCK_MOVED,	 /* it was realloc(3)ated: it is at "addr" now, with another size */
+};
+
+struct mm_block {
+	__u64 time; /* CLOCK_MONOTONIC, ns */
+	__u64 space;
+	__u64 addr;
+	__u64 size; /* as it was asked for, bytes */
+	__u64 old;  /* of realloc(3): where it was, 0 if nowhere */
+	/* The words before the block, and before the old one: of glibc, their chunks' sizes. */
+	__u64 header;
+	__u64 old_header;
+	__u8 what;
+	__u8 chance; /* its probability of being sent was 2^-chance */
+	__u8 pad[6];
+};
+
+/* How often the functions of an allocator were called while they were probed. */
+struct mm_heap {
+	__u64 allocs;
+	__u64 reallocs; /* of the allocs, and those that have freed a block */
+	__u64 frees;
+	__u64 bytes; /* that were asked for */
+};
+
 /* What both sides know of sampling. */
 enum mm_limit {
 	MM_WINDOWS = 8,	    /* of which a second has so many a quota is for each */
@@ -230,6 +273,7 @@ enum mm_counter {
 	MM_C_TOUCHES,	    /* pieces of memory that did not fit the table of touched ones */
 	MM_C_TIMINGS,	    /* timings the ring had no room for */
 	MM_C_NO_TIMING,	    /* no task storage to measure in */
+	MM_C_BLOCK_DROPPED, /* blocks of heaps, or their ends, that could not be told */
 	MM_C_COUNT,
 };
 

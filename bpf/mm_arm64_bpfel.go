@@ -13,6 +13,22 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type mmBlockKey struct {
+	_     structs.HostLayout
+	Space uint64
+	Addr  uint64
+}
+
+type mmHeapCall struct {
+	_         structs.HostLayout
+	Sp        uint64
+	Size      uint64
+	Old       uint64
+	OldHeader uint64
+	Result    uint64
+	Cookie    uint64
+}
+
 type mmLatTask struct {
 	_          structs.HostLayout
 	Mm         uint64
@@ -39,6 +55,29 @@ type mmMeter struct {
 	Seen  uint32
 	Base  uint32
 }
+
+type mmMmBlock struct {
+	_         structs.HostLayout
+	Time      uint64
+	Space     uint64
+	Addr      uint64
+	Size      uint64
+	Old       uint64
+	Header    uint64
+	OldHeader uint64
+	What      uint8
+	Chance    uint8
+	Pad       [6]uint8
+}
+
+type mmMmBlockWhat uint32
+
+const (
+	mmMmBlockWhatMM_BLOCK_BORN   mmMmBlockWhat = 0
+	mmMmBlockWhatMM_BLOCK_FREED  mmMmBlockWhat = 1
+	mmMmBlockWhatMM_BLOCK_REUSED mmMmBlockWhat = 2
+	mmMmBlockWhatMM_BLOCK_MOVED  mmMmBlockWhat = 3
+)
 
 type mmMmCall struct {
 	_    structs.HostLayout
@@ -76,7 +115,8 @@ const (
 	mmMmCounterMM_C_TOUCHES       mmMmCounter = 8
 	mmMmCounterMM_C_TIMINGS       mmMmCounter = 9
 	mmMmCounterMM_C_NO_TIMING     mmMmCounter = 10
-	mmMmCounterMM_C_COUNT         mmMmCounter = 11
+	mmMmCounterMM_C_BLOCK_DROPPED mmMmCounter = 11
+	mmMmCounterMM_C_COUNT         mmMmCounter = 12
 )
 
 type mmMmFileCall struct {
@@ -146,6 +186,26 @@ const (
 	mmMmFlagMM_F_NO_LOCK   mmMmFlag = 32
 	mmMmFlagMM_F_UNSEEDED  mmMmFlag = 64
 	mmMmFlagMM_F_UNSAMPLED mmMmFlag = 128
+)
+
+type mmMmHeap struct {
+	_        structs.HostLayout
+	Allocs   uint64
+	Reallocs uint64
+	Frees    uint64
+	Bytes    uint64
+}
+
+type mmMmHeapFunction uint32
+
+const (
+	mmMmHeapFunctionMM_HEAP_MALLOC         mmMmHeapFunction = 0
+	mmMmHeapFunctionMM_HEAP_CALLOC         mmMmHeapFunction = 1
+	mmMmHeapFunctionMM_HEAP_REALLOC        mmMmHeapFunction = 2
+	mmMmHeapFunctionMM_HEAP_REALLOCARRAY   mmMmHeapFunction = 3
+	mmMmHeapFunctionMM_HEAP_ALIGNED        mmMmHeapFunction = 4
+	mmMmHeapFunctionMM_HEAP_POSIX_MEMALIGN mmMmHeapFunction = 5
+	mmMmHeapFunctionMM_HEAP_FUNCTION_BITS  mmMmHeapFunction = 8
 )
 
 type mmMmLat struct {
@@ -224,7 +284,8 @@ const (
 	mmMmOpMM_OP_FAULT            mmMmOp = 30
 	mmMmOpMM_OP_REMOTE           mmMmOp = 31
 	mmMmOpMM_OP_WRITE            mmMmOp = 32
-	mmMmOpMM_OP_COUNT            mmMmOp = 33
+	mmMmOpMM_OP_BLOCK            mmMmOp = 33
+	mmMmOpMM_OP_COUNT            mmMmOp = 34
 )
 
 type mmMmStack struct {
@@ -358,8 +419,21 @@ type mmPiece struct {
 }
 
 type mmScratch struct {
-	_    structs.HostLayout
-	Busy uint64
+	_     structs.HostLayout
+	Busy  uint64
+	Block struct {
+		_         structs.HostLayout
+		Time      uint64
+		Space     uint64
+		Addr      uint64
+		Size      uint64
+		Old       uint64
+		Header    uint64
+		OldHeader uint64
+		What      uint8
+		Chance    uint8
+		Pad       [6]uint8
+	}
 	Head struct {
 		_       structs.HostLayout
 		Time    uint64
@@ -393,75 +467,90 @@ type mmSpace struct {
 	Calls      mmMeter
 	Stacks     mmMeter
 	Faults     mmMeter
+	Blocks     mmMeter
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	mmMapBirths         = "births"
-	mmMapCallers        = "callers"
-	mmMapCounters       = "counters"
-	mmMapEvents         = "events"
-	mmMapLatCarries     = "lat_carries"
-	mmMapLatMeters      = "lat_meters"
-	mmMapLatTasks       = "lat_tasks"
-	mmMapLats           = "lats"
-	mmMapOvers          = "overs"
-	mmMapPendings       = "pendings"
-	mmMapPieces         = "pieces"
-	mmMapPuppets        = "puppets"
-	mmMapScratches      = "scratches"
-	mmMapSpaces         = "spaces"
-	mmMapStacks         = "stacks"
-	mmMapTasks          = "tasks"
-	mmMapTimings        = "timings"
-	mmProgMmExec        = "mm_exec"
-	mmProgMmExit        = "mm_exit"
-	mmProgMmFault       = "mm_fault"
-	mmProgMmFork        = "mm_fork"
-	mmProgMmLatEnter    = "mm_lat_enter"
-	mmProgMmLatExit     = "mm_lat_exit"
-	mmProgMmLatGot      = "mm_lat_got"
-	mmProgMmLatGot4     = "mm_lat_got4"
-	mmProgMmLatRelease  = "mm_lat_release"
-	mmProgMmLatStart    = "mm_lat_start"
-	mmProgMmReleased    = "mm_released"
-	mmProgMmReleased3   = "mm_released3"
-	mmProgMmSysExit     = "mm_sys_exit"
-	mmProgMmTasks       = "mm_tasks"
-	mmProgMmWritten     = "mm_written"
-	mmVarCallerMask     = "caller_mask"
-	mmVarFaultQuota     = "fault_quota"
-	mmVarFollow         = "follow"
-	mmVarHasVmaIter     = "has_vma_iter"
-	mmVarLastSpace      = "last_space"
-	mmVarLastStack      = "last_stack"
-	mmVarLatQuota       = "lat_quota"
-	mmVarLatSlow        = "lat_slow"
-	mmVarLatWorst       = "lat_worst"
-	mmVarLatency        = "latency"
-	mmVarMeddled        = "meddled"
-	mmVarNested         = "nested"
-	mmVarPageShift      = "page_shift"
-	mmVarPieceShift     = "piece_shift"
-	mmVarReaderLevel    = "reader_level"
-	mmVarReaderNs       = "reader_ns"
-	mmVarStackBytes     = "stack_bytes"
-	mmVarStackQuota     = "stack_quota"
-	mmVarUnknownPuppets = "unknown_puppets"
-	mmVarUnusedCall     = "unused_call"
-	mmVarUnusedCounter  = "unused_counter"
-	mmVarUnusedFileCall = "unused_file_call"
-	mmVarUnusedFileFlag = "unused_file_flag"
-	mmVarUnusedFlag     = "unused_flag"
-	mmVarUnusedLimit    = "unused_limit"
-	mmVarUnusedOp       = "unused_op"
-	mmVarUnusedStack    = "unused_stack"
-	mmVarUnusedTask     = "unused_task"
-	mmVarUnusedTiming   = "unused_timing"
-	mmVarUnusedVma      = "unused_vma"
-	mmVarWatches        = "watches"
+	mmMapBirths             = "births"
+	mmMapBlockMeters        = "block_meters"
+	mmMapBlockRing          = "block_ring"
+	mmMapBlocks             = "blocks"
+	mmMapCallers            = "callers"
+	mmMapCounters           = "counters"
+	mmMapEvents             = "events"
+	mmMapHeapCalls          = "heap_calls"
+	mmMapHeaps              = "heaps"
+	mmMapLatCarries         = "lat_carries"
+	mmMapLatMeters          = "lat_meters"
+	mmMapLatTasks           = "lat_tasks"
+	mmMapLats               = "lats"
+	mmMapOvers              = "overs"
+	mmMapPendings           = "pendings"
+	mmMapPieces             = "pieces"
+	mmMapPuppets            = "puppets"
+	mmMapScratches          = "scratches"
+	mmMapSpaces             = "spaces"
+	mmMapStacks             = "stacks"
+	mmMapTasks              = "tasks"
+	mmMapTimings            = "timings"
+	mmProgMmExec            = "mm_exec"
+	mmProgMmExit            = "mm_exit"
+	mmProgMmFault           = "mm_fault"
+	mmProgMmFork            = "mm_fork"
+	mmProgMmHeapEnter       = "mm_heap_enter"
+	mmProgMmHeapFree        = "mm_heap_free"
+	mmProgMmHeapReturn      = "mm_heap_return"
+	mmProgMmLatEnter        = "mm_lat_enter"
+	mmProgMmLatExit         = "mm_lat_exit"
+	mmProgMmLatGot          = "mm_lat_got"
+	mmProgMmLatGot4         = "mm_lat_got4"
+	mmProgMmLatRelease      = "mm_lat_release"
+	mmProgMmLatStart        = "mm_lat_start"
+	mmProgMmReleased        = "mm_released"
+	mmProgMmReleased3       = "mm_released3"
+	mmProgMmSysExit         = "mm_sys_exit"
+	mmProgMmTasks           = "mm_tasks"
+	mmProgMmWritten         = "mm_written"
+	mmVarBlockMask          = "block_mask"
+	mmVarBlockQuota         = "block_quota"
+	mmVarCallerMask         = "caller_mask"
+	mmVarFaultQuota         = "fault_quota"
+	mmVarFollow             = "follow"
+	mmVarHasVmaIter         = "has_vma_iter"
+	mmVarLastSpace          = "last_space"
+	mmVarLastStack          = "last_stack"
+	mmVarLatQuota           = "lat_quota"
+	mmVarLatSlow            = "lat_slow"
+	mmVarLatWorst           = "lat_worst"
+	mmVarLatency            = "latency"
+	mmVarMeddled            = "meddled"
+	mmVarNested             = "nested"
+	mmVarPageShift          = "page_shift"
+	mmVarPieceShift         = "piece_shift"
+	mmVarReaderLevel        = "reader_level"
+	mmVarReaderNs           = "reader_ns"
+	mmVarStackBytes         = "stack_bytes"
+	mmVarStackQuota         = "stack_quota"
+	mmVarUnknownPuppets     = "unknown_puppets"
+	mmVarUnusedBlock        = "unused_block"
+	mmVarUnusedBlockWhat    = "unused_block_what"
+	mmVarUnusedCall         = "unused_call"
+	mmVarUnusedCounter      = "unused_counter"
+	mmVarUnusedFileCall     = "unused_file_call"
+	mmVarUnusedFileFlag     = "unused_file_flag"
+	mmVarUnusedFlag         = "unused_flag"
+	mmVarUnusedHeap         = "unused_heap"
+	mmVarUnusedHeapFunction = "unused_heap_function"
+	mmVarUnusedLimit        = "unused_limit"
+	mmVarUnusedOp           = "unused_op"
+	mmVarUnusedStack        = "unused_stack"
+	mmVarUnusedTask         = "unused_task"
+	mmVarUnusedTiming       = "unused_timing"
+	mmVarUnusedVma          = "unused_vma"
+	mmVarWatches            = "watches"
 )
 
 // loadMm returns the embedded CollectionSpec for mm.
@@ -510,6 +599,9 @@ type mmProgramSpecs struct {
 	MmExit       *ebpf.ProgramSpec `ebpf:"mm_exit"`
 	MmFault      *ebpf.ProgramSpec `ebpf:"mm_fault"`
 	MmFork       *ebpf.ProgramSpec `ebpf:"mm_fork"`
+	MmHeapEnter  *ebpf.ProgramSpec `ebpf:"mm_heap_enter"`
+	MmHeapFree   *ebpf.ProgramSpec `ebpf:"mm_heap_free"`
+	MmHeapReturn *ebpf.ProgramSpec `ebpf:"mm_heap_return"`
 	MmLatEnter   *ebpf.ProgramSpec `ebpf:"mm_lat_enter"`
 	MmLatExit    *ebpf.ProgramSpec `ebpf:"mm_lat_exit"`
 	MmLatGot     *ebpf.ProgramSpec `ebpf:"mm_lat_got"`
@@ -527,60 +619,71 @@ type mmProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type mmMapSpecs struct {
-	Births     *ebpf.MapSpec `ebpf:"births"`
-	Callers    *ebpf.MapSpec `ebpf:"callers"`
-	Counters   *ebpf.MapSpec `ebpf:"counters"`
-	Events     *ebpf.MapSpec `ebpf:"events"`
-	LatCarries *ebpf.MapSpec `ebpf:"lat_carries"`
-	LatMeters  *ebpf.MapSpec `ebpf:"lat_meters"`
-	LatTasks   *ebpf.MapSpec `ebpf:"lat_tasks"`
-	Lats       *ebpf.MapSpec `ebpf:"lats"`
-	Overs      *ebpf.MapSpec `ebpf:"overs"`
-	Pendings   *ebpf.MapSpec `ebpf:"pendings"`
-	Pieces     *ebpf.MapSpec `ebpf:"pieces"`
-	Puppets    *ebpf.MapSpec `ebpf:"puppets"`
-	Scratches  *ebpf.MapSpec `ebpf:"scratches"`
-	Spaces     *ebpf.MapSpec `ebpf:"spaces"`
-	Stacks     *ebpf.MapSpec `ebpf:"stacks"`
-	Tasks      *ebpf.MapSpec `ebpf:"tasks"`
-	Timings    *ebpf.MapSpec `ebpf:"timings"`
+	Births      *ebpf.MapSpec `ebpf:"births"`
+	BlockMeters *ebpf.MapSpec `ebpf:"block_meters"`
+	BlockRing   *ebpf.MapSpec `ebpf:"block_ring"`
+	Blocks      *ebpf.MapSpec `ebpf:"blocks"`
+	Callers     *ebpf.MapSpec `ebpf:"callers"`
+	Counters    *ebpf.MapSpec `ebpf:"counters"`
+	Events      *ebpf.MapSpec `ebpf:"events"`
+	HeapCalls   *ebpf.MapSpec `ebpf:"heap_calls"`
+	Heaps       *ebpf.MapSpec `ebpf:"heaps"`
+	LatCarries  *ebpf.MapSpec `ebpf:"lat_carries"`
+	LatMeters   *ebpf.MapSpec `ebpf:"lat_meters"`
+	LatTasks    *ebpf.MapSpec `ebpf:"lat_tasks"`
+	Lats        *ebpf.MapSpec `ebpf:"lats"`
+	Overs       *ebpf.MapSpec `ebpf:"overs"`
+	Pendings    *ebpf.MapSpec `ebpf:"pendings"`
+	Pieces      *ebpf.MapSpec `ebpf:"pieces"`
+	Puppets     *ebpf.MapSpec `ebpf:"puppets"`
+	Scratches   *ebpf.MapSpec `ebpf:"scratches"`
+	Spaces      *ebpf.MapSpec `ebpf:"spaces"`
+	Stacks      *ebpf.MapSpec `ebpf:"stacks"`
+	Tasks       *ebpf.MapSpec `ebpf:"tasks"`
+	Timings     *ebpf.MapSpec `ebpf:"timings"`
 }
 
 // mmVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type mmVariableSpecs struct {
-	CallerMask     *ebpf.VariableSpec `ebpf:"caller_mask"`
-	FaultQuota     *ebpf.VariableSpec `ebpf:"fault_quota"`
-	Follow         *ebpf.VariableSpec `ebpf:"follow"`
-	HasVmaIter     *ebpf.VariableSpec `ebpf:"has_vma_iter"`
-	LastSpace      *ebpf.VariableSpec `ebpf:"last_space"`
-	LastStack      *ebpf.VariableSpec `ebpf:"last_stack"`
-	LatQuota       *ebpf.VariableSpec `ebpf:"lat_quota"`
-	LatSlow        *ebpf.VariableSpec `ebpf:"lat_slow"`
-	LatWorst       *ebpf.VariableSpec `ebpf:"lat_worst"`
-	Latency        *ebpf.VariableSpec `ebpf:"latency"`
-	Meddled        *ebpf.VariableSpec `ebpf:"meddled"`
-	Nested         *ebpf.VariableSpec `ebpf:"nested"`
-	PageShift      *ebpf.VariableSpec `ebpf:"page_shift"`
-	PieceShift     *ebpf.VariableSpec `ebpf:"piece_shift"`
-	ReaderLevel    *ebpf.VariableSpec `ebpf:"reader_level"`
-	ReaderNs       *ebpf.VariableSpec `ebpf:"reader_ns"`
-	StackBytes     *ebpf.VariableSpec `ebpf:"stack_bytes"`
-	StackQuota     *ebpf.VariableSpec `ebpf:"stack_quota"`
-	UnknownPuppets *ebpf.VariableSpec `ebpf:"unknown_puppets"`
-	UnusedCall     *ebpf.VariableSpec `ebpf:"unused_call"`
-	UnusedCounter  *ebpf.VariableSpec `ebpf:"unused_counter"`
-	UnusedFileCall *ebpf.VariableSpec `ebpf:"unused_file_call"`
-	UnusedFileFlag *ebpf.VariableSpec `ebpf:"unused_file_flag"`
-	UnusedFlag     *ebpf.VariableSpec `ebpf:"unused_flag"`
-	UnusedLimit    *ebpf.VariableSpec `ebpf:"unused_limit"`
-	UnusedOp       *ebpf.VariableSpec `ebpf:"unused_op"`
-	UnusedStack    *ebpf.VariableSpec `ebpf:"unused_stack"`
-	UnusedTask     *ebpf.VariableSpec `ebpf:"unused_task"`
-	UnusedTiming   *ebpf.VariableSpec `ebpf:"unused_timing"`
-	UnusedVma      *ebpf.VariableSpec `ebpf:"unused_vma"`
-	Watches        *ebpf.VariableSpec `ebpf:"watches"`
+	BlockMask          *ebpf.VariableSpec `ebpf:"block_mask"`
+	BlockQuota         *ebpf.VariableSpec `ebpf:"block_quota"`
+	CallerMask         *ebpf.VariableSpec `ebpf:"caller_mask"`
+	FaultQuota         *ebpf.VariableSpec `ebpf:"fault_quota"`
+	Follow             *ebpf.VariableSpec `ebpf:"follow"`
+	HasVmaIter         *ebpf.VariableSpec `ebpf:"has_vma_iter"`
+	LastSpace          *ebpf.VariableSpec `ebpf:"last_space"`
+	LastStack          *ebpf.VariableSpec `ebpf:"last_stack"`
+	LatQuota           *ebpf.VariableSpec `ebpf:"lat_quota"`
+	LatSlow            *ebpf.VariableSpec `ebpf:"lat_slow"`
+	LatWorst           *ebpf.VariableSpec `ebpf:"lat_worst"`
+	Latency            *ebpf.VariableSpec `ebpf:"latency"`
+	Meddled            *ebpf.VariableSpec `ebpf:"meddled"`
+	Nested             *ebpf.VariableSpec `ebpf:"nested"`
+	PageShift          *ebpf.VariableSpec `ebpf:"page_shift"`
+	PieceShift         *ebpf.VariableSpec `ebpf:"piece_shift"`
+	ReaderLevel        *ebpf.VariableSpec `ebpf:"reader_level"`
+	ReaderNs           *ebpf.VariableSpec `ebpf:"reader_ns"`
+	StackBytes         *ebpf.VariableSpec `ebpf:"stack_bytes"`
+	StackQuota         *ebpf.VariableSpec `ebpf:"stack_quota"`
+	UnknownPuppets     *ebpf.VariableSpec `ebpf:"unknown_puppets"`
+	UnusedBlock        *ebpf.VariableSpec `ebpf:"unused_block"`
+	UnusedBlockWhat    *ebpf.VariableSpec `ebpf:"unused_block_what"`
+	UnusedCall         *ebpf.VariableSpec `ebpf:"unused_call"`
+	UnusedCounter      *ebpf.VariableSpec `ebpf:"unused_counter"`
+	UnusedFileCall     *ebpf.VariableSpec `ebpf:"unused_file_call"`
+	UnusedFileFlag     *ebpf.VariableSpec `ebpf:"unused_file_flag"`
+	UnusedFlag         *ebpf.VariableSpec `ebpf:"unused_flag"`
+	UnusedHeap         *ebpf.VariableSpec `ebpf:"unused_heap"`
+	UnusedHeapFunction *ebpf.VariableSpec `ebpf:"unused_heap_function"`
+	UnusedLimit        *ebpf.VariableSpec `ebpf:"unused_limit"`
+	UnusedOp           *ebpf.VariableSpec `ebpf:"unused_op"`
+	UnusedStack        *ebpf.VariableSpec `ebpf:"unused_stack"`
+	UnusedTask         *ebpf.VariableSpec `ebpf:"unused_task"`
+	UnusedTiming       *ebpf.VariableSpec `ebpf:"unused_timing"`
+	UnusedVma          *ebpf.VariableSpec `ebpf:"unused_vma"`
+	Watches            *ebpf.VariableSpec `ebpf:"watches"`
 }
 
 // mmObjects contains all objects after they have been loaded into the kernel.
@@ -603,31 +706,41 @@ func (o *mmObjects) Close() error {
 //
 // It can be passed to loadMmObjects or ebpf.CollectionSpec.LoadAndAssign.
 type mmMaps struct {
-	Births     *ebpf.Map `ebpf:"births"`
-	Callers    *ebpf.Map `ebpf:"callers"`
-	Counters   *ebpf.Map `ebpf:"counters"`
-	Events     *ebpf.Map `ebpf:"events"`
-	LatCarries *ebpf.Map `ebpf:"lat_carries"`
-	LatMeters  *ebpf.Map `ebpf:"lat_meters"`
-	LatTasks   *ebpf.Map `ebpf:"lat_tasks"`
-	Lats       *ebpf.Map `ebpf:"lats"`
-	Overs      *ebpf.Map `ebpf:"overs"`
-	Pendings   *ebpf.Map `ebpf:"pendings"`
-	Pieces     *ebpf.Map `ebpf:"pieces"`
-	Puppets    *ebpf.Map `ebpf:"puppets"`
-	Scratches  *ebpf.Map `ebpf:"scratches"`
-	Spaces     *ebpf.Map `ebpf:"spaces"`
-	Stacks     *ebpf.Map `ebpf:"stacks"`
-	Tasks      *ebpf.Map `ebpf:"tasks"`
-	Timings    *ebpf.Map `ebpf:"timings"`
+	Births      *ebpf.Map `ebpf:"births"`
+	BlockMeters *ebpf.Map `ebpf:"block_meters"`
+	BlockRing   *ebpf.Map `ebpf:"block_ring"`
+	Blocks      *ebpf.Map `ebpf:"blocks"`
+	Callers     *ebpf.Map `ebpf:"callers"`
+	Counters    *ebpf.Map `ebpf:"counters"`
+	Events      *ebpf.Map `ebpf:"events"`
+	HeapCalls   *ebpf.Map `ebpf:"heap_calls"`
+	Heaps       *ebpf.Map `ebpf:"heaps"`
+	LatCarries  *ebpf.Map `ebpf:"lat_carries"`
+	LatMeters   *ebpf.Map `ebpf:"lat_meters"`
+	LatTasks    *ebpf.Map `ebpf:"lat_tasks"`
+	Lats        *ebpf.Map `ebpf:"lats"`
+	Overs       *ebpf.Map `ebpf:"overs"`
+	Pendings    *ebpf.Map `ebpf:"pendings"`
+	Pieces      *ebpf.Map `ebpf:"pieces"`
+	Puppets     *ebpf.Map `ebpf:"puppets"`
+	Scratches   *ebpf.Map `ebpf:"scratches"`
+	Spaces      *ebpf.Map `ebpf:"spaces"`
+	Stacks      *ebpf.Map `ebpf:"stacks"`
+	Tasks       *ebpf.Map `ebpf:"tasks"`
+	Timings     *ebpf.Map `ebpf:"timings"`
 }
 
 func (m *mmMaps) Close() error {
 	return _MmClose(
 		m.Births,
+		m.BlockMeters,
+		m.BlockRing,
+		m.Blocks,
 		m.Callers,
 		m.Counters,
 		m.Events,
+		m.HeapCalls,
+		m.Heaps,
 		m.LatCarries,
 		m.LatMeters,
 		m.LatTasks,
@@ -648,37 +761,43 @@ func (m *mmMaps) Close() error {
 //
 // It can be passed to loadMmObjects or ebpf.CollectionSpec.LoadAndAssign.
 type mmVariables struct {
-	CallerMask     *ebpf.Variable `ebpf:"caller_mask"`
-	FaultQuota     *ebpf.Variable `ebpf:"fault_quota"`
-	Follow         *ebpf.Variable `ebpf:"follow"`
-	HasVmaIter     *ebpf.Variable `ebpf:"has_vma_iter"`
-	LastSpace      *ebpf.Variable `ebpf:"last_space"`
-	LastStack      *ebpf.Variable `ebpf:"last_stack"`
-	LatQuota       *ebpf.Variable `ebpf:"lat_quota"`
-	LatSlow        *ebpf.Variable `ebpf:"lat_slow"`
-	LatWorst       *ebpf.Variable `ebpf:"lat_worst"`
-	Latency        *ebpf.Variable `ebpf:"latency"`
-	Meddled        *ebpf.Variable `ebpf:"meddled"`
-	Nested         *ebpf.Variable `ebpf:"nested"`
-	PageShift      *ebpf.Variable `ebpf:"page_shift"`
-	PieceShift     *ebpf.Variable `ebpf:"piece_shift"`
-	ReaderLevel    *ebpf.Variable `ebpf:"reader_level"`
-	ReaderNs       *ebpf.Variable `ebpf:"reader_ns"`
-	StackBytes     *ebpf.Variable `ebpf:"stack_bytes"`
-	StackQuota     *ebpf.Variable `ebpf:"stack_quota"`
-	UnknownPuppets *ebpf.Variable `ebpf:"unknown_puppets"`
-	UnusedCall     *ebpf.Variable `ebpf:"unused_call"`
-	UnusedCounter  *ebpf.Variable `ebpf:"unused_counter"`
-	UnusedFileCall *ebpf.Variable `ebpf:"unused_file_call"`
-	UnusedFileFlag *ebpf.Variable `ebpf:"unused_file_flag"`
-	UnusedFlag     *ebpf.Variable `ebpf:"unused_flag"`
-	UnusedLimit    *ebpf.Variable `ebpf:"unused_limit"`
-	UnusedOp       *ebpf.Variable `ebpf:"unused_op"`
-	UnusedStack    *ebpf.Variable `ebpf:"unused_stack"`
-	UnusedTask     *ebpf.Variable `ebpf:"unused_task"`
-	UnusedTiming   *ebpf.Variable `ebpf:"unused_timing"`
-	UnusedVma      *ebpf.Variable `ebpf:"unused_vma"`
-	Watches        *ebpf.Variable `ebpf:"watches"`
+	BlockMask          *ebpf.Variable `ebpf:"block_mask"`
+	BlockQuota         *ebpf.Variable `ebpf:"block_quota"`
+	CallerMask         *ebpf.Variable `ebpf:"caller_mask"`
+	FaultQuota         *ebpf.Variable `ebpf:"fault_quota"`
+	Follow             *ebpf.Variable `ebpf:"follow"`
+	HasVmaIter         *ebpf.Variable `ebpf:"has_vma_iter"`
+	LastSpace          *ebpf.Variable `ebpf:"last_space"`
+	LastStack          *ebpf.Variable `ebpf:"last_stack"`
+	LatQuota           *ebpf.Variable `ebpf:"lat_quota"`
+	LatSlow            *ebpf.Variable `ebpf:"lat_slow"`
+	LatWorst           *ebpf.Variable `ebpf:"lat_worst"`
+	Latency            *ebpf.Variable `ebpf:"latency"`
+	Meddled            *ebpf.Variable `ebpf:"meddled"`
+	Nested             *ebpf.Variable `ebpf:"nested"`
+	PageShift          *ebpf.Variable `ebpf:"page_shift"`
+	PieceShift         *ebpf.Variable `ebpf:"piece_shift"`
+	ReaderLevel        *ebpf.Variable `ebpf:"reader_level"`
+	ReaderNs           *ebpf.Variable `ebpf:"reader_ns"`
+	StackBytes         *ebpf.Variable `ebpf:"stack_bytes"`
+	StackQuota         *ebpf.Variable `ebpf:"stack_quota"`
+	UnknownPuppets     *ebpf.Variable `ebpf:"unknown_puppets"`
+	UnusedBlock        *ebpf.Variable `ebpf:"unused_block"`
+	UnusedBlockWhat    *ebpf.Variable `ebpf:"unused_block_what"`
+	UnusedCall         *ebpf.Variable `ebpf:"unused_call"`
+	UnusedCounter      *ebpf.Variable `ebpf:"unused_counter"`
+	UnusedFileCall     *ebpf.Variable `ebpf:"unused_file_call"`
+	UnusedFileFlag     *ebpf.Variable `ebpf:"unused_file_flag"`
+	UnusedFlag         *ebpf.Variable `ebpf:"unused_flag"`
+	UnusedHeap         *ebpf.Variable `ebpf:"unused_heap"`
+	UnusedHeapFunction *ebpf.Variable `ebpf:"unused_heap_function"`
+	UnusedLimit        *ebpf.Variable `ebpf:"unused_limit"`
+	UnusedOp           *ebpf.Variable `ebpf:"unused_op"`
+	UnusedStack        *ebpf.Variable `ebpf:"unused_stack"`
+	UnusedTask         *ebpf.Variable `ebpf:"unused_task"`
+	UnusedTiming       *ebpf.Variable `ebpf:"unused_timing"`
+	UnusedVma          *ebpf.Variable `ebpf:"unused_vma"`
+	Watches            *ebpf.Variable `ebpf:"watches"`
 }
 
 // mmPrograms contains all programs after they have been loaded into the kernel.
@@ -689,6 +808,9 @@ type mmPrograms struct {
 	MmExit       *ebpf.Program `ebpf:"mm_exit"`
 	MmFault      *ebpf.Program `ebpf:"mm_fault"`
 	MmFork       *ebpf.Program `ebpf:"mm_fork"`
+	MmHeapEnter  *ebpf.Program `ebpf:"mm_heap_enter"`
+	MmHeapFree   *ebpf.Program `ebpf:"mm_heap_free"`
+	MmHeapReturn *ebpf.Program `ebpf:"mm_heap_return"`
 	MmLatEnter   *ebpf.Program `ebpf:"mm_lat_enter"`
 	MmLatExit    *ebpf.Program `ebpf:"mm_lat_exit"`
 	MmLatGot     *ebpf.Program `ebpf:"mm_lat_got"`
@@ -708,6 +830,9 @@ func (p *mmPrograms) Close() error {
 		p.MmExit,
 		p.MmFault,
 		p.MmFork,
+		p.MmHeapEnter,
+		p.MmHeapFree,
+		p.MmHeapReturn,
 		p.MmLatEnter,
 		p.MmLatExit,
 		p.MmLatGot,

@@ -35,6 +35,10 @@ type StackOptions struct {
 	// FaultRate is the same for page faults, whatever place they come from; 0 asks for
 	// none of them.
 	FaultRate int
+	// BlockRate is how many blocks of its heap one address space is to send a second,
+	// each with its stack, while its allocator is probed ([Hooks.ProbeHeap]); 0 asks for
+	// none. Each place that calls come from has a sixteenth of it to itself.
+	BlockRate int
 	// Writes permits [Hooks.Watch].
 	Writes bool
 	// RingBytes is the size of their ring, a power of two and a multiple of the

@@ -45,7 +45,7 @@ func Probe() []Check {
 		return c
 	}
 	return append(checks, tried(latencyCheck(kernel)), sectionCheck(kernel), vmaIterCheck(kernel),
-		tried(stacksCheck(kernel)), tried(faultsCheck(kernel)), tried(watchpointCheck(kernel)))
+		tried(stacksCheck(kernel)), tried(faultsCheck(kernel)), tried(watchpointCheck(kernel)), tried(heapCheck(kernel)))
 }
 
 // notSupported marks a missing thing as such.
@@ -154,6 +154,21 @@ func watchpointCheck(kernel *btf.Spec) Check {
 	// twice; kernels that do not step over it tell it until they may no more.
 	if c.Err = errors.Join(err, w.Close()); c.Err == nil && (n == 0 || n == most) {
 		c.Err = fmt.Errorf("%w: one write is noticed %d times", ebpf.ErrNotSupported, n)
+	}
+	return c
+}
+
+// heapCheck tells whether the functions of allocators can be probed.
+func heapCheck(kernel *btf.Spec) Check {
+	c := Check{Name: HeapCheck, What: "telling who keeps a malloc heap (6.10)", Optional: true, Err: heapSupport()}
+	for _, name := range heapPrograms {
+		if c.Err != nil {
+			break
+		}
+		var coll *ebpf.Collection
+		if coll, c.Err = loadOne(kernel, name, Options{Stacks: &StackOptions{RingBytes: os.Getpagesize(), BlockRate: 1}}); c.Err == nil {
+			coll.Close()
+		}
 	}
 	return c
 }

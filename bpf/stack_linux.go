@@ -57,7 +57,7 @@ func decodeStack(raw []byte, s *Stack) error {
 	if uint64(m.Size) > uint64(len(data)) || m.Size > MaxStackBytes {
 		return fmt.Errorf("decode stack: %d bytes of %d", len(data), m.Size)
 	}
-	if m.Op < uint8(OpMmap) || m.Op > uint8(OpFault) && m.Op != uint8(OpWrite) ||
+	if m.Op < uint8(OpMmap) || m.Op > uint8(OpFault) && m.Op != uint8(OpWrite) && m.Op != uint8(OpBlock) ||
 		int(m.Chained) > len(m.Chain) || m.Chance > uint8(mmMmLimitMM_TOP_CHANCE) {
 		return fmt.Errorf("decode stack: operation %d, chain of %d", m.Op, m.Chained)
 	}

@@ -35,6 +35,9 @@ type Module struct {
 	tabled bool
 	rules  map[uint64]stack.Rule // by address
 
+	searched bool // for points
+	points   []AllocatorPoint
+
 	bias  uint64 // of where it was mapped first
 	parts []part // what was mapped of it
 }

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Blocks of malloc heaps: a sample of those that are allocated while probes are on the
+ * functions of the allocator, each with its stack, and what becomes of them. User space
+ * puts the probes on for milliseconds (uprobe_multi links, 6.6 and later) and takes
+ * them away again; while they are not there, nothing here runs.
+ *
+ * A call is a sample when it returns, since only then the block's address is known.
+ * Where one function of the allocator calls another, the outermost counts.
+ */
+#ifndef MAPTRACE_HEAP_H
+#define MAPTRACE_HEAP_H
+
+volatile const __u32 block_quota = 0; /* samples of a space in a window; 0: none */
+volatile const __u32 block_mask = 0;  /* of the index into "block_meters" */
+
+/* The call of the allocator that a thread is in. */
+struct heap_call {
+	__u64 sp; /* when it began; 0: it is in none */
+	__u64 size;
+	__u64 old;	  /* of realloc(3): the block that there was */
+	__u64 old_header; /* the word before it */
+	__u64 result;	  /* of posix_memalign(3): where the address will be; else 0 */
+	__u64 cookie;	  /* of the probe that has seen it */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct heap_call);
+} heap_calls SEC(".maps");
+
+struct block_key {
+	__u64 space;
+	__u64 addr;
+};
+
+/* The samples whose end is waited for. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1); /* sized before loading */
+	__type(key, struct block_key);
+	__type(value, __u8);
+} blocks SEC(".maps");
+
+/* What was seen of the heap of a space, by its id. Who has no entry is not sampled. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1); /* sized before loading */
+	__type(key, __u64);
+	__type(value, struct mm_heap);
+} heaps SEC(".maps");
+
+/* As "callers", of calls of allocators. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1); /* sized before loading */
+	__type(key, __u32);
+	__type(value, struct meter);
+} block_meters SEC(".maps");
+
+/* Sized before loading: small unless it is asked for. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 65536);
+} block_ring SEC(".maps");
+
+struct mm_block unused_block __attribute__((unused));
+struct mm_heap unused_heap __attribute__((unused));
+enum mm_block_what unused_block_what __attribute__((unused));
+enum mm_heap_function unused_heap_function __attribute__((unused));
+
+#if defined(__TARGET_ARCH_x86)
+#define ARG0(ctx)   ((ctx)->di)
+#define ARG1(ctx)   ((ctx)->si)
+#define ARG2(ctx)   ((ctx)->dx)
+#define RESULT(ctx) ((ctx)->ax)
+#define CALL_BYTES  8 /* of the return address */
+#else
+#define ARG0(ctx)   ((ctx)->regs[0])
+#define ARG1(ctx)   ((ctx)->regs[1])
+#define ARG2(ctx)   ((ctx)->regs[2])
+#define RESULT(ctx) ((ctx)->regs[0])
+#define CALL_BYTES  0
+#endif
+
+static __always_inline struct space *heap_space(struct task_struct *task, struct mm_heap **heap)
+{
+	__u64 key = (__u64)task->mm;
+	struct space *sp = key ? bpf_map_lookup_elem(&spaces, &key) : NULL;
+
+	if (!sp)
+		return NULL;
+	*heap = bpf_map_lookup_elem(&heaps, &sp->id);
+	return *heap ? sp : NULL;
+}
+
+static __always_inline __u64 word_before(__u64 addr)
+{
+	__u64 word = 0;
+
+	/* It need not be there: a block may begin a page. */
+	bpf_probe_read_user(&word, sizeof(word), (void *)(addr - sizeof(word)));
+	return word;
+}
+
+/* Tells what has become of a sample. */
+static __noinline int send_end(struct space *sp, __u32 what, __u64 addr, struct heap_call *call)
+{
+	struct mm_block *b = bpf_ringbuf_reserve(&block_ring, sizeof(*b), 0);
+
+	if (!b) {
+		count(MM_C_BLOCK_DROPPED);
+		return 0;
+	}
+	__builtin_memset(b, 0, sizeof(*b));
+	b->time = bpf_ktime_get_ns();
+	b->space = sp->id;
+	b->addr = addr;
+	b->what = what;
+	if (call) {
+		b->size = call->size;
+		b->old = call->old;
+	}
+	submit(b);
+	return 0;
+}
+
+/* Sends a sample with its stack, and has its end waited for. */
+static __noinline int send_block(struct task_struct *task, struct space *sp, __u64 addr,
+				 struct heap_call *call, __u32 chance)
+{
+	struct block_key key = {sp->id, addr};
+	__u32 cpu = bpf_get_smp_processor_id(), size;
+	struct scratch *s = bpf_map_lookup_elem(&scratches, &cpu);
+	__u8 one = 1;
+
+	if (!s)
+		return 0;
+	if (__sync_lock_test_and_set(&s->busy, 1)) {
+		count(MM_C_BLOCK_DROPPED);
+		return 0;
+	}
+	s->block.time = bpf_ktime_get_ns();
+	s->block.space = sp->id;
+	s->block.addr = addr;
+	s->block.size = call->size;
+	s->block.old = call->old;
+	s->block.header = word_before(addr);
+	s->block.old_header = call->old_header;
+	s->block.what = MM_BLOCK_BORN;
+	s->head.id = 0;
+	s->head.chained = 0;
+	s->block.chance = chance;
+	size = fill_stack(s, task, sp, MM_OP_BLOCK, addr, chance);
+	if (bpf_map_update_elem(&blocks, &key, &one, BPF_ANY) ||
+	    bpf_ringbuf_output(&block_ring, &s->block, sizeof(s->block) + sizeof(s->head) + size,
+			       BPF_RB_NO_WAKEUP)) {
+		bpf_map_delete_elem(&blocks, &key);
+		count(MM_C_BLOCK_DROPPED);
+	}
+	__sync_lock_test_and_set(&s->busy, 0);
+	return 0;
+}
+
+/*
+ * Decides whether a call is a sample. Where there are many, each place that they come
+ * from has a quota of its own, as those of "callers" have.
+ */
+static __noinline int sample_block(struct task_struct *task, struct space *sp, __u64 addr,
+				   struct heap_call *call)
+{
+	__u32 path = caller_hash(task), index, chance = 0, more = 0;
+	__u32 quota = block_quota / CALLERS;
+	__u64 now = bpf_ktime_get_ns();
+	struct meter *m;
+
+	index = ((__u32)sp->id * 40503 ^ path) & block_mask;
+	m = bpf_map_lookup_elem(&block_meters, &index);
+	if (!m)
+		return 0;
+	chance = meter_chance(m, now, quota ? quota : 1);
+	more = meter_chance(&sp->blocks, now, block_quota);
+	m->seen++;
+	if (!taken(chance))
+		return 0;
+	sp->blocks.seen++;
+	if (!taken(more))
+		return 0;
+	chance += more;
+	send_block(task, sp, addr, call, chance < MM_TOP_CHANCE ? chance : MM_TOP_CHANCE);
+	return 0;
+}
+
+/* The entry of a function that allocates. The cookie says which it is (mm_heap_function). */
+SEC("uprobe.multi")
+int mm_heap_enter(struct pt_regs *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 cookie = bpf_get_attach_cookie(ctx);
+	struct mm_heap *heap;
+	struct heap_call *c;
+
+	if (!heap_space(task, &heap))
+		return 0;
+	c = bpf_task_storage_get(&heap_calls, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!c) {
+		count(MM_C_BLOCK_DROPPED);
+		return 0;
+	}
+	/* One that did not return, by longjmp or as its probe was gone, is above us. */
+	if (c->sp > ctx->sp &&
+	    c->cookie >> MM_HEAP_FUNCTION_BITS == cookie >> MM_HEAP_FUNCTION_BITS)
+		return 0;
+	c->sp = ctx->sp;
+	c->cookie = cookie;
+	c->old = 0;
+	c->old_header = 0;
+	c->result = 0;
+	switch (cookie & ((1 << MM_HEAP_FUNCTION_BITS) - 1)) {
+	case MM_HEAP_CALLOC:
+		c->size = ARG0(ctx) * ARG1(ctx);
+		break;
+	case MM_HEAP_REALLOC:
+		c->old = ARG0(ctx);
+		c->size = ARG1(ctx);
+		break;
+	case MM_HEAP_REALLOCARRAY:
+		c->old = ARG0(ctx);
+		c->size = ARG1(ctx) * ARG2(ctx);
+		break;
+	case MM_HEAP_ALIGNED:
+		c->size = ARG1(ctx);
+		break;
+	case MM_HEAP_POSIX_MEMALIGN:
+		c->result = ARG0(ctx);
+		c->size = ARG2(ctx);
+		break;
+	default:
+		c->size = ARG0(ctx);
+	}
+	if (c->old)
+		c->old_header = word_before(c->old);
+	return 0;
+}
+
+/* The return of one. */
+SEC("uprobe.multi")
+int mm_heap_return(struct pt_regs *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 addr = RESULT(ctx);
+	struct block_key key;
+	struct heap_call *c;
+	struct mm_heap *heap;
+	struct space *sp = heap_space(task, &heap);
+	bool known = false;
+	__u8 one = 1;
+
+	if (!sp)
+		return 0;
+	c = bpf_task_storage_get(&heap_calls, task, 0, 0);
+	if (!c || !c->sp || c->sp + CALL_BYTES != ctx->sp)
+		return 0; /* of one that another has called, or that began before the probes */
+	c->sp = 0;
+	if (c->result && (addr || bpf_probe_read_user(&addr, sizeof(addr), (void *)c->result)))
+		return 0;
+	key.space = sp->id;
+	if (c->old) {
+		__sync_fetch_and_add(&heap->reallocs, 1);
+		key.addr = c->old;
+		if (!addr && c->size)
+			return 0; /* refused: the block is what it was */
+		known = !bpf_map_delete_elem(&blocks, &key);
+	}
+	if (!addr) {
+		if (known)
+			send_end(sp, MM_BLOCK_FREED, c->old, NULL);
+		return 0;
+	}
+	__sync_fetch_and_add(&heap->allocs, 1);
+	__sync_fetch_and_add(&heap->bytes, c->size);
+	key.addr = addr;
+	if (known) {
+		if (addr != c->old && !bpf_map_delete_elem(&blocks, &key))
+			send_end(sp, MM_BLOCK_REUSED, addr, NULL);
+		if (!bpf_map_update_elem(&blocks, &key, &one, BPF_ANY))
+			send_end(sp, MM_BLOCK_MOVED, addr, c);
+		return 0;
+	}
+	if (addr != c->old && !bpf_map_delete_elem(&blocks, &key))
+		send_end(sp, MM_BLOCK_REUSED, addr, NULL); /* its end was not seen */
+	sample_block(task, sp, addr, c);
+	return 0;
+}
+
+/* The entry of a function that frees. */
+SEC("uprobe.multi")
+int mm_heap_free(struct pt_regs *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct block_key key = {0, ARG0(ctx)};
+	struct mm_heap *heap;
+	struct space *sp = heap_space(task, &heap);
+
+	if (!sp || !key.addr)
+		return 0;
+	__sync_fetch_and_add(&heap->frees, 1);
+	key.space = sp->id;
+	if (!bpf_map_delete_elem(&blocks, &key))
+		send_end(sp, MM_BLOCK_FREED, key.addr, NULL);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,177 @@
+//go:build amd64 || arm64
+
+package bpf_test
+
+import (
+	"bufio"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/maptrace/maptrace/bpf"
+	"github.com/maptrace/maptrace/bpf/bpftest"
+)
+
+// libcProbes finds the functions of the C library of a process.
+func libcProbes(t *testing.T, pid int) bpf.HeapFile {
+	t.Helper()
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(maps)) {
+		fields := strings.Fields(line)
+		if len(fields) < 6 || !strings.Contains(fields[1], "x") || !strings.Contains(fields[5], "libc.so") {
+			continue
+		}
+		f, err := elf.Open(fields[5])
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		syms, err := f.DynamicSymbols()
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := bpf.HeapFile{Path: fmt.Sprintf("/proc/%d/map_files/%s", pid, fields[0])}
+		for _, s := range syms {
+			function, ok := map[string]bpf.HeapFunction{
+				"malloc": bpf.HeapMalloc, "calloc": bpf.HeapCalloc, "realloc": bpf.HeapRealloc, "free": bpf.HeapFree,
+			}[s.Name]
+			if !ok {
+				continue
+			}
+			for _, p := range f.Progs {
+				if p.Type == elf.PT_LOAD && s.Value-p.Vaddr < p.Filesz {
+					file.Probes = append(file.Probes, bpf.HeapProbe{Offset: s.Value - p.Vaddr + p.Off, Function: function})
+				}
+			}
+		}
+		return file
+	}
+	t.Fatal("the process has no C library")
+	return bpf.HeapFile{}
+}
+
+// startHeap starts a program whose heap is sampled.
+func startHeap(t *testing.T, args ...string) (cmd *exec.Cmd, in io.Closer, out *bufio.Reader) {
+	t.Helper()
+	cmd = exec.Command(bpftest.BuildC(t, "../testdata/workload", "heap"), args...)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err = cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	out = bufio.NewReader(stdout)
+	if line, err := out.ReadString('\n'); err != nil || line != "ready\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	return cmd, stdin, out
+}
+
+// TestBlocksAreSampledWithTheirEnds samples the heap of a program some of whose blocks are
+// kept, some freed, and one reallocated.
+func TestBlocksAreSampledWithTheirEnds(t *testing.T) {
+	h := open(t, bpf.Options{Stacks: &bpf.StackOptions{BlockRate: 2000}})
+	defer h.Close()
+	if err := h.HeapErr(); err != nil {
+		bpftest.Skip(t, "%v", err)
+	}
+	cmd, _, _ := startHeap(t, "2", "1000", "1000")
+	tasks, err := h.Trace(cmd.Process.Pid)
+	if err != nil || len(tasks) != 1 {
+		t.Fatal(tasks, err)
+	}
+	space := tasks[0].Space
+	if err := h.SampleHeap(space); err != nil {
+		t.Fatal(err)
+	}
+	text := func() []byte {
+		file := libcProbes(t, cmd.Process.Pid)
+		var where string
+		fmt.Sscanf(file.Path, fmt.Sprintf("/proc/%d/map_files/%%s", cmd.Process.Pid), &where)
+		var start, end uint64
+		fmt.Sscanf(where, "%x-%x", &start, &end)
+		mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", cmd.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer mem.Close()
+		b := make([]byte, end-start)
+		if _, err := mem.ReadAt(b, int64(start)); err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	before := string(text())
+	probes, err := h.ProbeHeap(cmd.Process.Pid, []bpf.HeapFile{libcProbes(t, cmd.Process.Pid)}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(text()) == before {
+		t.Error("there are no breakpoints in the library")
+	}
+	alive := make(map[uint64]uint64) // by address: size
+	seen := make(map[bpf.BlockWhat]int)
+	for end := time.Now().Add(20 * time.Second); seen[bpf.BlockFreed] < 100 || seen[bpf.BlockMoved] < 3; {
+		var b bpf.Block
+		switch err := h.NextBlock(&b); {
+		case errors.Is(err, bpf.ErrEmpty):
+			if time.Now().After(end) {
+				t.Fatalf("saw %v", seen)
+			}
+			time.Sleep(5 * time.Millisecond)
+			continue
+		case err != nil:
+			t.Fatal(err)
+		}
+		seen[b.What]++
+		switch {
+		case b.Space != space:
+			t.Fatalf("another space's: %+v", b)
+		case b.What == bpf.BlockBorn:
+			if b.Size == 0 || len(b.Stack.Copy) == 0 || b.Stack.TGID != uint32(cmd.Process.Pid) {
+				t.Fatalf("%+v", b)
+			}
+			if b.Size == 96 && b.Header&^7 != 112 {
+				t.Errorf("a block of %d bytes in a chunk of %d", b.Size, b.Header&^7)
+			}
+			alive[b.Addr] = b.Size
+		case b.What == bpf.BlockMoved:
+			if _, ok := alive[b.Old]; !ok {
+				t.Errorf("moved, but not a sample: %+v", b)
+			}
+			delete(alive, b.Old)
+			alive[b.Addr] = b.Size
+		default:
+			if _, ok := alive[b.Addr]; !ok {
+				t.Errorf("ended, but not a sample: %+v", b)
+			}
+			delete(alive, b.Addr)
+		}
+	}
+	calls, err := h.HeapCalls(space)
+	if err != nil || calls.Allocs < uint64(seen[bpf.BlockBorn]) || calls.Frees < uint64(seen[bpf.BlockFreed]) {
+		t.Errorf("%+v, %v; saw %v", calls, err, seen)
+	}
+	if err := probes.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if string(text()) != before {
+		t.Error("something was left behind in the library")
+	}
+	t.Logf("%v %+v, alive %d", seen, calls, len(alive))
+}
