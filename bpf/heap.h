@@ -22,6 +22,8 @@ struct heap_call {
 	__u64 old_header; /* the word before it */
 	__u64 result;	  /* of posix_memalign(3): where the address will be; else 0 */
 	__u64 cookie;	  /* of the probe that has seen it */
+	__u64 freed;	  /* the sample that the thread has just freed; 0: none */
+	__u64 word;	  /* its second word, before */
 };
 
 struct {
@@ -98,6 +100,14 @@ static __always_inline struct space *heap_space(struct task_struct *task, struct
 	return *heap ? sp : NULL;
 }
 
+static __always_inline void count_heap_fault(struct space *sp)
+{
+	struct mm_heap *heap = bpf_map_lookup_elem(&heaps, &sp->id);
+
+	if (heap)
+		__sync_fetch_and_add(&heap->faults, 1);
+}
+
 static __always_inline __u64 word_before(__u64 addr)
 {
 	__u64 word = 0;
@@ -121,9 +131,12 @@ static __noinline int send_end(struct space *sp, __u32 what, __u64 addr, struct 
 	b->space = sp->id;
 	b->addr = addr;
 	b->what = what;
-	if (call) {
+	if (call && what == MM_BLOCK_MARK) {
+		b->header = call->word;
+	} else if (call) {
 		b->size = call->size;
 		b->old = call->old;
+		b->header = word_before(addr);
 	}
 	submit(b);
 	return 0;
@@ -195,6 +208,29 @@ static __noinline int sample_block(struct task_struct *task, struct space *sp, _
 	return 0;
 }
 
+static __always_inline __u64 second_word(__u64 addr)
+{
+	__u64 word = 0;
+
+	bpf_probe_read_user(&word, sizeof(word), (void *)(addr + sizeof(word)));
+	return word;
+}
+
+/* Tells what the freeing of the thread's last sample has left in it. */
+static __always_inline void note_mark(struct space *sp, struct heap_call *c)
+{
+	__u64 word, addr = c->freed;
+
+	if (!addr)
+		return;
+	c->freed = 0;
+	word = second_word(addr);
+	if (word == c->word)
+		return;
+	c->word = word;
+	send_end(sp, MM_BLOCK_MARK, addr, c);
+}
+
 /* The entry of a function that allocates. The cookie says which it is (mm_heap_function). */
 SEC("uprobe.multi")
 int mm_heap_enter(struct pt_regs *ctx)
@@ -202,15 +238,17 @@ int mm_heap_enter(struct pt_regs *ctx)
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u64 cookie = bpf_get_attach_cookie(ctx);
 	struct mm_heap *heap;
+	struct space *sp = heap_space(task, &heap);
 	struct heap_call *c;
 
-	if (!heap_space(task, &heap))
+	if (!sp)
 		return 0;
 	c = bpf_task_storage_get(&heap_calls, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!c) {
 		count(MM_C_BLOCK_DROPPED);
 		return 0;
 	}
+	note_mark(sp, c);
 	/* One that did not return, by longjmp or as its probe was gone, is above us. */
 	if (c->sp > ctx->sp &&
 	    c->cookie >> MM_HEAP_FUNCTION_BITS == cookie >> MM_HEAP_FUNCTION_BITS)
@@ -305,13 +343,22 @@ int mm_heap_free(struct pt_regs *ctx)
 	struct block_key key = {0, ARG0(ctx)};
 	struct mm_heap *heap;
 	struct space *sp = heap_space(task, &heap);
+	struct heap_call *c;
 
 	if (!sp || !key.addr)
 		return 0;
 	__sync_fetch_and_add(&heap->frees, 1);
+	c = bpf_task_storage_get(&heap_calls, task, 0, 0);
+	if (c)
+		note_mark(sp, c);
 	key.space = sp->id;
-	if (!bpf_map_delete_elem(&blocks, &key))
-		send_end(sp, MM_BLOCK_FREED, key.addr, NULL);
+	if (bpf_map_delete_elem(&blocks, &key))
+		return 0;
+	send_end(sp, MM_BLOCK_FREED, key.addr, NULL);
+	if (c) {
+		c->freed = key.addr;
+		c->word = second_word(key.addr);
+	}
 	return 0;
 }
 

@@ -27,6 +27,7 @@ const (
 	BlockFreed  = BlockWhat(mmMmBlockWhatMM_BLOCK_FREED)  // a sample was seen to be freed
 	BlockReused = BlockWhat(mmMmBlockWhatMM_BLOCK_REUSED) // its address was given out again: it was freed before
 	BlockMoved  = BlockWhat(mmMmBlockWhatMM_BLOCK_MOVED)  // it was realloc(3)ated: Addr and Size are new
+	BlockMark   = BlockWhat(mmMmBlockWhatMM_BLOCK_MARK)   // its free has changed its second word to Header
 )
 
 // Block is what happened to a block of a malloc heap.
@@ -43,15 +44,6 @@ type Block struct {
 	// not be read.
 	Header, OldHeader uint64
 	Stack             Stack // BlockBorn: of who called the allocator
-}
-
-// HeapCalls are how often the functions of an allocator were called by an address space
-// while they were probed.
-type HeapCalls struct {
-	Allocs   uint64
-	Reallocs uint64 // among Allocs, but for those that have freed a block
-	Frees    uint64
-	Bytes    uint64 // that were asked for
 }
 
 // HeapFunction is a function of an allocator, by where its arguments are.
@@ -185,7 +177,7 @@ func (h *Hooks) HeapCalls(space uint64) (HeapCalls, error) {
 	if err := h.coll.Maps[mmMapHeaps].Lookup(space, &n); err != nil {
 		return HeapCalls{}, fmt.Errorf("read calls of the heap: %w", err)
 	}
-	return HeapCalls{Allocs: n.Allocs, Reallocs: n.Reallocs, Frees: n.Frees, Bytes: n.Bytes}, nil
+	return HeapCalls{Allocs: n.Allocs, Reallocs: n.Reallocs, Frees: n.Frees, Bytes: n.Bytes, Faults: n.Faults}, nil
 }
 
 // ForgetBlock ends the waiting for the end of a sample.
@@ -215,7 +207,7 @@ func decodeBlock(raw []byte, b *Block) error {
 		return fmt.Errorf("decode block: %d bytes is too short", len(raw))
 	}
 	copy(head, raw)
-	if m.What > uint8(BlockMoved) || m.Chance > uint8(mmMmLimitMM_TOP_CHANCE) {
+	if m.What > uint8(BlockMark) || m.Chance > uint8(mmMmLimitMM_TOP_CHANCE) {
 		return fmt.Errorf("decode block: kind %d, chance %d", m.What, m.Chance)
 	}
 	st := b.Stack

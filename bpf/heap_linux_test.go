@@ -126,6 +126,7 @@ func TestBlocksAreSampledWithTheirEnds(t *testing.T) {
 	}
 	alive := make(map[uint64]uint64) // by address: size
 	seen := make(map[bpf.BlockWhat]int)
+	marks := make(map[uint64]int) // of glibc there is one for all
 	for end := time.Now().Add(20 * time.Second); seen[bpf.BlockFreed] < 100 || seen[bpf.BlockMoved] < 3; {
 		var b bpf.Block
 		switch err := h.NextBlock(&b); {
@@ -156,9 +157,11 @@ func TestBlocksAreSampledWithTheirEnds(t *testing.T) {
 			}
 			delete(alive, b.Old)
 			alive[b.Addr] = b.Size
+		case b.What == bpf.BlockMark:
+			marks[b.Header]++
 		default:
 			if _, ok := alive[b.Addr]; !ok {
-				t.Errorf("ended, but not a sample: %+v", b)
+				t.Errorf("%#x has ended, but is not a sample: %v", b.Addr, b.What)
 			}
 			delete(alive, b.Addr)
 		}
@@ -173,5 +176,26 @@ func TestBlocksAreSampledWithTheirEnds(t *testing.T) {
 	if string(text()) != before {
 		t.Error("something was left behind in the library")
 	}
+	if len(marks) == 0 || len(marks) > seen[bpf.BlockMark]/2 {
+		t.Errorf("the marks of freed blocks are %v", marks)
+	}
 	t.Logf("%v %+v, alive %d", seen, calls, len(alive))
+}
+
+// TestTheWholeOfAProbesPriceIsMeasured measures it twice: what takes two traps costs more
+// than what takes one.
+func TestTheWholeOfAProbesPriceIsMeasured(t *testing.T) {
+	h := open(t, bpf.Options{Stacks: &bpf.StackOptions{BlockRate: 1}})
+	defer h.Close()
+	if err := h.HeapErr(); err != nil {
+		bpftest.Skip(t, "%v", err)
+	}
+	p, err := h.HeapPrice()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Emulated < 100*time.Nanosecond || p.Stepped < p.Emulated {
+		t.Errorf("%+v", p)
+	}
+	t.Logf("%+v", p)
 }

@@ -12,6 +12,7 @@ import (
 	"math/bits"
 	"os"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -32,6 +33,12 @@ type Hooks struct {
 	events, stacks, timings, blocks ring
 
 	faultsErr, heapErr error
+
+	price struct {
+		once sync.Once
+		HeapPrice
+		err error
+	}
 }
 
 // Task is a traced process and its address space.

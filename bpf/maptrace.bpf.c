@@ -1421,6 +1421,8 @@ static __noinline int note_stack(struct task_struct *task, struct pending *p, __
 	return 0;
 }
 
+#include "heap.h"
+
 /* Notes in which piece of memory a page fault is. */
 static __always_inline void note_piece(struct space *sp, __u64 addr)
 {
@@ -1447,6 +1449,8 @@ int mm_fault(struct bpf_perf_event_data *ctx)
 	if (!sp)
 		return 0;
 	count(MM_C_FAULTS);
+	if (block_quota)
+		count_heap_fault(sp);
 	note_piece(sp, addr);
 	chance = meter_chance(&sp->faults, bpf_ktime_get_ns(), fault_quota);
 	sp->faults.seen++;
@@ -1915,5 +1919,4 @@ int mm_tasks(struct bpf_iter__task *ctx)
 	return 0;
 }
 
-#include "heap.h"
 #include "latency.h"

@@ -229,6 +229,11 @@ enum mm_block_what {
 	MM_BLOCK_FREED,	 /* it was seen to be freed */
 	MM_BLOCK_REUSED, /* its address was given out again, so it was freed before */
 	MM_BLOCK_MOVED,	 /* it was realloc(3)ated: it is at "addr" now, with another size */
+	/*
+	 * Freeing it has changed its second word to "header": told by the thread's next call of
+	 * the allocator, so nobody has the block yet.
+	 */
+	MM_BLOCK_MARK,
 };
 
 struct mm_block {
@@ -250,7 +255,8 @@ struct mm_heap {
 	__u64 allocs;
 	__u64 reallocs; /* of the allocs, and those that have freed a block */
 	__u64 frees;
-	__u64 bytes; /* that were asked for */
+	__u64 bytes;  /* that were asked for */
+	__u64 faults; /* page faults of the space, probed or not */
 };
 
 /* What both sides know of sampling. */

@@ -27,6 +27,8 @@ type mmHeapCall struct {
 	OldHeader uint64
 	Result    uint64
 	Cookie    uint64
+	Freed     uint64
+	Word      uint64
 }
 
 type mmLatTask struct {
@@ -77,6 +79,7 @@ const (
 	mmMmBlockWhatMM_BLOCK_FREED  mmMmBlockWhat = 1
 	mmMmBlockWhatMM_BLOCK_REUSED mmMmBlockWhat = 2
 	mmMmBlockWhatMM_BLOCK_MOVED  mmMmBlockWhat = 3
+	mmMmBlockWhatMM_BLOCK_MARK   mmMmBlockWhat = 4
 )
 
 type mmMmCall struct {
@@ -194,6 +197,7 @@ type mmMmHeap struct {
 	Reallocs uint64
 	Frees    uint64
 	Bytes    uint64
+	Faults   uint64
 }
 
 type mmMmHeapFunction uint32

@@ -20,6 +20,7 @@ type Status struct {
 	// the reader may see first; NStgid those of the process.
 	NSpid, NStgid []int
 	Threads       int
+	Seccomp       int // prctl(2) PR_GET_SECCOMP: 0 none, 1 strict, 2 a filter
 	// Kthread is always false before 6.11; Stat.KernelThread works everywhere.
 	Kthread bool
 	// HasMemory says that the Vm lines are there: the thread has an address
@@ -113,6 +114,8 @@ func (s *Status) intField(name string) *int {
 		return &s.TracerPid
 	case "Threads":
 		return &s.Threads
+	case "Seccomp":
+		return &s.Seccomp
 	}
 	return nil
 }

@@ -45,6 +45,7 @@ type Live struct {
 	fs    procmaps.FS
 	page  uint64
 	ev    bpf.Event
+	block bpf.Block
 	// byTime makes as if this kernel did not number sections; for tests.
 	byTime bool
 	// The losses that events have told of.

@@ -1,6 +1,12 @@
 package tracer
 
-import "github.com/maptrace/maptrace/bpf"
+import (
+	"io"
+
+	"github.com/maptrace/maptrace/bpf"
+	"github.com/maptrace/maptrace/tracer/heap"
+	"github.com/maptrace/maptrace/tracer/stack"
+)
 
 // Sampling is what samplers ask an engine for.
 type Sampling interface {
@@ -21,7 +27,69 @@ type Sampling interface {
 	// Births is how many threads have begun in an address space since a moment that
 	// does not change.
 	Births(space uint64) (uint64, error)
+	Heaps
 }
+
+// Heaps tell of blocks of heaps, while their allocators are probed.
+type Heaps interface {
+	// HeapErr says why no heaps can be sampled though it was asked for; nil if they can, or
+	// it was not.
+	HeapErr() error
+	// SampleHeap has blocks of an address space told while ProbeHeap's probes are there,
+	// until ForgetHeap. HeapCalls are the calls that were seen since.
+	SampleHeap(space uint64) error
+	ForgetHeap(space uint64) error
+	HeapCalls(space uint64) (HeapCalls, error)
+	// ProbeHeap puts probes on allocators for a process, until they are closed, which
+	// takes tens of milliseconds. Files are what each can be opened by. Burst is another
+	// number each time. It may be called by any goroutine, as may HeapCalls.
+	ProbeHeap(pid int, all []heap.Allocator, files []string, burst uint32) (io.Closer, error)
+	// HeapPrice is what a call takes longer by while it is probed: of which the kernel does
+	// the probed instruction itself, and of which it does not. It is measured once, which
+	// takes 100 ms. It may be called by any goroutine.
+	HeapPrice() (HeapPrice, error)
+	// NextBlock reads the next of what was told; it is ErrIdle when all was read. For one
+	// goroutine.
+	NextBlock(b *HeapBlock) error
+	// ForgetBlock ends the waiting for the end of a sample.
+	ForgetBlock(space, addr uint64) error
+	// BlocksDropped is how many samples and ends could not be told.
+	BlocksDropped() (uint64, error)
+}
+
+// HeapCalls are how often functions of allocators were seen to be called.
+type HeapCalls = bpf.HeapCalls
+
+// HeapPrice is what calls of allocators cost: see bpf.HeapPrice.
+type HeapPrice = bpf.HeapPrice
+
+// HeapBlock is what happened to a block of a heap.
+type HeapBlock struct {
+	What  BlockWhat
+	Time  uint64 // CLOCK_MONOTONIC, ns
+	Space uint64
+	Addr  uint64
+	Size  uint64 // BlockBorn and BlockMoved: as it was asked for, in bytes
+	Old   uint64 // of realloc(3): where it was; 0 if nowhere
+	// Weight is how many calls at that time a BlockBorn stands for.
+	Weight float64
+	// Header is the word before the block, and OldHeader that before the old one, when the
+	// call returned and began. 0 if they could not be read.
+	Header, OldHeader uint64
+	Sample            stack.Sample // BlockBorn: of who has called the allocator
+}
+
+// BlockWhat says what a HeapBlock tells.
+type BlockWhat uint8
+
+// What a HeapBlock may tell.
+const (
+	BlockBorn   BlockWhat = iota // it was allocated, and is a sample
+	BlockFreed                   // a sample was seen to be freed
+	BlockReused                  // its address was given out again: it was freed before
+	BlockMoved                   // it was realloc(3)ated: Addr and Size are new
+	BlockMark                    // a sample that was freed: that has changed its second word to Header
+)
 
 // Touch is a piece of memory in which a page fault was.
 type Touch = bpf.Touch

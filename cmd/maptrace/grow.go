@@ -43,6 +43,7 @@ type growOptions struct {
 	watchpoints int
 	insists     bool // on them, whatever privilege they take
 	budget      float64
+	heapBudget  float64
 	pprof       string
 	folded      string
 	brief       bool // no stacks and no figures, but the culprit in the last line
@@ -100,6 +101,7 @@ More: "maptrace help growth", "maptrace help stacks", "maptrace help targets".`,
 	f.IntVar(&o.faultRate, "fault-rate", defaultFaultRate, "stacks of page faults that one process may cost a second; 0 for none")
 	f.IntVar(&o.watchpoints, "watchpoints", keeper.DefaultWords, "debug registers to use in each thread, to tell who keeps memory of heaps that many share; 0 for none")
 	f.Float64Var(&o.budget, "smaps-budget", defaultBudget, "percentage of the time that counting resident pages may keep the target's mmap lock")
+	f.Float64Var(&o.heapBudget, "heap-budget", defaultHeapBudget, "percentage of one CPU that telling who keeps a malloc heap may take from a process: its allocator is probed for milliseconds; 0 leaves it alone")
 	f.StringVar(&o.pprof, "pprof", "", "write a profile for go tool pprof to this file")
 	f.StringVar(&o.folded, "folded", "", "write folded stacks, for flame graphs, to this file")
 	f.StringArrayVar(&o.failOn, "fail-on", nil, "exit with status 6 if this is so: 'leaks', or 'WHAT growth > SIZE/TIME' (repeatable)")
@@ -117,6 +119,10 @@ const minInterval = 10 * time.Millisecond
 const (
 	defaultFaultRate = 200
 	defaultBudget    = 2
+	// Percent of one CPU that probes of allocators may take from a process.
+	defaultHeapBudget = 1
+	// blockRate is how many blocks of one heap are sampled a second.
+	blockRate = 512
 )
 
 // maxStackRate is more stacks a second than anything can read.
@@ -143,6 +149,8 @@ func (o *growOptions) check() error {
 		return usagef("--stack-rate and --fault-rate: want at most %d", maxStackRate)
 	case !(o.budget > 0 && o.budget <= 100): // which NaN is not
 		return usagef("--smaps-budget %g: want a percentage", o.budget)
+	case !(o.heapBudget >= 0 && o.heapBudget <= 100):
+		return usagef("--heap-budget %g: want a percentage", o.heapBudget)
 	}
 	for _, text := range o.failOn {
 		r, err := attribution.ParseRule(text, parseSize)
@@ -188,6 +196,9 @@ func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err
 	kernel := tracer.LiveOptions{Stacks: &tracer.StackOptions{
 		Bytes: int(o.stackSize), Rate: o.stackRate, FaultRate: o.faultRate, Writes: o.watchpoints > 0,
 	}}
+	if o.heapBudget > 0 {
+		kernel.Stacks.BlockRate = blockRate
+	}
 	if g.attached, err = attach(s, &o.attachOptions, kernel, tracer.Options{Memory: memory.Extents}, sites); err != nil {
 		return err
 	}
@@ -201,6 +212,7 @@ func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err
 	g.sampler = sample.New(g.Info().Sampling, sample.Options{
 		FS: fs, Emit: g.Emit, Trees: g.Tree, Interval: o.interval, Budget: o.budget / 100, Faults: o.faultRate > 0,
 		Watchpoints: o.watchpoints, Settle: settle, Doubtful: g.Doubtful, Reach: g.Reach, Group: sites.Group, Log: g.log, Calls: o.calls,
+		HeapBudget: o.heapBudget / 100, Site: sites.Site, Allocators: sites.Allocators, Sampled: g.Sampled,
 	})
 	run := tracer.RunOptions{Sinks: []tracer.Sink{g}, Samplers: []tracer.Sampler{g.sampler}}
 	err = g.run(ctx, run, func() error { return g.finish(out) })

@@ -19,6 +19,7 @@ import (
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/site"
 	"github.com/maptrace/maptrace/tracer/space"
@@ -110,6 +111,9 @@ func (functions) Use(uint32) {}
 func (functions) Group(site uint32) uint32 { return site }
 func (functions) Pool(uint32) string       { return "" }
 func (functions) Moves(uint32) bool        { return false }
+
+func (functions) Path(uint32) []heap.Place     { return nil }
+func (functions) PlaceName(uint32, int) string { return "" }
 
 func (functions) Function(site uint32) string {
 	if site == 0 {

@@ -20,7 +20,9 @@ import (
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/budget"
+	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
@@ -29,13 +31,15 @@ import (
 // there. Group returns the number of one of them that stands for all. Pool names the
 // heap that a site made larger, if the memory is handed out in pieces to whoever asks,
 // and is "" otherwise. Moves tells whether a site is a garbage collector that moves what
-// others have made, so that it is the last to write to it. Use says that something still refers to a site: the stacks of
+// others have made, so that it is the last to write to it. Path is the functions that led to a
+// site, innermost first. Use says that something still refers to a site: the stacks of
 // others are forgotten first.
 type Sites interface {
 	Group(site uint32) uint32
 	Pool(site uint32) string
 	Moves(site uint32) bool
 	Use(site uint32)
+	Path(site uint32) []heap.Place
 }
 
 // Attribution is what is known of one address space since a moment.
@@ -60,6 +64,7 @@ type Attribution struct {
 
 	allFaults uint64
 	outcomes  map[outcome]uint64 // words
+	heap      *heap.Book         // samples of blocks; nil while there are none
 
 	unsampled uint64 // bytes of memory made by calls without a stack
 	estimated bool
@@ -333,6 +338,35 @@ func shared(k growth.Key) bool {
 	default:
 		return false
 	}
+}
+
+// Block books a block of a heap that was allocated, in an extent.
+func (a *Attribution) Block(at uint64, e *space.Extent, b event.Block) {
+	key, blame := a.key(e)
+	if blame.Missing() {
+		return // of which group it is is not known
+	}
+	a.book().Born(heap.Block{ID: b.ID, At: at, Site: b.Site, Key: a.own(key), Bytes: b.Bytes, Weight: b.Weight, Blind: b.Blind})
+	a.sites.Use(b.Site)
+}
+
+// book is the samples of blocks.
+func (a *Attribution) book() *heap.Book {
+	if a.heap == nil {
+		a.heap = heap.New()
+	}
+	return a.heap
+}
+
+// Sampled tells whether enough blocks of the memory of an extent are sampled to tell who
+// keeps it.
+func (a *Attribution) Sampled(e *space.Extent) bool {
+	const enough = 50
+	if a.heap == nil {
+		return false
+	}
+	key, _ := a.key(e)
+	return a.heap.Count(key) >= enough
 }
 
 // Outcome books what became of a word of an extent: first is the group of sites that was

@@ -15,6 +15,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/budget"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
@@ -31,6 +32,11 @@ func (pairs) Group(site uint32) uint32 { return site &^ 1 }
 
 // Use: all are kept.
 func (pairs) Use(uint32) {}
+
+// Path gives each site a function of its own, called by a main that all have.
+func (pairs) Path(site uint32) []heap.Place {
+	return []heap.Place{{Function: "malloc", Serves: true}, {Function: fmt.Sprint("f", site&^1)}, {Function: "main"}}
+}
 
 // Moves: one is a collector.
 func (pairs) Moves(site uint32) bool { return site == collector }

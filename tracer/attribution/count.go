@@ -89,6 +89,9 @@ func (a *Attribution) use() {
 	for o := range a.outcomes {
 		a.sites.Use(o.site)
 	}
+	if a.heap != nil {
+		a.heap.Sites(a.sites.Use)
+	}
 }
 
 // shareOut gives the parts what they hold and their shares in the flows, and returns
@@ -145,6 +148,10 @@ func (a *Attribution) evidence(found []growth.Finding) []Evidence {
 			return cmp.Or(cmp.Compare(y.grown(), x.grown()), cmp.Compare(x.Site, y.Site))
 		})
 		sortShares(out[i].TouchedBy)
+		if out[i].Shared && a.heap != nil && a.heap.Count(f.Key) > 0 {
+			r := a.heap.Keepers(f.Key, growth.Rate{PerSecond: f.Slope, Low: f.SlopeLow, High: f.SlopeHigh}, a.sites.Path)
+			out[i].Heap = &r
+		}
 	}
 	return out
 }
@@ -171,7 +178,11 @@ var (
 // bytes is what is kept beside the watch, about.
 func (a *Attribution) bytes() int {
 	const mapped = 160 // a key, its value, and what a map is not full of
-	parts := len(a.made) + len(a.flows) + len(a.past) + len(a.shares) + len(a.touched) + len(a.faults) + len(a.outcomes) + len(a.appearances)
+	blocks := 0
+	if a.heap != nil {
+		blocks = a.heap.Len()
+	}
+	parts := blocks + len(a.made) + len(a.flows) + len(a.past) + len(a.shares) + len(a.touched) + len(a.faults) + len(a.outcomes) + len(a.appearances)
 	return mapped*parts + cap(a.pieces)*int(unsafe.Sizeof(piece{})) + cap(a.regions)*int(unsafe.Sizeof(space.Region{}))
 }
 
@@ -239,6 +250,9 @@ func (a *Attribution) foldTouches() {
 			delete(a.outcomes, f)
 			a.outcomes[outcome{to, f.first, f.site}] += n
 		}
+	}
+	if a.heap != nil {
+		a.heap.Fold(a.own)
 	}
 }
 

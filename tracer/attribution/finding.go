@@ -9,6 +9,7 @@ import (
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/heap"
 )
 
 // Names are what sites are called, for people. Names are as the program has them: not
@@ -21,6 +22,9 @@ type Names interface {
 	// StackNames are the functions that led to a site, innermost first, and why there are
 	// no more; end is "" for a whole stack.
 	StackNames(site uint32) (frames []string, end string)
+	// PlaceName is one of the functions of [Sites.Path], with its file and line where they
+	// are known.
+	PlaceName(site uint32, depth int) string
 }
 
 // Evidence is a verdict on a group of memory, with the sites behind it.
@@ -46,6 +50,8 @@ type Evidence struct {
 	// left out, keeps more than any other; 0 if no word of one stayed, or the memory is
 	// not Shared.
 	Separation float64
+	// Heap is who keeps it by a sample of its blocks; nil if none were sampled.
+	Heap *heap.Result
 	// Shared says that the memory is handed out in pieces to whoever asks for some, so
 	// that who made it need not be who keeps it.
 	Shared bool
@@ -60,6 +66,7 @@ type Finding struct {
 	Made    []Stack       // the stacks that made most of what came and is still there
 	Touched []Stack       // the functions whose page faults were sampled in it
 	Kept    []Stack       // those that were the last to write to its watched words that stayed
+	Keepers []HeapKeeper  // of Heap, those that keep the most
 	Settle  time.Duration // for how long those were left alone, at least
 	Limit   *Reached      // the limit that is reached first; nil if none is
 }
@@ -74,15 +81,34 @@ type Stack struct {
 	End    string   // why there are no more frames; empty if it is whole
 }
 
+// HeapKeeper is a function that keeps blocks of a heap, with the stack on which it keeps the
+// most.
+type HeapKeeper struct {
+	heap.Keeper
+	By     string
+	Frames []string // innermost first
+	End    string   // why there are no more frames; empty if it is whole
+}
+
 // Reached is a limit that will be reached if the growth goes on.
 type Reached struct {
 	growth.Limit
 	In time.Duration
 }
 
-// Keeper is who keeps memory that many share, "" if the watched words do not separate one
-// from all others.
+// bySample tells whether who keeps the memory is known, or not, by a sample of its blocks:
+// watched words say less.
+func (f *Finding) bySample() bool { return f.Heap != nil }
+
+// Keeper is who keeps memory that many share, "" if neither sampled blocks nor watched words
+// separate one from all others.
 func (f *Finding) Keeper() string {
+	if f.bySample() {
+		if len(f.Keepers) == 0 || f.Heap.Confidence < Sure {
+			return ""
+		}
+		return f.Keepers[0].By
+	}
 	if !f.Shared || len(f.Kept) == 0 || f.Separation < Sure {
 		return ""
 	}
@@ -104,6 +130,8 @@ func (f *Finding) Confidence() float64 {
 	switch {
 	case f.Blamed() == "":
 		return 0
+	case f.Shared && f.bySample():
+		return f.Heap.Confidence
 	case f.Shared:
 		return f.Separation
 	}
@@ -190,7 +218,7 @@ func (n *namer) finding(a *Attribution, e *Evidence, limits growth.Readings) Fin
 		made.Frames, made.End = n.StackNames(p.Site)
 		f.Made = append(f.Made, made)
 	}
-	f.Touched, f.Kept = n.touchers(e), n.keepers(e)
+	f.Touched, f.Kept, f.Keepers = n.touchers(e), n.keepers(e), n.heapKeepers(e)
 	if l, left, ok := limits.Soonest(e.Finding); ok {
 		f.Limit = &Reached{l, left}
 	}
@@ -221,6 +249,20 @@ func (n *namer) keepers(e *Evidence) []Stack {
 		st := Stack{By: n.Function(s.Site), Group: n.Group(s.Site), Share: s.Share}
 		st.Frames, st.End = n.StackNames(s.Site)
 		out = append(out, st)
+	}
+	return out
+}
+
+// heapKeepers are the functions that keep most of the sampled blocks.
+func (n *namer) heapKeepers(e *Evidence) (out []HeapKeeper) {
+	if e.Heap == nil {
+		return nil
+	}
+	const most = 10
+	for _, k := range e.Heap.Keepers[:min(len(e.Heap.Keepers), most)] {
+		h := HeapKeeper{Keeper: k, By: cmp.Or(n.PlaceName(k.Site, k.Depth), UnknownPlace)}
+		h.Frames, h.End = n.StackNames(k.Site)
+		out = append(out, h)
 	}
 	return out
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/maptrace/maptrace/tracer/budget"
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
@@ -61,8 +62,10 @@ type watched struct {
 	limits    growth.Readings
 	uncounted string // why its resident pages are not counted, if so
 	unwatched string // why no words of it are watched, if so
-	worst     float64
-	seen      verdict
+	// unsampledHeap is why blocks of its heap are not sampled, if so.
+	unsampledHeap string
+	worst         float64
+	seen          verdict
 }
 
 // Process is what is found of one address space, with the process that lives in it.
@@ -83,6 +86,8 @@ type Process struct {
 	// Uncounted says why resident memory could not be counted, if so: then nothing
 	// was found.
 	Uncounted string
+	// HeapUnsampled says why blocks of malloc heaps were not sampled, if so.
+	HeapUnsampled string
 	// Unwatched says why no words were watched, or from some time on no more, if so:
 	// who keeps the memory of heaps that many share is not known, or not for the end.
 	Unwatched string
@@ -210,6 +215,20 @@ func (g *Growth) Record(r *event.Record) {
 		w.Outcome(&b.In, b.First, b.Site)
 	case event.Unwatched:
 		w.unwatched = string(b)
+	case event.Block:
+		if r.Tree != nil {
+			if e, ok := r.Tree.At(b.Addr); ok {
+				w.Block(r.At, &e, b)
+			}
+		}
+	case event.BlockEnd:
+		w.book().End(b.ID, r.At, b.Seen)
+	case event.BlockBlind:
+		w.book().Blind(b.ID)
+	case event.HeapWindow:
+		w.book().Window(heap.Window(b))
+	case event.HeapUnsampled:
+		w.unsampledHeap = string(b)
 	}
 }
 
@@ -221,6 +240,12 @@ func (g *Growth) Effort() event.Effort { return g.effort }
 func (g *Growth) Doubtful(id uint64, e *space.Extent, site uint32) bool {
 	w := g.spaces[id]
 	return w != nil && !w.exited && w.Doubtful(e, site)
+}
+
+// Sampled tells whether enough blocks of a heap are sampled to tell who keeps it.
+func (g *Growth) Sampled(id uint64, e *space.Extent) bool {
+	w := g.spaces[id]
+	return w != nil && w.Sampled(e)
 }
 
 // Reach is the memory that an extent is part of and will grow into.
@@ -261,6 +286,7 @@ func (g *Growth) Processes(now uint64) []Process {
 		p := Process{
 			PID: w.pid, NSPID: w.nspid, Comm: w.comm, Exe: w.exe, Exited: w.exited, Watched: w.watchedTo(now), Ticks: w.Ticks(),
 			Space: id, Estimated: w.Estimated(), Unsampled: w.Unsampled(), Uncounted: w.uncounted, Unwatched: w.unwatched,
+			HeapUnsampled: w.unsampledHeap,
 		}
 		for _, e := range w.Evidence() {
 			p.Findings = append(p.Findings, g.namer.finding(w.Attribution, &e, w.limits))

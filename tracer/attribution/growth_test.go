@@ -20,6 +20,8 @@ func (names) Function(site uint32) string {
 	return "f" + string(rune('a'+site%26))
 }
 
+func (n names) PlaceName(site uint32, depth int) string { return n.Path(site)[depth].Function }
+
 func (n names) StackNames(site uint32) ([]string, string) { return []string{n.Function(site)}, "" }
 
 // process has a process begin, in an address space of the same number.

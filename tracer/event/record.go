@@ -4,6 +4,7 @@ package event
 import (
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -58,6 +59,36 @@ type (
 	// are again.
 	Unwatched string
 
+	// Block is a block of a heap that was allocated, a sample.
+	Block struct {
+		ID    uint64 // of the process' samples, from 1 on
+		Addr  uint64
+		Site  uint32 // of who has called the allocator
+		Bytes uint64 // by which the heap holds more: of realloc(3) what was added
+		// Weight is how many allocations it stands for, of those in its window.
+		Weight float64
+		// Blind says that its contents do not show whether it was freed.
+		Blind bool
+	}
+
+	// BlockEnd says that a sample is no more.
+	BlockEnd struct {
+		ID uint64
+		// Seen says that its free was seen. Else it was found out later that it has ended.
+		Seen bool
+	}
+
+	// BlockBlind says that the contents of a sample do not show any more whether it was
+	// freed.
+	BlockBlind struct{ ID uint64 }
+
+	// HeapWindow is a time in which calls of the allocators of a process were seen, and how
+	// many there were. It stands for the time since the one before.
+	HeapWindow heap.Window
+
+	// HeapUnsampled says why the heap of a process is not sampled; "" says that it is again.
+	HeapUnsampled string
+
 	// Effort is what sampling has cost and what it has missed, of all processes, at
 	// the end.
 	Effort struct {
@@ -72,6 +103,7 @@ type (
 		// Whole is how often everything of a process was counted, by the reason.
 		Whole map[string]uint64
 		Words Words
+		Heaps Heaps
 	}
 )
 
@@ -86,6 +118,19 @@ type Words struct {
 	Missed    uint64 // nobody knows who wrote last
 }
 
+// Heaps is what sampling heaps has cost, of all processes.
+type Heaps struct {
+	Processes uint64 // whose heaps were sampled
+	Bursts    uint64 // how often allocators were probed
+	ProbedNs  uint64 // for how long, in all
+	WatchedNs uint64 // of so much
+	Calls     uint64 // that were seen
+	Blocks    uint64 // samples
+	Dropped   uint64 // samples, or their ends, that could not be told
+	// CostNs is what the calls took longer by, about: their number, and the price of one.
+	CostNs uint64
+}
+
 // Plus is the sum of both.
 func (w Words) Plus(o Words) Words {
 	return Words{
@@ -94,12 +139,17 @@ func (w Words) Plus(o Words) Words {
 	}
 }
 
-func (Threads) body()    {}
-func (Executable) body() {}
-func (Limits) body()     {}
-func (Counting) body()   {}
-func (Resident) body()   {}
-func (Uncounted) body()  {}
-func (Outcome) body()    {}
-func (Unwatched) body()  {}
-func (Effort) body()     {}
+func (Threads) body()       {}
+func (Executable) body()    {}
+func (Limits) body()        {}
+func (Counting) body()      {}
+func (Resident) body()      {}
+func (Uncounted) body()     {}
+func (Outcome) body()       {}
+func (Unwatched) body()     {}
+func (Block) body()         {}
+func (BlockEnd) body()      {}
+func (BlockBlind) body()    {}
+func (HeapWindow) body()    {}
+func (HeapUnsampled) body() {}
+func (Effort) body()        {}

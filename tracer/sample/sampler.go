@@ -17,7 +17,9 @@ import (
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/await"
 	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/space"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 // Options of a Sampler.
@@ -38,13 +40,22 @@ type Options struct {
 	// Settle for how long one must be left alone to count.
 	Watchpoints int
 	Settle      time.Duration
+	// HeapBudget is the share of one CPU that sampling the blocks of a process' heap may
+	// take from it, from 0 to 1; 0 leaves its allocator alone. Site gives a number to the
+	// stack of who has called it, and Allocators finds the functions of it.
+	HeapBudget float64
+	Site       func(pid int, tree *space.Space, s *stack.Sample) uint32
+	Allocators func(pid int, tree *space.Space) []heap.Allocator
 	// Doubtful tells whether it is doubtful who keeps memory that a site touches, and
 	// Reach which memory an extent is part of and will grow into. Group returns a
 	// number that sites of one function share.
 	Doubtful func(space uint64, e *space.Extent, site uint32) bool
 	Reach    func(space uint64, e *space.Extent) procmaps.Range
 	Group    func(site uint32) uint32
-	Log      *slog.Logger
+	// Sampled tells whether who keeps the memory of an extent is known by sampled blocks,
+	// so that none of its words are watched.
+	Sampled func(space uint64, e *space.Extent) bool
+	Log     *slog.Logger
 	// Calls bounds the waiting for what processes can delay; nil sets no bounds.
 	Calls *await.Calls
 }
@@ -67,6 +78,8 @@ type Sampler struct {
 	effort  event.Effort
 	points  int    // threads that watch a word, of all processes
 	words   uint64 // when to look at words again
+	sampled int    // processes whose heaps are sampled
+	told    tracer.HeapBlock
 }
 
 // target is one address space.
@@ -75,12 +88,16 @@ type target struct {
 	pid   int
 	pages *pageCount // nil until it is opened, and if it cannot be
 	words *wordWatch // nil if none of its words are watched
+	heap  *heapWatch // nil if it is not sampled
 	due   uint64     // when it is to be looked at next
 	limit uint64     // when its limits are to be read next
 	// busy: a worker has it. gone: it has ended, or another target took its place.
 	busy, gone bool
 	unwatched  bool   // its words cannot be watched at all
 	told       string // why none of them are watched, as was told last
+	unsampled  bool   // its heap cannot be sampled at all, or was
+
+	toldUnsampled string // why its heap is not sampled, as was told last
 }
 
 // New starts a sampler. Close it.
@@ -160,6 +177,7 @@ func (s *Sampler) drop(t *target) {
 		delete(s.living, t.pid)
 	}
 	s.closeWords(t)
+	s.closeHeap(t)
 	if !t.busy {
 		s.closed(s.closePages(t))
 	}
@@ -187,6 +205,7 @@ func (s *Sampler) Idle() {
 	s.workers.relieve()
 	now := s.kernel.Now()
 	s.lookAtWords(now)
+	s.lookAtHeaps(now)
 	if now < s.next {
 		return
 	}
@@ -274,7 +293,11 @@ func (s *Sampler) Finish() {
 		if t.pages != nil && !t.busy {
 			t.pages.cost(&s.effort)
 		}
+		if t.heap != nil {
+			t.heap.prober.addTo(&s.effort.Heaps)
+		}
 	}
+	s.lastOfHeaps()
 	s.effort.Missing = make(map[string]uint64)
 	if err := s.kernel.FaultsErr(); err != nil {
 		s.effort.Unseen = err.Error()

@@ -130,7 +130,11 @@ func (k *wordWatch) Watch(tid int, addr uint64, most int) (keeper.Point, error) 
 // touched is told of a page fault in a process: where it is doubtful who keeps the
 // memory, words of it are watched.
 func (s *Sampler) touched(t *target, c *tracer.Change) {
-	if s.opts.Watchpoints == 0 || t.unwatched || c.At.Kind == 0 || !s.opts.Doubtful(t.space, &c.At, c.Site) {
+	if c.At.Kind == 0 || !s.opts.Doubtful(t.space, &c.At, c.Site) {
+		return
+	}
+	s.heapTouched(t)
+	if s.opts.Watchpoints == 0 || t.unwatched || t.heap != nil && s.opts.Sampled(t.space, &c.At) {
 		return
 	}
 	if t.words == nil {

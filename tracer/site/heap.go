@@ -1,46 +1,22 @@
 package site
 
 import (
+	"math"
 	"slices"
 	"strings"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/symbol"
 )
 
-// AllocatorFunction is what a function of an allocator does, by where its arguments are.
-type AllocatorFunction uint8
-
-// The functions.
-const (
-	Malloc        AllocatorFunction = iota // (size)
-	Calloc                                 // (number, size)
-	Realloc                                // (block, size)
-	ReallocArray                           // (block, number, size)
-	AlignedAlloc                           // (alignment, size)
-	PosixMemalign                          // (result, alignment, size)
-	Free                                   // (block, …)
-)
-
-// AllocatorPoint is where a function of an allocator begins.
-type AllocatorPoint struct {
-	Offset   uint64 // in the file, bytes
-	Function AllocatorFunction
-}
-
-// Allocator is a file with the functions of an allocator, as a process has mapped it.
-type Allocator struct {
-	Mapping procmaps.Mapping // of the code, or a part of it
-	Points  []AllocatorPoint
-}
-
 // allocatorFunctions are the names that all allocators have for functions, but for a
 // prefix.
-var allocatorFunctions = map[string]AllocatorFunction{
-	"malloc": Malloc, "calloc": Calloc, "realloc": Realloc, "reallocarray": ReallocArray, "memalign": AlignedAlloc,
-	"aligned_alloc": AlignedAlloc, "posix_memalign": PosixMemalign, "valloc": Malloc, "pvalloc": Malloc,
-	"free": Free, "cfree": Free,
+var allocatorFunctions = map[string]heap.Function{
+	"malloc": heap.Malloc, "calloc": heap.Calloc, "realloc": heap.Realloc, "reallocarray": heap.ReallocArray, "memalign": heap.AlignedAlloc,
+	"aligned_alloc": heap.AlignedAlloc, "posix_memalign": heap.PosixMemalign, "valloc": heap.Malloc, "pvalloc": heap.Malloc,
+	"free": heap.Free, "cfree": heap.Free,
 }
 
 // prefixes are of those that have names of their own, and so leave malloc(3) to others.
@@ -49,28 +25,28 @@ var prefixes = []string{"", "je_", "_rjem_", "tc_", "mi_", "tcmalloc_"}
 
 // ownFunctions are what single allocators have beside. Their operators do not call malloc,
 // as those of C++'s library do.
-var ownFunctions = map[string]AllocatorFunction{
+var ownFunctions = map[string]heap.Function{
 	// jemalloc
-	"mallocx": Malloc, "rallocx": Realloc, "sdallocx": Free, "dallocx": Free,
+	"mallocx": heap.Malloc, "rallocx": heap.Realloc, "sdallocx": heap.Free, "dallocx": heap.Free,
 	// mimalloc
-	"mi_zalloc": Malloc, "mi_malloc_small": Malloc, "mi_zalloc_small": Malloc, "mi_new": Malloc, "mi_new_nothrow": Malloc,
-	"mi_malloc_aligned": Malloc, "mi_zalloc_aligned": Malloc, "mi_mallocn": Calloc, "mi_reallocn": ReallocArray, "mi_reallocf": Realloc,
-	"mi_free_size": Free, "mi_free_aligned": Free, "mi_free_size_aligned": Free,
+	"mi_zalloc": heap.Malloc, "mi_malloc_small": heap.Malloc, "mi_zalloc_small": heap.Malloc, "mi_new": heap.Malloc, "mi_new_nothrow": heap.Malloc,
+	"mi_malloc_aligned": heap.Malloc, "mi_zalloc_aligned": heap.Malloc, "mi_mallocn": heap.Calloc, "mi_reallocn": heap.ReallocArray, "mi_reallocf": heap.Realloc,
+	"mi_free_size": heap.Free, "mi_free_aligned": heap.Free, "mi_free_size_aligned": heap.Free,
 	// tcmalloc
-	"tc_new": Malloc, "tc_newarray": Malloc, "tc_new_nothrow": Malloc, "tc_newarray_nothrow": Malloc, "tc_delete": Free,
-	"tc_deletearray": Free, "tc_delete_sized": Free, "tc_deletearray_sized": Free, "tc_free_sized": Free,
+	"tc_new": heap.Malloc, "tc_newarray": heap.Malloc, "tc_new_nothrow": heap.Malloc, "tc_newarray_nothrow": heap.Malloc, "tc_delete": heap.Free,
+	"tc_deletearray": heap.Free, "tc_delete_sized": heap.Free, "tc_deletearray_sized": heap.Free, "tc_free_sized": heap.Free,
 	// C++: operator new and delete, of arrays, aligned, sized and without exceptions
-	"_Znwm": Malloc, "_Znam": Malloc, "_ZnwmRKSt9nothrow_t": Malloc, "_ZnamRKSt9nothrow_t": Malloc,
-	"_ZnwmSt11align_val_t": Malloc, "_ZnamSt11align_val_t": Malloc,
-	"_ZnwmSt11align_val_tRKSt9nothrow_t": Malloc, "_ZnamSt11align_val_tRKSt9nothrow_t": Malloc,
-	"_ZdlPv": Free, "_ZdaPv": Free, "_ZdlPvm": Free, "_ZdaPvm": Free, "_ZdlPvRKSt9nothrow_t": Free, "_ZdaPvRKSt9nothrow_t": Free,
-	"_ZdlPvSt11align_val_t": Free, "_ZdaPvSt11align_val_t": Free, "_ZdlPvmSt11align_val_t": Free, "_ZdaPvmSt11align_val_t": Free,
-	"free_sized": Free, "free_aligned_sized": Free,
+	"_Znwm": heap.Malloc, "_Znam": heap.Malloc, "_ZnwmRKSt9nothrow_t": heap.Malloc, "_ZnamRKSt9nothrow_t": heap.Malloc,
+	"_ZnwmSt11align_val_t": heap.Malloc, "_ZnamSt11align_val_t": heap.Malloc,
+	"_ZnwmSt11align_val_tRKSt9nothrow_t": heap.Malloc, "_ZnamSt11align_val_tRKSt9nothrow_t": heap.Malloc,
+	"_ZdlPv": heap.Free, "_ZdaPv": heap.Free, "_ZdlPvm": heap.Free, "_ZdaPvm": heap.Free, "_ZdlPvRKSt9nothrow_t": heap.Free, "_ZdaPvRKSt9nothrow_t": heap.Free,
+	"_ZdlPvSt11align_val_t": heap.Free, "_ZdaPvSt11align_val_t": heap.Free, "_ZdlPvmSt11align_val_t": heap.Free, "_ZdaPvmSt11align_val_t": heap.Free,
+	"free_sized": heap.Free, "free_aligned_sized": heap.Free,
 }
 
 // wanted are all names of functions of allocators, with what they do.
-var wanted, wantedNames = func() (map[string]AllocatorFunction, []string) {
-	all := make(map[string]AllocatorFunction)
+var wanted, wantedNames = func() (map[string]heap.Function, []string) {
+	all := make(map[string]heap.Function)
 	for _, prefix := range prefixes {
 		for name, f := range allocatorFunctions {
 			all[prefix+name] = f
@@ -96,7 +72,7 @@ var wanted, wantedNames = func() (map[string]AllocatorFunction, []string) {
 
 // Allocators finds the functions of the allocators that a process has mapped. The tree is
 // its address space. Where none is found there is none with names.
-func (s *Sites) Allocators(pid int, tree *space.Space) (all []Allocator) {
+func (s *Sites) Allocators(pid int, tree *space.Space) (all []heap.Allocator) {
 	seen := make(map[*Module]bool)
 	for e := range tree.Extents(space.All) {
 		if e.File == 0 || e.Mode&procmaps.Exec == 0 {
@@ -110,14 +86,14 @@ func (s *Sites) Allocators(pid int, tree *space.Space) (all []Allocator) {
 		}
 		seen[module] = true
 		if points := module.allocator(); len(points) > 0 {
-			all = append(all, Allocator{m, points})
+			all = append(all, heap.Allocator{Mapping: m, Points: points})
 		}
 	}
 	return all
 }
 
 // allocator is the functions of allocators in a module, by where they are.
-func (m *Module) allocator() []AllocatorPoint {
+func (m *Module) allocator() []heap.Point {
 	if m.searched {
 		return m.points
 	}
@@ -132,15 +108,55 @@ func (m *Module) allocator() []AllocatorPoint {
 	if !whole {
 		return nil // it has some function of that name, or frees what others allocate
 	}
+	var buf [probeBytes]byte
+	last := uint64(math.MaxUint64)
 	for _, n := range found {
 		_, special := ownFunctions[n.Name]
 		if special && !own {
 			continue // they call malloc
 		}
-		p := AllocatorPoint{n.Offset, wanted[n.Name]}
-		if len(m.points) == 0 || m.points[len(m.points)-1].Offset != p.Offset {
-			m.points = append(m.points, p)
+		if n.Offset == last {
+			continue // another name for it
 		}
+		last = n.Offset
+		skip, emulated := probePoint(m.sym.Code(n.Offset, buf[:]), arch())
+		m.points = append(m.points, heap.Point{Offset: n.Offset + uint64(skip), Function: wanted[n.Name], Stepped: !emulated})
 	}
 	return m.points
+}
+
+// mostPaths is how many stacks are remembered as functions.
+const mostPaths = 8192
+
+// Path implements attribution.Sites: the functions of a site, innermost first, those that
+// are inlined into others as well.
+func (s *Sites) Path(id uint32) []heap.Place {
+	if p, ok := s.paths[id]; ok {
+		return p
+	}
+	var path []heap.Place
+	frames, _ := s.Frames(id)
+	for i := range frames {
+		f := &frames[i]
+		fn, _ := s.function(f)
+		for _, l := range s.Lines(nil, f) {
+			path = append(path, heap.Place{
+				Function: l.Module + "\x00" + l.Function, Serves: isLibrary(l.Module) || handsOut(l.Function, l.Module, fn.Rust),
+			})
+		}
+	}
+	if len(s.paths) >= mostPaths || s.paths == nil {
+		s.paths = make(map[uint32][]heap.Place)
+	}
+	s.paths[id] = path
+	return path
+}
+
+// PlaceName implements attribution.Names: one of the functions of Path, for people.
+func (s *Sites) PlaceName(id uint32, depth int) string {
+	lines, _ := s.Stack(id)
+	if depth < 0 || depth >= len(lines) {
+		return ""
+	}
+	return lines[depth].String()
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/await"
+	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/internal/quota"
 	"github.com/maptrace/maptrace/tracer/internal/regular"
 	"github.com/maptrace/maptrace/tracer/stack"
@@ -36,7 +37,7 @@ type Module struct {
 	rules  map[uint64]stack.Rule // by address
 
 	searched bool // for points
-	points   []AllocatorPoint
+	points   []heap.Point
 
 	bias  uint64 // of where it was mapped first
 	parts []part // what was mapped of it

@@ -29,6 +29,7 @@ import (
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/await"
+	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/internal/quota"
 	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/stack"
@@ -178,6 +179,7 @@ type Sites struct {
 	groups *store[uint32, *group]
 	byFunc map[groupKey]*group
 	jits   map[int]*symbol.PerfFile
+	paths  map[uint32][]heap.Place // by site; see Path
 
 	// The stack being walked.
 	pid    int

@@ -41,6 +41,17 @@ func (m *Module) Named(names []string, all bool) (found []Named) {
 	return slices.Compact(found)
 }
 
+// Code reads what is at an offset in the file, as far as it goes.
+func (m *Module) Code(offset uint64, buf []byte) []byte {
+	m.begin()
+	defer m.end()
+	if m.closed {
+		return nil
+	}
+	n, _ := m.r.ReadAt(buf, int64(offset))
+	return buf[:n]
+}
+
 // namedIn searches one table. The names are not looked up one by one, which for a large
 // table takes long, but searched for where they all are.
 func (m *Module) namedIn(t *symbols, names []string) (found []Named) {

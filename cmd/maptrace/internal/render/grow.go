@@ -63,6 +63,9 @@ func unknownKeeper(f *attribution.Finding) bool {
 
 // decided is how much is known of who keeps memory that many share.
 func decided(f *attribution.Finding) string {
+	if f.Heap != nil {
+		return sampled(f.Heap)
+	}
 	if f.Decided == 0 {
 		return "no watched word of it was decided"
 	}
@@ -178,6 +181,9 @@ func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
 		}
 		b = fmt.Appendf(b, "\nWho keeps memory that many share was not watched%s: %s\n", to, table.Escape(g.Unwatched))
 	}
+	if g.HeapUnsampled != "" {
+		b = fmt.Appendf(b, "\nBlocks of malloc heaps were not sampled: %s\n", table.Escape(g.HeapUnsampled))
+	}
 	if g.Estimated {
 		b = fmt.Appendf(b, "\nOf so many calls, stacks were taken of a random sample: %s came without. What is there of it was counted, and is shared out among the sites of calls like them.\n",
 			units.Bytes(float64(g.Unsampled)))
@@ -241,11 +247,12 @@ func dots(ascii bool) string {
 
 // appendStacks appends the stacks behind a finding that grows.
 func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []byte {
-	if frames == NoStacks || g.Label < growth.Grows || len(g.Made)+len(g.Touched)+len(g.Kept) == 0 {
+	if frames == NoStacks || g.Label < growth.Grows || len(g.Made)+len(g.Touched)+len(g.Kept)+len(g.Keepers) == 0 {
 		return b
 	}
 	b = fmt.Appendf(b, "\n%s\n", table.Escape(subject(g)))
 	b = appendUnknown(b, g)
+	b = appendHeap(b, g, frames, ascii)
 	for i, s := range g.Kept {
 		if i == 0 {
 			b = fmt.Appendf(b, "  last written, by %d watched words that were then left alone for %s and more, by\n", g.Words, units.Span(g.Settle))
@@ -281,6 +288,11 @@ func appendUnknown(b []byte, g *attribution.Finding) []byte {
 	}
 	b = append(b, "  nobody is named: "...)
 	switch {
+	case g.Heap != nil && len(g.Keepers) > 0:
+		return fmt.Appendf(b, "that one of these keeps more than any other has a confidence of %d %%, and a name takes %s; a longer watch (--for) samples more\n",
+			int(100*g.Heap.Confidence), units.Percent(attribution.Sure))
+	case g.Heap != nil:
+		return fmt.Appendf(b, "%s; a longer watch (--for) samples more\n", sampled(g.Heap))
 	case g.Separation >= attribution.Sure:
 		return append(b, "the code that keeps it has no name that is known\n"...)
 	case g.Words == 0:

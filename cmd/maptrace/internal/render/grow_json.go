@@ -62,6 +62,8 @@ type FindingObject struct {
 	Kept    []StackObject `json:"kept_by"`       // the last to write to watched words that stayed
 	Words   uint64        `json:"kept_words"`    // that the shares of kept_by are of
 	Decided uint64        `json:"decided_words"` // those, and the ones that did not stay
+	// Heap is who keeps a malloc heap, by a sample of its blocks.
+	Heap *HeapObject `json:"heap,omitempty"`
 }
 
 // StackObject is a stack and its share.
@@ -91,6 +93,8 @@ type WatchObject struct {
 	Uncounted string `json:"uncounted,omitempty"`
 	// Unwatched says why no words were watched, or from some time on no more, if so.
 	Unwatched string `json:"unwatched,omitempty"`
+	// HeapUnsampled says why blocks of malloc heaps were not sampled, if so.
+	HeapUnsampled string `json:"heap_unsampled,omitempty"`
 }
 
 // EncodeGrowth writes a process and its findings, an object each.
@@ -98,7 +102,7 @@ func EncodeGrowth(enc *json.Encoder, g *Growth, now time.Time) error {
 	err := enc.Encode(WatchObject{
 		Event: "watch", Time: now, PID: g.PID, NSPID: g.NSPID, Comm: g.Comm, Exited: g.Exited, Seconds: g.Watched.Seconds(),
 		Looks: g.Ticks, Picture: g.Accuracy, Estimated: g.Estimated, Unsampled: g.Unsampled,
-		Uncounted: g.Uncounted, Unwatched: g.Unwatched,
+		Uncounted: g.Uncounted, Unwatched: g.Unwatched, HeapUnsampled: g.HeapUnsampled,
 	})
 	for i := range g.Findings {
 		if err != nil {
@@ -119,7 +123,7 @@ func findingObject(of *Growth, g *attribution.Finding, now time.Time) FindingObj
 		Mappings: g.Last.Mappings, Born: g.Born, Died: g.Died, Age: g.MedianAge.Seconds(),
 		Made: stackObjects(g.Made), Touched: stackObjects(g.Touched), Faults: g.Faults,
 		Kept: stackObjects(g.Kept), Words: g.Words, Decided: g.Decided, Shared: g.Shared,
-		Series: make([][2]any, 0, len(g.Series)),
+		Heap: heapObject(g), Series: make([][2]any, 0, len(g.Series)),
 	}
 	if g.Limit != nil {
 		o.Limit = limit(g.Limit)
@@ -158,6 +162,8 @@ type GrowthSummary struct {
 	Sampled uint64            `json:"faults_sampled"`
 	// Words are what became of those that were watched.
 	Words WordsObject `json:"watched_words"`
+	// Heaps is what sampling blocks of heaps has cost.
+	Heaps HeapsObject `json:"heaps"`
 	// Unseen says why page faults were not seen, if so.
 	Unseen string `json:"faults_unseen,omitempty"`
 	// FilesDenied are files that may not be read: code in them has no names.
@@ -208,6 +214,10 @@ func SummarizeGrowth(stats *tracer.Stats, sites site.Stats, e event.Effort, now 
 		Words: WordsObject(e.Words), Unseen: e.Unseen, FilesDenied: sites.Denied, NamesMissing: sites.NamesMissing(), Counting: "PAGEMAP_SCAN",
 		CountCalls: e.CountCalls, CountBusy: float64(e.CountBusyNs) / 1e9, CountMost: float64(e.CountMostNs) / 1e9,
 		Whole: e.Whole,
+		Heaps: HeapsObject{
+			Processes: e.Heaps.Processes, Bursts: e.Heaps.Bursts, Probed: float64(e.Heaps.ProbedNs) / 1e9, Watched: float64(e.Heaps.WatchedNs) / 1e9,
+			Calls: e.Heaps.Calls, Blocks: e.Heaps.Blocks, Dropped: e.Heaps.Dropped, Cost: float64(e.Heaps.CostNs) / 1e9,
+		},
 	}
 	if e.Pagemap {
 		s.Counting = "pagemap"
@@ -250,6 +260,13 @@ func (s *GrowthSummary) Write(w io.Writer) error {
 	if s.Unseen != "" {
 		b = fmt.Appendf(b, "\nno page faults were seen, so who touches memory is not known: %s", table.Escape(s.Unseen))
 	}
+	if h := &s.Heaps; h.Bursts > 0 {
+		b = fmt.Appendf(b, "\n%s of %s sampled, allocators probed for %s of %s: %s of a CPU",
+			units.Count(h.Blocks, "block"), units.Count(h.Calls, "call"), seconds(h.Probed), seconds(h.Watched), units.Percent(h.Cost/max(h.Watched, 1e-9)))
+		if h.Dropped > 0 {
+			b = fmt.Appendf(b, "; %d could not be told", h.Dropped)
+		}
+	}
 	if n := s.Words.Watched; n > 0 {
 		b = fmt.Appendf(b, "\n%d words were watched: %d stayed, %d were written again and again, %d given back, %d not written, %d missed",
 			n, s.Words.Stayed, s.Words.Rewritten, s.Words.Returned, s.Words.Unwritten, s.Words.Missed)
@@ -273,5 +290,7 @@ func (s *GrowthSummary) WriteEffort(w io.Writer) error {
 	_, err := w.Write(b)
 	return err
 }
+
+func seconds(s float64) string { return fmt.Sprintf("%.1f s", s) }
 
 func milliseconds(s float64) string { return fmt.Sprintf("%.1f ms", 1e3*s) }

@@ -1,0 +1,101 @@
+package render
+
+import (
+	"fmt"
+
+	"github.com/maptrace/maptrace/procmaps/table"
+	"github.com/maptrace/maptrace/procmaps/units"
+	"github.com/maptrace/maptrace/tracer/attribution"
+	"github.com/maptrace/maptrace/tracer/heap"
+)
+
+// HeapObject is who keeps a malloc heap, by a sample of its blocks. Rates are in bytes a
+// second, with intervals of 95 %.
+type HeapObject struct {
+	Samples int     `json:"samples"`
+	Alive   int     `json:"alive"` // of the samples
+	Seconds float64 `json:"seconds"`
+	Kept    float64 `json:"kept"`
+	KeptLow float64 `json:"kept_low"`
+	KeptTop float64 `json:"kept_high"`
+	// Explained is what is kept, as a part of what the heap grows by.
+	Explained float64 `json:"explained"`
+	// Confidence is that the first of the functions keeps more than any other.
+	Confidence float64            `json:"confidence"`
+	Functions  []HeapKeeperObject `json:"functions"` // who keeps the most first
+}
+
+// HeapKeeperObject is a function that keeps blocks.
+type HeapKeeperObject struct {
+	By        string   `json:"by"`
+	Share     float64  `json:"share"` // of what all keep
+	Samples   int      `json:"samples"`
+	Alive     int      `json:"alive"`
+	Survival  float64  `json:"survival"` // the part of what it allocates that stays
+	Allocated float64  `json:"allocated"`
+	Kept      float64  `json:"kept"`
+	KeptLow   float64  `json:"kept_low"`
+	KeptTop   float64  `json:"kept_high"`
+	Frames    []string `json:"frames"` // of the stack on which it keeps the most, innermost first
+	End       string   `json:"end,omitempty"`
+}
+
+func heapObject(f *attribution.Finding) *HeapObject {
+	r := f.Heap
+	if r == nil {
+		return nil
+	}
+	o := &HeapObject{
+		Samples: r.Samples, Alive: r.Alive, Seconds: r.Watched.Seconds(), Kept: r.Kept, KeptLow: r.Low, KeptTop: r.High,
+		Explained: r.Explained(), Confidence: r.Confidence, Functions: []HeapKeeperObject{},
+	}
+	for i := range f.Keepers {
+		k := &f.Keepers[i]
+		k.Frames = append([]string{}, k.Frames...)
+		o.Functions = append(o.Functions, HeapKeeperObject{
+			By: k.By, Share: k.Share, Samples: k.Samples, Alive: k.Alive, Survival: k.Survival, Allocated: k.Allocated,
+			Kept: k.Kept, KeptLow: k.Low, KeptTop: k.High, Frames: k.Frames, End: k.End,
+		})
+	}
+	return o
+}
+
+// sampled is how much is known of who keeps a heap by a sample of its blocks.
+func sampled(r *heap.Result) string {
+	return fmt.Sprintf("of %s %d stayed", units.Count(uint64(r.Samples), "sampled block"), r.Alive)
+}
+
+// perMinute is a rate for people.
+func perMinute(rate float64) string { return units.Bytes(rate*60) + "/min" }
+
+// appendHeap appends who keeps a heap.
+func appendHeap(b []byte, f *attribution.Finding, frames int, ascii bool) []byte {
+	const most, least = 3, 0.02
+	for i := range f.Keepers {
+		k := &f.Keepers[i]
+		if i == 0 {
+			b = fmt.Appendf(b, "  by a sample of %s in %s, what stays is %s (%s to %s), %s of the growth, kept by\n",
+				units.Count(uint64(f.Heap.Samples), "block"), units.Span(f.Heap.Watched), perMinute(f.Heap.Kept),
+				units.Bytes(f.Heap.Low*60), units.Bytes(f.Heap.High*60), units.Percent(f.Heap.Explained()))
+		}
+		if i >= most || i > 0 && k.Share < least {
+			break
+		}
+		b = fmt.Appendf(b, "  %5s %s: %s (%s to %s), %s of what it allocates (%d of %s)\n", units.Percent(k.Share), table.Escape(k.By),
+			perMinute(k.Kept), units.Bytes(k.Low*60), units.Bytes(k.High*60), units.Percent(k.Survival), k.Alive, units.Count(uint64(k.Samples), "sample"))
+		b = appendFrames(b, &attribution.Stack{Frames: k.Frames, End: k.End}, frames, ascii)
+	}
+	return b
+}
+
+// HeapsObject is what sampling heaps has cost.
+type HeapsObject struct {
+	Processes uint64  `json:"processes"`
+	Bursts    uint64  `json:"bursts"`
+	Probed    float64 `json:"probed_seconds"` // for how long allocators were probed, of
+	Watched   float64 `json:"seconds"`
+	Calls     uint64  `json:"calls"` // of allocators that were seen
+	Blocks    uint64  `json:"blocks"`
+	Dropped   uint64  `json:"dropped"`      // samples or their ends
+	Cost      float64 `json:"cost_seconds"` // what the calls took longer by, about
+}

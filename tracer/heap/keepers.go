@@ -1,0 +1,319 @@
+package heap
+
+import (
+	"cmp"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/maptrace/maptrace/tracer/growth"
+)
+
+// Place is a function on a stack.
+type Place struct {
+	Function string // tells it from all others
+	Serves   bool   // it is there to hand out memory on behalf of others
+}
+
+// Keeper is what a function allocates and keeps of a group.
+type Keeper struct {
+	Site  uint32  // the one that keeps the most
+	Depth int     // of the function on that stack: its index
+	Share float64 // of what all keep, 0 to 1
+
+	Samples, Alive int
+	Survival       float64 // the part of what it allocates that stays
+	Allocated      float64 // bytes a second
+	Kept           float64 // bytes a second, with an interval of 95 %
+	Low, High      float64
+
+	function string
+	draw
+}
+
+// Result is who keeps a group.
+type Result struct {
+	Keepers []Keeper // who keeps the most first; those that keep nothing are left out
+	// Samples are all of the group, and Alive those of them that are there.
+	Samples, Alive int
+	Watched        time.Duration
+	// Kept is what all keep a second, with its interval, and Growth what the group grows by.
+	Kept, Low, High float64
+	Growth          float64
+	// Confidence is that the first keeper keeps more than any other.
+	Confidence float64
+}
+
+// Explained is how much of the growth the keepers explain, from 0 on.
+func (r *Result) Explained() float64 {
+	if r.Growth <= 0 {
+		return 0
+	}
+	return r.Kept / r.Growth
+}
+
+const (
+	// shortest is for how long a heap must have been sampled before anything is said.
+	shortest = 3 * time.Second
+	// horizon is the age, as a part of the watch, by which what is to die has died.
+	horizon = 0.8
+	// young is the age, as a part of the watch, below which a sample that is there says
+	// little; it is no more than mostYoung.
+	young     = 0.25
+	mostYoung = 5 * time.Second
+	// recent is the part of the watch whose allocations are what counts: what has been
+	// filled by then does not grow any more.
+	recent = 0.5
+	// slack is how much larger than what the blocks take a heap may get by them, or
+	// smaller: pages are counted, and there are gaps.
+	slack = 1.25
+	// draws are how many samples of what is possible are taken.
+	draws = 1000
+	// fewest are how many samples that stay a name takes.
+	fewest = 5
+)
+
+// Keepers estimates who keeps a group that grows by so many bytes a second, with the
+// interval of that. Path gives the functions of a site, innermost first.
+func (b *Book) Keepers(key growth.Key, rate growth.Rate, path func(site uint32) []Place) (r Result) {
+	all := b.ordered(key)
+	r.Watched, r.Growth = b.Watched(), rate.PerSecond
+	r.Samples = len(all)
+	for _, s := range all {
+		if s.ended == 0 {
+			r.Alive++
+		}
+	}
+	if r.Watched < shortest || len(all) == 0 {
+		return r
+	}
+	e := estimator{book: b, now: b.now, watched: r.Watched}
+	e.factor, e.pieces = b.factor()
+	for _, f := range part(all, path, e.decided) {
+		if k := e.keeper(f); k.Alive > 0 {
+			r.Keepers = append(r.Keepers, k)
+		}
+	}
+	for i := range r.Keepers {
+		r.Kept += r.Keepers[i].Kept
+	}
+	slices.SortFunc(r.Keepers, func(x, y Keeper) int {
+		return cmp.Or(cmp.Compare(y.Kept, x.Kept), cmp.Compare(x.function, y.function))
+	})
+	r.judge(rate, &e)
+	return r
+}
+
+// estimator estimates what single functions keep.
+type estimator struct {
+	book    *Book
+	now     uint64
+	factor  float64 // how many times what was done in windows was done in all, and
+	pieces  float64 // how many pieces that is the mean of; 0 if it is known
+	watched time.Duration
+}
+
+// scale draws how much larger all rates may be, or smaller: it is the same for all.
+func (e *estimator) scale(r *rand.Rand) float64 {
+	if e.pieces == 0 {
+		return 1
+	}
+	return gamma(r, e.pieces) / e.pieces
+}
+
+// decided tells whether a sample says something of what becomes of its like.
+func (e *estimator) decided(s *block) bool {
+	return s.ended != 0 || time.Duration(e.now-min(s.At, e.now)) >= min(time.Duration(young*float64(e.watched)), mostYoung)
+}
+
+// draw is what is known of a keeper, to draw from.
+type draw struct {
+	rate   float64 // bytes a second
+	times  float64 // in how many windows there was something; 0 if everything was seen
+	stays  float64 // the part that survives
+	counts float64 // samples that this rests on
+	blind  float64 // the part of those that are there of which contents say nothing
+	deaths float64 // frees that were seen
+	seen   float64 // the chance that one was
+}
+
+func (e *estimator) keeper(f *function) Keeper {
+	k := Keeper{Samples: len(f.blocks), function: f.name}
+	sites := make(map[uint32]float64)
+	from := e.now - uint64(recent*float64(e.watched))
+	var bytes, seen, alive float64
+	exact := true
+	times := make(map[int]bool)
+	for _, s := range f.blocks {
+		stands := e.book.stands(s)
+		if s.ended == 0 {
+			k.Alive++
+			alive++
+			sites[s.Site] += stands
+			if s.Blind {
+				k.blind++
+			}
+		} else if s.seen {
+			k.deaths++
+		}
+		age := time.Duration(e.now - min(s.At, e.now))
+		if age > 0 {
+			seen += min(float64(e.book.seenSince(s.At))/float64(age), 1)
+		}
+		if s.At >= from {
+			bytes += stands
+		}
+		exact = exact && s.Weight == 1
+		times[e.book.windowOf(s.At)] = true
+	}
+	if k.Alive == 0 {
+		return k
+	}
+	best := -1.0
+	for _, s := range f.blocks { // in order
+		if at := sites[s.Site]; s.ended == 0 && at > best {
+			best, k.Site = at, s.Site
+		}
+	}
+	k.Depth = f.depth[k.Site]
+	k.seen, k.blind = seen/float64(len(f.blocks)), k.blind/alive
+	k.rate = e.factor * bytes / (recent * e.watched.Seconds())
+	if !exact || e.pieces > 0 {
+		k.times = float64(len(times))
+	}
+	k.stays, k.counts = e.survival(f.blocks)
+	k.Survival, k.Allocated, k.Kept = k.stays, k.rate, k.rate*k.stays
+	r := rand.New(rand.NewPCG(1, 0)) // the same samples give the same answer
+	all := make([]float64, draws)
+	var sum float64
+	for i := range all {
+		keeps := k.draw.keeps(r)
+		sum += keeps
+		all[i] = keeps * e.scale(r)
+	}
+	if k.blind > 0 && k.rate > 0 { // deaths were not seen
+		k.Kept = min(sum/draws, k.Kept)
+		k.Survival = k.Kept / k.rate
+	}
+	slices.Sort(all)
+	const tail = 0.025
+	k.Low, k.High = all[int(tail*draws)], all[int((1-tail)*draws)]
+	return k
+}
+
+// survival is the part of what was allocated, in bytes, that is there at the horizon, and on
+// how many samples that rests (Kaplan and Meier: what is there has at least its age).
+func (e *estimator) survival(blocks []*block) (stays, counts float64) {
+	type life struct {
+		age   time.Duration
+		died  bool
+		bytes float64
+	}
+	lives := make([]life, len(blocks))
+	var risk, oldest float64
+	for i, s := range blocks {
+		end := cmp.Or(s.ended, e.now)
+		lives[i] = life{time.Duration(end - min(s.At, end)), s.ended != 0, e.book.stands(s)}
+		risk += lives[i].bytes
+		oldest = max(oldest, float64(e.now-min(s.At, e.now)))
+	}
+	slices.SortStableFunc(lives, func(a, b life) int { return cmp.Compare(a.age, b.age) })
+	until := time.Duration(min(horizon*float64(e.watched), oldest))
+	stays = 1
+	for _, l := range lives {
+		if l.age > until {
+			break
+		}
+		if l.died && risk > 0 {
+			stays *= max(1-l.bytes/risk, 0)
+		}
+		risk -= l.bytes
+	}
+	for _, s := range blocks {
+		if e.decided(s) {
+			counts++
+		}
+	}
+	return stays, counts
+}
+
+// keeps draws what may be kept a second.
+func (d *draw) keeps(r *rand.Rand) float64 {
+	rate := d.rate
+	if d.times > 0 {
+		rate *= gamma(r, d.times+prior) / (d.times + prior)
+	}
+	alive, dead := d.stays*d.counts, (1-d.stays)*d.counts
+	if d.blind > 0 && d.seen < 1 {
+		// Deaths that were not seen: as many as the seen ones allow.
+		unseen := gamma(r, d.deaths+1)/max(d.seen, 1e-6) - d.deaths
+		unseen = min(max(unseen, 0), alive*d.blind)
+		alive, dead = alive-unseen, dead+unseen
+	}
+	a, b := gamma(r, alive+prior), gamma(r, dead+prior)
+	return rate * a / (a + b)
+}
+
+// prior is of the distributions of parts and rates (Jeffreys).
+const prior = 0.5
+
+// judge says how sure the first of the keepers is, and what all keep.
+func (r *Result) judge(rate growth.Rate, e *estimator) {
+	if len(r.Keepers) == 0 {
+		return
+	}
+	for i := range r.Keepers {
+		r.Keepers[i].Share = r.Keepers[i].Kept / math.Max(r.Kept, math.SmallestNonzeroFloat64)
+	}
+	rnd := rand.New(rand.NewPCG(1, 0))
+	deviation := (rate.High - rate.Low) / 4
+	sums := make([]float64, draws)
+	wins := 0
+	for n := range draws {
+		grown := max(rate.PerSecond+deviation*rnd.NormFloat64(), 0)
+		scale := e.scale(rnd)
+		var sum, first, others float64
+		for i := range r.Keepers {
+			k := r.Keepers[i].draw.keeps(rnd) * scale
+			sum += k
+			if i == 0 {
+				first = k
+			} else {
+				others = max(others, k)
+			}
+		}
+		sums[n] = sum
+		excess := max(sum-slack*grown, 0)
+		unseen := max(grown/slack-sum, 0)
+		if first-excess > max(others, unseen) {
+			wins++
+		}
+	}
+	slices.Sort(sums)
+	const tail = 0.025
+	r.Low, r.High = sums[int(tail*draws)], sums[int((1-tail)*draws)]
+	if r.Keepers[0].Alive >= fewest {
+		r.Confidence = float64(wins) / (draws + 1) // it is never certain
+	}
+}
+
+// gamma draws from the gamma distribution (Marsaglia and Tsang).
+func gamma(r *rand.Rand, shape float64) float64 {
+	if shape < 1 {
+		return gamma(r, shape+1) * math.Pow(1-r.Float64(), 1/shape)
+	}
+	d := shape - 1.0/3
+	c := 1 / math.Sqrt(9*d)
+	for {
+		x := r.NormFloat64()
+		v := 1 + c*x
+		if v <= 0 {
+			continue
+		}
+		v = v * v * v
+		if math.Log(1-r.Float64()) < x*x/2+d-d*v+d*math.Log(v) {
+			return d * v
+		}
+	}
+}

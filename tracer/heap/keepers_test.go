@@ -1,0 +1,299 @@
+package heap
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/maptrace/maptrace/tracer/growth"
+)
+
+// caller is a function of a simulated program, with the stack that leads to the allocator.
+type caller struct {
+	stack []string // innermost first
+	bytes uint64
+	rate  float64 // allocations a second
+	// Kept is the part that is never freed, the rest lives for life, about.
+	kept float64
+	life time.Duration
+	// Until is when it stops, 0 for never.
+	until time.Duration
+}
+
+// program is a simulation of callers that are sampled in windows.
+type program struct {
+	callers []caller
+	watch   time.Duration
+	every   time.Duration // between windows
+	window  time.Duration // length
+	quota   float64       // samples of each caller in a window, at most
+	blind   bool          // contents tell nothing
+	unseen  float64       // bytes a second that grow beside
+}
+
+// run samples it, and returns who keeps it and what it truly kept a second.
+func (p *program) run(seed uint64) (r Result, kept float64) {
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	b := New()
+	type end struct {
+		id, at uint64
+		seen   bool
+	}
+	id := uint64(0)
+	key := growth.Key{What: growth.Heap}
+	var ends []end
+	inWindow := func(at time.Duration) bool { return at%p.every < p.window }
+	for from := time.Duration(0); from < p.watch; from += p.every {
+		to := from + p.window
+		w := Window{From: uint64(from) + 1, To: uint64(to), CPU: p.window, CPUBeside: p.every - p.window}
+		if from == 0 {
+			w.CPUBeside = 0
+		}
+		b.Window(w)
+		for i, c := range p.callers {
+			weight := 1.0
+			for c.rate*p.window.Seconds()/weight > p.quota {
+				weight *= 2
+			}
+			for n := poisson(rnd, c.rate*p.window.Seconds()/weight); n > 0; n-- {
+				at := from + time.Duration(rnd.Float64()*float64(p.window))
+				if c.until != 0 && at > c.until {
+					continue
+				}
+				id++
+				b.Born(Block{ID: id, At: uint64(at) + 1, Site: uint32(i + 1), Key: key, Bytes: c.bytes, Weight: weight, Blind: p.blind})
+				if rnd.Float64() < c.kept {
+					continue
+				}
+				dies := at + time.Duration(float64(c.life)*(0.5+rnd.Float64()))
+				switch seen := inWindow(dies); {
+				case dies > p.watch:
+				case seen:
+					ends = append(ends, end{id, uint64(dies), true})
+				case !p.blind: // found at the next look
+					ends = append(ends, end{id, uint64(min(dies+time.Second, p.watch)), false})
+				}
+			}
+		}
+	}
+	for _, e := range ends {
+		b.End(e.id, e.at, e.seen)
+	}
+	b.Window(Window{From: uint64(p.watch) - 1, To: uint64(p.watch), CPUBeside: p.every})
+	for _, c := range p.callers {
+		if c.until == 0 {
+			kept += c.rate * c.kept * float64(c.bytes)
+		}
+	}
+	rate := kept + p.unseen
+	r = b.Keepers(key, growth.Rate{PerSecond: rate, Low: rate * 0.9, High: rate * 1.1}, func(site uint32) (path []Place) {
+		for _, f := range p.callers[site-1].stack {
+			path = append(path, Place{Function: f, Serves: f == "malloc"})
+		}
+		return path
+	})
+	return r, kept
+}
+
+func poisson(r *rand.Rand, mean float64) (n int) {
+	for left := r.ExpFloat64(); left < mean; left += r.ExpFloat64() {
+		n++
+	}
+	return n
+}
+
+// named is who a result names, "" if nobody.
+func (r *Result) named() string {
+	if r.Confidence < 0.95 {
+		return ""
+	}
+	return r.Keepers[0].function
+}
+
+var server = []caller{
+	{stack: []string{"xmalloc", "pool_alloc", "make_node", "login", "main"}, bytes: 300, rate: 300, kept: 1},
+	{stack: []string{"xmalloc", "pool_alloc", "make_node", "render", "main"}, bytes: 400, rate: 12_000, life: 20 * time.Millisecond},
+	{stack: []string{"xmalloc", "parse", "main"}, bytes: 100, rate: 30_000, life: time.Millisecond},
+}
+
+func TestTheKeeperIsNamedOrNobody(t *testing.T) {
+	t.Parallel()
+	quick := func(callers ...caller) program {
+		return program{callers: callers, watch: 25 * time.Second, every: 500 * time.Millisecond, window: 20 * time.Millisecond, quota: 8}
+	}
+	churn := caller{stack: []string{"malloc", "render", "main"}, bytes: 200, rate: 50_000, life: 5 * time.Millisecond}
+	tests := map[string]struct {
+		program program
+		want    string
+		always  bool // it must be named; else nobody may be
+	}{
+		"one of many callers of the same wrappers": {quick(server...), "login", true},
+		"one in five is kept": {quick(
+			caller{stack: []string{"malloc", "new_session", "handle", "main"}, bytes: 1200, rate: 3000, kept: 0.2, life: time.Millisecond}, churn,
+		), "new_session", true},
+		"a cache is full early": {quick(
+			caller{stack: []string{"malloc", "cache_put", "main"}, bytes: 2000, rate: 2000, kept: 1, until: 5 * time.Second},
+			caller{stack: []string{"malloc", "login", "main"}, bytes: 500, rate: 1000, kept: 1}, churn,
+		), "login", true},
+		"a cache gives back after longer than the watch": {quick(
+			caller{stack: []string{"malloc", "lru_put", "main"}, bytes: 1000, rate: 2000, life: 60 * time.Second},
+			caller{stack: []string{"malloc", "login", "main"}, bytes: 500, rate: 1000, kept: 1}, churn,
+		), "login", false},
+		"nobody keeps anything": {quick(churn), "", false},
+		"two keep the same": {quick(
+			caller{stack: []string{"malloc", "a", "main"}, bytes: 500, rate: 1000, kept: 1},
+			caller{stack: []string{"malloc", "b", "main"}, bytes: 500, rate: 1000, kept: 1}, churn,
+		), "", false},
+		"most of it has no sample": {func() program {
+			p := quick(caller{stack: []string{"malloc", "minor", "main"}, bytes: 100, rate: 500, kept: 1}, churn)
+			p.unseen = 1 << 20
+			return p
+		}(), "", false},
+		"contents tell nothing, and frees are seen": {func() program {
+			p := quick(server...)
+			p.blind, p.window = true, 100*time.Millisecond
+			return p
+		}(), "login", true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const seeds = 40
+			right := 0
+			for seed := range uint64(seeds) {
+				r, _ := tt.program.run(seed)
+				switch who := r.named(); who {
+				case tt.want:
+					right++
+				case "":
+				default:
+					t.Errorf("seed %d: %s is named: %+v", seed, who, r.Keepers)
+				}
+			}
+			if tt.always && right < seeds*19/20 {
+				t.Errorf("%s is named in %d of %d", tt.want, right, seeds)
+			}
+		})
+	}
+}
+
+func TestWhatIsKeptIsEstimated(t *testing.T) {
+	t.Parallel()
+	p := program{callers: server, watch: time.Minute, every: 500 * time.Millisecond, window: 20 * time.Millisecond, quota: 8}
+	const seeds = 40
+	within := 0
+	for seed := range uint64(seeds) {
+		r, kept := p.run(seed)
+		k := r.Keepers[0]
+		if math.Abs(k.Kept-kept) > 0.25*kept {
+			t.Errorf("seed %d: %.0f a second, want %.0f", seed, k.Kept, kept)
+		}
+		if k.Low <= kept && kept <= k.High {
+			within++
+		}
+		if k.Survival < 0.9 {
+			t.Errorf("seed %d: %.2f survive", seed, k.Survival)
+		}
+	}
+	if within < seeds*8/10 {
+		t.Errorf("%d of %d intervals of 95 %% have the truth", within, seeds)
+	}
+}
+
+func TestTooManySamplesAreThinned(t *testing.T) {
+	t.Parallel()
+	b := New()
+	key := growth.Key{What: growth.Heap}
+	b.Window(Window{From: 1, To: 1 << 40})
+	for id := uint64(1); id <= 3*most; id++ {
+		b.Born(Block{ID: id, At: id, Site: uint32(id % 2), Key: key, Bytes: 16, Weight: 1})
+	}
+	sum := 0.0
+	for _, s := range b.ordered(key) {
+		sum += s.Weight
+	}
+	if n := b.Len(); n > most || n < most/4 || math.Abs(sum-3*most) > 0.05*3*most {
+		t.Errorf("%d samples stand for %.0f, want for %d", n, sum, 3*most)
+	}
+}
+
+func TestFreesSeenSinceATime(t *testing.T) {
+	t.Parallel()
+	b := New()
+	for _, w := range [][2]uint64{{10, 20}, {50, 60}, {90, 100}} {
+		b.Window(Window{From: w[0], To: w[1]})
+	}
+	for at, want := range map[uint64]time.Duration{0: 30, 10: 30, 15: 25, 20: 20, 30: 20, 55: 15, 95: 5, 100: 0, 200: 0} {
+		if got := b.seenSince(at); got != want {
+			t.Errorf("since %d: %d, want %d", at, got, want)
+		}
+	}
+}
+
+func TestFisher(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ a, n, b, m, want float64 }{
+		{3, 3, 0, 500, 4.7e-8}, {5, 10, 5, 10, 1}, {0, 10, 0, 10, 1}, {8, 10, 1, 10, 0.0055}, {1, 1, 5, 5, 1}, {0, 0, 5, 5, 1},
+	} {
+		if got := differ(tt.a, tt.n, tt.b, tt.m); math.Abs(got-tt.want) > 0.1*tt.want {
+			t.Errorf("%v of %v and %v of %v: %g, want %g", tt.a, tt.n, tt.b, tt.m, got, tt.want)
+		}
+	}
+}
+
+// TestAFunctionIsPassedOver checks which function of a stack is named.
+func TestAFunctionIsPassedOver(t *testing.T) {
+	t.Parallel()
+	type site struct {
+		stack       string
+		alive, dead int
+	}
+	tests := map[string]struct {
+		sites []site
+		want  []string // functions that have samples that are there
+	}{
+		"wrappers of several levels":          {[]site{{"x p n login main", 20, 0}, {"x p n render main", 0, 200}, {"x parse main", 0, 300}}, []string{"login"}},
+		"one who keeps a part":                {[]site{{"x new a main", 10, 40}, {"x new b main", 12, 48}, {"x render main", 0, 300}}, []string{"new"}},
+		"an allocator that nobody differs in": {[]site{{"malloc login main", 20, 0}}, []string{"login"}},
+		"the innermost where all keep":        {[]site{{"make login main", 20, 0}, {"make logout main", 20, 0}}, []string{"make"}},
+		"a stack that ends in an allocator":   {[]site{{"malloc", 20, 0}}, []string{"malloc"}},
+		"two keepers below one wrapper":       {[]site{{"x a main", 20, 0}, {"x b main", 20, 0}, {"x c main", 0, 200}}, []string{"a", "b"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var all []*block
+			paths := make(map[uint32][]Place)
+			for i, s := range tt.sites {
+				id := uint32(i + 1)
+				var f string
+				for rest := s.stack; rest != ""; {
+					if _, err := fmt.Sscan(rest, &f); err != nil {
+						t.Fatal(err)
+					}
+					paths[id] = append(paths[id], Place{Function: f, Serves: f == "malloc"})
+					rest = rest[min(len(f)+1, len(rest)):]
+				}
+				for n := range s.alive + s.dead {
+					bl := &block{Block: Block{ID: uint64(len(all) + 1), Site: id, Bytes: 1, Weight: 1}}
+					if n >= s.alive {
+						bl.ended = 1
+					}
+					all = append(all, bl)
+				}
+			}
+			var got []string
+			for _, f := range part(all, func(s uint32) []Place { return paths[s] }, func(*block) bool { return true }) {
+				if slices.ContainsFunc(f.blocks, func(b *block) bool { return b.ended == 0 }) {
+					got = append(got, f.name)
+				}
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("%v, want %v", got, tt.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,171 @@
+package heap
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+)
+
+// Which function of a stack is named.
+//
+// What all blocks of a heap come through (malloc's wrappers, pools, makers of nodes) has no
+// say in who keeps: it allocates what is kept as well as what is freed. So from the
+// innermost function outwards, one is passed over as long as its callers differ in what
+// they keep, or theirs do. The first whose callers do not differ is who decides: it keeps
+// all of it, or as large a part whoever calls it. What is there to hand out memory is
+// passed over by its name, where nobody differs.
+
+// function is one that is named, with the samples that go to it.
+type function struct {
+	name   string
+	blocks []*block
+	depth  map[uint32]int // of the function on the stack of each site
+}
+
+// node is a function called by the ones above it, as far as stacks have it in common.
+type node struct {
+	place    Place
+	depth    int
+	blocks   []*block
+	children map[string]*node // its callers
+	alive    float64          // samples that say something, and are there
+	decided  float64          // those that say something
+	differs  bool             // its callers, or theirs, differ
+}
+
+// part gives each sample to a function.
+func part(all []*block, path func(uint32) []Place, decided func(*block) bool) []*function {
+	root := &node{depth: -1}
+	paths := make(map[uint32][]Place)
+	for _, s := range all {
+		p, ok := paths[s.Site]
+		if !ok {
+			p = path(s.Site)
+			paths[s.Site] = p
+		}
+		root.add(s, p, decided(s))
+	}
+	root.compare()
+	named := make(map[string]*function)
+	root.name(named)
+	out := make([]*function, 0, len(named))
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		f := named[name]
+		slices.SortFunc(f.blocks, func(a, b *block) int { return cmp.Compare(a.ID, b.ID) })
+		out = append(out, f)
+	}
+	return out
+}
+
+func (n *node) add(s *block, path []Place, decided bool) {
+	for {
+		n.blocks = append(n.blocks, s)
+		if decided {
+			n.decided++
+			if s.ended == 0 {
+				n.alive++
+			}
+		}
+		if len(path) == 0 {
+			return
+		}
+		next := n.children[path[0].Function]
+		if next == nil {
+			if n.children == nil {
+				n.children = make(map[string]*node)
+			}
+			next = &node{place: path[0], depth: n.depth + 1}
+			n.children[path[0].Function] = next
+		}
+		n, path = next, path[1:]
+	}
+}
+
+// sure is how improbable a difference must be to be one.
+const sure = 0.01
+
+// compare notes where callers differ.
+func (n *node) compare() {
+	for _, c := range n.children {
+		c.compare()
+		n.differs = n.differs || c.differs
+	}
+	if len(n.children) < 2 || n.differs {
+		return
+	}
+	for _, c := range n.children {
+		// One of many would differ by chance.
+		if differ(c.alive, c.decided, n.alive-c.alive, n.decided-c.decided) < sure/float64(len(n.children)) {
+			n.differs = true
+			return
+		}
+	}
+}
+
+// name gives the samples of a node to functions.
+func (n *node) name(named map[string]*function) {
+	if n.depth >= 0 && !n.differs && !n.place.Serves || len(n.children) == 0 {
+		n.give(named, n.blocks)
+		return
+	}
+	rest := make(map[*block]bool, len(n.blocks))
+	for _, s := range n.blocks {
+		rest[s] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(n.children)) {
+		c := n.children[name]
+		for _, s := range c.blocks {
+			delete(rest, s)
+		}
+		c.name(named)
+	}
+	var ends []*block // of stacks that go no further
+	for _, s := range n.blocks {
+		if rest[s] {
+			ends = append(ends, s)
+		}
+	}
+	if len(ends) > 0 {
+		n.give(named, ends)
+	}
+}
+
+func (n *node) give(named map[string]*function, blocks []*block) {
+	f := named[n.place.Function]
+	if f == nil {
+		f = &function{name: n.place.Function, depth: make(map[uint32]int)}
+		named[n.place.Function] = f
+	}
+	f.blocks = append(f.blocks, blocks...)
+	for _, s := range blocks {
+		f.depth[s.Site] = n.depth
+	}
+}
+
+// differ is the probability that two parts, a of n and b of m, differ as much or more by
+// chance (Fisher's exact test).
+func differ(a, n, b, m float64) float64 {
+	if n == 0 || m == 0 {
+		return 1
+	}
+	hits := a + b
+	at := func(x float64) float64 { // its logarithm
+		return choose(n, x) + choose(m, hits-x) - choose(n+m, hits)
+	}
+	here := at(a)
+	const rounding = 1e-7
+	p := 0.0
+	for x := max(0, hits-m); x <= min(n, hits); x++ {
+		if l := at(x); l <= here+rounding {
+			p += math.Exp(l)
+		}
+	}
+	return p
+}
+
+// choose is the logarithm of the number of ways to choose k of n.
+func choose(n, k float64) float64 {
+	lg := func(x float64) float64 { v, _ := math.Lgamma(x + 1); return v }
+	return lg(n) - lg(k) - lg(n-k)
+}

@@ -1,0 +1,184 @@
+//go:build linux
+
+package sample
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
+
+// What glibc's allocator writes tells most of its blocks that were freed from those that
+// were not (malloc/malloc.c; 2.26 and later):
+//
+//	chunk   size of the one before, if that is free
+//	+8      size of this one, and flags: PREV_INUSE, IS_MMAPPED, NON_MAIN_ARENA
+//	+16     the block; once it is freed, the next one in its list, and
+//	+24     the one before, or, of those in a thread's cache, a key
+//
+// A block is surely there if its size, its chunk's flag in the next one, and its first
+// words are what they were. It is gone if the size is another, the next chunk says so, or
+// its second word is the key. Other allocators write little or nothing.
+const (
+	prevInUse  = 1
+	isMmapped  = 2
+	chunkFlags = 7
+	leastChunk = 32
+	chunkAlign = 16
+)
+
+// chunkOf is the size of the chunk of a block that size bytes were asked for, if the word
+// before it is that of one.
+func chunkOf(size, header uint64) (chunk uint64, ok bool) {
+	const head, page = 8, 4096
+	want := max((size+head+chunkAlign-1)&^(chunkAlign-1), leastChunk)
+	chunk = header &^ chunkFlags
+	slack := uint64(chunkAlign) // what is left of a larger one is too small for itself
+	if header&isMmapped != 0 {
+		slack += page
+	}
+	return chunk, chunk >= want && chunk <= want+slack
+}
+
+// freeMarks learns what glibc writes into the second word of blocks in a thread's cache: a
+// number drawn by chance, or, before 2.34, the address of the cache, which begins a heap.
+// Blocks in other lists have there the address of another: that may still be there when the
+// block is given out again.
+type freeMarks map[uint64]int // how often each was seen
+
+// sureMark is how often it must be seen; mostMarks how many are counted.
+const (
+	sureMark  = 4
+	mostMarks = 1024
+)
+
+// learn takes what the second word of a block became when it was freed.
+func (m *freeMarks) learn(word uint64) {
+	const canonical, page, first = 1 << 47, 4096, 0x10
+	if word < canonical && word%page != first {
+		return
+	}
+	if *m == nil || len(*m) >= mostMarks {
+		*m = make(freeMarks)
+	}
+	(*m)[word]++
+}
+
+// marks tells whether a word marks a freed block.
+func (m freeMarks) marks(word uint64) bool { return m[word] >= sureMark }
+
+// contents is what a look found of a block.
+type contents struct {
+	id     uint64
+	addr   uint64
+	gone   bool // its memory is not there
+	header uint64
+	words  [2]uint64
+	next   uint64 // the word with the flags of the next chunk, if there is one
+	linked bool   // next was read
+}
+
+// look has a worker read the blocks that are waited for.
+func (h *heapWatch) look(now uint64) {
+	h.looked, h.busy = now, true
+	var ask []contents
+	for addr, all := range h.blocks {
+		b := all[len(all)-1]
+		if b.header != 0 {
+			ask = append(ask, contents{id: b.id, addr: addr, header: b.header})
+		}
+	}
+	pid := h.t.pid
+	h.run.workers.send(func() func() {
+		h.run.opts.Calls.Begin()
+		err := readBlocks(pid, ask)
+		h.run.opts.Calls.Finish()
+		return func() {
+			h.busy = false
+			if h.t.heap != h || err != nil {
+				return
+			}
+			at := h.run.kernel.Now()
+			for i := range ask {
+				h.compare(&ask[i], at)
+			}
+		}
+	})
+}
+
+// compare draws the conclusions of what was found of a block.
+func (h *heapWatch) compare(c *contents, at uint64) {
+	all := h.blocks[c.addr]
+	if len(all) == 0 || all[len(all)-1].id != c.id {
+		return // it has ended meanwhile, and another is there
+	}
+	b := all[len(all)-1]
+	freed := c.gone || c.header&^chunkFlags != b.header&^chunkFlags || c.linked && c.next&prevInUse == 0 ||
+		h.marks.marks(c.words[1])
+	switch {
+	case freed:
+		for _, old := range all {
+			h.end(old, at, false)
+		}
+		h.forget(c.addr)
+	case !b.looked:
+		b.words, b.looked = c.words, true
+	case c.words != b.words && !b.blind:
+		// It may have been freed, or its owner has written to it.
+		for _, old := range all {
+			h.blind(old, at)
+		}
+	}
+}
+
+// readBlocks reads what there is of blocks, many at once. An error says that nothing could
+// be read.
+func readBlocks(pid int, all []contents) error {
+	const many = 512 // IOV_MAX is 1024
+	for ; len(all) > 0; all = all[min(many, len(all)):] {
+		some := all[:min(many, len(all))]
+		if err := readPieces(pid, some, func(c *contents) uint64 { return c.addr - 8 }, 24, func(c *contents, p []byte) {
+			if c.gone = p == nil; !c.gone {
+				c.header = binary.NativeEndian.Uint64(p)
+				c.words = [2]uint64{binary.NativeEndian.Uint64(p[8:]), binary.NativeEndian.Uint64(p[16:])}
+			}
+		}); err != nil {
+			return err
+		}
+		if err := readPieces(pid, some, func(c *contents) uint64 { return c.addr - 8 + c.header&^chunkFlags }, 8, func(c *contents, p []byte) {
+			if c.linked = p != nil && !c.gone && c.header&isMmapped == 0; c.linked {
+				c.next = binary.NativeEndian.Uint64(p)
+			}
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readPieces reads size bytes at an address of each of some blocks, and gives them to take;
+// nil where they are not there. process_vm_readv(2) stops at the first that is not.
+func readPieces(pid int, all []contents, at func(*contents) uint64, size int, take func(*contents, []byte)) error {
+	buf := make([]byte, len(all)*size)
+	for done := 0; done < len(all); {
+		remote := make([]unix.RemoteIovec, 0, len(all)-done)
+		for i := done; i < len(all); i++ {
+			remote = append(remote, unix.RemoteIovec{Base: uintptr(at(&all[i])), Len: size})
+		}
+		local := []unix.Iovec{{Base: &buf[0]}}
+		local[0].SetLen((len(all) - done) * size)
+		n, err := unix.ProcessVMReadv(pid, local, remote, 0)
+		if err != nil && err != unix.EFAULT { //nolint:errorlint // an errno
+			return err
+		}
+		whole := max(n, 0) / size
+		for i := range whole {
+			take(&all[done+i], buf[i*size:(i+1)*size])
+		}
+		if done += whole; done < len(all) {
+			take(&all[done], nil)
+			done++
+		}
+	}
+	return nil
+}

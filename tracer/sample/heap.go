@@ -1,0 +1,633 @@
+//go:build linux
+
+package sample
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/await"
+	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/heap"
+)
+
+// Who keeps a malloc heap is found by a sample of its blocks: see package heap. Here their
+// allocators are probed, in bursts, and the samples are looked at until they have ended.
+//
+// A burst is a time in which there are probes. It is as long, and comes as often, as the
+// budget allows by what the last ones have cost; where calls are so few that they may be
+// seen all the time, it has no end.
+
+const (
+	// What a call takes beside the traps: to note it, to decide whether it is a sample, and
+	// to copy the stack of one. Measured on a virtual machine.
+	priceNote, priceReturn = 200 * time.Nanosecond, 900 * time.Nanosecond
+	priceStack             = 4 * time.Microsecond
+	// unsurePrice is the part of the CPU time of a window of which it is not known whether
+	// it is the price.
+	unsurePrice = 20
+	// heapPeriod is the time between the beginnings of two bursts, about: to put probes on
+	// and to take them off takes us 50 to 90 ms.
+	heapPeriod = 500 * time.Millisecond
+	// The first burst is short, as what it will cost is not known; none is shorter than
+	// leastBurst, so that some calls are whole in it: rather there are fewer.
+	firstBurst, leastBurst = 2 * time.Millisecond, time.Millisecond
+	mostPeriod             = 10 * time.Second
+	// refreshed is how often the allocators are looked for anew: libraries are loaded late.
+	refreshed = 5 * time.Second
+	// mostSampled is how many processes' heaps are sampled at once, mostSamples how many
+	// blocks of one are waited for.
+	mostSampled = 16
+	mostSamples = 1 << 14
+	// blocksEvery is the time between two looks at the samples.
+	blocksEvery = time.Second
+	// mostTold is how many records of blocks are taken at once.
+	mostTold = 4096
+)
+
+// heapWatch is a process whose heap is sampled.
+type heapWatch struct {
+	run    *Sampler
+	t      *target
+	prober *prober
+	blocks map[uint64][]*sampledBlock // by address
+	byID   int                        // how many there are
+	last   uint64                     // the number of the newest
+	looked uint64                     // when the samples were looked at last
+	busy   bool                       // a worker looks at them
+	marks  freeMarks
+	found  uint64 // when the allocators were looked for
+}
+
+// sampledBlock is a sample whose end is waited for.
+type sampledBlock struct {
+	id     uint64
+	addr   uint64
+	header uint64 // the word before it; 0 if that is not a chunk's of glibc
+	words  [2]uint64
+	looked bool // words is what was found first
+	blind  bool
+}
+
+// heapTouched is told of a page fault in memory that many share: its heap is to be
+// sampled.
+func (s *Sampler) heapTouched(t *target) {
+	if s.opts.HeapBudget == 0 || t.heap != nil || t.unsampled || s.kernel.HeapErr() != nil {
+		return
+	}
+	if s.sampled >= mostSampled {
+		s.tellUnsampled(t, fmt.Sprintf("the heaps of %d other processes are", mostSampled))
+		return
+	}
+	if err := s.kernel.SampleHeap(t.space); err != nil {
+		t.unsampled = true
+		s.tellUnsampled(t, err.Error())
+		return
+	}
+	s.sampled++
+	s.effort.Heaps.Processes++
+	t.heap = &heapWatch{run: s, t: t, blocks: make(map[uint64][]*sampledBlock), prober: newProber(s, t)}
+}
+
+// tellUnsampled tells why the heap of a process is not sampled, "" if it is, where that has
+// changed.
+func (s *Sampler) tellUnsampled(t *target, why string) {
+	if why != t.toldUnsampled {
+		t.toldUnsampled = why
+		s.emit(t, s.kernel.Now(), event.HeapUnsampled(why))
+	}
+}
+
+// closeHeap stops sampling the heap of a process.
+func (s *Sampler) closeHeap(t *target) {
+	h := t.heap
+	if h == nil {
+		return
+	}
+	t.heap, t.unsampled = nil, true
+	s.sampled--
+	h.prober.stop()
+	for addr := range h.blocks {
+		h.forget(addr)
+	}
+	if err := s.kernel.ForgetHeap(t.space); err != nil {
+		s.opts.Log.Warn("stop sampling a heap", "pid", t.pid, "error", err)
+	}
+	h.prober.addTo(&s.effort.Heaps)
+}
+
+// lookAtHeaps takes what was told of blocks, and looks at the samples whose time has come.
+func (s *Sampler) lookAtHeaps(now uint64) {
+	if s.sampled == 0 {
+		return
+	}
+	s.takeBlocks()
+	for _, t := range s.spaces {
+		h := t.heap
+		if h == nil {
+			continue
+		}
+		tree := s.opts.Trees(t.space)
+		if tree == nil {
+			continue
+		}
+		if h.found == 0 || now-h.found > uint64(refreshed) {
+			h.found = now
+			h.prober.use(s.opts.Allocators(t.pid, tree))
+		}
+		windows, why := h.prober.take()
+		for _, w := range windows {
+			s.emit(t, now, w)
+		}
+		s.tellUnsampled(t, why)
+		if !h.busy && now-h.looked > uint64(blocksEvery) && len(h.blocks) > 0 {
+			h.look(now)
+		}
+	}
+}
+
+// lastOfHeaps takes what is still there at the end.
+func (s *Sampler) lastOfHeaps() {
+	if s.sampled > 0 {
+		s.takeBlocks()
+		if n, err := s.kernel.BlocksDropped(); err == nil {
+			s.effort.Heaps.Dropped = n
+		}
+	}
+}
+
+// takeBlocks takes what the kernel side has told.
+func (s *Sampler) takeBlocks() {
+	for range mostTold {
+		b := &s.told
+		err := s.kernel.NextBlock(b)
+		if errors.Is(err, tracer.ErrIdle) {
+			return
+		}
+		if err != nil {
+			s.opts.Log.Warn("read blocks of heaps", "error", err)
+			return
+		}
+		if t := s.spaces[b.Space]; t != nil && t.heap != nil {
+			t.heap.take(b)
+		}
+	}
+}
+
+// take takes one record of a block.
+func (h *heapWatch) take(b *tracer.HeapBlock) {
+	switch b.What {
+	case tracer.BlockBorn:
+		h.born(b)
+	case tracer.BlockMark:
+		h.marks.learn(b.Header)
+	case tracer.BlockFreed, tracer.BlockReused:
+		for _, old := range h.blocks[b.Addr] {
+			h.end(old, b.Time, b.What == tracer.BlockFreed)
+		}
+		h.byID -= len(h.blocks[b.Addr])
+		delete(h.blocks, b.Addr)
+	case tracer.BlockMoved:
+		moved := h.blocks[b.Old]
+		delete(h.blocks, b.Old)
+		for _, m := range moved {
+			m.addr, m.header, m.looked = b.Addr, 0, false
+			if _, ok := chunkOf(b.Size, b.Header); ok {
+				m.header = b.Header
+			} else {
+				h.blind(m, b.Time)
+			}
+		}
+		h.blocks[b.Addr] = append(h.blocks[b.Addr], moved...)
+	}
+}
+
+// born takes a new sample.
+func (h *heapWatch) born(b *tracer.HeapBlock) {
+	tree := h.run.opts.Trees(h.t.space)
+	if tree == nil || h.byID >= mostSamples {
+		if len(h.blocks[b.Addr]) == 0 {
+			h.kernelForget(b.Addr)
+		}
+		return
+	}
+	size := b.Size
+	chunk, glibc := chunkOf(b.Size, b.Header)
+	if glibc {
+		size = chunk
+	}
+	if b.Old != 0 && b.OldHeader != 0 {
+		// What there was before is not new.
+		if old := b.OldHeader &^ chunkFlags; glibc && old < 1<<40 {
+			size -= min(size, old)
+		}
+	}
+	h.last++
+	h.byID++
+	block := &sampledBlock{id: h.last, addr: b.Addr, blind: !glibc}
+	if glibc {
+		block.header = b.Header
+	}
+	h.blocks[b.Addr] = append(h.blocks[b.Addr], block)
+	h.run.effort.Heaps.Blocks++
+	at := h.run.opts.Site(h.t.pid, tree, &b.Sample)
+	h.run.emit(h.t, b.Time, event.Block{
+		ID: block.id, Addr: b.Addr, Site: at, Bytes: size, Weight: b.Weight, Blind: block.blind,
+	})
+}
+
+func (h *heapWatch) end(b *sampledBlock, at uint64, seen bool) {
+	h.run.emit(h.t, at, event.BlockEnd{ID: b.id, Seen: seen})
+}
+
+// blind notes that the contents of a sample say nothing any more.
+func (h *heapWatch) blind(b *sampledBlock, at uint64) {
+	if !b.blind {
+		b.blind = true
+		h.run.emit(h.t, at, event.BlockBlind{ID: b.id})
+	}
+}
+
+// forget waits no longer for the end of the samples at an address.
+func (h *heapWatch) forget(addr uint64) {
+	h.byID -= len(h.blocks[addr])
+	delete(h.blocks, addr)
+	h.kernelForget(addr)
+}
+
+func (h *heapWatch) kernelForget(addr uint64) {
+	if err := h.run.kernel.ForgetBlock(h.t.space, addr); err != nil {
+		h.run.opts.Log.Warn("stop waiting for a block", "error", err)
+	}
+}
+
+// prober puts probes on the allocators of a process again and again, on a goroutine of its
+// own: to take them off waits for the kernel.
+type prober struct {
+	kernel tracer.Heaps
+	now    func() uint64
+	calls  *await.Calls
+	fs     procmaps.FS
+	pid    int
+	space  uint64
+	budget float64 // share of a CPU
+	over   chan struct{}
+	done   chan struct{}
+
+	mu         sync.Mutex
+	allocators []heap.Allocator
+	known      bool // they were looked for
+	why        string
+	untold     []event.HeapWindow
+	spent      event.Heaps
+	cost       time.Duration // of this burst
+	// Of the goroutine that probes.
+	used   time.Duration // CPU time of the process, at the end of the last window
+	faults uint64        // the same of its page faults
+}
+
+// cpuTime is what a process has used of CPUs (clock_getcpuclockid(3)).
+func cpuTime(pid int) (time.Duration, error) {
+	const perProcess = 2 // CPUCLOCK_SCHED
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|perProcess), &ts); err != nil {
+		return 0, fmt.Errorf("read the CPU time of process %d: %w", pid, err)
+	}
+	return time.Duration(ts.Nano()), nil
+}
+
+func newProber(s *Sampler, t *target) *prober {
+	p := &prober{
+		kernel: s.kernel, now: s.kernel.Now, calls: s.opts.Calls, fs: s.opts.FS, pid: t.pid, space: t.space, budget: s.opts.HeapBudget,
+		over: make(chan struct{}), done: make(chan struct{}),
+	}
+	go p.run()
+	return p
+}
+
+// stop ends it. That its probes are gone is waited for, as long as anything is.
+func (p *prober) stop() {
+	close(p.over)
+	await.Receive(p.calls, p.done)
+}
+
+// use tells which allocators there are.
+func (p *prober) use(all []heap.Allocator) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.allocators, p.known = all, true
+}
+
+// take returns the windows that were not told, and why there are none, if so.
+func (p *prober) take() (untold []event.HeapWindow, why string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	untold, p.untold = p.untold, nil
+	return untold, p.why
+}
+
+func (p *prober) addTo(h *event.Heaps) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h.Bursts += p.spent.Bursts
+	h.ProbedNs += p.spent.ProbedNs
+	h.WatchedNs += p.spent.WatchedNs
+	h.Calls += p.spent.Calls
+	h.CostNs += p.spent.CostNs
+	p.spent = event.Heaps{}
+}
+
+// fail notes why there are no probes, "" for that there are.
+func (p *prober) fail(why string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.why = why
+}
+
+// sleep reports whether it is to go on.
+func (p *prober) sleep(d time.Duration) bool {
+	select {
+	case <-p.over:
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+func (p *prober) run() {
+	defer close(p.done)
+	length, period := firstBurst, heapPeriod
+	began := p.now()
+	p.used, _ = cpuTime(p.pid) // else the first window says so
+	for burst := uint32(1); ; burst++ {
+		all, known := p.current()
+		if !known {
+			if !p.sleep(10 * time.Millisecond) {
+				return
+			}
+			continue
+		}
+		start := time.Now()
+		rate, err := p.burst(burst, all, length)
+		p.fail(errorText(err))
+		if errors.Is(err, errOver) {
+			return
+		}
+		if err == nil {
+			length, period = plan(rate, p.budget)
+		} else {
+			length, period = firstBurst, mostPeriod
+		}
+		// What it has cost, with what was called while the probes came and went, and longer
+		// than was meant where the CPUs are busy, is made up for.
+		if spent := p.takeCost(); spent > 0 {
+			period = max(period, time.Duration(float64(spent)/p.budget))
+		}
+		p.mu.Lock()
+		p.spent.WatchedNs += p.now() - began
+		began = p.now()
+		p.mu.Unlock()
+		// By chance, so that the rhythm of the program has no part in what is seen.
+		rest := time.Duration((0.75+rand.Float64()/2)*float64(period)) - time.Since(start) //nolint:gosec // no secret
+		if !p.sleep(max(rest, 0)) {
+			return
+		}
+	}
+}
+
+var errOver = errors.New("it is over")
+
+func errorText(err error) string {
+	if err == nil || errors.Is(err, errOver) {
+		return ""
+	}
+	return err.Error()
+}
+
+func (p *prober) current() ([]heap.Allocator, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.allocators, p.known
+}
+
+// plan says how long the next burst may be and how long it is from its beginning to that of
+// the one after, for a rate: what the calls cost while they are probed, as a share of one
+// CPU. A burst as long as the period has no end.
+func plan(rate, budget float64) (length, period time.Duration) {
+	period = heapPeriod
+	if rate <= budget {
+		return period, period
+	}
+	share := budget / rate
+	length = time.Duration(share * float64(period))
+	if length < leastBurst {
+		length = leastBurst
+		period = min(time.Duration(float64(length)/share), mostPeriod)
+	}
+	return length, period
+}
+
+// burst puts the probes on for a time, and returns what calls cost meanwhile, as a share of
+// a CPU. While that is within the budget it goes on.
+func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration) (rate float64, err error) {
+	if len(all) == 0 {
+		return 0, errors.New("it has no allocator whose functions have known names")
+	}
+	if err = p.allowed(); err != nil {
+		return 0, err
+	}
+	files := make([]string, len(all))
+	for i := range all {
+		if files[i], err = mappedFile(p.fs, p.pid, &all[i].Mapping); err != nil {
+			return 0, err
+		}
+	}
+	price, err := p.kernel.HeapPrice()
+	if err != nil {
+		return 0, err
+	}
+	each := pricesOf(price, all)
+	probes, err := p.kernel.ProbeHeap(p.pid, all, files, number)
+	if err != nil {
+		return 0, err
+	}
+	last, err := p.kernel.HeapCalls(p.space)
+	if err != nil {
+		return 0, errors.Join(err, probes.Close())
+	}
+	defer func() {
+		err = errors.Join(err, probes.Close())
+		if after, e := p.kernel.HeapCalls(p.space); e == nil {
+			p.pay(each.cost(after.Allocs-last.Allocs, after.Frees-last.Frees, 0))
+		}
+	}()
+	for {
+		before, e1 := p.kernel.HeapCalls(p.space)
+		used, e2 := cpuTime(p.pid)
+		from := p.now()
+		after, going, e3 := p.wait(length, before, each)
+		to := p.now()
+		then, e4 := cpuTime(p.pid)
+		if err = errors.Join(e1, e2, e3, e4); err != nil {
+			return 0, err
+		}
+		cost := each.cost(after.Allocs-before.Allocs, after.Frees-before.Frees, time.Duration(to-from))
+		p.tell(cost, event.HeapWindow{
+			From: from, To: to, Allocs: after.Allocs - before.Allocs, Frees: after.Frees - before.Frees, Bytes: after.Bytes - before.Bytes,
+			Faults: after.Faults - before.Faults, Beside: before.Faults - p.faults,
+			CPU: max(then-used-cost, (then-used)/unsurePrice), CPUBeside: used - p.used,
+		})
+		p.used, p.faults, last = then, after.Faults, after
+		if rate = float64(cost) / float64(max(to-from, 1)); !going {
+			return rate, errOver
+		}
+		if rate > p.budget || length < heapPeriod || p.changed(all) {
+			return rate, nil
+		}
+	}
+}
+
+// wait waits for a time, or until calls have cost what a burst may, and returns those so far.
+func (p *prober) wait(length time.Duration, before tracer.HeapCalls, each prices) (after tracer.HeapCalls, going bool, err error) {
+	const looks = 50 // fewer overdraw more
+	allowed := time.Duration(p.budget * float64(heapPeriod))
+	for end := time.Now().Add(length); ; {
+		left := time.Until(end)
+		going = p.sleep(min(max(left, 0), max(length/looks, leastBurst)))
+		after, err = p.kernel.HeapCalls(p.space)
+		if err != nil || !going || left <= 0 || each.cost(after.Allocs-before.Allocs, after.Frees-before.Frees, 0) > allowed {
+			return after, going, err
+		}
+	}
+}
+
+// changed tells whether other allocators are known than those.
+func (p *prober) changed(all []heap.Allocator) bool {
+	now, _ := p.current()
+	return len(now) != len(all)
+}
+
+// prices are what calls of a process' allocators take longer by while they are probed.
+type prices struct{ alloc, free time.Duration }
+
+// pricesOf takes the dearest of several functions for all: which are called is not counted.
+func pricesOf(p tracer.HeapPrice, all []heap.Allocator) (out prices) {
+	for i := range all {
+		for _, at := range all[i].Points {
+			entry := p.Emulated
+			if at.Stepped {
+				entry = p.Stepped
+			}
+			switch at.Function {
+			case heap.Free:
+				out.free = max(out.free, entry+priceNote)
+			case heap.Malloc: // most
+				out.alloc = max(out.alloc, entry+p.Emulated+priceNote+priceReturn)
+			}
+		}
+	}
+	return out
+}
+
+// cost is what so many calls took longer by in a time.
+func (p prices) cost(allocs, frees uint64, took time.Duration) time.Duration {
+	const stacks = 512 // a second, at most
+	return time.Duration(allocs)*p.alloc + time.Duration(frees)*p.free +
+		time.Duration(min(float64(allocs), 1+stacks*took.Seconds())*float64(priceStack))
+}
+
+// tell has a window told.
+func (p *prober) tell(cost time.Duration, w event.HeapWindow) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.untold = append(p.untold, w)
+	p.spent.Bursts++
+	p.spent.ProbedNs += w.To - w.From
+	p.spent.Calls += w.Allocs + w.Frees
+	p.spent.CostNs += uint64(cost)
+	p.cost += cost
+}
+
+// pay adds the cost of what was called beside windows.
+func (p *prober) pay(cost time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.spent.CostNs += uint64(cost)
+	p.cost += cost
+}
+
+// takeCost is what the last burst has cost.
+func (p *prober) takeCost() (cost time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	cost, p.cost = p.cost, 0
+	return cost
+}
+
+// allowed says why the functions of the process must not be probed, nil if they may: a
+// return probe comes back by a system call since 6.11, which seccomp filters did not know
+// before 6.14 (kernel/seccomp.c: seccomp_uprobe_exception).
+func (p *prober) allowed() error {
+	from, until := version{6, 11}, version{6, 14}
+	v := kernelVersion()
+	if v.less(from) || !v.less(until) {
+		return nil
+	}
+	proc, err := p.fs.Process(p.pid)
+	if err != nil {
+		return err
+	}
+	defer proc.Close()
+	st, err := proc.Status()
+	if err != nil {
+		return err
+	}
+	if st.Seccomp != 0 {
+		return fmt.Errorf("it has a seccomp filter, which Linux %d.%d may have refuse the return of a probed function", v.major, v.minor)
+	}
+	return nil
+}
+
+// version is that of a kernel.
+type version struct{ major, minor int }
+
+func (v version) less(o version) bool {
+	return cmp.Or(cmp.Compare(v.major, o.major), cmp.Compare(v.minor, o.minor)) < 0
+}
+
+// kernelVersion is that of the running kernel; zero if it cannot be told.
+var kernelVersion = sync.OnceValue(func() (v version) {
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		_, _ = fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &v.major, &v.minor)
+	}
+	return v
+})
+
+// mappedFile is what the file of a mapping can be opened by, whatever became of its path:
+// the mapping itself, or, for who may not, its path as the process has it, if that is the
+// same file.
+func mappedFile(fs procmaps.FS, pid int, m *procmaps.Mapping) (string, error) {
+	link := fmt.Sprintf("%s/%d/map_files/%x-%x", fs.Root(), pid, m.Start, m.End)
+	var st unix.Stat_t
+	if err := unix.Stat(link, &st); err == nil && st.Ino == m.Inode {
+		return link, nil
+	}
+	path := fmt.Sprintf("%s/%d/root%s", fs.Root(), pid, m.Path())
+	err := unix.Stat(path, &st)
+	if err == nil && st.Ino != m.Inode {
+		err = errors.New("it was replaced since it was mapped")
+	}
+	if err != nil {
+		return "", fmt.Errorf("probe %s: %w", m.Path(), err)
+	}
+	return path, nil
+}

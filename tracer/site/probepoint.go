@@ -1,0 +1,85 @@
+package site
+
+import (
+	"golang.org/x/arch/x86/x86asm"
+
+	"github.com/maptrace/maptrace/tracer/stack"
+)
+
+// probeBytes is how much code of a function is looked at to find where to probe it.
+const probeBytes = 64
+
+// probePoint is how many bytes into a function it is to be probed. The kernel lets the
+// instruction under a probe run by itself, which takes a second trap, ten times as long as
+// the first on virtual machines; but for some that it does itself
+// (arch/x86/kernel/uprobes.c: push_setup_xol_ops, branch_setup_xol_ops). So one of those is
+// chosen if there is nothing before it but what changes no argument and no stack pointer,
+// and always comes to it. Without one
+// it is 0, and not emulated.
+func probePoint(code []byte, of stack.Arch) (skip int, ok bool) {
+	if of != stack.AMD64 {
+		return 0, false
+	}
+	const mode, tries = 64, 6
+	at := 0
+	for range tries {
+		in, err := x86asm.Decode(code[at:], mode)
+		if err != nil {
+			break
+		}
+		if emulated(&in) {
+			return at, true
+		}
+		if in.Op == x86asm.RET || changes(&in) {
+			break
+		}
+		at += in.Len
+	}
+	return 0, false
+}
+
+// emulated tells whether the kernel does an instruction itself.
+func emulated(in *x86asm.Inst) bool {
+	switch in.Op {
+	case x86asm.PUSH:
+		r, ok := in.Args[0].(x86asm.Reg)
+		return ok && r >= x86asm.RAX && r <= x86asm.R15
+	case x86asm.NOP:
+		return in.Len == 1
+	case x86asm.JMP, x86asm.CALL:
+		_, ok := in.Args[0].(x86asm.Rel)
+		return ok
+	}
+	_, rel := in.Args[0].(x86asm.Rel)
+	return rel && in.Op != x86asm.LOOP && in.Op != x86asm.LOOPE && in.Op != x86asm.LOOPNE && in.Op != x86asm.JRCXZ && in.Op != x86asm.JECXZ
+}
+
+// changes tells whether an instruction may change an argument or the stack pointer, or is
+// not known well enough.
+func changes(in *x86asm.Inst) bool {
+	switch in.Op {
+	case x86asm.TEST, x86asm.CMP:
+		return false
+	case x86asm.MOV, x86asm.LEA, x86asm.XOR, x86asm.AND, x86asm.OR, x86asm.ADD, x86asm.SUB, x86asm.MOVZX, x86asm.SHR, x86asm.SHL:
+		r, ok := in.Args[0].(x86asm.Reg)
+		return !ok || argument[whole64(r)]
+	case x86asm.NOP:
+		return false
+	}
+	return true
+}
+
+// argument are the registers that a probe looks at.
+var argument = map[x86asm.Reg]bool{x86asm.RDI: true, x86asm.RSI: true, x86asm.RDX: true, x86asm.RSP: true}
+
+// whole64 is the register that one is a part of; RSP, which is never chosen, if that is not
+// known.
+func whole64(r x86asm.Reg) x86asm.Reg {
+	switch {
+	case r >= x86asm.RAX && r <= x86asm.R15:
+		return r
+	case r >= x86asm.EAX && r <= x86asm.R15L:
+		return r - x86asm.EAX + x86asm.RAX
+	}
+	return x86asm.RSP
+}
