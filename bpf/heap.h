@@ -24,6 +24,7 @@ struct heap_call {
 	__u64 cookie;	  /* of the probe that has seen it */
 	__u64 freed;	  /* the sample that the thread has just freed; 0: none */
 	__u64 word;	  /* its second word, before */
+	__u64 sampled;	  /* the sample that it has just got; 0: none */
 };
 
 struct {
@@ -71,6 +72,7 @@ struct {
 } block_ring SEC(".maps");
 
 struct mm_block unused_block __attribute__((unused));
+struct mm_contents unused_contents __attribute__((unused));
 struct mm_heap unused_heap __attribute__((unused));
 enum mm_block_what unused_block_what __attribute__((unused));
 enum mm_heap_function unused_heap_function __attribute__((unused));
@@ -174,6 +176,8 @@ static __noinline int send_block(struct task_struct *task, struct space *sp, __u
 			       BPF_RB_NO_WAKEUP)) {
 		bpf_map_delete_elem(&blocks, &key);
 		count(MM_C_BLOCK_DROPPED);
+	} else {
+		call->sampled = addr;
 	}
 	__sync_lock_test_and_set(&s->busy, 0);
 	return 0;
@@ -231,6 +235,34 @@ static __always_inline void note_mark(struct space *sp, struct heap_call *c)
 	send_end(sp, MM_BLOCK_MARK, addr, c);
 }
 
+/* Tells what the thread has put into its last sample by now. */
+static __noinline int send_contents(struct space *sp, struct heap_call *c)
+{
+	struct block_key key = {sp->id, c->sampled};
+	struct mm_contents *m;
+
+	c->sampled = 0;
+	if (!bpf_map_lookup_elem(&blocks, &key))
+		return 0;
+	m = bpf_ringbuf_reserve(&block_ring, sizeof(*m), 0);
+	if (!m) {
+		count(MM_C_BLOCK_DROPPED);
+		return 0;
+	}
+	__builtin_memset(&m->block, 0, sizeof(m->block));
+	m->block.time = bpf_ktime_get_ns();
+	m->block.space = sp->id;
+	m->block.addr = key.addr;
+	m->block.what = MM_BLOCK_CONTENTS;
+	if (bpf_probe_read_user(m->words, sizeof(m->words), (void *)key.addr)) {
+		/* It may end with the heap. */
+		__builtin_memset(m->words, 0, sizeof(m->words));
+		bpf_probe_read_user(m->words, 2 * sizeof(m->words[0]), (void *)key.addr);
+	}
+	submit(m);
+	return 0;
+}
+
 /* The entry of a function that allocates. The cookie says which it is (mm_heap_function). */
 SEC("uprobe.multi")
 int mm_heap_enter(struct pt_regs *ctx)
@@ -249,6 +281,8 @@ int mm_heap_enter(struct pt_regs *ctx)
 		return 0;
 	}
 	note_mark(sp, c);
+	if (c->sampled)
+		send_contents(sp, c);
 	/* One that did not return, by longjmp or as its probe was gone, is above us. */
 	if (c->sp > ctx->sp &&
 	    c->cookie >> MM_HEAP_FUNCTION_BITS == cookie >> MM_HEAP_FUNCTION_BITS)
@@ -349,8 +383,12 @@ int mm_heap_free(struct pt_regs *ctx)
 		return 0;
 	__sync_fetch_and_add(&heap->frees, 1);
 	c = bpf_task_storage_get(&heap_calls, task, 0, 0);
-	if (c)
+	if (c) {
 		note_mark(sp, c);
+		if (c->sampled && c->sampled != key.addr)
+			send_contents(sp, c);
+		c->sampled = 0;
+	}
 	key.space = sp->id;
 	if (bpf_map_delete_elem(&blocks, &key))
 		return 0;

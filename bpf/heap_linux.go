@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"sync"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -23,11 +24,12 @@ type BlockWhat uint8
 
 // What a Block may tell.
 const (
-	BlockBorn   = BlockWhat(mmMmBlockWhatMM_BLOCK_BORN)   // it was allocated, and is a sample
-	BlockFreed  = BlockWhat(mmMmBlockWhatMM_BLOCK_FREED)  // a sample was seen to be freed
-	BlockReused = BlockWhat(mmMmBlockWhatMM_BLOCK_REUSED) // its address was given out again: it was freed before
-	BlockMoved  = BlockWhat(mmMmBlockWhatMM_BLOCK_MOVED)  // it was realloc(3)ated: Addr and Size are new
-	BlockMark   = BlockWhat(mmMmBlockWhatMM_BLOCK_MARK)   // its free has changed its second word to Header
+	BlockBorn     = BlockWhat(mmMmBlockWhatMM_BLOCK_BORN)     // it was allocated, and is a sample
+	BlockFreed    = BlockWhat(mmMmBlockWhatMM_BLOCK_FREED)    // a sample was seen to be freed
+	BlockReused   = BlockWhat(mmMmBlockWhatMM_BLOCK_REUSED)   // its address was given out again: it was freed before
+	BlockMoved    = BlockWhat(mmMmBlockWhatMM_BLOCK_MOVED)    // it was realloc(3)ated: Addr and Size are new
+	BlockMark     = BlockWhat(mmMmBlockWhatMM_BLOCK_MARK)     // its free has changed its second word to Header
+	BlockContents = BlockWhat(mmMmBlockWhatMM_BLOCK_CONTENTS) // what was in it a moment after, when it was surely there
 )
 
 // Block is what happened to a block of a malloc heap.
@@ -43,8 +45,12 @@ type Block struct {
 	// call returned and began: of glibc they have the size of the chunk. 0 if they could
 	// not be read.
 	Header, OldHeader uint64
-	Stack             Stack // BlockBorn: of who called the allocator
+	Words             [BlockWords]uint64 // BlockContents; those beyond the block's end say nothing
+	Stack             Stack              // BlockBorn: of who called the allocator
 }
+
+// BlockWords is how many words of a block are told.
+const BlockWords = len(mmMmContents{}.Words)
 
 // HeapFunction is a function of an allocator, by where its arguments are.
 type HeapFunction uint8
@@ -207,7 +213,7 @@ func decodeBlock(raw []byte, b *Block) error {
 		return fmt.Errorf("decode block: %d bytes is too short", len(raw))
 	}
 	copy(head, raw)
-	if m.What > uint8(BlockMark) || m.Chance > uint8(mmMmLimitMM_TOP_CHANCE) {
+	if m.What > uint8(BlockContents) || m.Chance > uint8(mmMmLimitMM_TOP_CHANCE) {
 		return fmt.Errorf("decode block: kind %d, chance %d", m.What, m.Chance)
 	}
 	st := b.Stack
@@ -215,7 +221,15 @@ func decodeBlock(raw []byte, b *Block) error {
 		What: BlockWhat(m.What), Time: m.Time, Space: m.Space, Addr: m.Addr, Size: m.Size, Old: m.Old, Chance: m.Chance,
 		Header: m.Header, OldHeader: m.OldHeader,
 	}
-	if b.What != BlockBorn {
+	switch b.What {
+	case BlockBorn:
+	case BlockContents:
+		words := unsafe.Slice((*byte)(unsafe.Pointer(&b.Words)), unsafe.Sizeof(b.Words))
+		if copy(words, raw[len(head):]) < len(words) {
+			return fmt.Errorf("decode contents of a block: %d bytes is too short", len(raw))
+		}
+		return nil
+	default:
 		return nil
 	}
 	b.Stack = st // for its room
@@ -223,7 +237,10 @@ func decodeBlock(raw []byte, b *Block) error {
 }
 
 // HeapProbes are the probes on the allocators of one process.
-type HeapProbes struct{ links []io.Closer }
+type HeapProbes struct {
+	mu            sync.Mutex
+	allocs, frees []io.Closer
+}
 
 // ProbeHeap puts probes on the functions of allocators, for one process and all its
 // threads, until Close: the kernel writes a breakpoint into a copy of the page of each,
@@ -272,23 +289,38 @@ func (h *Hooks) ProbeHeap(pid int, files []HeapFile, burst uint32) (_ *HeapProbe
 			if err != nil {
 				return nil, fmt.Errorf("probe heap: %w", err)
 			}
-			p.links = append(p.links, l)
+			if a.opts == &frees {
+				p.frees = append(p.frees, l)
+			} else {
+				p.allocs = append(p.allocs, l)
+			}
 		}
 	}
 	return p, nil
 }
 
-// Close takes the probes away. It takes tens of milliseconds, of which the process notices
-// nothing; they are taken away at the same time.
+// CloseAllocs takes those away that see what is allocated.
+func (p *HeapProbes) CloseAllocs() error { return p.closeAll(&p.allocs) }
+
+// Close takes all away. It takes tens of milliseconds, of which the process notices
+// nothing.
 func (p *HeapProbes) Close() error {
-	errs := make(chan error, len(p.links))
-	for _, l := range p.links {
+	return errors.Join(p.closeAll(&p.frees), p.CloseAllocs())
+}
+
+// closeAll closes links at the same time: each waits for the kernel.
+func (p *HeapProbes) closeAll(links *[]io.Closer) error {
+	p.mu.Lock()
+	all := *links
+	*links = nil
+	p.mu.Unlock()
+	errs := make(chan error, len(all))
+	for _, l := range all {
 		go func() { errs <- l.Close() }()
 	}
-	var all []error
-	for range p.links {
-		all = append(all, <-errs)
+	var failed []error
+	for range all {
+		failed = append(failed, <-errs)
 	}
-	p.links = nil
-	return errors.Join(all...)
+	return errors.Join(failed...)
 }

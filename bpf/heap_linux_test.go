@@ -159,6 +159,10 @@ func TestBlocksAreSampledWithTheirEnds(t *testing.T) {
 			alive[b.Addr] = b.Size
 		case b.What == bpf.BlockMark:
 			marks[b.Header]++
+		case b.What == bpf.BlockContents:
+			if _, ok := alive[b.Addr]; !ok {
+				t.Errorf("contents of %#x, which is not a sample", b.Addr)
+			}
 		default:
 			if _, ok := alive[b.Addr]; !ok {
 				t.Errorf("%#x has ended, but is not a sample: %v", b.Addr, b.What)

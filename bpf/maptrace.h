@@ -234,6 +234,11 @@ enum mm_block_what {
 	 * the allocator, so nobody has the block yet.
 	 */
 	MM_BLOCK_MARK,
+	/*
+	 * What was in it when its thread called the allocator next, and it was surely there: an
+	 * mm_contents.
+	 */
+	MM_BLOCK_CONTENTS,
 };
 
 struct mm_block {
@@ -248,6 +253,14 @@ struct mm_block {
 	__u8 what;
 	__u8 chance; /* its probability of being sent was 2^-chance */
 	__u8 pad[6];
+};
+
+/* Words of a block; those beyond its end are not its own. */
+#define MM_WORDS 8
+
+struct mm_contents {
+	struct mm_block block;
+	__u64 words[MM_WORDS];
 };
 
 /* How often the functions of an allocator were called while they were probed. */

@@ -29,6 +29,7 @@ type mmHeapCall struct {
 	Cookie    uint64
 	Freed     uint64
 	Word      uint64
+	Sampled   uint64
 }
 
 type mmLatTask struct {
@@ -75,11 +76,12 @@ type mmMmBlock struct {
 type mmMmBlockWhat uint32
 
 const (
-	mmMmBlockWhatMM_BLOCK_BORN   mmMmBlockWhat = 0
-	mmMmBlockWhatMM_BLOCK_FREED  mmMmBlockWhat = 1
-	mmMmBlockWhatMM_BLOCK_REUSED mmMmBlockWhat = 2
-	mmMmBlockWhatMM_BLOCK_MOVED  mmMmBlockWhat = 3
-	mmMmBlockWhatMM_BLOCK_MARK   mmMmBlockWhat = 4
+	mmMmBlockWhatMM_BLOCK_BORN     mmMmBlockWhat = 0
+	mmMmBlockWhatMM_BLOCK_FREED    mmMmBlockWhat = 1
+	mmMmBlockWhatMM_BLOCK_REUSED   mmMmBlockWhat = 2
+	mmMmBlockWhatMM_BLOCK_MOVED    mmMmBlockWhat = 3
+	mmMmBlockWhatMM_BLOCK_MARK     mmMmBlockWhat = 4
+	mmMmBlockWhatMM_BLOCK_CONTENTS mmMmBlockWhat = 5
 )
 
 type mmMmCall struct {
@@ -102,6 +104,24 @@ type mmMmCall struct {
 	Path   uint16
 	Depth  uint8
 	Chance uint8
+}
+
+type mmMmContents struct {
+	_     structs.HostLayout
+	Block struct {
+		_         structs.HostLayout
+		Time      uint64
+		Space     uint64
+		Addr      uint64
+		Size      uint64
+		Old       uint64
+		Header    uint64
+		OldHeader uint64
+		What      uint8
+		Chance    uint8
+		Pad       [6]uint8
+	}
+	Words [8]uint64
 }
 
 type mmMmCounter uint32
@@ -542,6 +562,7 @@ const (
 	mmVarUnusedBlock        = "unused_block"
 	mmVarUnusedBlockWhat    = "unused_block_what"
 	mmVarUnusedCall         = "unused_call"
+	mmVarUnusedContents     = "unused_contents"
 	mmVarUnusedCounter      = "unused_counter"
 	mmVarUnusedFileCall     = "unused_file_call"
 	mmVarUnusedFileFlag     = "unused_file_flag"
@@ -675,6 +696,7 @@ type mmVariableSpecs struct {
 	UnusedBlock        *ebpf.VariableSpec `ebpf:"unused_block"`
 	UnusedBlockWhat    *ebpf.VariableSpec `ebpf:"unused_block_what"`
 	UnusedCall         *ebpf.VariableSpec `ebpf:"unused_call"`
+	UnusedContents     *ebpf.VariableSpec `ebpf:"unused_contents"`
 	UnusedCounter      *ebpf.VariableSpec `ebpf:"unused_counter"`
 	UnusedFileCall     *ebpf.VariableSpec `ebpf:"unused_file_call"`
 	UnusedFileFlag     *ebpf.VariableSpec `ebpf:"unused_file_flag"`
@@ -789,6 +811,7 @@ type mmVariables struct {
 	UnusedBlock        *ebpf.Variable `ebpf:"unused_block"`
 	UnusedBlockWhat    *ebpf.Variable `ebpf:"unused_block_what"`
 	UnusedCall         *ebpf.Variable `ebpf:"unused_call"`
+	UnusedContents     *ebpf.Variable `ebpf:"unused_contents"`
 	UnusedCounter      *ebpf.Variable `ebpf:"unused_counter"`
 	UnusedFileCall     *ebpf.Variable `ebpf:"unused_file_call"`
 	UnusedFileFlag     *ebpf.Variable `ebpf:"unused_file_flag"`

@@ -4,7 +4,6 @@ package tracer
 
 import (
 	"errors"
-	"io"
 
 	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/tracer/heap"
@@ -38,7 +37,7 @@ func (l *Live) BlocksDropped() (uint64, error) {
 }
 
 // ProbeHeap is explained at [Heaps].
-func (l *Live) ProbeHeap(pid int, all []heap.Allocator, files []string, burst uint32) (io.Closer, error) {
+func (l *Live) ProbeHeap(pid int, all []heap.Allocator, files []string, burst uint32) (HeapProbes, error) {
 	var in []bpf.HeapFile
 	for i := range all {
 		f := bpf.HeapFile{Path: files[i]}
@@ -60,7 +59,7 @@ func (l *Live) HeapPrice() (HeapPrice, error) { return l.hooks.HeapPrice() }
 // blockKinds says what each record of a block is.
 var blockKinds = [...]BlockWhat{
 	bpf.BlockBorn: BlockBorn, bpf.BlockFreed: BlockFreed, bpf.BlockReused: BlockReused, bpf.BlockMoved: BlockMoved,
-	bpf.BlockMark: BlockMark,
+	bpf.BlockMark: BlockMark, bpf.BlockContents: BlockContents,
 }
 
 // NextBlock is explained at [Heaps].
@@ -75,7 +74,7 @@ func (l *Live) NextBlock(b *HeapBlock) error {
 	r := &l.block
 	*b = HeapBlock{
 		What: blockKinds[r.What], Time: r.Time, Space: r.Space, Addr: r.Addr, Size: r.Size, Old: r.Old,
-		Weight: float64(uint64(1) << r.Chance), Header: r.Header, OldHeader: r.OldHeader,
+		Weight: float64(uint64(1) << r.Chance), Header: r.Header, OldHeader: r.OldHeader, Words: r.Words,
 	}
 	if b.What == BlockBorn {
 		b.Sample = *sampleOf(&r.Stack)

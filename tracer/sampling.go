@@ -1,8 +1,6 @@
 package tracer
 
 import (
-	"io"
-
 	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/stack"
@@ -43,7 +41,7 @@ type Heaps interface {
 	// ProbeHeap puts probes on allocators for a process, until they are closed, which
 	// takes tens of milliseconds. Files are what each can be opened by. Burst is another
 	// number each time. It may be called by any goroutine, as may HeapCalls.
-	ProbeHeap(pid int, all []heap.Allocator, files []string, burst uint32) (io.Closer, error)
+	ProbeHeap(pid int, all []heap.Allocator, files []string, burst uint32) (HeapProbes, error)
 	// HeapPrice is what a call takes longer by while it is probed: of which the kernel does
 	// the probed instruction itself, and of which it does not. It is measured once, which
 	// takes 100 ms. It may be called by any goroutine.
@@ -55,6 +53,13 @@ type Heaps interface {
 	ForgetBlock(space, addr uint64) error
 	// BlocksDropped is how many samples and ends could not be told.
 	BlocksDropped() (uint64, error)
+}
+
+// HeapProbes are probes on the allocators of a process.
+type HeapProbes interface {
+	// CloseAllocs takes those away that see what is allocated, and Close all.
+	CloseAllocs() error
+	Close() error
 }
 
 // HeapCalls are how often functions of allocators were seen to be called.
@@ -76,6 +81,7 @@ type HeapBlock struct {
 	// Header is the word before the block, and OldHeader that before the old one, when the
 	// call returned and began. 0 if they could not be read.
 	Header, OldHeader uint64
+	Words             [8]uint64    // BlockContents; those beyond the block's end say nothing
 	Sample            stack.Sample // BlockBorn: of who has called the allocator
 }
 
@@ -84,11 +90,12 @@ type BlockWhat uint8
 
 // What a HeapBlock may tell.
 const (
-	BlockBorn   BlockWhat = iota // it was allocated, and is a sample
-	BlockFreed                   // a sample was seen to be freed
-	BlockReused                  // its address was given out again: it was freed before
-	BlockMoved                   // it was realloc(3)ated: Addr and Size are new
-	BlockMark                    // a sample that was freed: that has changed its second word to Header
+	BlockBorn     BlockWhat = iota // it was allocated, and is a sample
+	BlockFreed                     // a sample was seen to be freed
+	BlockReused                    // its address was given out again: it was freed before
+	BlockMoved                     // it was realloc(3)ated: Addr and Size are new
+	BlockMark                      // a sample that was freed: that has changed its second word to Header
+	BlockContents                  // what was in a sample a moment after, when it was surely there
 )
 
 // Touch is a piece of memory in which a page fault was.

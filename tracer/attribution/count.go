@@ -8,6 +8,7 @@ import (
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
@@ -149,11 +150,21 @@ func (a *Attribution) evidence(found []growth.Finding) []Evidence {
 		})
 		sortShares(out[i].TouchedBy)
 		if out[i].Shared && a.heap != nil && a.heap.Count(f.Key) > 0 {
-			r := a.heap.Keepers(f.Key, growth.Rate{PerSecond: f.Slope, Low: f.SlopeLow, High: f.SlopeHigh}, a.sites.Path)
+			r := a.heap.Keepers(f.Key, growth.Rate{PerSecond: f.Slope, Low: f.SlopeLow, High: f.SlopeHigh}, a.touches(f.Key), a.sites.Path)
 			out[i].Heap = &r
 		}
 	}
 	return out
+}
+
+// touches are the page faults of a group.
+func (a *Attribution) touches(key growth.Key) (all []heap.Touch) {
+	for k, n := range a.touched {
+		if k.key == key {
+			all = append(all, heap.Touch{Site: k.site, Faults: n})
+		}
+	}
+	return all
 }
 
 func sortShares(all []Share) {

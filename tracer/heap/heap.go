@@ -53,11 +53,13 @@ type block struct {
 	seen  bool   // its free was seen
 }
 
-// Window is a time in which all calls of the allocators were seen. It stands for the time
-// since the end of the one before, and that is another amount of work: while its calls are
+// Window is a time in which all calls of the allocators were seen, and, for a while after it,
+// those that free. It stands for the time since the end of the one before, and that is another amount of work: while its calls are
 // seen, a program is slower.
 type Window struct {
-	From, To      uint64 // CLOCK_MONOTONIC, ns
+	From, To uint64 // CLOCK_MONOTONIC, ns
+	// Until is to when calls that free were seen, To or later.
+	Until         uint64
 	Allocs, Frees uint64
 	Bytes         uint64 // that were asked for
 	// Faults are page faults in it, Beside those since the one before; 0 where they are not
@@ -80,7 +82,13 @@ type Book struct {
 	thin    uint64 // of samples only those are kept whose number is a multiple of it
 	windows []window
 	now     uint64 // of the newest that was told
-	work    Window // sums
+	work    sums
+}
+
+// sums are of all windows.
+type sums struct {
+	Window
+	probed time.Duration
 }
 
 // New returns an empty book.
@@ -139,12 +147,14 @@ func (b *Book) Window(w Window) {
 	if w.To <= w.From {
 		return
 	}
+	w.Until = max(w.Until, w.To)
+	b.work.probed += time.Duration(w.To - w.From)
 	b.work.Faults += w.Faults
 	b.work.Beside += w.Beside
 	b.work.CPU += w.CPU
 	b.work.CPUBeside += w.CPUBeside
-	b.now = max(b.now, w.To)
-	next := window{w, w.To - w.From}
+	b.now = max(b.now, w.Until)
+	next := window{w, w.Until - w.From}
 	if n := len(b.windows); n > 0 {
 		next.seen += b.windows[n-1].seen
 	}
@@ -155,40 +165,51 @@ func (b *Book) Window(w Window) {
 	kept := b.windows[:0]
 	for i := 0; i+1 < len(b.windows); i += 2 {
 		x, y := b.windows[i], b.windows[i+1]
-		kept = append(kept, window{Window{From: x.From, To: y.To}, y.seen})
+		kept = append(kept, window{Window{From: x.From, To: y.To, Until: y.Until}, y.seen})
 	}
 	b.windows = append(kept, b.windows[len(kept)*2:]...)
 }
 
 // windowOf is the index of the window that a time is in, or of the one after it.
 func (b *Book) windowOf(at uint64) int {
-	i, _ := slices.BinarySearchFunc(b.windows, at, func(w window, at uint64) int { return cmp.Compare(w.To, at) })
+	i, _ := slices.BinarySearchFunc(b.windows, at, func(w window, at uint64) int { return cmp.Compare(w.Until, at) })
 	return i
 }
 
 // fewestFaults are how many page faults in windows tell of what was done in them.
-const fewestFaults = 40
+const fewestFaults = 10
 
-// factor is how much work the windows stand for, as a multiple of what was done in them,
-// and of how many independent pieces that is the mean; 0 if everything was seen. What makes
-// a heap larger has page faults, in windows and beside. Where there are few, CPU time
-// tells, of which less is known: the price of seeing calls must be taken off.
-func (b *Book) factor() (times, pieces float64) {
-	const cluster, unsure = 8, 10
-	w := &b.work
-	if w.CPUBeside < w.CPU/100 {
-		return 1, 0
+// work is how much work was done in all, as a multiple of what was done in windows.
+type work struct {
+	times  float64 // the best estimate
+	least  float64 // it is no less
+	pieces float64 // of how many independent pieces it is the mean; 0 if everything was seen
+}
+
+// worked estimates it. It is no less than the time in all, as a multiple of that of the
+// windows: while calls are seen a program is slower, and never faster. How much slower tell
+// page faults, which what makes a heap larger has in windows and beside. Where there are
+// few, CPU time tells, of which less is known: the price of seeing calls must be taken off.
+func (b *Book) worked() (w work) {
+	const cluster, unsure, all = 2, 5, 0.99
+	watched, probed := b.Watched(), b.work.probed
+	if float64(probed) > all*float64(watched) {
+		return work{times: 1, least: 1}
 	}
-	if w.Faults >= fewestFaults {
-		return 1 + float64(w.Beside)/float64(w.Faults), float64(w.Faults) / cluster
+	w.least = float64(watched) / float64(max(probed, 1))
+	if b.work.Faults >= fewestFaults {
+		w.times, w.pieces = 1+float64(b.work.Beside)/float64(b.work.Faults), float64(b.work.Faults)/cluster
+	} else {
+		w.times, w.pieces = 1+float64(b.work.CPUBeside)/float64(max(b.work.CPU, time.Microsecond)), unsure
 	}
-	return 1 + float64(w.CPUBeside)/float64(max(w.CPU, time.Microsecond)), unsure
+	w.times = max(w.times, w.least)
+	return w
 }
 
 // stands is how many bytes of its window a sample stands for. Those that were seen before or after a
 // window, while the probes were put on or taken off, stand for nothing.
 func (b *Book) stands(s *block) float64 {
-	if i := b.windowOf(s.At); i < len(b.windows) && s.At >= b.windows[i].From {
+	if i := b.windowOf(s.At); i < len(b.windows) && s.At >= b.windows[i].From && s.At < b.windows[i].To {
 		return s.Weight * float64(s.Bytes)
 	}
 	return 0
@@ -210,7 +231,7 @@ func (b *Book) seenSince(at uint64) time.Duration {
 	if i > 0 {
 		before = b.windows[i-1].seen
 	}
-	return time.Duration(seen + min(w.To-max(w.From, at), w.seen-before))
+	return time.Duration(seen + min(w.Until-max(w.From, at), w.seen-before))
 }
 
 // Watched is the time from the first window to the end of the last.
@@ -218,7 +239,7 @@ func (b *Book) Watched() time.Duration {
 	if len(b.windows) == 0 {
 		return 0
 	}
-	return time.Duration(b.windows[len(b.windows)-1].To - b.windows[0].From)
+	return time.Duration(b.windows[len(b.windows)-1].Until - b.windows[0].From)
 }
 
 // Fold has the samples of groups for which own gives another be of that.

@@ -75,8 +75,9 @@ const (
 )
 
 // Keepers estimates who keeps a group that grows by so many bytes a second, with the
-// interval of that. Path gives the functions of a site, innermost first.
-func (b *Book) Keepers(key growth.Key, rate growth.Rate, path func(site uint32) []Place) (r Result) {
+// interval of that. Touches are of a sample of its page faults. Path gives the functions of a
+// site, innermost first.
+func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, path func(site uint32) []Place) (r Result) {
 	all := b.ordered(key)
 	r.Watched, r.Growth = b.Watched(), rate.PerSecond
 	r.Samples = len(all)
@@ -89,7 +90,7 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, path func(site uint32) 
 		return r
 	}
 	e := estimator{book: b, now: b.now, watched: r.Watched}
-	e.factor, e.pieces = b.factor()
+	e.work = b.worked()
 	for _, f := range part(all, path, e.decided) {
 		if k := e.keeper(f); k.Alive > 0 {
 			r.Keepers = append(r.Keepers, k)
@@ -98,6 +99,7 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, path func(site uint32) 
 	for i := range r.Keepers {
 		r.Kept += r.Keepers[i].Kept
 	}
+	e.strangers = strangers(all, touches, path)
 	slices.SortFunc(r.Keepers, func(x, y Keeper) int {
 		return cmp.Or(cmp.Compare(y.Kept, x.Kept), cmp.Compare(x.function, y.function))
 	})
@@ -107,19 +109,21 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, path func(site uint32) 
 
 // estimator estimates what single functions keep.
 type estimator struct {
-	book    *Book
-	now     uint64
-	factor  float64 // how many times what was done in windows was done in all, and
-	pieces  float64 // how many pieces that is the mean of; 0 if it is known
-	watched time.Duration
+	book *Book
+	now  uint64
+	work work
+	// strangers is the part of the page faults that functions have of which there are no
+	// samples, at most.
+	strangers float64
+	watched   time.Duration
 }
 
 // scale draws how much larger all rates may be, or smaller: it is the same for all.
 func (e *estimator) scale(r *rand.Rand) float64 {
-	if e.pieces == 0 {
+	if e.work.pieces == 0 {
 		return 1
 	}
-	return gamma(r, e.pieces) / e.pieces
+	return max(gamma(r, e.work.pieces)/e.work.pieces, e.work.least/e.work.times)
 }
 
 // decided tells whether a sample says something of what becomes of its like.
@@ -135,7 +139,8 @@ type draw struct {
 	counts float64 // samples that this rests on
 	blind  float64 // the part of those that are there of which contents say nothing
 	deaths float64 // frees that were seen
-	seen   float64 // the chance that one was
+	found  float64 // ends that were found out later, as a part of what has ended
+	seen   float64 // the chance that a free was seen
 }
 
 func (e *estimator) keeper(f *function) Keeper {
@@ -156,6 +161,8 @@ func (e *estimator) keeper(f *function) Keeper {
 			}
 		} else if s.seen {
 			k.deaths++
+		} else {
+			k.found++
 		}
 		age := time.Duration(e.now - min(s.At, e.now))
 		if age > 0 {
@@ -178,8 +185,9 @@ func (e *estimator) keeper(f *function) Keeper {
 	}
 	k.Depth = f.depth[k.Site]
 	k.seen, k.blind = seen/float64(len(f.blocks)), k.blind/alive
-	k.rate = e.factor * bytes / (recent * e.watched.Seconds())
-	if !exact || e.pieces > 0 {
+	k.found /= max(float64(len(f.blocks))-alive, 1)
+	k.rate = e.work.times * bytes / (recent * e.watched.Seconds())
+	if !exact || e.work.pieces > 0 {
 		k.times = float64(len(times))
 	}
 	k.stays, k.counts = e.survival(f.blocks)
@@ -192,7 +200,7 @@ func (e *estimator) keeper(f *function) Keeper {
 		sum += keeps
 		all[i] = keeps * e.scale(r)
 	}
-	if k.blind > 0 && k.rate > 0 { // deaths were not seen
+	if k.seen < 1 && k.rate > 0 { // deaths may not have been seen
 		k.Kept = min(sum/draws, k.Kept)
 		k.Survival = k.Kept / k.rate
 	}
@@ -245,15 +253,24 @@ func (d *draw) keeps(r *rand.Rand) float64 {
 		rate *= gamma(r, d.times+prior) / (d.times + prior)
 	}
 	alive, dead := d.stays*d.counts, (1-d.stays)*d.counts
+	if d.seen < 1 {
+		// Of those whose free was not seen some look alive: others have the same contents.
+		same := beta(r, 1, sameness)
+		alike := min(dead*d.found*same/(1-same), alive*(1-d.blind))
+		alive, dead = alive-alike, dead+alike
+	}
 	if d.blind > 0 && d.seen < 1 {
 		// Deaths that were not seen: as many as the seen ones allow.
 		unseen := gamma(r, d.deaths+1)/max(d.seen, 1e-6) - d.deaths
 		unseen = min(max(unseen, 0), alive*d.blind)
 		alive, dead = alive-unseen, dead+unseen
 	}
-	a, b := gamma(r, alive+prior), gamma(r, dead+prior)
-	return rate * a / (a + b)
+	return rate * beta(r, alive+prior, dead+prior)
 }
+
+// sameness is how many blocks that have ended, and look it, there are for one that looks
+// alive since another has its place and contents, about: twenty to one.
+const sameness = 20
 
 // prior is of the distributions of parts and rates (Jeffreys).
 const prior = 0.5
@@ -285,7 +302,7 @@ func (r *Result) judge(rate growth.Rate, e *estimator) {
 		}
 		sums[n] = sum
 		excess := max(sum-slack*grown, 0)
-		unseen := max(grown/slack-sum, 0)
+		unseen := min(max(grown/slack-sum, 0), e.strangers*grown)
 		if first-excess > max(others, unseen) {
 			wins++
 		}
@@ -296,6 +313,44 @@ func (r *Result) judge(rate growth.Rate, e *estimator) {
 	if r.Keepers[0].Alive >= fewest {
 		r.Confidence = float64(wins) / (draws + 1) // it is never certain
 	}
+}
+
+// Touch is how many page faults of a group a site has.
+type Touch struct {
+	Site   uint32
+	Faults uint64
+}
+
+// strangers is the part of page faults that functions have which no sample's stack leads
+// through, at most: who keeps what makes a heap larger touches it, and so do others.
+func strangers(all []*block, touches []Touch, path func(site uint32) []Place) float64 {
+	sites, known := make(map[uint32]bool), make(map[string]bool)
+	for _, s := range all {
+		if sites[s.Site] {
+			continue
+		}
+		sites[s.Site] = true
+		for _, p := range path(s.Site) {
+			known[p.Function] = true
+		}
+	}
+	const few = 4 // faults that may have been others'
+	var strange, sum float64
+	for _, t := range touches {
+		sum += float64(t.Faults)
+		places := path(t.Site)
+		own := slices.IndexFunc(places, func(p Place) bool { return !p.Serves })
+		if own < 0 || !known[places[own].Function] {
+			strange += float64(t.Faults)
+		}
+	}
+	return (strange + few) / (sum + few)
+}
+
+// beta draws from the beta distribution.
+func beta(r *rand.Rand, a, b float64) float64 {
+	x, y := gamma(r, a), gamma(r, b)
+	return x / (x + y)
 }
 
 // gamma draws from the gamma distribution (Marsaglia and Tsang).

@@ -31,7 +31,7 @@ type program struct {
 	window  time.Duration // length
 	quota   float64       // samples of each caller in a window, at most
 	blind   bool          // contents tell nothing
-	unseen  float64       // bytes a second that grow beside
+	unseen  float64       // bytes a second that grow beside, by a function that has no sample
 }
 
 // run samples it, and returns who keeps it and what it truly kept a second.
@@ -89,7 +89,11 @@ func (p *program) run(seed uint64) (r Result, kept float64) {
 		}
 	}
 	rate := kept + p.unseen
-	r = b.Keepers(key, growth.Rate{PerSecond: rate, Low: rate * 0.9, High: rate * 1.1}, func(site uint32) (path []Place) {
+	touches := []Touch{{Site: 1, Faults: uint64(kept)}, {Site: uint32(len(p.callers) + 1), Faults: uint64(p.unseen)}}
+	r = b.Keepers(key, growth.Rate{PerSecond: rate, Low: rate * 0.9, High: rate * 1.1}, touches, func(site uint32) (path []Place) {
+		if int(site) > len(p.callers) {
+			return []Place{{Function: "stranger"}, {Function: "main"}}
+		}
 		for _, f := range p.callers[site-1].stack {
 			path = append(path, Place{Function: f, Serves: f == "malloc"})
 		}

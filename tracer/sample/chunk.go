@@ -4,6 +4,7 @@ package sample
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,8 +17,9 @@ import (
 //	+16     the block; once it is freed, the next one in its list, and
 //	+24     the one before, or, of those in a thread's cache, a key
 //
-// A block is surely there if its size, its chunk's flag in the next one, and its first
-// words are what they were. It is gone if the size is another, the next chunk says so, or
+// A block is there if its size, its chunk's flag in the next one, and its first words are
+// what they were when it was known to be there; else its place may have been given to
+// another. It is gone if the size is another, the next chunk says so, or
 // its second word is the key. Other allocators write little or nothing.
 const (
 	prevInUse  = 1
@@ -73,7 +75,7 @@ type contents struct {
 	addr   uint64
 	gone   bool // its memory is not there
 	header uint64
-	words  [2]uint64
+	words  [8]uint64
 	next   uint64 // the word with the flags of the next chunk, if there is one
 	linked bool   // next was read
 }
@@ -121,9 +123,7 @@ func (h *heapWatch) compare(c *contents, at uint64) {
 			h.end(old, at, false)
 		}
 		h.forget(c.addr)
-	case !b.looked:
-		b.words, b.looked = c.words, true
-	case c.words != b.words && !b.blind:
+	case b.known == 0 || !slices.Equal(c.words[:b.known], b.words[:b.known]):
 		// It may have been freed, or its owner has written to it.
 		for _, old := range all {
 			h.blind(old, at)
@@ -137,10 +137,12 @@ func readBlocks(pid int, all []contents) error {
 	const many = 512 // IOV_MAX is 1024
 	for ; len(all) > 0; all = all[min(many, len(all)):] {
 		some := all[:min(many, len(all))]
-		if err := readPieces(pid, some, func(c *contents) uint64 { return c.addr - 8 }, 24, func(c *contents, p []byte) {
+		if err := readPieces(pid, some, func(c *contents) uint64 { return c.addr - 8 }, 8+8*len(contents{}.words), func(c *contents, p []byte) {
 			if c.gone = p == nil; !c.gone {
 				c.header = binary.NativeEndian.Uint64(p)
-				c.words = [2]uint64{binary.NativeEndian.Uint64(p[8:]), binary.NativeEndian.Uint64(p[16:])}
+				for i := range c.words {
+					c.words[i] = binary.NativeEndian.Uint64(p[8+8*i:])
+				}
 			}
 		}); err != nil {
 			return err

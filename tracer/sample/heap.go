@@ -71,9 +71,10 @@ type heapWatch struct {
 type sampledBlock struct {
 	id     uint64
 	addr   uint64
-	header uint64 // the word before it; 0 if that is not a chunk's of glibc
-	words  [2]uint64
-	looked bool // words is what was found first
+	header uint64    // the word before it; 0 if that is not a chunk's of glibc
+	words  [8]uint64 // what was in it when it was surely there
+	known  int       // how many of them are its own; 0 if they are not known
+	size   uint64    // bytes
 	blind  bool
 }
 
@@ -189,6 +190,10 @@ func (h *heapWatch) take(b *tracer.HeapBlock) {
 		h.born(b)
 	case tracer.BlockMark:
 		h.marks.learn(b.Header)
+	case tracer.BlockContents:
+		for _, m := range h.blocks[b.Addr] {
+			m.words, m.known = b.Words, min(int(m.size/8), len(m.words))
+		}
 	case tracer.BlockFreed, tracer.BlockReused:
 		for _, old := range h.blocks[b.Addr] {
 			h.end(old, b.Time, b.What == tracer.BlockFreed)
@@ -199,7 +204,7 @@ func (h *heapWatch) take(b *tracer.HeapBlock) {
 		moved := h.blocks[b.Old]
 		delete(h.blocks, b.Old)
 		for _, m := range moved {
-			m.addr, m.header, m.looked = b.Addr, 0, false
+			m.addr, m.header, m.known, m.size = b.Addr, 0, 0, b.Size
 			if _, ok := chunkOf(b.Size, b.Header); ok {
 				m.header = b.Header
 			} else {
@@ -232,7 +237,7 @@ func (h *heapWatch) born(b *tracer.HeapBlock) {
 	}
 	h.last++
 	h.byID++
-	block := &sampledBlock{id: h.last, addr: b.Addr, blind: !glibc}
+	block := &sampledBlock{id: h.last, addr: b.Addr, size: b.Size, blind: !glibc}
 	if glibc {
 		block.header = b.Header
 	}
@@ -464,7 +469,7 @@ func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration
 		return 0, errors.Join(err, probes.Close())
 	}
 	defer func() {
-		err = errors.Join(err, probes.Close())
+		err = errors.Join(err, probes.Close()) // it may be closed already
 		if after, e := p.kernel.HeapCalls(p.space); e == nil {
 			p.pay(each.cost(after.Allocs-last.Allocs, after.Frees-last.Frees, 0))
 		}
@@ -472,33 +477,51 @@ func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration
 	for {
 		before, e1 := p.kernel.HeapCalls(p.space)
 		used, e2 := cpuTime(p.pid)
-		from := p.now()
-		after, going, e3 := p.wait(length, before, each)
-		to := p.now()
+		w := event.HeapWindow{From: p.now(), Beside: before.Faults - p.faults, CPUBeside: used - p.used}
+		after, going, e3 := p.wait(length, before, each, allocShare)
+		w.To = p.now()
 		then, e4 := cpuTime(p.pid)
 		if err = errors.Join(e1, e2, e3, e4); err != nil {
 			return 0, err
 		}
-		cost := each.cost(after.Allocs-before.Allocs, after.Frees-before.Frees, time.Duration(to-from))
-		p.tell(cost, event.HeapWindow{
-			From: from, To: to, Allocs: after.Allocs - before.Allocs, Frees: after.Frees - before.Frees, Bytes: after.Bytes - before.Bytes,
-			Faults: after.Faults - before.Faults, Beside: before.Faults - p.faults,
-			CPU: max(then-used-cost, (then-used)/unsurePrice), CPUBeside: used - p.used,
-		})
-		p.used, p.faults, last = then, after.Faults, after
-		if rate = float64(cost) / float64(max(to-from, 1)); !going {
+		w.Allocs, w.Frees, w.Bytes = after.Allocs-before.Allocs, after.Frees-before.Frees, after.Bytes-before.Bytes
+		cost := each.cost(w.Allocs, w.Frees, time.Duration(w.To-w.From))
+		w.Faults, w.CPU = after.Faults-before.Faults, max(then-used-cost, (then-used)/unsurePrice)
+		p.used, p.faults, last, w.Until = then, after.Faults, after, w.To
+		rate = float64(cost) / float64(max(w.To-w.From, 1))
+		if going && rate <= p.budget && length >= heapPeriod && !p.changed(all) {
+			p.tell(cost, w)
+			continue
+		}
+		if going {
+			// What frees costs less to see: it is seen for longer.
+			closed := make(chan error, 1)
+			go func() { closed <- probes.CloseAllocs() }()
+			var e error
+			after, going, e = p.wait(heapPeriod, before, each, 1)
+			if err = errors.Join(e, probes.Close(), <-closed); err != nil {
+				return rate, err
+			}
+			w.Until = p.now()
+			cost += each.cost(after.Allocs-last.Allocs, after.Frees-last.Frees, 0)
+			last = after
+		}
+		p.tell(cost, w)
+		if !going {
 			return rate, errOver
 		}
-		if rate > p.budget || length < heapPeriod || p.changed(all) {
-			return rate, nil
-		}
+		return rate, nil
 	}
 }
 
-// wait waits for a time, or until calls have cost what a burst may, and returns those so far.
-func (p *prober) wait(length time.Duration, before tracer.HeapCalls, each prices) (after tracer.HeapCalls, going bool, err error) {
+// allocShare is the part of a burst's cost in which allocations are seen, too.
+const allocShare = 0.5
+
+// wait waits for a time, or until calls have cost a part of what a burst may, and returns
+// those so far.
+func (p *prober) wait(length time.Duration, before tracer.HeapCalls, each prices, part float64) (after tracer.HeapCalls, going bool, err error) {
 	const looks = 50 // fewer overdraw more
-	allowed := time.Duration(p.budget * float64(heapPeriod))
+	allowed := time.Duration(part * p.budget * float64(heapPeriod))
 	for end := time.Now().Add(length); ; {
 		left := time.Until(end)
 		going = p.sleep(min(max(left, 0), max(length/looks, leastBurst)))

@@ -1,6 +1,8 @@
 package site
 
 import (
+	"bytes"
+
 	"golang.org/x/arch/x86/x86asm"
 
 	"github.com/maptrace/maptrace/tracer/stack"
@@ -8,6 +10,9 @@ import (
 
 // probeBytes is how much code of a function is looked at to find where to probe it.
 const probeBytes = 64
+
+// landingPad is ENDBR64, which the decoder does not know.
+var landingPad = []byte{0xf3, 0x0f, 0x1e, 0xfa}
 
 // probePoint is how many bytes into a function it is to be probed. The kernel lets the
 // instruction under a probe run by itself, which takes a second trap, ten times as long as
@@ -22,6 +27,9 @@ func probePoint(code []byte, of stack.Arch) (skip int, ok bool) {
 	}
 	const mode, tries = 64, 6
 	at := 0
+	if bytes.HasPrefix(code, landingPad) {
+		at = len(landingPad)
+	}
 	for range tries {
 		in, err := x86asm.Decode(code[at:], mode)
 		if err != nil {

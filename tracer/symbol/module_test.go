@@ -459,6 +459,11 @@ func FuzzModule(f *testing.F) {
 			return
 		}
 		m.Bias(0x1000, 0)
+		for _, fn := range m.Named([]string{"main", "f", "malloc"}, true) {
+			if fn.Offset >= uint64(len(b)) {
+				t.Errorf("%+v in a file of %d bytes", fn, len(b))
+			}
+		}
 		for _, s := range m.head.code {
 			step := max((s.end-s.start)/16, 1)
 			for i := range uint64(16) {

@@ -1,0 +1,115 @@
+//go:build linux
+
+package sample
+
+import (
+	"os"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestAWordBeforeABlockIsItsChunksSizeOrNot(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		size, header, chunk uint64
+		ok                  bool
+	}{
+		{1, 0x21, 0x20, true}, {24, 0x21, 0x20, true}, {25, 0x31, 0x30, true}, {96, 0x71, 0x70, true}, {96, 0x75, 0x70, true},
+		{96, 0x81, 0x80, true},            // 16 bytes were left
+		{96, 0x91, 0x90, false},           // more
+		{96, 0x61, 0x60, false},           // it would not fit
+		{200_000, 0x31002, 0x31000, true}, // mapped for itself
+		{96, 0, 0, false}, {96, 0x5858585858585858, 0x5858585858585858, false},
+	} {
+		if chunk, ok := chunkOf(tt.size, tt.header); chunk != tt.chunk || ok != tt.ok {
+			t.Errorf("%d bytes after %#x: %#x, %v; want %#x, %v", tt.size, tt.header, chunk, ok, tt.chunk, tt.ok)
+		}
+	}
+}
+
+// TestMarksOfFreedBlocksAreLearned takes a number that four frees have left, and no
+// address of a block.
+func TestMarksOfFreedBlocksAreLearned(t *testing.T) {
+	t.Parallel()
+	const key, cache, bin = 0x44c5a3e0917b2f57, 0x55d0c7a4b010, 0x7f2a19c8fcc0
+	var m freeMarks
+	for range sureMark - 1 {
+		m.learn(key)
+	}
+	if m.marks(key) {
+		t.Error("too few are enough")
+	}
+	for range sureMark {
+		m.learn(key)
+		m.learn(cache)
+		m.learn(bin)
+	}
+	if !m.marks(key) || !m.marks(cache) || m.marks(bin) || m.marks(0) {
+		t.Errorf("%v", m)
+	}
+	for i := range uint64(10 * mostMarks) {
+		m.learn(1<<63 + i)
+	}
+	if len(m) > mostMarks {
+		t.Errorf("%d are remembered", len(m))
+	}
+}
+
+// TestBlocksAreReadWhereTheyAreThere reads our own memory, in which there is a hole.
+func TestBlocksAreReadWhereTheyAreThere(t *testing.T) {
+	t.Parallel()
+	page := os.Getpagesize()
+	mem, err := unix.Mmap(-1, 0, 3*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(mem)
+	at := uint64(uintptr(unsafe.Pointer(&mem[0])))
+	words := unsafe.Slice((*uint64)(unsafe.Pointer(&mem[0])), 3*page/8)
+	for i := range words {
+		words[i] = uint64(i)
+	}
+	words[1], words[2], words[3] = 0x71, 100, 200 // a chunk of 112 bytes
+	words[1+0x70/8] = 0x31
+	if err = unix.Mprotect(mem[page:2*page], unix.PROT_NONE); err != nil {
+		t.Fatal(err)
+	}
+	ask := []contents{
+		{id: 1, addr: at + 16}, {id: 2, addr: at + uint64(page) + 16}, {id: 3, addr: at + uint64(2*page) + 16},
+		{id: 4, addr: 16}, {id: 5, addr: at + 16},
+	}
+	for range 600 { // more than are read at once
+		ask = append(ask, contents{id: 6, addr: at + 16})
+	}
+	if err = readBlocks(os.Getpid(), ask); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range ask {
+		gone := c.id == 2 || c.id == 4
+		whole := c.id == 1 || c.id >= 5
+		if c.gone != gone || whole && (c.header != 0x71 || [2]uint64(c.words[:2]) != [2]uint64{100, 200} || !c.linked || c.next != 0x31) {
+			t.Errorf("%d: %+v", i, c)
+		}
+	}
+	if err = readBlocks(1<<30, ask[:1]); err == nil {
+		t.Error("a process that is not there was read")
+	}
+}
+
+func TestABurstIsAsLongAsTheBudgetAllows(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		rate           float64
+		length, period time.Duration
+	}{
+		{0, heapPeriod, heapPeriod}, {0.01, heapPeriod, heapPeriod}, {0.02, heapPeriod / 2, heapPeriod},
+		{0.5, heapPeriod / 50, heapPeriod}, {10, leastBurst, time.Second}, {1e6, leastBurst, mostPeriod},
+	} {
+		if length, period := plan(tt.rate, 0.01); length != tt.length || (period-tt.period).Abs() > time.Microsecond {
+			t.Errorf("%v: %v of %v, want %v of %v", tt.rate, length, period, tt.length, tt.period)
+		}
+	}
+}
