@@ -359,14 +359,14 @@ func (a *Attribution) book() *heap.Book {
 }
 
 // Sampled tells whether enough blocks of the memory of an extent are sampled to tell who
-// keeps it.
+// keeps it: blocks that are not handed out in pieces.
 func (a *Attribution) Sampled(e *space.Extent) bool {
 	const enough = 50
 	if a.heap == nil {
 		return false
 	}
 	key, _ := a.key(e)
-	return a.heap.Count(key) >= enough
+	return a.heap.Count(key) >= enough && !a.heap.Large(key)
 }
 
 // Outcome books what became of a word of an extent: first is the group of sites that was

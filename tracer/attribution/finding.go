@@ -97,8 +97,10 @@ type Reached struct {
 }
 
 // bySample tells whether who keeps the memory is known, or not, by a sample of its blocks:
-// watched words say less.
-func (f *Finding) bySample() bool { return f.Heap != nil }
+// watched words say less, but for what is handed out in pieces of blocks.
+func (f *Finding) bySample() bool {
+	return f.Heap != nil && !(len(f.Heap.Keepers) > 0 && f.Heap.Keepers[0].Pools)
+}
 
 // Keeper is who keeps memory that many share, "" if neither sampled blocks nor watched words
 // separate one from all others.

@@ -102,6 +102,19 @@ func (b *Book) Count(key growth.Key) int { return b.counts[key] }
 // Len is how many samples there are.
 func (b *Book) Len() int { return len(b.blocks) }
 
+// Large tells whether the samples of a group that are there are large enough to be handed
+// out in pieces.
+func (b *Book) Large(key growth.Key) bool {
+	var bytes, alive uint64
+	for _, s := range b.blocks {
+		if s.Key == key && s.ended == 0 {
+			bytes += s.Bytes
+			alive++
+		}
+	}
+	return alive > 0 && bytes/alive >= pieces
+}
+
 // Born takes a sample.
 func (b *Book) Born(s Block) {
 	if s.ID%b.thin != 0 || s.Bytes == 0 {

@@ -28,6 +28,10 @@ type Keeper struct {
 	Kept           float64 // bytes a second, with an interval of 95 %
 	Low, High      float64
 
+	// Pools says that it keeps large blocks whoever calls it: it may hand them out in
+	// pieces, and then it is not known who keeps those.
+	Pools bool
+
 	function string
 	draw
 }
@@ -144,7 +148,7 @@ type draw struct {
 }
 
 func (e *estimator) keeper(f *function) Keeper {
-	k := Keeper{Samples: len(f.blocks), function: f.name}
+	k := Keeper{Samples: len(f.blocks), function: f.name, Pools: f.pools}
 	sites := make(map[uint32]float64)
 	from := e.now - uint64(recent*float64(e.watched))
 	var bytes, seen, alive float64
@@ -310,7 +314,7 @@ func (r *Result) judge(rate growth.Rate, e *estimator) {
 	slices.Sort(sums)
 	const tail = 0.025
 	r.Low, r.High = sums[int(tail*draws)], sums[int((1-tail)*draws)]
-	if r.Keepers[0].Alive >= fewest {
+	if r.Keepers[0].Alive >= fewest && !r.Keepers[0].Pools {
 		r.Confidence = float64(wins) / (draws + 1) // it is never certain
 	}
 }
@@ -337,10 +341,13 @@ func strangers(all []*block, touches []Touch, path func(site uint32) []Place) fl
 	const few = 4 // faults that may have been others'
 	var strange, sum float64
 	for _, t := range touches {
-		sum += float64(t.Faults)
 		places := path(t.Site)
 		own := slices.IndexFunc(places, func(p Place) bool { return !p.Serves })
-		if own < 0 || !known[places[own].Function] {
+		if own < 0 {
+			continue // the stack ends within an allocator
+		}
+		sum += float64(t.Faults)
+		if !known[places[own].Function] {
 			strange += float64(t.Faults)
 		}
 	}

@@ -151,6 +151,13 @@ func TestTheKeeperIsNamedOrNobody(t *testing.T) {
 			caller{stack: []string{"malloc", "a", "main"}, bytes: 500, rate: 1000, kept: 1},
 			caller{stack: []string{"malloc", "b", "main"}, bytes: 500, rate: 1000, kept: 1}, churn,
 		), "", false},
+		"a pool hands out what it keeps in pieces": {quick(
+			caller{stack: []string{"malloc", "refill", "get", "watch", "main"}, bytes: 16 << 10, rate: 20, kept: 1},
+			caller{stack: []string{"malloc", "refill", "get", "lookup", "main"}, bytes: 16 << 10, rate: 60, kept: 1}, churn,
+		), "", false},
+		"large blocks are kept by one": {quick(
+			caller{stack: []string{"malloc", "load", "open", "main"}, bytes: 64 << 10, rate: 50, kept: 1}, churn,
+		), "load", true},
 		"most of it has no sample": {func() program {
 			p := quick(caller{stack: []string{"malloc", "minor", "main"}, bytes: 100, rate: 500, kept: 1}, churn)
 			p.unseen = 1 << 20
@@ -158,7 +165,7 @@ func TestTheKeeperIsNamedOrNobody(t *testing.T) {
 		}(), "", false},
 		"contents tell nothing, and frees are seen": {func() program {
 			p := quick(server...)
-			p.blind, p.window = true, 100*time.Millisecond
+			p.blind, p.window = true, 150*time.Millisecond
 			return p
 		}(), "login", true},
 	}

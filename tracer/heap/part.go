@@ -21,6 +21,9 @@ type function struct {
 	name   string
 	blocks []*block
 	depth  map[uint32]int // of the function on the stack of each site
+	// pools says that it keeps large blocks whoever calls it: it may hand them out in
+	// pieces, so that others keep them.
+	pools bool
 }
 
 // node is a function called by the ones above it, as far as stacks have it in common.
@@ -131,6 +134,37 @@ func (n *node) name(named map[string]*function) {
 	}
 }
 
+// pieces is the size from which on a block may be handed out in pieces, bytes.
+const pieces = 4096
+
+// pools tells whether several callers of a function, or of those, have it keep large blocks.
+func (n *node) pools() bool {
+	var bytes, alive uint64
+	for _, s := range n.blocks {
+		if s.ended == 0 {
+			bytes += s.Bytes
+			alive++
+		}
+	}
+	if alive == 0 || bytes/alive < pieces {
+		return false
+	}
+	for at := n; ; {
+		keep := 0
+		var only *node
+		for _, c := range at.children {
+			if c.alive > 0 {
+				keep++
+				only = c
+			}
+		}
+		if keep != 1 {
+			return keep > 1
+		}
+		at = only
+	}
+}
+
 func (n *node) give(named map[string]*function, blocks []*block) {
 	f := named[n.place.Function]
 	if f == nil {
@@ -138,6 +172,7 @@ func (n *node) give(named map[string]*function, blocks []*block) {
 		named[n.place.Function] = f
 	}
 	f.blocks = append(f.blocks, blocks...)
+	f.pools = f.pools || n.pools()
 	for _, s := range blocks {
 		f.depth[s.Site] = n.depth
 	}

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+
+	"github.com/maptrace/maptrace/tracer/heap"
 )
 
 // libraries are those whose functions hand out memory on behalf of others: who
@@ -39,6 +41,7 @@ var (
 		`_int_(malloc|realloc|memalign)`, `_mid_memalign`, `sysmalloc(_mmap)?`, `malloc_consolidate`, `ptmalloc_init`,
 		`tcache_init`, `__default_morecore`, `__glibc_morecore`,
 		`_?(je|tc|mi|rte|pas|scudo)_\w*alloc\w*`, `_?je_\w*(extent|chunk|pages)\w*`, `_?mi_\w*(segment|arena)\w*`, `tcmalloc::.*`,
+		`alloc_(slot|group)`, `__malloc_alloc_meta`, `__libc_malloc_impl`, // musl
 		// what servers and tools everybody has call theirs
 		`[xz](try)?(m|c|re)alloc(array)?(_usable)?(_internal)?`, `ngx_(alloc|calloc|memalign|palloc\w*|pnalloc|pcalloc|create_pool)`,
 		`(AllocSet|Generation|Slab|MemoryContext)Alloc\w*`, `palloc(0|_extended)?`, `repalloc\w*`,
@@ -93,7 +96,17 @@ var pools = []struct {
 	{"pymalloc", whole(`_PyObject_Arena\w*`, `_PyMem_Arena\w*`, `new_arena`, `allocate_from_new_pool`, `pymalloc_alloc`), ""},
 	{"jemalloc", whole(`_?je_\w*(alloc|extent|chunk|pages)\w*`), "libjemalloc"},
 	{"tcmalloc", whole(`tcmalloc::.*`, `tc_\w*alloc\w*`), "libtcmalloc"},
+	{muslPool, whole(`alloc_(slot|group)`, `__malloc_alloc_meta`, `expand_heap`), ""},
 	{"mimalloc", whole(`_?mi_\w*(alloc|segment|arena)\w*`), "libmimalloc"},
+}
+
+const muslPool = "musl's malloc"
+
+// muslsMalloc tells whether a function is a part of musl's allocator by what it exports:
+// its library has few other names.
+func muslsMalloc(name, module string) bool {
+	f, ok := wanted[name]
+	return ok && f != heap.Free && strings.HasPrefix(module, "ld-musl")
 }
 
 // glibc's allocator takes small pieces of [heap], which is known by its kind, or of an
@@ -121,7 +134,7 @@ func (p poolID) name() string {
 // poolOf is the pool that a function takes memory for.
 func poolOf(name, module string) poolID {
 	for i, p := range pools {
-		if p.by.MatchString(name) || p.soname != "" && strings.HasPrefix(module, p.soname) {
+		if p.by.MatchString(name) || muslsMalloc(name, module) && p.name == muslPool || p.soname != "" && strings.HasPrefix(module, p.soname) {
 			return poolID(i + 1)
 		}
 	}

@@ -1,10 +1,12 @@
 package site
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/stack"
 	"github.com/maptrace/maptrace/tracer/symbol"
 )
@@ -146,9 +148,12 @@ type groupKey struct {
 	name   string
 }
 
-// Group implements attribution.Sites: all sites that blame one function are one.
+// Group implements attribution.Sites: all sites that blame one function are one. It is 0 for
+// stacks that end within an allocator: who has called it is not known.
 func (s *Sites) Group(id uint32) uint32 {
-	if st := s.grouped(id); st != nil {
+	if st := s.grouped(id); st != nil && st.blame < 0 {
+		return 0
+	} else if st != nil {
 		return st.group.number
 	}
 	if p, ok := s.past.get(id); ok {
@@ -167,6 +172,10 @@ func (s *Sites) grouped(id uint32) *site {
 	if !ok || len(st.frames) == 0 {
 		return nil
 	}
+	if st.asked && st.blame < 0 {
+		return st
+	}
+	st.asked = true
 	if st.group != nil {
 		if _, kept := s.groups.get(st.group.number); !kept {
 			st.group = s.keep(st.group)
@@ -178,6 +187,9 @@ func (s *Sites) grouped(id uint32) *site {
 		st.pool = s.poolOf(st.frames[:blame])
 	} else { // a stack that was cut, say
 		st.pool = s.poolOf(st.frames)
+	}
+	if blame < 0 {
+		return st
 	}
 	st.moves = slices.ContainsFunc(st.frames, func(f Frame) bool {
 		fn, _ := s.function(&f)
@@ -257,7 +269,9 @@ func (s *Sites) poolOf(frames []Frame) poolID {
 // so long ago that its function is not known any more.
 func (s *Sites) Blamed(id uint32) (l Line, ok bool) {
 	var f *Frame
-	if st := s.grouped(id); st != nil {
+	if st := s.grouped(id); st != nil && st.blame < 0 {
+		return Line{}, false
+	} else if st != nil {
 		f = &st.frames[st.blame]
 	} else if g, ok := s.groups.get(s.Group(id)); ok {
 		f = &g.frame
@@ -312,12 +326,13 @@ func (s *Sites) StackNames(id uint32) (frames []string, end string) {
 
 // blame returns the index of the frame to blame: the innermost that is not there
 // to hand out memory, or, where all are, as in a library that loads another, the
-// innermost that does not have the name of one that is. Asked tells whether there is one
-// that asked for memory.
+// innermost that does not have the name of one that is; -1 if there is none. Asked tells
+// whether there is one that asked for memory.
 func (s *Sites) blame(frames []Frame) (i int, asked bool) {
-	inLibrary := -1
+	inLibrary, within := -1, s.allocating(frames)
 	for i := range frames {
 		switch {
+		case i <= within:
 		case s.serves(frames[i:]), below(frames[i:]):
 		case !isLibrary(frames[i].module()):
 			return i, true
@@ -325,7 +340,20 @@ func (s *Sites) blame(frames []Frame) (i int, asked bool) {
 			inLibrary = i
 		}
 	}
-	return max(inLibrary, 0), false
+	return inLibrary, false
+}
+
+// allocating is the index of the outermost frame of an allocator, by the names that all of
+// them have: what it has called is a part of it, whatever its name. It is -1 if there is
+// none.
+func (s *Sites) allocating(frames []Frame) int {
+	for i := len(frames) - 1; i >= 0; i-- {
+		fn, _ := s.function(&frames[i])
+		if f, ok := wanted[cmp.Or(fn.Linkage, fn.Name)]; ok && f != heap.Free {
+			return i
+		}
+	}
+	return -1
 }
 
 // serves tells whether the first of some frames is there to hand out memory.

@@ -84,8 +84,9 @@ type site struct {
 	key    string
 	frames []Frame
 	end    stack.End
-	group  *group // nil until it is asked for
-	blame  int32  // index of the frame that is blamed; valid with group
+	group  *group // nil until it is asked for, and if nobody is blamed
+	asked  bool   // it was asked for
+	blame  int32  // index of the frame that is blamed, -1 for none; valid with group
 	pool   poolID // what the memory is taken for; valid with group
 	moves  bool   // a garbage collector moves objects; valid with group
 }
