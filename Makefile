@@ -49,7 +49,7 @@ test: ## run the tests, and say at the end which were skipped and why (those tha
 # the long comparisons of names and tables, which have one goroutine each, what
 # measures time, the calls that are too many for a slower reader, and the packages that
 # know of no goroutines at all.
-UNRACED = /(procmaps/(table|units)|tracer/(attribution|budget|event|goheap|growth|keeper|latency|model|resident|site|space|stack))$$
+UNRACED = /(procmaps/(table|units)|tracer/(attribution|budget|event|goheap|growth|heap|keeper|latency|malloc|model|resident|site|space|stack))$$
 test-race: ## the same with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -skip 'OfPmap|TestReal|Agree|ByNm|Addr2line|TakeNoTime|CostLittle|AmidRefusedCalls' $$($(GO) list ./... | grep -Ev '$(UNRACED)')
 
@@ -107,7 +107,7 @@ lint: cross ## go vet, golangci-lint, module file, formatting of Go and C
 # Packages that know neither BPF nor how Linux is asked for things: they read text and
 # judge it, wherever that comes from.
 PORTABLE = ./procmaps/... ./cmd/mkdist ./cmd/maptrace/docs ./cmd/maptrace/internal/getopt ./cmd/maptrace/internal/manual ./cmd/maptrace/internal/render \
-	$(addprefix ./tracer/,attribution budget event export goheap growth keeper latency model order resident site space stack symbol)
+	$(addprefix ./tracer/,attribution budget event export goheap growth heap keeper latency malloc model order resident site space stack symbol)
 
 cross: ## compile for other machines: all for arm64 and, without the programs, riscv64; what is portable for macOS
 	GOARCH=arm64 $(GO) vet ./...
