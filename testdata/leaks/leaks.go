@@ -11,10 +11,8 @@ package leaks
 import (
 	_ "embed" // for the sources
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/maptrace/maptrace/testdata/tool"
@@ -307,10 +305,7 @@ func write(tb testing.TB, dir, name, text string) string {
 // once runs a command unless what it makes is there.
 func once(tb testing.TB, made string, argv ...string) {
 	tb.Helper()
-	if _, err := os.Stat(made); err == nil {
-		return
-	}
-	if out, err := exec.CommandContext(tb.Context(), argv[0], argv[1:]...).CombinedOutput(); err != nil {
-		tb.Fatalf("%s: %v\n%s", strings.Join(argv, " "), err, out)
+	if err := tool.Make(tb.Context(), made, argv...); err != nil {
+		tb.Fatal(err)
 	}
 }

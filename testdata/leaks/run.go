@@ -2,6 +2,7 @@ package leaks
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -32,23 +33,36 @@ type Program struct {
 // it has said "ready". It is killed at the end of the test, if it still runs.
 func Start(tb testing.TB, dir string, argv []string) *Program {
 	tb.Helper()
-	p := &Program{Cmd: exec.CommandContext(tb.Context(), argv[0], argv[1:]...)}
-	p.Dir, p.Stderr = dir, os.Stderr
-	out, err := p.StdoutPipe()
+	p, err := Begin(tb.Context(), dir, argv)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if err := p.Start(); err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		_ = p.Process.Kill() // it may have ended by itself
-		_ = p.Wait()
-	})
-	if err := p.await(out); err != nil {
-		tb.Fatalf("%s: %v", strings.Join(argv, " "), err)
-	}
+	tb.Cleanup(p.End)
 	return p
+}
+
+// Begin is Start without a test: whoever calls it must call End.
+func Begin(ctx context.Context, dir string, argv []string) (*Program, error) {
+	p := &Program{Cmd: exec.CommandContext(ctx, argv[0], argv[1:]...)}
+	p.Dir, p.Stderr = dir, os.Stderr
+	out, err := p.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Start(); err != nil {
+		return nil, err
+	}
+	if err := p.await(out); err != nil {
+		p.End()
+		return nil, fmt.Errorf("%s: %w", strings.Join(argv, " "), err)
+	}
+	return p, nil
+}
+
+// End kills the program, if it still runs, and waits until it is gone.
+func (p *Program) End() {
+	_ = p.Process.Kill() // it may have ended by itself
+	_ = p.Wait()
 }
 
 // await reads what the program says until it is ready.

@@ -1,5 +1,5 @@
-// Package tool finds the programs that tests run: compilers, interpreters, other
-// tools to compare with. One that does not run is as good as one that is not there:
+// Package tool finds and runs the programs that tests need: compilers, interpreters,
+// other tools to compare with. One that does not run is as good as one that is not there:
 // rustup puts a rustc on PATH that has no compiler behind it, and gcc comes without
 // the C library's headers.
 package tool
@@ -7,6 +7,7 @@ package tool
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -77,4 +78,15 @@ func Need(tb testing.TB, name string) string {
 		tb.Skip(err)
 	}
 	return path
+}
+
+// Make runs the command that makes a file, unless the file is there.
+func Make(ctx context.Context, path string, argv ...string) error {
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	if out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(argv, " "), err, out)
+	}
+	return nil
 }

@@ -60,3 +60,16 @@ func TestAToolIsTriedOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsThereIsNotMadeAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "made")
+	for range 2 {
+		if err := Make(t.Context(), path, "sh", "-c", `set -C; : >"$1"`, "sh", path); err != nil {
+			t.Error(err)
+		}
+	}
+	err := Make(t.Context(), path+"-not", "sh", "-c", "echo no room; exit 3")
+	if err == nil || err.Error() != "sh -c echo no room; exit 3: exit status 3\nno room\n" {
+		t.Errorf("a command that fails gives %v", err)
+	}
+}
