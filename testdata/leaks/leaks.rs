@@ -7,12 +7,19 @@
 //! "boxes" forgets pieces of 256 KiB, "vec" keeps small ones in a vector. The
 //! innocents: vectors that live for a moment, and a queue of fixed length.
 
+use std::arch::asm;
 use std::collections::VecDeque;
-use std::hint::black_box;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 const KIB: usize = 1024;
+
+/// What the compiler knows nothing about any more: std has it since 1.66 only.
+#[inline(always)]
+fn black_box<T>(value: T) -> T {
+    unsafe { asm!("/* {0} */", in(reg) &value) };
+    value
+}
 
 #[inline(never)]
 fn leak_boxes(len: usize) -> usize {
