@@ -5,7 +5,7 @@ GOFLAGS ?= -trimpath
 BIN     ?= maptrace
 
 # "./..." passes over directories called testdata.
-PACKAGES = ./... ./testdata/bench ./testdata/fuzzkernel ./testdata/kernels/... ./testdata/leaks ./testdata/leaks/goleak ./testdata/leaks/goserver ./testdata/runtests ./testdata/tool ./testdata/workload ./testdata/workload/gochurn
+PACKAGES = ./... ./testdata/bench ./testdata/fuzzkernel ./testdata/heaps/... ./testdata/kernels/... ./testdata/leaks ./testdata/leaks/goleak ./testdata/leaks/goserver ./testdata/runtests ./testdata/tool ./testdata/workload ./testdata/workload/gochurn
 
 # The linters are pinned here; they come through the Go module proxy.
 GOLANGCI_LINT = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -101,7 +101,7 @@ lint: cross ## go vet, golangci-lint, module file, formatting of Go and C
 	$(GOLANGCI_LINT) run --build-tags manual ./cmd/maptrace/...
 	$(GO) mod tidy -diff
 	@if command -v clang-format >/dev/null; then \
-		clang-format --dry-run -Werror bpf/*.c bpf/*.h testdata/*/*.c testdata/*/*.cc; \
+		clang-format --dry-run -Werror bpf/*.c bpf/*.h testdata/*/*.c testdata/*/*.cc testdata/*/*.h; \
 	else echo "clang-format is not installed: C formatting not checked"; fi
 
 # Packages that know neither BPF nor how Linux is asked for things: they read text and
@@ -117,7 +117,7 @@ cross: ## compile for other machines: all for arm64 and, without the programs, r
 
 fmt: ## format Go and C
 	$(GOLANGCI_LINT) fmt $(PACKAGES)
-	clang-format -i bpf/*.c bpf/*.h testdata/*/*.c testdata/*/*.cc
+	clang-format -i bpf/*.c bpf/*.h testdata/*/*.c testdata/*/*.cc testdata/*/*.h
 
 generate: ## compile the BPF programs and make their Go bindings (needs clang 14)
 	$(GO) generate .
