@@ -56,6 +56,12 @@ test-race: ## the same with the race detector (needs a C compiler)
 test-long: ## 30 seeds of the exactness test, 200 of the verdicts, every real program (minutes)
 	MAPTRACE_LONG=1 $(GO) test -count=1 -timeout 60m -run 'Exact|Real|Innocent' -v ./tracer/...
 
+# How long each program is watched, and how many right names are wanted.
+HEAPS_FOR   ?= 25s
+HEAPS_RIGHT ?= 0
+heaps: build ## who is said to keep the heap of 40 programs, and who does (needs root, a C compiler; 10 minutes)
+	$(GO) run ./testdata/heaps/confusion -maptrace ./$(BIN) -for $(HEAPS_FOR) -right $(HEAPS_RIGHT)
+
 test-faults: ## every fault often, and the figures of 40 programs: killed 200 times, 2,000 processes, 1,000 threads (minutes)
 	MAPTRACE_LONG=1 $(GO) test -count=1 -timeout 30m -run 'Killed|Storm|Thousand|ImageAfterImage|Silently|WantOfMemory|CannotBeWritten|FiguresAre' -v ./cmd/maptrace
 
@@ -168,4 +174,4 @@ uninstall: ## remove what "make install" installed
 clean: ## remove what was built
 	rm -rf $(BIN) coverage.out dist
 
-.PHONY: help build demo test test-race test-long test-faults soak node test-kernels test-kernels-all bench bench-pmap bench-go fuzz fuzz-kernel cover lint cross fmt generate check-generated check dist check-dist test-packages share install uninstall clean
+.PHONY: help build demo test test-race test-long heaps test-faults soak node test-kernels test-kernels-all bench bench-pmap bench-go fuzz fuzz-kernel cover lint cross fmt generate check-generated check dist check-dist test-packages share install uninstall clean
