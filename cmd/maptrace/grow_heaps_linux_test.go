@@ -36,11 +36,14 @@ func TestGrowNamesNoInnocentOfAHeap(t *testing.T) {
 		group.Go(func() {
 			var err error
 			if results[i], err = b.Watch(t.Context(), maptrace, dir, 20*time.Second); err != nil {
-				t.Error(err)
+				t.Errorf("%s: %v", b.Name, err)
 			}
 		})
 	}
 	group.Wait()
+	if t.Failed() {
+		return
+	}
 	var table strings.Builder
 	if err := heaps.Print(&table, results); err != nil {
 		t.Fatal(err)

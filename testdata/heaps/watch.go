@@ -38,11 +38,11 @@ func (b *Built) Watch(ctx context.Context, maptrace, dir string, duration time.D
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err = cmd.Run(); err != nil {
-		return Result{}, fmt.Errorf("%s: grow: %w: %s", b.Name, err, errs.Bytes())
+		return Result{}, fmt.Errorf("grow: %w: %s", err, errs.Bytes())
 	}
 	found, err := ReadFindings(&out, pid)
 	if err != nil {
-		return Result{}, fmt.Errorf("%s: %w", b.Name, err)
+		return Result{}, err
 	}
 	return b.Judge(found)
 }

@@ -80,21 +80,18 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	results, err := o.watch(ctx, programs, dir)
-	if err != nil {
-		return err
-	}
+	results, failed := o.watch(ctx, programs, dir)
 	if err := heaps.Print(os.Stdout, results); err != nil {
 		return err
 	}
 	n := heaps.Count(results)
 	if n.Wrong() > 0 {
-		return fmt.Errorf("an innocent is named in %d programs", n.Wrong())
+		failed = errors.Join(failed, fmt.Errorf("an innocent is named in %d programs", n.Wrong()))
 	}
 	if n.Right < o.right {
-		return fmt.Errorf("%d right names are found, want %d", n.Right, o.right)
+		failed = errors.Join(failed, fmt.Errorf("%d right names are found, want %d", n.Right, o.right))
 	}
-	return nil
+	return failed
 }
 
 // build builds what can be built here, so that compilers are done before the first
@@ -118,19 +115,31 @@ func build(ctx context.Context, dir string, only *regexp.Regexp) ([]*heaps.Built
 	return programs, nil
 }
 
-// watch watches all programs, so many at once.
+// watch watches all programs, so many at once, and returns the results of those that it
+// could watch.
 func (o *options) watch(ctx context.Context, programs []*heaps.Built, dir string) ([]heaps.Result, error) {
-	results, errs := make([]heaps.Result, len(programs)), make([]error, len(programs))
+	results, errs := make([]*heaps.Result, len(programs)), make([]error, len(programs))
 	free := make(chan struct{}, o.parallel) // one for each that may be watched
 	var group sync.WaitGroup
 	for i, b := range programs {
 		free <- struct{}{}
 		group.Go(func() {
 			defer func() { <-free }()
-			results[i], errs[i] = b.Watch(ctx, o.maptrace, dir, o.duration)
-			fmt.Fprintf(os.Stderr, "%s: %s\n", b.Name, results[i].Outcome)
+			r, err := b.Watch(ctx, o.maptrace, dir, o.duration)
+			if err != nil {
+				errs[i] = fmt.Errorf("%s: %w", b.Name, err)
+				return
+			}
+			results[i] = &r
+			fmt.Fprintf(os.Stderr, "%s: %s\n", b.Name, r.Outcome)
 		})
 	}
 	group.Wait()
-	return results, errors.Join(errs...)
+	var watched []heaps.Result
+	for _, r := range results {
+		if r != nil {
+			watched = append(watched, *r)
+		}
+	}
+	return watched, errors.Join(errs...)
 }
