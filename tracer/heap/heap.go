@@ -247,12 +247,12 @@ func (b *Book) seenSince(at uint64) time.Duration {
 	return time.Duration(seen + min(w.Until-max(w.From, at), w.seen-before))
 }
 
-// Watched is the time from the first window to the end of the last.
+// Watched is the time since the first window.
 func (b *Book) Watched() time.Duration {
 	if len(b.windows) == 0 {
 		return 0
 	}
-	return time.Duration(b.windows[len(b.windows)-1].Until - b.windows[0].From)
+	return time.Duration(b.now - b.windows[0].From)
 }
 
 // Fold has the samples of groups for which own gives another be of that.

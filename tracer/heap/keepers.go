@@ -95,6 +95,7 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, path f
 	}
 	e := estimator{book: b, now: b.now, watched: r.Watched}
 	e.work = b.worked()
+	e.recent()
 	for _, f := range part(all, path, e.decided) {
 		if k := e.keeper(f); k.Alive > 0 {
 			r.Keepers = append(r.Keepers, k)
@@ -113,13 +114,29 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, path f
 
 // estimator estimates what single functions keep.
 type estimator struct {
-	book *Book
-	now  uint64
-	work work
+	book   *Book
+	now    uint64
+	work   work
+	from   uint64        // what was allocated since then counts
+	probed time.Duration // for how long allocations were seen since then
+	slower float64       // how many times as much is done in a time in which they are not seen
 	// strangers is the part of the page faults that functions have of which there are no
 	// samples, at most.
 	strangers float64
 	watched   time.Duration
+}
+
+// recent finds the part of the watch whose allocations count.
+func (e *estimator) recent() {
+	all := e.book.windows
+	e.from = e.book.now - uint64(recent*float64(e.watched))
+	e.from = min(e.from, all[len(all)-1].From)
+	for i := range all {
+		if w := &all[i]; w.From >= e.from {
+			e.probed += time.Duration(w.To - w.From)
+		}
+	}
+	e.slower = e.work.times / e.work.least
 }
 
 // scale draws how much larger all rates may be, or smaller: it is the same for all.
@@ -150,7 +167,6 @@ type draw struct {
 func (e *estimator) keeper(f *function) Keeper {
 	k := Keeper{Samples: len(f.blocks), function: f.name, Pools: f.pools}
 	sites := make(map[uint32]float64)
-	from := e.now - uint64(recent*float64(e.watched))
 	var bytes, seen, alive float64
 	exact := true
 	times := make(map[int]bool)
@@ -172,7 +188,7 @@ func (e *estimator) keeper(f *function) Keeper {
 		if age > 0 {
 			seen += min(float64(e.book.seenSince(s.At))/float64(age), 1)
 		}
-		if s.At >= from {
+		if s.At >= e.from {
 			bytes += stands
 		}
 		exact = exact && s.Weight == 1
@@ -190,7 +206,7 @@ func (e *estimator) keeper(f *function) Keeper {
 	k.Depth = f.depth[k.Site]
 	k.seen, k.blind = seen/float64(len(f.blocks)), k.blind/alive
 	k.found /= max(float64(len(f.blocks))-alive, 1)
-	k.rate = e.work.times * bytes / (recent * e.watched.Seconds())
+	k.rate = e.slower * bytes / e.probed.Seconds()
 	if !exact || e.work.pieces > 0 {
 		k.times = float64(len(times))
 	}

@@ -6,7 +6,7 @@ import (
 	"encoding/binary"
 	"slices"
 
-	"golang.org/x/sys/unix"
+	"github.com/maptrace/maptrace/tracer/internal/regular"
 )
 
 // What glibc's allocator writes tells most of its blocks that were freed from those that
@@ -131,55 +131,42 @@ func (h *heapWatch) compare(c *contents, at uint64) {
 	}
 }
 
-// readBlocks reads what there is of blocks, many at once. An error says that nothing could
+// readBlocks reads what there is of blocks, many at once. An error says that not all could
 // be read.
 func readBlocks(pid int, all []contents) error {
-	const many = 512 // IOV_MAX is 1024
+	const many, words = 512, len(contents{}.words)
+	addrs := make([]uint64, 0, many)
 	for ; len(all) > 0; all = all[min(many, len(all)):] {
 		some := all[:min(many, len(all))]
-		if err := readPieces(pid, some, func(c *contents) uint64 { return c.addr - 8 }, 8+8*len(contents{}.words), func(c *contents, p []byte) {
-			if c.gone = p == nil; !c.gone {
-				c.header = binary.NativeEndian.Uint64(p)
-				for i := range c.words {
-					c.words[i] = binary.NativeEndian.Uint64(p[8+8*i:])
-				}
+		addrs = addrs[:0]
+		for i := range some {
+			addrs = append(addrs, some[i].addr-8)
+		}
+		data, gone, err := regular.Memory(pid, addrs, 8+8*words)
+		if err != nil {
+			return err
+		}
+		for i := range some {
+			c, p := &some[i], data[i*(8+8*words):]
+			c.header = binary.NativeEndian.Uint64(p)
+			for k := range c.words {
+				c.words[k] = binary.NativeEndian.Uint64(p[8+8*k:])
 			}
-		}); err != nil {
+			addrs[i] = c.addr - 8 + c.header&^chunkFlags // where the next chunk has its size
+		}
+		for _, i := range gone {
+			some[i].gone = true
+		}
+		if data, gone, err = regular.Memory(pid, addrs, 8); err != nil {
 			return err
 		}
-		if err := readPieces(pid, some, func(c *contents) uint64 { return c.addr - 8 + c.header&^chunkFlags }, 8, func(c *contents, p []byte) {
-			if c.linked = p != nil && !c.gone && c.header&isMmapped == 0; c.linked {
-				c.next = binary.NativeEndian.Uint64(p)
-			}
-		}); err != nil {
-			return err
+		for i := range some {
+			c := &some[i]
+			c.next = binary.NativeEndian.Uint64(data[8*i:])
+			c.linked = !c.gone && c.header&isMmapped == 0
 		}
-	}
-	return nil
-}
-
-// readPieces reads size bytes at an address of each of some blocks, and gives them to take;
-// nil where they are not there. process_vm_readv(2) stops at the first that is not.
-func readPieces(pid int, all []contents, at func(*contents) uint64, size int, take func(*contents, []byte)) error {
-	buf := make([]byte, len(all)*size)
-	for done := 0; done < len(all); {
-		remote := make([]unix.RemoteIovec, 0, len(all)-done)
-		for i := done; i < len(all); i++ {
-			remote = append(remote, unix.RemoteIovec{Base: uintptr(at(&all[i])), Len: size})
-		}
-		local := []unix.Iovec{{Base: &buf[0]}}
-		local[0].SetLen((len(all) - done) * size)
-		n, err := unix.ProcessVMReadv(pid, local, remote, 0)
-		if err != nil && err != unix.EFAULT { //nolint:errorlint // an errno
-			return err
-		}
-		whole := max(n, 0) / size
-		for i := range whole {
-			take(&all[done+i], buf[i*size:(i+1)*size])
-		}
-		if done += whole; done < len(all) {
-			take(&all[done], nil)
-			done++
+		for _, i := range gone {
+			some[i].linked = false
 		}
 	}
 	return nil

@@ -32,6 +32,8 @@ type request struct {
 	Resolve uint64
 	Off     int64
 	Len     int
+	PID     int
+	Addrs   []uint64
 }
 
 type operation uint8
@@ -43,6 +45,7 @@ const (
 	opPath
 	opKind
 	opClose
+	opMemory
 )
 
 // response is what came of it.
@@ -51,6 +54,7 @@ type response struct {
 	File uint64
 	Stat unix.Stat_t
 	Data []byte
+	Gone []int
 	Path string
 	Kind int64
 	// Failed says that there was an error: Errno, or one of those that have no number.
@@ -190,12 +194,18 @@ func (c *Client) open(root, name string, resolve uint64) (*File, os.FileInfo, er
 		return nil, nil, &os.PathError{Op: "open", Path: root + name, Err: err}
 	}
 	f := &remoteFile{client: c, number: a.File, name: root + name}
+	f.changes = strings.HasPrefix(f.name, "/proc/") && path.Base(f.name) == "mem"
 	return &File{there: f}, &fileInfo{f.name, a.Stat}, nil
 }
 
 func (c *Client) ask(pid int, ask func() error) error {
 	_, err := await.Do(c.calls, pid, func() (struct{}, error) { return struct{}{}, ask() }, nil)
 	return err
+}
+
+func (c *Client) memory(pid int, addrs []uint64, size int) ([]byte, []int, error) {
+	a, err := c.call(pid, fmt.Sprintf("the memory of process %d", pid), &request{Op: opMemory, PID: pid, Addrs: addrs, Len: size})
+	return a.Data, a.Gone, err
 }
 
 // openKey is who is asked for a file: the process that it is found by, or else the file
@@ -214,7 +224,8 @@ type remoteFile struct {
 	number uint64
 	name   string
 
-	last atomic.Pointer[block] // nil if it is not kept
+	changes bool                  // all the time: nothing is kept of it
+	last    atomic.Pointer[block] // nil if it is not kept
 }
 
 // block is what was read last, for those who read little at a time.
@@ -270,7 +281,7 @@ func (f *remoteFile) piece(off int64, most int) ([]byte, error) {
 	if off < 0 {
 		return nil, &os.PathError{Op: "read", Path: f.name, Err: unix.EINVAL}
 	}
-	if most >= blockBytes {
+	if most >= blockBytes || f.changes {
 		a, err := f.do("read", &request{Op: opRead, Off: off, Len: min(most, mostRead)})
 		return a.Data, err
 	}

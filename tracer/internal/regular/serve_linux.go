@@ -64,6 +64,10 @@ func (s *serving) do(r *request) (a response, err error) {
 		a.File, a.Stat = s.last, statOf(info)
 		return a, nil
 	}
+	if r.Op == opMemory {
+		a.Data, a.Gone, err = memoryHere(r.PID, r.Addrs, r.Len)
+		return a, err
+	}
 	s.mu.Lock()
 	f := s.files[r.File]
 	if r.Op == opClose {
