@@ -23,6 +23,7 @@ import (
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/site"
 	"github.com/maptrace/maptrace/tracer/space"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 var update = flag.Bool("update", false, "write what is printed into the scripts")
@@ -112,18 +113,18 @@ func (functions) Group(site uint32) uint32 { return site }
 func (functions) Pool(uint32) string       { return "" }
 func (functions) Moves(uint32) bool        { return false }
 
-func (functions) Path(uint32) []heap.Place     { return nil }
-func (functions) PlaceName(uint32, int) string { return "" }
+func (functions) Path(uint32) []heap.Place         { return nil }
+func (functions) PlaceName(uint32, int) stack.Name { return stack.Name{} }
 
-func (functions) Function(site uint32) string {
+func (functions) Function(site uint32) stack.Name {
 	if site == 0 {
-		return ""
+		return stack.Name{}
 	}
-	return "f" + strconv.Itoa(int(site))
+	return stack.Plain("f" + strconv.Itoa(int(site)))
 }
 
-func (f functions) StackNames(site uint32) (frames []string, end string) {
-	return []string{f.Function(site), "main"}, ""
+func (f functions) StackNames(site uint32) (frames []stack.Name, end string) {
+	return []stack.Name{f.Function(site), stack.Plain("main")}, ""
 }
 
 // scripted records what a script says.

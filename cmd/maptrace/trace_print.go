@@ -92,7 +92,13 @@ func (p *tracePrinter) stackOf(id uint32) []string {
 	if s, ok := p.stacks[id]; ok {
 		return s
 	}
-	s, end := p.sites.StackNames(id)
+	frames, end := p.sites.StackNames(id)
+	s := make([]string, len(frames))
+	for i, f := range frames {
+		if s[i] = f.Short; p.o.output == "json" {
+			s[i] = f.Full
+		}
+	}
 	if end != "" {
 		s = append(s, "(the stack ends here: "+end+")")
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 // page is that of the trees here; nothing depends on it.
@@ -723,12 +724,12 @@ func TestAGroupGoesByWhatGrowsInIt(t *testing.T) {
 		name          string
 		leaks, drops  bool
 		faults        []uint32
-		from, toucher string
+		from, toucher stack.Name
 	}{
 		{"one grows", true, false, []uint32{other, toucher, toucher}, call(leak), call(toucher)},
-		{"the other touches it", true, false, []uint32{setup, setup, leak}, call(leak), ""},
-		{"one comes and goes", true, true, nil, call(leak), ""},
-		{"none does", false, false, nil, call(setup), ""},
+		{"the other touches it", true, false, []uint32{setup, setup, leak}, call(leak), nobody},
+		{"one comes and goes", true, true, nil, call(leak), nobody},
+		{"none does", false, false, nil, call(setup), nobody},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -751,7 +752,7 @@ func TestAGroupGoesByWhatGrowsInIt(t *testing.T) {
 			}
 			r.look()
 			e := r.finding(t, key)
-			n := namer{Names: names{}, known: make(map[uint32]string)}
+			n := namer{Names: names{}, known: make(map[uint32]stack.Name)}
 			f := n.finding(r.attr, &e, growth.Readings{})
 			f.Measure = growth.Resident
 			if who, _ := f.Toucher(); f.From != tt.from || who != tt.toucher {

@@ -10,21 +10,21 @@ import (
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/heap"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
 
-// Names are what sites are called, for people. Names are as the program has them: not
-// escaped.
+// Names are what sites are called.
 type Names interface {
 	Sites
 	// Function is the function that a site blames, with its file and line where they
-	// are known, and "" where it is not.
-	Function(site uint32) string
+	// are known, and no name where it is not.
+	Function(site uint32) stack.Name
 	// StackNames are the functions that led to a site, innermost first, and why there are
 	// no more; end is "" for a whole stack.
-	StackNames(site uint32) (frames []string, end string)
+	StackNames(site uint32) (frames []stack.Name, end string)
 	// PlaceName is one of the functions of [Sites.Path], with its file and line where they
 	// are known.
-	PlaceName(site uint32, depth int) string
+	PlaceName(site uint32, depth int) stack.Name
 }
 
 // Evidence is a verdict on a group of memory, with the sites behind it.
@@ -62,7 +62,7 @@ type Evidence struct {
 type Finding struct {
 	Evidence
 	Subject string        // what the memory is: "[ anon ]", a path
-	From    string        // who made it for itself, where that is known: "leak (server.c:88)"
+	From    stack.Name    // who made it for itself, where that is known: "leak (server.c:88)"
 	Made    []Stack       // the stacks that made most of what came and is still there
 	Touched []Stack       // the functions whose page faults were sampled in it
 	Kept    []Stack       // those that were the last to write to its watched words that stayed
@@ -73,21 +73,21 @@ type Finding struct {
 
 // Stack is a stack and its part in something.
 type Stack struct {
-	By     string  // the function that is blamed, of Kept; empty if it is not known
-	Group  uint32  // its group, of Touched and Kept
-	Share  float64 // from 0 to 1
+	By     stack.Name // the function that is blamed, of Kept; empty if it is not known
+	Group  uint32     // its group, of Touched and Kept
+	Share  float64    // from 0 to 1
 	Bytes  uint64
-	Frames []string // innermost first
-	End    string   // why there are no more frames; empty if it is whole
+	Frames []stack.Name // innermost first
+	End    string       // why there are no more frames; empty if it is whole
 }
 
 // HeapKeeper is a function that keeps blocks of a heap, with the stack on which it keeps the
 // most.
 type HeapKeeper struct {
 	heap.Keeper
-	By     string
-	Frames []string // innermost first
-	End    string   // why there are no more frames; empty if it is whole
+	By     stack.Name
+	Frames []stack.Name // innermost first
+	End    string       // why there are no more frames; empty if it is whole
 }
 
 // Reached is a limit that will be reached if the growth goes on.
@@ -102,24 +102,27 @@ func (f *Finding) bySample() bool {
 	return f.Heap != nil && !(len(f.Heap.Keepers) > 0 && f.Heap.Keepers[0].Pools)
 }
 
-// Keeper is who keeps memory that many share, "" if neither sampled blocks nor watched words
-// separate one from all others.
-func (f *Finding) Keeper() string {
+// nobody is who has no name.
+var nobody stack.Name
+
+// Keeper is who keeps memory that many share, nobody if neither sampled blocks nor watched
+// words separate one from all others.
+func (f *Finding) Keeper() stack.Name {
 	if f.bySample() {
 		if len(f.Keepers) == 0 || f.Heap.Confidence < Sure {
-			return ""
+			return nobody
 		}
 		return f.Keepers[0].By
 	}
 	if !f.Shared || len(f.Kept) == 0 || f.Separation < Sure {
-		return ""
+		return nobody
 	}
 	return f.Kept[0].By
 }
 
-// Blamed is the function that is named for the growth, "" if none is: of memory that many
-// share who keeps it, never who made it larger; of other memory, who made it.
-func (f *Finding) Blamed() string {
+// Blamed is the function that is named for the growth, no name if none is: of memory that
+// many share who keeps it, never who made it larger; of other memory, who made it.
+func (f *Finding) Blamed() stack.Name {
 	if f.Shared {
 		return f.Keeper()
 	}
@@ -130,7 +133,7 @@ func (f *Finding) Blamed() string {
 // nobody is. Who made a mapping of its own was seen to do so.
 func (f *Finding) Confidence() float64 {
 	switch {
-	case f.Blamed() == "":
+	case f.Blamed() == nobody:
 		return 0
 	case f.Shared && f.bySample():
 		return f.Heap.Confidence
@@ -145,26 +148,26 @@ func (f *Finding) Confidence() float64 {
 // faults. It is nil otherwise.
 func (f *Finding) LastWriter() *Stack {
 	const most, fewest = 0.5, 4
-	if f.Shared || f.From == "" || len(f.Kept) == 0 || f.Words < fewest {
+	if f.Shared || f.From == nobody || len(f.Kept) == 0 || f.Words < fewest {
 		return nil
 	}
-	if k := &f.Kept[0]; k.Share >= most && k.By != "" && k.By != f.From && !f.made(k) {
+	if k := &f.Kept[0]; k.Share >= most && k.By != nobody && k.By != f.From && !f.made(k) {
 		return k
 	}
 	return nil
 }
 
-// Toucher is who touches most of memory that somebody else made for itself; "" if there is
-// nobody to be named.
-func (f *Finding) Toucher() (who string, share float64) {
+// Toucher is who touches most of memory that somebody else made for itself; no name if
+// there is nobody to be named.
+func (f *Finding) Toucher() (who stack.Name, share float64) {
 	const most = 0.3
-	if f.Shared || f.From == "" || f.Measure != growth.Resident || len(f.Touched) == 0 || len(f.Touched[0].Frames) == 0 {
-		return "", 0
+	if f.Shared || f.From == nobody || f.Measure != growth.Resident || len(f.Touched) == 0 || len(f.Touched[0].Frames) == 0 {
+		return nobody, 0
 	}
 	if t := &f.Touched[0]; t.Share >= most && t.Frames[0] != f.From && !f.made(t) {
 		return t.Frames[0], t.Share
 	}
-	return "", 0
+	return nobody, 0
 }
 
 // made tells whether it is the function that made the memory, if by another line of it.
@@ -174,21 +177,21 @@ func (f *Finding) made(s *Stack) bool { return s.Group != 0 && s.Group == f.Site
 type namer struct {
 	Names
 	settle time.Duration
-	known  map[uint32]string // of Function: it costs more than a look-up
+	known  map[uint32]stack.Name // of Function: it costs more than a look-up
 }
 
 // UnknownPlace is what code is called of which no frame is known.
 const UnknownPlace = "an unknown place"
 
 // function names the function that a site blames.
-func (n *namer) function(site uint32) string {
+func (n *namer) function(site uint32) stack.Name {
 	const many = 4096
 	name, ok := n.known[site]
 	if !ok {
 		if len(n.known) >= many {
 			clear(n.known)
 		}
-		name = cmp.Or(n.Function(site), UnknownPlace)
+		name = cmp.Or(n.Function(site), stack.Plain(UnknownPlace))
 		n.known[site] = name
 	}
 	return name
@@ -213,7 +216,7 @@ func (n *namer) finding(a *Attribution, e *Evidence, limits growth.Readings) Fin
 		if p.Site == 0 || bytes == 0 {
 			continue
 		}
-		if f.From == "" && f.What == growth.File {
+		if f.From == nobody && f.What == growth.File {
 			f.From = n.function(p.Site)
 		}
 		made := Stack{Share: float64(bytes) / float64(total), Bytes: bytes}
@@ -262,7 +265,7 @@ func (n *namer) heapKeepers(e *Evidence) (out []HeapKeeper) {
 	}
 	const most = 10
 	for _, k := range e.Heap.Keepers[:min(len(e.Heap.Keepers), most)] {
-		h := HeapKeeper{Keeper: k, By: cmp.Or(n.PlaceName(k.Site, k.Depth), UnknownPlace)}
+		h := HeapKeeper{Keeper: k, By: cmp.Or(n.PlaceName(k.Site, k.Depth), stack.Plain(UnknownPlace))}
 		h.Frames, h.End = n.StackNames(k.Site)
 		out = append(out, h)
 	}
@@ -276,8 +279,8 @@ func (n *namer) touchers(e *Evidence) []Stack {
 	var out []Stack
 	for _, s := range n.functions(e.TouchedBy, most) {
 		st := Stack{Group: n.Group(s.Site), Share: s.Share}
-		if who := n.Function(s.Site); who != "" {
-			st.Frames = []string{who}
+		if who := n.Function(s.Site); who != nobody {
+			st.Frames = []stack.Name{who}
 		}
 		out = append(out, st)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 // Attributions of processes that have ended are kept if they were observed so often,
@@ -97,7 +98,7 @@ type Process struct {
 func NewGrowth(opts Options) *Growth {
 	return &Growth{
 		opts:   opts,
-		namer:  namer{Names: opts.Names, settle: opts.Settle, known: make(map[uint32]string)},
+		namer:  namer{Names: opts.Names, settle: opts.Settle, known: make(map[uint32]stack.Name)},
 		spaces: make(map[uint64]*watched), living: make(map[int]uint64),
 	}
 }

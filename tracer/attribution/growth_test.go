@@ -8,21 +8,26 @@ import (
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 // names are those of no program.
 type names struct{ pairs }
 
-func (names) Function(site uint32) string {
+func (names) Function(site uint32) stack.Name {
 	if site == 0 {
-		return ""
+		return nobody
 	}
-	return "f" + string(rune('a'+site%26))
+	return stack.Plain("f" + string(rune('a'+site%26)))
 }
 
-func (n names) PlaceName(site uint32, depth int) string { return n.Path(site)[depth].Function }
+func (n names) PlaceName(site uint32, depth int) stack.Name {
+	return stack.Plain(n.Path(site)[depth].Function)
+}
 
-func (n names) StackNames(site uint32) ([]string, string) { return []string{n.Function(site)}, "" }
+func (n names) StackNames(site uint32) ([]stack.Name, string) {
+	return []stack.Name{n.Function(site)}, ""
+}
 
 // process has a process begin, in an address space of the same number.
 func process(g *Growth, pid int, at uint64) {

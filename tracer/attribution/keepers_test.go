@@ -7,6 +7,7 @@ import (
 
 	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/model"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 // words are what became of some words of a heap: who was the first to write to them, and
@@ -37,7 +38,7 @@ func heapOf(t *testing.T, faults map[uint32]uint64, watched []words) Finding {
 		}
 	}
 	e := r.finding(t, growth.Key{What: growth.Heap})
-	n := namer{Names: names{}, known: make(map[uint32]string)}
+	n := namer{Names: names{}, known: make(map[uint32]stack.Name)}
 	return n.finding(r.attr, &e, growth.Readings{})
 }
 
@@ -77,14 +78,14 @@ func TestAHeapIsOfWhomTheWordsSeparate(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			f := heapOf(t, tt.faults, tt.words)
-			want := ""
+			want := nobody
 			if tt.want != 0 {
 				want = names{}.Function(tt.want)
 			}
-			if got := f.Blamed(); got != want || f.From != "" {
+			if got := f.Blamed(); got != want || f.From != nobody {
 				t.Errorf("blamed %q (confidence %.3f), made by %q; want %q and nobody", got, f.Separation, f.From, want)
 			}
-			if c := f.Confidence(); (c >= Sure) != (want != "") || (c == 0) != (want == "") || c >= 1 {
+			if c := f.Confidence(); (c >= Sure) != (want != nobody) || (c == 0) != (want == nobody) || c >= 1 {
 				t.Errorf("the confidence in %q is %v", f.Blamed(), c)
 			}
 			var moved uint64
@@ -96,7 +97,7 @@ func TestAHeapIsOfWhomTheWordsSeparate(t *testing.T) {
 			if f.Moved != moved {
 				t.Errorf("%d words were moved, want %d", f.Moved, moved)
 			}
-			if who, _ := f.Toucher(); who != "" || f.LastWriter() != nil {
+			if who, _ := f.Toucher(); who != nobody || f.LastWriter() != nil {
 				t.Errorf("touched by %q, last written by %v: of a heap that is no subject", who, f.LastWriter())
 			}
 		})
@@ -126,9 +127,9 @@ func TestWhoMadeAMappingIsBlamedForIt(t *testing.T) {
 		r.attr.Outcome(&at, writer, writer)
 	}
 	e := r.finding(t, growth.Key{What: growth.Anon, Site: maker})
-	n := namer{Names: names{}, known: make(map[uint32]string)}
+	n := namer{Names: names{}, known: make(map[uint32]stack.Name)}
 	f := n.finding(r.attr, &e, growth.Readings{})
-	if want := (names{}).Function(maker); f.Blamed() != want || f.Confidence() != 1 || f.Keeper() != "" {
+	if want := (names{}).Function(maker); f.Blamed() != want || f.Confidence() != 1 || f.Keeper() != nobody {
 		t.Errorf("blamed %q (%v), kept by %q; want %q", f.Blamed(), f.Confidence(), f.Keeper(), want)
 	}
 	if k := f.LastWriter(); k == nil || k.By != (names{}).Function(writer) {

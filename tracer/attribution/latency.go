@@ -8,6 +8,7 @@ import (
 	"github.com/maptrace/maptrace/tracer/latency"
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 // Latencies are what is to be said of how long calls took. Names are as the program has
@@ -35,7 +36,7 @@ type Latencies struct {
 // those of them that were sampled.
 type TimedSite struct {
 	Op       string
-	Function string
+	Function stack.Name
 	Stack    Stack        // of the longest of its calls
 	Duration latency.Hist // its maximum is that of the sampled calls
 	Wait     uint64       // ns
@@ -250,7 +251,7 @@ func (m *Timings) Results(ops []model.Latency) Latencies {
 			l.Rest.Add(&s.TimedSite)
 			continue
 		}
-		s.Stack, s.Function = m.stack(s.site), cmp.Or(m.names.Function(s.site), UnknownPlace)
+		s.Stack, s.Function = m.stack(s.site), cmp.Or(m.names.Function(s.site), stack.Plain(UnknownPlace))
 		l.Sites = append(l.Sites, s.TimedSite)
 	}
 	l.NoSite.Sums = unknown(l.Ops, known.Sums)

@@ -8,6 +8,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/space"
+	"github.com/maptrace/maptrace/tracer/stack"
 	"github.com/maptrace/maptrace/tracer/symbol"
 )
 
@@ -153,10 +154,10 @@ func (s *Sites) Path(id uint32) []heap.Place {
 }
 
 // PlaceName implements attribution.Names: one of the functions of Path, for people.
-func (s *Sites) PlaceName(id uint32, depth int) string {
+func (s *Sites) PlaceName(id uint32, depth int) stack.Name {
 	lines, _ := s.Stack(id)
 	if depth < 0 || depth >= len(lines) {
-		return ""
+		return stack.Name{}
 	}
-	return lines[depth].String()
+	return s.name(&lines[depth])
 }

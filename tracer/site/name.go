@@ -22,31 +22,63 @@ type Line struct {
 	Start    int  // the line where the function is declared; 0 if it is not known
 	Inlined  bool // into the function of the next line
 	// Outer is the function that an inlined one became a part of, where that is not
-	// told by the next line.
-	Outer string
+	// told by the next line; empty otherwise.
+	Outer stack.Name
 	// Unnamed says that Function is no name but an address.
 	Unnamed bool
+	// Go says that the file is a program of Go.
+	Go bool
 }
 
-// String is the function and where it is: "leak (server.c:88)", "free (libc.so.6)".
-func (l *Line) String() string {
-	s := l.place()
-	if l.Outer != "" {
-		s += " in " + l.Outer
+// Name is the function and where it is: "leak (server.c:88)", "free (libc.so.6)". This is
+// the one place that makes names for people.
+func (l *Line) Name() stack.Name {
+	short := l.short()
+	n := stack.Name{Full: l.at(l.Function), Short: l.at(short)}
+	if l.Outer.Full != "" {
+		n.Full += " in " + l.Outer.Full
+		n.Short += " in " + l.Outer.Short
 	}
-	return s
+	return n
 }
 
-func (l *Line) place() string {
-	switch {
-	case l.File != "" && l.Line == 0:
-		return fmt.Sprintf("%s (%s)", l.Function, l.File[strings.LastIndexByte(l.File, '/')+1:])
-	case l.File != "":
-		return fmt.Sprintf("%s (%s:%d)", l.Function, l.File[strings.LastIndexByte(l.File, '/')+1:], l.Line)
-	case l.Unnamed:
+// short is the function as people read it.
+func (l *Line) short() string {
+	if l.Unnamed {
 		return l.Function
 	}
-	return fmt.Sprintf("%s (%s)", l.Function, l.Module)
+	return symbol.Short(l.Function, l.Linkage, l.Go)
+}
+
+// at adds to a function where it is.
+func (l *Line) at(function string) string {
+	switch {
+	case l.File != "" && l.Line == 0:
+		return fmt.Sprintf("%s (%s)", function, l.File[strings.LastIndexByte(l.File, '/')+1:])
+	case l.File != "":
+		return fmt.Sprintf("%s (%s:%d)", function, l.File[strings.LastIndexByte(l.File, '/')+1:], l.Line)
+	case l.Unnamed:
+		return function
+	}
+	return fmt.Sprintf("%s (%s)", function, l.Module)
+}
+
+// name is the name of a line. The first that is called by a short name has it: others that
+// would be called the same have their full name for people too, so that no two places of
+// one report are one by their names.
+func (s *Sites) name(l *Line) stack.Name {
+	const many = 1 << 14
+	n := l.Name()
+	switch full, ok := s.short[n.Short]; {
+	case !ok:
+		if len(s.short) >= many {
+			clear(s.short)
+		}
+		s.short[n.Short] = n.Full
+	case full != n.Full:
+		n.Short = n.Full
+	}
+	return n
 }
 
 // jitModule is where code is that no file holds.
@@ -114,6 +146,7 @@ func (s *Sites) Stack(id uint32) ([]Line, stack.End) {
 // Lines appends the functions of a frame to dst, innermost first.
 func (s *Sites) Lines(dst []Line, f *Frame) []Line {
 	module := f.module()
+	isGo := f.Module != nil && f.Module.sym != nil && f.Module.sym.IsGo()
 	if f.Module != nil && f.Module.sym != nil {
 		var buf [8]symbol.Line
 		lines := f.Module.sym.Lines(f.look(), buf[:0])
@@ -126,7 +159,7 @@ func (s *Sites) Lines(dst []Line, f *Frame) []Line {
 			}
 			dst = append(dst, Line{
 				Module: module, Function: l.Function, Linkage: l.Linkage, File: l.File, Line: l.Line, Start: l.Start,
-				Inlined: i < len(lines)-1, Unnamed: !named,
+				Inlined: i < len(lines)-1, Unnamed: !named, Go: isGo,
 			})
 		}
 		if len(lines) > 0 {
@@ -137,7 +170,7 @@ func (s *Sites) Lines(dst []Line, f *Frame) []Line {
 		return append(dst, Line{Module: module, Function: sc.function, File: sc.file, Line: sc.line})
 	}
 	fn, named := s.function(f)
-	return append(dst, Line{Module: module, Function: fn.Name, Linkage: fn.Linkage, Unnamed: !named})
+	return append(dst, Line{Module: module, Function: fn.Name, Linkage: fn.Linkage, Unnamed: !named, Go: isGo})
 }
 
 // groupKey is a function of a module.
@@ -283,8 +316,8 @@ func (s *Sites) Blamed(id uint32) (l Line, ok bool) {
 	for _, l := range lines {
 		if !handsOut(l.Function, l.Module, fn.Rust) {
 			// Not what was inlined into it, such as a container's code.
-			if outer := lines[len(lines)-1].Function; l.Inlined && outer != l.Function {
-				l.Outer = outer
+			if outer := &lines[len(lines)-1]; l.Inlined && outer.Function != l.Function {
+				l.Outer = stack.Name{Full: outer.Function, Short: outer.short()}
 			}
 			return l, true
 		}
@@ -295,25 +328,25 @@ func (s *Sites) Blamed(id uint32) (l Line, ok bool) {
 // notKept is what is said of stacks that were evicted.
 const notKept = "its stack is no longer kept"
 
-// Function implements attribution.Names: the function that a site blames, for people; ""
-// for a site without frames.
-func (s *Sites) Function(id uint32) string {
+// Function implements attribution.Names: the function that a site blames; no name for a
+// site without frames.
+func (s *Sites) Function(id uint32) stack.Name {
 	l, ok := s.Blamed(id)
 	switch {
 	case ok:
-		return l.String()
+		return s.name(&l)
 	case s.evicted(id):
-		return "an unknown place (" + notKept + ")"
+		return stack.Plain("an unknown place (" + notKept + ")")
 	}
-	return ""
+	return stack.Name{}
 }
 
 // StackNames implements attribution.Names: the functions that led to a site, innermost first,
 // and why there are no more; end is "" for a whole stack.
-func (s *Sites) StackNames(id uint32) (frames []string, end string) {
+func (s *Sites) StackNames(id uint32) (frames []stack.Name, end string) {
 	lines, why := s.Stack(id)
 	for i := range lines {
-		frames = append(frames, lines[i].String())
+		frames = append(frames, s.name(&lines[i]))
 	}
 	switch {
 	case s.evicted(id):

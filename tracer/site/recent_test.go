@@ -88,7 +88,7 @@ func TestASiteThatIsUsedKeepsItsFunction(t *testing.T) {
 		fill(s, 1<<20+i*1000, 1000)
 		s.Use(used)
 	}
-	if g, who := s.Group(used), s.Function(used); g != first || who != "x+0x1000" {
+	if g, who := s.Group(used), s.Function(used); g != first || who != stack.Plain("x+0x1000") {
 		t.Errorf("it is of group %d, %q", g, who)
 	}
 }
@@ -129,12 +129,12 @@ func TestASiteWithoutItsStackIsStillOfItsFunction(t *testing.T) {
 		t.Errorf("the number %d is given again", third)
 	}
 	for _, id := range []uint32{first, second, third} {
-		if g, who := s.Group(id), s.Function(id); g != group || who != "x+0x1000" {
+		if g, who := s.Group(id), s.Function(id); g != group || who != stack.Plain("x+0x1000") {
 			t.Errorf("site %d is of group %d, %q", id, g, who)
 		}
 	}
 	frames, end := s.StackNames(second)
-	if d := cmp.Diff([]any{[]string{"x+0x1000"}, "its stack is no longer kept"}, []any{frames, end}); d != "" {
+	if d := cmp.Diff([]any{[]stack.Name{stack.Plain("x+0x1000")}, "its stack is no longer kept"}, []any{frames, end}); d != "" {
 		t.Error(d)
 	}
 }
@@ -151,11 +151,11 @@ func TestSitesThatAreForgottenAreOne(t *testing.T) {
 		lines, _ := s.Stack(id)
 		_, ok := s.Blamed(id)
 		if g, who := s.Group(id), s.Function(id); g != forgotten || ok || len(lines) != 0 || s.Pool(id) != "" ||
-			who != "an unknown place (its stack is no longer kept)" {
+			who != stack.Plain("an unknown place (its stack is no longer kept)") {
 			t.Errorf("site %d is of group %d, %q, %d lines", id, g, who, len(lines))
 		}
 	}
-	if who := s.Function(first); who != "x+0x1000" {
+	if who := s.Function(first); who != stack.Plain("x+0x1000") {
 		t.Errorf("the group is of %q", who)
 	}
 }

@@ -179,6 +179,7 @@ type Sites struct {
 	past   *store[uint32, past] // those of which only the function is known
 	groups *store[uint32, *group]
 	byFunc map[groupKey]*group
+	short  map[string]string // names for people that were given, and what they are of (see name)
 	jits   map[int]*symbol.PerfFile
 	paths  map[uint32][]heap.Place // by site; see Path
 
@@ -229,7 +230,7 @@ func New(opts Options) *Sites {
 	s := &Sites{
 		opts:   opts,
 		unwind: stack.Unwinder{MaxDepth: opts.Depth}, last: forgotten,
-		byKey: make(map[string]*site), byFunc: make(map[groupKey]*group),
+		byKey: make(map[string]*site), byFunc: make(map[groupKey]*group), short: make(map[string]string),
 		jits: make(map[int]*symbol.PerfFile), found: make(map[uint64]place),
 	}
 	// Names are small beside stacks, and what all verdicts are about.

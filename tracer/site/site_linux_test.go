@@ -207,7 +207,7 @@ func TestStacksOfAProgramWithoutFramePointersAreWhole(t *testing.T) {
 	if len(slices.Compact(groups)) != 3 {
 		t.Errorf("three functions have groups %v", groups)
 	}
-	if l, _ := w.sites.Blamed(first); l.Module != "sites" || l.Unnamed || l.Linkage != "leak_twice" || l.String() != "leak_twice (sites)" {
+	if l, _ := w.sites.Blamed(first); l.Module != "sites" || l.Unnamed || l.Linkage != "leak_twice" || l.Name().Full != "leak_twice (sites)" {
 		t.Errorf("it is blamed as %+v", l)
 	}
 	st := w.sites.Stats()
@@ -225,7 +225,7 @@ func TestAStrippedProgramIsNamedByWhereItsFunctionsBegin(t *testing.T) {
 	w := watch(t, Options{}, nil, path)
 	first, second := w.of(1011)[0], w.of(1013)[0]
 	l, ok := w.sites.Blamed(first)
-	if want := fmt.Sprintf("sites+%#x", start); !ok || !l.Unnamed || l.Function != want || l.String() != want {
+	if want := fmt.Sprintf("sites+%#x", start); !ok || !l.Unnamed || l.Function != want || l.Name().Full != want {
 		t.Errorf("blamed %+v, want %s", l, want)
 	}
 	if w.sites.Group(first) != w.sites.Group(second) || w.sites.Group(first) == w.sites.Group(w.of(1017)[0]) {
@@ -710,7 +710,7 @@ func TestUnnamedLinesSayWhereTheyAre(t *testing.T) {
 		{"a symbol", Line{Module: "libc.so.6", Function: "free"}, "free (libc.so.6)"},
 		{"neither", Line{Module: "server", Function: "server+0x1234", Unnamed: true}, "server+0x1234"},
 	} {
-		if got := c.line.String(); got != c.want {
+		if got := c.line.Name(); got != stack.Plain(c.want) {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}

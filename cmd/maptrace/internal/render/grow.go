@@ -24,13 +24,13 @@ type Growth struct {
 func Sentence(f *attribution.Finding) string {
 	var b strings.Builder
 	b.WriteString(subject(f))
-	if f.Keeper() != "" {
+	if f.Keeper().Full != "" {
 		fmt.Fprintf(&b, " (confidence %s)", units.Percent(f.Confidence()))
 	}
 	if k := f.LastWriter(); k != nil {
-		fmt.Fprintf(&b, ", last written by %s (%s, by %d words that stayed),", k.By, units.Percent(k.Share), f.Words)
-	} else if who, share := f.Toucher(); who != "" {
-		fmt.Fprintf(&b, ", touched by %s (%s),", who, units.Percent(share))
+		fmt.Fprintf(&b, ", last written by %s (%s, by %d words that stayed),", k.By.Short, units.Percent(k.Share), f.Words)
+	} else if who, share := f.Toucher(); who.Full != "" {
+		fmt.Fprintf(&b, ", touched by %s (%s),", who.Short, units.Percent(share))
 	}
 	fmt.Fprintf(&b, " %s: %s", reason(&f.Finding), f.Label)
 	if f.Limit != nil && f.Label >= growth.Grows {
@@ -48,17 +48,17 @@ func limit(r *attribution.Reached) string { return fmt.Sprintf("%s in %s", r.Nam
 // subject is what the memory is, and who is blamed for it.
 func subject(f *attribution.Finding) string {
 	switch {
-	case f.Blamed() == "":
+	case f.Blamed().Full == "":
 		return f.Subject
 	case f.Shared:
-		return f.Subject + " kept by " + f.Blamed()
+		return f.Subject + " kept by " + f.Blamed().Short
 	}
-	return f.Subject + " from " + f.Blamed()
+	return f.Subject + " from " + f.Blamed().Short
 }
 
 // unknownKeeper tells whether memory grows that many share, and nobody can be named.
 func unknownKeeper(f *attribution.Finding) bool {
-	return f.Shared && f.Label >= growth.Grows && f.Blamed() == ""
+	return f.Shared && f.Label >= growth.Grows && f.Blamed().Full == ""
 }
 
 // decided is how much is known of who keeps memory that many share.
@@ -129,8 +129,8 @@ func WriteGrowthReports(w io.Writer, all []Growth, most, frames int, ascii bool)
 func WriteCulprit(w io.Writer, all []Growth) error {
 	var b []byte
 	for i := range all {
-		if g := &all[i]; g.Grows() && g.Findings[0].Blamed() != "" {
-			b = fmt.Appendf(b, "\nCulprit: %s\n", table.Escape(g.Findings[0].Blamed()))
+		if g := &all[i]; g.Grows() && g.Findings[0].Blamed().Full != "" {
+			b = fmt.Appendf(b, "\nCulprit: %s\n", table.Escape(g.Findings[0].Blamed().Short))
 		}
 	}
 	_, err := w.Write(b)
@@ -257,7 +257,7 @@ func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []by
 		if i == 0 {
 			b = fmt.Appendf(b, "  last written, by %d watched words that were then left alone for %s and more, by\n", g.Words, units.Span(g.Settle))
 		}
-		b = fmt.Appendf(b, "  %5s %s\n", units.Percent(s.Share), table.Escape(cmp.Or(s.By, attribution.UnknownPlace)))
+		b = fmt.Appendf(b, "  %5s %s\n", units.Percent(s.Share), table.Escape(cmp.Or(s.By.Short, attribution.UnknownPlace)))
 		b = appendFrames(b, &s, frames, ascii)
 	}
 	made, touched := "made by", "touched"
@@ -274,7 +274,7 @@ func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []by
 		}
 		who := attribution.UnknownPlace
 		if len(s.Frames) > 0 {
-			who = s.Frames[0]
+			who = s.Frames[0].Short
 		}
 		b = fmt.Appendf(b, "  %5s %s\n", units.Percent(s.Share), table.Escape(who))
 	}
@@ -310,7 +310,7 @@ func appendFrames(b []byte, s *attribution.Stack, most int, ascii bool) []byte {
 			b = fmt.Appendf(b, "        %s %d more\n", dots(ascii), len(s.Frames)-most)
 			break
 		}
-		b = fmt.Appendf(b, "        %s\n", table.Escape(f))
+		b = fmt.Appendf(b, "        %s\n", table.Escape(f.Short))
 	}
 	if s.End != "" {
 		b = fmt.Appendf(b, "        (the stack ends here: %s)\n", s.End)

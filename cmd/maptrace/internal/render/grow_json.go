@@ -117,7 +117,7 @@ func findingObject(of *Growth, g *attribution.Finding, now time.Time) FindingObj
 	o := FindingObject{
 		Event: "finding", Time: now, PID: of.PID, NSPID: of.NSPID, Comm: of.Comm,
 		Verdict: g.Label.String(), Sentence: Sentence(g), Reason: reason(&g.Finding),
-		Kind: g.What.String(), Name: g.Name, Subject: g.Subject, From: g.From, Blamed: g.Blamed(), Confidence: g.Confidence(),
+		Kind: g.What.String(), Name: g.Name, Subject: g.Subject, From: g.From.Full, Blamed: g.Blamed().Full, Confidence: g.Confidence(),
 		Measure: g.Measure.String(), Growth: g.Growth, Slope: g.Slope, SlopeLow: g.SlopeLow, SlopeTop: g.SlopeHigh,
 		Monotone: g.Monotone, Mapped: g.Last.Mapped, Writable: g.Last.Writable, Resident: g.Last.Resident,
 		Mappings: g.Last.Mappings, Born: g.Born, Died: g.Died, Age: g.MedianAge.Seconds(),
@@ -140,10 +140,7 @@ func findingObject(of *Growth, g *attribution.Finding, now time.Time) FindingObj
 func stackObjects(in []attribution.Stack) []StackObject {
 	out := make([]StackObject, len(in))
 	for i, s := range in {
-		out[i] = StackObject{By: s.By, Share: s.Share, Bytes: s.Bytes, Frames: s.Frames, End: s.End}
-		if s.Frames == nil {
-			out[i].Frames = []string{} // a list, for those who go through it
-		}
+		out[i] = StackObject{By: s.By.Full, Share: s.Share, Bytes: s.Bytes, Frames: fullNames(s.Frames), End: s.End}
 	}
 	return out
 }

@@ -13,7 +13,25 @@ import (
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
+
+// name is what a function is called: those of package main are of a larger program, whose
+// import path is not for people.
+func name(short string) stack.Name {
+	n := stack.Plain(short)
+	if strings.HasPrefix(short, "main.") {
+		n.Full = "example.org/shop/" + short
+	}
+	return n
+}
+
+func named(short ...string) (names []stack.Name) {
+	for _, s := range short {
+		names = append(names, name(s))
+	}
+	return names
+}
 
 // rising is a series of resident sizes, one a second.
 func rising(from, by uint64) (out []growth.Point) {
@@ -39,12 +57,12 @@ func watches() []Growth {
 			},
 			Faults: 900,
 		},
-		Subject: "[ anon ]", From: "leak (server.c:88)", Limit: &attribution.Reached{Limit: growth.Limit{Name: "memory.max"}, In: 41 * time.Minute},
+		Subject: "[ anon ]", From: name("leak (server.c:88)"), Limit: &attribution.Reached{Limit: growth.Limit{Name: "memory.max"}, In: 41 * time.Minute},
 		Made: []attribution.Stack{
-			{Share: 0.9, Bytes: 54 << 20, Frames: []string{"mmap (libc.so.6)", "leak (server.c:88)", "serve (server.c:120)", "main (server.c:10)"}},
-			{Share: 0.1, Bytes: 6 << 20, Frames: []string{"server+0x1234"}, End: "truncated"},
+			{Share: 0.9, Bytes: 54 << 20, Frames: named("mmap (libc.so.6)", "leak (server.c:88)", "serve (server.c:120)", "main (server.c:10)")},
+			{Share: 0.1, Bytes: 6 << 20, Frames: named("server+0x1234"), End: "truncated"},
 		},
-		Touched: []attribution.Stack{{Share: 0.75, Frames: []string{"fill (server.c:90)"}}, {Share: 0.25}},
+		Touched: []attribution.Stack{{Share: 0.75, Frames: named("fill (server.c:90)")}, {Share: 0.25}},
 	}
 	maps := attribution.Finding{
 		Evidence: attribution.Evidence{Finding: growth.Finding{
@@ -71,11 +89,11 @@ func watches() []Growth {
 			Faults: 2000, Words: 20, Decided: 31, Separation: 0.9785, Shared: true,
 		},
 		Subject: "Go heap", Settle: 5 * time.Second,
-		Made:    []attribution.Stack{{Share: 1, Bytes: 8 << 20, Frames: []string{"runtime.sysMap (mem.go:279)", "main.churn (main.go:56)"}}},
-		Touched: []attribution.Stack{{Share: 0.8, Frames: []string{"main.churn (main.go:56)"}}},
+		Made:    []attribution.Stack{{Share: 1, Bytes: 8 << 20, Frames: named("runtime.sysMap (mem.go:279)", "main.churn (main.go:56)")}},
+		Touched: []attribution.Stack{{Share: 0.8, Frames: named("main.churn (main.go:56)")}},
 		Kept: []attribution.Stack{
-			{By: "main.leak (main.go:47)", Share: 0.9, Frames: []string{"runtime.memclr (memclr.s:1)", "main.leak (main.go:47)", "main.main (main.go:9)"}},
-			{By: "main.cache (main.go:60)", Share: 0.1, Frames: []string{"main.cache (main.go:60)"}, End: "truncated"},
+			{By: name("main.leak (main.go:47)"), Share: 0.9, Frames: named("runtime.memclr (memclr.s:1)", "main.leak (main.go:47)", "main.main (main.go:9)")},
+			{By: name("main.cache (main.go:60)"), Share: 0.1, Frames: named("main.cache (main.go:60)"), End: "truncated"},
 		},
 	}
 	return []Growth{
@@ -139,11 +157,11 @@ func TestNamesInGrowthReportsAreEscaped(t *testing.T) {
 		}
 		for j := range all[i].Findings {
 			f := &all[i].Findings[j]
-			f.Subject, f.From, f.Name = hostile, hostile, hostile
+			f.Subject, f.From, f.Name = hostile, name(hostile), hostile
 			f.Limit = &attribution.Reached{Limit: growth.Limit{Name: hostile}}
 			for _, stacks := range [][]attribution.Stack{f.Made, f.Touched, f.Kept} {
 				for k := range stacks {
-					stacks[k].By, stacks[k].Frames = hostile, []string{hostile, hostile}
+					stacks[k].By, stacks[k].Frames = name(hostile), named(hostile, hostile)
 				}
 			}
 		}
@@ -313,7 +331,7 @@ no page faults were seen, so who touches memory is not known: permission denied
 func TestTheLastLineNamesTheCulprit(t *testing.T) {
 	t.Parallel()
 	all := watches()
-	all[0].Findings[0].From = "lea\x1bk (server.c:88)"
+	all[0].Findings[0].From = name("lea\x1bk (server.c:88)")
 	var b strings.Builder
 	if err := WriteGrowthReports(&b, all[:1], 3, NoStacks, false); err != nil {
 		t.Fatal(err)
@@ -343,21 +361,23 @@ func TestSentences(t *testing.T) {
 			"[ anon ] from leak (server.c:88), touched by fill (server.c:90) (75 %), grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
 		},
 		{
-			"made and touched by the same", func(g *attribution.Finding) { g.Touched = []attribution.Stack{{Share: 1, Frames: []string{g.From}}} },
-			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
-		},
-		{
-			"touched now and then by another", func(g *attribution.Finding) {
-				g.Touched = []attribution.Stack{{Share: 0.2, Frames: []string{"x (y.c:1)"}}}
+			"made and touched by the same", func(g *attribution.Finding) {
+				g.Touched = []attribution.Stack{{Share: 1, Frames: []stack.Name{g.From}}}
 			},
 			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
 		},
 		{
-			"of which the maker is not known, touched by somebody", func(g *attribution.Finding) { g.From = "" },
+			"touched now and then by another", func(g *attribution.Finding) {
+				g.Touched = []attribution.Stack{{Share: 0.2, Frames: named("x (y.c:1)")}}
+			},
+			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
+		},
+		{
+			"of which the maker is not known, touched by somebody", func(g *attribution.Finding) { g.From = stack.Name{} },
 			"[ anon ] grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
 		},
 		{
-			"of which the maker is not known, mapped", func(g *attribution.Finding) { g.From, g.Measure, g.Limit = "", growth.Mapped, nil },
+			"of which the maker is not known, mapped", func(g *attribution.Finding) { g.From, g.Measure, g.Limit = stack.Name{}, growth.Mapped, nil },
 			"[ anon ] grew 30.0 MiB in 30 s, never shrank: leaks",
 		},
 		{
@@ -405,13 +425,13 @@ func TestSentences(t *testing.T) {
 		},
 		{
 			"made by one for itself, written by another", func(g *attribution.Finding) {
-				g.Kept, g.Words = []attribution.Stack{{By: "fill (server.c:90)", Share: 1}}, 100
+				g.Kept, g.Words = []attribution.Stack{{By: name("fill (server.c:90)"), Share: 1}}, 100
 			},
 			"[ anon ] from leak (server.c:88), last written by fill (server.c:90) (100 %, by 100 words that stayed), grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
 		},
 		{
 			"made by one for itself, three words of it written by another", func(g *attribution.Finding) {
-				g.Kept, g.Words, g.Touched = []attribution.Stack{{By: "fill (server.c:90)", Share: 1}}, 3, nil
+				g.Kept, g.Words, g.Touched = []attribution.Stack{{By: name("fill (server.c:90)"), Share: 1}}, 3, nil
 			},
 			"[ anon ] from leak (server.c:88) grew 30.0 MiB in 30 s, never shrank: leaks; memory.max in 41 min",
 		},
@@ -448,13 +468,13 @@ func TestWhomASentenceNamesIsBlamedWithAConfidence(t *testing.T) {
 	unknown := all.Findings[1]
 	unknown.Separation = 0.6
 	all.Findings = []attribution.Finding{all.Findings[0], all.Findings[1], unknown}
-	for i, want := range []blame{{"leak (server.c:88)", 1, false}, {"main.leak (main.go:47)", 0.9785, true}, {"", 0, true}} {
+	for i, want := range []blame{{"leak (server.c:88)", 1, false}, {"example.org/shop/main.leak (main.go:47)", 0.9785, true}, {"", 0, true}} {
 		f := &all.Findings[i]
 		o := findingObject(&all, f, time.Unix(0, 0))
 		if d := cmp.Diff(want, blame{o.Blamed, o.Confidence, o.Shared}); d != "" {
 			t.Errorf("%s (-want +got):\n%s", o.Sentence, d)
 		}
-		if named := strings.Contains(o.Sentence, ".go:") || strings.Contains(o.Sentence, ".c:"); named != (o.Blamed != "") {
+		if is := strings.Contains(o.Sentence, ".go:") || strings.Contains(o.Sentence, ".c:"); is != (o.Blamed != "") {
 			t.Errorf("blamed %q: %s", o.Blamed, o.Sentence)
 		}
 	}

@@ -51,10 +51,9 @@ func heapObject(f *attribution.Finding) *HeapObject {
 	}
 	for i := range f.Keepers {
 		k := &f.Keepers[i]
-		k.Frames = append([]string{}, k.Frames...)
 		o.Functions = append(o.Functions, HeapKeeperObject{
-			By: k.By, Share: k.Share, Samples: k.Samples, Alive: k.Alive, Survival: k.Survival, Allocated: k.Allocated,
-			Kept: k.Kept, KeptLow: k.Low, KeptTop: k.High, Frames: k.Frames, End: k.End,
+			By: k.By.Full, Share: k.Share, Samples: k.Samples, Alive: k.Alive, Survival: k.Survival, Allocated: k.Allocated,
+			Kept: k.Kept, KeptLow: k.Low, KeptTop: k.High, Frames: fullNames(k.Frames), End: k.End,
 		})
 	}
 	return o
@@ -81,7 +80,7 @@ func appendHeap(b []byte, f *attribution.Finding, frames int, ascii bool) []byte
 		if i >= most || i > 0 && k.Share < least {
 			break
 		}
-		b = fmt.Appendf(b, "  %5s %s: %s (%s to %s), %s of what it allocates (%d of %s)\n", units.Percent(k.Share), table.Escape(k.By),
+		b = fmt.Appendf(b, "  %5s %s: %s (%s to %s), %s of what it allocates (%d of %s)\n", units.Percent(k.Share), table.Escape(k.By.Short),
 			perMinute(k.Kept), units.Bytes(k.Low*60), units.Bytes(k.High*60), units.Percent(k.Survival), k.Alive, units.Count(uint64(k.Samples), "sample"))
 		b = appendFrames(b, &attribution.Stack{Frames: k.Frames, End: k.End}, frames, ascii)
 	}

@@ -160,7 +160,7 @@ func (l latencies) appendSites(b []byte) []byte {
 		s := &l.Sites[i]
 		b = fmt.Appendf(b, "%9d %6s %6s %6s %6s %6s %6s %s %s\n", s.Duration.N, units.Nanos(s.Duration.Sum),
 			units.Nanos(s.Duration.Quantile(0.5)), units.Nanos(s.Duration.Quantile(0.99)), units.Nanos(s.Duration.Max),
-			units.Nanos(s.Wait), units.Nanos(s.Hold), s.Op, table.Escape(s.Function))
+			units.Nanos(s.Wait), units.Nanos(s.Hold), s.Op, table.Escape(s.Function.Short))
 	}
 	sum := func(s *attribution.SiteSum, what string) {
 		if s.Calls > 0 {
@@ -188,7 +188,7 @@ func (l latencies) appendWorst(b []byte, clock Clock, frames int) []byte {
 		if n, ok := callSize(c); ok {
 			size = strconv.FormatUint(n>>10, 10) + "K"
 		}
-		key := strings.Join(c.Stack.Frames, "\n") + "\x00" + c.Stack.End
+		key := strings.Join(fullNames(c.Stack.Frames), "\n") + "\x00" + c.Stack.End
 		if numbers[key] == 0 {
 			stacks = append(stacks, &c.Stack)
 			numbers[key] = len(stacks)

@@ -9,6 +9,7 @@ import (
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/latency"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 // The objects of lat -o json. Times are in ns.
@@ -168,9 +169,9 @@ func latencyOf(o *tracer.Latency) latencyObject {
 
 func siteOf(s *attribution.TimedSite) siteObject {
 	return siteObject{
-		Event: "site", Operation: s.Op, Site: s.Function, Sampled: s.Sampled, Calls: s.Duration.N,
+		Event: "site", Operation: s.Op, Site: s.Function.Full, Sampled: s.Sampled, Calls: s.Duration.N,
 		Total: s.Duration.Sum, P50: s.Duration.Quantile(0.5), P99: s.Duration.Quantile(0.99), Max: s.Duration.Max,
-		Wait: s.Wait, Hold: s.Hold, Stack: notNull(s.Stack.Frames), StackEnd: s.Stack.End,
+		Wait: s.Wait, Hold: s.Hold, Stack: fullNames(s.Stack.Frames), StackEnd: s.Stack.End,
 	}
 }
 
@@ -178,7 +179,7 @@ func callOf(c *attribution.TimedCall, clock Clock) callObject {
 	o := callObject{
 		Event: "call", Time: clock.Time(c.Time), PID: c.PID, NSPID: c.NSPID, TID: c.TID, Operation: c.Name,
 		Duration: c.Duration, Wait: c.Wait, Hold: c.Hold, WriteHold: c.WriteHold, Longest: c.Longest,
-		Locks: c.Locks, Stack: notNull(c.Stack.Frames), StackEnd: c.Stack.End,
+		Locks: c.Locks, Stack: fullNames(c.Stack.Frames), StackEnd: c.Stack.End,
 	}
 	if n, ok := callSize(c); ok {
 		o.Size = &n
@@ -189,10 +190,12 @@ func callOf(c *attribution.TimedCall, clock Clock) callObject {
 	return o
 }
 
-// notNull makes the empty list of a missing one.
-func notNull(s []string) []string {
-	if s == nil {
-		return []string{}
+// fullNames are the names of a stack as programs read them: a list, if it is empty, for
+// those who go through it.
+func fullNames(frames []stack.Name) []string {
+	out := make([]string, len(frames))
+	for i, f := range frames {
+		out[i] = f.Full
 	}
-	return s
+	return out
 }

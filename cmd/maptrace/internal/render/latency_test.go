@@ -24,7 +24,7 @@ func spread(from uint64, n int) (h latency.Hist) {
 
 // someLatencies are of two operations and of page faults, with two sites.
 func someLatencies() *attribution.Latencies {
-	alloc := attribution.Stack{Frames: []string{"mmap64 (libc.so.6)", "grow\x1b[2J (pool.c:88)", "main (server.c:12)", "_start (server)"}}
+	alloc := attribution.Stack{Frames: named("mmap64 (libc.so.6)", "grow\x1b[2J (pool.c:88)", "main (server.c:12)", "_start (server)")}
 	return &attribution.Latencies{
 		Measured: 2500 * time.Millisecond, Processes: 2, Slow: 100 * time.Microsecond,
 		Ops: []tracer.Latency{
@@ -37,7 +37,7 @@ func someLatencies() *attribution.Latencies {
 		},
 		Sites: []attribution.TimedSite{
 			{Op: "mmap", Function: alloc.Frames[1], Stack: alloc, Duration: spread(1200, 50), Wait: 5000, Hold: 300_000, Sampled: 40},
-			{Op: "munmap", Function: "libc.so.6+0x96f98", Duration: spread(2000, 4), Wait: 450, Hold: 4600, Sampled: 4},
+			{Op: "munmap", Function: name("libc.so.6+0x96f98"), Duration: spread(2000, 4), Wait: 450, Hold: 4600, Sampled: 4},
 		},
 		Rest:   attribution.SiteSum{Sites: 2, Sums: latency.Sums{Calls: 8, Duration: 90_000, Wait: 10, Hold: 20}},
 		NoSite: attribution.SiteSum{Sums: latency.Sums{Calls: 2, Duration: 2_000_000, Wait: 10, Hold: 20}},
