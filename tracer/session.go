@@ -217,7 +217,7 @@ func (s *Session) Run(ctx context.Context, o RunOptions) error {
 	if err := s.checkReady(); err != nil {
 		return err
 	}
-	// From here on nothing that a process can delay is waited for for long.
+	// From then on nothing that a process can delay is waited for for long.
 	defer context.AfterFunc(ctx, s.calls.End)()
 	if o.Members != nil {
 		defer s.members.start(s.calls, o.Members)()
@@ -225,7 +225,6 @@ func (s *Session) Run(ctx context.Context, o RunOptions) error {
 	if err := s.tr.Run(ctx, s.engine.Detach); err != nil {
 		return err
 	}
-	s.calls.End()
 	for _, sampler := range s.samplers {
 		sampler.Finish()
 	}

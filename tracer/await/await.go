@@ -6,6 +6,13 @@
 // reads such things himself: he asks a goroutine, and waits for at most [Patience]. An
 // answer that comes later is dropped. Who has not answered is not asked again until he
 // has, so an abandoned goroutine, and its thread, is one for each who is asked.
+//
+// The end of the run sets one deadline, which every wait ends at, whenever it began and
+// however many there are at once:
+//
+//	End ──────── Grace ────────▶ deadline ─ Rest of all that is asked later ─▶
+//	 │ waits of before and after ▲         │ what answers at once is free
+//	 └─────── all end here ──────┘         └ names of code, mostly
 package await
 
 import (
@@ -18,8 +25,11 @@ import (
 const (
 	// Patience is how long is waited for one answer.
 	Patience = time.Second
-	// Grace is how long is waited for all answers together once the end has come.
-	Grace = 800 * time.Millisecond
+	// Grace is from the end to the deadline.
+	Grace = 500 * time.Millisecond
+	// Rest is how long is waited for all answers together that are asked for after the
+	// deadline.
+	Rest = 50 * time.Millisecond
 	// mostSpent is how long is waited for all answers of one who is asked, but for those
 	// that come at once: who takes a little less than Patience each time is not to
 	// stop everything either. It comes back evenly, all of it in again: what takes long
@@ -44,10 +54,11 @@ type Calls struct {
 	owing map[any]int // answers that are owed, and not waited for any more
 	spent map[any]spending
 	over  chan struct{} // closed at the end
-	ended time.Time     // when that was; zero before
-	left  time.Duration // of Grace
-	atEnd []func()
-	asked int // questions that are being answered, waited for or not
+	// deadline is that of all waits; zero before the end.
+	deadline time.Time
+	rest     time.Duration // what is left of Rest
+	atEnd    []func()
+	asked    int // questions that are being answered, waited for or not
 }
 
 // spending is what was waited for somebody.
@@ -63,25 +74,38 @@ func (s spending) now() time.Duration {
 
 // New returns a Calls that nothing was asked of.
 func New() *Calls {
-	return &Calls{owing: make(map[any]int), spent: make(map[any]spending), over: make(chan struct{}), left: Grace}
+	return &Calls{owing: make(map[any]int), spent: make(map[any]spending), over: make(chan struct{}), rest: Rest}
 }
 
-// End says that the end has come: from now on at most Grace is waited, for all answers
-// together, also by those who wait already.
+// End says that the end has come: it sets the deadline, also for those who wait already.
+// Only the first call counts.
 func (c *Calls) End() {
 	if c == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.ended.IsZero() {
+	if !c.deadline.IsZero() {
 		return
 	}
-	c.ended = time.Now()
+	c.deadline = time.Now().Add(Grace)
 	close(c.over)
 	for _, f := range c.atEnd {
 		f()
 	}
+}
+
+// Left is how long may still be waited: the whole Grace before the end, and of a nil Calls.
+func (c *Calls) Left() time.Duration {
+	if c == nil {
+		return Grace
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.deadline.IsZero() {
+		return Grace
+	}
+	return max(0, time.Until(c.deadline))
 }
 
 // AtEnd has f called once the end has come: by [Calls.End], or at once. It must not wait
@@ -92,7 +116,7 @@ func (c *Calls) AtEnd(f func()) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.ended.IsZero() {
+	if !c.deadline.IsZero() {
 		f()
 		return
 	}
@@ -199,8 +223,11 @@ func (c *Calls) Quietly(f func()) bool {
 func (c *Calls) may(key any) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.owing[key] == 0 && len(c.owing) < mostUnanswered && c.spent[key].now() < mostSpent && c.left > 0
+	return c.owing[key] == 0 && len(c.owing) < mostUnanswered && c.spent[key].now() < mostSpent && (!c.past() || c.rest > 0)
 }
+
+// past tells whether the deadline is past. The lock is held.
+func (c *Calls) past() bool { return !c.deadline.IsZero() && !time.Now().Before(c.deadline) }
 
 func (c *Calls) owes(key any, n int) {
 	c.mu.Lock()
@@ -221,8 +248,8 @@ func (c *Calls) charge(key any, took time.Duration) {
 		maps.DeleteFunc(c.spent, func(_ any, s spending) bool { return s.now() == 0 })
 	}
 	c.spent[key] = spending{c.spent[key].now() + took, time.Now()}
-	if !c.ended.IsZero() {
-		c.left -= min(took, time.Since(c.ended)) // what was waited before is not of the Grace
+	if c.past() {
+		c.rest -= min(took, time.Since(c.deadline)) // what was waited before is not of the Rest
 	}
 }
 
@@ -254,7 +281,10 @@ func receive[T any](c *Calls, from <-chan T) (v T, ok bool) {
 	case <-c.over:
 	}
 	c.mu.Lock()
-	left := c.left
+	left := time.Until(c.deadline)
+	if c.past() {
+		left = c.rest
+	}
 	c.mu.Unlock()
 	timer.Reset(min(left, Patience-time.Since(began)))
 	select {

@@ -2,6 +2,8 @@ package await
 
 import (
 	"errors"
+	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,22 +58,46 @@ func TestWhoHasNotAnsweredIsNotAskedAgainUntilThen(t *testing.T) {
 	})
 }
 
-func TestAtTheEndAllTogetherAreWaitedForNoLongerThanForTheGrace(t *testing.T) {
+// Whoever waits, and however many do at once: all waits are over by the deadline, but for
+// what is asked for later, which has the rest, all together.
+func TestAllWaitsAreOverByTheDeadline(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		c, release := New(), make(chan struct{})
-		time.AfterFunc(Patience/2, c.End)
-		began := time.Now()
-		for key := range 10 {
-			if _, err := Do(c, key, stalled(release), nil); !errors.Is(err, ErrStalled) {
-				t.Error(err)
+	seed := rand.Uint64()
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	for range 100 {
+		synctest.Test(t, func(t *testing.T) {
+			c, release := New(), make(chan struct{})
+			end := time.Now().Add(Patience)
+			time.AfterFunc(Patience, c.End)
+			var all sync.WaitGroup
+			for who := range 20 { // some ask before the end, others after it
+				first := time.Duration(rnd.Int64N(int64(Patience + Grace)))
+				all.Go(func() {
+					time.Sleep(first)
+					for n := 0; c.Left() > 0; n++ {
+						if who%2 == 0 {
+							Receive(c, release)
+						} else if _, err := Do(c, [2]int{who, n}, stalled(release), nil); !errors.Is(err, ErrStalled) {
+							t.Errorf("seed %d: %v", seed, err)
+						}
+					}
+				})
 			}
-		}
-		if took := time.Since(began); took != Patience/2+Grace {
-			t.Errorf("it took %v", took)
-		}
-		close(release)
-	})
+			all.Wait()
+			if late := time.Since(end.Add(Grace)); late != 0 {
+				t.Errorf("seed %d: the last waits until %v after the deadline", seed, late)
+			}
+			for n := range 10 {
+				if _, err := Do(c, n, stalled(release), nil); !errors.Is(err, ErrStalled) {
+					t.Errorf("seed %d: after the deadline: %v", seed, err)
+				}
+			}
+			if late := time.Since(end.Add(Grace)); late != Rest {
+				t.Errorf("seed %d: what is asked for after the deadline is waited for until %v after it", seed, late)
+			}
+			close(release)
+		})
+	}
 }
 
 func TestAtTheEndOneIsWaitedForNoLongerThanBefore(t *testing.T) {
@@ -90,24 +116,41 @@ func TestAtTheEndOneIsWaitedForNoLongerThanBefore(t *testing.T) {
 	})
 }
 
-func TestWhatWasWaitedBeforeTheEndIsNotOfTheGrace(t *testing.T) {
+// What answers at once is asked for as long as there is something to ask: it keeps nobody.
+func TestWhatAnswersAtOnceIsAskedAfterTheDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := New()
 		after := func(d time.Duration) func() (int, error) {
 			return func() (int, error) { time.Sleep(d); return 23, nil }
 		}
-		time.AfterFunc(Grace/2, c.End)
-		if v, err := Do(c, 1, after(Grace), nil); v != 23 || err != nil {
-			t.Errorf("what was asked before: %d, %v", v, err)
+		if c.Left() != Grace {
+			t.Errorf("before the end %v are left", c.Left())
 		}
-		if v, err := Do(c, 2, after(Grace/4), nil); v != 23 || err != nil {
-			t.Errorf("what is asked then: %d, %v", v, err)
+		c.End()
+		time.Sleep(Grace - Rest)
+		if c.End(); c.Left() != Rest {
+			t.Errorf("%v are left", c.Left())
 		}
-		if _, err := Do(c, 3, after(Grace/2), nil); !errors.Is(err, ErrStalled) {
-			t.Errorf("what the Grace is too short for: %v", err)
+		if _, err := Do(c, 0, after(2*Rest), nil); !errors.Is(err, ErrStalled) || c.Left() != 0 {
+			t.Errorf("what was asked before the deadline: %v; %v are left", err, c.Left())
 		}
-		time.Sleep(Grace) // it answers
+		time.Sleep(Grace)
+		for key := range 1000 {
+			if v, err := Do(c, key+1, after(atOnce/2), nil); v != 23 || err != nil {
+				t.Fatalf("what answers at once: %d, %v", v, err)
+			}
+		}
+		if v, err := Do(c, 1, after(Rest/2), nil); v != 23 || err != nil {
+			t.Errorf("what the rest is long enough for: %d, %v", v, err)
+		}
+		if _, err := Do(c, 2, after(Rest), nil); !errors.Is(err, ErrStalled) {
+			t.Errorf("what it is too short for: %v", err)
+		}
+		time.Sleep(Rest) // it answers
+		if _, err := Do(c, 3, after(0), nil); !errors.Is(err, ErrStalled) {
+			t.Errorf("when nothing is left: %v", err)
+		}
 	})
 }
 

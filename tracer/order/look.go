@@ -466,16 +466,18 @@ func (t *Tracer) prune(sp *addressSpace, now uint64) {
 // finish settles what can be settled while the processes live: what is in
 // doubt is read, and everything is audited if audits were asked for.
 func (t *Tracer) finish() error {
-	bound := toEnd // a flood must not keep us, nor one who does not answer
+	t.opts.Calls.End()
+	bound := toSettle
 	if t.opts.Verify > 0 {
-		bound *= 3
+		bound = toVerify
 		t.nextVerify = ^uint64(0) // from here on each space is audited once
 		for _, sp := range t.spaces {
 			t.auditSoon(sp)
 		}
+	} else {
+		bound = min(bound, uint64(t.opts.Calls.Left()))
 	}
-	began := t.now()
-	deadline := began + bound
+	deadline := t.now() + bound
 	for t.now() < deadline {
 		n, err := t.drain(batch)
 		if err != nil {
@@ -493,21 +495,16 @@ func (t *Tracer) finish() error {
 			t.pause(context.Background(), pollBusy)
 		}
 	}
-	deadline = t.now() + toEnd
-	if t.giveUpLooks() {
-		// What was waited for them counts, but calls are waited for as always.
-		deadline = max(began+stalledLook, t.now()+patience)
-	}
-	return t.stop(deadline)
+	t.giveUpLooks()
+	return t.stop(t.now() + toReturn)
 }
 
 // giveUpLooks says of which spaces the mappings are not known at the end, because a read
-// of them has not returned, and tells whether any was waited for. One that has not had the
-// time to return makes nothing worse of a tree: what is in doubt there is said anyway.
-func (t *Tracer) giveUpLooks() bool {
-	now, given := t.now(), false
+// of them has not returned. One that has not had the time to return makes nothing worse of
+// a tree: what is in doubt there is said anyway.
+func (t *Tracer) giveUpLooks() {
+	now := t.now()
 	for _, sp := range t.spaces {
-		given = given || sp.looking && sp.readable()
 		switch {
 		case !sp.looking || !sp.readable():
 			if sp.pending() {
@@ -524,7 +521,6 @@ func (t *Tracer) giveUpLooks() bool {
 		}
 		sp.looking = false
 	}
-	return given
 }
 
 // pending tells whether something of a space is still to be read. Threads that are in
@@ -534,8 +530,13 @@ func (sp *addressSpace) pending() bool {
 		(sp.q.open() || sp.looking || sp.parked != nil || sp.waits() || sp.doubtful() || sp.audits.due || sp.audits.alone)
 }
 
-// toEnd is how long is waited at the end for what is to come.
-const toEnd = uint64(time.Second)
+// What is waited for at the end, whatever comes or does not: a flood must not keep us, nor
+// one who does not answer. The rest of [await.Grace] is for the samplers.
+const (
+	toSettle = uint64(300 * time.Millisecond) // what is in doubt to be read
+	toVerify = uint64(3 * time.Second)        // and the last audits, which calls keep waiting
+	toReturn = uint64(100 * time.Millisecond) // calls that have committed to return
+)
 
 // stop draws the line: what has taken effect by now is still waited for, since a
 // call may have committed and not returned; what comes later is not looked at.

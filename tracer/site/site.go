@@ -211,10 +211,10 @@ var (
 	allProcesses = quota.Limits{Bytes: 16 << 30, Time: 20 * time.Second}
 )
 
-// lastNames is the CPU time for names once the end of the run has come:
-// whoever waits for the report waits for that too, whatever the programs have made to be
-// read.
-const lastNames = 500 * time.Millisecond
+// lastNames is the CPU time for names once the end of the run has come: whoever waits for
+// the report waits for that too, whatever the programs have made to be read. With
+// [await.Grace] and [await.Rest] it is less than a second.
+const lastNames = 400 * time.Millisecond
 
 // New returns an empty table.
 func New(opts Options) *Sites {
