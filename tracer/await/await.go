@@ -39,8 +39,11 @@ const (
 	// mostKept is of how many is known that they were waited for, before those of whom all
 	// has come back are forgotten.
 	mostKept = 1 << 10
-	// mostUnanswered is how many may owe an answer: each keeps a thread.
+	// mostUnanswered is how many may owe an answer: each keeps a thread. mostOfOne is how
+	// many of them may belong to one who owns them (see Of): nobody is to take the places
+	// of all.
 	mostUnanswered = 64
+	mostOfOne      = 8
 	// atOnce is what no answer need be faster than.
 	atOnce = time.Millisecond
 )
@@ -48,10 +51,25 @@ const (
 // ErrStalled says that there was no answer in time, or that it was not waited for.
 var ErrStalled = errors.New("no answer in time: its lock is held, or its file system does not answer")
 
+// Of is who is asked where many belong to one: a file of a process.
+type Of struct {
+	Owner any
+	What  any
+}
+
+// owner is who somebody belongs to: himself, mostly.
+func owner(key any) any {
+	if of, ok := key.(Of); ok {
+		return of.Owner
+	}
+	return key
+}
+
 // Calls are the questions of one run. Nil sets no bounds. It is safe for concurrent use.
 type Calls struct {
 	mu    sync.Mutex
 	owing map[any]int // answers that are owed, and not waited for any more
+	owned map[any]int // how many of those belong to whom
 	spent map[any]spending
 	over  chan struct{} // closed at the end
 	// deadline is that of all waits; zero before the end.
@@ -74,7 +92,7 @@ func (s spending) now() time.Duration {
 
 // New returns a Calls that nothing was asked of.
 func New() *Calls {
-	return &Calls{owing: make(map[any]int), spent: make(map[any]spending), over: make(chan struct{}), rest: Rest}
+	return &Calls{owing: make(map[any]int), owned: make(map[any]int), spent: make(map[any]spending), over: make(chan struct{}), rest: Rest}
 }
 
 // End says that the end has come: it sets the deadline, also for those who wait already.
@@ -134,7 +152,7 @@ type Answer[T any] struct {
 
 // Do calls ask on another goroutine and returns what it does. The error is ErrStalled if
 // that takes too long; ask then must not touch anything that others use. Key is who is
-// asked: a process, a file. What comes too late is given to late, unless that is nil.
+// asked: a process, a file, or [Of]. What comes too late is given to late, unless that is nil.
 func Do[T any](c *Calls, key any, ask func() (T, error), late func(T)) (T, error) {
 	if c == nil {
 		return ask()
@@ -223,7 +241,7 @@ func (c *Calls) Quietly(f func()) bool {
 func (c *Calls) may(key any) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.owing[key] == 0 && len(c.owing) < mostUnanswered && c.spent[key].now() < mostSpent && (!c.past() || c.rest > 0)
+	return c.owing[key] == 0 && len(c.owing) < mostUnanswered && c.owned[owner(key)] < mostOfOne && c.spent[key].now() < mostSpent && (!c.past() || c.rest > 0)
 }
 
 // past tells whether the deadline is past. The lock is held.
@@ -232,8 +250,14 @@ func (c *Calls) past() bool { return !c.deadline.IsZero() && !time.Now().Before(
 func (c *Calls) owes(key any, n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.owing[key] += n; c.owing[key] == 0 {
-		delete(c.owing, key)
+	count(c.owing, key, n)
+	count(c.owned, owner(key), n)
+}
+
+// count keeps in a map how many there are of a key.
+func count(of map[any]int, key any, n int) {
+	if of[key] += n; of[key] == 0 {
+		delete(of, key)
 	}
 }
 

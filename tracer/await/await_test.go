@@ -253,6 +253,29 @@ func TestWhatTakesEveryThreadIsDoneWhileNobodyIsAsked(t *testing.T) {
 	})
 }
 
+func TestOneWhoOwnsManyTakesNotAllPlaces(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, release := New(), make(chan struct{})
+		for file := range 2 * mostOfOne {
+			if _, err := Do(c, Of{"one", file}, stalled(release), nil); !errors.Is(err, ErrStalled) {
+				t.Error(err)
+			}
+		}
+		if n := len(c.owing); n != mostOfOne {
+			t.Errorf("of one, %d owe an answer", n)
+		}
+		if v, err := Do(c, Of{"another", 0}, prompt, nil); v != 23 || err != nil {
+			t.Errorf("another's is asked: %d, %v", v, err)
+		}
+		close(release)
+		synctest.Wait()
+		if v, err := Do(c, Of{"one", 0}, prompt, nil); v != 23 || err != nil || len(c.owned) != 0 {
+			t.Errorf("when all have answered: %d, %v, %v", v, err, c.owned)
+		}
+	})
+}
+
 func TestThoseWhoOweAnAnswerAreFew(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -195,6 +195,7 @@ func (c *Client) open(root, name string, resolve uint64) (*File, os.FileInfo, er
 	}
 	f := &remoteFile{client: c, number: a.File, name: root + name}
 	f.changes = strings.HasPrefix(f.name, "/proc/") && path.Base(f.name) == "mem"
+	f.key = await.Of{Owner: openKey(root, name), What: f}
 	return &File{there: f}, &fileInfo{f.name, a.Stat}, nil
 }
 
@@ -223,6 +224,7 @@ type remoteFile struct {
 	client *Client
 	number uint64
 	name   string
+	key    await.Of // of the process that it was found by
 
 	changes bool                  // all the time: nothing is kept of it
 	last    atomic.Pointer[block] // nil if it is not kept
@@ -254,7 +256,7 @@ func (c *Client) keep(f *remoteFile) {
 
 func (f *remoteFile) do(op string, r *request) (response, error) {
 	r.File = f.number
-	a, err := f.client.call(f, f.name, r)
+	a, err := f.client.call(f.key, f.name, r)
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = &os.PathError{Op: op, Path: f.name, Err: err}
 	}
