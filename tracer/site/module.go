@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"path"
 	"strings"
-	"syscall"
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/await"
@@ -242,10 +240,10 @@ const maxRules = 1 << 16
 
 func (m *Module) rule(s *Sites, pc, addr uint64) stack.Rule {
 	switch {
-	case m.sym == nil && m.unseen():
-		return stack.RuleNone // it may be anything: what frame pointers lead to would be a guess
-	case m.sym == nil:
+	case m.sym == nil && errors.Is(m.Err, symbol.ErrNotELF):
 		return stack.RuleFramePointer // code of another format, as of Windows programs
+	case m.sym == nil:
+		return stack.RuleNone // it may be anything: what frame pointers lead to would be a guess
 	}
 	t := m.unwind()
 	if m.sym.IsGo() {
@@ -267,12 +265,6 @@ func (m *Module) rule(s *Sites, pc, addr uint64) stack.Rule {
 		return stack.RuleSigreturn
 	}
 	return stack.RuleCFI
-}
-
-// unseen tells whether the file could not be opened.
-func (m *Module) unseen() bool {
-	return errors.Is(m.Err, fs.ErrNotExist) || errors.Is(m.Err, fs.ErrPermission) || errors.Is(m.Err, symbol.ErrReplaced) ||
-		errors.Is(m.Err, syscall.ESRCH) || errors.Is(m.Err, quota.ErrSpent) || errors.Is(m.Err, await.ErrStalled)
 }
 
 // sigreturn tells whether pc is where signal handlers return to.
