@@ -63,6 +63,7 @@ type polled struct {
 	rows    []procmaps.Mapping
 	spare   []procmaps.Mapping // what the next look is read into
 	visible bool               // its addresses are, and so is how it ends
+	stale   bool               // rows are older than the last look, which is told
 }
 
 // layout tells one image of a process from another, all but for certain: the
@@ -346,17 +347,27 @@ func (l *Poll) read(p *polled, at uint64) error {
 	p.spare = nil // it is whose who reads, also if that is not waited for
 	rows, err := l.maps(p, spare)
 	if errors.Is(err, await.ErrStalled) {
-		return nil // the next look may show it
+		l.stalled(p, at) // the next look may show it
+		return nil
 	}
 	if err != nil {
 		return err
 	}
 	same := slices.Equal(rows, p.rows)
-	p.rows, p.spare = rows, p.rows
+	p.rows, p.spare, p.stale = rows, p.rows, false
 	if !same {
 		l.tell(p, Event{Kind: order.KindLook, Time: at, Look: &Look{Rows: mapsRows(rows), At: at, Until: l.Now(), Space: p.space}})
 	}
 	return nil
+}
+
+// stalled tells that the mappings of a process are as they were at an earlier look: once,
+// until they are read again.
+func (l *Poll) stalled(p *polled, at uint64) {
+	if !p.stale {
+		l.tell(p, Event{Kind: order.KindLook, Time: at, Look: &Look{Err: await.ErrStalled}})
+	}
+	p.stale = true
 }
 
 // maps reads the mappings of a process, into what it is given where that has room.

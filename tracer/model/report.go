@@ -201,28 +201,28 @@ func (m *Model) Stats() Stats {
 // Report makes a report. It changes nothing.
 func (m *Model) Report() Report {
 	r := Report{Stats: m.Stats(), Ordering: m.ordering(), Polling: m.opts.Polling, NotKept: m.notKept}
-	if r.Polling > 0 {
-		r.Picture.approximate(Unseen(r.Polling))
-	}
 	for _, id := range slices.Sorted(maps.Keys(m.spaces)) {
 		sp := m.spaces[id]
 		if sp.tree == nil || sp.owner == nil || sp.state != known {
 			continue
 		}
 		picture := sp.pictured()
-		if r.Polling > 0 {
-			picture.approximate(Unseen(r.Polling))
-		}
 		if len(sp.procs) > 0 && sp.tree.Doubtful() {
 			picture.approximate(unsettled)
+		}
+		r.Picture.worsen(picture) // what is of one says more than what all have that are polled
+		if r.Polling > 0 {
+			picture.approximate(Unseen(r.Polling))
 		}
 		r.Spaces = append(r.Spaces, SpaceReport{
 			Process: *sp.owner, Shared: len(sp.procs), Start: sp.start, Began: sp.began, Picture: picture,
 			Unverified: sp.notVerified(),
 		})
-		r.Picture.worsen(picture)
 	}
 	r.Picture.worsen(m.dropped)
+	if r.Polling > 0 {
+		r.Picture.approximate(Unseen(r.Polling))
+	}
 	if m.opts.Verify && !m.compared {
 		r.Picture.approximate(NothingVerified)
 	}

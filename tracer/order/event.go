@@ -152,6 +152,8 @@ type World interface {
 
 // Look is what reading a process' mappings gave.
 type Look struct {
+	// Err is why there are no rows, of one that a Source has taken; all else is not set then.
+	Err   error
 	Rows  []space.Row
 	At    uint64 // the time before the read
 	Until uint64 // the time after it

@@ -23,6 +23,10 @@ func (t *Tracer) polled(ev *Event) {
 	if sp == nil {
 		return
 	}
+	if ev.Look.Err != nil {
+		t.note(sp, ev.Time, model.Approximate("it was not seen at every look: "+ev.Look.Err.Error()))
+		return
+	}
 	if sp.waits() {
 		if sp.Tree() == nil {
 			t.lay(sp, model.Layout{})

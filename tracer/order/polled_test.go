@@ -1,6 +1,7 @@
 package order
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -141,5 +142,31 @@ func TestAPolledChildBeginsWithItsFirstLook(t *testing.T) {
 		if sp.Process.PID == 9 && sp.Process.Comm != "other" {
 			t.Errorf("the other child is called %q", sp.Process.Comm)
 		}
+	}
+}
+
+// What is shown of a process whose mappings could not be read at a look is that of an earlier
+// one, and the report says so.
+func TestALookWithoutAnAnswerMakesATreeApproximate(t *testing.T) {
+	t.Parallel()
+	row := seen(300, 304, rw, "")
+	src := &script{events: []Event{
+		{Kind: model.KindExec, Flags: model.Polled, TGID: 7, Space: 1, Time: 100, Comm: "prog"}, lookAt(7, 1, 100, row),
+		{Kind: model.KindExec, Flags: model.Polled, TGID: 8, Space: 2, Time: 100, Comm: "prog"}, lookAt(8, 2, 100, row),
+		{Kind: KindLook, Flags: model.Polled, TGID: 7, Space: 1, Time: 200, Look: &Look{Err: errors.New("no answer")}},
+	}}
+	tr := New(src, nil, Options{Polling: time.Second})
+	if err := tr.Run(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	rep := tr.Report()
+	if got, want := pictureOf(&rep, 7), "approximate: it was not seen at every look: no answer"; got != want || pages(tr, 7) != "300-304" {
+		t.Errorf("%s, %s; want %s", got, pages(tr, 7), want)
+	}
+	if got, of := rep.Picture.String(), pictureOf(&rep, 7); got != of {
+		t.Errorf("of all: %s, of it %s", got, of)
+	}
+	if got, want := pictureOf(&rep, 8), "approximate: "+model.Unseen(time.Second); got != want {
+		t.Errorf("another: %s, want %s", got, want)
 	}
 }
