@@ -190,7 +190,7 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts tracer.
 	if err = checkProc(fs); err != nil {
 		return nil, err
 	}
-	pids, err := o.resolve(fs)
+	pids, err := o.find(fs)
 	if err != nil {
 		return nil, err
 	}
@@ -224,12 +224,29 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts tracer.
 		return nil, err
 	}
 	if sites != nil {
-		if err := a.startReader(); err != nil {
+		have, err := privilege.Current()
+		if err != nil {
+			return nil, err
+		}
+		if a.reader, err = startReader(o.calls, a.toRead(have.Permitted)); err != nil {
 			return nil, err
 		}
 	}
 	a.clock = render.NewClock(time.Now(), a.Now())
 	return a, nil
+}
+
+// find lists the processes that are there. What containers are called is in files of their
+// users, who may serve them themselves: another process reads those.
+func (o *attachOptions) find(fs procmaps.FS) ([]int, error) {
+	if len(o.containers) > 0 {
+		reader, err := startReader(o.calls, privilege.Of(unix.CAP_DAC_READ_SEARCH, unix.CAP_DAC_OVERRIDE))
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = reader.Close() }() // it has read what it was for
+	}
+	return o.resolve(fs)
 }
 
 // open opens the source of events.

@@ -7,22 +7,22 @@ import (
 
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/privilege"
 	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/await"
 )
 
 // readerCommand is the hidden command that reads files for another process of ours; its
 // argument is what that lets it keep.
 const readerCommand = "read-files"
 
-// startReader starts the process that reads the files of targets, with the capabilities
-// that this takes.
-func (a *attached) startReader() (err error) {
+// startReader starts the process that reads files of others, with the capabilities that
+// this takes, as far as we have them.
+func startReader(calls *await.Calls, takes privilege.Set) (*tracer.Reader, error) {
 	have, err := privilege.Current()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	keep := a.toRead(have.Permitted) & have.Permitted
-	a.reader, err = tracer.StartReader(a.o.calls, keep.Numbers(), readerCommand, strconv.FormatUint(uint64(keep), 16))
-	return err
+	keep := takes & have.Permitted
+	return tracer.StartReader(calls, keep.Numbers(), readerCommand, strconv.FormatUint(uint64(keep), 16))
 }
 
 // runReader is that process.

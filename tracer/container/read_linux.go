@@ -1,10 +1,8 @@
 package container
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -24,7 +22,7 @@ func readState(name string, pay func(bytes int64) error) ([]byte, error) {
 	if err := pay(0); err != nil {
 		return nil, err // which file it is does not matter
 	}
-	f, info, err := regular.OpenHere("", name, 0)
+	f, info, err := regular.Open("", name, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +34,7 @@ func readState(name string, pay func(bytes int64) error) ([]byte, error) {
 	if err = pay(size); err != nil {
 		return nil, err
 	}
-	b, err := io.ReadAll(io.LimitReader(f, size))
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, size))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
@@ -49,14 +47,5 @@ func readDir(name string, pay func(bytes int64) error) ([]string, error) {
 	if err := pay(0); err != nil {
 		return nil, err
 	}
-	d, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	names, err := d.Readdirnames(most)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	return names, nil
+	return regular.List(name, most)
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/await"
 	"github.com/maptrace/maptrace/tracer/internal/quota"
 )
 
@@ -25,10 +26,14 @@ var (
 	allUsers = quota.Limits{Bytes: 512 << 20, Time: 8 * time.Second}
 )
 
+// mostWaited is how long is waited for the files of one user: he may serve them himself.
+const mostWaited = 5 * time.Second
+
 // namer reads the names of containers and keeps what went wrong.
 type namer struct {
 	f      Finder
 	reads  *quota.Run
+	waited map[*quota.Account]time.Duration // by user
 	byID   map[string]*Container
 	doubts []error
 }
@@ -48,7 +53,7 @@ func (s state) below(elements ...string) state {
 // name finds the names of containers, and the containers whose ID is no hash: one
 // that "ctr run" started has its cgroup in its bundle.
 func (f Finder) name(byID map[string]*Container, groups map[int][]procmaps.Cgroup) []error {
-	n := namer{f: f, reads: f.reads, byID: byID}
+	n := namer{f: f, reads: f.reads, waited: make(map[*quota.Account]time.Duration), byID: byID}
 	if n.reads == nil {
 		n.reads = quota.New(perUser, allUsers)
 	}
@@ -73,7 +78,7 @@ func each(dirs []state, below string) []state {
 // doubt keeps an error, unless it is that something is not there, or was said of another
 // file.
 func (n *namer) doubt(err error) {
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
+	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, errGivenUp) {
 		return
 	}
 	if errors.Is(err, quota.ErrSpent) {
@@ -85,13 +90,38 @@ func (n *namer) doubt(err error) {
 	n.doubts = append(n.doubts, err)
 }
 
+// errGivenUp is the error about what is not read because its user takes too long.
+var errGivenUp = errors.New("it is not waited for any more")
+
+// wait calls what reads a file of a user, unless he has been waited for for too long. One
+// file without an answer is enough: others may be as many as he likes.
+func (n *namer) wait(of *quota.Account, read func() error) error {
+	if n.waited[of] >= mostWaited {
+		return errGivenUp
+	}
+	began := time.Now()
+	err := read()
+	n.waited[of] += time.Since(began)
+	switch {
+	case errors.Is(err, await.ErrStalled):
+		n.waited[of] = mostWaited
+	case n.waited[of] >= mostWaited:
+		n.doubt(fmt.Errorf("read names of containers: %w", await.ErrStalled))
+	}
+	return err
+}
+
 // load reads and parses a file of a state; nothing if it is not there or no good.
 func load[T any](n *namer, file state, parse func([]byte) (T, error)) T {
 	op := file.account.Start()
 	defer op.End()
 	var none T
 	name := n.f.path(file.dir)
-	b, err := readState(name, op.Take)
+	var b []byte
+	err := n.wait(file.account, func() (err error) {
+		b, err = readState(name, op.Take)
+		return err
+	})
 	if err != nil {
 		n.doubt(err)
 		return none
@@ -108,8 +138,11 @@ func load[T any](n *namer, file state, parse func([]byte) (T, error)) T {
 func (n *namer) list(dir state) []string {
 	op := dir.account.Start()
 	defer op.End()
-	names, err := readDir(n.f.path(dir.dir), op.Take)
-	n.doubt(err)
+	var names []string
+	n.doubt(n.wait(dir.account, func() (err error) {
+		names, err = readDir(n.f.path(dir.dir), op.Take)
+		return err
+	}))
 	return names
 }
 

@@ -35,11 +35,20 @@ func Open(root, name string, resolve uint64) (*File, os.FileInfo, error) {
 	if c := server.Load(); c != nil {
 		return c.open(root, name, resolve)
 	}
-	f, info, err := OpenHere(root, name, resolve)
+	f, info, err := openHere(root, name, resolve)
 	if err != nil {
 		return nil, nil, err
 	}
 	return &File{here: f}, info, nil
+}
+
+// List is the names of what is in a directory, no more than most, in no order. Errors are
+// an [*os.PathError].
+func List(name string, most int) ([]string, error) {
+	if c := server.Load(); c != nil {
+		return c.list(name, most)
+	}
+	return listHere(name, most)
 }
 
 // Ask calls what asks a process something in another way than by a file, and waits for it

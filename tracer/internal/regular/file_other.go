@@ -16,6 +16,8 @@ func (*Client) open(string, string, uint64) (*File, os.FileInfo, error) {
 	return nil, nil, errors.ErrUnsupported
 }
 
+func (*Client) list(string, int) ([]string, error) { return nil, errors.ErrUnsupported }
+
 func (*Client) ask(int, func() error) error { return errors.ErrUnsupported }
 
 func (*remoteFile) ReadAt([]byte, int64) (int, error) { return 0, errors.ErrUnsupported }
@@ -24,9 +26,10 @@ func (*remoteFile) path() (string, error)             { return "", errors.ErrUns
 func (*remoteFile) kind() (int64, error)              { return 0, errors.ErrUnsupported }
 func (*remoteFile) close() error                      { return errors.ErrUnsupported }
 
+func listHere(string, int) ([]string, error) { return nil, errors.ErrUnsupported }
+
 func kindOf(*os.File) (int64, error) { return 0, errors.ErrUnsupported }
 
-// OpenHere opens a regular file. Only Linux has it.
-func OpenHere(string, string, uint64) (*os.File, os.FileInfo, error) {
+func openHere(string, string, uint64) (*os.File, os.FileInfo, error) {
 	return nil, nil, errors.ErrUnsupported
 }

@@ -1,15 +1,16 @@
 package regular
 
 import (
+	"errors"
+	"io"
 	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 )
 
-// OpenHere is [Open] without the process that waits for others: for files that are read
-// before there is anything to be held up.
-func OpenHere(root, name string, resolve uint64) (*os.File, os.FileInfo, error) {
+// openHere is [Open] without the process that waits for others.
+func openHere(root, name string, resolve uint64) (*os.File, os.FileInfo, error) {
 	dir := unix.AT_FDCWD
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC}
 	if root != "" {
@@ -45,4 +46,20 @@ func OpenHere(root, name string, resolve uint64) (*os.File, os.FileInfo, error) 
 		return nil, nil, err
 	}
 	return f, info, nil
+}
+
+// listHere is [List] without the process that waits for others. What is no directory is not
+// opened.
+func listHere(name string, most int) ([]string, error) {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	d := os.NewFile(uintptr(fd), name)
+	defer d.Close()
+	names, err := d.Readdirnames(most)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return names, nil
 }

@@ -46,6 +46,7 @@ const (
 	opKind
 	opClose
 	opMemory
+	opList
 )
 
 // response is what came of it.
@@ -57,6 +58,8 @@ type response struct {
 	Gone []int
 	Path string
 	Kind int64
+	// Names are of what is in a directory.
+	Names []string
 	// Failed says that there was an error: Errno, or one of those that have no number.
 	Failed  bool
 	Took    time.Duration
@@ -68,6 +71,9 @@ type response struct {
 
 // mostRead is as much as is read at once: a file that gives some is not one that stalls.
 const mostRead = 256 << 10
+
+// mostNames is as many as are listed of a directory.
+const mostNames = 1 << 16
 
 // Client is the process that opens and reads files for this one.
 type Client struct {
@@ -197,6 +203,14 @@ func (c *Client) open(root, name string, resolve uint64) (*File, os.FileInfo, er
 	f.changes = strings.HasPrefix(f.name, "/proc/") && path.Base(f.name) == "mem"
 	f.key = await.Of{Owner: openKey(root, name), What: f}
 	return &File{there: f}, &fileInfo{f.name, a.Stat}, nil
+}
+
+func (c *Client) list(name string, most int) ([]string, error) {
+	a, err := c.call(openKey("", name), name, &request{Op: opList, Name: name, Len: most})
+	if err != nil {
+		err = &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return a.Names, err
 }
 
 func (c *Client) ask(pid int, ask func() error) error {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -160,6 +161,39 @@ func TestWhatWasReadLastIsKeptOfAFewFiles(t *testing.T) {
 		}
 		if kept != mostBlocks {
 			t.Errorf("at %d: what was read is kept of %d files, want %d", off, kept, mostBlocks)
+		}
+	}
+}
+
+func TestDirectoriesAreListedAsHere(t *testing.T) {
+	t.Parallel()
+	c, _ := serveHere(t)
+	dir := t.TempDir()
+	want := []string{"a", "fifo", "größe"}
+	for _, name := range []string{"a", "größe"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fifo := filepath.Join(dir, "fifo")
+	if err := unix.Mkfifo(fifo, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, list := range map[string]func(string, int) ([]string, error){"here": listHere, "there": c.list} {
+		got, err := list(dir, 10)
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%s: %v (-want +got):\n%s", name, err, diff)
+		}
+		if got, err := list(dir, 2); len(got) != 2 || err != nil {
+			t.Errorf("%s: %q of at most 2, %v", name, got, err)
+		}
+		// Who opens a FIFO waits for somebody to write to it.
+		if got, err := list(fifo, 10); !errors.Is(err, unix.ENOTDIR) || got != nil {
+			t.Errorf("%s: a FIFO: %q, %v", name, got, err)
+		}
+		if _, err := list(filepath.Join(dir, "none"), 10); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: nothing: %v", name, err)
 		}
 	}
 }

@@ -53,7 +53,7 @@ func (s *serving) answer(r *request) {
 
 func (s *serving) do(r *request) (a response, err error) {
 	if r.Op == opOpen {
-		f, info, failed := OpenHere(r.Root, r.Name, r.Resolve)
+		f, info, failed := openHere(r.Root, r.Name, r.Resolve)
 		if failed != nil {
 			return a, failed
 		}
@@ -64,8 +64,12 @@ func (s *serving) do(r *request) (a response, err error) {
 		a.File, a.Stat = s.last, statOf(info)
 		return a, nil
 	}
-	if r.Op == opMemory {
+	switch r.Op {
+	case opMemory:
 		a.Data, a.Gone, err = memoryHere(r.PID, r.Addrs, r.Len)
+		return a, err
+	case opList:
+		a.Names, err = listHere(r.Name, min(max(r.Len, 1), mostNames))
 		return a, err
 	}
 	s.mu.Lock()
