@@ -47,8 +47,10 @@ func TestTheEndIsBoundedWhateverProcessesDo(t *testing.T) {
 		readers bool
 		floods  bool
 	}{
-		{"nothing", true, false}, {"holding their locks", false, false},
-		{"doing more than can be read", true, true}, {"both", false, true},
+		{"nothing", true, false},
+		{"holding their locks", false, false},
+		{"doing more than can be read", true, true},
+		{"both", false, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -151,8 +151,10 @@ func TestALookWithoutAnAnswerMakesATreeApproximate(t *testing.T) {
 	t.Parallel()
 	row := seen(300, 304, rw, "")
 	src := &script{events: []Event{
-		{Kind: model.KindExec, Flags: model.Polled, TGID: 7, Space: 1, Time: 100, Comm: "prog"}, lookAt(7, 1, 100, row),
-		{Kind: model.KindExec, Flags: model.Polled, TGID: 8, Space: 2, Time: 100, Comm: "prog"}, lookAt(8, 2, 100, row),
+		{Kind: model.KindExec, Flags: model.Polled, TGID: 7, Space: 1, Time: 100, Comm: "prog"},
+		lookAt(7, 1, 100, row),
+		{Kind: model.KindExec, Flags: model.Polled, TGID: 8, Space: 2, Time: 100, Comm: "prog"},
+		lookAt(8, 2, 100, row),
 		{Kind: KindLook, Flags: model.Polled, TGID: 7, Space: 1, Time: 200, Look: &Look{Err: errors.New("no answer")}},
 	}}
 	tr := New(src, nil, Options{Polling: time.Second})
