@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/await"
 	"github.com/maptrace/maptrace/tracer/model"
 )
 
@@ -41,7 +42,7 @@ func (f *unceasing) Next(ev *Event) error {
 // which goes on by a millisecond whenever somebody asks for it.
 func TestTheEndIsBoundedWhateverProcessesDo(t *testing.T) {
 	t.Parallel()
-	const most = toSettle + toReturn
+	const most = uint64(await.Grace) - toSample
 	for _, tc := range []struct {
 		name    string
 		readers bool

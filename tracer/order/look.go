@@ -467,17 +467,17 @@ func (t *Tracer) prune(sp *addressSpace, now uint64) {
 // doubt is read, and everything is audited if audits were asked for.
 func (t *Tracer) finish() error {
 	t.opts.Calls.End()
-	bound := toSettle
+	began := t.now()
+	end := began + uint64(max(0, t.opts.Calls.Left()-time.Duration(toSample)))
+	deadline := min(began+toSettle, end)
 	if t.opts.Verify > 0 {
-		bound = toVerify
+		deadline = began + toVerify
+		end = deadline + toVerified
 		t.nextVerify = ^uint64(0) // from here on each space is audited once
 		for _, sp := range t.spaces {
 			t.auditSoon(sp)
 		}
-	} else {
-		bound = min(bound, uint64(t.opts.Calls.Left()))
 	}
-	deadline := t.now() + bound
 	for t.now() < deadline {
 		n, err := t.drain(batch)
 		if err != nil {
@@ -496,7 +496,7 @@ func (t *Tracer) finish() error {
 		}
 	}
 	t.giveUpLooks()
-	return t.stop(t.now() + toReturn)
+	return t.stop(max(end, t.now()+toReturn))
 }
 
 // giveUpLooks says of which spaces the mappings are not known at the end, because a read
@@ -531,11 +531,14 @@ func (sp *addressSpace) pending() bool {
 }
 
 // What is waited for at the end, whatever comes or does not: a flood must not keep us, nor
-// one who does not answer. The rest of [await.Grace] is for the samplers.
+// one who does not answer. All of it ends toSample before the deadline of all waits, at
+// [await.Grace].
 const (
-	toSettle = uint64(300 * time.Millisecond) // what is in doubt to be read
-	toVerify = uint64(3 * time.Second)        // and the last audits, which calls keep waiting
-	toReturn = uint64(100 * time.Millisecond) // calls that have committed to return
+	toSettle   = uint64(300 * time.Millisecond) // what is in doubt to be read
+	toReturn   = uint64(100 * time.Millisecond) // at least, calls that have committed to return
+	toSample   = uint64(100 * time.Millisecond) // the last look of samplers
+	toVerify   = uint64(3 * time.Second)        // with the last audits, which calls keep waiting
+	toVerified = uint64(time.Second)            // after them, what has committed to be read
 )
 
 // stop draws the line: what has taken effect by now is still waited for, since a
