@@ -309,7 +309,11 @@ func TestAnMmapLockThatIsHeldHoldsNothingUp(t *testing.T) {
 		if slices.Contains(args, "--verify") {
 			want = exitDrift // nothing could be compared
 		}
-		if r.code != want || !strings.Contains(r.out, "lock is held") && !strings.Contains(r.out, "approximate: polling") {
+		// On a busy machine the read may have begun too late to be blamed on the lock.
+		said := slices.ContainsFunc([]string{"lock is held", "the end came before its mappings were read"}, func(why string) bool {
+			return strings.Contains(r.out, why)
+		})
+		if r.code != want || !said {
 			t.Errorf("%v: %+v", args, r)
 		}
 	}
