@@ -119,6 +119,39 @@ func (p *Process) Maps() ([]Mapping, error) {
 	return rows, nil
 }
 
+// RowFunc takes the rows of maps or smaps as they are read, in address order. What it is
+// given is valid until it returns; an error ends the read. N is how many rows came before
+// this one: if that is 0 again, the address space was replaced, and what came before does
+// not count.
+type RowFunc[R any] func(n int, row *R) error
+
+// ScanMaps is [Process.Maps] row by row, in constant memory. Found is whether there is an
+// address space.
+func (p *Process) ScanMaps(fn RowFunc[Mapping]) (found bool, err error) {
+	return p.memory("maps", func(r io.Reader, file string) (n int, err error) {
+		parser := mapsParser{mend: true}
+		err = parser.scan(newLines(r, file), func(m *Mapping) error {
+			n++
+			return fn(n-1, m)
+		})
+		return n, err
+	})
+}
+
+// ScanSmaps is [Process.Smaps] row by row, as [Process.ScanMaps] is.
+func (p *Process) ScanSmaps(fn RowFunc[SmapsRow]) (found bool, err error) {
+	return p.memory("smaps", func(r io.Reader, file string) (n int, err error) {
+		parser := newSmapsParser()
+		parser.maps.mend = true
+		parser.emit = func(row *SmapsRow, _ []uint64) error {
+			n++
+			return fn(n-1, row)
+		}
+		_, err = parser.parse(newLines(r, file))
+		return n, err
+	})
+}
+
 // Smaps reads smaps, under the rules of [Process.Maps]. It makes the kernel walk
 // the page tables and is 10 times as slow as Maps, or more; the target's own
 // mapping calls wait for pieces of that.

@@ -64,7 +64,10 @@ func readPackedSmaps(r io.Reader, file string) (*Packed, error) {
 	t := newPacked()
 	parser := newSmapsParser()
 	parser.maps.mend = true
-	parser.emit = t.add
+	parser.emit = func(r *SmapsRow, vals []uint64) error {
+		t.add(r, vals)
+		return nil
+	}
 	s, err := parser.parse(newLines(r, file))
 	if err != nil {
 		return nil, err

@@ -141,8 +141,10 @@ type smapsParser struct {
 	shapes map[string]*shape
 	flags  map[string]VmFlags
 	texts  map[string]bool // keys that are not numbers
-	// emit takes a row that is complete, and its numbers; neither is kept then.
-	emit func(*SmapsRow, []uint64)
+	// emit takes a row that is complete, and its numbers; neither is kept then. Its first
+	// error ends the parsing.
+	emit   func(*SmapsRow, []uint64) error
+	failed error
 
 	// The row being read.
 	open    bool   // there is one
@@ -165,13 +167,16 @@ func (p *smapsParser) parse(l *lines) (*Smaps, error) {
 		line, err := l.next()
 		if errors.Is(err, io.EOF) {
 			p.closeRow()
-			return p.s, nil
+			return p.s, p.failed
 		}
 		if err != nil {
 			return nil, err
 		}
 		if reason := p.line(line); reason != "" {
 			return nil, parseError(l.file, l.n, line, reason)
+		}
+		if p.failed != nil {
+			return nil, p.failed
 		}
 	}
 }
@@ -318,7 +323,7 @@ func (p *smapsParser) closeRow() {
 		r := p.row()
 		r.shape = p.like
 		if p.emit != nil {
-			p.emit(r, p.s.vals[r.at:])
+			p.failed = p.emit(r, p.s.vals[r.at:])
 			p.s.Rows, p.s.vals = p.s.Rows[:0], p.s.vals[:0]
 		}
 	}
