@@ -176,8 +176,8 @@ var everything = procmaps.Range{Start: 0, End: ^uint64(0)}
 const smapsLimit = 16 << 20
 
 // Look implements World.
-func (l *Live) Look(pid int, r procmaps.Range, full bool) (Look, error) {
-	look, err := l.look(pid, r, full)
+func (l *Live) Look(pid int, r procmaps.Range, full bool, take func(rows int) error) (Look, error) {
+	look, err := l.look(pid, r, full, take)
 	if errors.Is(err, os.ErrClosed) {
 		err = fmt.Errorf("process %d: %w", pid, procmaps.ErrGone) // forgotten meanwhile
 	}
@@ -187,7 +187,7 @@ func (l *Live) Look(pid int, r procmaps.Range, full bool) (Look, error) {
 	return look, err
 }
 
-func (l *Live) look(pid int, r procmaps.Range, full bool) (Look, error) {
+func (l *Live) look(pid int, r procmaps.Range, full bool, take func(rows int) error) (Look, error) {
 	p, err := l.process(pid)
 	if err != nil {
 		return Look{}, err
@@ -202,15 +202,14 @@ func (l *Live) look(pid int, r procmaps.Range, full bool) (Look, error) {
 	look := Look{At: l.Now()}
 	switch {
 	case full:
-		look.Rows, err = smapsRows(p)
+		look.Rows, err = smapsRows(p, take)
 	case r == everything:
-		var rows []procmaps.Mapping
-		rows, err = p.Maps()
-		look.Rows = mapsRows(rows)
+		look.Rows, err = mapsRows(p, take)
 	default:
 		var rows []procmaps.Mapping
-		rows, err = p.Query(r)
-		look.Rows = mapsRows(rows)
+		if rows, err = p.Query(r); err == nil {
+			look.Rows, err = rowsOf(rows), take(len(rows))
+		}
 	}
 	if err != nil {
 		return Look{}, err

@@ -206,7 +206,7 @@ func (l *Poll) sorted() []*polled {
 }
 
 // Look implements World. It never reads smaps.
-func (l *Poll) Look(pid int, r procmaps.Range, _ bool) (Look, error) {
+func (l *Poll) Look(pid int, r procmaps.Range, _ bool, _ func(int) error) (Look, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.procs[pid]
@@ -225,7 +225,7 @@ func (l *Poll) Look(pid int, r procmaps.Range, _ bool) (Look, error) {
 		return Look{}, err
 	}
 	rows = slices.DeleteFunc(rows, func(m procmaps.Mapping) bool { return !m.Overlaps(r) })
-	look.Rows, look.Until = mapsRows(rows), l.Now()
+	look.Rows, look.Until = rowsOf(rows), l.Now()
 	return look, nil
 }
 
@@ -356,7 +356,7 @@ func (l *Poll) read(p *polled, at uint64) error {
 	same := slices.Equal(rows, p.rows)
 	p.rows, p.spare, p.stale = rows, p.rows, false
 	if !same {
-		l.tell(p, Event{Kind: order.KindLook, Time: at, Look: &Look{Rows: mapsRows(rows), At: at, Until: l.Now(), Space: p.space}})
+		l.tell(p, Event{Kind: order.KindLook, Time: at, Look: &Look{Rows: rowsOf(rows), At: at, Until: l.Now(), Space: p.space}})
 	}
 	return nil
 }

@@ -63,7 +63,7 @@ func (a *acted) Next(ev *Event) error {
 func (a *acted) Now() uint64 { return a.clock.Add(1e6) }
 
 // Look says that there is one mapping; it is called by one goroutine at a time.
-func (a *acted) Look(pid int, _ procmaps.Range, _ bool) (Look, error) {
+func (a *acted) Look(pid int, _ procmaps.Range, _ bool, _ func(int) error) (Look, error) {
 	clear(a.rows)
 	a.rows = []space.Row{mapping(10, 20)}
 	at := a.Now()

@@ -5,22 +5,54 @@ import (
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
-func smapsRows(p *procmaps.Process) ([]space.Row, error) {
-	s, err := p.Smaps()
-	if err != nil {
-		return nil, err
-	}
-	rows := make([]space.Row, len(s.Rows))
-	for i := range s.Rows {
-		m := &s.Rows[i]
-		rows[i] = space.Row{Mapping: m.Mapping, Known: rowKnown}
-		for code, flag := range rowFlags {
-			if m.Flags.Has(code) {
-				rows[i].Flags |= flag
+// smapsRows reads the rows of smaps. Take is called before every few rows, with how many
+// these are; its error ends the read.
+func smapsRows(p *procmaps.Process, take func(rows int) error) ([]space.Row, error) {
+	var rows []space.Row
+	flags := make(map[procmaps.VmFlags]space.Flags) // few are different
+	found, err := p.ScanSmaps(func(n int, m *procmaps.SmapsRow) error {
+		known, ok := flags[m.Flags]
+		if !ok {
+			for code, flag := range rowFlags {
+				if m.Flags.Has(code) {
+					known |= flag
+				}
 			}
+			flags[m.Flags] = known
+		}
+		return addRow(&rows, n, space.Row{Mapping: m.Mapping, Flags: known, Known: rowKnown}, take)
+	})
+	if !found {
+		rows = nil
+	}
+	return rows, err
+}
+
+// mapsRows is smapsRows for maps.
+func mapsRows(p *procmaps.Process, take func(rows int) error) ([]space.Row, error) {
+	var rows []space.Row
+	found, err := p.ScanMaps(func(n int, m *procmaps.Mapping) error {
+		return addRow(&rows, n, space.Row{Mapping: *m}, take)
+	})
+	if !found {
+		rows = nil
+	}
+	return rows, err
+}
+
+// addRow adds row n.
+func addRow(rows *[]space.Row, n int, row space.Row, take func(rows int) error) error {
+	const some = 256
+	if n < len(*rows) {
+		*rows = (*rows)[:n] // the address space was replaced: what was taken suffices for these
+	}
+	if n%some == 0 {
+		if err := take(some); err != nil {
+			return err
 		}
 	}
-	return rows, nil
+	*rows = append(*rows, row)
+	return nil
 }
 
 // rowFlags are the codes of smaps' VmFlags that the tree keeps.
@@ -31,7 +63,8 @@ var rowFlags = map[string]space.Flags{
 
 const rowKnown = space.GrowsDown | space.DontFork | space.WipeOnFork | space.Userfault
 
-func mapsRows(maps []procmaps.Mapping) []space.Row {
+// rowsOf makes rows of mappings.
+func rowsOf(maps []procmaps.Mapping) []space.Row {
 	rows := make([]space.Row, len(maps))
 	for i, m := range maps {
 		rows[i] = space.Row{Mapping: m}

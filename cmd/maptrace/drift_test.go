@@ -29,7 +29,7 @@ func (*liar) Path(int, uint64) string       { return "" }
 func (*liar) Forget(int)                    {}
 func (*liar) Tasks() ([]tracer.Task, error) { return []tracer.Task{lied}, nil }
 
-func (l *liar) Look(int, procmaps.Range, bool) (tracer.Look, error) {
+func (l *liar) Look(int, procmaps.Range, bool, func(int) error) (tracer.Look, error) {
 	end := uint64(0x11000)
 	if l.looks.Add(1) > 1 {
 		end += 0x1000

@@ -140,8 +140,9 @@ type World interface {
 	Now() uint64
 	// Look reads the mappings of a process that overlap r. Full asks for what
 	// smaps alone knows of them. The error is procmaps.ErrGone if the process is
-	// no more.
-	Look(pid int, r procmaps.Range, full bool) (Look, error)
+	// no more. Take is called with how many rows are to be kept, before they are, as
+	// often as there are some; an error of it ends the read.
+	Look(pid int, r procmaps.Range, full bool, take func(rows int) error) (Look, error)
 	// Path is the name the kernel gives the mapping at addr, or "".
 	Path(pid int, addr uint64) string
 	// Tasks are the traced processes that live.

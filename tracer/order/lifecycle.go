@@ -196,7 +196,7 @@ func (t *Tracer) exit(ev *Event) {
 		t.world.Forget(ev.TGID)
 	}
 	if sp := t.spaces[ev.Space]; sp != nil && sp.Inhabitants() == 0 {
-		delete(t.busy, sp)
+		t.rest(sp)
 	}
 	t.forget(forgotten)
 }
@@ -204,8 +204,17 @@ func (t *Tracer) exit(ev *Event) {
 // bury handles the end of an address space.
 func (t *Tracer) bury(sp *addressSpace, ev *Event) {
 	sp.state = gone
-	delete(t.busy, sp)
+	t.rest(sp)
 	t.forget(t.by(ev, model.Gone{}).Forgotten)
+}
+
+// rest has nothing more done for an address space. What was read of it nobody uses.
+func (t *Tracer) rest(sp *addressSpace) {
+	delete(t.busy, sp)
+	if sp.parked != nil {
+		sp.parked.place.leave()
+		sp.parked = nil
+	}
 }
 
 // forget drops the address spaces that the model has dropped; their figures count.
@@ -213,7 +222,7 @@ func (t *Tracer) forget(ids []uint64) {
 	for _, id := range ids {
 		if sp := t.spaces[id]; sp != nil {
 			sp.q.count(&t.figures)
-			delete(t.busy, sp)
+			t.rest(sp)
 			delete(t.spaces, id)
 		}
 	}

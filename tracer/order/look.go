@@ -20,6 +20,8 @@ type lookRequest struct {
 	audit  bool
 	alone  bool // an audit of what those of everything could not compare
 	reason lookReason
+	// turn: it had no place, and waits until more reads than so many have left; 0 for none.
+	turn int
 }
 
 // lookResult is the answer. It waits until every event that is older than its
@@ -30,6 +32,7 @@ type lookResult struct {
 	looks  []Look // one for each range
 	err    error
 	since  uint64 // when it came, to bound the waiting
+	place  *place // of its rows
 }
 
 func (r *lookResult) until() uint64 { return r.looks[len(r.looks)-1].Until }
@@ -44,6 +47,7 @@ type looks struct {
 	begun   int // how many were, to number them
 	looked  chan lookResult
 	over    chan struct{} // closed at the end: nobody takes what comes later
+	places  roster
 }
 
 // begunLook is a read that is under way.
@@ -65,7 +69,10 @@ const (
 )
 
 func newLooks() *looks {
-	return &looks{reading: make(map[int]begunLook), looked: make(chan lookResult, mostReading), over: make(chan struct{})}
+	return &looks{
+		reading: make(map[int]begunLook), looked: make(chan lookResult, mostReading), over: make(chan struct{}),
+		places: roster{most: mostRows, few: fewRows},
+	}
 }
 
 // underway is how many answers are to come.
@@ -102,7 +109,13 @@ func (l *looks) next(now uint64) (req lookRequest, n int, ok bool) {
 			return req, 0, false
 		}
 	}
-	req, l.asked = l.asked[0], l.asked[1:]
+	left, empty := l.places.turns()
+	at := slices.IndexFunc(l.asked, func(r lookRequest) bool { return r.turn <= left || empty })
+	if at < 0 {
+		return req, 0, false
+	}
+	req = l.asked[at]
+	l.asked = slices.Delete(l.asked, at, at+1)
 	l.begun++
 	l.reading[l.begun] = begunLook{req.space, now}
 	return req, l.begun, true
@@ -116,9 +129,14 @@ func (t *Tracer) beginLooks(now uint64) {
 		if !ok {
 			return
 		}
+		if !t.prepare(&req) {
+			delete(l.reading, n)
+			continue
+		}
+		p := &place{of: &l.places}
 		t.opts.Calls.Begin()
 		go func() {
-			res := t.look(req)
+			res := t.look(req, p)
 			t.opts.Calls.Finish()
 			res.number = n
 			select {
@@ -127,6 +145,27 @@ func (t *Tracer) beginLooks(now uint64) {
 			}
 		}()
 	}
+}
+
+// prepare makes the space of a request ready for the read, and tells whether there is still
+// something to read. What is in doubt is read as of now, and not as of when it was asked for:
+// that may be long ago, and the doubts have grown since.
+func (t *Tracer) prepare(req *lookRequest) bool {
+	sp := t.spaces[req.space]
+	if sp == nil {
+		return false
+	}
+	if !req.full && !req.audit {
+		req.ranges, sp.reason = t.doubted(sp), lookReason{}
+	}
+	if len(req.ranges) == 0 || !sp.readable() {
+		sp.looking = false
+		return false
+	}
+	// From before it begins: what is handled meanwhile, the look need not show. Before a
+	// seed nothing is let in anyway.
+	sp.held.on, sp.held.after = !req.full, t.now()
+	return true
 }
 
 // stopLooking takes no more answers. Reads that go on may be at it for as long as the
@@ -139,12 +178,13 @@ func (t *Tracer) stopLooking() {
 }
 
 // look answers one request. It runs beside the loop and uses only the World.
-func (t *Tracer) look(req lookRequest) lookResult {
-	res := lookResult{lookRequest: req}
+func (t *Tracer) look(req lookRequest, p *place) lookResult {
+	res := lookResult{lookRequest: req, place: p}
 	for _, r := range req.ranges {
-		l, err := t.world.Look(req.pid, r, req.full)
+		l, err := t.world.Look(req.pid, r, req.full, p.take)
 		if err != nil {
-			res.err = err
+			res.err, res.looks = err, nil
+			p.leave()
 			break
 		}
 		res.looks = append(res.looks, l)
@@ -158,9 +198,6 @@ func (t *Tracer) ask(sp *addressSpace, req lookRequest) bool {
 		return false
 	}
 	req.space, req.pid = sp.id, sp.Owner().PID
-	// From before it begins: what is handled meanwhile, the look need not show. Before a
-	// seed nothing is let in anyway.
-	sp.held.on, sp.held.after = !req.full, t.now()
 	t.looks.asked = append(t.looks.asked, req)
 	sp.looking = true
 	return true
@@ -202,6 +239,13 @@ func (t *Tracer) collect(now uint64) {
 			delete(t.looks.reading, res.number)
 			sp := t.spaces[res.space]
 			if sp == nil {
+				res.place.leave()
+				continue
+			}
+			if errors.Is(res.err, errNoPlace) {
+				res.turn = res.place.turn
+				t.looks.asked = append(t.looks.asked, res.lookRequest)
+				t.letIn(sp)
 				continue
 			}
 			sp.looking = false
@@ -224,6 +268,7 @@ func (t *Tracer) accept(sp *addressSpace, res lookResult) {
 	}
 	now := res.since
 	t.letIn(sp)
+	res.place.leave()
 	// The process is gone or has another image by now. Another may live here;
 	// of the rest the events tell.
 	if res.err != nil && !errors.Is(res.err, procmaps.ErrGone) {
@@ -333,25 +378,29 @@ func (t *Tracer) unblock(sp *addressSpace, began, now uint64) {
 	}
 }
 
-// reread asks for the ranges in doubt.
+// reread asks for what is in doubt.
 func (t *Tracer) reread(sp *addressSpace) {
+	if t.ask(sp, lookRequest{reason: sp.reason}) {
+		sp.reason = lookReason{}
+	}
+}
+
+// doubted are the ranges to be read of what is in doubt.
+func (t *Tracer) doubted(sp *addressSpace) []procmaps.Range {
 	const many = 8 // beyond, one read of everything is cheaper
 	ranges := sp.Tree().Doubts()
 	if len(ranges) > many {
-		ranges = []procmaps.Range{space.All}
+		return []procmaps.Range{space.All}
 	}
 	for i, r := range ranges {
 		if r.Len() >= space.All.Len()/2 {
-			ranges = []procmaps.Range{space.All}
-			break
+			return []procmaps.Range{space.All}
 		}
 		// A neighbour may be part of the same mapping.
 		page := t.opts.PageSize
 		ranges[i] = procmaps.Range{Start: r.Start &^ (page - 1), End: (r.End + page - 1) &^ (page - 1)}
 	}
-	if t.ask(sp, lookRequest{ranges: ranges, reason: sp.reason}) {
-		sp.reason = lookReason{}
-	}
+	return ranges
 }
 
 // unpark uses an answer whose time has come: every event up to its end is there, and no
@@ -373,10 +422,15 @@ func (t *Tracer) unpark(sp *addressSpace, began uint64) {
 		return
 	}
 	sp.parked = nil
+	defer res.place.leave()
 	switch {
 	case res.isSeed():
 		if sp.state == seeding {
 			t.seed(sp, last)
+			if sp.stale && sp.lostAt >= last.At {
+				// It need not have seen what was lost.
+				t.doubt(sp, space.All, sp.lostAt, lookReason{op: space.OpReread})
+			}
 			t.resynced(sp, last.At)
 		}
 	case !res.audit:

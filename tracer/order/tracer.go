@@ -174,7 +174,7 @@ func (t *Tracer) Add(tasks []Task, now bool) error {
 		if !now {
 			continue
 		}
-		look, err := await.Do(t.opts.Calls, task.PID, func() (Look, error) { return t.world.Look(task.PID, space.All, true) }, nil)
+		look, err := await.Do(t.opts.Calls, task.PID, func() (Look, error) { return t.world.Look(task.PID, space.All, true, (*place)(nil).take) }, nil)
 		if errors.Is(err, await.ErrStalled) {
 			continue // it is read like the others, while it waits
 		}

@@ -58,7 +58,7 @@ func (w *world) Now() uint64 {
 	return w.clock
 }
 
-func (w *world) Look(int, procmaps.Range, bool) (Look, error) {
+func (w *world) Look(int, procmaps.Range, bool, func(int) error) (Look, error) {
 	at := w.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -300,8 +300,9 @@ func limitsOf(fs procmaps.FS, p *procmaps.Process) growth.Limits {
 	}
 	// The kernel counts its VMAs, of which one of our regions may be several.
 	if n, err := fs.MaxMapCount(); err == nil {
-		if rows, err := p.Maps(); err == nil {
-			ls = append(ls, growth.Limit{Name: "vm.max_map_count", Measure: growth.Mappings, Used: uint64(len(rows)), Max: uint64(n)})
+		var rows uint64
+		if _, err := p.ScanMaps(func(n int, _ *procmaps.Mapping) error { rows = uint64(n) + 1; return nil }); err == nil {
+			ls = append(ls, growth.Limit{Name: "vm.max_map_count", Measure: growth.Mappings, Used: rows, Max: uint64(n)})
 		}
 	}
 	return ls
