@@ -128,7 +128,7 @@ func (m *Model) Apply(op *Operation) Feedback {
 	case Lost:
 		c := changeOf(KindLost, op)
 		c.Lost = uint64(b)
-		m.tell(nil, &c)
+		m.tell(m.Space(op.Space), &c)
 	case Timed:
 		m.change = changeOf(KindTiming, op)
 		m.change.Call, m.change.Timing, m.change.Site = b.Call, b.Timing, b.Site

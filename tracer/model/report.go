@@ -69,7 +69,7 @@ type Stats struct {
 type Figures struct {
 	Records uint64 // everything a Source gave
 	Newest  uint64 // commit time of the newest of them
-	Lost    uint64 // records the ring had no room for
+	Lost    uint64 // records the ring had no room for, or that were too many to wait for a space's mappings
 	Skipped uint64 // runs of our programs that the kernel left out, for whatever process
 	Strays  uint64 // events of address spaces that are not known (any more)
 

@@ -13,6 +13,7 @@ type held struct {
 	after  uint64 // what took effect until then need not wait
 	events []heldEvent
 	next   int // what is before is let in
+	bytes  int // of all events
 }
 
 type heldEvent struct {
@@ -32,6 +33,7 @@ func (h *held) full() bool { return len(h.events) >= mostHeld }
 
 func (h *held) add(ev *Event, late bool) {
 	h.events = append(h.events, heldEvent{*ev, late})
+	h.bytes += ev.bytes()
 }
 
 // anyLate tells whether an event waits that took effect before others which did not.
@@ -51,13 +53,15 @@ func (t *Tracer) flush(sp *addressSpace) {
 // letIn handles all that was held, and holds no more.
 func (t *Tracer) letIn(sp *addressSpace) {
 	t.letInUntil(sp, ^uint64(0))
-	sp.held.on = false
+	sp.held.on, sp.held.bytes = false, 0
 	const few = 1 << 10
 	if sp.held.next = 0; cap(sp.held.events) > few {
 		sp.held.events = nil
 	} else {
+		clear(sp.held.events) // what they refer to
 		sp.held.events = sp.held.events[:0]
 	}
+	t.crowded(sp)
 }
 
 // letInSeen handles what a look may have shown. An unmapping that has downgraded the

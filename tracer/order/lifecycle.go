@@ -24,7 +24,8 @@ func (t *Tracer) lay(sp *addressSpace, l model.Layout) {
 }
 
 func (t *Tracer) newSpace(id uint64) *addressSpace {
-	sp := &addressSpace{id: id, announced: make(map[uint32]uint64), overdue: make(map[uint32]bool), audits: audits{explained: t.figures.Skipped}}
+	sp := &addressSpace{id: id, announced: make(map[uint32]uint64), overdue: make(map[uint32]bool), audits: audits{explained: t.figures.Skipped}, stored: t.stored.Join()}
+	sp.q.free = &t.free
 	sp.deliver = func(ev *Event, late bool) { t.deliver(sp, ev, late) }
 	t.spaces[id] = sp
 	return sp
@@ -110,7 +111,8 @@ func (t *Tracer) exec(ev *Event) {
 		sp.q.start(ev.First)
 	}
 	sp.state = waiting
-	sp.backlog, sp.rows, sp.held = nil, nil, held{}
+	sp.backlog, sp.rows, sp.held = backlog{}, nil, held{}
+	t.crowded(sp)
 	if ev.Flags&Incomplete != 0 {
 		sp.state, t.busy[sp] = seeding, true
 	}
@@ -176,9 +178,10 @@ func (t *Tracer) complete(sp *addressSpace) {
 func (t *Tracer) begin(sp *addressSpace, at uint64, as state) {
 	sp.state = as
 	t.note(sp, at, model.Begin{})
-	backlog := sp.backlog
-	sp.backlog = nil
-	for _, ev := range backlog {
+	waited := sp.backlog.events
+	sp.backlog = backlog{}
+	for i, ev := range waited {
+		waited[i] = nil
 		t.enter(sp, ev)
 	}
 	if t.world != nil && t.opts.Verify > 0 {
@@ -223,6 +226,7 @@ func (t *Tracer) forget(ids []uint64) {
 		if sp := t.spaces[id]; sp != nil {
 			sp.q.count(&t.figures)
 			t.rest(sp)
+			sp.stored.Leave()
 			delete(t.spaces, id)
 		}
 	}

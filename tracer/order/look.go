@@ -370,11 +370,23 @@ func (t *Tracer) unblock(sp *addressSpace, began, now uint64) {
 	case sp.blocked == 0 || sp.blockedAt != sp.q.next:
 		sp.blocked, sp.blockedAt = now, sp.q.next
 	case began > sp.blocked && began-sp.blocked >= patience:
-		if sp.q.gap() && t.learn() && sp.waits() {
-			return
-		}
-		sp.q.advance(now, 0, sp.deliver)
-		sp.blocked = 0
+		t.advance(sp, now, 0)
+	}
+}
+
+// advance waits no more for what others wait for.
+func (t *Tracer) advance(sp *addressSpace, now, horizon uint64) {
+	if sp.q.gap() && t.learn() && sp.waits() {
+		return
+	}
+	sp.q.advance(now, horizon, sp.deliver)
+	sp.blocked = 0
+}
+
+// hurry does so for as long as those that wait are too many.
+func (t *Tracer) hurry(sp *addressSpace) {
+	for t.crowded(sp) && sp.q.blocked() && !sp.waits() {
+		t.advance(sp, t.now(), sp.q.waiting[0].key)
 	}
 }
 

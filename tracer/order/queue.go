@@ -22,7 +22,8 @@ type queue struct {
 	optional uint64 // one section that may have been reported before we looked
 
 	waiting eventHeap
-	free    []*Event
+	bytes   int                   // of these
+	free    *freeEvents           // nil for none
 	holes   []hole                // in ascending order, disjoint
 	claims  map[uint64]model.Kind // sections passed by something else than their owner
 
@@ -159,19 +160,16 @@ func (q *queue) fill(s uint64) bool {
 
 // hold keeps a copy of ev until its turn.
 func (q *queue) hold(ev *Event, key uint64) {
-	var c *Event
-	if n := len(q.free); n > 0 {
-		c, q.free = q.free[n-1], q.free[:n-1]
-	} else {
-		c = new(Event)
-	}
+	c := q.free.take()
 	*c = *ev
 	c.key = key
+	q.bytes += c.bytes()
 	heap.Push(&q.waiting, c)
 }
 
 func (q *queue) pop() *Event {
 	ev, _ := heap.Pop(&q.waiting).(*Event)
+	q.bytes -= ev.bytes()
 	return ev
 }
 
@@ -186,16 +184,28 @@ func (q *queue) release(deliver func(*Event, bool)) {
 			// Two events of one section: a claim and its owner.
 			q.straggler(s, ev, deliver)
 		}
-		q.recycle(ev)
+		q.free.give(ev)
 	}
 }
 
-// recycle keeps the memory of an event that was delivered, of some.
-func (q *queue) recycle(ev *Event) {
+// freeEvents are some that were delivered, whose memory is used again.
+type freeEvents struct{ events []*Event }
+
+func (f *freeEvents) take() *Event {
+	if f == nil || len(f.events) == 0 {
+		return new(Event)
+	}
+	last := len(f.events) - 1
+	ev := f.events[last]
+	f.events = f.events[:last]
+	return ev
+}
+
+func (f *freeEvents) give(ev *Event) {
 	const enough = 1 << 10
-	if len(q.free) < enough {
+	if f != nil && len(f.events) < enough {
 		ev.Sample, ev.Look, ev.Timing = nil, nil, nil
-		q.free = append(q.free, ev)
+		f.events = append(f.events, ev)
 	}
 }
 
@@ -225,7 +235,7 @@ func (q *queue) advance(now, horizon uint64, deliver func(*Event, bool)) {
 			late := ev.Time < q.last
 			q.last = max(q.last, ev.Time)
 			deliver(ev, late)
-			q.recycle(ev)
+			q.free.give(ev)
 		}
 		return
 	}

@@ -2,6 +2,7 @@ package order
 
 import (
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/budget"
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
@@ -34,8 +35,10 @@ type addressSpace struct {
 	q       queue
 	deliver func(*Event, bool)
 
-	backlog []*Event    // what arrived while it waited
-	rows    []space.Row // of a new image, so far
+	backlog backlog        // what arrived while it waited
+	rows    []space.Row    // of a new image, so far
+	stored  *budget.Holder // of all its events that wait, and
+	stores  int            // how many bytes these are
 
 	blocked    uint64            // since when the queue has been blocked; 0 if it is not
 	blockedAt  uint64            // q.next when it was found blocked

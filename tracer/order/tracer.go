@@ -21,6 +21,7 @@ import (
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/await"
+	"github.com/maptrace/maptrace/tracer/budget"
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/stack"
@@ -94,6 +95,11 @@ type Tracer struct {
 	// Processes that a listing did not have, and when: their ends are on the way, or lost.
 	missing map[int]uint64
 
+	// The memory of events that wait, and of those that have waited.
+	stored          *budget.Share
+	mostStoredOfOne int
+	free            freeEvents
+
 	timer *time.Timer
 	looks *looks // nil where nothing is read, or not any more
 
@@ -129,7 +135,7 @@ func New(src Source, world World, opts Options) *Tracer {
 		opts: opts, src: src, world: world, log: opts.Log,
 		spaces: make(map[uint64]*addressSpace),
 		busy:   make(map[*addressSpace]bool), paths: make(map[fileID]path), missing: make(map[int]uint64),
-		timer: time.NewTimer(0),
+		timer: time.NewTimer(0), stored: budget.New(mostStored), mostStoredOfOne: mostStoredOfOne,
 	}
 	t.model = model.New(t.ModelOptions())
 	if world != nil {
@@ -330,8 +336,7 @@ func (t *Tracer) arrive(ev *Event) {
 		return
 	}
 	if sp.waits() && ev.Kind != KindRow && ev.Kind != KindSeeded {
-		c := *ev
-		sp.backlog = append(sp.backlog, &c)
+		t.wait(sp, ev)
 		return
 	}
 	t.enter(sp, ev)
@@ -363,6 +368,7 @@ func (t *Tracer) enter(sp *addressSpace, ev *Event) {
 		t.bury(sp, ev)
 	default:
 		sp.q.push(ev, sp.deliver)
+		t.hurry(sp)
 		if sp.q.blocked() {
 			t.busy[sp] = true
 		}
@@ -378,7 +384,7 @@ func (t *Tracer) deliver(sp *addressSpace, ev *Event, late bool) {
 		t.handle(sp, ev, late)
 		return
 	}
-	if sp.held.add(ev, late); sp.held.full() {
+	if sp.held.add(ev, late); sp.held.full() || t.crowded(sp) {
 		t.letIn(sp)
 	}
 }

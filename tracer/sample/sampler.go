@@ -130,9 +130,13 @@ func (s *Sampler) Change(c *tracer.Change) {
 		if c.Process != nil {
 			s.begin(c)
 		}
-	case c.Kind == tracer.KindLost:
+	case c.Kind == tracer.KindLost && c.Space == 0:
 		s.forget(wholeMissed) // the call that took pages away may be among them
 	case t == nil:
+	case c.Kind == tracer.KindLost:
+		if t.pages != nil {
+			t.pages.forget(wholeMissed)
+		}
 	case c.Kind == tracer.KindExit:
 		if t.pid == c.TGID {
 			s.drop(t)
