@@ -337,7 +337,8 @@ func TestOrderOfArrivalIsWrong(t *testing.T) {
 	kept := &tee{Source: r.live}
 	r.src = kept
 	c := r.command([]string{program, "-m", "mm", "-t", "8", "-n", "4000", "-s", "1"}, nil, io.Discard)
-	start := r.tr.Report().Spaces[0].Start
+	packed := r.tr.Report().Spaces[0].Start
+	start := packed.Snapshot()
 	rep := r.run(t.Context())
 	if _, err := c.Wait(); err != nil {
 		t.Fatal(err)

@@ -130,7 +130,7 @@ func (g *Growth) begin(c *model.Change) {
 	g.living[c.Process.PID] = c.Space
 	g.drop(c.Space) // a process that was found amid its exec begins twice
 	g.spaces[c.Space] = &watched{
-		Attribution: New(g.opts.Names, c.Time, c.Start.Regions, g.opts.Memory),
+		Attribution: New(g.opts.Names, c.Time, c.Start.Snapshot().Regions, g.opts.Memory),
 		pid:         c.Process.PID, nspid: c.Process.Inner, comm: c.Process.Comm,
 	}
 	for _, id := range g.ended { // they observe nothing, so they do not see that it is needed

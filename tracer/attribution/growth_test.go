@@ -33,7 +33,7 @@ func (n names) StackNames(site uint32) ([]stack.Name, string) {
 func process(g *Growth, pid int, at uint64) {
 	g.Change(&model.Change{
 		Kind: model.KindBegin, Space: uint64(pid), Time: at,
-		Process: &model.Process{PID: pid}, Start: &space.Snapshot{},
+		Process: &model.Process{PID: pid}, Start: &space.Packed{},
 	})
 }
 
@@ -116,7 +116,7 @@ func TestAProcessMayBeginAgain(t *testing.T) {
 	// What is of another image than it has now is not its.
 	g.Change(&model.Change{
 		Kind: model.KindBegin, Space: 7, Time: 8e9,
-		Process: &model.Process{PID: 1}, Start: &space.Snapshot{},
+		Process: &model.Process{PID: 1}, Start: &space.Packed{},
 	})
 	if g.spaces[1] != nil || g.spaces[7] == nil || g.living[1] != 7 {
 		t.Error("the image before the exec, which was never observed, is kept")

@@ -58,7 +58,7 @@ type Change struct {
 	// Timing is how long the Call of KindTiming took. Time is when it began.
 	Timing *Timing
 	// Start is what is mapped at a KindBegin.
-	Start *space.Snapshot
+	Start *space.Packed
 	// Found is what a look at /proc showed that no call had told of: growth of
 	// the stack, mappings made by the kernel, repairs after a loss. Found are
 	// changes of KindReread.

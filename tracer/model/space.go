@@ -33,8 +33,8 @@ type Space struct {
 	procs    []*Process // those that live in it
 	owner    *Process   // the first of them, or when none lives the last
 
-	start space.Snapshot // what it was when it became known, and
-	began uint64         // when that was
+	start space.Packed // what it was when it became known, and
+	began uint64       // when that was
 
 	memory    *budget.Holder // of what the tree has beyond a cell for each region
 	compacted int            // cells when the tree was compacted last, and
@@ -95,7 +95,7 @@ func (sp *Space) begin(at uint64) {
 	if sp.state == waiting {
 		sp.state = known
 	}
-	sp.began, sp.start = at, sp.tree.Snapshot()
+	sp.began, sp.start = at, sp.tree.Packed()
 }
 
 // settle gives it an inhabitant.

@@ -181,22 +181,30 @@ type Region struct {
 
 // Regions appends all regions, in address order, to dst.
 func (s *Space) Regions(dst []Region) []Region {
+	s.eachRegion(func(r *Region) { dst = append(dst, *r) })
+	return dst
+}
+
+// eachRegion calls yield with each region, which is valid until that returns.
+func (s *Space) eachRegion(yield func(*Region)) {
 	var run cell // the cells so far of the region under way
 	var n int
 	var ops uint64
+	var region Region
 	flush := func() {
 		if n == 0 {
 			return
 		}
 		kind, name := s.describe(&run, run.rng())
 		f := s.File(run.file)
-		dst = append(dst, Region{
+		region = Region{
 			Mapping: procmaps.Mapping{
 				Range: run.rng(), Mode: run.mode, Offset: run.off,
 				Dev: f.Dev, Inode: f.Inode, Name: name,
 			},
 			Kind: kind, Flags: run.flag & flagMask, File: run.file, Extents: n, Ops: ops,
-		})
+		}
+		yield(&region)
 	}
 	for ci := range s.list.chunks {
 		ch := s.list.chunks[ci]
@@ -216,7 +224,6 @@ func (s *Space) Regions(dst []Region) []Region {
 		}
 	}
 	flush()
-	return dst
 }
 
 // sameRegion reports whether b continues the region of a. The kernel's own

@@ -121,7 +121,7 @@ func Summary(r *tracer.Report, untracked uint64, now time.Time) SummaryObject {
 // Table makes the JSON form of one address space.
 func Table(r *tracer.SpaceReport, tree *space.Space, now time.Time) TableObject {
 	snap := tree.Snapshot()
-	diff := space.Diff(r.Start, snap)
+	diff := space.Diff(r.Start.Snapshot(), snap)
 	o := TableObject{
 		Event: "table", Time: now, PID: r.Process.PID, NSPID: r.Process.Inner, Comm: r.Process.Comm, Exited: r.Process.Exited,
 		Picture: r.Picture.String(), Size: snap.Totals.Mapped,

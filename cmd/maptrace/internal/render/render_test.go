@@ -391,7 +391,7 @@ func report(t *testing.T) (*tracer.Report, *space.Space) {
 	}
 	tree.Reread(space.Read{Range: space.All, Rows: rows, Began: 1e9, Op: space.OpSeed})
 	tree.SetComplete(true)
-	start := tree.Snapshot()
+	start := tree.Packed()
 	anon := [6]uint64{0, 0x8000, 3, 0x22}
 	calls := []space.Call{
 		{Op: space.OpMmap, Time: 2e9, Args: anon, Ret: int64(base + 0x10000)},

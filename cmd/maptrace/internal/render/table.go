@@ -54,7 +54,7 @@ func liveColumns(paths bool) []table.Column[liveRow] {
 // what is mapped, what of that was not when tracing it began, and what is gone.
 func WriteTable(w io.Writer, r *tracer.SpaceReport, tree *space.Space, clock Clock, paths bool) error {
 	snap := tree.Snapshot()
-	diff := space.Diff(r.Start, snap)
+	diff := space.Diff(r.Start.Snapshot(), snap)
 	rows := make([]liveRow, 0, len(snap.Regions)+len(diff.Gone))
 	for i, m := range snap.Regions {
 		if m.Kind == 0 {
