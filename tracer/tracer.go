@@ -89,6 +89,7 @@ const (
 	KindReread     = model.KindReread
 	KindDrift      = model.KindDrift
 	KindBegin      = model.KindBegin
+	KindUnkept     = model.KindUnkept
 	KindSuppressed = model.KindSuppressed
 )
 

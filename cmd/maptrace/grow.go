@@ -199,7 +199,7 @@ func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err
 	if o.heapBudget > 0 {
 		kernel.Stacks.BlockRate = blockRate
 	}
-	if g.attached, err = attach(s, &o.attachOptions, kernel, tracer.Options{Memory: memory.Extents}, sites); err != nil {
+	if g.attached, err = attach(s, &o.attachOptions, kernel, tracer.Options{Memory: memory.Extents, Rows: memory.Rows}, sites); err != nil {
 		return err
 	}
 	fs := procmaps.Default()
@@ -293,7 +293,7 @@ func (g *growRun) finish(out io.Writer) error {
 		Budget: g.o.bytes(), Stacks: sites.Bytes, StacksEvicted: sites.Evicted,
 		Series: g.memory.Series.Used(), SeriesPeak: g.memory.Series.Peak(), GroupsEvicted: g.Evicted(),
 		Parts: g.memory.Parts.Used(), PartsPeak: g.memory.Parts.Peak(),
-		Coarsened: report.Stats.Coarsened,
+		Coarsened: report.Stats.Coarsened, Unkept: report.Stats.Unkept,
 	}
 	var errs []error
 	if g.o.output == "json" {

@@ -96,7 +96,7 @@ func runLat(ctx context.Context, s streams, o *latOptions, out io.Writer) (err e
 	sites := site.New(site.Options{MaxBytes: memory.Stacks, MaxFileBytes: int(o.bytes()), Calls: o.calls})
 	defer func() { err = errors.Join(err, sites.Close()) }()
 	m := &meter{o: o, Timings: attribution.NewTimings(sites, o.top)}
-	opts := tracer.Options{KeepExited: 512, Memory: memory.Extents}
+	opts := tracer.Options{KeepExited: 512, Memory: memory.Extents, Rows: memory.Rows}
 	kernel := tracer.LiveOptions{Latency: &tracer.LatencyOptions{Slow: o.slow}}
 	if m.attached, err = attach(s, &o.attachOptions, kernel, opts, sites); err != nil {
 		return err

@@ -36,7 +36,7 @@ type tracePrinter struct {
 func openTrace(s streams, o *traceOptions) (_ *tracePrinter, err error) {
 	p := &tracePrinter{o: o, filter: o.filter()}
 	memory := budget.OfTrace(o.bytes())
-	opts := tracer.Options{Memory: memory.Extents}
+	opts := tracer.Options{Memory: memory.Extents, Rows: memory.Rows}
 	if o.verify {
 		opts.Verify = 100 * time.Millisecond
 	}
@@ -112,7 +112,7 @@ func (p *tracePrinter) stackOf(id uint32) []string {
 
 // Change implements tracer.Sink: it prints a change.
 func (p *tracePrinter) Change(c *tracer.Change) {
-	if p.o.summary && c.Kind != tracer.KindLost && c.Kind != tracer.KindDrift {
+	if p.o.summary && c.Kind != tracer.KindLost && c.Kind != tracer.KindUnkept && c.Kind != tracer.KindDrift {
 		return
 	}
 	p.events = render.AppendEvents(p.events[:0], c)

@@ -139,6 +139,7 @@ type (
 		Rereads    uint64            `json:"rereads"`
 		Untracked  uint64            `json:"untracked"`
 		Coarsened  uint64            `json:"coarsened"`
+		Unkept     uint64            `json:"unkept"`
 		Looks      uint64            `json:"looks"`
 		Interval   float64           `json:"interval"`
 		Changes    uint64            `json:"changes"`

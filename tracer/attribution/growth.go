@@ -116,6 +116,8 @@ func (g *Growth) Change(c *model.Change) {
 		if w.pid == c.TGID {
 			g.end(c.Space, w, c.Time)
 		}
+	case c.Kind == model.KindUnkept:
+		w.rest()
 	default:
 		w.Change(c)
 	}

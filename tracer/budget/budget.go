@@ -12,8 +12,24 @@ package budget
 type Node struct {
 	Stacks  int // bytes
 	Extents int // bytes
+	Rows    int // of the maps of all processes; a number, not bytes
 	Series  *Share
 	Parts   *Share
+}
+
+// What a row of maps takes, in bytes, as measured: the tree's, and what counting its pages
+// and saying who made them takes beside.
+const (
+	traceRow = 160
+	growRow  = 500
+)
+
+// rows is for how many rows there is memory. It is beside all else, as what is read of
+// programs' files is: without rows there is nothing to be said of a process. A few large
+// processes have room whatever is said.
+func rows(bytes uint64, row int) int {
+	const least = 32 << 20
+	return int(max(3*bytes/8, least)) / row
 }
 
 // Of divides so many bytes. Half of them are not given to anybody: Go's runtime takes
@@ -21,13 +37,13 @@ type Node struct {
 func Of(bytes uint64) Node {
 	part := int(bytes / 8)
 	// To count the pages of an extent takes as much again as the extent.
-	return Node{Stacks: part, Extents: part / 2, Series: New(part), Parts: New(part)}
+	return Node{Stacks: part, Extents: part / 2, Rows: rows(bytes, growRow), Series: New(part), Parts: New(part)}
 }
 
 // OfTrace is of where neither series nor parts are kept.
 func OfTrace(bytes uint64) Node {
 	part := int(bytes / 8)
-	return Node{Stacks: 3 * part, Extents: part}
+	return Node{Stacks: 3 * part, Extents: part, Rows: rows(bytes, traceRow)}
 }
 
 // Share is so many bytes that several holders have together. Nil is one without bounds, of

@@ -1,7 +1,9 @@
 package model
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -133,5 +135,95 @@ func TestWithLittleMemoryTheTreesAreTheSame(t *testing.T) {
 	}
 	if d := cmp.Diff(mappings(much), mappings(little)); d != "" {
 		t.Errorf("seed %d (-much +little):\n%s", seed, d)
+	}
+}
+
+// rowsOf are so many neighbouring rows.
+func rowsOf(n int) (rows []space.Row) {
+	for i := range uint64(n) {
+		r := space.Row{}
+		r.Start, r.End, r.Mode = (0x1000+i)*page, (0x1001+i)*page, procmaps.Mode(i%2)
+		rows = append(rows, r)
+	}
+	return rows
+}
+
+// large are the operations of the beginning of a process with so many rows.
+func large(id uint64, rows int) []Operation {
+	ops := begun(int(id), id)
+	for i := range ops {
+		if seed, is := ops[i].Body.(Seed); is {
+			seed.Rows = rowsOf(rows)
+			ops[i].Body = seed
+		}
+	}
+	return ops
+}
+
+func TestAddressSpacesAreGivenUpIfAllHaveTooManyRows(t *testing.T) {
+	t.Parallel()
+	var told []string
+	m := New(Options{Rows: 110, OnChange: func(c *Change) {
+		switch c.Kind {
+		case KindBegin:
+			told = append(told, fmt.Sprintf("%d begins", c.Space))
+		case KindUnkept:
+			told = append(told, fmt.Sprintf("%d of process %d is not kept", c.Space, c.TGID))
+		}
+	}})
+	run := func(ops ...Operation) {
+		for i := range ops {
+			m.Apply(&ops[i])
+		}
+	}
+	state := func() (all []string) {
+		for _, sp := range m.Report().Spaces {
+			id := sp.Process.Space
+			all = append(all, fmt.Sprintf("%d: %d of %d, %s", id, m.Tree(id).Totals().Extents, sp.Start.Totals.Extents, sp.Picture))
+		}
+		return all
+	}
+	const why = "approximate: its mappings are not kept: memory budget reached"
+	// The ranges before and behind take two more of each.
+	run(slices.Concat(large(1, 60), large(2, 20), large(3, 30))...) // 1 is the largest
+	run(large(4, 101)...)                                           // and this at once
+	run(large(5, 40)...)
+	want := []string{"1: 0 of 0, " + why, "2: 20 of 20, exact", "3: 30 of 30, exact", "4: 0 of 0, " + why, "5: 40 of 40, exact"}
+	if diff := cmp.Diff(want, state()); diff != "" {
+		t.Errorf("spaces (-want +got):\n%s", diff)
+	}
+	wantTold := []string{
+		"1 begins", "2 begins", "1 of process 1 is not kept", "3 begins",
+		"4 begins", "4 of process 4 is not kept", "5 begins",
+	}
+	if diff := cmp.Diff(wantTold, told); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
+
+	// Nothing changes it but an exec, and calls are counted.
+	calls := m.Report().Stats.Calls
+	op := mapped(0x9000, 20, 1, 0)
+	run(op, Operation{Time: 21, Space: 1, Body: Reread{Range: space.All, Rows: rowsOf(5), Ended: 22}})
+	if got := state()[0]; got != want[0] || m.Report().Stats.Calls != calls+1 {
+		t.Errorf("%s, %d calls", got, m.Report().Stats.Calls-calls)
+	}
+	run(Operation{Time: 30, Space: 1, TGID: 1, Body: Exec{Comm: "new"}}, Operation{Time: 31, Space: 1, TGID: 1, Body: Begin{}})
+	run(mapped(0x9000, 40, 1, 0))
+	if got := m.Tree(1).Totals().Extents; got != 1 || !m.Space(1).Kept() {
+		t.Errorf("after an exec there are %d extents", got)
+	}
+
+	// Those that nobody lives in go first, if they are large.
+	run(Operation{Time: 50, Space: 3, TGID: 3, Body: Exit{}}, Operation{Time: 50, Space: 2, TGID: 2, Body: Exit{}})
+	run(large(6, 20)...)
+	got := make(map[uint64]bool)
+	for _, id := range []uint64{2, 3, 5, 6} {
+		got[id] = m.Space(id).Kept()
+	}
+	if diff := cmp.Diff(map[uint64]bool{2: true, 3: false, 5: true, 6: true}, got); diff != "" {
+		t.Errorf("kept (-want +got):\n%s", diff)
+	}
+	if n := m.Report().Stats.Unkept; n != 3 {
+		t.Errorf("%d were given up, want 3", n)
 	}
 }

@@ -18,6 +18,7 @@ const (
 	KindReread                     // a look at /proc found something
 	KindDrift                      // an audit found a difference
 	KindBegin                      // a process' mappings are known: its start
+	KindUnkept                     // what is mapped is not kept any more: there are too many rows
 	KindSuppressed                 // a call was given a result that says success, and was not executed
 	FreeKind
 )

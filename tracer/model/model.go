@@ -29,6 +29,9 @@ type Options struct {
 	// Memory is how many bytes the trees may take beyond a cell for each region, of all
 	// address spaces together. 0 means 32 MiB.
 	Memory int
+	// Rows is how many regions the trees may have, all together: beyond, address spaces
+	// are given up. 0 means 1,048,576.
+	Rows int
 }
 
 // Model is the state of all traced processes. Make one with [New].
@@ -70,7 +73,7 @@ func New(opts Options) *Model {
 		opts.KeepExited = 64
 	}
 	return &Model{
-		opts: opts, spaces: make(map[uint64]*Space), procs: make(map[int]*Process), bound: newBound(opts.Memory),
+		opts: opts, spaces: make(map[uint64]*Space), procs: make(map[int]*Process), bound: newBound(opts.Memory, opts.Rows),
 	}
 }
 
@@ -109,7 +112,7 @@ func (m *Model) Apply(op *Operation) Feedback {
 			return Feedback{Effect: m.call(sp, op, b)}
 		}
 	case Layout:
-		m.setTree(m.make(op.Space), m.newTree(b))
+		m.setTree(m.make(op.Space), m.newTree(b), op.Time)
 	case Join:
 		m.join(op, &b)
 	case Exec:
@@ -155,17 +158,37 @@ func (m *Model) Apply(op *Operation) Feedback {
 			sp.picture.resynced(op.Time)
 		}
 	case Clone:
-		if parent := m.spaces[b.Parent]; parent != nil && parent.tree != nil {
+		if parent := m.spaces[b.Parent]; parent != nil && parent.tree != nil && !parent.unkept {
 			tree, doubts := parent.tree.Clone(op.Time)
-			m.setTree(m.make(op.Space), tree)
+			m.setTree(m.make(op.Space), tree, op.Time)
 			return Feedback{Doubts: len(doubts) > 0}
 		}
 	default:
 		if sp := m.tree(op); sp != nil {
-			m.applyTree(sp, op)
+			if sp.unkept {
+				m.applyUnkept(sp, op)
+			} else {
+				m.applyTree(sp, op)
+			}
 		}
 	}
 	return Feedback{}
+}
+
+// applyUnkept applies what is still of use to an address space that was given up.
+func (m *Model) applyUnkept(sp *Space, op *Operation) {
+	if _, is := op.Body.(Begin); is {
+		m.begin(sp, op)
+		m.tellUnkept(sp, op.Time)
+	}
+}
+
+// begin notes that what is mapped is known.
+func (m *Model) begin(sp *Space, op *Operation) {
+	sp.begin(op.Time)
+	c := changeOf(KindBegin, op)
+	c.Start = &sp.start
+	m.tell(sp, &c)
 }
 
 // applyTree applies what needs a tree, calls aside.
@@ -173,14 +196,11 @@ func (m *Model) applyTree(sp *Space, op *Operation) {
 	switch b := op.Body.(type) {
 	case Seed:
 		sp.tree.Reread(space.Read{Range: space.All, Rows: b.Rows, Began: op.Time, Ended: b.Ended, Op: space.OpSeed})
-		m.compacted(sp)
+		m.compacted(sp, op.Time)
 	case Complete:
 		sp.tree.SetComplete(bool(b))
 	case Begin:
-		sp.begin(op.Time)
-		c := changeOf(KindBegin, op)
-		c.Start = &sp.start
-		m.tell(sp, &c)
+		m.begin(sp, op)
 	case Stack:
 		m.stack(sp, op, &b)
 	case Reread:
@@ -195,7 +215,7 @@ func (m *Model) applyTree(sp *Space, op *Operation) {
 		sp.tree.SetLayout(op.Time, b.StartBrk, b.Brk, b.Stack)
 	case Prune:
 		sp.tree.Prune(op.Time)
-		m.compacted(sp)
+		m.compacted(sp, op.Time)
 	case Drift:
 		sp.drift += uint64(len(b))
 		c := changeOf(KindDrift, op)
@@ -309,7 +329,7 @@ func (m *Model) exec(op *Operation, b *Exec) {
 	// A process found amid its exec has the new space already.
 	sp := m.make(op.Space)
 	sp.numbered = sp.numbered || b.Numbered
-	m.setTree(sp, m.newTree(b.Layout))
+	m.setTree(sp, m.newTree(b.Layout), op.Time)
 	sp.wait()
 	p.Comm, p.Space = b.Comm, sp.id
 	p.Generation++
@@ -376,6 +396,7 @@ func (m *Model) forget(sp *Space) Feedback {
 	m.dropped.worsen(sp.pictured())
 	sp.memory.Leave()
 	m.bound.fresh -= sp.fresh
+	m.countRows(sp, 0)
 	delete(m.spaces, sp.id)
 	m.last = nil
 	m.forgotten = append(m.forgotten[:0], sp.id)
@@ -394,7 +415,7 @@ func (m *Model) call(sp *Space, op *Operation, b *Call) *space.Effect {
 		return nil
 	}
 	m.counts.count(b.Call)
-	if b.Fate == Counted {
+	if b.Fate == Counted || sp.unkept {
 		return nil
 	}
 	eff := &m.effect

@@ -102,6 +102,7 @@ type Counts struct {
 	Unaudited  uint64 // those that nothing was compared of: they ended too soon, or began too late
 	Faults     uint64 // page faults whose stack is known
 	Coarsened  uint64 // address spaces where single calls were given up, as they were too many
+	Unkept     uint64 // address spaces that were given up, as all have too many rows
 	Polled     uint64 // changes that looks of a polling Source found
 
 	byOp [32][16]uint64

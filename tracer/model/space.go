@@ -40,6 +40,8 @@ type Space struct {
 	compacted int            // cells when the tree was compacted last, and
 	fresh     int            // how many more there are now
 	coarse    bool           // some origins were given up
+	rows      int            // what the tree needs
+	unkept    bool           // it was given up: the tree is empty, whatever is mapped
 
 	picture    Picture
 	violations uint64
@@ -72,6 +74,10 @@ func (sp *Space) notVerified() (n NotVerified) {
 // Tree is what is mapped; nil if not even the beginning of that is known. It is for
 // looking only.
 func (sp *Space) Tree() *space.Space { return sp.tree }
+
+// Kept reports whether what is mapped is kept: if it is not, the tree is empty, nothing
+// changes it, and calls are only counted.
+func (sp *Space) Kept() bool { return !sp.unkept }
 
 // Inhabitants is how many processes live in it.
 func (sp *Space) Inhabitants() int { return len(sp.procs) }

@@ -114,7 +114,7 @@ func (a *audits) tried(ranges, but []procmaps.Range) {
 
 // auditSoon has a space audited as soon as nothing of it is in doubt.
 func (t *Tracer) auditSoon(sp *addressSpace) {
-	if sp.state == known && sp.Inhabitants() > 0 {
+	if sp.state == known && sp.readable() {
 		sp.audits.due, t.busy[sp] = true, true
 	}
 }

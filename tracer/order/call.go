@@ -13,6 +13,14 @@ func (t *Tracer) handle(sp *addressSpace, ev *Event, late bool) {
 	if late {
 		t.figures.Late++
 	}
+	switch {
+	case sp.Kept():
+	case ev.Kind == model.KindCall:
+		t.applyCall(ev, 0, model.Counted)
+		return
+	case ev.Kind != model.KindFork:
+		return
+	}
 	switch ev.Kind {
 	case model.KindCall:
 		t.called(sp, ev, late)
@@ -146,7 +154,7 @@ func (t *Tracer) site(sp *addressSpace, ev *Event) uint32 {
 // matter.
 func (t *Tracer) touched(ev *Event) {
 	sp := t.spaces[ev.Space]
-	if sp == nil || sp.waits() || t.opts.Sites == nil {
+	if sp == nil || sp.waits() || !sp.Kept() || t.opts.Sites == nil {
 		return
 	}
 	site := t.opts.Sites.Site(ev.TGID, sp.Tree(), ev.Sample)
@@ -161,7 +169,7 @@ func (t *Tracer) touched(ev *Event) {
 // matter.
 func (t *Tracer) timed(ev *Event) {
 	site := uint32(0)
-	if sp := t.spaces[ev.Space]; sp != nil && ev.Sample != nil && t.opts.Sites != nil {
+	if sp := t.spaces[ev.Space]; sp != nil && sp.Kept() && ev.Sample != nil && t.opts.Sites != nil {
 		site = t.opts.Sites.Site(ev.TGID, sp.Tree(), ev.Sample)
 	}
 	t.by(ev, model.Timed{Call: &ev.Call, Timing: ev.Timing, Site: site})

@@ -84,6 +84,11 @@ func (t *Tracer) fork(parent *addressSpace, ev *Event, late bool) {
 		}
 		return
 	}
+	if !parent.Kept() {
+		t.lay(sp, model.Layout{})
+		sp.state, t.busy[sp] = seeding, true
+		return
+	}
 	doubts := t.note(sp, ev.Time, model.Clone{Parent: parent.id}).Doubts
 	parent.forks = append(parent.forks, forkStamp{sp.id, ev.Time})
 	if doubts {

@@ -155,11 +155,15 @@ func (t *Tracer) prepare(req *lookRequest) bool {
 	if sp == nil {
 		return false
 	}
-	if !req.full && !req.audit {
+	switch {
+	case req.audit && (sp.doubtful() || sp.q.open()):
+		req.ranges = nil // nothing can be compared with what is in doubt: that is read first
+		sp.audits.due, sp.audits.alone = sp.audits.due || !req.alone, sp.audits.alone || req.alone
+	case !req.full && !req.audit:
 		req.ranges, sp.reason = t.doubted(sp), lookReason{}
 	}
 	if len(req.ranges) == 0 || !sp.readable() {
-		sp.looking = false
+		sp.looking, t.busy[sp] = false, true
 		return false
 	}
 	// From before it begins: what is handled meanwhile, the look need not show. Before a
@@ -436,6 +440,7 @@ func (t *Tracer) unpark(sp *addressSpace, began uint64) {
 	sp.parked = nil
 	defer res.place.leave()
 	switch {
+	case !sp.Kept():
 	case res.isSeed():
 		if sp.state == seeding {
 			t.seed(sp, last)

@@ -67,7 +67,7 @@ func (sp *addressSpace) waits() bool { return sp.state == waiting || sp.state ==
 
 // readable tells whether its mappings can be read.
 func (sp *addressSpace) readable() bool {
-	return sp.Inhabitants() > 0 && sp.state != unreadable && sp.state != gone
+	return sp.Inhabitants() > 0 && sp.Kept() && sp.state != unreadable && sp.state != gone
 }
 
 // doubtful tells whether something of its tree is in doubt.

@@ -53,6 +53,8 @@ type Options struct {
 	KeepExited int
 	// Memory is that of [model.Options].
 	Memory int
+	// Rows is that of [model.Options].
+	Rows int
 	// Sites makes sites of the stacks that come with events; nil makes none.
 	Sites Sites
 	// Calls bounds the waiting for what processes can delay; nil sets no bounds.
@@ -153,7 +155,7 @@ func (t *Tracer) Tap(tap func(*model.Operation)) { t.tap = tap }
 func (t *Tracer) ModelOptions() model.Options {
 	return model.Options{
 		OnChange: t.opts.OnChange, PageSize: t.opts.PageSize, MovesMany: t.opts.MovesMany, Shm: t.opts.Shm,
-		Polling: t.opts.Polling, KeepExited: t.opts.KeepExited, Verify: t.opts.Verify > 0, Memory: t.opts.Memory,
+		Polling: t.opts.Polling, KeepExited: t.opts.KeepExited, Verify: t.opts.Verify > 0, Memory: t.opts.Memory, Rows: t.opts.Rows,
 	}
 }
 

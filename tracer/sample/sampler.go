@@ -137,6 +137,9 @@ func (s *Sampler) Change(c *tracer.Change) {
 		if t.pages != nil {
 			t.pages.forget(wholeMissed)
 		}
+	case c.Kind == tracer.KindUnkept:
+		s.emit(t, c.Time, event.Uncounted("its mappings are not kept: --memory was reached"))
+		s.drop(t)
 	case c.Kind == tracer.KindExit:
 		if t.pid == c.TGID {
 			s.drop(t)

@@ -190,6 +190,8 @@ type MemoryObject struct {
 	PartsPeak     int    `json:"parts_peak"`
 	// Coarsened is of how many address spaces the extents were too many.
 	Coarsened uint64 `json:"spaces_coarsened"`
+	// Unkept is how many address spaces were given up, as all have too many mappings.
+	Unkept uint64 `json:"spaces_unkept"`
 }
 
 // WordsObject says what became of the words that were watched to tell who keeps memory.
@@ -253,6 +255,9 @@ func (s *GrowthSummary) Write(w io.Writer) error {
 	if n := s.Memory.Coarsened; n > 0 {
 		b = fmt.Appendf(b, "\nneighbouring extents of %s were made one, as --memory was reached: which of several sites holds what of them is estimated",
 			units.Count(n, "address space"))
+	}
+	if n := s.Memory.Unkept; n > 0 {
+		b = fmt.Appendf(b, "\nthe mappings of %s are not kept, as all have too many: --memory was reached", units.Count(n, "address space"))
 	}
 	if s.Unseen != "" {
 		b = fmt.Appendf(b, "\nno page faults were seen, so who touches memory is not known: %s", table.Escape(s.Unseen))

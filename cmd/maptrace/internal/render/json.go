@@ -93,6 +93,7 @@ type SummaryObject struct {
 	Rereads    uint64            `json:"rereads"`
 	Untracked  uint64            `json:"untracked"`
 	Coarsened  uint64            `json:"coarsened"`
+	Unkept     uint64            `json:"unkept"`
 
 	// Those of polling: looks at everything, the seconds between two, and what
 	// they found. What is counted in the kernel is 0 then.
@@ -109,7 +110,7 @@ func Summary(r *tracer.Report, untracked uint64, now time.Time) SummaryObject {
 		Calls: s.Calls, ByOp: map[string]uint64{}, Failed: s.Failed, Suppressed: s.Suppressed, Forks: s.Forks, Execs: s.Execs,
 		Exits: s.Exits, Processes: s.Processes, Sections: s.Sections, Missed: s.Missed, Other: s.Others,
 		Lost: s.Lost, Skipped: s.Skipped, Late: s.Late, Violations: s.Violations, Drift: s.Drift, Audits: s.Audits,
-		Unfinished: s.AuditsUnfinished, Unverified: s.Unverified, Unaudited: s.Unaudited, Rereads: s.Rereads, Untracked: untracked, Coarsened: s.Coarsened,
+		Unfinished: s.AuditsUnfinished, Unverified: s.Unverified, Unaudited: s.Unaudited, Rereads: s.Rereads, Untracked: untracked, Coarsened: s.Coarsened, Unkept: s.Unkept,
 		Looks: s.Looks, Interval: r.Polling.Seconds(), Changes: s.Polled,
 	}
 	for _, c := range s.ByOp() {

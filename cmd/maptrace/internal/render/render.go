@@ -140,6 +140,8 @@ func AppendEvents(dst []Event, c *tracer.Change) []Event {
 		return foundEvents(dst, e, c)
 	case tracer.KindDrift:
 		return driftEvents(dst, e, c)
+	case tracer.KindUnkept:
+		e.Op, e.Detail = "unkept", "its mappings are not kept any more: --memory was reached"
 	case tracer.KindLost:
 		e.Op, e.Lost, e.Detail = "lost", c.Lost, strconv.FormatUint(c.Lost, 10)
 	default:

@@ -120,6 +120,9 @@ func WriteSummary(w io.Writer, r *tracer.Report, untracked uint64, clock Clock) 
 	if untracked > 0 {
 		fmt.Fprintf(&b, "untracked %d: processes or address spaces beyond what the kernel side holds\n", untracked)
 	}
+	if s.Unkept > 0 {
+		fmt.Fprintf(&b, "unkept %d: address spaces of which nothing is known, as all have too many mappings: --memory was reached\n", s.Unkept)
+	}
 	if s.Coarsened > 0 {
 		fmt.Fprintf(&b, "coarsened %d: address spaces with so many extents that neighbours were made one: --memory was reached\n", s.Coarsened)
 	}
