@@ -51,8 +51,8 @@ type Attribution struct {
 
 	start       []space.Region // what was there at the beginning
 	old         []oldRegion    // of that, what is anonymous, by address
-	regions     []space.Region
-	pieces      []piece // what the ranges handed out by Ranges belong to
+	pieces      []piece        // what the extents of the last Plan belong to
+	stakes      []stake        // of these
 	appearances map[growth.Key]appearance
 
 	made    map[part]*Part       // by group and site

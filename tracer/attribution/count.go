@@ -14,8 +14,8 @@ import (
 
 // piece is an extent whose pages are being counted.
 type piece struct {
-	stake
 	bytes uint64
+	stake uint32 // its place in Attribution.stakes: there are few, and many pieces
 	mode  procmaps.Mode
 	first bool // of its region
 }
@@ -23,16 +23,17 @@ type piece struct {
 // Plan notes which extents there are while their resident pages are being counted: all
 // but those of the kernel, in address order.
 func (a *Attribution) Plan(tree *space.Space) {
-	a.regions = tree.Regions(a.regions[:0])
-	purposes := procmaps.Infer(mappings(a.regions), nil)
-	a.pieces = a.pieces[:0]
+	regions := tree.Regions(make([]space.Region, 0, tree.Totals().Extents))
+	purposes := procmaps.Infer(mappings(regions), nil)
+	a.pieces, a.stakes = slices.Grow(a.pieces[:0], tree.Totals().Extents), a.stakes[:0]
+	places := make(map[stake]uint32)
 	at, last := 0, -1
 	for e := range tree.Extents(space.All) {
 		if e.Kind == procmaps.KindSpecial {
 			continue
 		}
 		_, s := a.stake(&e)
-		for at < len(a.regions) && a.regions[at].End <= e.Start {
+		for at < len(regions) && regions[at].End <= e.Start {
 			at++
 		}
 		// One arena that looks like something else, merged with a stack below it, does
@@ -40,7 +41,13 @@ func (a *Attribution) Plan(tree *space.Space) {
 		if at < len(purposes) && e.Kind == procmaps.KindAnon && !s.partless && a.appearances[s.key].role != procmaps.RoleArena {
 			a.appearances[s.key] = appearance{purposes[at].Role, e.Name}
 		}
-		a.pieces = append(a.pieces, piece{s, e.Len(), e.Mode, at != last})
+		place, ok := places[s]
+		if !ok {
+			place = uint32(len(a.stakes))
+			places[s] = place
+			a.stakes = append(a.stakes, s)
+		}
+		a.pieces = append(a.pieces, piece{e.Len(), place, e.Mode, at != last})
 		last = at
 	}
 }
@@ -52,7 +59,7 @@ func (a *Attribution) Observe(at uint64, resident []uint64) {
 	if len(resident) != len(a.pieces) {
 		return
 	}
-	held := make(map[stake]growth.Holding)
+	sums := make([]growth.Holding, len(a.stakes))
 	for i := range a.pieces {
 		p := &a.pieces[i]
 		h := growth.Holding{Resident: resident[i]}
@@ -65,7 +72,11 @@ func (a *Attribution) Observe(at uint64, resident []uint64) {
 		if p.first {
 			h.Mappings = 1
 		}
-		held[p.stake] = held[p.stake].Plus(h)
+		sums[p.stake] = sums[p.stake].Plus(h)
+	}
+	held := make(map[stake]growth.Holding, len(sums))
+	for i, s := range a.stakes {
+		held[s] = sums[i]
 	}
 	holdings, shared := a.shareOut(held)
 	a.start = nil
@@ -194,12 +205,12 @@ func (a *Attribution) bytes() int {
 		blocks = a.heap.Len()
 	}
 	parts := blocks + len(a.made) + len(a.flows) + len(a.past) + len(a.shares) + len(a.touched) + len(a.faults) + len(a.outcomes) + len(a.appearances)
-	return mapped*parts + cap(a.pieces)*int(unsafe.Sizeof(piece{})) + cap(a.regions)*int(unsafe.Sizeof(space.Region{}))
+	return mapped*parts + cap(a.pieces)*int(unsafe.Sizeof(piece{})) + cap(a.stakes)*int(unsafe.Sizeof(stake{}))
 }
 
 // rest is told that there is nothing more to be observed.
 func (a *Attribution) rest() {
-	a.regions, a.pieces = nil, nil
+	a.pieces, a.stakes = nil, nil
 	a.shrink()
 }
 

@@ -20,8 +20,8 @@ type Node struct {
 // What a row of maps takes, in bytes, as measured: the tree's, and what counting its pages
 // and saying who made them takes beside.
 const (
-	traceRow = 160
-	growRow  = 500
+	traceRow = 200
+	growRow  = 300
 )
 
 // rows is for how many rows there is memory. It is beside all else, as what is read of

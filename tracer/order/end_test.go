@@ -17,7 +17,7 @@ type silent struct {
 	release chan struct{}
 }
 
-func (w *silent) Look(int, procmaps.Range, bool) (Look, error) {
+func (w *silent) Look(int, procmaps.Range, bool, func(int) error) (Look, error) {
 	<-w.release
 	return Look{}, procmaps.ErrGone
 }

@@ -192,7 +192,7 @@ func (s *Set) takeChanges() {
 // cut makes the parts those of ranges, with what is known of them.
 func (s *Set) cut(ranges []procmaps.Range) {
 	old := s.parts
-	s.parts, s.spare = s.spare[:0], s.parts
+	s.parts, s.spare = slices.Grow(s.spare[:0], len(old)), s.parts
 	s.lengths, s.planned, s.total = s.lengths[:0], s.planned[:0], 0
 	for _, r := range ranges {
 		before := len(s.parts)
@@ -248,10 +248,20 @@ func (s *Set) Counted(found []procmaps.Resident) {
 	s.planned = s.planned[:0]
 }
 
+// Release gives up memory that only a look takes, if that is for more than so many parts.
+func (s *Set) Release(many int) {
+	if cap(s.spare) > many {
+		s.spare = nil
+	}
+	if len(s.planned) == 0 && cap(s.planned) > many {
+		s.planned = nil
+	}
+}
+
 // Totals appends to dst what is resident of each of the ranges of the last Plan, in
 // bytes.
 func (s *Set) Totals(dst []uint64) []uint64 {
-	parts := s.parts
+	parts, dst := s.parts, slices.Grow(dst, len(s.lengths))
 	for _, n := range s.lengths {
 		var sum uint64
 		for i := range parts[:n] {

@@ -33,14 +33,13 @@ type pageCount struct {
 	residency *procmaps.Residency
 	set       *resident.Set
 	why       string // everything is to be counted; "" for none
-	ranges    []procmaps.Range
 	todo      []procmaps.Range
 	found     []procmaps.Resident
-	totals    []uint64
 	before    uint64 // the RSS, before the counting and after it
 	after     uint64
 	summed    bool // they are known
 	counted   bool
+	observed  bool          // at least once
 	busy      time.Duration // what the last counting took
 }
 
@@ -163,13 +162,13 @@ func (n *pageCount) forget(why string) {
 }
 
 // plan begins a look, and tells whether the extents are others than at the last. It
-// counts in whole why everything is to be counted, if so.
-func (n *pageCount) plan(tree *space.Space, whole map[string]uint64) bool {
+// counts in whole why everything is to be counted, if so. Scratch is for the extents.
+func (n *pageCount) plan(tree *space.Space, scratch *[]procmaps.Range, whole map[string]uint64) bool {
 	if n.todo = n.todo[:0]; n.counted && n.set.Rest() {
 		return false
 	}
-	n.ranges = extents(n.ranges[:0], tree)
-	if n.todo = n.set.Plan(n.todo, n.ranges); n.set.Whole() {
+	*scratch = extents((*scratch)[:0], tree)
+	if n.todo = n.set.Plan(n.todo, *scratch); n.set.Whole() {
 		whole[cmp.Or(n.why, wholeMany)]++
 		n.why = ""
 	}
@@ -224,8 +223,20 @@ func (n *pageCount) observe(slack uint64) []uint64 {
 	} else {
 		n.forget(wholeNoSum) // nothing tells what the kernel takes away
 	}
-	n.totals = n.set.Totals(n.totals[:0])
-	return n.totals
+	totals := n.set.Totals(nil)
+	n.observed = true
+	n.release()
+	return totals
+}
+
+// release gives up what a look takes, if that is much: it is not in use most of the time,
+// and there may be hundreds of processes.
+func (n *pageCount) release() {
+	const much = 1 << 10 // extents
+	if cap(n.todo) > much {
+		n.todo, n.found = nil, nil
+	}
+	n.set.Release(much)
 }
 
 // cost adds what counting has cost.

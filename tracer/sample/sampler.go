@@ -74,7 +74,8 @@ type Sampler struct {
 	next    uint64          // the next round
 	slack   uint64          // by how much the RSS of a process may be wrong, in bytes
 	touches []tracer.Touch
-	untold  uint64 // faults that touches did not tell of, so far
+	ranges  []procmaps.Range // scratch, of a plan
+	untold  uint64           // faults that touches did not tell of, so far
 	effort  event.Effort
 	points  int    // threads that watch a word, of all processes
 	words   uint64 // when to look at words again
@@ -236,7 +237,7 @@ func (s *Sampler) count(t *target, now uint64) {
 	if tree == nil {
 		return
 	}
-	if t.pages.plan(tree, s.effort.Whole) {
+	if t.pages.plan(tree, &s.ranges, s.effort.Whole) {
 		s.emit(t, now, event.Counting{})
 	}
 	limits := now >= t.limit
@@ -289,7 +290,7 @@ func (s *Sampler) Finish() {
 	}
 	s.collect(true)
 	for _, t := range s.spaces {
-		if t.busy && (t.pages == nil || t.pages.totals == nil) { // it was never counted
+		if t.busy && (t.pages == nil || !t.pages.observed) { // it was never counted
 			s.emit(t, now, event.Uncounted(await.ErrStalled.Error()))
 		}
 	}
