@@ -77,3 +77,29 @@ func TestWhatAllGiveUpIsEnough(t *testing.T) {
 		}
 	}
 }
+
+// Half of the memory is for garbage; rows are beside what is divided, and have room for some
+// large processes however little there is.
+func TestWhatIsDividedIsWhatThereIs(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		bytes       uint64
+		trace, grow int // rows
+	}{
+		{1 << 20, 167772, 111848},
+		{16 << 20, 167772, 111848},
+		{256 << 20, 503316, 335544}, // as docs/accuracy.md has it
+		{1 << 30, 2013265, 1342177},
+	} {
+		g, tr := Of(c.bytes), OfTrace(c.bytes)
+		if sum := g.Stacks + 2*g.Extents + g.Series.Most() + g.Parts.Most(); sum != int(c.bytes/2) {
+			t.Errorf("grow keeps %d of %d bytes, want half", sum, c.bytes)
+		}
+		if sum := tr.Stacks + tr.Extents; sum != int(c.bytes/2) {
+			t.Errorf("trace keeps %d of %d bytes, want half", sum, c.bytes)
+		}
+		if g.Rows != c.grow || tr.Rows != c.trace {
+			t.Errorf("of %d bytes: %d rows with grow, %d with trace; want %d and %d", c.bytes, g.Rows, tr.Rows, c.grow, c.trace)
+		}
+	}
+}
