@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/budget"
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/model"
@@ -137,5 +138,32 @@ func TestRecordsOfUnknownSpacesAreIgnored(t *testing.T) {
 	g.Record(&event.Record{Body: event.Effort{Faults: 5}})
 	if g.Effort().Faults != 5 {
 		t.Errorf("effort %+v", g.Effort())
+	}
+}
+
+// What an address space held is not looked at any more once it is not kept: nothing has gone.
+func TestWhatIsNotKeptIsNotObserved(t *testing.T) {
+	t.Parallel()
+	g := NewGrowth(Options{Names: names{}, Interval: time.Second})
+	process(g, 1, 1)
+	tree := space.New(space.Options{})
+	tree.Reread(space.Read{Range: space.All, Began: 1, Op: space.OpSeed, Rows: []space.Row{
+		{Mapping: procmaps.Mapping{Range: procmaps.Range{Start: 0x1000, End: 0x3000}, Mode: procmaps.Read | procmaps.Write}},
+	}})
+	look := func(at uint64) {
+		g.Record(&event.Record{Space: 1, At: at, Tree: tree, Body: event.Counting{}})
+		g.Record(&event.Record{Space: 1, At: at, Body: event.Resident{4096}})
+	}
+	look(1e9)
+	g.Record(&event.Record{Space: 1, At: 2e9, Tree: tree, Body: event.Counting{}})
+	g.Record(&event.Record{Space: 1, At: 2e9, Body: event.Uncounted("not kept")})
+	g.Change(&model.Change{Kind: model.KindUnkept, Space: 1, TGID: 1, Time: 2e9})
+	g.Record(&event.Record{Space: 1, At: 2e9, Body: event.Resident{4096}}) // which was under way
+	w := g.spaces[1]
+	if w.Ticks() != 1 || w.pieces != nil || w.stakes != nil {
+		t.Errorf("%d looks, %d pieces of %d stakes are kept", w.Ticks(), len(w.pieces), len(w.stakes))
+	}
+	if got := g.Processes(3e9); len(got) != 1 || got[0].Uncounted != "not kept" {
+		t.Errorf("told of %+v", got)
 	}
 }

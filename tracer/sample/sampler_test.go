@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/space"
 )
@@ -68,5 +69,24 @@ func TestThatWordsAreWatchedAgainIsTold(t *testing.T) {
 	}
 	if d := cmp.Diff([]string{unix.ENOSPC.Error(), ""}, told); d != "" || one.unwatched {
 		t.Errorf("told (-want +got):\n%s", d)
+	}
+}
+
+// What is not kept any more cannot be counted: that is said, and nothing is held for it.
+func TestWhatIsNotKeptIsNotCounted(t *testing.T) {
+	t.Parallel()
+	var told []event.Body
+	s := New(new(quietKernel), Options{
+		Trees: func(uint64) *space.Space { return space.New(space.Options{}) },
+		Emit:  func(r *event.Record) { told = append(told, r.Body) },
+	})
+	defer s.Close()
+	one := &target{space: 1, pid: 5}
+	s.spaces[1], s.living[5] = one, one
+	s.Change(&tracer.Change{Kind: tracer.KindUnkept, Space: 2})
+	s.Change(&tracer.Change{Kind: tracer.KindUnkept, Space: 1, TGID: 5})
+	want := []event.Body{event.Uncounted("its mappings are not kept: --memory was reached")}
+	if d := cmp.Diff(want, told); d != "" || !one.gone || len(s.spaces)+len(s.living) > 0 {
+		t.Errorf("gone %t, told (-want +got):\n%s", one.gone, d)
 	}
 }
