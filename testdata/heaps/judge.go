@@ -61,7 +61,7 @@ const (
 	Innocent  Outcome = "INNOCENT" // somebody is named who must not be
 )
 
-// Result is an outcome and why.
+// Result is an outcome and why. The rate of its case is that of the run.
 type Result struct {
 	Case
 	Outcome Outcome

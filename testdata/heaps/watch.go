@@ -23,7 +23,8 @@ const (
 // Watch runs the program, with dir as its working directory, and "maptrace grow" on it
 // for some time.
 func (b *Built) Watch(ctx context.Context, maptrace, dir string, duration time.Duration) (Result, error) {
-	p, err := leaks.Begin(ctx, dir, b.Argv(settle+duration+more, b.RateFor(settle+duration)))
+	rate := b.RateFor(settle + duration)
+	p, err := leaks.Begin(ctx, dir, b.Argv(settle+duration+more, rate))
 	if err != nil {
 		return Result{}, err
 	}
@@ -44,7 +45,9 @@ func (b *Built) Watch(ctx context.Context, maptrace, dir string, duration time.D
 	if err != nil {
 		return Result{}, err
 	}
-	return b.Judge(found)
+	r, err := b.Judge(found)
+	r.Rate = rate
+	return r, err
 }
 
 // Counts are how many programs had each outcome.
