@@ -93,7 +93,7 @@ func All() []Case {
 func Six() []Case { return named("wrappers", "hundredth", "crowd", "audit", "cycle", "lru calm") }
 
 // Few returns a short selection, for tests that have no time for all.
-func Few() []Case { return named("tiles", "listeners", "fragment") }
+func Few() []Case { return named("tiles", "listeners", "pools") }
 
 func named(names ...string) []Case {
 	var some []Case
