@@ -4,6 +4,7 @@ package sample
 
 import (
 	"encoding/binary"
+	"hash/maphash"
 	"slices"
 
 	"github.com/maptrace/maptrace/tracer/internal/regular"
@@ -68,6 +69,33 @@ func (m *freeMarks) learn(word uint64) {
 
 // marks tells whether a word marks a freed block.
 func (m freeMarks) marks(word uint64) bool { return m[word] >= sureMark }
+
+// twins are the contents of samples: of those that there have been before it does not tell
+// whether a block is still the same.
+type twins struct {
+	seed maphash.Seed
+	seen map[uint64]bool
+}
+
+// mostTwins is how many are remembered.
+const mostTwins = 1 << 14
+
+// has tells whether a block of a size had the same contents before, and remembers them.
+func (t *twins) has(size uint64, words []uint64) bool {
+	if t.seen == nil || len(t.seen) >= mostTwins {
+		t.seed, t.seen = maphash.MakeSeed(), make(map[uint64]bool)
+	}
+	var h maphash.Hash
+	h.SetSeed(t.seed)
+	maphash.WriteComparable(&h, size)
+	for _, w := range words {
+		maphash.WriteComparable(&h, w)
+	}
+	sum := h.Sum64()
+	known := t.seen[sum]
+	t.seen[sum] = true
+	return known
+}
 
 // contents is what a look found of a block.
 type contents struct {

@@ -113,3 +113,20 @@ func TestABurstIsAsLongAsTheBudgetAllows(t *testing.T) {
 		}
 	}
 }
+
+func TestContentsThatThereWereBeforeTellNothing(t *testing.T) {
+	t.Parallel()
+	var w twins
+	for i, tt := range []struct {
+		size  uint64
+		words []uint64
+		want  bool
+	}{
+		{24, []uint64{1, 2, 3}, false}, {24, []uint64{1, 2, 4}, false}, {24, []uint64{1, 2, 3}, true}, {32, []uint64{1, 2, 3}, false},
+		{24, nil, false}, {24, nil, true},
+	} {
+		if got := w.has(tt.size, tt.words); got != tt.want {
+			t.Errorf("%d: %v, want %v", i, got, tt.want)
+		}
+	}
+}

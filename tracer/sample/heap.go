@@ -64,6 +64,7 @@ type heapWatch struct {
 	looked uint64                     // when the samples were looked at last
 	busy   bool                       // a worker looks at them
 	marks  freeMarks
+	twins  twins
 	found  uint64 // when the allocators were looked for
 }
 
@@ -193,6 +194,9 @@ func (h *heapWatch) take(b *tracer.HeapBlock) {
 	case tracer.BlockContents:
 		for _, m := range h.blocks[b.Addr] {
 			m.words, m.known = b.Words, min(int(m.size/8), len(m.words))
+			if h.twins.has(m.size, m.words[:m.known]) {
+				h.blind(m, b.Time) // another may take its place unnoticed
+			}
 		}
 	case tracer.BlockFreed, tracer.BlockReused:
 		for _, old := range h.blocks[b.Addr] {
