@@ -28,9 +28,11 @@ type Keeper struct {
 	Kept           float64 // bytes a second, with an interval of 95 %
 	Low, High      float64
 
-	// Pools says that it keeps large blocks whoever calls it: it may hand them out in
-	// pieces, and then it is not known who keeps those.
+	// Pools says that it keeps large blocks: it may hand them out in pieces, and then it is
+	// not known who keeps those.
 	Pools bool
+	// Unsure says that one of its callers may keep all of it.
+	Unsure bool
 
 	function string
 	draw
@@ -165,7 +167,7 @@ type draw struct {
 }
 
 func (e *estimator) keeper(f *function) Keeper {
-	k := Keeper{Samples: len(f.blocks), function: f.name, Pools: f.pools}
+	k := Keeper{Samples: len(f.blocks), function: f.name, Pools: f.pools, Unsure: f.unsure}
 	sites := make(map[uint32]float64)
 	var bytes, seen, alive float64
 	exact := true
@@ -330,7 +332,7 @@ func (r *Result) judge(rate growth.Rate, e *estimator) {
 	slices.Sort(sums)
 	const tail = 0.025
 	r.Low, r.High = sums[int(tail*draws)], sums[int((1-tail)*draws)]
-	if r.Keepers[0].Alive >= fewest && !r.Keepers[0].Pools {
+	if k := &r.Keepers[0]; k.Alive >= fewest && !k.Pools && !k.Unsure {
 		r.Confidence = float64(wins) / (draws + 1) // it is never certain
 	}
 }

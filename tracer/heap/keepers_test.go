@@ -155,9 +155,9 @@ func TestTheKeeperIsNamedOrNobody(t *testing.T) {
 			caller{stack: []string{"malloc", "refill", "get", "watch", "main"}, bytes: 16 << 10, rate: 20, kept: 1},
 			caller{stack: []string{"malloc", "refill", "get", "lookup", "main"}, bytes: 16 << 10, rate: 60, kept: 1}, churn,
 		), "", false},
-		"large blocks are kept by one": {quick(
+		"large blocks may be handed out in pieces": {quick(
 			caller{stack: []string{"malloc", "load", "open", "main"}, bytes: 64 << 10, rate: 50, kept: 1}, churn,
-		), "load", true},
+		), "", false},
 		"most of it has no sample": {func() program {
 			p := quick(caller{stack: []string{"malloc", "minor", "main"}, bytes: 100, rate: 500, kept: 1}, churn)
 			p.unseen = 1 << 20
@@ -266,12 +266,13 @@ func TestAFunctionIsPassedOver(t *testing.T) {
 		sites []site
 		want  []string // functions that have samples that are there
 	}{
-		"wrappers of several levels":          {[]site{{"x p n login main", 20, 0}, {"x p n render main", 0, 200}, {"x parse main", 0, 300}}, []string{"login"}},
-		"one who keeps a part":                {[]site{{"x new a main", 10, 40}, {"x new b main", 12, 48}, {"x render main", 0, 300}}, []string{"new"}},
-		"an allocator that nobody differs in": {[]site{{"malloc login main", 20, 0}}, []string{"login"}},
-		"the innermost where all keep":        {[]site{{"make login main", 20, 0}, {"make logout main", 20, 0}}, []string{"make"}},
-		"a stack that ends in an allocator":   {[]site{{"malloc", 20, 0}}, []string{"malloc"}},
-		"two keepers below one wrapper":       {[]site{{"x a main", 20, 0}, {"x b main", 20, 0}, {"x c main", 0, 200}}, []string{"a", "b"}},
+		"wrappers of several levels":             {[]site{{"x p n login main", 20, 0}, {"x p n render main", 0, 200}, {"x parse main", 0, 300}}, []string{"login"}},
+		"one who keeps a part":                   {[]site{{"x new a main", 10, 40}, {"x new b main", 12, 48}, {"x render main", 0, 300}}, []string{"new"}},
+		"an allocator that nobody differs in":    {[]site{{"malloc login main", 20, 0}}, []string{"login"}},
+		"the innermost where all keep":           {[]site{{"make login main", 20, 0}, {"make logout main", 20, 0}}, []string{"make"}},
+		"a stack that ends in an allocator":      {[]site{{"malloc", 20, 0}}, []string{"malloc"}},
+		"too few to tell whether callers differ": {[]site{{"x a main", 9, 0}, {"x b main", 0, 1}}, []string{"x?"}},
+		"two keepers below one wrapper":          {[]site{{"x a main", 20, 0}, {"x b main", 20, 0}, {"x c main", 0, 200}}, []string{"a", "b"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -299,6 +300,9 @@ func TestAFunctionIsPassedOver(t *testing.T) {
 			var got []string
 			for _, f := range part(all, func(s uint32) []Place { return paths[s] }, func(*block) bool { return true }) {
 				if slices.ContainsFunc(f.blocks, func(b *block) bool { return b.ended == 0 }) {
+					if f.unsure {
+						f.name += "?"
+					}
 					got = append(got, f.name)
 				}
 			}

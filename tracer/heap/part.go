@@ -21,9 +21,11 @@ type function struct {
 	name   string
 	blocks []*block
 	depth  map[uint32]int // of the function on the stack of each site
-	// pools says that it keeps large blocks whoever calls it: it may hand them out in
-	// pieces, so that others keep them.
+	// pools says that it keeps large blocks: it may hand them out in pieces, so that others
+	// keep them.
 	pools bool
+	// unsure says that one of its callers may keep all of it, and others nothing.
+	unsure bool
 }
 
 // node is a function called by the ones above it, as far as stacks have it in common.
@@ -137,7 +139,7 @@ func (n *node) name(named map[string]*function) {
 // pieces is the size from which on a block may be handed out in pieces, bytes.
 const pieces = 4096
 
-// pools tells whether several callers of a function, or of those, have it keep large blocks.
+// pools tells whether a function keeps large blocks.
 func (n *node) pools() bool {
 	var bytes, alive uint64
 	for _, s := range n.blocks {
@@ -146,23 +148,27 @@ func (n *node) pools() bool {
 			alive++
 		}
 	}
-	if alive == 0 || bytes/alive < pieces {
-		return false
-	}
-	for at := n; ; {
-		keep := 0
-		var only *node
-		for _, c := range at.children {
-			if c.alive > 0 {
-				keep++
-				only = c
-			}
+	return alive > 0 && bytes/alive >= pieces
+}
+
+// unsure tells whether all that is kept is of one of the callers, as far as is known, and
+// there are others: too few samples to tell whether they differ.
+func (n *node) unsure() bool {
+	for len(n.children) == 1 {
+		for _, c := range n.children {
+			n = c
 		}
-		if keep != 1 {
-			return keep > 1
-		}
-		at = only
 	}
+	keep, others := 0, 0
+	for _, c := range n.children {
+		switch {
+		case c.alive > 0:
+			keep++
+		case c.decided > 0:
+			others++
+		}
+	}
+	return keep == 1 && others > 0
 }
 
 func (n *node) give(named map[string]*function, blocks []*block) {
@@ -173,6 +179,7 @@ func (n *node) give(named map[string]*function, blocks []*block) {
 	}
 	f.blocks = append(f.blocks, blocks...)
 	f.pools = f.pools || n.pools()
+	f.unsure = f.unsure || n.unsure()
 	for _, s := range blocks {
 		f.depth[s.Site] = n.depth
 	}
