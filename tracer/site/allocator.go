@@ -113,6 +113,10 @@ func muslsMalloc(name, module string) bool {
 // arena, which it opens up by mprotect, and each large one for itself.
 var glibc = whole(`(__|_)?(libc_)?(malloc|calloc|realloc|memalign)`, `_int_(malloc|realloc|memalign)`, `_mid_memalign`, `sysmalloc(_mmap)?`)
 
+// inAllocator are functions of allocators that are only called by themselves, or instead of
+// one that has handed the call on.
+var inAllocator = whole(`_?je_\w+`, `_?mi_\w+`, `tcmalloc::.*`, `tc_\w+`)
+
 // opens are the calls that make reserved memory usable.
 var opens = whole(`(__)?(pkey_)?mprotect(@plt)?`)
 

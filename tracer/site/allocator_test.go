@@ -106,6 +106,7 @@ func TestTheInnermostFunctionThatIsNotThereToHandOutMemoryIsBlamed(t *testing.T)
 		{"leak", []string{"leak", "main"}},
 		{"leak", []string{"mmap", "leak", "main"}},
 		{"leak", []string{"__brk", "sbrk", "sysmalloc", "_int_malloc", "malloc", "operator new", "std::vector<int>::push_back", "leak", "main"}},
+		{"leak", []string{"mmap", "os_pages_map", "je_pages_map", "pac_alloc_impl", "je_large_palloc", "je_malloc_default", "leak", "main"}},
 		{"leak", []string{"malloc", "leak", "std::function<void ()>::operator()", "main"}},
 		// All are: who has called them is not known.
 		{"", []string{"mmap", "malloc"}},
