@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -59,6 +60,25 @@ func libcProbes(t *testing.T, pid int) bpf.HeapFile {
 	return bpf.HeapFile{}
 }
 
+// libcText reads the code of the C library of a process, as it has it.
+func libcText(t *testing.T, pid int) []byte {
+	t.Helper()
+	var start, end uint64
+	if _, err := fmt.Sscanf(filepath.Base(libcProbes(t, pid).Path), "%x-%x", &start, &end); err != nil {
+		t.Fatal(err)
+	}
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Close()
+	b := make([]byte, end-start)
+	if _, err := mem.ReadAt(b, int64(start)); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 // startHeap starts a program whose heap is sampled.
 func startHeap(t *testing.T, args ...string) (cmd *exec.Cmd, in io.Closer, out *bufio.Reader) {
 	t.Helper()
@@ -96,32 +116,15 @@ func TestBlocksAreSampledWithTheirEnds(t *testing.T) {
 		t.Fatal(tasks, err)
 	}
 	space := tasks[0].Space
-	if err := h.SampleHeap(space); err != nil {
+	if err = h.SampleHeap(space); err != nil {
 		t.Fatal(err)
 	}
-	text := func() []byte {
-		file := libcProbes(t, cmd.Process.Pid)
-		var where string
-		fmt.Sscanf(file.Path, fmt.Sprintf("/proc/%d/map_files/%%s", cmd.Process.Pid), &where)
-		var start, end uint64
-		fmt.Sscanf(where, "%x-%x", &start, &end)
-		mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", cmd.Process.Pid))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer mem.Close()
-		b := make([]byte, end-start)
-		if _, err := mem.ReadAt(b, int64(start)); err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
-	before := string(text())
+	before := string(libcText(t, cmd.Process.Pid))
 	probes, err := h.ProbeHeap(cmd.Process.Pid, []bpf.HeapFile{libcProbes(t, cmd.Process.Pid)}, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(text()) == before {
+	if string(libcText(t, cmd.Process.Pid)) == before {
 		t.Error("there are no breakpoints in the library")
 	}
 	alive := make(map[uint64]uint64) // by address: size
@@ -129,7 +132,7 @@ func TestBlocksAreSampledWithTheirEnds(t *testing.T) {
 	marks := make(map[uint64]int) // of glibc there is one for all
 	for end := time.Now().Add(20 * time.Second); seen[bpf.BlockFreed] < 100 || seen[bpf.BlockMoved] < 3; {
 		var b bpf.Block
-		switch err := h.NextBlock(&b); {
+		switch err = h.NextBlock(&b); {
 		case errors.Is(err, bpf.ErrEmpty):
 			if time.Now().After(end) {
 				t.Fatalf("saw %v", seen)
@@ -177,7 +180,7 @@ func TestBlocksAreSampledWithTheirEnds(t *testing.T) {
 	if err := probes.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if string(text()) != before {
+	if string(libcText(t, cmd.Process.Pid)) != before {
 		t.Error("something was left behind in the library")
 	}
 	if len(marks) == 0 || len(marks) > seen[bpf.BlockMark]/2 {

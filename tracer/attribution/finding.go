@@ -99,7 +99,7 @@ type Reached struct {
 // bySample tells whether who keeps the memory is known, or not, by a sample of its blocks:
 // watched words say less, but for what is handed out in pieces of blocks.
 func (f *Finding) bySample() bool {
-	return f.Heap != nil && !(len(f.Heap.Keepers) > 0 && f.Heap.Keepers[0].Pools)
+	return f.Heap != nil && (len(f.Heap.Keepers) == 0 || !f.Heap.Keepers[0].Pools)
 }
 
 // nobody is who has no name.

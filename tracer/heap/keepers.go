@@ -218,7 +218,7 @@ func (e *estimator) keeper(f *function) Keeper {
 	all := make([]float64, draws)
 	var sum float64
 	for i := range all {
-		keeps := k.draw.keeps(r)
+		keeps := k.keeps(r)
 		sum += keeps
 		all[i] = keeps * e.scale(r)
 	}
@@ -314,7 +314,7 @@ func (r *Result) judge(rate growth.Rate, e *estimator) {
 		scale := e.scale(rnd)
 		var sum, first, others float64
 		for i := range r.Keepers {
-			k := r.Keepers[i].draw.keeps(rnd) * scale
+			k := r.Keepers[i].keeps(rnd) * scale
 			sum += k
 			if i == 0 {
 				first = k

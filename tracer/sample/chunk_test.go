@@ -17,12 +17,17 @@ func TestAWordBeforeABlockIsItsChunksSizeOrNot(t *testing.T) {
 		size, header, chunk uint64
 		ok                  bool
 	}{
-		{1, 0x21, 0x20, true}, {24, 0x21, 0x20, true}, {25, 0x31, 0x30, true}, {96, 0x71, 0x70, true}, {96, 0x75, 0x70, true},
+		{1, 0x21, 0x20, true},
+		{24, 0x21, 0x20, true},
+		{25, 0x31, 0x30, true},
+		{96, 0x71, 0x70, true},
+		{96, 0x75, 0x70, true},
 		{96, 0x81, 0x80, true},            // 16 bytes were left
 		{96, 0x91, 0x90, false},           // more
 		{96, 0x61, 0x60, false},           // it would not fit
 		{200_000, 0x31002, 0x31000, true}, // mapped for itself
-		{96, 0, 0, false}, {96, 0x5858585858585858, 0x5858585858585858, false},
+		{96, 0, 0, false},
+		{96, 0x5858585858585858, 0x5858585858585858, false},
 	} {
 		if chunk, ok := chunkOf(tt.size, tt.header); chunk != tt.chunk || ok != tt.ok {
 			t.Errorf("%d bytes after %#x: %#x, %v; want %#x, %v", tt.size, tt.header, chunk, ok, tt.chunk, tt.ok)
@@ -66,7 +71,7 @@ func TestBlocksAreReadWhereTheyAreThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Munmap(mem)
+	t.Cleanup(func() { _ = unix.Munmap(mem) })
 	at := uint64(uintptr(unsafe.Pointer(&mem[0])))
 	words := unsafe.Slice((*uint64)(unsafe.Pointer(&mem[0])), 3*page/8)
 	for i := range words {
@@ -78,8 +83,11 @@ func TestBlocksAreReadWhereTheyAreThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask := []contents{
-		{id: 1, addr: at + 16}, {id: 2, addr: at + uint64(page) + 16}, {id: 3, addr: at + uint64(2*page) + 16},
-		{id: 4, addr: 16}, {id: 5, addr: at + 16},
+		{id: 1, addr: at + 16},
+		{id: 2, addr: at + uint64(page) + 16},
+		{id: 3, addr: at + uint64(2*page) + 16},
+		{id: 4, addr: 16},
+		{id: 5, addr: at + 16},
 	}
 	for range 600 { // more than are read at once
 		ask = append(ask, contents{id: 6, addr: at + 16})
@@ -105,8 +113,12 @@ func TestABurstIsAsLongAsTheBudgetAllows(t *testing.T) {
 		rate           float64
 		length, period time.Duration
 	}{
-		{0, heapPeriod, heapPeriod}, {0.01, heapPeriod, heapPeriod}, {0.02, heapPeriod / 2, heapPeriod},
-		{0.5, heapPeriod / 50, heapPeriod}, {10, leastBurst, time.Second}, {1e6, leastBurst, mostPeriod},
+		{0, heapPeriod, heapPeriod},
+		{0.01, heapPeriod, heapPeriod},
+		{0.02, heapPeriod / 2, heapPeriod},
+		{0.5, heapPeriod / 50, heapPeriod},
+		{10, leastBurst, time.Second},
+		{1e6, leastBurst, mostPeriod},
 	} {
 		if length, period := plan(tt.rate, 0.01); length != tt.length || (period-tt.period).Abs() > time.Microsecond {
 			t.Errorf("%v: %v of %v, want %v of %v", tt.rate, length, period, tt.length, tt.period)
@@ -122,8 +134,12 @@ func TestContentsThatThereWereBeforeTellNothing(t *testing.T) {
 		words []uint64
 		want  bool
 	}{
-		{24, []uint64{1, 2, 3}, false}, {24, []uint64{1, 2, 4}, false}, {24, []uint64{1, 2, 3}, true}, {32, []uint64{1, 2, 3}, false},
-		{24, nil, false}, {24, nil, true},
+		{24, []uint64{1, 2, 3}, false},
+		{24, []uint64{1, 2, 4}, false},
+		{24, []uint64{1, 2, 3}, true},
+		{32, []uint64{1, 2, 3}, false},
+		{24, nil, false},
+		{24, nil, true},
 	} {
 		if got := w.has(tt.size, tt.words); got != tt.want {
 			t.Errorf("%d: %v, want %v", i, got, tt.want)

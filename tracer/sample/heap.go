@@ -373,7 +373,7 @@ func (p *prober) sleep(d time.Duration) bool {
 
 func (p *prober) run() {
 	defer close(p.done)
-	length, period := firstBurst, heapPeriod
+	length := firstBurst
 	began := p.now()
 	p.used, _ = cpuTime(p.pid) // else the first window says so
 	for burst := uint32(1); ; burst++ {
@@ -390,9 +390,8 @@ func (p *prober) run() {
 		if errors.Is(err, errOver) {
 			return
 		}
-		if err == nil {
-			length, period = plan(rate, p.budget)
-		} else {
+		var period time.Duration
+		if length, period = plan(rate, p.budget); err != nil {
 			length, period = firstBurst, mostPeriod
 		}
 		// What it has cost, with what was called while the probes came and went, and longer

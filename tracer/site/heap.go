@@ -1,6 +1,7 @@
 package site
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -61,9 +62,7 @@ var wanted, wantedNames = func() (map[string]heap.Function, []string) {
 		}
 	}
 	names := make([]string, 0, len(all)+len(ownFunctions))
-	for name, f := range ownFunctions {
-		all[name] = f
-	}
+	maps.Copy(all, ownFunctions)
 	for name := range all {
 		names = append(names, name)
 	}

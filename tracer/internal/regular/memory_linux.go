@@ -34,7 +34,7 @@ func memoryHere(pid int, addrs []uint64, size int) (data []byte, gone []int, err
 		local := []unix.Iovec{{Base: &data[done*size]}}
 		local[0].SetLen(len(remote) * size)
 		n, err := unix.ProcessVMReadv(pid, local, remote, 0)
-		if err != nil && err != unix.EFAULT { //nolint:errorlint // an errno
+		if err != nil && err != unix.EFAULT {
 			return nil, nil, fmt.Errorf("read memory of process %d: %w", pid, err)
 		}
 		// It stops at the first that is not there.

@@ -181,7 +181,7 @@ func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
 		}
 		b = fmt.Appendf(b, "\nWho keeps memory that many share was not watched%s: %s\n", to, table.Escape(g.Unwatched))
 	}
-	if g.HeapUnsampled != "" {
+	if g.HeapUnsampled != "" && slices.ContainsFunc(g.Findings, func(f attribution.Finding) bool { return unknownKeeper(&f) }) {
 		b = fmt.Appendf(b, "\nBlocks of malloc heaps were not sampled: %s\n", table.Escape(g.HeapUnsampled))
 	}
 	if g.Estimated {
