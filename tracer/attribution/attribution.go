@@ -311,7 +311,7 @@ func (a *Attribution) Doubtful(e *space.Extent, site uint32) bool {
 		return false
 	}
 	anon := key.What == growth.Anon || key.What == growth.NamedAnon
-	return shared(key) || anon && a.sites.Group(site) != key.Site
+	return a.shared(key) || anon && a.sites.Group(site) != key.Site
 }
 
 // Reach is the memory of an extent and what it will grow into next. A malloc arena opens
@@ -329,8 +329,12 @@ func (a *Attribution) Reach(e *space.Extent) procmaps.Range {
 // shared tells whether memory is handed out in pieces to whoever asks for some, so
 // that who made it need not be who keeps it. Of what was there before, it is not known
 // who made it.
-func shared(k growth.Key) bool {
+func (a *Attribution) shared(k growth.Key) bool {
+	const several = 20
 	switch k.What {
+	case growth.ThreadStack:
+		// The kernel makes one mapping of a stack and of a heap that is its neighbour.
+		return a.heap != nil && a.heap.Count(k) >= several
 	case growth.Heap, growth.Arena, growth.Reserve, growth.Pool:
 		return true
 	case growth.Anon, growth.NamedAnon:

@@ -154,7 +154,7 @@ func (a *Attribution) evidence(found []growth.Finding) []Evidence {
 		k := a.retention(f.Key, strata[f.Key])
 		out[i] = Evidence{
 			Finding: f, Parts: parts[f.Key], TouchedBy: touched[f.Key], Faults: a.faults[f.Key],
-			KeptBy: k.shares, Words: k.stayed, Moved: k.moved, Decided: k.decided, Separation: k.confidence, Shared: shared(f.Key),
+			KeptBy: k.shares, Words: k.stayed, Moved: k.moved, Decided: k.decided, Separation: k.confidence, Shared: a.shared(f.Key),
 		}
 		slices.SortFunc(out[i].Parts, func(x, y Part) int {
 			return cmp.Or(cmp.Compare(y.grown(), x.grown()), cmp.Compare(x.Site, y.Site))

@@ -117,7 +117,7 @@ func (a *Attribution) retention(key growth.Key, strata []stratum) (r retention) 
 		r.shares = append(r.shares, Share{site, masses[site] / sum})
 	}
 	sortShares(r.shares)
-	if !shared(key) {
+	if !a.shared(key) {
 		return r
 	}
 	if first, candidates := a.candidates(r.shares); first != unseen {

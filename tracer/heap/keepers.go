@@ -106,7 +106,7 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, path f
 	for i := range r.Keepers {
 		r.Kept += r.Keepers[i].Kept
 	}
-	e.strangers = strangers(all, touches, path)
+	e.strangers = b.strangers(touches, path)
 	slices.SortFunc(r.Keepers, func(x, y Keeper) int {
 		return cmp.Or(cmp.Compare(y.Kept, x.Kept), cmp.Compare(x.function, y.function))
 	})
@@ -344,10 +344,11 @@ type Touch struct {
 }
 
 // strangers is the part of page faults that functions have which no sample's stack leads
-// through, at most: who keeps what makes a heap larger touches it, and so do others.
-func strangers(all []*block, touches []Touch, path func(site uint32) []Place) float64 {
+// through, of whatever group, at most: who keeps what makes a heap larger touches it, and so
+// do others.
+func (b *Book) strangers(touches []Touch, path func(site uint32) []Place) float64 {
 	sites, known := make(map[uint32]bool), make(map[string]bool)
-	for _, s := range all {
+	for _, s := range b.blocks {
 		if sites[s.Site] {
 			continue
 		}

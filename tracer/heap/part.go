@@ -20,7 +20,8 @@ import (
 type function struct {
 	name   string
 	blocks []*block
-	depth  map[uint32]int // of the function on the stack of each site
+	depth  map[uint32]int     // of the function on the stack of each site
+	sites  map[uint32]*weight // of the samples of each
 	// pools says that it keeps large blocks: it may hand them out in pieces, so that others
 	// keep them.
 	pools bool
@@ -56,11 +57,145 @@ func part(all []*block, path func(uint32) []Place, decided func(*block) bool) []
 	root.name(named)
 	out := make([]*function, 0, len(named))
 	for _, name := range slices.Sorted(maps.Keys(named)) {
-		f := named[name]
-		slices.SortFunc(f.blocks, func(a, b *block) int { return cmp.Compare(a.ID, b.ID) })
-		out = append(out, f)
+		out = append(out, named[name])
 	}
-	return out
+	return join(out, paths, decided)
+}
+
+// What one function keeps may be made by several: a session, its name, its buffer. So those
+// that keep are joined under the innermost function that has called them, as long as that
+// adds to what is kept, and little to what is not. One that everything in the heap is made
+// for (main, an event loop) is none of them.
+const (
+	adds   = 1.2  // times as much must be kept by more
+	dilute = 0.75 // times the part that is kept there must be
+)
+
+// join joins functions, those first that keep the most.
+func join(all []*function, paths map[uint32][]Place, decided func(*block) bool) []*function {
+	for tries := len(all); tries > 0; tries-- {
+		slices.SortStableFunc(all, func(a, b *function) int {
+			return cmp.Or(cmp.Compare(b.weigh(decided).kept, a.weigh(decided).kept), cmp.Compare(a.name, b.name))
+		})
+		joined := false
+		for _, f := range all {
+			if caller := f.caller(all, paths, decided); caller != "" {
+				all, joined = under(all, caller, paths), true
+				break
+			}
+		}
+		if !joined {
+			break
+		}
+	}
+	for _, f := range all {
+		slices.SortFunc(f.blocks, func(a, b *block) int { return cmp.Compare(a.ID, b.ID) })
+	}
+	return all
+}
+
+// weight is how many bytes of samples say something, and how many of these are there.
+type weight struct{ all, kept float64 }
+
+func (w *weight) add(o *weight) {
+	w.all += o.all
+	w.kept += o.kept
+}
+
+// weigh is the weight of all samples of a function, and notes that of each site.
+func (f *function) weigh(decided func(*block) bool) (sum weight) {
+	if f.sites == nil {
+		f.sites = make(map[uint32]*weight)
+		for _, s := range f.blocks {
+			w := f.sites[s.Site]
+			if w == nil {
+				w = new(weight)
+				f.sites[s.Site] = w
+			}
+			if !decided(s) {
+				continue
+			}
+			bytes := s.Weight * float64(s.Bytes)
+			if w.all += bytes; s.ended == 0 {
+				w.kept += bytes
+			}
+		}
+	}
+	for _, site := range slices.Sorted(maps.Keys(f.sites)) {
+		sum.add(f.sites[site])
+	}
+	return sum
+}
+
+// caller is the function under which this one is to be joined with others, "" for none.
+func (f *function) caller(all []*function, paths map[uint32][]Place, decided func(*block) bool) (best string) {
+	own := f.weigh(decided)
+	if own.kept == 0 {
+		return ""
+	}
+	most := own.kept
+	var site uint32 // on whose stack it keeps the most
+	for _, id := range slices.Sorted(maps.Keys(f.sites)) {
+		if site == 0 || f.sites[id].kept > f.sites[site].kept {
+			site = id
+		}
+	}
+	path := paths[site]
+	for _, p := range path[min(f.depth[site]+1, len(path)):] {
+		var w weight
+		beside := false // there are samples that it has no part in
+		for _, o := range all {
+			o.weigh(decided)
+			for _, id := range slices.Sorted(maps.Keys(o.sites)) {
+				if o.calledBy(id, p.Function, paths) < 0 {
+					beside = beside || o.sites[id].all > 0
+					continue
+				}
+				w.add(o.sites[id])
+			}
+		}
+		if !beside || p.Serves {
+			continue
+		}
+		if w.kept >= adds*most && w.kept*own.all >= dilute*own.kept*w.all {
+			best, most = p.Function, w.kept
+		}
+	}
+	return best
+}
+
+// calledBy is the depth at which a function is on the stack of a site, at or above what is
+// named; -1 if it is not.
+func (f *function) calledBy(site uint32, name string, paths map[uint32][]Place) int {
+	path, from := paths[site], f.depth[site]
+	for i := max(from, 0); i < len(path); i++ {
+		if path[i].Function == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// under makes the samples that a function has called for its own.
+func under(all []*function, name string, paths map[uint32][]Place) (out []*function) {
+	to := &function{name: name, depth: make(map[uint32]int)}
+	for _, f := range all {
+		rest := &function{name: f.name, depth: f.depth, pools: f.pools, unsure: f.unsure}
+		for _, s := range f.blocks {
+			at := f.calledBy(s.Site, name, paths)
+			if at < 0 {
+				rest.blocks = append(rest.blocks, s)
+				continue
+			}
+			to.blocks = append(to.blocks, s)
+			to.depth[s.Site] = at
+			to.pools = to.pools || f.pools
+		}
+		if len(rest.blocks) > 0 {
+			out = append(out, rest)
+		}
+	}
+	return append(out, to)
 }
 
 func (n *node) add(s *block, path []Place, decided bool) {
