@@ -321,12 +321,31 @@ func (a *attached) commandStatus() (int, error) {
 		status, err := a.cmd.Wait()
 		known <- result{status, err}
 	}()
-	select {
-	case r := <-known:
-		return r.status, r.err
-	case <-time.After(commandPatience):
-		return 0, errors.New("the command's exit status is not known: somebody else traces it, or something of it goes on")
+	// Freeing much memory takes long, and so does everything where the CPUs are busy. What
+	// is a zombie has done all of that.
+	const tries = 15
+	for range tries {
+		select {
+		case r := <-known:
+			return r.status, r.err
+		case <-time.After(commandPatience):
+		}
+		if a.zombie() {
+			break
+		}
 	}
+	return 0, errors.New("the command's exit status is not known: somebody else traces it, or something of it goes on")
+}
+
+// zombie tells whether nothing of the command is left but its exit status.
+func (a *attached) zombie() bool {
+	p, err := procmaps.Default().Process(a.cmd.PID())
+	if err != nil {
+		return false
+	}
+	defer p.Close()
+	st, err := p.Stat()
+	return err == nil && st.Ended()
 }
 
 // run lets everything go, and calls finish when it is over. It returns the error
