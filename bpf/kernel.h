@@ -153,6 +153,17 @@ struct pid {
 	struct upid numbers[];
 };
 
+/* A return address that uprobes have put their own in the place of. */
+struct return_instance {
+	unsigned long stack; /* where it is, on x86 */
+	unsigned long orig_ret_vaddr;
+	struct return_instance *next;
+};
+
+struct uprobe_task {
+	struct return_instance *return_instances; /* the innermost first */
+};
+
 struct task_struct {
 	struct thread_info thread_info;
 	struct mm_struct *mm;
@@ -167,6 +178,7 @@ struct task_struct {
 	struct list_head ptraced;      /* those that it traces */
 	struct list_head ptrace_entry; /* its place among those that its tracer traces */
 	__u64 start_boottime;
+	struct uprobe_task *utask;
 	char comm[16];
 };
 

@@ -36,6 +36,7 @@ volatile const bool nested = false;	  /* the reader is not in the initial pid na
 #define MAX_TASKS  65536
 
 #define MAX_STACK   65536
+#define MAX_RETURNS 8				/* that uprobes have replaced */
 #define STACK_PIECE 4096			/* no page is smaller */
 #define WINDOW	    (1000000000UL / MM_WINDOWS) /* ns: what quotas are for */
 #define CALLERS	    16	/* of them may use a space's quota up between them */
@@ -1264,6 +1265,30 @@ static __noinline __u32 copy_stack(struct scratch *s, __u64 sp)
 	return done;
 }
 
+/*
+ * Puts back the return addresses that uprobes, ours or others', have replaced by that of
+ * their trampoline: kernel/events/uprobes.c: prepare_uretprobe. On arm64 it is in a
+ * register at first, and where it is saved is not known.
+ */
+#if defined(__TARGET_ARCH_x86)
+static __noinline int restore_returns(struct scratch *s, struct task_struct *task, __u32 size)
+{
+	struct return_instance *ri;
+
+	if (!bpf_core_field_exists(task->utask) || !task->utask)
+		return 0;
+	ri = BPF_CORE_READ(task, utask, return_instances);
+	for (int i = 0; i < MAX_RETURNS && ri; i++) {
+		__u64 at = BPF_CORE_READ(ri, stack) - s->head.regs[7];
+
+		if (at < size && at <= MAX_STACK - sizeof(at))
+			*(__u64 *)&s->data[at] = BPF_CORE_READ(ri, orig_ret_vaddr);
+		ri = BPF_CORE_READ(ri, next);
+	}
+	return 0;
+}
+#endif
+
 /* Fills in the current thread's stack, and returns how many bytes of it follow the head. */
 static __always_inline __u32 fill_stack(struct scratch *s, struct task_struct *task,
 					struct space *sp, __u32 op, __u64 addr, __u32 chance)
@@ -1287,6 +1312,9 @@ static __always_inline __u32 fill_stack(struct scratch *s, struct task_struct *t
 	if (size > MAX_STACK)
 		size = MAX_STACK;
 	s->head.size = size;
+#if defined(__TARGET_ARCH_x86)
+	restore_returns(s, task, size);
+#endif
 	return size;
 }
 

@@ -190,7 +190,7 @@ func (b *Book) windowOf(at uint64) int {
 }
 
 // fewestFaults are how many page faults in windows tell of what was done in them.
-const fewestFaults = 10
+const fewestFaults = 4
 
 // work is how much work was done in all, as a multiple of what was done in windows.
 type work struct {
@@ -204,7 +204,7 @@ type work struct {
 // page faults, which what makes a heap larger has in windows and beside. Where there are
 // few, CPU time tells, of which less is known: the price of seeing calls must be taken off.
 func (b *Book) worked() (w work) {
-	const cluster, unsure, all = 2, 5, 0.99
+	const cluster, unsure, all = 1.5, 5, 0.99
 	watched, probed := b.Watched(), b.work.probed
 	if float64(probed) > all*float64(watched) {
 		return work{times: 1, least: 1}
