@@ -13,6 +13,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 )
 
@@ -117,6 +118,9 @@ const blockRingBytes = 8 << 20
 // of a process told of one of its threads only; these answer otherwise to a process that
 // cannot be.
 func heapSupport() error {
+	if err := features.HaveBPFLinkUprobeMulti(); errors.Is(err, ebpf.ErrNotSupported) {
+		return fmt.Errorf("probes on many functions at once: %w (they came with Linux 6.6)", ebpf.ErrNotSupported)
+	}
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceUprobeMulti, License: "Dual BSD/GPL",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
@@ -135,8 +139,6 @@ func heapSupport() error {
 		return errors.Join(fmt.Errorf("probes of a process that cannot be: %w", ebpf.ErrNotSupported), l.Close())
 	case errors.Is(err, os.ErrPermission):
 		return err
-	case errors.Is(err, ebpf.ErrNotSupported):
-		return fmt.Errorf("probes on many functions at once: %w (they came with Linux 6.6)", ebpf.ErrNotSupported)
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("probes of all threads of a process: %w (they came with Linux 6.10)", ebpf.ErrNotSupported)
 	}

@@ -231,7 +231,7 @@ func (l *Live) look(pid int, r procmaps.Range, full bool, take func(rows int) er
 }
 
 // Path implements World.
-func (l *Live) Path(pid int, addr uint64) string {
+func (l *Live) Path(pid int, addr uint64, dev procmaps.Device, inode uint64) string {
 	p, err := l.process(pid)
 	if err != nil {
 		return ""
@@ -239,8 +239,8 @@ func (l *Live) Path(pid int, addr uint64) string {
 	rows, err := await.Do(l.calls, pid, func() ([]procmaps.Mapping, error) {
 		return p.Query(procmaps.Range{Start: addr, End: addr + 1})
 	}, nil)
-	if err != nil || len(rows) == 0 {
-		return ""
+	if err != nil || len(rows) == 0 || rows[0].Dev != dev || rows[0].Inode != inode {
+		return "" // another is there by now
 	}
 	return rows[0].Name
 }

@@ -230,7 +230,7 @@ func (l *Poll) Look(pid int, r procmaps.Range, _ bool, _ func(int) error) (Look,
 }
 
 // Path implements World. No event asks for one: looks have whole paths.
-func (l *Poll) Path(int, uint64) string { return "" }
+func (l *Poll) Path(int, uint64, procmaps.Device, uint64) string { return "" }
 
 // Forget implements World.
 func (l *Poll) Forget(pid int) {

@@ -76,14 +76,14 @@ func (a *acted) Look(pid int, _ procmaps.Range, _ bool, _ func(int) error) (Look
 
 var actor = Task{PID: 5, Inner: 2, Space: 1, HasSection: true, Section: 3, Comm: "actor", StartTime: 1}
 
-func (*acted) Path(int, uint64) string      { return "/lib/libx.so" }
-func (*acted) Tasks() ([]Task, error)       { return []Task{actor}, nil }
-func (*acted) Forget(int)                   {}
-func (*acted) Info() Info                   { return Info{Latency: measured{}, Memory: 1} }
-func (*acted) Trace(...int) ([]Task, error) { return []Task{actor}, nil }
-func (*acted) Untracked() (uint64, error)   { return 7, nil }
-func (*acted) Detach() error                { return nil }
-func (*acted) Close() error                 { return nil }
+func (*acted) Path(int, uint64, procmaps.Device, uint64) string { return "/lib/libx.so" }
+func (*acted) Tasks() ([]Task, error)                           { return []Task{actor}, nil }
+func (*acted) Forget(int)                                       {}
+func (*acted) Info() Info                                       { return Info{Latency: measured{}, Memory: 1} }
+func (*acted) Trace(...int) ([]Task, error)                     { return []Task{actor}, nil }
+func (*acted) Untracked() (uint64, error)                       { return 7, nil }
+func (*acted) Detach() error                                    { return nil }
+func (*acted) Close() error                                     { return nil }
 
 // measured are the latencies of that engine.
 type measured struct{}

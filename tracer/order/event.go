@@ -143,8 +143,8 @@ type World interface {
 	// no more. Take is called with how many rows are to be kept, before they are, as
 	// often as there are some; an error of it ends the read.
 	Look(pid int, r procmaps.Range, full bool, take func(rows int) error) (Look, error)
-	// Path is the name the kernel gives the mapping at addr, or "".
-	Path(pid int, addr uint64) string
+	// Path is the name the kernel gives the mapping at addr if it is of that file, else "".
+	Path(pid int, addr uint64, dev procmaps.Device, inode uint64) string
 	// Tasks are the traced processes that live.
 	Tasks() ([]Task, error)
 	// Forget is told that a process is no more.

@@ -27,7 +27,7 @@ func (t *Tracer) path(sp *addressSpace, id fileID, base string, addr uint64) str
 	if t.world == nil || sp.Inhabitants() == 0 || known.tries >= maxTries {
 		return ""
 	}
-	switch known.name = t.world.Path(sp.Owner().PID, addr); {
+	switch known.name = t.world.Path(sp.Owner().PID, addr, id.dev, id.inode); {
 	case basename(known.name) == base:
 		known.tries = 0
 	case known.name != "":

@@ -72,9 +72,9 @@ func (w *world) Look(int, procmaps.Range, bool, func(int) error) (Look, error) {
 	return Look{Rows: w.rows, At: at, Until: at + 1, Space: w.space, Section: w.next, HasSection: true}, nil
 }
 
-func (w *world) Path(int, uint64) string { return "/lib/libx.so" }
-func (w *world) Tasks() ([]Task, error)  { return w.tasks, nil }
-func (w *world) Forget(int)              {}
+func (w *world) Path(int, uint64, procmaps.Device, uint64) string { return "/lib/libx.so" }
+func (w *world) Tasks() ([]Task, error)                           { return w.tasks, nil }
+func (w *world) Forget(int)                                       {}
 
 func row(from, to uint64, mode procmaps.Mode) space.Row {
 	return space.Row{Mapping: procmaps.Mapping{Range: procmaps.Range{Start: from << 12, End: to << 12}, Mode: mode}}
