@@ -46,6 +46,13 @@ var ownFunctions = map[string]heap.Function{
 	"free_sized": heap.Free, "free_aligned_sized": heap.Free,
 }
 
+// throwing are those of them that may throw an exception. Their returns must not be probed:
+// the kernel puts an address of its own in the place of the return address, and an exception
+// that comes to it ends the program (std::terminate). What they allocate is not sampled.
+var throwing = []string{
+	"_Znwm", "_Znam", "_ZnwmSt11align_val_t", "_ZnamSt11align_val_t", "tc_new", "tc_newarray", "mi_new",
+}
+
 // wanted are all names of functions of allocators, with what they do.
 var wanted, wantedNames = func() (map[string]heap.Function, []string) {
 	all := make(map[string]heap.Function)
@@ -108,6 +115,12 @@ func (m *Module) allocator() []heap.Point {
 	if !whole {
 		return nil // it has some function of that name, or frees what others allocate
 	}
+	throws := make(map[uint64]bool) // by offset: one place may have several names
+	for _, n := range found {
+		if slices.Contains(throwing, n.Name) {
+			throws[n.Offset] = true
+		}
+	}
 	var buf [probeBytes]byte
 	last := uint64(math.MaxUint64)
 	for _, n := range found {
@@ -115,8 +128,8 @@ func (m *Module) allocator() []heap.Point {
 		if special && !own {
 			continue // they call malloc
 		}
-		if n.Offset == last {
-			continue // another name for it
+		if n.Offset == last || throws[n.Offset] {
+			continue // another name for it, or one that throws
 		}
 		last = n.Offset
 		skip, emulated := probePoint(m.sym.Code(n.Offset, buf[:]), arch())
