@@ -414,8 +414,8 @@ func (p *prober) run() {
 var errOver = errors.New("it is over")
 
 func errorText(err error) string {
-	if err == nil || errors.Is(err, errOver) {
-		return ""
+	if err == nil || errors.Is(err, errOver) || errors.Is(err, procmaps.ErrGone) {
+		return "" // or it has ended, which others tell
 	}
 	return err.Error()
 }
@@ -454,9 +454,12 @@ func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration
 	}
 	files := make([]string, len(all))
 	for i := range all {
-		if files[i], err = mappedFile(p.fs, p.pid, &all[i].Mapping); err != nil {
-			return 0, err
+		f, e := openMapped(p.fs, p.pid, &all[i].Mapping)
+		if e != nil {
+			return 0, e
 		}
+		defer f.Close()
+		files[i] = fmt.Sprintf("/proc/self/fd/%d", f.Fd())
 	}
 	price, err := p.kernel.HeapPrice()
 	if err != nil {
@@ -524,8 +527,17 @@ const allocShare = 0.5
 // those so far.
 func (p *prober) wait(length time.Duration, before tracer.HeapCalls, each prices, part float64) (after tracer.HeapCalls, going bool, err error) {
 	const looks = 50 // fewer overdraw more
+	const tracedEvery = 50 * time.Millisecond
 	allowed := time.Duration(part * p.budget * float64(heapPeriod))
-	for end := time.Now().Add(length); ; {
+	start := time.Now()
+	asked := start
+	for end := start.Add(length); ; {
+		if time.Since(asked) >= tracedEvery {
+			asked = time.Now()
+			if err = p.allowed(); err != nil {
+				return after, going, err
+			}
+		}
 		left := time.Until(end)
 		going = p.sleep(min(max(left, 0), max(length/looks, leastBurst)))
 		after, err = p.kernel.HeapCalls(p.space)
@@ -598,15 +610,14 @@ func (p *prober) takeCost() (cost time.Duration) {
 	return cost
 }
 
-// allowed says why the functions of the process must not be probed, nil if they may: a
-// return probe comes back by a system call since 6.11, which seccomp filters did not know
+// allowed says why the functions of the process must not be probed, nil if they may.
+//
+// A debugger that sets a breakpoint where a probe is takes the probe's for the program's
+// code, and puts it there when it takes its own away: that would end the program later.
+//
+// A return probe comes back by a system call since 6.11, which seccomp filters did not know
 // before 6.14 (kernel/seccomp.c: seccomp_uprobe_exception).
 func (p *prober) allowed() error {
-	from, until := version{6, 11}, version{6, 14}
-	v := kernelVersion()
-	if v.less(from) || !v.less(until) {
-		return nil
-	}
 	proc, err := p.fs.Process(p.pid)
 	if err != nil {
 		return err
@@ -616,7 +627,11 @@ func (p *prober) allowed() error {
 	if err != nil {
 		return err
 	}
-	if st.Seccomp != 0 {
+	if st.TracerPid != 0 {
+		return fmt.Errorf("process %d traces it (ptrace), and probes and a debugger's breakpoints do not go together", st.TracerPid)
+	}
+	from, until := version{6, 11}, version{6, 14}
+	if v := kernelVersion(); st.Seccomp != 0 && !v.less(from) && v.less(until) {
 		return fmt.Errorf("it has a seccomp filter, which Linux %d.%d may have refuse the return of a probed function", v.major, v.minor)
 	}
 	return nil
@@ -637,23 +652,3 @@ var kernelVersion = sync.OnceValue(func() (v version) {
 	}
 	return v
 })
-
-// mappedFile is what the file of a mapping can be opened by, whatever became of its path:
-// the mapping itself, or, for who may not, its path as the process has it, if that is the
-// same file.
-func mappedFile(fs procmaps.FS, pid int, m *procmaps.Mapping) (string, error) {
-	link := fmt.Sprintf("%s/%d/map_files/%x-%x", fs.Root(), pid, m.Start, m.End)
-	var st unix.Stat_t
-	if err := unix.Stat(link, &st); err == nil && st.Ino == m.Inode {
-		return link, nil
-	}
-	path := fmt.Sprintf("%s/%d/root%s", fs.Root(), pid, m.Path())
-	err := unix.Stat(path, &st)
-	if err == nil && st.Ino != m.Inode {
-		err = errors.New("it was replaced since it was mapped")
-	}
-	if err != nil {
-		return "", fmt.Errorf("probe %s: %w", m.Path(), err)
-	}
-	return path, nil
-}
