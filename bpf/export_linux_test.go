@@ -30,3 +30,6 @@ func LimitPieces(n uint32) (undo func()) {
 	mostPieces = n
 	return func() { mostPieces = was }
 }
+
+// Sessions tells whether a return is probed only if its entry has said so.
+func Sessions() bool { return sessions() }

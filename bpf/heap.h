@@ -78,17 +78,19 @@ enum mm_block_what unused_block_what __attribute__((unused));
 enum mm_heap_function unused_heap_function __attribute__((unused));
 
 #if defined(__TARGET_ARCH_x86)
-#define ARG0(ctx)   ((ctx)->di)
-#define ARG1(ctx)   ((ctx)->si)
-#define ARG2(ctx)   ((ctx)->dx)
-#define RESULT(ctx) ((ctx)->ax)
-#define CALL_BYTES  8 /* of the return address */
+#define ARG0(ctx)      ((ctx)->di)
+#define ARG1(ctx)      ((ctx)->si)
+#define ARG2(ctx)      ((ctx)->dx)
+#define RESULT(ctx)    ((ctx)->ax)
+#define CALL_BYTES     8 /* of the return address */
+#define PROBED_AT(ctx) ((ctx)->ip)
 #else
-#define ARG0(ctx)   ((ctx)->regs[0])
-#define ARG1(ctx)   ((ctx)->regs[1])
-#define ARG2(ctx)   ((ctx)->regs[2])
-#define RESULT(ctx) ((ctx)->regs[0])
-#define CALL_BYTES  0
+#define ARG0(ctx)      ((ctx)->regs[0])
+#define ARG1(ctx)      ((ctx)->regs[1])
+#define ARG2(ctx)      ((ctx)->regs[2])
+#define RESULT(ctx)    ((ctx)->regs[0])
+#define CALL_BYTES     0
+#define PROBED_AT(ctx) ((ctx)->pc)
 #endif
 
 static __always_inline struct space *heap_space(struct task_struct *task, struct mm_heap **heap)
@@ -263,9 +265,11 @@ static __noinline int send_contents(struct space *sp, struct heap_call *c)
 	return 0;
 }
 
-/* The entry of a function that allocates. The cookie says which it is (mm_heap_function). */
-SEC("uprobe.multi")
-int mm_heap_enter(struct pt_regs *ctx)
+/*
+ * Notes the entry of a function that allocates. The cookie says which it is
+ * (mm_heap_function). Returns whether its return is to be seen.
+ */
+static __always_inline bool call_begins(struct pt_regs *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u64 cookie = bpf_get_attach_cookie(ctx);
@@ -274,11 +278,11 @@ int mm_heap_enter(struct pt_regs *ctx)
 	struct heap_call *c;
 
 	if (!sp)
-		return 0;
+		return false;
 	c = bpf_task_storage_get(&heap_calls, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!c) {
 		count(MM_C_BLOCK_DROPPED);
-		return 0;
+		return false;
 	}
 	note_mark(sp, c);
 	if (c->sampled)
@@ -286,7 +290,7 @@ int mm_heap_enter(struct pt_regs *ctx)
 	/* One that did not return, by longjmp or as its probe was gone, is above us. */
 	if (c->sp > ctx->sp &&
 	    c->cookie >> MM_HEAP_FUNCTION_BITS == cookie >> MM_HEAP_FUNCTION_BITS)
-		return 0;
+		return false;
 	c->sp = ctx->sp;
 	c->cookie = cookie;
 	c->old = 0;
@@ -316,12 +320,11 @@ int mm_heap_enter(struct pt_regs *ctx)
 	}
 	if (c->old)
 		c->old_header = word_before(c->old);
-	return 0;
+	return true;
 }
 
-/* The return of one. */
-SEC("uprobe.multi")
-int mm_heap_return(struct pt_regs *ctx)
+/* Takes the return of one. */
+static __noinline int call_returns(struct pt_regs *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u64 addr = RESULT(ctx);
@@ -367,6 +370,58 @@ int mm_heap_return(struct pt_regs *ctx)
 		send_end(sp, MM_BLOCK_REUSED, addr, NULL); /* its end was not seen */
 	sample_block(task, sp, addr, c);
 	return 0;
+}
+
+/*
+ * Tells whether the return of a call must not be probed.
+ *
+ * On x86 a return probe comes back by a system call (6.11 and later). If the thread has
+ * system calls made by a handler of its own, as Wine does, or they are made by who traces
+ * it, that is taken for one of the program's, and ends it.
+ *
+ * A call on the stack for signals may have interrupted another that is probed. If that stack
+ * is above the other, the kernel takes the other for one that was left by longjmp, and sends
+ * SIGILL when it returns (arch_uretprobe_is_alive).
+ */
+static __always_inline bool must_not_return(struct task_struct *task, __u64 sp)
+{
+	const __u64 minded =
+		1UL << bpf_core_enum_value(enum syscall_work_bit, SYSCALL_WORK_BIT_SYSCALL_TRACE) |
+		1UL << bpf_core_enum_value(enum syscall_work_bit, SYSCALL_WORK_BIT_SYSCALL_EMU) |
+		1UL << bpf_core_enum_value(enum syscall_work_bit,
+					   SYSCALL_WORK_BIT_SYSCALL_USER_DISPATCH);
+
+	if (bpf_core_field_exists(task->thread_info.syscall_work) &&
+	    task->thread_info.syscall_work & minded)
+		return true;
+	return task->sas_ss_size && sp - task->sas_ss_sp <= task->sas_ss_size;
+}
+
+/* The entry of a function that allocates, and its return if this returned 0 (6.13+). */
+SEC("uprobe.session")
+int mm_heap_call(struct pt_regs *ctx)
+{
+	if (bpf_get_func_ip(ctx) != PROBED_AT(ctx)) {
+		call_returns(ctx);
+		return 0;
+	}
+	if (must_not_return(bpf_get_current_task_btf(), ctx->sp))
+		return 1;
+	return call_begins(ctx) ? 0 : 1;
+}
+
+/* The same where there are no sessions. */
+SEC("uprobe.multi")
+int mm_heap_enter(struct pt_regs *ctx)
+{
+	call_begins(ctx);
+	return 0;
+}
+
+SEC("uprobe.multi")
+int mm_heap_return(struct pt_regs *ctx)
+{
+	return call_returns(ctx);
 }
 
 /* The entry of a function that frees. */

@@ -15,6 +15,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // OpBlock is the Op of a Stack that the allocation of a block has. No Event has it.
@@ -86,7 +87,7 @@ const (
 	mostHeaps  = 1 << 12
 )
 
-var heapPrograms = [...]string{mmProgMmHeapEnter, mmProgMmHeapReturn, mmProgMmHeapFree}
+var heapPrograms = [...]string{mmProgMmHeapCall, mmProgMmHeapEnter, mmProgMmHeapReturn, mmProgMmHeapFree}
 
 // heapSpec fits what serves the sampling of heaps to what is asked for.
 func heapSpec(s *ebpf.CollectionSpec, o *StackOptions) error {
@@ -99,6 +100,12 @@ func heapSpec(s *ebpf.CollectionSpec, o *StackOptions) error {
 	}
 	if !goodRate(o.BlockRate) {
 		return fmt.Errorf("%d blocks a second: out of range", o.BlockRate)
+	}
+	if sessions() {
+		delete(s.Programs, mmProgMmHeapEnter)
+		delete(s.Programs, mmProgMmHeapReturn)
+	} else {
+		delete(s.Programs, mmProgMmHeapCall)
 	}
 	s.Maps[mmMapBlocks].MaxEntries = mostBlocks
 	s.Maps[mmMapHeaps].MaxEntries = mostHeaps
@@ -143,6 +150,52 @@ func heapSupport() error {
 		return fmt.Errorf("probes of all threads of a process: %w (they came with Linux 6.10)", ebpf.ErrNotSupported)
 	}
 	return nil
+}
+
+// sessions tells whether one probe may be of a function's entry and its return, and decide
+// at the entry whether to see the return (6.13).
+var sessions = sync.OnceValue(func() bool {
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.Kprobe, AttachType: attachUprobeSession, License: "Dual BSD/GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	})
+	if err != nil {
+		return false
+	}
+	defer prog.Close()
+	// Where they are not known the attach type is what is refused (EINVAL).
+	l, err := linkUprobes(prog, attachUprobeSession, "/proc/self/exe", []uint64{1}, nil, 0, math.MaxInt32)
+	if err == nil {
+		_ = l.Close() // of nobody
+	}
+	return errors.Is(err, unix.ESRCH)
+})
+
+// attachUprobeSession is BPF_TRACE_UPROBE_SESSION.
+const attachUprobeSession = ebpf.AttachType(57)
+
+// linkUprobes probes a file at some offsets, for one process. The library knows no sessions.
+// A cookie for each may be given; flags are BPF_F_UPROBE_MULTI_….
+func linkUprobes(prog *ebpf.Program, as ebpf.AttachType, path string, offsets, cookies []uint64, flags, pid uint32) (io.Closer, error) {
+	name, err := unix.BytePtrFromString(path)
+	if err != nil {
+		return nil, err
+	}
+	// union bpf_attr, link_create, uprobe_multi.
+	attr := struct {
+		prog, target, as, flags   uint32
+		path                      *byte
+		offsets, counts, cookies  *uint64
+		count, how, pid, reserved uint32
+	}{
+		prog: uint32(prog.FD()), as: uint32(as), path: name, offsets: unsafe.SliceData(offsets),
+		cookies: unsafe.SliceData(cookies), count: uint32(len(offsets)), how: flags, pid: pid,
+	}
+	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_LINK_CREATE, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	if errno != 0 {
+		return nil, errno
+	}
+	return os.NewFile(fd, "link of probes"), nil
 }
 
 // openHeaps opens the ring of blocks.
@@ -244,6 +297,9 @@ type HeapProbes struct {
 	allocs, frees []io.Closer
 }
 
+// points are where a file is probed.
+type points struct{ offsets, cookies []uint64 }
+
 // ProbeHeap puts probes on the functions of allocators, for one process and all its
 // threads, until Close: the kernel writes a breakpoint into a copy of the page of each,
 // which the process has for itself until then. Burst tells calls that have begun under other
@@ -258,44 +314,40 @@ func (h *Hooks) ProbeHeap(pid int, files []HeapFile, burst uint32) (_ *HeapProbe
 		}
 	}()
 	for _, f := range files {
-		ex, err := link.OpenExecutable(f.Path)
-		if err != nil {
-			return nil, fmt.Errorf("probe heap: %w", err)
-		}
-		allocs, frees := link.UprobeMultiOptions{PID: uint32(pid)}, link.UprobeMultiOptions{PID: uint32(pid)}
+		var allocs, frees points
 		for _, at := range f.Probes {
 			switch at.Function {
 			case HeapFree:
-				frees.Addresses = append(frees.Addresses, at.Offset)
+				frees.offsets = append(frees.offsets, at.Offset)
 			default:
-				allocs.Addresses = append(allocs.Addresses, at.Offset)
-				allocs.Cookies = append(allocs.Cookies, uint64(burst)<<mmMmHeapFunctionMM_HEAP_FUNCTION_BITS|uint64(at.Function))
+				allocs.offsets = append(allocs.offsets, at.Offset)
+				allocs.cookies = append(allocs.cookies, uint64(burst)<<mmMmHeapFunctionMM_HEAP_FUNCTION_BITS|uint64(at.Function))
 			}
 		}
 		// What frees first: no sample is to be freed unseen while the others are put on.
 		// Then returns: a call is seen to begin only if it will be seen to return.
 		attach := []struct {
-			prog   string
-			opts   *link.UprobeMultiOptions
-			attach func([]string, *ebpf.Program, *link.UprobeMultiOptions) (link.Link, error)
+			prog  string
+			as    ebpf.AttachType
+			flags uint32
+			to    *points
+			links *[]io.Closer
 		}{
-			{mmProgMmHeapFree, &frees, ex.UprobeMulti},
-			{mmProgMmHeapReturn, &allocs, ex.UretprobeMulti},
-			{mmProgMmHeapEnter, &allocs, ex.UprobeMulti},
+			{mmProgMmHeapFree, ebpf.AttachTraceUprobeMulti, 0, &frees, &p.frees},
+			{mmProgMmHeapCall, attachUprobeSession, 0, &allocs, &p.allocs},
+			{mmProgMmHeapReturn, ebpf.AttachTraceUprobeMulti, unix.BPF_F_UPROBE_MULTI_RETURN, &allocs, &p.allocs},
+			{mmProgMmHeapEnter, ebpf.AttachTraceUprobeMulti, 0, &allocs, &p.allocs},
 		}
 		for _, a := range attach {
-			if len(a.opts.Addresses) == 0 {
+			prog := h.coll.Programs[a.prog]
+			if len(a.to.offsets) == 0 || prog == nil {
 				continue
 			}
-			l, err := a.attach(nil, h.coll.Programs[a.prog], a.opts)
+			l, err := linkUprobes(prog, a.as, f.Path, a.to.offsets, a.to.cookies, a.flags, uint32(pid))
 			if err != nil {
 				return nil, fmt.Errorf("probe heap: %w", err)
 			}
-			if a.opts == &frees {
-				p.frees = append(p.frees, l)
-			} else {
-				p.allocs = append(p.allocs, l)
-			}
+			*a.links = append(*a.links, l)
 		}
 	}
 	return p, nil

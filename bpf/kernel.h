@@ -139,6 +139,13 @@ struct signal_struct {
 struct thread_info {
 	unsigned long flags;
 	__u32 status; /* x86 only */
+	unsigned long syscall_work;
+};
+
+enum syscall_work_bit {
+	SYSCALL_WORK_BIT_SYSCALL_TRACE = 2,
+	SYSCALL_WORK_BIT_SYSCALL_EMU = 3,
+	SYSCALL_WORK_BIT_SYSCALL_USER_DISPATCH = 5,
 };
 
 struct pid_namespace;
@@ -180,6 +187,8 @@ struct task_struct {
 	__u64 start_boottime;
 	struct uprobe_task *utask;
 	char comm[16];
+	unsigned long sas_ss_sp; /* its alternate stack for signals */
+	unsigned long sas_ss_size;
 };
 
 struct linux_binprm;

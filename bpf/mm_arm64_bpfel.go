@@ -524,6 +524,7 @@ const (
 	mmProgMmExit            = "mm_exit"
 	mmProgMmFault           = "mm_fault"
 	mmProgMmFork            = "mm_fork"
+	mmProgMmHeapCall        = "mm_heap_call"
 	mmProgMmHeapEnter       = "mm_heap_enter"
 	mmProgMmHeapFree        = "mm_heap_free"
 	mmProgMmHeapReturn      = "mm_heap_return"
@@ -624,6 +625,7 @@ type mmProgramSpecs struct {
 	MmExit       *ebpf.ProgramSpec `ebpf:"mm_exit"`
 	MmFault      *ebpf.ProgramSpec `ebpf:"mm_fault"`
 	MmFork       *ebpf.ProgramSpec `ebpf:"mm_fork"`
+	MmHeapCall   *ebpf.ProgramSpec `ebpf:"mm_heap_call"`
 	MmHeapEnter  *ebpf.ProgramSpec `ebpf:"mm_heap_enter"`
 	MmHeapFree   *ebpf.ProgramSpec `ebpf:"mm_heap_free"`
 	MmHeapReturn *ebpf.ProgramSpec `ebpf:"mm_heap_return"`
@@ -835,6 +837,7 @@ type mmPrograms struct {
 	MmExit       *ebpf.Program `ebpf:"mm_exit"`
 	MmFault      *ebpf.Program `ebpf:"mm_fault"`
 	MmFork       *ebpf.Program `ebpf:"mm_fork"`
+	MmHeapCall   *ebpf.Program `ebpf:"mm_heap_call"`
 	MmHeapEnter  *ebpf.Program `ebpf:"mm_heap_enter"`
 	MmHeapFree   *ebpf.Program `ebpf:"mm_heap_free"`
 	MmHeapReturn *ebpf.Program `ebpf:"mm_heap_return"`
@@ -857,6 +860,7 @@ func (p *mmPrograms) Close() error {
 		p.MmExit,
 		p.MmFault,
 		p.MmFork,
+		p.MmHeapCall,
 		p.MmHeapEnter,
 		p.MmHeapFree,
 		p.MmHeapReturn,
