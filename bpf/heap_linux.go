@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"sync"
 	"unsafe"
 
@@ -354,26 +355,33 @@ func (h *Hooks) ProbeHeap(pid int, files []HeapFile, burst uint32) (_ *HeapProbe
 }
 
 // CloseAllocs takes those away that see what is allocated.
-func (p *HeapProbes) CloseAllocs() error { return p.closeAll(&p.allocs) }
-
-// Close takes all away. It takes tens of milliseconds, of which the process notices
-// nothing.
-func (p *HeapProbes) Close() error {
-	return errors.Join(p.closeAll(&p.frees), p.CloseAllocs())
+func (p *HeapProbes) CloseAllocs() error {
+	p.mu.Lock()
+	links := p.allocs
+	p.allocs = nil
+	p.mu.Unlock()
+	return closeAll(links)
 }
 
-// closeAll closes links at the same time: each waits for the kernel.
-func (p *HeapProbes) closeAll(links *[]io.Closer) error {
+// Close takes all away. It takes tens of milliseconds, and longer where the CPUs are busy, of
+// which the process notices little: the breakpoints go first.
+func (p *HeapProbes) Close() error {
 	p.mu.Lock()
-	all := *links
-	*links = nil
+	links := slices.Concat(p.allocs, p.frees)
+	p.allocs, p.frees = nil, nil
 	p.mu.Unlock()
-	errs := make(chan error, len(all))
-	for _, l := range all {
+	return closeAll(links)
+}
+
+// closeAll closes links at the same time: each takes its breakpoints away, and then waits
+// for the kernel.
+func closeAll(links []io.Closer) error {
+	errs := make(chan error, len(links))
+	for _, l := range links {
 		go func() { errs <- l.Close() }()
 	}
 	var failed []error
-	for range all {
+	for range links {
 		failed = append(failed, <-errs)
 	}
 	return errors.Join(failed...)
