@@ -386,6 +386,10 @@ func (p *prober) run() {
 		}
 		start := time.Now()
 		rate, err := p.burst(burst, all, length)
+		p.mu.Lock()
+		p.spent.WatchedNs += p.now() - began
+		began = p.now()
+		p.mu.Unlock()
 		p.fail(errorText(err))
 		if errors.Is(err, errOver) {
 			return
@@ -399,10 +403,6 @@ func (p *prober) run() {
 		if spent := p.takeCost(); spent > 0 {
 			period = max(period, time.Duration(float64(spent)/p.budget))
 		}
-		p.mu.Lock()
-		p.spent.WatchedNs += p.now() - began
-		began = p.now()
-		p.mu.Unlock()
 		// By chance, so that the rhythm of the program has no part in what is seen.
 		rest := time.Duration((0.75+rand.Float64()/2)*float64(period)) - time.Since(start) //nolint:gosec // no secret
 		if !p.sleep(max(rest, 0)) {
