@@ -65,8 +65,10 @@ was there before, what it is for. The verdicts: leaks (grows all the time and gi
 nothing back), grows, plateau (grew, and is flat now), sawtooth, churns (comes and
 goes), steady. What is mapped is counted, and what is resident at each look, where
 something has changed; who touches it is estimated from a sample of page faults, and
-who keeps memory of heaps that many share from words that are watched with the CPU's
-debug registers: of such a heap nobody is named with less than 95 % confidence.
+who keeps memory of heaps that many share from a sample of malloc's blocks, whose
+allocator is probed for milliseconds at a time, and from words that are watched with
+the CPU's debug registers: of such a heap nobody is named with less than 95 %
+confidence.
 
 It ends when the traced processes have, after --for, or at ^C. A command that is
 started is watched to its end unless --for says otherwise; it is not stopped then.
