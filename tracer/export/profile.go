@@ -13,6 +13,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/tracer/attribution"
+	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/site"
 )
 
@@ -25,7 +26,9 @@ type Growth struct {
 
 // WriteProfile writes what each stack holds and has made as a profile that go
 // tool pprof reads: bytes in use (mapped, writable, resident), and in total the
-// bytes and the calls since the watch began.
+// bytes and the calls since the watch began; and what each has allocated on malloc
+// heaps in that time and keeps there, by samples of blocks. The one is of the stacks that
+// made memory for the process, the other of those that share it, so they must not be added.
 //
 // It is of one moment, as the heap profiles of Go are, and so has no duration: those
 // who collect profiles take one with a duration for what was added in it.
@@ -37,6 +40,8 @@ func (g *Growth) WriteProfile(out io.Writer) error {
 			{"inuse_space", "bytes"}, // resident: pprof shows this one first
 			{"alloc_space", "bytes"},
 			{"alloc_objects", "count"},
+			{"heap_alloc_space", "bytes"},
+			{"kept_space", "bytes"},
 		},
 		defaultSampleType: "inuse_space",
 		// Every byte that a sample stands for is in its values.
@@ -46,22 +51,16 @@ func (g *Growth) WriteProfile(out io.Writer) error {
 		comments: []string{
 			"maptrace grow: memory by the calls that mapped it",
 			"alloc_space and alloc_objects: of the last " + g.watched().Round(time.Millisecond).String(),
+			"heap_alloc_space and kept_space: what was allocated on malloc heaps in that time and stays, estimated by samples of blocks",
 		},
 	}
 	b := newProfileBuilder(p, g.Sites)
 	for _, part := range g.parts() {
-		frames, _ := g.Sites.Frames(part.Site)
-		if len(frames) == 0 {
-			continue
-		}
-		s := &sample{values: []int64{
-			int64(part.Now.Mapped), int64(part.Now.Writable), int64(part.Now.Resident),
-			int64(part.Born), int64(part.BornCount),
-		}, memory: part.subject}
-		for i := range frames {
-			s.locations = append(s.locations, b.location(&frames[i]))
-		}
-		p.samples = append(p.samples, s)
+		b.sample(part.Site, part.subject,
+			int64(part.Now.Mapped), int64(part.Now.Writable), int64(part.Now.Resident), int64(part.Born), int64(part.BornCount), 0, 0)
+	}
+	for _, h := range g.heapSites() {
+		b.sample(h.Site, h.subject, 0, 0, 0, 0, 0, int64(h.Allocated), int64(h.Kept))
 	}
 	b.finish(g.mainBinary())
 	return p.write(out)
@@ -118,6 +117,30 @@ func (g *Growth) parts() []namedPart {
 	return out
 }
 
+// heapSite is what a site allocates and keeps of a heap.
+type heapSite struct {
+	heap.SiteEstimate
+	subject string
+}
+
+// heapSites are those of all processes, in a fixed order.
+func (g *Growth) heapSites() (out []heapSite) {
+	for i := range g.Processes {
+		for _, f := range g.Processes[i].Findings {
+			if f.Heap == nil {
+				continue
+			}
+			for _, s := range f.Heap.Sites {
+				out = append(out, heapSite{s, f.Subject})
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b heapSite) int {
+		return cmp.Or(cmp.Compare(a.Site, b.Site), strings.Compare(a.subject, b.subject))
+	})
+	return out
+}
+
 // watched is for how long the first process was watched.
 func (g *Growth) watched() (most time.Duration) {
 	for i := range g.Processes {
@@ -150,6 +173,20 @@ func newProfileBuilder(p *profile, sites *site.Sites) *profileBuilder {
 		p: p, sites: sites, mappings: make(map[mappingKey]*mapping),
 		locations: make(map[site.Frame]*location), functions: make(map[functionKey]*function),
 	}
+}
+
+// sample adds what a site has of some memory. Of one whose stack is no longer known
+// there is nothing to be shown.
+func (b *profileBuilder) sample(id uint32, memory string, values ...int64) {
+	frames, _ := b.sites.Frames(id)
+	if len(frames) == 0 {
+		return
+	}
+	s := &sample{values: values, memory: memory}
+	for i := range frames {
+		s.locations = append(s.locations, b.location(&frames[i]))
+	}
+	b.p.samples = append(b.p.samples, s)
 }
 
 // location makes the location of a frame. Its address is that of the call, or in it,

@@ -2,6 +2,7 @@ package heap
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -49,6 +50,15 @@ type Result struct {
 	Growth          float64
 	// Confidence is that the first keeper keeps more than any other.
 	Confidence float64
+	// Sites are all that have samples, by their numbers.
+	Sites []SiteEstimate
+}
+
+// SiteEstimate is what a site has allocated of a group in the whole watch, bytes, and what
+// of that stays: as large a part as its function keeps.
+type SiteEstimate struct {
+	Site            uint32
+	Allocated, Kept float64
 }
 
 // Explained is how much of the growth the keepers explain, from 0 on.
@@ -98,11 +108,17 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, path f
 	e := estimator{book: b, now: b.now, watched: r.Watched}
 	e.work = b.worked()
 	e.recent()
+	survival := make(map[uint32]float64)
 	for _, f := range part(all, path, e.decided) {
-		if k := e.keeper(f); k.Alive > 0 {
+		k := e.keeper(f)
+		if k.Alive > 0 {
 			r.Keepers = append(r.Keepers, k)
 		}
+		for site := range f.depth {
+			survival[site] = k.Survival
+		}
 	}
+	r.Sites = e.sites(all, survival)
 	for i := range r.Keepers {
 		r.Kept += r.Keepers[i].Kept
 	}
@@ -230,6 +246,19 @@ func (e *estimator) keeper(f *function) Keeper {
 	const tail = 0.025
 	k.Low, k.High = all[int(tail*draws)], all[int((1-tail)*draws)]
 	return k
+}
+
+// sites estimates what each site has allocated and keeps, with the part that survives.
+func (e *estimator) sites(all []*block, survival map[uint32]float64) (out []SiteEstimate) {
+	bytes := make(map[uint32]float64)
+	for _, s := range all {
+		bytes[s.Site] += e.book.stands(s)
+	}
+	for _, site := range slices.Sorted(maps.Keys(bytes)) {
+		allocated := e.work.times * bytes[site]
+		out = append(out, SiteEstimate{site, allocated, allocated * survival[site]})
+	}
+	return out
 }
 
 // survival is the part of what was allocated, in bytes, that is there at the horizon, and on

@@ -214,6 +214,27 @@ func TestWhatIsKeptIsEstimated(t *testing.T) {
 	}
 }
 
+func TestWhatEachSiteAllocatesAndKeepsIsEstimated(t *testing.T) {
+	t.Parallel()
+	p := program{callers: server, watch: time.Minute, every: 500 * time.Millisecond, window: 20 * time.Millisecond, quota: 8}
+	for seed := range uint64(20) {
+		r, _ := p.run(seed)
+		if len(r.Sites) != len(server) {
+			t.Fatalf("seed %d: %d sites, want %d", seed, len(r.Sites), len(server))
+		}
+		for i, c := range server {
+			s := r.Sites[i]
+			allocated := c.rate * float64(c.bytes) * p.watch.Seconds()
+			if s.Site != uint32(i+1) || math.Abs(s.Allocated-allocated) > 0.25*allocated {
+				t.Errorf("seed %d: site %d allocates %.0f, want site %d and %.0f", seed, s.Site, s.Allocated, i+1, allocated)
+			}
+			if math.Abs(s.Kept-c.kept*s.Allocated) > 0.1*s.Allocated {
+				t.Errorf("seed %d: site %d keeps %.0f of %.0f, want %.0f of it", seed, s.Site, s.Kept, s.Allocated, c.kept)
+			}
+		}
+	}
+}
+
 func TestTooManySamplesAreThinned(t *testing.T) {
 	t.Parallel()
 	b := New()
