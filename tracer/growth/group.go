@@ -124,12 +124,13 @@ const (
 	Churns         // much was mapped and unmapped, without growth
 	Sawtooth       // falls back again and again, and the troughs do not rise
 	Plateau        // grew, and is flat now
+	Retained       // grew, but what the allocator has given out did not: it keeps what was freed
 	Grows          // grew, but slows down, gives back, or has not been seen for long enough
 	Leaks          // grows all the time and gives nothing back
 )
 
 var labelNames = [...]string{
-	Steady: "steady", Churns: "churns", Sawtooth: "sawtooth", Plateau: "plateau", Grows: "grows", Leaks: "leaks",
+	Steady: "steady", Churns: "churns", Sawtooth: "sawtooth", Plateau: "plateau", Retained: "retained", Grows: "grows", Leaks: "leaks",
 }
 
 // String returns the word used in output.
@@ -146,6 +147,10 @@ type Point struct {
 // Rate is a speed per second: of bytes, or of the number of mappings. Low and
 // High are its confidence interval ([Options.Confidence]).
 type Rate struct{ PerSecond, Low, High float64 }
+
+// ArenaPool is the name of the group of what malloc arenas were made larger by during the
+// watch.
+const ArenaPool = "malloc arenas"
 
 // Finding is the verdict on one group.
 type Finding struct {

@@ -60,6 +60,10 @@ const (
 	TooShortThis // for a verdict on what is seen
 	TooShortMore // for a worse verdict
 
+	// What the allocator says.
+	InUseLess // no more than [Size] more are in use, which may be below 0; the rest is free inside malloc
+	Trimmable // malloc_trim would give back [Size]
+
 	// What the other measures say.
 	InsideMappings // that stay as large
 	ResidentLess   // resident grew by [Size] only

@@ -71,6 +71,14 @@ func trendOf(t, y []float64, confidence float64) trend {
 	return tr
 }
 
+// RateOf is the direction of a series, a value at each time in seconds, which ascend: the
+// median of the slopes of all pairs (Theil-Sen), with its interval. Of few points that is
+// between the least and the greatest of all slopes.
+func RateOf(t, y []float64) Rate {
+	tr := trendOf(t, y, Options{}.withDefaults().Confidence)
+	return Rate{tr.slope, tr.low, tr.high}
+}
+
 // blocks cuts a long series into at most limit blocks of equal length and gives
 // the middle of the times and the median of the values of each.
 func blocks(t, y []float64, limit int) (bt, by []float64) {

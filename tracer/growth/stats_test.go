@@ -210,3 +210,11 @@ func TestTroughsLieBetweenHeights(t *testing.T) {
 	}
 	near(t, "the path", path, 3+6+8+7+6+8, 1e-12)
 }
+
+func TestARateOfFewPointsIsBetweenItsSteepestAndItsFlattestPair(t *testing.T) {
+	t.Parallel()
+	got := RateOf([]float64{1, 2, 4}, []float64{10, 20, 22})
+	if want := (Rate{PerSecond: 4, Low: 1, High: 10}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}

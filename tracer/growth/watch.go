@@ -457,10 +457,15 @@ func (w *Watch) Findings() []Finding {
 		f.Reason = append(f.Reason, Note{Kind: Together, Count: w.evicted, Other: w.outside})
 		found = append(found, f)
 	}
+	Sort(found)
+	return found
+}
+
+// Sort puts the worst first.
+func Sort(found []Finding) {
 	slices.SortFunc(found, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(b.Label, a.Label), cmp.Compare(b.Score, a.Score), a.Compare(b.Key))
 	})
-	return found
 }
 
 // verdict judges a group.

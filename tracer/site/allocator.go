@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/heap"
 )
 
@@ -130,7 +131,7 @@ func (p poolID) name() string {
 	case 0:
 		return ""
 	case arenas:
-		return "malloc arenas"
+		return growth.ArenaPool
 	}
 	return pools[p-1].name
 }

@@ -63,6 +63,10 @@ func noteWords(f *growth.Finding, n growth.Note) (words string, aside bool) {
 		return "too short to tell: " + count("observation") + " after the warm-up", false
 	case growth.ResidentLess:
 		return fmt.Sprintf("%s; resident grew only %s", f.Measure, size()), true
+	case growth.InUseLess:
+		return "but " + moreInUse(n.Size) + " in use: the rest is free inside malloc", false
+	case growth.Trimmable:
+		return "malloc_trim would give back " + size(), true
 	case growth.Together:
 		return fmt.Sprintf("all that had no place of its own: %d groups lost theirs, for they held nothing or memory was short; at most %d at once held something without one",
 			n.Count, n.Other), true
@@ -92,6 +96,14 @@ var plainNotes = map[growth.NoteKind]string{
 	growth.TooShortThis:   "too short to tell",
 	growth.TooShortMore:   "too short to tell more",
 	growth.InsideMappings: "inside mappings that stay as large",
+}
+
+// moreInUse is by how much what is in use has grown.
+func moreInUse(v float64) string {
+	if v < 1<<10 { // blocks come and go
+		return "no more is"
+	}
+	return units.Bytes(v) + " more are"
 }
 
 // amount is a size in the unit of a measure.
