@@ -170,6 +170,9 @@ func cloneRecord(r *event.Record) event.Record {
 		c.Body = slices.Clone(b)
 	case event.Resident:
 		c.Body = slices.Clone(b)
+	case event.Malloc:
+		b.Arenas = slices.Clone(b.Arenas)
+		c.Body = b
 	case event.Effort:
 		b.Missing, b.Whole = maps.Clone(b.Missing), maps.Clone(b.Whole)
 		c.Body = b

@@ -161,6 +161,8 @@ type reuser struct {
 	s *Session
 	r event.Record
 	n event.Resident
+	// arenas are those of another record.
+	arenas []event.Arena
 }
 
 func (u *reuser) Change(*Change) {}
@@ -169,6 +171,8 @@ func (u *reuser) Idle() {
 	u.n[0]++
 	u.r = event.Record{At: u.s.Now(), Space: 1, PID: 5, Tree: u.s.Tree(1), Body: u.n}
 	u.s.Emit(&u.r)
+	u.arenas[0].InUse = u.n[0]
+	u.s.Emit(&event.Record{At: u.s.Now(), Space: 1, PID: 5, Tree: u.s.Tree(1), Body: event.Malloc{Arenas: u.arenas}})
 }
 
 func (u *reuser) Finish() {
@@ -231,7 +235,7 @@ func TestARecordingTellsAgainWhatWasTold(t *testing.T) {
 	s.Record(&rec)
 	d := &diary{s: s, told: make(map[Kind]bool)}
 	engine.batches = story(d)
-	sampler := &reuser{s: s, n: event.Resident{0}}
+	sampler := &reuser{s: s, n: event.Resident{0}, arenas: make([]event.Arena, 1)}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := s.Run(ctx, RunOptions{Sinks: []Sink{d}, Samplers: []Sampler{sampler}, Standing: true}); err != nil {

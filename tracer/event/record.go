@@ -89,6 +89,16 @@ type (
 	// HeapUnsampled says why the heap of a process is not sampled; "" says that it is again.
 	HeapUnsampled string
 
+	// Malloc is what glibc's malloc of a process holds, as it was read from outside.
+	Malloc struct {
+		Arenas []Arena
+		Mapped uint64 // bytes of blocks that have mappings of their own
+		// Complete says that all arenas were read, and that what was found in them is what
+		// malloc counts; Why says what is missing if not.
+		Complete bool
+		Why      string
+	}
+
 	// Effort is what sampling has cost and what it has missed, of all processes, at
 	// the end.
 	Effort struct {
@@ -104,8 +114,24 @@ type (
 		Whole map[string]uint64
 		Words Words
 		Heaps Heaps
+		// Readings is how often it was read what a malloc holds, and ReadingNs the CPU time
+		// that this took, about.
+		Readings  uint64
+		ReadingNs uint64
 	}
 )
+
+// Arena is what an arena of malloc holds, in bytes.
+type Arena struct {
+	State uint64 // where it is: tells it from the others
+	Main  bool   // it is the one that grows by brk
+	// InUse are the blocks that were not freed, by no more than Doubt too many or too few,
+	// but for what changed meanwhile. Free is what is free and kept, Top what of that is at the
+	// end, to grow into.
+	InUse, Doubt, Free, Top uint64
+	// Resident is what is in memory, and Trimmable what of that malloc_trim would give back.
+	Resident, Trimmable uint64
+}
 
 // Words are what became of all watched words.
 type Words struct {
@@ -152,4 +178,5 @@ func (BlockEnd) body()      {}
 func (BlockBlind) body()    {}
 func (HeapWindow) body()    {}
 func (HeapUnsampled) body() {}
+func (Malloc) body()        {}
 func (Effort) body()        {}

@@ -11,6 +11,7 @@ package sample
 import (
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
@@ -77,9 +78,12 @@ type Sampler struct {
 	ranges  []procmaps.Range // scratch, of a plan
 	untold  uint64           // faults that touches did not tell of, so far
 	effort  event.Effort
-	points  int    // threads that watch a word, of all processes
-	words   uint64 // when to look at words again
-	sampled int    // processes whose heaps are sampled
+	points  int           // threads that watch a word, of all processes
+	words   uint64        // when to look at words again
+	sampled int           // processes whose heaps are sampled
+	mallocs int           // processes of which is read what their malloc holds
+	over    chan struct{} // closed by end
+	end     func()        // says that nothing rests any more
 	told    tracer.HeapBlock
 }
 
@@ -90,8 +94,11 @@ type target struct {
 	pages *pageCount // nil until it is opened, and if it cannot be
 	words *wordWatch // nil if none of its words are watched
 	heap  *heapWatch // nil if it is not sampled
-	due   uint64     // when it is to be looked at next
-	limit uint64     // when its limits are to be read next
+
+	malloc *mallocWatch // nil if what its malloc holds is not read
+
+	due   uint64 // when it is to be looked at next
+	limit uint64 // when its limits are to be read next
 	// busy: a worker has it. gone: it has ended, or another target took its place.
 	busy, gone bool
 	unwatched  bool   // its words cannot be watched at all
@@ -103,15 +110,18 @@ type target struct {
 
 // New starts a sampler. Close it.
 func New(kernel tracer.Sampling, opts Options) *Sampler {
+	over := make(chan struct{})
 	return &Sampler{
 		opts: opts, kernel: kernel, workers: startWorkers(), spaces: make(map[uint64]*target), living: make(map[int]*target),
 		slack: rssSlack(onlineCPUs()), effort: event.Effort{Whole: make(map[string]uint64)},
+		over: over, end: sync.OnceFunc(func() { close(over) }),
 	}
 }
 
 // Close ends the workers and frees everything, but for what those use who are still at
 // something when it is not waited for any more: that they keep.
 func (s *Sampler) Close() {
+	s.end()
 	for _, t := range s.spaces {
 		s.drop(t)
 	}
@@ -186,6 +196,7 @@ func (s *Sampler) drop(t *target) {
 	}
 	s.closeWords(t)
 	s.closeHeap(t)
+	s.closeMalloc(t)
 	if !t.busy {
 		s.closed(s.closePages(t))
 	}
@@ -214,6 +225,7 @@ func (s *Sampler) Idle() {
 	now := s.kernel.Now()
 	s.lookAtWords(now)
 	s.lookAtHeaps(now)
+	s.lookAtMallocs(now)
 	if now < s.next {
 		return
 	}
@@ -279,6 +291,7 @@ func (s *Sampler) collect(wait bool) {
 
 // Finish counts everything a last time, waits for it, and tells what sampling has cost.
 func (s *Sampler) Finish() {
+	s.end()
 	s.collect(true)
 	s.forget(wholeEnd) // the figures of the end are of everything
 	now := s.kernel.Now()
@@ -288,6 +301,7 @@ func (s *Sampler) Finish() {
 			s.count(t, now)
 		}
 	}
+	s.lastOfMallocs()
 	s.collect(true)
 	for _, t := range s.spaces {
 		if t.busy && (t.pages == nil || !t.pages.observed) { // it was never counted

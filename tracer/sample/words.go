@@ -134,6 +134,7 @@ func (s *Sampler) touched(t *target, c *tracer.Change) {
 		return
 	}
 	s.heapTouched(t)
+	s.mallocTouched(t)
 	if s.opts.Watchpoints == 0 || t.unwatched || t.heap != nil && s.opts.Sampled(t.space, &c.At) {
 		return
 	}
