@@ -65,6 +65,7 @@ type Attribution struct {
 	allFaults uint64
 	outcomes  map[outcome]uint64 // words
 	heap      *heap.Book         // samples of blocks; nil while there are none
+	malloc    *mallocs           // nil while what malloc holds was not read
 
 	unsampled uint64 // bytes of memory made by calls without a stack
 	estimated bool
@@ -360,6 +361,14 @@ func (a *Attribution) book() *heap.Book {
 		a.heap = heap.New()
 	}
 	return a.heap
+}
+
+// Malloc books what glibc's malloc holds at a moment (CLOCK_MONOTONIC, ns).
+func (a *Attribution) Malloc(at uint64, b event.Malloc) {
+	if a.malloc == nil {
+		a.malloc = new(mallocs)
+	}
+	a.malloc.add(a.since(at), b)
 }
 
 // Sampled tells whether enough blocks of the memory of an extent are sampled to tell who

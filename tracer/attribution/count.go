@@ -134,7 +134,7 @@ func (a *Attribution) shareOut(held map[stake]growth.Holding) (map[growth.Key]gr
 func (a *Attribution) Ticks() int { return a.watch.Ticks() }
 
 // Evidence gives the verdicts, worst first, each with the sites behind it.
-func (a *Attribution) Evidence() []Evidence { return a.evidence(a.watch.Findings()) }
+func (a *Attribution) Evidence() []Evidence { return a.evidence(a.findings()) }
 
 // evidence adds to verdicts the sites behind them.
 func (a *Attribution) evidence(found []growth.Finding) []Evidence {
@@ -205,7 +205,7 @@ func (a *Attribution) bytes() int {
 		blocks = a.heap.Len()
 	}
 	parts := blocks + len(a.made) + len(a.flows) + len(a.past) + len(a.shares) + len(a.touched) + len(a.faults) + len(a.outcomes) + len(a.appearances)
-	return mapped*parts + cap(a.pieces)*int(unsafe.Sizeof(piece{})) + cap(a.stakes)*int(unsafe.Sizeof(stake{}))
+	return mapped*parts + a.malloc.bytes() + cap(a.pieces)*int(unsafe.Sizeof(piece{})) + cap(a.stakes)*int(unsafe.Sizeof(stake{}))
 }
 
 // rest is told that there is nothing more to be observed.

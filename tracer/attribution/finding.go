@@ -106,8 +106,11 @@ func (f *Finding) bySample() bool {
 var nobody stack.Name
 
 // Keeper is who keeps memory that many share, nobody if neither sampled blocks nor watched
-// words separate one from all others.
+// words separate one from all others, or if it is malloc alone that keeps what it grew by.
 func (f *Finding) Keeper() stack.Name {
+	if f.Label == growth.Retained {
+		return nobody
+	}
 	if f.bySample() {
 		if len(f.Keepers) == 0 || f.Heap.Confidence < Sure {
 			return nobody

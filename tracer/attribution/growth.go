@@ -89,6 +89,8 @@ type Process struct {
 	Uncounted string
 	// HeapUnsampled says why blocks of malloc heaps were not sampled, if so.
 	HeapUnsampled string
+	// Malloc is what glibc's malloc holds; nil if it was not read.
+	Malloc *Malloc
 	// Unwatched says why no words were watched, or from some time on no more, if so:
 	// who keeps the memory of heaps that many share is not known, or not for the end.
 	Unwatched string
@@ -224,6 +226,8 @@ func (g *Growth) Record(r *event.Record) {
 				w.Block(r.At, &e, b)
 			}
 		}
+	case event.Malloc:
+		w.Malloc(r.At, b)
 	case event.BlockEnd:
 		w.book().End(b.ID, r.At, b.Seen)
 	case event.BlockBlind:
@@ -269,7 +273,7 @@ func (w *watched) watchedTo(now uint64) time.Duration {
 
 // rank orders address spaces by their worst finding.
 func (w *watched) rank() float64 {
-	if found := w.watch.Findings(); len(found) > 0 {
+	if found := w.findings(); len(found) > 0 {
 		return rank(&found[0])
 	}
 	return 0
@@ -289,7 +293,7 @@ func (g *Growth) Processes(now uint64) []Process {
 		p := Process{
 			PID: w.pid, NSPID: w.nspid, Comm: w.comm, Exe: w.exe, Exited: w.exited, Watched: w.watchedTo(now), Ticks: w.Ticks(),
 			Space: id, Estimated: w.Estimated(), Unsampled: w.Unsampled(), Uncounted: w.uncounted, Unwatched: w.unwatched,
-			HeapUnsampled: w.unsampledHeap,
+			HeapUnsampled: w.unsampledHeap, Malloc: w.malloc.figures(),
 		}
 		for _, e := range w.Evidence() {
 			p.Findings = append(p.Findings, g.namer.finding(w.Attribution, &e, w.limits))
@@ -309,7 +313,7 @@ func (p *Process) rank() float64 {
 	return rank(&p.Findings[0].Finding)
 }
 
-// Grows tells whether anything was found to grow.
+// Grows tells whether anything was found to grow, if by what malloc retains.
 func (p *Process) Grows() bool {
-	return len(p.Findings) > 0 && p.Findings[0].Label >= growth.Grows
+	return len(p.Findings) > 0 && p.Findings[0].Label >= growth.Retained
 }

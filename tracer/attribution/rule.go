@@ -60,14 +60,15 @@ type Broken struct {
 	Rate float64
 }
 
-// Check tells whether a process breaks the rule.
+// Check tells whether a process breaks the rule. What malloc retains is no leak, but it
+// grows.
 func (r *Rule) Check(p *Process) (b Broken, broken bool) {
 	for i := range p.Findings {
 		f := &p.Findings[i]
 		if r.leaks && f.Label == growth.Leaks {
 			return Broken{Leak: f}, true
 		}
-		if f.Label < growth.Grows || f.Measure == growth.Mappings {
+		if f.Label < growth.Retained || f.Measure == growth.Mappings {
 			continue
 		}
 		if r.total || f.What == r.what || r.what == growth.Anon && f.What == growth.Pool {
