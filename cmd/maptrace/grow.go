@@ -62,8 +62,8 @@ fast, who makes it, who touches it, and whether it is a leak.
 Memory is judged by who made it, not by its address: the functions whose calls
 made it larger (mmap, brk, mremap, mprotect, shmat), the file it is of, or, if it
 was there before, what it is for. The verdicts: leaks (grows all the time and gives
-nothing back), grows, plateau (grew, and is flat now), sawtooth, churns (comes and
-goes), steady. What is mapped is counted, and what is resident at each look, where
+nothing back), grows, retained (grew, but by memory that is free inside malloc),
+plateau (grew, and is flat now), sawtooth, churns (comes and goes), steady. What is mapped is counted, and what is resident at each look, where
 something has changed; who touches it is estimated from a sample of page faults, and
 who keeps memory of heaps that many share from a sample of malloc's blocks, whose
 allocator is probed for milliseconds at a time, and from words that are watched with

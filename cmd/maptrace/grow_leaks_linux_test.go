@@ -94,7 +94,7 @@ func TestGrowFindsTheCulprits(t *testing.T) {
 		s.judge(t, count)
 	}
 	var b strings.Builder
-	verdicts := []string{"leaks", "grows", "plateau", "sawtooth", "churns", "steady"}
+	verdicts := []string{"leaks", "grows", "retained", "plateau", "sawtooth", "churns", "steady"}
 	fmt.Fprintf(&b, "%-10s", "")
 	for _, v := range verdicts {
 		fmt.Fprintf(&b, " %8s", v)

@@ -33,7 +33,7 @@ func Sentence(f *attribution.Finding) string {
 		fmt.Fprintf(&b, ", touched by %s (%s),", who.Short, units.Percent(share))
 	}
 	fmt.Fprintf(&b, " %s: %s", reason(&f.Finding), f.Label)
-	if f.Limit != nil && f.Label >= growth.Grows {
+	if f.Limit != nil && f.Label >= growth.Retained {
 		b.WriteString("; " + limit(f.Limit))
 	}
 	if unknownKeeper(f) {
@@ -157,7 +157,7 @@ func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
 		}
 	}
 	for i := range found {
-		if found[i].Label >= growth.Grows {
+		if found[i].Label >= growth.Retained {
 			b = append(append(b, Sentence(&found[i])...), '\n')
 		}
 	}
@@ -171,6 +171,7 @@ func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
 	if n := len(g.Findings) - len(found); n > 0 {
 		b = fmt.Appendf(b, "%s and %d more, none of them worse\n", dots(ascii), n)
 	}
+	b = appendMalloc(b, g.Malloc)
 	for i := range found {
 		b = appendStacks(b, &found[i], frames, ascii)
 	}

@@ -95,6 +95,8 @@ type WatchObject struct {
 	Unwatched string `json:"unwatched,omitempty"`
 	// HeapUnsampled says why blocks of malloc heaps were not sampled, if so.
 	HeapUnsampled string `json:"heap_unsampled,omitempty"`
+	// Malloc is what glibc's malloc holds, if it was read.
+	Malloc *MallocObject `json:"malloc,omitempty"`
 }
 
 // EncodeGrowth writes a process and its findings, an object each.
@@ -102,7 +104,7 @@ func EncodeGrowth(enc *json.Encoder, g *Growth, now time.Time) error {
 	err := enc.Encode(WatchObject{
 		Event: "watch", Time: now, PID: g.PID, NSPID: g.NSPID, Comm: g.Comm, Exited: g.Exited, Seconds: g.Watched.Seconds(),
 		Looks: g.Ticks, Picture: g.Accuracy, Estimated: g.Estimated, Unsampled: g.Unsampled,
-		Uncounted: g.Uncounted, Unwatched: g.Unwatched, HeapUnsampled: g.HeapUnsampled,
+		Uncounted: g.Uncounted, Unwatched: g.Unwatched, HeapUnsampled: g.HeapUnsampled, Malloc: (*MallocObject)(g.Malloc),
 	})
 	for i := range g.Findings {
 		if err != nil {
@@ -161,6 +163,10 @@ type GrowthSummary struct {
 	Words WordsObject `json:"watched_words"`
 	// Heaps is what sampling blocks of heaps has cost.
 	Heaps HeapsObject `json:"heaps"`
+	// Readings is how often it was read what a malloc holds, and ReadingTime the CPU time
+	// that this took, about.
+	Readings    uint64  `json:"malloc_readings,omitempty"`
+	ReadingTime float64 `json:"malloc_seconds,omitempty"`
 	// Unseen says why page faults were not seen, if so.
 	Unseen string `json:"faults_unseen,omitempty"`
 	// FilesDenied are files that may not be read: code in them has no names.
@@ -212,7 +218,7 @@ func SummarizeGrowth(stats *tracer.Stats, sites site.Stats, e event.Effort, now 
 		Ends: make(map[string]uint64), Missing: e.Missing, Faults: e.Faults, Sampled: stats.Faults,
 		Words: WordsObject(e.Words), Unseen: e.Unseen, FilesDenied: sites.Denied, NamesMissing: sites.NamesMissing(), Counting: "PAGEMAP_SCAN",
 		CountCalls: e.CountCalls, CountBusy: float64(e.CountBusyNs) / 1e9, CountMost: float64(e.CountMostNs) / 1e9,
-		Whole: e.Whole,
+		Whole: e.Whole, Readings: e.Readings, ReadingTime: float64(e.ReadingNs) / 1e9,
 		Heaps: HeapsObject{
 			Processes: e.Heaps.Processes, Bursts: e.Heaps.Bursts, Probed: float64(e.Heaps.ProbedNs) / 1e9, Watched: float64(e.Heaps.WatchedNs) / 1e9,
 			Calls: e.Heaps.Calls, Blocks: e.Heaps.Blocks, Dropped: e.Heaps.Dropped, Cost: float64(e.Heaps.CostNs) / 1e9,

@@ -548,3 +548,64 @@ func TestWhateverAWatchFindsIsJSON(t *testing.T) {
 		}
 	}
 }
+
+// retained is a process whose heap grows by what malloc keeps.
+func retained() Growth {
+	heap := attribution.Finding{
+		Evidence: attribution.Evidence{
+			Finding: growth.Finding{
+				Key: growth.Key{What: growth.Heap}, Label: growth.Retained, Measure: growth.Resident, Growth: 46 << 20, Slope: 1 << 20,
+				Reason: []growth.Note{
+					{Kind: growth.Grew, Size: 46 << 20, Time: 54 * time.Second}, {Kind: growth.InUseLess, Size: 400 << 10}, {Kind: growth.Trimmable, Size: 31 << 20},
+				},
+				Last: growth.Holding{Mapped: 64 << 20, Writable: 64 << 20, Resident: 62 << 20}, Series: rising(1<<20, 1<<20),
+			},
+			Shared: true, Words: 30, Decided: 31, Separation: 0.99, Faults: 10,
+		},
+		Subject: "[heap]", Limit: &attribution.Reached{Limit: growth.Limit{Name: "memory.max"}, In: 41 * time.Minute},
+		Kept: []attribution.Stack{{By: "leak (server.c:88)", Share: 1, Frames: []string{"leak (server.c:88)"}}},
+	}
+	return Growth{Accuracy: "exact", Process: attribution.Process{
+		PID: 4715, Comm: "server", Watched: time.Minute, Ticks: 61, Findings: []attribution.Finding{heap},
+		Malloc: &attribution.Malloc{
+			InUse: 154 << 20, Before: 153 << 20, Free: 900 << 20, Top: 1 << 20, Trimmable: 700 << 20, Arenas: 31, Mapped: 12 << 20, Complete: true,
+		},
+	}}
+}
+
+func TestWhatMallocRetainsIsToldAndNobodysDoing(t *testing.T) {
+	t.Parallel()
+	g := retained()
+	golden(t, "growth-retained.txt", growthText(t, []Growth{g}, 0, 0, true))
+	var b bytes.Buffer
+	if err := WriteCulprit(&b, []Growth{g}); err != nil {
+		t.Fatal(err)
+	}
+	enc := json.NewEncoder(&b)
+	if err := EncodeGrowth(enc, &g, time.Unix(0, 0).UTC()); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "growth-retained.json", b.String())
+}
+
+func TestWhatMallocHoldsIsOneLine(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		malloc attribution.Malloc
+		want   string
+	}{
+		{attribution.Malloc{InUse: 3 << 20, Free: 1 << 10, Arenas: 1, Complete: true}, "glibc's malloc has 3.0 MiB in use, 1.0 KiB free in 1 arena"},
+		{
+			attribution.Malloc{InUse: 154 << 20, Before: 153 << 20, Free: 900 << 20, Trimmable: 700 << 20, Arenas: 31, Mapped: 12 << 20, Complete: true},
+			"glibc's malloc has 154.0 MiB in use (153.0 MiB at first), 900.0 MiB free in 31 arenas, of which malloc_trim would give back 700.0 MiB; blocks of 12.0 MiB have mappings of their own",
+		},
+		{
+			attribution.Malloc{InUse: 3 << 20, Arenas: 2, Why: "1 MiB of it is swapped out"},
+			"glibc's malloc has 3.0 MiB in use, 0 B free in 2 arenas; not all of it is known: 1 MiB of it is swapped out",
+		},
+	} {
+		if got := string(appendMalloc(nil, &tt.malloc)); got != "\n"+tt.want+"\n" {
+			t.Errorf("got %q, want %q", got, tt.want)
+		}
+	}
+}

@@ -1,0 +1,45 @@
+package render
+
+import (
+	"fmt"
+
+	"github.com/maptrace/maptrace/procmaps/table"
+	"github.com/maptrace/maptrace/procmaps/units"
+	"github.com/maptrace/maptrace/tracer/attribution"
+)
+
+// MallocObject is what glibc's malloc holds, in bytes.
+type MallocObject struct {
+	InUse     uint64 `json:"in_use"`                  // in arenas, by blocks that were not freed
+	Before    uint64 `json:"in_use_before,omitempty"` // the same at the first complete reading
+	Free      uint64 `json:"free"`                    // in arenas, kept
+	Top       uint64 `json:"free_top"`                // of that, at their ends
+	Trimmable uint64 `json:"trimmable"`               // malloc_trim would give it back
+	Arenas    int    `json:"arenas"`
+	Mapped    uint64 `json:"mapped"` // by blocks that have mappings of their own
+	Complete  bool   `json:"complete"`
+	Why       string `json:"why,omitempty"` // what is missing if it is not complete
+}
+
+// appendMalloc appends what malloc holds.
+func appendMalloc(b []byte, m *attribution.Malloc) []byte {
+	if m == nil {
+		return b
+	}
+	size := func(n uint64) string { return units.Bytes(float64(n)) }
+	b = fmt.Appendf(b, "\nglibc's malloc has %s in use", size(m.InUse))
+	if m.Before != 0 {
+		b = fmt.Appendf(b, " (%s at first)", size(m.Before))
+	}
+	b = fmt.Appendf(b, ", %s free in %s", size(m.Free), units.Count(uint64(m.Arenas), "arena"))
+	if m.Trimmable >= 1<<20 {
+		b = fmt.Appendf(b, ", of which malloc_trim would give back %s", size(m.Trimmable))
+	}
+	if m.Mapped > 0 {
+		b = fmt.Appendf(b, "; blocks of %s have mappings of their own", size(m.Mapped))
+	}
+	if !m.Complete {
+		b = fmt.Appendf(b, "; not all of it is known: %s", table.Escape(m.Why))
+	}
+	return append(b, '\n')
+}
