@@ -161,7 +161,7 @@ func (a *Attribution) evidence(found []growth.Finding) []Evidence {
 		})
 		sortShares(out[i].TouchedBy)
 		if out[i].Shared && a.heap != nil && a.heap.Count(f.Key) > 0 {
-			r := a.heap.Keepers(f.Key, growth.Rate{PerSecond: f.Slope, Low: f.SlopeLow, High: f.SlopeHigh}, a.touches(f.Key), a.sites.Path)
+			r := a.heap.Keepers(f.Key, a.keptRate(&f), a.touches(f.Key), a.sites.Path)
 			out[i].Heap = &r
 		}
 	}

@@ -132,6 +132,7 @@ type use struct {
 	inUse    growth.Rate   // of all of them
 	most     float64       // what in any of them may have come to be in use, a second
 	free     float64       // what came to be free, a second
+	resident float64       // what came to be resident, a second
 	trim     float64       // what malloc_trim would give back of them now
 }
 
@@ -152,7 +153,7 @@ func (m *mallocs) use(s side, from, to time.Duration) (u use, ok bool) {
 		return u, false
 	}
 	u.from, u.to = all[0].at, all[n-1].at
-	times, inUse, free := make([]float64, n), make([]float64, n), make([]float64, n)
+	times, inUse, free, resident := make([]float64, n), make([]float64, n), make([]float64, n), make([]float64, n)
 	each := make(map[uint64][]float64)
 	doubt := make(map[uint64]float64)
 	for i, r := range all {
@@ -169,12 +170,14 @@ func (m *mallocs) use(s side, from, to time.Duration) (u use, ok bool) {
 			doubt[a.State] = max(doubt[a.State], float64(a.Doubt))
 			inUse[i] += float64(a.InUse)
 			free[i] += float64(a.Free)
+			resident[i] += float64(a.Resident)
 			if i == n-1 {
 				u.trim += float64(a.Trimmable)
 			}
 		}
 	}
 	u.inUse, u.free = growth.RateOf(times, inUse), growth.RateOf(times, free).PerSecond
+	u.resident = growth.RateOf(times, resident).PerSecond
 	for _, state := range slices.Sorted(maps.Keys(each)) {
 		u.most += max(growth.RateOf(times, each[state]).High, 0) + 2*doubt[state]/(u.to-u.from).Seconds()
 	}
@@ -235,4 +238,18 @@ func residentBetween(series []growth.Point, from, to time.Duration) float64 {
 		return 0
 	}
 	return float64(point(to).Low.Resident) - float64(point(from).High.Resident)
+}
+
+// keptRate is what who keeps a group is compared with, a second: what it grows by, or, of a
+// malloc heap of which that is known, by what of it is in use. A heap with much free memory
+// grows inside before it gets larger, and one that falls to pieces gets larger all the same.
+func (a *Attribution) keptRate(f *growth.Finding) growth.Rate {
+	rate := growth.Rate{PerSecond: f.Slope, Low: f.SlopeLow, High: f.SlopeHigh}
+	const most = 1.5
+	u, ok := a.malloc.use(sideOf(f.Key), f.From, f.To)
+	if !ok || f.Measure == growth.Mappings || u.resident <= 0 {
+		return rate
+	}
+	of := func(inUse float64) float64 { return f.Slope * min(max(inUse/u.resident, 0), most) }
+	return growth.Rate{PerSecond: of(u.inUse.PerSecond), Low: of(u.inUse.Low), High: of(u.inUse.High)}
 }

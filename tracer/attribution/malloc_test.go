@@ -174,6 +174,44 @@ func TestOfManyReadingsSomeAreKept(t *testing.T) {
 	}
 }
 
+func TestWhoKeepsAHeapIsComparedWithWhatIsInUse(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		read func(second uint64) event.Malloc
+		want float64 // of what it grows by
+	}{
+		{"all of it", func(s uint64) event.Malloc { return holds(arena(s, 16)) }, 1},
+		{"half of it", func(s uint64) event.Malloc { return holds(arena(s, 8)) }, 0.5},
+		{"less and less", func(s uint64) event.Malloc {
+			a := arena(s, 0)
+			a.InUse = 100*mib - s*mib
+			return holds(a)
+		}, 0},
+		{"what was free before is filled", func(s uint64) event.Malloc {
+			a := arena(s, 20)
+			a.Free = 100*mib - s*mib/4
+			return holds(a)
+		}, 1.25},
+		{"it hardly gets larger", func(s uint64) event.Malloc {
+			a := arena(s, 16)
+			a.Resident = 100*mib + s
+			return holds(a)
+		}, 1.5},
+		{"nothing is known", func(uint64) event.Malloc { return event.Malloc{} }, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := heapThatGrows(growth.Key{What: growth.Heap})
+			a := &Attribution{malloc: read(tt.read)}
+			want := growth.Rate{PerSecond: tt.want * mib, Low: tt.want * mib, High: tt.want * mib}
+			if d := cmp.Diff(want, a.keptRate(&f)); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
 // TestAHeapThatIsRetainedIsNobodys has a heap that grows of which every watched word is one
 // function's, with what malloc says of it and without.
 func TestAHeapThatIsRetainedIsNobodys(t *testing.T) {
