@@ -219,9 +219,10 @@ func (m *mallocs) judge(f *growth.Finding) {
 		return
 	}
 	f.Label = growth.Retained
-	f.Reason = []growth.Note{f.Reason[0], {Kind: growth.InUseLess, Size: u.inUse.PerSecond * (f.To - f.From).Seconds()}}
-	if trim := min(u.trim, float64(f.Last.Resident)); trim >= 1<<20 {
-		f.Reason = append(f.Reason, growth.Note{Kind: growth.Trimmable, Size: trim})
+	f.Reason = []growth.Note{
+		f.Reason[0],
+		{Kind: growth.InUseLess, Size: u.inUse.PerSecond * (f.To - f.From).Seconds()},
+		{Kind: growth.Trimmable, Size: min(u.trim, float64(f.Last.Resident))},
 	}
 }
 

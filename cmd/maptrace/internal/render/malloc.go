@@ -21,6 +21,9 @@ type MallocObject struct {
 	Why       string `json:"why,omitempty"` // what is missing if it is not complete
 }
 
+// leastTrim is what malloc_trim would give back that is worth calling it, in bytes.
+const leastTrim = 1 << 20
+
 // appendMalloc appends what malloc holds.
 func appendMalloc(b []byte, m *attribution.Malloc) []byte {
 	if m == nil {
@@ -32,7 +35,7 @@ func appendMalloc(b []byte, m *attribution.Malloc) []byte {
 		b = fmt.Appendf(b, " (%s at first)", size(m.Before))
 	}
 	b = fmt.Appendf(b, ", %s free in %s", size(m.Free), units.Count(uint64(m.Arenas), "arena"))
-	if m.Trimmable >= 1<<20 {
+	if m.Trimmable >= leastTrim {
 		b = fmt.Appendf(b, ", of which malloc_trim would give back %s", size(m.Trimmable))
 	}
 	if m.Mapped > 0 {

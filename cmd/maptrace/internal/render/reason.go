@@ -66,6 +66,9 @@ func noteWords(f *growth.Finding, n growth.Note) (words string, aside bool) {
 	case growth.InUseLess:
 		return "but " + moreInUse(n.Size) + " in use: the rest is free inside malloc", false
 	case growth.Trimmable:
+		if n.Size < leastTrim {
+			return "malloc_trim would give hardly any of it back", true
+		}
 		return "malloc_trim would give back " + size(), true
 	case growth.Together:
 		return fmt.Sprintf("all that had no place of its own: %d groups lost theirs, for they held nothing or memory was short; at most %d at once held something without one",

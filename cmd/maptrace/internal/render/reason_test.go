@@ -57,6 +57,7 @@ func TestNotesReadAsSentences(t *testing.T) {
 		{note: growth.Note{Kind: growth.InUseLess, Size: 1.5 * mib}, want: "but 1.5 MiB more are in use: the rest is free inside malloc"},
 		{note: growth.Note{Kind: growth.InUseLess, Size: -2 * mib}, want: "but no more is in use: the rest is free inside malloc"},
 		{note: growth.Note{Kind: growth.Trimmable, Size: 31 * mib}, want: " (malloc_trim would give back 31.0 MiB)"},
+		{note: growth.Note{Kind: growth.Trimmable, Size: mib - 1}, want: " (malloc_trim would give hardly any of it back)"},
 		{note: growth.Note{Kind: growth.InsideMappings}, want: "inside mappings that stay as large"},
 		{growth.Writable, growth.Note{Kind: growth.ResidentLess, Size: 96 << 10}, " (writable; resident grew only 96.0 KiB)"},
 		{
