@@ -7,6 +7,7 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -168,6 +169,7 @@ func TestAReplayPrintsWhatTheLiveRunPrinted(t *testing.T) {
 		{"a ring that is too small", []string{bpftest.BuildC(t, workloads, "churn"), "-m", "mm", "-t", "4", "-n", "3000", "-s", "4"}, "", attachOptions{ring: 4096}},
 		{"polling", []string{program, leakyCommand, "--duration", "1s"}, "", attachOptions{poll: 20 * time.Millisecond}},
 		{"leak", []string{bpftest.BuildC(t, workloads, "leak"), "-r", "200", "-d", "2"}, "", attachOptions{}},
+		{"a heap that malloc retains", []string{bpftest.BuildC(t, workloads, "retain"), "retain", "main", "6"}, "", attachOptions{}},
 		{"rates", []string{
 			bpftest.BuildC(t, workloads, "rates"), "2000",
 			"0:mmap:8192:300:1000:0:2:20:50", "1:malloc:150000:100:100:100:4:8:100", "2:grow:4096:100:1000:0:0:0:100", "3:deep:4096:200:50:50:0:4:100",
@@ -197,6 +199,11 @@ func TestAReplayPrintsWhatTheLiveRunPrinted(t *testing.T) {
 					t.Errorf("%s has printed nothing", p.name)
 				}
 				printed = append(printed, p.name+" "+strconv.Itoa(p.out.Len()))
+			}
+			for _, p := range want {
+				if p.name == "grow json" && slices.Contains(tt.argv, "retain") && !strings.Contains(p.out.String(), `"malloc":{"in_use":`) {
+					t.Error("what malloc holds is not there")
+				}
 			}
 			if tt.more.ring != 0 && !strings.Contains(want[0].out.String(), " lost ") {
 				t.Error("nothing was lost")
