@@ -23,11 +23,11 @@ type liar struct{ looks atomic.Int64 }
 
 var lied = tracer.Task{PID: 4711, Space: 1, HasSection: true, Section: 1, Comm: "liar"}
 
-func (*liar) Next(*tracer.Event) error      { return tracer.ErrIdle }
-func (*liar) Now() uint64                   { return bpf.Now() }
-func (*liar) Path(int, uint64) string       { return "" }
-func (*liar) Forget(int)                    {}
-func (*liar) Tasks() ([]tracer.Task, error) { return []tracer.Task{lied}, nil }
+func (*liar) Next(*tracer.Event) error                         { return tracer.ErrIdle }
+func (*liar) Now() uint64                                      { return bpf.Now() }
+func (*liar) Path(int, uint64, procmaps.Device, uint64) string { return "" }
+func (*liar) Forget(int)                                       {}
+func (*liar) Tasks() ([]tracer.Task, error)                    { return []tracer.Task{lied}, nil }
 
 func (l *liar) Look(int, procmaps.Range, bool, func(int) error) (tracer.Look, error) {
 	end := uint64(0x11000)

@@ -247,9 +247,9 @@ func TestAHeapThatIsRetainedIsNobodys(t *testing.T) {
 			f := &p.Findings[0]
 			want, blamed := growth.Leaks, names{}.Function(leak)
 			if retained {
-				want, blamed = growth.Retained, ""
+				want, blamed = growth.Retained, nobody
 			}
-			if f.What != growth.Heap || f.Label != want || f.Blamed() != blamed || (f.Confidence() > 0) != (blamed != "") || !p.Grows() {
+			if f.What != growth.Heap || f.Label != want || f.Blamed() != blamed || (f.Confidence() > 0) != (blamed != nobody) || !p.Grows() {
 				t.Errorf("%v %v, by %q with a confidence of %v; want %v by %q", f.What, f.Label, f.Blamed(), f.Confidence(), want, blamed)
 			}
 			if p.Malloc == nil || p.Malloc.Arenas != 1 || p.Malloc.Before != 5*mib/16 || (p.Malloc.InUse > p.Malloc.Before) == retained {

@@ -563,7 +563,7 @@ func retained() Growth {
 			Shared: true, Words: 30, Decided: 31, Separation: 0.99, Faults: 10,
 		},
 		Subject: "[heap]", Limit: &attribution.Reached{Limit: growth.Limit{Name: "memory.max"}, In: 41 * time.Minute},
-		Kept: []attribution.Stack{{By: "leak (server.c:88)", Share: 1, Frames: []string{"leak (server.c:88)"}}},
+		Kept: []attribution.Stack{{By: stack.Plain("leak (server.c:88)"), Share: 1, Frames: []stack.Name{stack.Plain("leak (server.c:88)")}}},
 	}
 	return Growth{Accuracy: "exact", Process: attribution.Process{
 		PID: 4715, Comm: "server", Watched: time.Minute, Ticks: 61, Findings: []attribution.Finding{heap},
