@@ -36,7 +36,7 @@ type Keeper struct {
 	Unsure bool
 
 	function string
-	draw
+	known    estimate
 }
 
 // Result is who keeps a group.
@@ -109,8 +109,14 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, path f
 	e.work = b.worked()
 	e.recent()
 	survival := make(map[uint32]float64)
-	for _, f := range part(all, path, e.decided) {
-		k := e.keeper(f)
+	tallies, of := e.tallies(all)
+	for _, f := range part(tallies, path) {
+		var blocks []*block
+		for s := range f.depth {
+			blocks = append(blocks, of[s]...)
+		}
+		slices.SortFunc(blocks, func(a, b *block) int { return cmp.Compare(a.ID, b.ID) })
+		k := e.keeper(f, blocks)
 		if k.Alive > 0 {
 			r.Keepers = append(r.Keepers, k)
 		}
@@ -119,15 +125,39 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, path f
 		}
 	}
 	r.Sites = e.sites(all, survival)
-	for i := range r.Keepers {
-		r.Kept += r.Keepers[i].Kept
-	}
 	e.strangers = b.strangers(touches, path)
-	slices.SortFunc(r.Keepers, func(x, y Keeper) int {
-		return cmp.Or(cmp.Compare(y.Kept, x.Kept), cmp.Compare(x.function, y.function))
+	r.judge(rate, e.scale, func(_ *rand.Rand, grown, sum float64) float64 {
+		return min(max(grown/slack-sum, 0), e.strangers*grown)
 	})
-	r.judge(rate, &e)
 	return r
+}
+
+// tallies are how the samples of each site fare, in the order of the sites, and the samples.
+func (e *estimator) tallies(all []*block) (out []tally, of map[uint32][]*block) {
+	of = make(map[uint32][]*block)
+	for _, s := range all {
+		of[s.Site] = append(of[s.Site], s)
+	}
+	for _, site := range slices.Sorted(maps.Keys(of)) {
+		t := tally{site: site}
+		for _, s := range of[site] {
+			if s.ended == 0 {
+				t.there++
+				t.bytes += float64(s.Bytes)
+			}
+			if e.decided(s) {
+				stands := s.Weight * float64(s.Bytes)
+				t.decided++
+				t.weight += stands
+				if s.ended == 0 {
+					t.alive++
+					t.kept += stands
+				}
+			}
+		}
+		out = append(out, t)
+	}
+	return out, of
 }
 
 // estimator estimates what single functions keep.
@@ -170,7 +200,13 @@ func (e *estimator) decided(s *block) bool {
 	return s.ended != 0 || time.Duration(e.now-min(s.At, e.now)) >= min(time.Duration(young*float64(e.watched)), mostYoung)
 }
 
-// draw is what is known of a keeper, to draw from.
+// estimate is what is known of a keeper.
+type estimate interface {
+	// keeps draws what may be kept, bytes a second.
+	keeps(r *rand.Rand) float64
+}
+
+// draw is what is known of a keeper by sampled blocks.
 type draw struct {
 	rate   float64 // bytes a second
 	times  float64 // in how many windows there was something; 0 if everything was seen
@@ -182,25 +218,27 @@ type draw struct {
 	seen   float64 // the chance that a free was seen
 }
 
-func (e *estimator) keeper(f *function) Keeper {
-	k := Keeper{Samples: len(f.blocks), function: f.name, Pools: f.pools, Unsure: f.unsure}
+func (e *estimator) keeper(f *function, blocks []*block) Keeper {
+	k := Keeper{Samples: len(blocks), function: f.name, Pools: f.pools, Unsure: f.unsure}
+	d := new(draw)
+	k.known = d
 	sites := make(map[uint32]float64)
 	var bytes, seen, alive float64
 	exact := true
 	times := make(map[int]bool)
-	for _, s := range f.blocks {
+	for _, s := range blocks {
 		stands := e.book.stands(s)
 		if s.ended == 0 {
 			k.Alive++
 			alive++
 			sites[s.Site] += stands
 			if s.Blind {
-				k.blind++
+				d.blind++
 			}
 		} else if s.seen {
-			k.deaths++
+			d.deaths++
 		} else {
-			k.found++
+			d.found++
 		}
 		age := time.Duration(e.now - min(s.At, e.now))
 		if age > 0 {
@@ -216,31 +254,31 @@ func (e *estimator) keeper(f *function) Keeper {
 		return k
 	}
 	best := -1.0
-	for _, s := range f.blocks { // in order
+	for _, s := range blocks { // in order
 		if at := sites[s.Site]; s.ended == 0 && at > best {
 			best, k.Site = at, s.Site
 		}
 	}
 	k.Depth = f.depth[k.Site]
-	k.seen, k.blind = seen/float64(len(f.blocks)), k.blind/alive
-	k.found /= max(float64(len(f.blocks))-alive, 1)
-	k.rate = e.slower * bytes / e.probed.Seconds()
+	d.seen, d.blind = seen/float64(len(blocks)), d.blind/alive
+	d.found /= max(float64(len(blocks))-alive, 1)
+	d.rate = e.slower * bytes / e.probed.Seconds()
 	if !exact || e.work.pieces > 0 {
-		k.times = float64(len(times))
+		d.times = float64(len(times))
 	}
-	k.stays, k.counts = e.survival(f.blocks)
-	k.Survival, k.Allocated, k.Kept = k.stays, k.rate, k.rate*k.stays
+	d.stays, d.counts = e.survival(blocks)
+	k.Survival, k.Allocated, k.Kept = d.stays, d.rate, d.rate*d.stays
 	r := rand.New(rand.NewPCG(1, 0)) // the same samples give the same answer
 	all := make([]float64, draws)
 	var sum float64
 	for i := range all {
-		keeps := k.keeps(r)
+		keeps := d.keeps(r)
 		sum += keeps
 		all[i] = keeps * e.scale(r)
 	}
-	if k.seen < 1 && k.rate > 0 { // deaths may not have been seen
+	if d.seen < 1 && d.rate > 0 { // deaths may not have been seen
 		k.Kept = min(sum/draws, k.Kept)
-		k.Survival = k.Kept / k.rate
+		k.Survival = k.Kept / d.rate
 	}
 	slices.Sort(all)
 	const tail = 0.025
@@ -297,7 +335,7 @@ func (e *estimator) survival(blocks []*block) (stays, counts float64) {
 	return stays, counts
 }
 
-// keeps draws what may be kept a second.
+// keeps implements estimate.
 func (d *draw) keeps(r *rand.Rand) float64 {
 	rate := d.rate
 	if d.times > 0 {
@@ -326,10 +364,18 @@ const sameness = 20
 // prior is of the distributions of parts and rates (Jeffreys).
 const prior = 0.5
 
-// judge says how sure the first of the keepers is, and what all keep.
-func (r *Result) judge(rate growth.Rate, e *estimator) {
+// judge orders the keepers, and says how sure the first of them is, and what all keep. Scale
+// draws how much larger what they keep may be. Unseen draws what somebody else may keep of
+// what grows by so much, of which they keep a sum.
+func (r *Result) judge(rate growth.Rate, scale func(*rand.Rand) float64, unseen func(r *rand.Rand, grown, sum float64) float64) {
 	if len(r.Keepers) == 0 {
 		return
+	}
+	slices.SortFunc(r.Keepers, func(x, y Keeper) int {
+		return cmp.Or(cmp.Compare(y.Kept, x.Kept), cmp.Compare(x.function, y.function))
+	})
+	for i := range r.Keepers {
+		r.Kept += r.Keepers[i].Kept
 	}
 	for i := range r.Keepers {
 		r.Keepers[i].Share = r.Keepers[i].Kept / math.Max(r.Kept, math.SmallestNonzeroFloat64)
@@ -340,10 +386,10 @@ func (r *Result) judge(rate growth.Rate, e *estimator) {
 	wins := 0
 	for n := range draws {
 		grown := max(rate.PerSecond+deviation*rnd.NormFloat64(), 0)
-		scale := e.scale(rnd)
+		scale := scale(rnd)
 		var sum, first, others float64
 		for i := range r.Keepers {
-			k := r.Keepers[i].keeps(rnd) * scale
+			k := r.Keepers[i].known.keeps(rnd) * scale
 			sum += k
 			if i == 0 {
 				first = k
@@ -353,8 +399,7 @@ func (r *Result) judge(rate growth.Rate, e *estimator) {
 		}
 		sums[n] = sum
 		excess := max(sum-slack*grown, 0)
-		unseen := min(max(grown/slack-sum, 0), e.strangers*grown)
-		if first-excess > max(others, unseen) {
+		if first-excess > max(others, unseen(rnd, grown, sum)) {
 			wins++
 		}
 	}

@@ -300,7 +300,7 @@ func TestAFunctionIsPassedOver(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var all []*block
+			var all []tally
 			paths := make(map[uint32][]Place)
 			for i, s := range tt.sites {
 				id := uint32(i + 1)
@@ -312,17 +312,14 @@ func TestAFunctionIsPassedOver(t *testing.T) {
 					paths[id] = append(paths[id], Place{Function: f, Serves: f == "malloc"})
 					rest = rest[min(len(f)+1, len(rest)):]
 				}
-				for n := range s.alive + s.dead {
-					bl := &block{Block: Block{ID: uint64(len(all) + 1), Site: id, Bytes: 1, Weight: 1}}
-					if n >= s.alive {
-						bl.ended = 1
-					}
-					all = append(all, bl)
-				}
+				all = append(all, tally{
+					site: id, decided: float64(s.alive + s.dead), alive: float64(s.alive), there: float64(s.alive), bytes: float64(s.alive),
+					weight: float64(s.alive + s.dead), kept: float64(s.alive),
+				})
 			}
 			var got []string
-			for _, f := range part(all, func(s uint32) []Place { return paths[s] }, func(*block) bool { return true }) {
-				if slices.ContainsFunc(f.blocks, func(b *block) bool { return b.ended == 0 }) {
+			for _, f := range part(all, func(s uint32) []Place { return paths[s] }) {
+				if slices.ContainsFunc(all, func(t tally) bool { _, its := f.depth[t.site]; return its && t.alive > 0 }) {
 					if f.unsure {
 						f.name += "?"
 					}

@@ -16,12 +16,30 @@ import (
 // all of it, or as large a part whoever calls it. What is there to hand out memory is
 // passed over by its name, where nobody differs.
 
-// function is one that is named, with the samples that go to it.
+// tally is how the samples of one site fare.
+type tally struct {
+	site    uint32
+	decided float64 // samples that say something of what becomes of their like
+	alive   float64 // those of them that are there
+	there   float64 // all that are there
+	bytes   float64 // of those
+	weight  float64 // the bytes that those stand for that say something
+	kept    float64 // and those of them that are there
+}
+
+func (t *tally) add(o tally) {
+	t.decided += o.decided
+	t.alive += o.alive
+	t.there += o.there
+	t.bytes += o.bytes
+	t.weight += o.weight
+	t.kept += o.kept
+}
+
+// function is one that is named, with the sites whose samples go to it.
 type function struct {
-	name   string
-	blocks []*block
-	depth  map[uint32]int     // of the function on the stack of each site
-	sites  map[uint32]*weight // of the samples of each
+	name  string
+	depth map[uint32]int // of the function on the stack of each site
 	// pools says that it keeps large blocks: it may hand them out in pieces, so that others
 	// keep them.
 	pools bool
@@ -33,24 +51,19 @@ type function struct {
 type node struct {
 	place    Place
 	depth    int
-	blocks   []*block
+	tally                     // of all of its sites
+	sites    []uint32         // of stacks that lead through it
 	children map[string]*node // its callers
-	alive    float64          // samples that say something, and are there
-	decided  float64          // those that say something
 	differs  bool             // its callers, or theirs, differ
 }
 
-// part gives each sample to a function.
-func part(all []*block, path func(uint32) []Place, decided func(*block) bool) []*function {
+// part gives each site to a function. There is one tally of each.
+func part(all []tally, path func(uint32) []Place) []*function {
 	root := &node{depth: -1}
-	paths := make(map[uint32][]Place)
-	for _, s := range all {
-		p, ok := paths[s.Site]
-		if !ok {
-			p = path(s.Site)
-			paths[s.Site] = p
-		}
-		root.add(s, p, decided(s))
+	p := parting{tallies: make(map[uint32]tally, len(all)), paths: make(map[uint32][]Place, len(all))}
+	for _, t := range all {
+		p.tallies[t.site], p.paths[t.site] = t, path(t.site)
+		root.addSite(t, p.paths[t.site])
 	}
 	root.compare()
 	named := make(map[string]*function)
@@ -59,7 +72,21 @@ func part(all []*block, path func(uint32) []Place, decided func(*block) bool) []
 	for _, name := range slices.Sorted(maps.Keys(named)) {
 		out = append(out, named[name])
 	}
-	return join(out, paths, decided)
+	return p.join(out)
+}
+
+// parting is what is known of sites while they are given to functions.
+type parting struct {
+	tallies map[uint32]tally
+	paths   map[uint32][]Place
+}
+
+// of is the tally of all sites of a function.
+func (p *parting) of(f *function) (sum tally) {
+	for _, site := range slices.Sorted(maps.Keys(f.depth)) { // in order: they are fractions
+		sum.add(p.tallies[site])
+	}
+	return sum
 }
 
 // What one function keeps may be made by several: a session, its name, its buffer. So those
@@ -72,15 +99,19 @@ const (
 )
 
 // join joins functions, those first that keep the most.
-func join(all []*function, paths map[uint32][]Place, decided func(*block) bool) []*function {
+func (p *parting) join(all []*function) []*function {
 	for tries := len(all); tries > 0; tries-- {
+		kept := make(map[*function]float64, len(all))
+		for _, f := range all {
+			kept[f] = p.of(f).kept
+		}
 		slices.SortStableFunc(all, func(a, b *function) int {
-			return cmp.Or(cmp.Compare(b.weigh(decided).kept, a.weigh(decided).kept), cmp.Compare(a.name, b.name))
+			return cmp.Or(cmp.Compare(kept[b], kept[a]), cmp.Compare(a.name, b.name))
 		})
 		joined := false
 		for _, f := range all {
-			if caller := f.caller(all, paths, decided); caller != "" {
-				all, joined = under(all, caller, paths), true
+			if caller := p.caller(f, all); caller != "" {
+				all, joined = p.under(all, caller), true
 				break
 			}
 		}
@@ -88,86 +119,45 @@ func join(all []*function, paths map[uint32][]Place, decided func(*block) bool) 
 			break
 		}
 	}
-	for _, f := range all {
-		slices.SortFunc(f.blocks, func(a, b *block) int { return cmp.Compare(a.ID, b.ID) })
-	}
 	return all
 }
 
-// weight is how many bytes of samples say something, and how many of these are there.
-type weight struct{ all, kept float64 }
-
-func (w *weight) add(o *weight) {
-	w.all += o.all
-	w.kept += o.kept
-}
-
-// weigh is the weight of all samples of a function, and notes that of each site.
-func (f *function) weigh(decided func(*block) bool) (sum weight) {
-	if f.sites == nil {
-		f.sites = make(map[uint32]*weight)
-		for _, s := range f.blocks {
-			w := f.sites[s.Site]
-			if w == nil {
-				w = new(weight)
-				f.sites[s.Site] = w
-			}
-			if !decided(s) {
-				continue
-			}
-			bytes := s.Weight * float64(s.Bytes)
-			if w.all += bytes; s.ended == 0 {
-				w.kept += bytes
-			}
-		}
-	}
-	for _, site := range slices.Sorted(maps.Keys(f.sites)) {
-		sum.add(f.sites[site])
-	}
-	return sum
-}
-
-// caller is the function under which this one is to be joined with others, "" for none.
-func (f *function) caller(all []*function, paths map[uint32][]Place, decided func(*block) bool) (best string) {
-	own := f.weigh(decided)
+// caller is the function under which one is to be joined with others, "" for none.
+func (p *parting) caller(f *function, all []*function) (best string) {
+	own := p.of(f)
 	if own.kept == 0 {
 		return ""
 	}
 	most := own.kept
 	var site uint32 // on whose stack it keeps the most
-	for _, id := range slices.Sorted(maps.Keys(f.sites)) {
-		if site == 0 || f.sites[id].kept > f.sites[site].kept {
+	for _, id := range slices.Sorted(maps.Keys(f.depth)) {
+		if site == 0 || p.tallies[id].kept > p.tallies[site].kept {
 			site = id
 		}
 	}
-	path := paths[site]
-	for _, p := range path[min(f.depth[site]+1, len(path)):] {
-		var w weight
+	path := p.paths[site]
+	for _, place := range path[min(f.depth[site]+1, len(path)):] {
+		var sum tally
 		beside := false // there are samples that it has no part in
 		for _, o := range all {
-			o.weigh(decided)
-			for _, id := range slices.Sorted(maps.Keys(o.sites)) {
-				if o.calledBy(id, p.Function, paths) < 0 {
-					beside = beside || o.sites[id].all > 0
-					continue
+			for _, id := range slices.Sorted(maps.Keys(o.depth)) {
+				if p.depthOf(place.Function, id, o.depth[id]) >= 0 {
+					sum.add(p.tallies[id])
+				} else {
+					beside = beside || p.tallies[id].weight > 0
 				}
-				w.add(o.sites[id])
 			}
 		}
-		if !beside || p.Serves {
-			continue
-		}
-		if w.kept >= adds*most && w.kept*own.all >= dilute*own.kept*w.all {
-			best, most = p.Function, w.kept
+		if beside && !place.Serves && sum.kept >= adds*most && sum.kept*own.weight >= dilute*own.kept*sum.weight {
+			best, most = place.Function, sum.kept
 		}
 	}
 	return best
 }
 
-// calledBy is the depth at which a function is on the stack of a site, at or above what is
-// named; -1 if it is not.
-func (f *function) calledBy(site uint32, name string, paths map[uint32][]Place) int {
-	path, from := paths[site], f.depth[site]
+// depthOf is where a function is on the stack of a site, from a depth on; -1 if it is not.
+func (p *parting) depthOf(name string, site uint32, from int) int {
+	path := p.paths[site]
 	for i := max(from, 0); i < len(path); i++ {
 		if path[i].Function == name {
 			return i
@@ -176,37 +166,30 @@ func (f *function) calledBy(site uint32, name string, paths map[uint32][]Place) 
 	return -1
 }
 
-// under makes the samples that a function has called for its own.
-func under(all []*function, name string, paths map[uint32][]Place) (out []*function) {
+// under gives the sites that a function has called to it.
+func (p *parting) under(all []*function, name string) (out []*function) {
 	to := &function{name: name, depth: make(map[uint32]int)}
 	for _, f := range all {
-		rest := &function{name: f.name, depth: f.depth, pools: f.pools, unsure: f.unsure}
-		for _, s := range f.blocks {
-			at := f.calledBy(s.Site, name, paths)
-			if at < 0 {
-				rest.blocks = append(rest.blocks, s)
-				continue
+		rest := &function{name: f.name, depth: make(map[uint32]int), pools: f.pools, unsure: f.unsure}
+		for site, from := range f.depth {
+			if at := p.depthOf(name, site, from); at >= 0 {
+				to.depth[site] = at
+				to.pools = to.pools || f.pools
+			} else {
+				rest.depth[site] = from
 			}
-			to.blocks = append(to.blocks, s)
-			to.depth[s.Site] = at
-			to.pools = to.pools || f.pools
 		}
-		if len(rest.blocks) > 0 {
+		if len(rest.depth) > 0 {
 			out = append(out, rest)
 		}
 	}
 	return append(out, to)
 }
 
-func (n *node) add(s *block, path []Place, decided bool) {
+func (n *node) addSite(t tally, path []Place) {
 	for {
-		n.blocks = append(n.blocks, s)
-		if decided {
-			n.decided++
-			if s.ended == 0 {
-				n.alive++
-			}
-		}
+		n.sites = append(n.sites, t.site)
+		n.add(t)
 		if len(path) == 0 {
 			return
 		}
@@ -243,31 +226,25 @@ func (n *node) compare() {
 	}
 }
 
-// name gives the samples of a node to functions.
+// name gives the sites of a node to functions.
 func (n *node) name(named map[string]*function) {
 	if n.depth >= 0 && !n.differs && !n.place.Serves || len(n.children) == 0 {
-		n.give(named, n.blocks)
+		n.give(named, n.sites)
 		return
 	}
-	rest := make(map[*block]bool, len(n.blocks))
-	for _, s := range n.blocks {
+	rest := make(map[uint32]bool, len(n.sites))
+	for _, s := range n.sites {
 		rest[s] = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(n.children)) {
 		c := n.children[name]
-		for _, s := range c.blocks {
+		for _, s := range c.sites {
 			delete(rest, s)
 		}
 		c.name(named)
 	}
-	var ends []*block // of stacks that go no further
-	for _, s := range n.blocks {
-		if rest[s] {
-			ends = append(ends, s)
-		}
-	}
-	if len(ends) > 0 {
-		n.give(named, ends)
+	if len(rest) > 0 { // stacks that go no further
+		n.give(named, slices.Collect(maps.Keys(rest)))
 	}
 }
 
@@ -275,16 +252,7 @@ func (n *node) name(named map[string]*function) {
 const pieces = 4096
 
 // pools tells whether a function keeps large blocks.
-func (n *node) pools() bool {
-	var bytes, alive uint64
-	for _, s := range n.blocks {
-		if s.ended == 0 {
-			bytes += s.Bytes
-			alive++
-		}
-	}
-	return alive > 0 && bytes/alive >= pieces
-}
+func (n *node) pools() bool { return n.there > 0 && n.bytes/n.there >= pieces }
 
 // unsure tells whether all that is kept is of one of the callers, as far as is known, and
 // there are others: too few samples to tell whether they differ.
@@ -306,17 +274,16 @@ func (n *node) unsure() bool {
 	return keep == 1 && others > 0
 }
 
-func (n *node) give(named map[string]*function, blocks []*block) {
+func (n *node) give(named map[string]*function, sites []uint32) {
 	f := named[n.place.Function]
 	if f == nil {
 		f = &function{name: n.place.Function, depth: make(map[uint32]int)}
 		named[n.place.Function] = f
 	}
-	f.blocks = append(f.blocks, blocks...)
 	f.pools = f.pools || n.pools()
 	f.unsure = f.unsure || n.unsure()
-	for _, s := range blocks {
-		f.depth[s.Site] = n.depth
+	for _, s := range sites {
+		f.depth[s] = n.depth
 	}
 }
 
