@@ -94,6 +94,9 @@ type Record struct {
 	// one of their own, and so has the function that they were inlined into: each names
 	// the innermost function at that address less 1, and no other.
 	Stack []uint64
+	// Bucket is the address of the record's bucket: it is the same in all profiles of an
+	// address space, and no other record's.
+	Bucket uint64
 	// Size is that of an object, in bytes, as the allocator has it.
 	Size int64
 
@@ -115,6 +118,9 @@ type Profile struct {
 	// then what there are of records are of the time before.
 	Rate    int64
 	Assumed bool
+	// Uncollected says that no garbage collection has published anything yet: what there
+	// are of records counts everything that was allocated as live.
+	Uncollected bool
 	// Mixed says that a garbage collection began while it was read, each time it was
 	// tried: some records may be one collection newer than others.
 	Mixed bool
@@ -226,11 +232,12 @@ func (p *Profile) readRecords(pages *pages, at Variables, most, cycle int) error
 	}
 	published := slices.ContainsFunc(counts, func(c counts4) bool { return c.published(cycle) != count{} })
 	// The runtime is about to publish, or does so just now, and may be seen half way.
+	p.Uncollected = !published
 	p.Mixed = slices.ContainsFunc(counts, func(c counts4) bool { return c.pending(cycle) != count{} })
 	for i, b := range buckets {
 		c := counts[i].published(cycle)
-		if !published {
-			c = counts[i].sum() // there was no collection yet
+		if p.Uncollected {
+			c = counts[i].sum()
 		}
 		if c == (count{}) {
 			continue
@@ -243,7 +250,7 @@ func (p *Profile) readRecords(pages *pages, at Variables, most, cycle int) error
 // record makes a record of counts that are plausible.
 func (b *bucket) record(c count, rate int64) Record {
 	r := Record{
-		Stack: b.stack, Size: int64(b.size),
+		Stack: b.stack, Bucket: b.addr, Size: int64(b.size),
 		AllocObjects: int64(c.allocs), AllocBytes: int64(c.allocs * b.size),
 		FreeObjects: int64(c.frees), FreeBytes: int64(c.frees * b.size),
 	}
