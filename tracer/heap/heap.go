@@ -19,6 +19,8 @@
 // A name is sure if it keeps more than any other however these are divided, in nineteen of
 // twenty draws from what is possible.
 //
+// Of the heap of a Go program the runtime itself keeps such a sample: see [Profile].
+//
 // A Book has one owner.
 package heap
 

@@ -39,8 +39,25 @@ type Keeper struct {
 	known    estimate
 }
 
+// Source is what a result is by.
+type Source uint8
+
+// The sources.
+const (
+	ByBlocks  Source = iota // a sample of blocks
+	ByProfile               // the profile that the runtime of a Go program keeps
+)
+
+func (s Source) String() string {
+	if s == ByProfile {
+		return "go profile"
+	}
+	return "sampled blocks"
+}
+
 // Result is who keeps a group.
 type Result struct {
+	Source  Source
 	Keepers []Keeper // who keeps the most first; those that keep nothing are left out
 	// Samples are all of the group, and Alive those of them that are there.
 	Samples, Alive int
@@ -280,9 +297,7 @@ func (e *estimator) keeper(f *function, blocks []*block) Keeper {
 		k.Kept = min(sum/draws, k.Kept)
 		k.Survival = k.Kept / d.rate
 	}
-	slices.Sort(all)
-	const tail = 0.025
-	k.Low, k.High = all[int(tail*draws)], all[int((1-tail)*draws)]
+	k.Low, k.High = interval(all)
 	return k
 }
 
@@ -297,6 +312,13 @@ func (e *estimator) sites(all []*block, survival map[uint32]float64) (out []Site
 		out = append(out, SiteEstimate{site, allocated, allocated * survival[site]})
 	}
 	return out
+}
+
+// interval is that of 95 % of draws, which it sorts.
+func interval(drawn []float64) (low, high float64) {
+	const tail = 0.025
+	slices.Sort(drawn)
+	return drawn[int(tail*draws)], drawn[int((1-tail)*draws)]
 }
 
 // survival is the part of what was allocated, in bytes, that is there at the horizon, and on
@@ -403,9 +425,7 @@ func (r *Result) judge(rate growth.Rate, scale func(*rand.Rand) float64, unseen 
 			wins++
 		}
 	}
-	slices.Sort(sums)
-	const tail = 0.025
-	r.Low, r.High = sums[int(tail*draws)], sums[int((1-tail)*draws)]
+	r.Low, r.High = interval(sums)
 	if k := &r.Keepers[0]; k.Alive >= fewest && !k.Pools && !k.Unsure {
 		r.Confidence = float64(wins) / (draws + 1) // it is never certain
 	}
