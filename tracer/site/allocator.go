@@ -72,6 +72,9 @@ var (
 	// language has them.
 	inGo = whole(`runtime\..*`, `runtime/.*`, `internal/runtime/.*`, `syscall\..*`, `golang\.org/x/sys/unix\..*`, `internal/syscall/.*`)
 
+	// goLibraries are packages of Go's library that copy and collect for others.
+	goLibraries = whole(`(bufio|bytes|cmp|errors|fmt|io|iter|maps|reflect|slices|sort|strconv|strings|sync|unicode)[./].*`, `(container|encoding|hash|unicode)/.*`)
+
 	// inJVM are classes of HotSpot.
 	inJVM = whole(`os::.*`, `AllocateHeap.*`, `Arena::.*`, `Chunk::.*`, `ChunkPool::.*`, `\w*VirtualSpace::.*`)
 

@@ -138,6 +138,22 @@ func (m *Module) allocator() []heap.Point {
 	return m.points
 }
 
+// GoProgram is the file with Go's runtime that a process executes, the program or a library
+// of it, and its bias, false if there is none. The tree is its address space.
+func (s *Sites) GoProgram(pid int, tree *space.Space) (m *symbol.Module, bias uint64, ok bool) {
+	s.pid, s.tree = pid, tree
+	clear(s.found)
+	for e := range tree.Extents(space.All) {
+		if e.File == 0 || e.Mode&procmaps.Exec == 0 {
+			continue
+		}
+		if p := s.place(e.Start); p.module != nil && p.module.sym != nil && p.module.sym.IsGo() {
+			return p.module.sym, p.bias, true
+		}
+	}
+	return nil, 0, false
+}
+
 // mostPaths is how many stacks are remembered as functions.
 const mostPaths = 8192
 
@@ -154,7 +170,7 @@ func (s *Sites) Path(id uint32) []heap.Place {
 		fn, _ := s.function(f)
 		for _, l := range s.Lines(nil, f) {
 			path = append(path, heap.Place{
-				Function: l.Module + "\x00" + l.Function, Serves: isLibrary(l.Module) || handsOut(l.Function, l.Module, fn.Rust),
+				Function: l.Module + "\x00" + l.Function, Serves: isLibrary(l.Module) || handsOut(l.Function, l.Module, fn.Rust) || f.isGo() && goLibraries.MatchString(l.Function),
 			})
 		}
 	}
@@ -164,6 +180,9 @@ func (s *Sites) Path(id uint32) []heap.Place {
 	s.paths[id] = path
 	return path
 }
+
+// isGo tells whether the frame's file has code of Go's.
+func (f *Frame) isGo() bool { return f.Module != nil && f.Module.sym != nil && f.Module.sym.IsGo() }
 
 // PlaceName implements attribution.Names: one of the functions of Path, for people.
 func (s *Sites) PlaceName(id uint32, depth int) stack.Name {

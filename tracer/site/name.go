@@ -150,6 +150,9 @@ func (s *Sites) Lines(dst []Line, f *Frame) []Line {
 	if f.Module != nil && f.Module.sym != nil {
 		var buf [8]symbol.Line
 		lines := f.Module.sym.Lines(f.look(), buf[:0])
+		if f.inner && len(lines) > 0 {
+			lines = lines[:1]
+		}
 		for i, l := range lines {
 			named := true
 			if l.Function == "" {

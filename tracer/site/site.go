@@ -62,6 +62,9 @@ type Frame struct {
 	Addr uint64
 	// Call: Addr is that of a return, and the call is before it.
 	Call bool
+	// inner: it is the innermost function at Addr alone. Those that this is inlined into
+	// have frames of their own.
+	inner bool
 
 	// Where there is no file: whose memory Addr is in, and what was there when the
 	// stack was walked, for compilers put other code in its place.
@@ -309,16 +312,7 @@ func (s *Sites) Site(pid int, tree *space.Space, sample *stack.Sample) uint32 {
 	}
 	s.frames = s.frames[:0]
 	for _, f := range s.pcs {
-		at := f.PC
-		if f.Call {
-			at--
-		}
-		p := s.place(at)
-		fr := Frame{Module: p.module, Addr: f.PC - p.bias, Call: f.Call}
-		if p.module == nil {
-			fr.pid = pid
-		}
-		s.frames = append(s.frames, fr)
+		s.frames = append(s.frames, s.frame(f))
 	}
 	if end == stack.EndNoFDE && len(s.frames) > 0 {
 		// The dynamic loader's entry, written in assembly, has no caller.
@@ -328,7 +322,40 @@ func (s *Sites) Site(pid int, tree *space.Space, sample *stack.Sample) uint32 {
 	}
 	s.stats.Stacks++
 	s.stats.Ends[end]++
-	return s.intern(end)
+	return s.intern(end, false)
+}
+
+// frame is the function that a process is in at a pc.
+func (s *Sites) frame(f stack.Frame) Frame {
+	at := f.PC
+	if f.Call {
+		at--
+	}
+	p := s.place(at)
+	fr := Frame{Module: p.module, Addr: f.PC - p.bias, Call: f.Call}
+	if p.module == nil {
+		fr.pid = s.pid
+	}
+	return fr
+}
+
+// Walked numbers a stack that the process has walked itself: its return addresses, the
+// innermost first. Functions that were inlined have addresses of their own, as in stacks of
+// Go's profiles. It is not one of Stats' stacks.
+func (s *Sites) Walked(pid int, tree *space.Space, pcs []uint64) uint32 {
+	s.pid, s.tree = pid, tree
+	clear(s.found)
+	end := stack.EndRoot
+	if len(pcs) > s.opts.Depth {
+		pcs, end = pcs[:s.opts.Depth], stack.EndDepth
+	}
+	s.frames = s.frames[:0]
+	for _, pc := range pcs {
+		f := s.frame(stack.Frame{PC: pc, Call: true})
+		f.inner = true
+		s.frames = append(s.frames, f)
+	}
+	return s.intern(end, true)
 }
 
 // chainMost is the longest chain that is sent.
@@ -347,9 +374,12 @@ func (s *Sites) keepsFramePointers() bool {
 	return ok && code.Rule == stack.RuleFramePointer
 }
 
-// intern finds the number of the frames just walked.
-func (s *Sites) intern(end stack.End) uint32 {
-	s.key = append(s.key[:0], byte(end))
+// intern finds the number of the frames just walked, all of which are inner or none.
+func (s *Sites) intern(end stack.End, inner bool) uint32 {
+	s.key = append(s.key[:0], byte(end), 0)
+	if inner {
+		s.key[1] = 1
+	}
 	for i := range s.frames {
 		f := &s.frames[i]
 		n := uint64(f.pid) << 32 // code without a file is the process' own
