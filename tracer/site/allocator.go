@@ -46,6 +46,8 @@ var (
 		// what servers and tools everybody has call theirs
 		`[xz](try)?(m|c|re)alloc(array)?(_usable)?(_internal)?`, `ngx_(alloc|calloc|memalign|palloc\w*|pnalloc|pcalloc|create_pool)`,
 		`(AllocSet|Generation|Slab|MemoryContext)Alloc\w*`, `palloc(0|_extended)?`, `repalloc\w*`,
+		// through which Go's runtime calls libc, where a program has C in it
+		`x_cgo_(mmap|munmap|sys_thread_create|thread_start)`, `_cgo_(sys_thread_start|try_pthread_create)`,
 		// system calls
 		`(__)?(mmap|mmap64|munmap|mremap|mprotect|brk|sbrk|shmat|syscall|pkey_mprotect)(@plt)?`,
 		// threads
@@ -94,7 +96,7 @@ var pools = []struct {
 	by     names
 	soname string // of a file all functions of which do
 }{
-	{"Go heap", whole(`runtime\.\(\*mheap\)\..*`, `runtime\.sys(Mmap|Map|Alloc|Reserve)\w*(\.abi0)?`), ""},
+	{heap.GoHeap, whole(`runtime\.\(\*mheap\)\..*`, `runtime\.sys(Mmap|Map|Alloc|Reserve)\w*(\.abi0)?`), ""},
 	{"V8 heap", whole(`v8::internal::MemoryAllocator::.*`), ""},
 	{"JVM heap", whole(`\w*VirtualSpace::(expand|commit)\w*`), ""},
 	{"pymalloc", whole(`_PyObject_Arena\w*`, `_PyMem_Arena\w*`, `new_arena`, `allocate_from_new_pool`, `pymalloc_alloc`), ""},

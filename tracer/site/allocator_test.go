@@ -133,6 +133,7 @@ func TestMemoryThatIsHandedOutInPiecesIsOfItsAllocator(t *testing.T) {
 		{"malloc arenas", []string{"mprotect", "malloc", "operator new", "std::map<int, int>::operator[]", "leak", "main"}},
 		{"Go heap", []string{"runtime.sysMmap", "runtime.(*mheap).grow", "runtime.mallocgc", "main.leak", "main.main"}},
 		{"Go heap", []string{"runtime.sysMmap.abi0", "runtime.sysAllocOS", "runtime.persistentalloc1", "main.leak", "main.main"}},
+		{"Go heap", []string{"mmap", "x_cgo_mmap", "runtime.mmap.func1", "runtime.mmap", "runtime.sysMap", "runtime.(*mheap).grow", "main.leak", "main.main"}},
 		{"Go heap", []string{"runtime.sysMmap.abi0"}}, // a stack that was cut
 		{"malloc arenas", []string{"mprotect", "malloc"}},
 		{"", []string{"syscall.Syscall6", "syscall.mmap", "syscall.Mmap", "main.leak", "main.main"}},
