@@ -121,6 +121,8 @@ type Profile struct {
 	// Uncollected says that no garbage collection has published anything yet: what there
 	// are of records counts everything that was allocated as live.
 	Uncollected bool
+	// Collections counts garbage collections, modulo a large number; 0 if it is not known.
+	Collections int
 	// Mixed says that a garbage collection began while it was read, each time it was
 	// tried: some records may be one collection newer than others.
 	Mixed bool
@@ -163,6 +165,7 @@ func readOnce(mem Memory, at Variables, limits Limits) (*Profile, error) {
 		return nil, err
 	}
 	p.Mixed = p.Mixed || after != cycle
+	p.Collections = max(after, 0) // not unknownCycle
 	return p, failed
 }
 

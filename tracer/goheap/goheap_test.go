@@ -111,12 +111,13 @@ var (
 	other = []uint64{0x403000, 0x402000, 0x405000}
 )
 
-// anywhere is for records whose buckets may be anywhere.
-var anywhere = cmpopts.IgnoreFields(Record{}, "Bucket")
+// anywhere is for records whose buckets may be anywhere, after any collection.
+var anywhere = cmp.Options{cmpopts.IgnoreFields(Record{}, "Bucket"), cmpopts.IgnoreFields(Profile{}, "Collections")}
 
-func TestARecordHasTheAddressOfItsBucket(t *testing.T) {
+func TestAProfileHasTheAddressesOfItsBucketsAndTheNumberOfCollections(t *testing.T) {
 	t.Parallel()
 	h := newHeap(4)
+	h.setCycle(7)
 	first, last := h.add(16, one, counts4{{5, 2}}), h.add(32, one, counts4{{5, 2}})
 	got, err := Read(h.whole(), variables(), Limits{})
 	if err != nil {
@@ -126,8 +127,13 @@ func TestARecordHasTheAddressOfItsBucket(t *testing.T) {
 	for _, r := range got.Records {
 		buckets = append(buckets, r.Bucket)
 	}
-	if d := cmp.Diff([]uint64{last, first}, buckets); d != "" {
-		t.Errorf("(-want +got):\n%s", d)
+	if d := cmp.Diff([]uint64{last, first}, buckets); d != "" || got.Collections != 7 {
+		t.Errorf("%d collections; (-want +got):\n%s", got.Collections, d)
+	}
+	at := variables()
+	at.Cycle = 0
+	if got, err = Read(h, at, Limits{}); err != nil || got.Collections != 0 {
+		t.Errorf("where it is not known: %+v, %v", got, err)
 	}
 }
 

@@ -14,21 +14,30 @@ import (
 // were allocated on one stack.
 type Record struct {
 	ID   uint64 // the same in all readings of the profile
-	Site uint32
+	Site uint32 // 0 in the first reading: it is not known who it is until it changes
 	Size uint64 // of an object, bytes
 	// Allocs and Frees are sampled objects, since the program began. An object that was
 	// sampled when it was allocated is counted when it is freed.
 	Allocs, Frees uint64
 }
 
+// GoHeap is what the memory is called that Go's runtime takes to hand it out.
+const GoHeap = "Go heap"
+
 // Profile has readings of the profile that a runtime keeps of the heap of one address space.
 //
-// What is live is known of two moments, and so what a function keeps is the difference. Two
-// things are not known. The runtime samples one in so many bytes, so there is an interval.
-// And what has grown may be what is about to be flat, as a cache that fills: only the second
-// half of the time counts, and no more than what was kept of the whole. A function that is
-// named keeps more than any other, and than what the memory grows by beyond what the profile
-// has (stacks are not in it, and what is dead and not collected).
+// What is live is known of two moments, and so what a function keeps is the difference.
+// Three things are not known:
+//
+//   - The runtime samples one in so many bytes, so there is an interval.
+//   - What has grown may be about to be flat, as a cache that fills: only the second half of
+//     the time counts, and no more than what was kept of the whole.
+//   - What is allocated while garbage is marked counts as live, even if it is garbage at once.
+//     Of who allocates much that is much, and more the longer the marking of a growing heap
+//     takes: as much as may have been is taken off.
+//
+// A function that is named keeps more than any other, and than what the memory grows by
+// beyond what the profile has (stacks are not in it, and what is dead and not collected).
 //
 // A Profile has one owner.
 type Profile struct {
@@ -40,8 +49,9 @@ type Profile struct {
 
 // reading is what has changed since the one before.
 type reading struct {
-	at      uint64
-	changed map[uint64]counts
+	at          uint64
+	collections uint64
+	changed     map[uint64]counts
 }
 
 // counts are sampled objects.
@@ -67,11 +77,12 @@ func (p *Profile) Len() int {
 // Known tells whether there are two readings, so that something can be said.
 func (p *Profile) Known() bool { return len(p.readings) > 1 }
 
-// Read takes a reading: the records that have changed since the one before, and how many
-// bytes there are for one that is sampled.
-func (p *Profile) Read(at uint64, rate int64, changed []Record) {
+// Read takes a reading: the records that have changed since the one before, how many bytes
+// there are for one that is sampled, and how many collections there were so far, 0 if that is
+// not known.
+func (p *Profile) Read(at uint64, rate int64, collections uint64, changed []Record) {
 	p.rate = float64(rate)
-	r := reading{at, make(map[uint64]counts, len(changed))}
+	r := reading{at, collections, make(map[uint64]counts, len(changed))}
 	for _, c := range changed {
 		if c.Size == 0 {
 			continue
@@ -93,7 +104,7 @@ func (p *Profile) join() {
 	for _, r := range p.readings[1:] {
 		if n := len(kept); n > 1 && r.at-kept[n-2].at < p.spacing {
 			maps.Copy(kept[n-1].changed, r.changed)
-			kept[n-1].at = r.at
+			kept[n-1].at, kept[n-1].collections = r.at, r.collections
 			continue
 		}
 		kept = append(kept, r)
@@ -105,7 +116,7 @@ func (p *Profile) join() {
 // Sites calls use with the site of each record of which something is live.
 func (p *Profile) Sites(use func(site uint32)) {
 	for _, r := range p.records {
-		if r.Allocs > r.Frees {
+		if r.Site != 0 && r.Allocs > r.Frees {
 			use(r.Site)
 		}
 	}
@@ -123,12 +134,17 @@ func (p *Profile) weight(size uint64) float64 {
 // change is a record with what it was before.
 type change struct {
 	Record
-	first, from counts // as of the first reading, and where the window begins
+	first, from counts // as of the first reading, and where the period begins
 }
 
-// window returns the records as of the last reading, with what they were before, in the
-// order of their IDs, and how long it is.
-func (p *Profile) window() (all []change, length time.Duration) {
+// period is the time that counts.
+type period struct {
+	all         []change // in the order of their IDs
+	length      time.Duration
+	collections float64 // at least
+}
+
+func (p *Profile) period() (w period) {
 	n := len(p.readings)
 	first, last := p.readings[0].at, p.readings[n-1].at
 	middle := first + uint64(recent*float64(last-first))
@@ -143,14 +159,33 @@ func (p *Profile) window() (all []change, length time.Duration) {
 		maps.Copy(from, r.changed)
 	}
 	for _, id := range slices.Sorted(maps.Keys(p.records)) {
-		all = append(all, change{p.records[id], p.readings[0].changed[id], from[id]})
+		w.all = append(w.all, change{p.records[id], p.readings[0].changed[id], from[id]})
 	}
-	return all, time.Duration(last - p.readings[begin].at)
+	w.length = time.Duration(last - p.readings[begin].at)
+	if was, is := p.readings[begin].collections, p.readings[n-1].collections; was != 0 && is > was {
+		w.collections = float64(is - was)
+		return w
+	}
+	for _, r := range p.readings[begin+1:] {
+		if len(r.changed) > 0 {
+			w.collections++
+		}
+	}
+	w.collections = max(w.collections, 1)
+	return w
+}
+
+// floating is how many of so many objects may have been allocated while garbage was marked
+// for the last time: a collection begins when 0.7 of what may be allocated until its end has
+// been (runtime/mgcpacer.go: minTriggerRatioDistance), and may end late.
+func (w *period) floating(allocated float64) float64 {
+	const most = 0.5
+	return most * allocated / w.collections
 }
 
 func distance(a, b uint64) uint64 { return max(a, b) - min(a, b) }
 
-// came and went are the objects that are live at the end of the window, and not at its
+// came and went are the objects that are live at the end of the period, and not at its
 // beginning, and the other way round, at most: of an object that has both come and gone
 // nothing is seen.
 func (c *change) came() float64 {
@@ -168,8 +203,9 @@ func (c *change) now() counts { return counts{c.Allocs, c.Frees} }
 // profiled is what is known of a keeper by a profile.
 type profiled struct {
 	came, went amount
+	floating   float64 // of those that came, bytes
 	whole      float64 // what it keeps of the whole time, bytes
-	seconds    float64 // of the window
+	seconds    float64 // of the period
 }
 
 // amount is a number of bytes, by a sample.
@@ -194,7 +230,7 @@ func (a *amount) draw(r *rand.Rand) float64 {
 
 // keeps implements estimate.
 func (p *profiled) keeps(r *rand.Rand) float64 {
-	return max(min(p.came.draw(r)-p.went.draw(r), p.whole), 0) / p.seconds
+	return max(min(p.came.draw(r)-p.went.draw(r)-p.floating, p.whole), 0) / p.seconds
 }
 
 const (
@@ -217,10 +253,10 @@ func (p *Profile) Keepers(rate growth.Rate, path func(site uint32) []Place) (r R
 	if r.Watched < shortest {
 		return r
 	}
-	all, length := p.window()
-	tallies, of := p.tallies(all)
+	w := p.period()
+	tallies, of := p.tallies(&w)
 	for _, f := range part(tallies, path) {
-		k := p.keeper(f, of, length)
+		k := p.keeper(f, of, &w)
 		r.Samples += k.Samples
 		r.Alive += k.Alive
 		if k.Alive > 0 && k.Kept > 0 {
@@ -229,19 +265,19 @@ func (p *Profile) Keepers(rate growth.Rate, path func(site uint32) []Place) (r R
 	}
 	exact := func(*rand.Rand) float64 { return 1 }
 	r.judge(rate, exact, func(rnd *rand.Rand, grown, sum float64) float64 {
-		notSampled := rnd.ExpFloat64() * max(p.rate, 1) / length.Seconds()
+		notSampled := rnd.ExpFloat64() * max(p.rate, 1) / w.length.Seconds()
 		return max(grown/(headroom*slack)-sum, notSampled)
 	})
 	return r
 }
 
-// tallies are how the objects of each site fare that were allocated in the window, in the
+// tallies are how the objects of each site fare that were allocated in the period, in the
 // order of the sites, and their records, if anything was allocated or freed at all.
-func (p *Profile) tallies(all []change) (out []tally, of map[uint32][]*change) {
+func (p *Profile) tallies(w *period) (out []tally, of map[uint32][]*change) {
 	of = make(map[uint32][]*change)
 	sum := 0.0
-	for i := range all {
-		c := &all[i]
+	for i := range w.all {
+		c := &w.all[i]
 		if c.now() != c.first {
 			of[c.Site] = append(of[c.Site], c)
 			sum += c.allocated()
@@ -257,6 +293,7 @@ func (p *Profile) tallies(all []change) (out []tally, of map[uint32][]*change) {
 			t.there += live / float64(c.Size)
 			t.bytes += live
 		}
+		t.alive -= w.floating(t.decided)
 		t.decided = math.Round(t.decided * thin)
 		t.alive = math.Round(min(max(t.alive*thin, 0), t.decided))
 		out = append(out, t)
@@ -264,8 +301,8 @@ func (p *Profile) tallies(all []change) (out []tally, of map[uint32][]*change) {
 	return out, of
 }
 
-func (p *Profile) keeper(f *function, of map[uint32][]*change, length time.Duration) Keeper {
-	d := &profiled{seconds: length.Seconds()}
+func (p *Profile) keeper(f *function, of map[uint32][]*change, w *period) Keeper {
+	d := &profiled{seconds: w.length.Seconds()}
 	k := Keeper{function: f.name, Pools: f.pools, known: d}
 	best, allocated, samples, alive := -1.0, 0.0, 0.0, 0.0
 	for _, site := range slices.Sorted(maps.Keys(f.depth)) {
@@ -285,9 +322,10 @@ func (p *Profile) keeper(f *function, of map[uint32][]*change, length time.Durat
 		}
 	}
 	k.Depth = f.depth[k.Site]
-	k.Samples, k.Alive = int(samples), int(max(alive, 0))
+	k.Samples, k.Alive = int(samples), int(max(alive-w.floating(samples), 0))
+	d.floating = w.floating(allocated)
 	k.Allocated = allocated / d.seconds
-	k.Kept = max(min(d.came.bytes-d.went.bytes, d.whole), 0) / d.seconds
+	k.Kept = max(min(d.came.bytes-d.went.bytes-d.floating, d.whole), 0) / d.seconds
 	k.Survival = k.Kept / max(k.Allocated, math.SmallestNonzeroFloat64)
 	rnd := rand.New(rand.NewPCG(1, 0)) // the same samples give the same answer
 	drawn := make([]float64, draws)

@@ -31,6 +31,8 @@ type collected struct {
 	rate      int64 // bytes for a sample
 	grows     float64
 	every     time.Duration // from one collection to the next
+	mark      float64       // of that, while garbage is marked at the end
+	uncounted bool          // how many collections there were is not known
 }
 
 const (
@@ -72,7 +74,9 @@ func (p *collected) run(seed uint64) Result {
 			if o.born <= published {
 				r.Allocs++
 			}
-			if o.dies <= published {
+			// It takes longer the larger the heap is.
+			marked := time.Duration(p.mark * float64(p.every) * float64(at) / float64(profiledFor))
+			if o.dies <= published && o.born < published-marked {
 				r.Frees++
 			}
 			now[o.record] = r
@@ -84,7 +88,11 @@ func (p *collected) run(seed uint64) Result {
 			}
 		}
 		last = now
-		profile.Read(uint64(at)+1, p.rate, changed)
+		collections := uint64(0)
+		if !p.uncounted {
+			collections = uint64(at/p.every) + 1
+		}
+		profile.Read(uint64(at)+1, p.rate, collections, changed)
 	}
 	return profile.Keepers(growth.Rate{PerSecond: p.grows, Low: 0.9 * p.grows, High: 1.1 * p.grows}, func(site uint32) (path []Place) {
 		for _, f := range strings.Fields(p.functions[site-1].stack) {
@@ -115,6 +123,12 @@ func TestAProfileNamesWhoKeepsOrNobody(t *testing.T) {
 		"a cache that is full, and replaces the oldest": {collected{functions: []allocates{
 			login, {stack: "cachePut main", size: 4096, rate: 500, life: 12 * time.Second},
 		}, grows: 2 * mb}, "newSession", true},
+		"much garbage while it is marked": {collected{functions: []allocates{
+			login, {stack: "render main", size: 2048, rate: 40_000, life: time.Millisecond},
+		}, grows: 2 * mb, every: 2 * time.Second, mark: 0.3}, "newSession", true},
+		"much more garbage, and it is not known how often it is collected": {collected{functions: []allocates{
+			login, {stack: "render main", size: 2048, rate: 60_000, life: time.Millisecond},
+		}, grows: 2 * mb, every: 2 * time.Second, mark: 0.3, uncounted: true}, "newSession", true},
 		"garbage only": {collected{functions: []allocates{render}, grows: mb}, "", false},
 		"a full cache": {collected{functions: []allocates{render, {stack: "cachePut main", size: 4096, rate: 500, life: 12 * time.Second}}, grows: mb}, "", false},
 		"a cache that was dropped, and is filled again": {collected{functions: []allocates{
@@ -202,16 +216,16 @@ func TestManyReadingsAreJoined(t *testing.T) {
 	p := NewProfile()
 	const count = 1000
 	for i := uint64(1); i <= count; i++ {
-		p.Read(i*1e9, 1, []Record{{ID: 1 + i%7, Site: uint32(1 + i%7), Size: 16, Allocs: i}})
+		p.Read(i*1e9, 1, i, []Record{{ID: 1 + i%7, Site: uint32(1 + i%7), Size: 16, Allocs: i}})
 	}
-	all, length := p.window()
+	w := p.period()
 	if n := len(p.readings); n > mostReadings || p.readings[0].at != 1e9 || p.readings[n-1].at != count*1e9 {
 		t.Errorf("%d readings from %d to %d", n, p.readings[0].at, p.readings[n-1].at)
 	}
-	if length < count*1e9*3/10 || length > count*1e9*7/10 {
-		t.Errorf("the window is of %s", length)
+	if w.length < count*1e9*3/10 || w.length > count*1e9*7/10 || w.collections != w.length.Seconds() {
+		t.Errorf("the period is of %s, with %v collections", w.length, w.collections)
 	}
-	begin := count - uint64(length.Seconds())
+	begin := count - uint64(w.length.Seconds())
 	var want []change
 	for id := uint64(1); id <= 7; id++ {
 		last := func(n uint64) uint64 { // the newest reading with it, of so many
@@ -221,7 +235,7 @@ func TestManyReadingsAreJoined(t *testing.T) {
 		}
 		want = append(want, change{Record{ID: id, Site: uint32(id), Size: 16, Allocs: last(count)}, counts{allocs: last(1)}, counts{allocs: last(begin)}})
 	}
-	if d := cmp.Diff(want, all, cmp.AllowUnexported(change{}, counts{})); d != "" {
+	if d := cmp.Diff(want, w.all, cmp.AllowUnexported(change{}, counts{})); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 }
