@@ -95,7 +95,7 @@ func (p *collected) run(seed uint64) Result {
 		profile.Read(uint64(at)+1, p.rate, collections, changed)
 	}
 	return profile.Keepers(growth.Rate{PerSecond: p.grows, Low: 0.9 * p.grows, High: 1.1 * p.grows}, func(site uint32) (path []Place) {
-		for _, f := range strings.Fields(p.functions[site-1].stack) {
+		for f := range strings.FieldsSeq(p.functions[site-1].stack) {
 			path = append(path, Place{Function: f, Serves: strings.HasPrefix(f, "runtime.")})
 		}
 		return path

@@ -58,7 +58,7 @@ func walked(t *testing.T, flags ...string) (pid int, pcs []uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err = cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { in.Close(); _ = cmd.Wait() })
@@ -66,7 +66,7 @@ func walked(t *testing.T, flags ...string) (pid int, pcs []uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, word := range strings.Fields(line) {
+	for word := range strings.FieldsSeq(line) {
 		var pc uint64
 		if _, err := fmt.Sscan(word, &pc); err != nil {
 			t.Fatal(err)
@@ -86,15 +86,18 @@ func TestAStackThatGoHasWalkedHasInlinedFunctionsOnce(t *testing.T) {
 		stack, path string
 	}{
 		"with debug information": {
-			nil, "main.write strings.Map main.inner main.middle main.outer main.main runtime.main runtime.goexit",
+			nil,
+			"main.write strings.Map main.inner main.middle main.outer main.main runtime.main runtime.goexit",
 			"main.write main.inner main.middle main.outer main.main",
 		},
 		"without": {
-			[]string{"-ldflags=-s -w"}, "main.write strings.Map main.outer main.outer main.outer main.main runtime.main runtime.goexit",
+			[]string{"-ldflags=-s -w"},
+			"main.write strings.Map main.outer main.outer main.outer main.main runtime.main runtime.goexit",
 			"main.write main.outer main.outer main.outer main.main",
 		},
 		"position independent": {
-			[]string{"-buildmode=pie"}, "main.write strings.Map main.inner main.middle main.outer main.main runtime.main runtime.goexit",
+			[]string{"-buildmode=pie"},
+			"main.write strings.Map main.inner main.middle main.outer main.main runtime.main runtime.goexit",
 			"main.write main.inner main.middle main.outer main.main",
 		},
 	} {
