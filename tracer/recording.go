@@ -173,6 +173,9 @@ func cloneRecord(r *event.Record) event.Record {
 	case event.Malloc:
 		b.Arenas = slices.Clone(b.Arenas)
 		c.Body = b
+	case event.GoHeap:
+		b.Records = slices.Clone(b.Records)
+		c.Body = b
 	case event.Effort:
 		b.Missing, b.Whole = maps.Clone(b.Missing), maps.Clone(b.Whole)
 		c.Body = b

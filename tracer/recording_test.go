@@ -11,6 +11,7 @@ import (
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/order"
 	"github.com/maptrace/maptrace/tracer/space"
 )
@@ -163,6 +164,7 @@ type reuser struct {
 	n event.Resident
 	// arenas are those of another record.
 	arenas []event.Arena
+	p []heap.Record
 }
 
 func (u *reuser) Change(*Change) {}
@@ -173,10 +175,12 @@ func (u *reuser) Idle() {
 	u.s.Emit(&u.r)
 	u.arenas[0].InUse = u.n[0]
 	u.s.Emit(&event.Record{At: u.s.Now(), Space: 1, PID: 5, Tree: u.s.Tree(1), Body: event.Malloc{Arenas: u.arenas}})
+	u.p[0].Allocs++
+	u.s.Emit(&event.Record{At: u.s.Now(), Space: 1, PID: 5, Tree: u.s.Tree(1), Body: event.GoHeap{Rate: 1, Records: u.p}})
 }
 
 func (u *reuser) Finish() {
-	u.n[0] = 99
+	u.n[0], u.p[0].Allocs = 99, 99
 	u.s.Emit(&event.Record{At: 1, Body: event.Effort{Missing: map[string]uint64{"a": 1}}})
 }
 
@@ -235,7 +239,7 @@ func TestARecordingTellsAgainWhatWasTold(t *testing.T) {
 	s.Record(&rec)
 	d := &diary{s: s, told: make(map[Kind]bool)}
 	engine.batches = story(d)
-	sampler := &reuser{s: s, n: event.Resident{0}, arenas: make([]event.Arena, 1)}
+	sampler := &reuser{s: s, n: event.Resident{0}, arenas: make([]event.Arena, 1), p: []heap.Record{{ID: 1}}}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := s.Run(ctx, RunOptions{Sinks: []Sink{d}, Samplers: []Sampler{sampler}, Standing: true}); err != nil {

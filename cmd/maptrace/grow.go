@@ -215,6 +215,7 @@ func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err
 		FS: fs, Emit: g.Emit, Trees: g.Tree, Interval: o.interval, Budget: o.budget / 100, Faults: o.faultRate > 0,
 		Watchpoints: o.watchpoints, Settle: settle, Doubtful: g.Doubtful, Reach: g.Reach, Group: sites.Group, Log: g.log, Calls: o.calls,
 		HeapBudget: o.heapBudget / 100, Site: sites.Site, Allocators: sites.Allocators, Sampled: g.Sampled,
+		GoProgram: sites.GoProgram, Walked: sites.Walked,
 	})
 	run := tracer.RunOptions{Sinks: []tracer.Sink{g}, Samplers: []tracer.Sampler{g.sampler}}
 	err = g.run(ctx, run, func() error { return g.finish(out) })

@@ -23,8 +23,9 @@ import (
 type suspect struct {
 	leaks.Case
 	*leaks.Program
-	name  string // of its file
-	found []render.FindingObject
+	name      string // of its file
+	found     []render.FindingObject
+	unsampled string // why its heap is not, as told
 }
 
 // TestGrowFindsTheCulprits watches every program of testdata/leaks: the first
@@ -209,7 +210,8 @@ func watchOnce(t *testing.T, group []*suspect, duration, interval time.Duration)
 	for lines.Scan() {
 		var o struct {
 			render.FindingObject
-			Looks int `json:"looks"`
+			Looks         int    `json:"looks"`
+			HeapUnsampled string `json:"heap_unsampled"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &o); err != nil {
 			return 0, fmt.Errorf("%s: %w", lines.Text(), err)
@@ -217,6 +219,7 @@ func watchOnce(t *testing.T, group []*suspect, duration, interval time.Duration)
 		if of[o.PID] != nil && o.Event == "watch" {
 			watched++
 			looks = min(looks, o.Looks)
+			of[o.PID].unsampled = o.HeapUnsampled
 		}
 		if s := of[o.PID]; s != nil && o.Event == "finding" {
 			s.found = append(s.found, o.FindingObject)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/maptrace/maptrace/bpf/bpftest"
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/testdata/leaks"
 	"github.com/maptrace/maptrace/testdata/tool"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/attribution"
@@ -99,7 +100,7 @@ func live(t *testing.T, o *attachOptions, stdin string, rec *tracer.Recording) (
 	sites := site.New(site.Options{})
 	t.Cleanup(func() { _ = sites.Close() })
 	kernel := tracer.LiveOptions{
-		Stacks:  &tracer.StackOptions{Rate: tracer.DefaultStackRate, FaultRate: 200, Writes: true},
+		Stacks:  &tracer.StackOptions{Rate: tracer.DefaultStackRate, FaultRate: 200, Writes: true, BlockRate: blockRate},
 		Latency: &tracer.LatencyOptions{Slow: tracer.DefaultSlow},
 	}
 	s := streams{in: strings.NewReader(stdin), out: io.Discard, err: io.Discard}
@@ -121,6 +122,7 @@ func live(t *testing.T, o *attachOptions, stdin string, rec *tracer.Recording) (
 	sampler := sample.New(a.Info().Sampling, sample.Options{
 		FS: procmaps.Default(), Emit: a.Emit, Trees: a.Tree, Interval: interval, Budget: 0.05, Faults: true,
 		Watchpoints: 2, Settle: time.Second, Doubtful: g.Doubtful, Reach: g.Reach, Group: sites.Group, Log: a.log,
+		HeapBudget: 0.01, Site: sites.Site, Allocators: sites.Allocators, GoProgram: sites.GoProgram, Walked: sites.Walked, Sampled: g.Sampled,
 	})
 	run.Samplers = []tracer.Sampler{sampler}
 	err = a.run(ctx, run, func() error { return finish(all) })
@@ -159,6 +161,8 @@ func TestAReplayPrintsWhatTheLiveRunPrinted(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", gochurn, workloads+"/gochurn").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
+	server := leaks.GoServer("sessions")
+	goserver := server.Build(t, t.TempDir())
 	for _, tt := range []struct {
 		name  string
 		argv  []string
@@ -176,6 +180,7 @@ func TestAReplayPrintsWhatTheLiveRunPrinted(t *testing.T) {
 		}, "\n", attachOptions{}},
 		{"the program of the demo", []string{program, leakyCommand, "--duration", "2s"}, "", attachOptions{}},
 		{"go", []string{gochurn, "-t", "2", "-n", "300", "-s", "1"}, "", attachOptions{}},
+		{"the profile of a heap of go's", leaks.Args(goserver, 8*time.Second, 4<<20), "", attachOptions{}},
 		{"python", []string{"python3", "-c", "import json, threading, subprocess\nkept = [bytes(50_000) for _ in range(400)]\nsubprocess.run(['true'])"}, "", attachOptions{}},
 		{"a pipeline", []string{"sh", "-c", "seq 2000 | sort -r | uniq -c >/dev/null; (exec true); cat /proc/self/maps >/dev/null"}, "", attachOptions{}},
 	} {
@@ -207,6 +212,9 @@ func TestAReplayPrintsWhatTheLiveRunPrinted(t *testing.T) {
 			}
 			if tt.more.ring != 0 && !strings.Contains(want[0].out.String(), " lost ") {
 				t.Error("nothing was lost")
+			}
+			if tt.argv[0] == goserver[0] && !strings.Contains(want[1].out.String(), "heap profiles of Go programs were read") {
+				t.Errorf("no profile was read: %s", &want[1].out)
 			}
 			t.Log(strings.Join(printed, ", "))
 		})

@@ -102,21 +102,31 @@ func Servers() []Case {
 		c.cases("server in c", "logins", "login", Heap, inC)[:1],
 		c.cases("server in c", "fifth", "new_session", Heap, inC)[:1],
 		cc.cases("server in c++", "orders", "exchange::Book::add", Heap, inCC)[:1],
-		[]Case{{
-			Name: "server in go", Needs: []string{"go"}, Culprit: []string{"main.login"}, What: Runtime,
-			Innocents: []string{"main.render", "main.cachePut", "encoding/json."},
-			Build: func(tb testing.TB, dir string) []string {
-				tb.Helper()
-				bin := filepath.Join(dir, "goserver")
-				once(tb, bin, "go", "build", "-trimpath", "-o", bin, "github.com/maptrace/maptrace/testdata/leaks/goserver")
-				return []string{bin, "sessions"}
-			},
-		}},
+		[]Case{GoServer("sessions")},
 	)
 	for i := range cases {
 		cases[i].Shared = true
 	}
 	return cases
+}
+
+// GoServer returns a server in Go that keeps a profile of its heap, with a leak (sessions) or
+// without (none).
+func GoServer(mode string) Case {
+	c := Case{
+		Name: "server in go", Needs: []string{"go"}, Shared: true,
+		Innocents: []string{"main.render", "main.cachePut", "encoding/json."},
+		Build: func(tb testing.TB, dir string) []string {
+			tb.Helper()
+			bin := filepath.Join(dir, "goserver")
+			once(tb, bin, "go", "build", "-trimpath", "-o", bin, "github.com/maptrace/maptrace/testdata/leaks/goserver")
+			return []string{bin, mode}
+		},
+	}
+	if mode == "sessions" {
+		c.Culprit, c.What = []string{"main.login"}, Runtime
+	}
+	return c
 }
 
 func casesInC() []Case {

@@ -66,6 +66,8 @@ type Attribution struct {
 	outcomes  map[outcome]uint64 // words
 	heap      *heap.Book         // samples of blocks; nil while there are none
 	malloc    *mallocs           // nil while what malloc holds was not read
+	profile   *heap.Profile      // of the program's own; nil if it has none
+	goArenas  map[uint64]bool    // where Go's runtime has its heap: addresses by goArena
 
 	unsampled uint64 // bytes of memory made by calls without a stack
 	estimated bool
@@ -115,7 +117,7 @@ func New(sites Sites, at uint64, regions []space.Region, memory budget.Node) *At
 		began: at, start: regions,
 		appearances: make(map[growth.Key]appearance), made: make(map[part]*Part), flows: make(flows),
 		past: make(map[part]growth.Flow), touched: make(map[part]uint64), faults: make(map[growth.Key]uint64),
-		outcomes: make(map[outcome]uint64),
+		outcomes: make(map[outcome]uint64), goArenas: make(map[uint64]bool),
 	}
 	a.SetThreads(nil)
 	return a
@@ -224,6 +226,9 @@ func (a *Attribution) born(e *space.Extent, bytes uint64) {
 	}
 	made, s := a.stake(e)
 	a.count(s, growth.Flow{Born: bytes, BornCount: 1})
+	if s.key == goPool {
+		a.noteGo(e.Range)
+	}
 	if !s.partless {
 		a.watch.Born(s.key, made, bytes, s.stratum.Weight())
 	}
@@ -345,6 +350,9 @@ func (a *Attribution) shared(k growth.Key) bool {
 	}
 }
 
+// goPool is the group of what Go's runtime takes to hand it out.
+var goPool = growth.Key{What: growth.Pool, Name: heap.GoHeap}
+
 // Block books a block of a heap that was allocated, in an extent.
 func (a *Attribution) Block(at uint64, e *space.Extent, b event.Block) {
 	key, blame := a.key(e)
@@ -371,15 +379,26 @@ func (a *Attribution) Malloc(at uint64, b event.Malloc) {
 	a.malloc.add(a.since(at), b)
 }
 
+// Profile books a reading of the profile that a Go program keeps of its heap.
+func (a *Attribution) Profile(at uint64, b event.GoHeap) {
+	if a.profile == nil {
+		a.profile = heap.NewProfile()
+	}
+	a.profile.Read(at, b.Rate, b.Collections, b.Records)
+	for i := range b.Records {
+		a.sites.Use(b.Records[i].Site)
+	}
+}
+
 // Sampled tells whether enough blocks of the memory of an extent are sampled to tell who
-// keeps it: blocks that are not handed out in pieces.
+// keeps it: blocks that are not handed out in pieces. Or the program itself does so.
 func (a *Attribution) Sampled(e *space.Extent) bool {
 	const enough = 50
-	if a.heap == nil {
-		return false
-	}
 	key, _ := a.key(e)
-	return a.heap.Count(key) >= enough && !a.heap.Large(key)
+	if a.profiled(key) {
+		return true
+	}
+	return a.heap != nil && a.heap.Count(key) >= enough && !a.heap.Large(key)
 }
 
 // Outcome books what became of a word of an extent: first is the group of sites that was

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"unsafe"
 
 	"github.com/maptrace/maptrace/procmaps"
@@ -104,6 +106,9 @@ func (a *Attribution) use() {
 	if a.heap != nil {
 		a.heap.Sites(a.sites.Use)
 	}
+	if a.profile != nil {
+		a.profile.Sites(a.sites.Use)
+	}
 }
 
 // shareOut gives the parts what they hold and their shares in the flows, and returns
@@ -149,6 +154,7 @@ func (a *Attribution) evidence(found []growth.Finding) []Evidence {
 		touched[k.key] = append(touched[k.key], Share{k.site, float64(n) / float64(a.faults[k.key])})
 	}
 	strata := a.strata()
+	byProfile := a.byProfile(found)
 	out := make([]Evidence, len(found))
 	for i, f := range found {
 		k := a.retention(f.Key, strata[f.Key])
@@ -160,12 +166,81 @@ func (a *Attribution) evidence(found []growth.Finding) []Evidence {
 			return cmp.Or(cmp.Compare(y.grown(), x.grown()), cmp.Compare(x.Site, y.Site))
 		})
 		sortShares(out[i].TouchedBy)
+		if a.profiled(f.Key) && (f.Key == goPool || f.Label >= growth.Grows) {
+			out[i].Heap = byProfile
+			continue
+		}
 		if out[i].Shared && a.heap != nil && a.heap.Count(f.Key) > 0 {
 			r := a.heap.Keepers(f.Key, a.keptRate(&f), a.touches(f.Key), a.sites.Path)
 			out[i].Heap = &r
 		}
 	}
 	return out
+}
+
+// profiled tells whether who keeps a group is known by the profile that a Go program keeps:
+// of memory that its runtime took, or that it had before.
+func (a *Attribution) profiled(k growth.Key) bool {
+	if a.profile == nil || !a.profile.Known() {
+		return false
+	}
+	if k == goPool {
+		return true
+	}
+	switch k.What {
+	case growth.Anon, growth.NamedAnon, growth.Reserve:
+		return k.Site == 0 && a.goBefore(k.Name)
+	}
+	return false
+}
+
+// goArena is what Go's runtime reserves at once, aligned to as much.
+const goArena = 64 << 20
+
+// noteGo notes where Go's runtime has its heap.
+func (a *Attribution) noteGo(r procmaps.Range) {
+	for at := r.Start / goArena; at <= (r.End-1)/goArena; at++ {
+		a.goArenas[at] = true
+	}
+}
+
+// goBefore tells whether memory that was there before is Go's heap, by its name or its
+// addresses: it has the name from Go 1.25 on, where the kernel keeps names, or is in an
+// arena that grew later.
+func (a *Attribution) goBefore(name string) bool {
+	if strings.HasPrefix(name, "[anon: Go: heap") {
+		return true
+	}
+	first, last, _ := strings.Cut(name, "-")
+	start, err1 := strconv.ParseUint(first, 16, 64)
+	end, err2 := strconv.ParseUint(last, 16, 64)
+	if err1 != nil || err2 != nil {
+		return false
+	}
+	for at := range a.goArenas {
+		if start < (at+1)*goArena && at*goArena < end {
+			return true
+		}
+	}
+	return false
+}
+
+// byProfile says who keeps the heap of a Go program, all its groups together; nil if that is
+// not known.
+func (a *Attribution) byProfile(found []growth.Finding) *heap.Result {
+	var rate growth.Rate
+	n := 0
+	for _, f := range found {
+		if a.profiled(f.Key) && f.Measure != growth.Mappings {
+			rate = growth.Rate{PerSecond: rate.PerSecond + f.Slope, Low: rate.Low + f.SlopeLow, High: rate.High + f.SlopeHigh}
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	r := a.profile.Keepers(rate, a.sites.Path)
+	return &r
 }
 
 // touches are the page faults of a group.
@@ -203,6 +278,9 @@ func (a *Attribution) bytes() int {
 	blocks := 0
 	if a.heap != nil {
 		blocks = a.heap.Len()
+	}
+	if a.profile != nil {
+		blocks += a.profile.Len()
 	}
 	parts := blocks + len(a.made) + len(a.flows) + len(a.past) + len(a.shares) + len(a.touched) + len(a.faults) + len(a.outcomes) + len(a.appearances)
 	return mapped*parts + a.malloc.bytes() + cap(a.pieces)*int(unsafe.Sizeof(piece{})) + cap(a.stakes)*int(unsafe.Sizeof(stake{}))

@@ -234,6 +234,8 @@ func (g *Growth) Record(r *event.Record) {
 		w.book().Blind(b.ID)
 	case event.HeapWindow:
 		w.book().Window(heap.Window(b))
+	case event.GoHeap:
+		w.Profile(r.At, b)
 	case event.HeapUnsampled:
 		w.unsampledHeap = string(b)
 	}

@@ -86,7 +86,16 @@ type (
 	// many there were. It stands for the time since the one before.
 	HeapWindow heap.Window
 
-	// HeapUnsampled says why the heap of a process is not sampled; "" says that it is again.
+	// GoHeap is a reading of the profile that a Go program keeps of its heap: the records
+	// that have changed since the reading before, all of them in the first.
+	GoHeap struct {
+		Rate        int64  // bytes for one that is sampled, on average
+		Collections uint64 // of garbage so far, 0 if that is not known
+		Records     []heap.Record
+	}
+
+	// HeapUnsampled says why who keeps the heap of a process is not known by a sample of
+	// it, neither ours nor that of the program; "" says that it is again.
 	HeapUnsampled string
 
 	// Malloc is what glibc's malloc of a process holds, as it was read from outside.
@@ -155,6 +164,10 @@ type Heaps struct {
 	Dropped   uint64 // samples, or their ends, that could not be told
 	// CostNs is what the calls took longer by, about: their number, and the price of one.
 	CostNs uint64
+	// Profiles is how often profiles that Go programs keep were read, and ProfileNs the CPU
+	// time that it took us.
+	Profiles  uint64
+	ProfileNs uint64
 }
 
 // Plus is the sum of both.
@@ -177,6 +190,7 @@ func (Block) body()         {}
 func (BlockEnd) body()      {}
 func (BlockBlind) body()    {}
 func (HeapWindow) body()    {}
+func (GoHeap) body()        {}
 func (HeapUnsampled) body() {}
 func (Malloc) body()        {}
 func (Effort) body()        {}

@@ -82,16 +82,27 @@ type sampledBlock struct {
 // heapTouched is told of a page fault in memory that many share: its heap is to be
 // sampled.
 func (s *Sampler) heapTouched(t *target) {
-	if s.opts.HeapBudget == 0 || t.heap != nil || t.unsampled || s.kernel.HeapErr() != nil {
+	if s.opts.HeapBudget == 0 {
 		return
 	}
+	s.watchProfile(t)
+	if t.heap != nil || t.unsampled || s.kernel.HeapErr() != nil {
+		return
+	}
+	if t.profile != nil {
+		if tree := s.opts.Trees(t.space); tree != nil && len(s.opts.Allocators(t.pid, tree)) == 0 {
+			t.unsampled = true // it has no other heap
+			return
+		}
+	}
 	if s.sampled >= mostSampled {
-		s.tellUnsampled(t, fmt.Sprintf("the heaps of %d other processes are", mostSampled))
+		t.heapWhy = fmt.Sprintf("the heaps of %d other processes are", mostSampled)
+		s.tellUnsampled(t)
 		return
 	}
 	if err := s.kernel.SampleHeap(t.space); err != nil {
-		t.unsampled = true
-		s.tellUnsampled(t, err.Error())
+		t.unsampled, t.heapWhy = true, err.Error()
+		s.tellUnsampled(t)
 		return
 	}
 	s.sampled++
@@ -99,9 +110,12 @@ func (s *Sampler) heapTouched(t *target) {
 	t.heap = &heapWatch{run: s, t: t, blocks: make(map[uint64][]*sampledBlock), prober: newProber(s, t)}
 }
 
-// tellUnsampled tells why the heap of a process is not sampled, "" if it is, where that has
-// changed.
-func (s *Sampler) tellUnsampled(t *target, why string) {
+// tellUnsampled tells why the heap of a process is not sampled, if that has changed.
+func (s *Sampler) tellUnsampled(t *target) {
+	why := cmp.Or(t.heapWhy, t.profileWhy)
+	if t.heapWhy != "" && t.profileWhy != "" {
+		why = t.heapWhy + "; " + t.profileWhy
+	}
 	if why != t.toldUnsampled {
 		t.toldUnsampled = why
 		s.emit(t, s.kernel.Now(), event.HeapUnsampled(why))
@@ -145,11 +159,12 @@ func (s *Sampler) lookAtHeaps(now uint64) {
 			h.found = now
 			h.prober.use(s.opts.Allocators(t.pid, tree))
 		}
-		windows, why := h.prober.take()
+		var windows []event.HeapWindow
+		windows, t.heapWhy = h.prober.take()
 		for _, w := range windows {
 			s.emit(t, now, w)
 		}
-		s.tellUnsampled(t, why)
+		s.tellUnsampled(t)
 		if !h.busy && now-h.looked > uint64(blocksEvery) && len(h.blocks) > 0 {
 			h.look(now)
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/stack"
+	"github.com/maptrace/maptrace/tracer/symbol"
 )
 
 // Options of a Sampler.
@@ -47,6 +48,11 @@ type Options struct {
 	HeapBudget float64
 	Site       func(pid int, tree *space.Space, s *stack.Sample) uint32
 	Allocators func(pid int, tree *space.Space) []heap.Allocator
+	// Of the heap of a Go program, within the same budget, the profile is read that it
+	// keeps itself. GoProgram finds the file with its runtime, and its bias, false if there
+	// is none, and Walked gives a number to one of its stacks.
+	GoProgram func(pid int, tree *space.Space) (m *symbol.Module, bias uint64, ok bool)
+	Walked    func(pid int, tree *space.Space, pcs []uint64) uint32
 	// Doubtful tells whether it is doubtful who keeps memory that a site touches, and
 	// Reach which memory an extent is part of and will grow into. Group returns a
 	// number that sites of one function share.
@@ -105,7 +111,11 @@ type target struct {
 	told       string // why none of them are watched, as was told last
 	unsampled  bool   // its heap cannot be sampled at all, or was
 
-	toldUnsampled string // why its heap is not sampled, as was told last
+	profile *profileWatch // nil if it is no Go program, or that was not asked
+	asked   bool          // whether it is one
+
+	// Why its heap is not sampled: by us, by its own profile, and as was told last.
+	heapWhy, profileWhy, toldUnsampled string
 }
 
 // New starts a sampler. Close it.
@@ -197,6 +207,7 @@ func (s *Sampler) drop(t *target) {
 	s.closeWords(t)
 	s.closeHeap(t)
 	s.closeMalloc(t)
+	s.closeProfile(t)
 	if !t.busy {
 		s.closed(s.closePages(t))
 	}
@@ -226,6 +237,7 @@ func (s *Sampler) Idle() {
 	s.lookAtWords(now)
 	s.lookAtHeaps(now)
 	s.lookAtMallocs(now)
+	s.lookAtProfiles(now)
 	if now < s.next {
 		return
 	}
@@ -263,10 +275,8 @@ func (s *Sampler) count(t *target, now uint64) {
 // gone meanwhile than to leave it what is to be closed.
 func (s *Sampler) send(t *target, run func() func()) {
 	t.busy = true
-	s.workers.send(func() func() {
-		s.opts.Calls.Begin()
+	s.ask(func() func() {
 		done := run()
-		s.opts.Calls.Finish()
 		return func() {
 			t.busy = false
 			done()
@@ -274,6 +284,16 @@ func (s *Sampler) send(t *target, run func() func()) {
 				s.closed(s.closePages(t))
 			}
 		}
+	})
+}
+
+// ask has a worker do what may take as long as a process likes, and does here what that
+// returns.
+func (s *Sampler) ask(run func() func()) {
+	s.workers.send(func() func() {
+		s.opts.Calls.Begin()
+		defer s.opts.Calls.Finish()
+		return run()
 	})
 }
 
@@ -299,6 +319,9 @@ func (s *Sampler) Finish() {
 		if t.pages != nil && !t.busy {
 			t.limit = 0
 			s.count(t, now)
+		}
+		if t.profile != nil {
+			t.profile.read()
 		}
 	}
 	s.lastOfMallocs()

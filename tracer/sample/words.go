@@ -135,7 +135,7 @@ func (s *Sampler) touched(t *target, c *tracer.Change) {
 	}
 	s.heapTouched(t)
 	s.mallocTouched(t)
-	if s.opts.Watchpoints == 0 || t.unwatched || t.heap != nil && s.opts.Sampled(t.space, &c.At) {
+	if s.opts.Watchpoints == 0 || t.unwatched || (t.heap != nil || t.profile != nil) && s.opts.Sampled(t.space, &c.At) {
 		return
 	}
 	if t.words == nil {

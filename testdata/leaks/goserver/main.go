@@ -1,25 +1,30 @@
-// Goserver is a Go server with one leak.
+// Goserver is a Go server with one leak, or none.
 //
-//	goserver sessions SECONDS BYTES_PER_SECOND
+//	goserver sessions|none SECONDS BYTES_PER_SECOND
 //
-// Login keeps a session in a map that nobody ever takes one out of. The innocents allocate
-// a hundred times as much: render makes JSON, which is garbage when it is done, and
-// cachePut replaces the oldest of 500 entries. It prints "ready" when it begins, and exits
-// after so many seconds.
+// Login keeps a session in a map that nobody ever takes one out of, or, with none, only
+// while there are no more than 5,000. The innocents allocate a hundred times as much: render
+// makes JSON, which is garbage when it is done, and cachePut replaces the oldest of 500
+// entries. It prints "ready" when it begins, and exits after so many seconds.
+//
+// As most servers do, it has the handlers of net/http/pprof: so it keeps a profile of its
+// heap, if nobody ever asks for that.
 package main
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	_ "net/http/pprof" // for the profile, see above
 	"os"
 	"strconv"
 	"time"
 )
 
 const (
-	times = 100 // as much is allocated as is kept
-	ticks = 200 // a second
+	times = 100  // as much is allocated as is kept
+	ticks = 200  // a second
+	most  = 5000 // sessions that are kept without a leak
 )
 
 // session is what is kept of a login.
@@ -46,12 +51,15 @@ var (
 )
 
 //go:noinline
-func login(n int) int {
+func login(n int, leak bool) int {
 	s := &session{user: strconv.Itoa(n)}
 	for i := range s.data {
 		s.data[i] = byte(n + i)
 	}
 	sessions[n] = s
+	if !leak {
+		delete(sessions, n-most)
+	}
 	return len(s.data) + 80
 }
 
@@ -83,9 +91,10 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) != 3 || args[0] != "sessions" {
-		return errors.New("usage: goserver sessions SECONDS BYTES_PER_SECOND")
+	if len(args) != 3 || args[0] != "sessions" && args[0] != "none" {
+		return errors.New("usage: goserver sessions|none SECONDS BYTES_PER_SECOND")
 	}
+	leak := args[0] == "sessions"
 	seconds, err1 := strconv.ParseFloat(args[1], 64)
 	rate, err2 := strconv.ParseFloat(args[2], 64)
 	if err := errors.Join(err1, err2); err != nil {
@@ -111,12 +120,12 @@ func run(args []string) error {
 				churned += cachePut(requests / 8)
 			}
 			if kept < int(t*rate) {
-				kept += login(made)
+				kept += login(made, leak)
 				made++
 			}
 		}
 		for ; kept < int(t*rate); made++ {
-			kept += login(made)
+			kept += login(made, leak)
 		}
 	}
 }

@@ -183,7 +183,7 @@ func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
 		b = fmt.Appendf(b, "\nWho keeps memory that many share was not watched%s: %s\n", to, table.Escape(g.Unwatched))
 	}
 	if g.HeapUnsampled != "" && slices.ContainsFunc(g.Findings, func(f attribution.Finding) bool { return unknownKeeper(&f) }) {
-		b = fmt.Appendf(b, "\nBlocks of malloc heaps were not sampled: %s\n", table.Escape(g.HeapUnsampled))
+		b = fmt.Appendf(b, "\nBlocks of heaps were not sampled: %s\n", table.Escape(g.HeapUnsampled))
 	}
 	if g.Estimated {
 		b = fmt.Appendf(b, "\nOf so many calls, stacks were taken of a random sample: %s came without. What is there of it was counted, and is shared out among the sites of calls like them.\n",

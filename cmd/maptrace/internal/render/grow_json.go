@@ -62,7 +62,7 @@ type FindingObject struct {
 	Kept    []StackObject `json:"kept_by"`       // the last to write to watched words that stayed
 	Words   uint64        `json:"kept_words"`    // that the shares of kept_by are of
 	Decided uint64        `json:"decided_words"` // those, and the ones that did not stay
-	// Heap is who keeps a malloc heap, by a sample of its blocks.
+	// Heap is who keeps a malloc heap, or Go's, by a sample of what is allocated in it.
 	Heap *HeapObject `json:"heap,omitempty"`
 }
 
@@ -93,7 +93,8 @@ type WatchObject struct {
 	Uncounted string `json:"uncounted,omitempty"`
 	// Unwatched says why no words were watched, or from some time on no more, if so.
 	Unwatched string `json:"unwatched,omitempty"`
-	// HeapUnsampled says why blocks of malloc heaps were not sampled, if so.
+	// HeapUnsampled says why there was no sample of blocks of a heap, if so: neither ours, of
+	// malloc heaps, nor a Go program's own.
 	HeapUnsampled string `json:"heap_unsampled,omitempty"`
 	// Malloc is what glibc's malloc holds, if it was read.
 	Malloc *MallocObject `json:"malloc,omitempty"`
@@ -222,6 +223,7 @@ func SummarizeGrowth(stats *tracer.Stats, sites site.Stats, e event.Effort, now 
 		Heaps: HeapsObject{
 			Processes: e.Heaps.Processes, Bursts: e.Heaps.Bursts, Probed: float64(e.Heaps.ProbedNs) / 1e9, Watched: float64(e.Heaps.WatchedNs) / 1e9,
 			Calls: e.Heaps.Calls, Blocks: e.Heaps.Blocks, Dropped: e.Heaps.Dropped, Cost: float64(e.Heaps.CostNs) / 1e9,
+			GoProfiles: e.Heaps.Profiles, GoCPU: float64(e.Heaps.ProfileNs) / 1e9,
 		},
 	}
 	if e.Pagemap {
@@ -274,6 +276,9 @@ func (s *GrowthSummary) Write(w io.Writer) error {
 		if h.Dropped > 0 {
 			b = fmt.Appendf(b, "; %d could not be told", h.Dropped)
 		}
+	}
+	if h := &s.Heaps; h.GoProfiles > 0 {
+		b = fmt.Appendf(b, "\nheap profiles of Go programs were read %s, in %s of CPU time", often(h.GoProfiles), milliseconds(h.GoCPU))
 	}
 	if n := s.Words.Watched; n > 0 {
 		b = fmt.Appendf(b, "\n%d words were watched: %d stayed, %d were written again and again, %d given back, %d not written, %d missed",

@@ -9,9 +9,14 @@ import (
 	"github.com/maptrace/maptrace/tracer/heap"
 )
 
-// HeapObject is who keeps a malloc heap, by a sample of its blocks. Rates are in bytes a
-// second, with intervals of 95 %.
+// HeapObject is who keeps a heap that many share, by a sample of what is allocated in it.
+// Rates are in bytes a second, with intervals of 95 %.
 type HeapObject struct {
+	// Source is whose sample that is: "sampled blocks" of a malloc heap, or "go profile", the
+	// one that the runtime of a Go program keeps. There, samples are those allocated in the
+	// second half of the time, and of what there was before as many are taken off alive as
+	// were freed.
+	Source  string  `json:"source"`
 	Samples int     `json:"samples"`
 	Alive   int     `json:"alive"` // of the samples
 	Seconds float64 `json:"seconds"`
@@ -46,7 +51,7 @@ func heapObject(f *attribution.Finding) *HeapObject {
 		return nil
 	}
 	o := &HeapObject{
-		Samples: r.Samples, Alive: r.Alive, Seconds: r.Watched.Seconds(), Kept: r.Kept, KeptLow: r.Low, KeptTop: r.High,
+		Source: r.Source.String(), Samples: r.Samples, Alive: r.Alive, Seconds: r.Watched.Seconds(), Kept: r.Kept, KeptLow: r.Low, KeptTop: r.High,
 		Explained: r.Explained(), Confidence: r.Confidence, Functions: []HeapKeeperObject{},
 	}
 	for i := range f.Keepers {
@@ -61,6 +66,9 @@ func heapObject(f *attribution.Finding) *HeapObject {
 
 // sampled is how much is known of who keeps a heap by a sample of its blocks.
 func sampled(r *heap.Result) string {
+	if r.Source == heap.ByProfile {
+		return fmt.Sprintf("of %s in the program's own profile %d stayed", units.Count(uint64(r.Samples), "sample"), r.Alive)
+	}
 	return fmt.Sprintf("of %s %d stayed", units.Count(uint64(r.Samples), "sampled block"), r.Alive)
 }
 
@@ -73,8 +81,12 @@ func appendHeap(b []byte, f *attribution.Finding, frames int, ascii bool) []byte
 	for i := range f.Keepers {
 		k := &f.Keepers[i]
 		if i == 0 {
-			b = fmt.Appendf(b, "  by a sample of %s in %s, what stays is %s (%s to %s), %s of the growth, kept by\n",
-				units.Count(uint64(f.Heap.Samples), "block"), units.Span(f.Heap.Watched), perMinute(f.Heap.Kept),
+			by := "a sample of " + units.Count(uint64(f.Heap.Samples), "block")
+			if f.Heap.Source == heap.ByProfile {
+				by = units.Count(uint64(f.Heap.Samples), "sample") + " of the program's own heap profile"
+			}
+			b = fmt.Appendf(b, "  by %s in %s, what stays is %s (%s to %s), %s of the growth, kept by\n",
+				by, units.Span(f.Heap.Watched), perMinute(f.Heap.Kept),
 				units.Bytes(f.Heap.Low*60), units.Bytes(f.Heap.High*60), units.Percent(f.Heap.Explained()))
 		}
 		if i >= most || i > 0 && k.Share < least {
@@ -97,4 +109,7 @@ type HeapsObject struct {
 	Blocks    uint64  `json:"blocks"`
 	Dropped   uint64  `json:"dropped"`      // samples or their ends
 	Cost      float64 `json:"cost_seconds"` // what the calls took longer by, about
+	// GoProfiles is how often profiles were read that Go programs keep of their heaps.
+	GoProfiles uint64  `json:"go_profiles"`
+	GoCPU      float64 `json:"go_profile_cpu_seconds"` // that it took maptrace
 }
