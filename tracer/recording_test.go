@@ -164,7 +164,7 @@ type reuser struct {
 	n event.Resident
 	// arenas are those of another record.
 	arenas []event.Arena
-	p []heap.Record
+	p      []heap.Record
 }
 
 func (u *reuser) Change(*Change) {}

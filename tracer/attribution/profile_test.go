@@ -9,6 +9,7 @@ import (
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/heap"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 // gophers are names of a Go program: sites from 1000 on make its heap larger.
@@ -46,10 +47,10 @@ func TestWhoKeepsAGoHeapIsNamedByItsProfile(t *testing.T) {
 	t.Parallel()
 	r := runGo(true)
 	f := r.finding(t, goPool)
-	n := namer{Names: gophers{}, settle: time.Second, known: make(map[uint32]string)}
+	n := namer{Names: gophers{}, settle: time.Second, known: make(map[uint32]stack.Name)}
 	named := n.finding(r.attr, &f, growth.Readings{})
-	if f.Heap == nil || f.Heap.Source != heap.ByProfile || named.Blamed() != "f10" || named.Confidence() < Sure {
-		t.Errorf("%q is blamed, with %v, by %+v", named.Blamed(), named.Confidence(), f.Heap)
+	if f.Heap == nil || f.Heap.Source != heap.ByProfile || named.Blamed().Full != "f10" || named.Confidence() < Sure {
+		t.Errorf("%q is blamed, with %v, by %+v", named.Blamed().Full, named.Confidence(), f.Heap)
 	}
 	for _, e := range r.attr.Evidence() {
 		if e.Key != goPool && e.Heap != nil {
