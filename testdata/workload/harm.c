@@ -1,3 +1,6 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+//go:build ignore
+
 /*
  * What may go wrong in a process whose allocator is probed. Each line of its input is
  * something to do, which is answered by "ok", "ok PID", or what was wrong. Meanwhile a thread

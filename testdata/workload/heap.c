@@ -1,3 +1,6 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+//go:build ignore
+
 /*
  * A heap of blocks, for the tests of its sampling: heap THREADS KEPT_A_SECOND FREED_A_SECOND.
  * keep() keeps 96 bytes each time, churn() frees what it has allocated, after a while;
