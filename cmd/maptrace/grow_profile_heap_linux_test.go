@@ -51,12 +51,12 @@ func TestAProfileHasWhatEachStackAllocatesAndKeepsOnAHeap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err = cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "ready\n" {
-		t.Fatalf("%q, %v", line, err)
+	if line, failed := bufio.NewReader(out).ReadString('\n'); failed != nil || line != "ready\n" {
+		t.Fatalf("%q, %v", line, failed)
 	}
 	var files []string
 	for i := range 2 {
@@ -66,9 +66,9 @@ func TestAProfileHasWhatEachStackAllocatesAndKeepsOnAHeap(t *testing.T) {
 			t.Fatalf("exit code %d, standard error %q", r.code, r.stderr)
 		}
 		files = append(files, file)
-		f, err := os.Open(file)
-		if err != nil {
-			t.Fatal(err)
+		f, failed := os.Open(file)
+		if failed != nil {
+			t.Fatal(failed)
 		}
 		p, err := profile.Parse(f)
 		f.Close()

@@ -38,17 +38,17 @@ func TestFunctionsThatMayThrowAreNotProbed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err = cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
 		_ = in.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Error(err)
+		if failed := cmd.Wait(); failed != nil {
+			t.Error(failed)
 		}
 	}()
-	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
-		t.Fatalf("%q, %v", line, err)
+	if line, failed := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("%q, %v", line, failed)
 	}
 	proc, err := procmaps.Default().Process(cmd.Process.Pid)
 	if err != nil {
