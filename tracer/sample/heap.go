@@ -221,6 +221,13 @@ func (h *heapWatch) take(b *tracer.HeapBlock) {
 		delete(h.blocks, b.Addr)
 	case tracer.BlockMoved:
 		moved := h.blocks[b.Old]
+		if len(moved) == 0 {
+			// Where it came from was not told, or is not waited for any more.
+			if len(h.blocks[b.Addr]) == 0 {
+				h.kernelForget(b.Addr)
+			}
+			return
+		}
 		delete(h.blocks, b.Old)
 		for _, m := range moved {
 			m.addr, m.header, m.known, m.size = b.Addr, 0, 0, b.Size
