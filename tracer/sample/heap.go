@@ -311,6 +311,7 @@ type prober struct {
 	space  uint64
 	budget float64 // share of a CPU
 	over   chan struct{}
+	ending sync.Once
 	done   chan struct{}
 
 	mu         sync.Mutex
@@ -344,9 +345,12 @@ func newProber(s *Sampler, t *target) *prober {
 	return p
 }
 
+// end has it end soon.
+func (p *prober) end() { p.ending.Do(func() { close(p.over) }) }
+
 // stop ends it. That its probes are gone is waited for, as long as anything is.
 func (p *prober) stop() {
-	close(p.over)
+	p.end()
 	await.Receive(p.calls, p.done)
 }
 

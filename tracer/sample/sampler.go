@@ -133,6 +133,11 @@ func New(kernel tracer.Sampling, opts Options) *Sampler {
 func (s *Sampler) Close() {
 	s.end()
 	for _, t := range s.spaces {
+		if t.heap != nil {
+			t.heap.prober.end() // each takes a while, all at the same time
+		}
+	}
+	for _, t := range s.spaces {
 		s.drop(t)
 	}
 	s.workers.stop()
