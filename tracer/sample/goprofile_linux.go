@@ -122,6 +122,9 @@ func (p *profileWatch) tell(profile *goheap.Profile, err error, took time.Durati
 	s := p.run
 	now := s.kernel.Now()
 	p.due = now + max(uint64(profileEvery), uint64(float64(took)/s.opts.HeapBudget))
+	if err == nil && profile.Rate < 1 {
+		err = goheap.ErrOff // what there is of records is of the time before
+	}
 	switch {
 	case errors.Is(err, procmaps.ErrGone):
 		p.over = true // as will be told

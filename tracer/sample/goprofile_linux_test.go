@@ -1,0 +1,135 @@
+package sample
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/site"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// heapless is a kernel that does not sample malloc heaps.
+type heapless struct{ quietKernel }
+
+func (*heapless) HeapErr() error { return errors.New("there is no heap") }
+
+// profiled is a sampler of one process, with what it tells of its profile.
+type profiled struct {
+	*Sampler
+	t         *testing.T
+	target    *target
+	readings  []event.GoHeap
+	unsampled string
+}
+
+func newProfiled(t *testing.T, pid int) *profiled {
+	t.Helper()
+	tree, sites := treeOf(t, pid), site.New(site.Options{})
+	p := &profiled{t: t, target: &target{space: 1, pid: pid}}
+	p.Sampler = New(new(heapless), Options{
+		FS: procmaps.Default(), Interval: time.Millisecond, HeapBudget: 0.5, Log: slog.New(slog.DiscardHandler),
+		Trees: func(uint64) *space.Space { return tree }, GoProgram: sites.GoProgram, Walked: sites.Walked,
+		Emit: func(r *event.Record) {
+			switch b := r.Body.(type) {
+			case event.GoHeap:
+				p.readings = append(p.readings, b)
+			case event.HeapUnsampled:
+				p.unsampled = string(b)
+			}
+		},
+	})
+	p.spaces[1] = p.target
+	t.Cleanup(func() { p.Close(); _ = sites.Close() })
+	p.heapTouched(p.target)
+	p.collect(true)
+	return p
+}
+
+// again reads the profile once more.
+func (p *profiled) again() {
+	p.t.Helper()
+	if p.target.profile == nil {
+		p.t.Fatal("it is no Go program")
+	}
+	p.lookAtProfiles(p.target.profile.due)
+	p.collect(true)
+}
+
+func TestWhatChangesInTheProfileOfAGoProgramIsTold(t *testing.T) {
+	t.Parallel()
+	program := startGoHeap(t, buildGoHeap(t, nil), nil, "busy", "4096", "20")
+	p := newProfiled(t, program.pid)
+	if len(p.readings) == 0 {
+		t.Fatalf("nothing was read: %q", p.unsampled)
+	}
+	known := make(map[uint64]uint64)
+	for _, r := range p.readings[0].Records {
+		known[r.ID] = r.Allocs
+		if r.Site != 0 || r.Allocs == 0 || r.Size == 0 {
+			t.Errorf("the first reading has %+v", r)
+		}
+	}
+	if len(known) < 20 || p.readings[0].Rate != 4096 || p.readings[0].Collections == 0 {
+		t.Errorf("the first reading has %d records, %+v", len(known), p.readings[0])
+	}
+	// It works, and collects its garbage, until it is told to write.
+	for deadline := time.Now().Add(time.Minute); len(p.readings) < 2 || len(p.readings[len(p.readings)-1].Records) == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing has changed in a minute")
+		}
+		p.again()
+	}
+	last := p.readings[len(p.readings)-1]
+	if len(last.Records) > len(known)+20 || last.Collections <= p.readings[0].Collections {
+		t.Errorf("%d records have changed of %d, in %d collections", len(last.Records), len(known), last.Collections-p.readings[0].Collections)
+	}
+	for _, r := range last.Records {
+		if r.Site == 0 || r.Allocs < known[r.ID] {
+			t.Errorf("of %d allocations now: %+v", known[r.ID], r)
+		}
+	}
+	if p.unsampled != "" || p.effort.Heaps.Profiles < 2 || p.effort.Heaps.ProfileNs == 0 {
+		t.Errorf("%q; %+v", p.unsampled, p.effort.Heaps)
+	}
+	p.drop(p.target)
+	if p.target.profile != nil {
+		t.Error("it is read when it is dropped")
+	}
+}
+
+func TestAProfileBeforeTheFirstCollectionIsNotTold(t *testing.T) {
+	t.Parallel()
+	program := startGoHeap(t, buildGoHeap(t, nil), nil, "none", "4096", "20")
+	p := newProfiled(t, program.pid)
+	if p.again(); len(p.readings) != 0 || p.unsampled != "" {
+		t.Errorf("%d readings, %q", len(p.readings), p.unsampled)
+	}
+	if due := p.target.profile.due - p.kernel.Now(); due > uint64(profileEvery) {
+		t.Errorf("it is read again in %s", time.Duration(due))
+	}
+}
+
+func TestItIsToldWhyThereIsNoProfile(t *testing.T) {
+	t.Parallel()
+	off := startGoHeap(t, buildGoHeap(t, nil), nil, "once", "0", "20")
+	for name, tt := range map[string]struct {
+		pid  int
+		want string
+	}{
+		"sampling is off":          {off.pid, "MemProfileRate is 0"},
+		"a program that is not Go": {idler(t), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newProfiled(t, tt.pid)
+			if len(p.readings) != 0 || !strings.Contains(p.unsampled, tt.want) || tt.want == "" && (p.unsampled != "" || p.target.profile != nil) {
+				t.Errorf("%d readings, %q", len(p.readings), p.unsampled)
+			}
+		})
+	}
+}
