@@ -103,7 +103,7 @@ More: "maptrace help growth", "maptrace help stacks", "maptrace help targets".`,
 	f.IntVar(&o.faultRate, "fault-rate", defaultFaultRate, "stacks of page faults that one process may cost a second; 0 for none")
 	f.IntVar(&o.watchpoints, "watchpoints", keeper.DefaultWords, "debug registers to use in each thread, to tell who keeps memory of heaps that many share; 0 for none")
 	f.Float64Var(&o.budget, "smaps-budget", defaultBudget, "percentage of the time that counting resident pages may keep the target's mmap lock")
-	f.Float64Var(&o.heapBudget, "heap-budget", defaultHeapBudget, "percentage of one CPU that telling who keeps a malloc heap may take from a process: its allocator is probed for milliseconds; 0 leaves it alone")
+	f.Float64Var(&o.heapBudget, "heap-budget", defaultHeapBudget, "percentage of one CPU that telling who keeps a malloc heap may take from a process: its allocator is probed for milliseconds; 0 leaves it alone, and does not read the profiles of Go programs")
 	f.StringVar(&o.pprof, "pprof", "", "write a profile for go tool pprof to this file")
 	f.StringVar(&o.folded, "folded", "", "write folded stacks, for flame graphs, to this file")
 	f.StringArrayVar(&o.failOn, "fail-on", nil, "exit with status 6 if this is so: 'leaks', or 'WHAT growth > SIZE/TIME' (repeatable)")
