@@ -70,10 +70,10 @@ func TestAProfileHasWhatEachStackAllocatesAndKeepsOnAHeap(t *testing.T) {
 		if failed != nil {
 			t.Fatal(failed)
 		}
-		p, err := profile.Parse(f)
+		p, failed := profile.Parse(f)
 		f.Close()
-		if err != nil {
-			t.Fatal(err)
+		if failed != nil {
+			t.Fatal(failed)
 		}
 		allocated, kept := sums(t, p, "heap_alloc_space"), sums(t, p, "kept_space")
 		if allocated("churn") <= allocated("keep") || kept("keep") <= kept("churn") || kept("keep") > allocated("keep") {
