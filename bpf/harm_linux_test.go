@@ -4,14 +4,11 @@ package bpf_test
 
 import (
 	"bufio"
-	"bytes"
 	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
-	"strings"
 	"testing"
 	"time"
 
@@ -139,54 +136,6 @@ func (v *victim) allocs() uint64 {
 	return calls.Allocs
 }
 
-// changedText is where the code of a process is not that of its files.
-func changedText(t *testing.T, pid int) (changed []string) {
-	t.Helper()
-	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer mem.Close()
-	compared := 0
-	for line := range strings.Lines(string(maps)) {
-		fields := strings.Fields(line)
-		if len(fields) < 6 || !strings.Contains(fields[1], "x") || !strings.HasPrefix(fields[5], "/") {
-			continue
-		}
-		var start, end, offset int64
-		if _, err := fmt.Sscanf(fields[0]+" "+fields[2], "%x-%x %x", &start, &end, &offset); err != nil {
-			t.Fatal(err)
-		}
-		there, file := make([]byte, end-start), make([]byte, end-start)
-		if _, err := mem.ReadAt(there, start); err != nil {
-			t.Fatal(err)
-		}
-		f, err := os.Open(fmt.Sprintf("/proc/%d/map_files/%s", pid, fields[0]))
-		if err != nil {
-			t.Fatal(err)
-		}
-		n, _ := f.ReadAt(file, offset) // the rest of the last page is zero
-		f.Close()
-		compared += n
-		if bytes.Equal(there, file) {
-			continue
-		}
-		for i := range there {
-			if there[i] != file[i] {
-				changed = append(changed, fmt.Sprintf("%s+%#x", fields[5], offset+int64(i)))
-			}
-		}
-	}
-	if compared == 0 {
-		t.Fatalf("process %d has no code of files", pid)
-	}
-	return changed
-}
-
 // TestNothingAProgramDoesInItsAllocatorHarmsItWhileThatIsProbed has a program do what is
 // difficult for return probes and breakpoints, while it is in a function that is probed.
 // Everything works as without them, and of the probes nothing is left.
@@ -222,7 +171,7 @@ func TestNothingAProgramDoesInItsAllocatorHarmsItWhileThatIsProbed(t *testing.T)
 		}
 		before := v.allocs()
 		probes := v.probe(uint32(i+1), tt.library)
-		if len(changedText(t, v.cmd.Process.Pid)) == 0 {
+		if len(bpftest.ChangedText(t, v.cmd.Process.Pid)) == 0 {
 			t.Errorf("%s: there are no breakpoints", what)
 		}
 		if answer := v.do(what); answer != "ok" {
@@ -234,7 +183,7 @@ func TestNothingAProgramDoesInItsAllocatorHarmsItWhileThatIsProbed(t *testing.T)
 		if err := probes.Close(); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
-		if left := changedText(t, v.cmd.Process.Pid); len(left) > 0 {
+		if left := bpftest.ChangedText(t, v.cmd.Process.Pid); len(left) > 0 {
 			t.Errorf("%s: left behind: %v", what, left)
 		}
 	}
@@ -264,10 +213,10 @@ func TestNoProbesAreLeftInAChild(t *testing.T) {
 	if err := probes.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if left := changedText(t, child); len(left) > 0 {
+	if left := bpftest.ChangedText(t, child); len(left) > 0 {
 		t.Errorf("left behind in the child: %v", left)
 	}
-	if left := changedText(t, v.cmd.Process.Pid); len(left) > 0 {
+	if left := bpftest.ChangedText(t, v.cmd.Process.Pid); len(left) > 0 {
 		t.Errorf("left behind in the parent: %v", left)
 	}
 	for _, what := range []string{"go on", "reap"} {
@@ -306,7 +255,7 @@ func TestAnImageThatEndsWhileItIsProbedLeavesNothingBehind(t *testing.T) {
 	if err := probes.Close(); err != nil {
 		t.Error(err)
 	}
-	if left := changedText(t, v.cmd.Process.Pid); len(left) > 0 {
+	if left := bpftest.ChangedText(t, v.cmd.Process.Pid); len(left) > 0 {
 		t.Errorf("left behind in the next image: %v", left)
 	}
 	if answer := v.do("backtrace"); answer != "ok" {

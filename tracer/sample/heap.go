@@ -473,7 +473,7 @@ func plan(rate, budget float64) (length, period time.Duration) {
 // a CPU. While that is within the budget it goes on.
 func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration) (rate float64, err error) {
 	if len(all) == 0 {
-		return 0, errors.New("it has no allocator whose functions have known names")
+		return 0, errors.New("no file of it that may be read has an allocator whose functions have names")
 	}
 	if err = p.allowed(); err != nil {
 		return 0, err
