@@ -7,8 +7,14 @@
 static char memory[1 << 16];
 
 extern "C" {
-void *mallocx(size_t size, int) { return size < sizeof(memory) ? memory : nullptr; }
-void *je_malloc(size_t size) { return mallocx(size, 1); }
+void *mallocx(size_t size, int)
+{
+	return size < sizeof(memory) ? memory : nullptr;
+}
+void *je_malloc(size_t size)
+{
+	return mallocx(size, 1);
+}
 }
 
 void *operator new(size_t size)
@@ -18,9 +24,16 @@ void *operator new(size_t size)
 	throw std::bad_alloc();
 }
 
-void *operator new(size_t size, const std::nothrow_t &) noexcept { return mallocx(size, 3); }
-void operator delete(void *) noexcept {}
-void operator delete(void *, size_t) noexcept {}
+void *operator new(size_t size, const std::nothrow_t &) noexcept
+{
+	return mallocx(size, 3);
+}
+void operator delete(void *) noexcept
+{
+}
+void operator delete(void *, size_t) noexcept
+{
+}
 
 int main()
 {
