@@ -12,10 +12,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/testdata/heaps"
 )
 
 var (
@@ -23,10 +28,88 @@ var (
 	serving = mode{"serve", "requests, with a leak", 0}
 )
 
+// running is a program under load.
+type running interface {
+	progress() (float64, error) // the operations so far
+	alive() error
+	pid() int
+	end()
+}
+
+// byCPU measures a program that keeps one CPU busy by the CPU time that it uses: how long an
+// operation takes where nobody else wants the CPU.
+type byCPU struct {
+	running
+	clock int32 // of its CPU time
+}
+
+// cpuClock is the clock of the CPU time of a process (clock_getcpuclockid(3)).
+func cpuClock(pid int) int32 {
+	const perProcess = 2 // CPUCLOCK_SCHED
+	return int32(^pid<<3 | perProcess)
+}
+
+// state is the CPU time so far, ns, and the operations.
+func (c *byCPU) state() (cpu, ops float64, err error) {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(c.clock, &ts); err != nil {
+		return 0, 0, fmt.Errorf("read the CPU time of a program: %w", err)
+	}
+	ops, err = c.progress()
+	return float64(ts.Nano()), ops, err
+}
+
+func (c *byCPU) measure(ctx context.Context, d time.Duration) (float64, error) {
+	used, done, err := c.state()
+	if err != nil {
+		return 0, err
+	}
+	if err := pause(ctx, d); err != nil {
+		return 0, err
+	}
+	cpu, ops, err := c.state()
+	if err == nil && ops <= done {
+		err = fmt.Errorf("the program did nothing for %v", d)
+	}
+	return (cpu - used) / (ops - done), err
+}
+
+// begin starts a program under load, and finds the process of it that is measured.
+func (p *underLoad) begin(ctx context.Context, before ...string) (*byCPU, error) {
+	w, err := p.start(ctx, before...)
+	if err != nil {
+		return nil, err
+	}
+	for _, pid := range processesOf(w.pid()) {
+		// What ends meanwhile is not it.
+		if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil && exe == p.bin {
+			return &byCPU{w, cpuClock(pid)}, nil
+		}
+	}
+	w.end()
+	return nil, fmt.Errorf("%s does not run", p.bin)
+}
+
+// underLoad is a program to be watched by tools that come and go.
+type underLoad struct {
+	title string
+	// start starts it, with before in front of its command line, and returns when it is
+	// well under way.
+	start func(ctx context.Context, before ...string) (running, error)
+	bin   string // the file of the program itself
+}
+
+// looping is a mode of loop.c as a program under load.
+func (b *bench) looping(m mode) underLoad {
+	return underLoad{m.title, func(ctx context.Context, before ...string) (running, error) { return b.startLoop(ctx, m, before...) }, b.loop}
+}
+
 // leakFinder is a tool that says which code leaks.
 type leakFinder struct {
 	name string
 	bin  string
+	// cheaper says that it is another with less to be paid for: only what that costs is asked.
+	cheaper bool
 	// attach is the command line that watches a process and writes to a file;
 	// nil if the tool has to start it.
 	attach func(b *bench, pid int, out string) []string
@@ -41,14 +124,14 @@ type leakFinder struct {
 	blames func(ctx context.Context, out string) (string, error)
 }
 
-var (
-	growing = leakFinder{
-		name: "maptrace grow", bin: "maptrace",
+// growing is maptrace grow with more options.
+func growing(name string, more ...string) leakFinder {
+	return leakFinder{
+		name: name, bin: "maptrace",
 		attach: func(b *bench, pid int, out string) []string {
-			return []string{
-				b.maptrace, "grow", "--interval", "350ms", "--for", "0", "-o", "json", "--to", out,
-				"--ready-file", out + ".ready", "-p", fmt.Sprint(pid),
-			}
+			return append([]string{
+				b.maptrace, "grow", "--for", "0", "-o", "json", "--to", out, "--ready-file", out + ".ready", "-p", fmt.Sprint(pid),
+			}, more...)
 		},
 		attached: func(_ *child, out string) (bool, error) {
 			_, err := os.Stat(out + ".ready")
@@ -57,11 +140,16 @@ var (
 		stop:   stopPeer,
 		blames: firstFinding,
 	}
-	memleak = leakFinder{
-		name: "memleak (bcc)", bin: "memleak-bpfcc",
+}
+
+// leaking is bcc's memleak with more options.
+func leaking(name string, more ...string) leakFinder {
+	return leakFinder{
+		name: name, bin: "memleak-bpfcc",
 		attach: func(_ *bench, pid int, out string) []string {
 			// Python keeps back what it writes to a file unless told not to.
-			return []string{"sh", "-c", `PYTHONUNBUFFERED=1 exec memleak-bpfcc -p "$1" 3 >"$2"`, "sh", fmt.Sprint(pid), out}
+			argv := []string{"sh", "-c", `out=$1; shift; PYTHONUNBUFFERED=1 exec memleak-bpfcc "$@" >"$out"`, "sh", out, "-p", fmt.Sprint(pid)}
+			return append(append(argv, more...), "-O", allocatorOf(pid), "3")
 		},
 		attached: func(c *child, out string) (bool, error) {
 			text, err := os.ReadFile(out)
@@ -75,12 +163,33 @@ var (
 		stop:   stopPeer,
 		blames: lastOfMemleak,
 	}
-	heaptrack = leakFinder{
-		name: "heaptrack", bin: "heaptrack",
-		start:  func(out string) []string { return []string{"heaptrack", "-o", out} },
-		blames: firstOfHeaptrack,
+}
+
+var heaptrack = leakFinder{
+	name: "heaptrack", bin: "heaptrack",
+	start:  func(out string) []string { return []string{"heaptrack", "-o", out} },
+	blames: firstOfHeaptrack,
+}
+
+// allocatorOf is the library in which a process has its malloc, as memleak wants it.
+func allocatorOf(pid int) string {
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		return "c"
 	}
-)
+	for line := range strings.Lines(string(maps)) {
+		f := strings.Fields(line)
+		if len(f) < 6 {
+			continue
+		}
+		for _, name := range []string{"libjemalloc", "libtcmalloc", "libmimalloc"} {
+			if strings.HasPrefix(filepath.Base(f[5]), name) {
+				return f[5]
+			}
+		}
+	}
+	return "c"
+}
 
 // quiet tells whether a tool has as many perf events open as a moment ago.
 func quiet(c *child) bool {
@@ -114,27 +223,38 @@ func firstFinding(_ context.Context, out string) (string, error) {
 	return "", lines.Err()
 }
 
-// lastOfMemleak is the innermost frame, outside of libc, of what memleak lists at
-// its end: the most.
+// lastOfMemleak is the stack, outside of libraries of allocators, of what memleak lists at
+// its end: the most. Its innermost frame is first.
 func lastOfMemleak(_ context.Context, out string) (string, error) {
 	text, err := os.ReadFile(out)
 	if err != nil {
 		return "", err
 	}
-	said := ""
+	var said []string
 	for line := range strings.Lines(string(text)) {
 		f := strings.Fields(line)
 		switch {
 		case strings.Contains(line, "allocations from stack"):
-			said = ""
-		case said == "" && len(f) >= 3 && strings.HasPrefix(f[0], "0x") && !strings.Contains(line, "[libc."):
-			said = f[1]
+			said = nil
+		case len(f) >= 3 && strings.HasPrefix(f[0], "0x") && !ofAllocator(line):
+			said = append(said, f[1])
 		}
 	}
-	return said, nil
+	return strings.Join(said, " < "), nil
 }
 
-// firstOfHeaptrack is the function that leaks most by heaptrack's own analysis.
+// ofAllocator tells whether a line of a stack is of the C library or an allocator's.
+func ofAllocator(line string) bool {
+	for _, name := range []string{"[libc.", "[libjemalloc", "[libtcmalloc", "[libmimalloc"} {
+		if strings.Contains(line, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// firstOfHeaptrack is the stack that leaks most by heaptrack's own analysis, innermost
+// first.
 func firstOfHeaptrack(ctx context.Context, out string) (string, error) {
 	path := out + ".zst"
 	if _, err := os.Stat(path); err != nil {
@@ -148,20 +268,47 @@ func firstOfHeaptrack(ctx context.Context, out string) (string, error) {
 	if !ok {
 		return "", nil
 	}
-	lines := strings.Split(list, "\n")
-	if len(lines) < 2 || !strings.Contains(lines[0], "leaked") {
-		return "", nil
+	return heaptrackStack(list), nil
+}
+
+// heaptrackStack is the stack of the first that heaptrack lists: "N leaked over M calls
+// from", the function that has allocated it, and then each stack that led there, the one
+// with the most first, under a line "N leaked over M calls from:". What is below a function
+// says where it is.
+func heaptrackStack(list string) string {
+	var said []string
+	stacks := 0
+	for i, line := range strings.Split(list, "\n") {
+		text := strings.TrimSpace(line)
+		leaked := strings.Contains(text, "leaked over")
+		if i == 0 {
+			if !leaked {
+				return ""
+			}
+			continue
+		}
+		if leaked {
+			stacks++
+		}
+		if text == "" || stacks > 1 {
+			break
+		}
+		if !leaked && !strings.HasPrefix(text, "at ") && !strings.HasPrefix(text, "in ") {
+			said = append(said, text)
+		}
 	}
-	return strings.TrimSpace(lines[1]), nil
+	return strings.Join(said, " < ")
 }
 
 // leakFinders returns the tools that work here, and why others do not.
 func (b *bench) leakFinders(ctx context.Context) (tools []leakFinder, absent []string) {
-	tools = []leakFinder{growing}
-	for _, tool := range []leakFinder{memleak, heaptrack} {
+	alone, sampled := growing("maptrace grow --heap-budget 0", "--heap-budget", "0"), leaking("memleak -s 100", "-s", "100")
+	alone.cheaper, sampled.cheaper = true, true
+	tools = []leakFinder{growing("maptrace grow"), alone}
+	for _, tool := range []leakFinder{leaking("memleak (bcc)"), sampled, heaptrack} {
 		_, err := exec.LookPath(tool.bin)
 		if err == nil {
-			_, _, err = b.loopUnder(ctx, &tool, serving, 100*time.Millisecond)
+			_, _, err = b.freshUnder(ctx, &tool, b.looping(serving), 100*time.Millisecond)
 		}
 		if err != nil {
 			absent = append(absent, fmt.Sprintf("%s: %s", tool.name, firstLine(err)))
@@ -172,25 +319,27 @@ func (b *bench) leakFinders(ctx context.Context) (tools []leakFinder, absent []s
 	return tools, absent
 }
 
-// loopUnder runs a loop under a tool, nil for none, and returns how many ns an
-// operation took, and how many MiB the tool's processes had resident at most.
-func (b *bench) loopUnder(ctx context.Context, tool *leakFinder, m mode, slice time.Duration) (ns, mib float64, err error) {
+// freshUnder runs a program under a tool from its start, nil for none, and returns how many
+// ns an operation took, and how many MiB the tool's processes had resident at most.
+func (b *bench) freshUnder(ctx context.Context, tool *leakFinder, p underLoad, slice time.Duration) (ns, mib float64, err error) {
 	out := b.file("leaks")
 	var before []string
 	if tool != nil && tool.start != nil {
 		before = tool.start(out)
 	}
-	w, err := b.startLoop(ctx, m, before...)
+	w, err := p.begin(ctx, before...)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer w.end()
-	c := w.child
+	group := w.pid()
 	if tool != nil && tool.attach != nil {
-		if c, err = b.beginFinder(ctx, tool, w.pid(), out); err != nil {
+		c, err := b.beginFinder(ctx, tool, w.pid(), out)
+		if err != nil {
 			return 0, 0, err
 		}
 		defer c.kill()
+		group = c.pid()
 	}
 	if err = pause(ctx, settle); err != nil {
 		return 0, 0, err
@@ -198,13 +347,23 @@ func (b *bench) loopUnder(ctx context.Context, tool *leakFinder, m mode, slice t
 	if ns, err = w.measure(ctx, slice); err != nil || tool == nil {
 		return ns, 0, err
 	}
-	if mib, err = peakOfGroup(c.pid(), b.loop); err != nil {
-		return 0, 0, err
-	}
-	if tool.stop != nil {
-		err = tool.stop(c)
-	}
-	return ns, mib, err
+	return ns, peakOfGroup(group, p.bin), nil
+}
+
+// watching is a tool that comes and goes. Its greatest memory is noted in most, MiB.
+func (b *bench) watching(tool *leakFinder, slice time.Duration, most *float64) tracing {
+	// Probes are put on in bursts, and the first comes once memory was touched.
+	const warm = time.Second
+	return tracing{name: tool.name, slice: slice, settle: warm, on: func(ctx context.Context, pid int) (func() error, error) {
+		c, err := b.beginFinder(ctx, tool, pid, b.file("leaks"))
+		if err != nil {
+			return nil, err
+		}
+		return func() error {
+			*most = max(*most, peakOfGroup(c.pid(), ""))
+			return tool.stop(c)
+		}, nil
+	}}
 }
 
 // beginFinder attaches a tool and returns when it is attached.
@@ -226,27 +385,34 @@ func (b *bench) beginFinder(ctx context.Context, tool *leakFinder, pid int, out 
 	return c, nil
 }
 
-// peakOfGroup is what the processes of a group, but for those of a program, had
-// resident at most, in MiB.
-func peakOfGroup(group int, but string) (float64, error) {
+// processesOf are the processes of a group.
+func processesOf(group int) (all []int) {
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
-		return 0, err
+		panic(err) // the pattern is good
 	}
-	var kb uint64
 	for _, dir := range dirs {
-		var pid int
-		if _, err := fmt.Sscanf(dir, "/proc/%d", &pid); err != nil {
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil {
 			continue
 		}
-		if g, err := unix.Getpgid(pid); err != nil || g != group {
-			continue
+		if g, err := unix.Getpgid(pid); err == nil && g == group {
+			all = append(all, pid)
 		}
+	}
+	return all
+}
+
+// peakOfGroup is what the processes of a group, but for those of a program, had
+// resident at most, in MiB.
+func peakOfGroup(group int, but string) float64 {
+	var kb uint64
+	for _, pid := range processesOf(group) {
 		// What ends meanwhile has nothing.
-		if exe, err := os.Readlink(dir + "/exe"); err != nil || exe == but {
+		if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err != nil || exe == but {
 			continue
 		}
-		status, err := os.ReadFile(dir + "/status")
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 		if err != nil {
 			continue
 		}
@@ -256,176 +422,314 @@ func peakOfGroup(group int, but string) (float64, error) {
 		}
 		kb += n
 	}
-	return float64(kb) / 1024, nil
+	return float64(kb) / 1024
 }
 
-// leakCase is a program of testdata/leaks and the function that leaks there.
-type leakCase struct{ mode, title, culprit string }
-
-var leakCases = []leakCase{
-	{"brk", "malloc, small", "leak_brk"},
-	{"arena", "the same in a thread", "leak_arena"},
-	{"mmap", "mmap", "leak_mmap"},
-	{"touch", "pages of an old mapping", "touch_slowly"},
+// leakCase is a program and the functions of which each is right to be named; none if
+// nobody leaks.
+type leakCase struct {
+	title    string
+	argv     func(run time.Duration) []string
+	culprits []string
 }
 
-// named tells which tools name the culprit of a program that leaks 1 MiB/s and
-// does other things beside it. All run at once, each on a process of its own.
-func (b *bench) named(ctx context.Context, tools []leakFinder, bin string, c leakCase, run time.Duration) ([]string, error) {
-	defer b.note("%s, %s: %v", c.culprit, c.title, run)()
-	type watch struct {
-		out        string
-		prog, tool *child
+// ofLeaks are programs of testdata/leaks that leak 1 MiB/s.
+func ofLeaks(bin string) (all []leakCase) {
+	for _, c := range [...]struct{ mode, title, culprit string }{
+		{"brk", "malloc, small", "leak_brk"},
+		{"arena", "the same in a thread", "leak_arena"},
+		{"mmap", "mmap", "leak_mmap"},
+		{"touch", "pages of an old mapping", "touch_slowly"},
+	} {
+		argv := func(run time.Duration) []string {
+			return []string{bin, c.mode, fmt.Sprint(run.Seconds()), fmt.Sprint(1 << 20)}
+		}
+		all = append(all, leakCase{c.title, argv, []string{c.culprit}})
 	}
-	watches := make([]watch, len(tools))
-	for i := range tools {
-		w, tool := &watches[i], &tools[i]
-		w.out = b.file("leaks")
-		argv := []string{bin, c.mode, fmt.Sprint((run + time.Minute).Seconds()), fmt.Sprint(1 << 20)}
-		if tool.start != nil {
-			argv = append(tool.start(w.out), argv...)
-			argv[len(argv)-2] = fmt.Sprint(run.Seconds()) // it ends by itself
-		}
-		var err error
-		if w.prog, err = start(argv...); err != nil {
-			return nil, err
-		}
-		defer w.prog.kill()
-		if err = pause(ctx, 300*time.Millisecond); err != nil {
-			return nil, err
-		}
-		if tool.attach != nil {
-			if w.tool, err = b.beginFinder(ctx, tool, w.prog.pid(), w.out); err != nil {
-				return nil, err
-			}
-			defer w.tool.kill()
-		}
-	}
-	if err := pause(ctx, run); err != nil {
+	return all
+}
+
+// ofHeaps are programs of testdata/heaps, as far as they can be built here.
+func (b *bench) ofHeaps(ctx context.Context) (all []leakCase, err error) {
+	dir := b.file("heaps")
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
 	}
-	said := make([]string, len(tools))
-	for i := range tools {
-		w, tool := &watches[i], &tools[i]
-		var err error
-		if tool.stop != nil {
-			err = tool.stop(w.tool)
-		} else {
-			err = w.prog.wait(ctx, run+20*time.Second)
+	for _, c := range heaps.Six() {
+		if err := c.Missing(ctx); err != nil {
+			fmt.Fprintf(b.log, "%s left out: it %v\n", c.Name, err)
+			continue
 		}
+		built, err := c.Build(ctx, dir)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", tool.name, err)
+			return nil, err
 		}
-		who, err := tool.blames(ctx, w.out)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", tool.name, err)
+		right := c.Keepers
+		if !c.Leaks {
+			right = nil
 		}
-		switch {
-		case strings.Contains(who, c.culprit):
-			said[i] = "named"
-		case who == "":
-			said[i] = "nobody"
-		default:
-			// No addresses: the cell should not change from run to run.
-			name, _, _ := strings.Cut(who, "+0x")
-			said[i] = "another: " + strings.ReplaceAll(name, "|", "/")
-		}
+		all = append(all, leakCase{c.Name, func(run time.Duration) []string { return built.Argv(run, c.RateFor(run)) }, right})
 	}
-	return said, nil
+	return all, nil
 }
 
-// grow is the part about tools that say which code leaks.
+// said is what a tool says of a program: it names who leaks, nobody, or another.
+func (c *leakCase) said(who string) string {
+	names := func(name string) bool { return strings.Contains(who, name) }
+	switch {
+	case who == "":
+		return "nobody"
+	case slices.ContainsFunc(c.culprits, names):
+		return "named"
+	}
+	// No addresses: the cell should not change from run to run.
+	first, _, _ := strings.Cut(who, " < ")
+	first, _, _ = strings.Cut(first, "+0x")
+	return "another: " + strings.ReplaceAll(first, "|", "/")
+}
+
+// startUnder goes before a command line: of one that sets variables, after those.
+func startUnder(before, argv []string) []string {
+	at := 0
+	if argv[0] == "env" {
+		for at = 1; strings.Contains(argv[at], "="); at++ {
+		}
+	}
+	return slices.Concat(argv[:at], before, argv[at:])
+}
+
+// named tells whom a tool names in a program that leaks and does other things beside it.
+func (b *bench) named(ctx context.Context, tool *leakFinder, c *leakCase, out string, run time.Duration) (said string, err error) {
+	argv := c.argv(run + time.Minute)
+	if tool.start != nil {
+		argv = startUnder(tool.start(out), c.argv(run)) // it ends by itself
+	}
+	prog, err := start(argv...)
+	if err != nil {
+		return "", err
+	}
+	defer prog.kill()
+	if err = pause(ctx, 300*time.Millisecond); err != nil {
+		return "", err
+	}
+	if tool.attach == nil {
+		err = prog.wait(ctx, 10*run)
+	} else {
+		var t *child
+		if t, err = b.beginFinder(ctx, tool, prog.pid(), out); err != nil {
+			return "", err
+		}
+		defer t.kill()
+		if err = pause(ctx, run); err == nil {
+			err = tool.stop(t)
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	who, err := tool.blames(ctx, out)
+	return c.said(who), err
+}
+
+// grow is the part about what tools cost that say which code leaks.
 func (b *bench) grow(ctx context.Context) error {
-	slice, rounds, run := 2*time.Second, 2*b.rounds-1, 14*time.Second
+	slice, rounds := 2*time.Second, 2*b.rounds-1
+	if b.short {
+		slice = time.Second
+	}
 	tools, absent := b.leakFinders(ctx)
 	for _, a := range absent {
 		fmt.Fprintf(b.out, "Left out: %s.\n", a)
 	}
+	return b.growSlowdown(ctx, tools, slice, rounds)
+}
+
+// whom is the part about whom tools name that say which code leaks.
+func (b *bench) whom(ctx context.Context) error {
+	tools, absent := b.leakFinders(ctx)
+	for _, a := range absent {
+		fmt.Fprintf(b.out, "Left out: %s.\n", a)
+	}
+	tools = slices.DeleteFunc(tools, func(t leakFinder) bool { return t.cheaper })
+	return b.growNames(ctx, tools, 20*time.Second)
+}
+
+// growSlowdown measures programs under all tools.
+func (b *bench) growSlowdown(ctx context.Context, tools []leakFinder, slice time.Duration, rounds int) error {
 	t := table{head: []string{"watched by"}}
-	rows := make([][]string, len(tools))
+	rows := [][]string{{"nobody (control)"}}
 	most := make([]float64, len(tools))
 	for i := range tools {
-		rows[i] = []string{tools[i].name}
+		rows = append(rows, []string{tools[i].name})
 	}
-	if b.short {
-		slice = time.Second
+	programs := []underLoad{b.looping(serving), b.looping(churn), b.looping(mallocs)}
+	if bin, err := findRedis(); err != nil {
+		fmt.Fprintf(b.out, "Left out: redis: %s.\n", firstLine(err))
+	} else {
+		programs = append(programs, underLoad{"redis, a command", b.startRedis, bin})
 	}
-	for _, m := range []mode{serving, churn, mallocs} {
-		if err := b.growLoop(ctx, tools, m, slice, rounds, &t, rows, most); err != nil {
-			return fmt.Errorf("%s: %w", m.title, err)
+	for _, p := range programs {
+		column, alone, err := b.growColumn(ctx, tools, &p, slice, rounds, most)
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.title, err)
+		}
+		t.head = append(t.head, fmt.Sprintf("%s, %.2f µs", p.title, alone/1e3))
+		for i := range rows {
+			rows[i] = append(rows[i], column[i])
 		}
 	}
 	t.head = append(t.head, "the tool's memory, MiB")
-	for i := range rows {
-		rows[i] = append(rows[i], fmt.Sprintf("%.0f", most[i]))
-	}
-	bin, err := b.compile(ctx, filepath.Join(b.helpers, "../leaks/leaks.c"))
-	if err != nil {
-		return err
-	}
-	for _, c := range leakCases {
-		said, err := b.named(ctx, tools, bin, c, run)
-		if err != nil {
-			return fmt.Errorf("%s: %w", c.mode, err)
-		}
-		t.head = append(t.head, c.title)
-		for i := range rows {
-			rows[i] = append(rows[i], said[i])
-		}
+	rows[0] = append(rows[0], "-")
+	for i := range tools {
+		rows[i+1] = append(rows[i+1], fmt.Sprintf("%.0f", most[i]))
 	}
 	for _, row := range rows {
 		t.add(row...)
 	}
-	fmt.Fprintf(b.out, `Slowdown of a loop, of %d slices of %v, each between two of the same program alone; median [quartiles]. A request
-computes for some 20 µs, allocates and frees, maps now and then, and leaks 128 bytes; the other loops do nothing but what
-they are called. Memory is the peak of all processes of the tool, the watched one not among them. The last columns say
-whom a tool names first after %v of a program that leaks 1 MiB/s in that way, and churns, caches and warms up beside it.
+	fmt.Fprintf(b.out, `Slowdown in CPU time of the program: %d slices of %v under each tool, each between two without; median [quartiles]. The
+tools come and go beside one running program, in turn; heaptrack has to start it, so its slices are of programs of their own. A request computes for
+some 5 to 20 µs, allocates and frees 20 blocks, maps now and then, and leaks 128 bytes; the loops do nothing but what they are
+called, and keep one block of 4,096; redis overwrites 100,000 keys, from 20 connections, and gets 1,000 new ones a second.
+Memory is the peak of all processes of the tool, the watched one not among them.
 
-`, rounds, slice, run)
+`, rounds, slice)
 	return t.write(b.out)
 }
 
-// growLoop measures one loop under all tools and adds a column for it.
-func (b *bench) growLoop(ctx context.Context, tools []leakFinder, m mode, slice time.Duration, rounds int,
-	t *table, rows [][]string, most []float64,
-) error {
-	defer b.note("%s: %d rounds", m.arg, rounds)()
-	with := make([][]float64, len(tools))
-	failed := make([]error, len(tools))
-	base, _, err := b.loopUnder(ctx, nil, m, slice)
-	if err != nil {
-		return err
-	}
-	alone := []float64{base}
+// growColumn measures one program under nobody and all tools, and alone, ns per operation.
+func (b *bench) growColumn(ctx context.Context, tools []leakFinder, p *underLoad, slice time.Duration, rounds int, most []float64) (cells []string, alone float64, err error) {
+	defer b.note("%s: %d rounds", p.title, rounds)()
+	control := b.nobody()
+	control.slice = slice
+	with := make([][]float64, 1+len(tools))
+	failed := make([]error, 1+len(tools))
+	var without []float64
 	for range rounds {
+		if err := b.growRound(ctx, append([]tracing{control}, b.comeAndGo(tools, slice, most)...), p, slice, with, failed, &without); err != nil {
+			return nil, 0, err
+		}
 		for i := range tools {
-			if failed[i] != nil {
+			if tools[i].attach != nil || failed[i+1] != nil {
 				continue
 			}
-			ns, mib, err := b.loopUnder(ctx, &tools[i], m, slice)
-			if err != nil {
-				if i == 0 || ctx.Err() != nil {
-					return fmt.Errorf("%s: %w", tools[i].name, err)
+			var figures [3]float64
+			for n := range figures {
+				under := &tools[i]
+				if n != 1 {
+					under = nil
 				}
-				failed[i] = err
-				continue
+				ns, mib, err := b.freshUnder(ctx, under, *p, slice)
+				if failed[i+1] = err; err != nil {
+					break
+				}
+				figures[n], most[i] = ns, max(most[i], mib)
 			}
-			after, _, err := b.loopUnder(ctx, nil, m, slice)
-			if err != nil {
-				return err
+			if ctx.Err() != nil {
+				return nil, 0, ctx.Err()
 			}
-			with[i] = append(with[i], compare([]float64{base, after}, []float64{ns}).ratio.median)
-			most[i] = max(most[i], mib)
-			alone, base = append(alone, after), after
+			if failed[i+1] == nil {
+				with[i+1] = append(with[i+1], compare([]float64{figures[0], figures[2]}, figures[1:2]).ratio.median)
+			}
 		}
 	}
-	t.head = append(t.head, fmt.Sprintf("%s, %.2f µs", m.title, spreadOf(alone).median/1e3))
-	for i := range tools {
+	for i := range with {
 		cell := spreadOf(with[i]).ratio()
 		if failed[i] != nil {
 			cell = "left out: " + firstLine(failed[i])
 		}
-		rows[i] = append(rows[i], cell)
+		cells = append(cells, cell)
+	}
+	return cells, spreadOf(without).median, nil
+}
+
+// comeAndGo are the tools that can, the others with nothing to attach.
+func (b *bench) comeAndGo(tools []leakFinder, slice time.Duration, most []float64) []tracing {
+	all := make([]tracing, len(tools))
+	for i := range tools {
+		if tools[i].attach != nil {
+			all[i] = b.watching(&tools[i], slice, &most[i])
+		}
+	}
+	return all
+}
+
+// growRound measures one run of a program, which each of the tools watches once.
+func (b *bench) growRound(ctx context.Context, all []tracing, p *underLoad, slice time.Duration, with [][]float64, failed []error, without *[]float64) error {
+	w, err := p.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.end()
+	base, err := w.measure(ctx, slice)
+	if err != nil {
+		return err
+	}
+	const ours = 2 // nobody and maptrace must not fail
+	for i, t := range all {
+		if t.on == nil || failed[i] != nil {
+			continue
+		}
+		ns, err := b.under(ctx, w, t, w.pid())
+		if err != nil {
+			if i < ours || ctx.Err() != nil || w.alive() != nil {
+				return fmt.Errorf("%s: %w", t.name, err)
+			}
+			failed[i] = err
+			continue
+		}
+		after, err := w.measure(ctx, slice)
+		if err != nil {
+			return err
+		}
+		with[i] = append(with[i], compare([]float64{base, after}, []float64{ns}).ratio.median)
+		*without, base = append(*without, after), after
 	}
 	return nil
+}
+
+// growNames tells whom each tool names.
+func (b *bench) growNames(ctx context.Context, tools []leakFinder, run time.Duration) error {
+	bin, err := b.compile(ctx, filepath.Join(b.helpers, "../leaks/leaks.c"))
+	if err != nil {
+		return err
+	}
+	small, err := b.ofHeaps(ctx)
+	if err != nil {
+		return err
+	}
+	cases := append(ofLeaks(bin), small...)
+	t := table{head: []string{"leak"}}
+	for i := range tools {
+		t.head = append(t.head, tools[i].name)
+	}
+	for i := range cases {
+		// All at once, each on a process of its own.
+		said, failed := make([]string, len(tools)), make([]error, len(tools))
+		done := b.note("%s: %v", cases[i].title, run)
+		var all sync.WaitGroup
+		for k := range tools {
+			out := b.file("leaks")
+			all.Go(func() { said[k], failed[k] = b.named(ctx, &tools[k], &cases[i], out, run) })
+		}
+		all.Wait()
+		done()
+		for k, err := range failed {
+			if err == nil {
+				continue
+			}
+			if k == 0 || ctx.Err() != nil {
+				return fmt.Errorf("%s: %s: %w", cases[i].title, tools[k].name, err)
+			}
+			said[k] = "left out: " + firstLine(err)
+		}
+		t.add(append([]string{cases[i].title}, said...)...)
+	}
+	fmt.Fprintf(b.out, `
+Whom each tool names first after %v. Four programs leak 1 MiB/s, and churn, cache and warm up beside it; the others are of
+testdata/heaps: innocents allocate up to 300 times as much as is kept. "named" is of maptrace that it names who keeps the
+memory; of the others, which list stacks, that who keeps it is anywhere on the first. Where nobody leaks ("calm"), "nobody"
+is right.
+
+`, run)
+	return t.write(b.out)
 }

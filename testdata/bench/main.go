@@ -76,7 +76,8 @@ var parts = []part{
 	{"programs", "Real programs", (*bench).programs, false},
 	{"pmap", "Beside pmap", (*bench).besidePmap, false},
 	{"resident", "Reading resident memory again and again", (*bench).resident, false},
-	{"grow", "Who leaks", (*bench).grow, false},
+	{"grow", "Telling who leaks", (*bench).grow, false},
+	{"whom", "Who is said to leak", (*bench).whom, false},
 	{"soak", "A long time", (*bench).soak, true},
 	{"node", "A whole node", (*bench).node, true},
 }

@@ -13,6 +13,8 @@ import (
 type tracing struct {
 	name  string
 	slice time.Duration
+	// settle is let pass after it has come or gone, if the usual is too short.
+	settle time.Duration
 	// on attaches it to a process and returns when it is attached; what it
 	// returns detaches it.
 	on func(ctx context.Context, pid int) (off func() error, err error)
@@ -113,20 +115,26 @@ func (b *bench) toggle(ctx context.Context, w *workload, t tracing, pid, pairs i
 	return compare(without, with), nil
 }
 
+// measured is something that runs and whose speed is seen.
+type measured interface {
+	// measure lets it run for about d and returns how many ns an operation took.
+	measure(ctx context.Context, d time.Duration) (ns float64, err error)
+}
+
 // under measures one slice of time under a tracer.
-func (b *bench) under(ctx context.Context, w *workload, t tracing, pid int) (ns float64, err error) {
+func (b *bench) under(ctx context.Context, w measured, t tracing, pid int) (ns float64, err error) {
 	detach, err := t.on(ctx, pid)
 	if err != nil {
 		return 0, err
 	}
-	if err = pause(ctx, settle); err == nil {
+	if err = pause(ctx, max(settle, t.settle)); err == nil {
 		ns, err = w.measure(ctx, t.slice)
 	}
 	if detachErr := detach(); err == nil {
 		err = detachErr
 	}
 	if err == nil {
-		err = pause(ctx, settle)
+		err = pause(ctx, max(settle, t.settle))
 	}
 	return ns, err
 }

@@ -103,6 +103,9 @@ func (w *workload) ops() uint64 {
 	return n
 }
 
+// progress is the same for who measures any program.
+func (w *workload) progress() (float64, error) { return float64(w.ops()), w.alive() }
+
 // measure lets the loop run for about d and returns how many ns an operation
 // took the thread that made it.
 func (w *workload) measure(ctx context.Context, d time.Duration) (float64, error) {

@@ -11,7 +11,8 @@
  * MODE says what one operation is:
  *   churn      mmap of 64 KiB, a touch of its first page, munmap; two mapping calls, one page fault
  *   churnt:T   the same, by each of T threads of one address space
- *   malloc     malloc of 64 bytes, a touch, free; no call into the kernel
+ *   malloc     malloc of 64 bytes, a touch, free, but of one in 4,096: the heap grows, or nobody
+ *              would look who keeps it
  *   serve      what a request may cost a server: some 20 µs of computing, 20 pieces of 64 to 2,048
  *              bytes allocated and freed, and for every 256 requests 256 KiB mapped, touched and
  *              unmapped; 128 bytes of each request are leaked
@@ -76,18 +77,22 @@ static bool churn(uint64_t i)
 	return munmap(p, CHUNK) == 0;
 }
 
+static void *leaked;
+
 static bool allocate(uint64_t i)
 {
-	(void)i;
-	char *volatile p = malloc(64);
+	enum { KEPT = 4096 };
+	void **volatile p = malloc(64);
+
 	if (!p)
 		return false;
-	*p = 1;
-	free(p);
+	*p = leaked;
+	if (i % KEPT)
+		free(p);
+	else
+		leaked = p;
 	return true;
 }
-
-static void *leaked;
 
 __attribute__((noipa)) static bool leak_of_request(void)
 {
