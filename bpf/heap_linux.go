@@ -10,12 +10,11 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/features"
-	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
@@ -126,9 +125,6 @@ const blockRingBytes = 8 << 20
 // of a process told of one of its threads only; these answer otherwise to a process that
 // cannot be.
 func heapSupport() error {
-	if err := features.HaveBPFLinkUprobeMulti(); errors.Is(err, ebpf.ErrNotSupported) {
-		return fmt.Errorf("probes on many functions at once: %w (they came with Linux 6.6)", ebpf.ErrNotSupported)
-	}
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceUprobeMulti, License: "Dual BSD/GPL",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
@@ -137,18 +133,25 @@ func heapSupport() error {
 		return refusal(err)
 	}
 	defer prog.Close()
-	self, err := link.OpenExecutable("/proc/self/exe")
-	if err != nil {
-		return err
-	}
-	l, err := self.UprobeMulti(nil, prog, &link.UprobeMultiOptions{Addresses: []uint64{1}, PID: math.MaxUint32})
-	switch {
-	case err == nil:
-		return errors.Join(fmt.Errorf("probes of a process that cannot be: %w", ebpf.ErrNotSupported), l.Close())
-	case errors.Is(err, os.ErrPermission):
-		return err
-	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("probes of all threads of a process: %w (they came with Linux 6.10)", ebpf.ErrNotSupported)
+	// A directory is refused as what it is (EBADF), but where no such probes are known.
+	for _, try := range []struct {
+		path string
+		pid  uint32
+		want syscall.Errno
+		what string
+	}{
+		{"/", 0, unix.EBADF, "probes on many functions at once: %w (they came with Linux 6.6)"},
+		{"/proc/self/exe", math.MaxUint32, unix.EINVAL, "probes of all threads of a process: %w (they came with Linux 6.10)"},
+	} {
+		l, err := linkUprobes(prog, ebpf.AttachTraceUprobeMulti, try.path, []uint64{1}, nil, 0, try.pid)
+		switch {
+		case err == nil:
+			return errors.Join(fmt.Errorf("probes of nothing: %w", ebpf.ErrNotSupported), l.Close())
+		case errors.Is(err, os.ErrPermission):
+			return err
+		case !errors.Is(err, try.want):
+			return fmt.Errorf(try.what, ebpf.ErrNotSupported)
+		}
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ const (
 	// Patience is how long is waited for one answer.
 	Patience = time.Second
 	// Grace is from the end to the deadline.
-	Grace = 500 * time.Millisecond
+	Grace = 750 * time.Millisecond
 	// Rest is how long is waited for all answers together that are asked for after the
 	// deadline.
 	Rest = 50 * time.Millisecond

@@ -235,37 +235,56 @@ type draw struct {
 	seen   float64 // the chance that a free was seen
 }
 
+// strata are what is known of several kinds of blocks of one keeper.
+type strata []*draw
+
+func (all strata) keeps(r *rand.Rand) (sum float64) {
+	for _, d := range all {
+		sum += d.keeps(r)
+	}
+	return sum
+}
+
+// kind is what blocks of one function are told apart by: it may free what it has made at one
+// place and keep what it has made at another, or by their sizes.
+type kind struct {
+	site  uint32
+	bytes uint64
+}
+
+// ofKind are how many samples a kind must have to be judged by itself.
+const ofKind = 12
+
+// kinds are the samples of a function by their kinds. Those of few samples are together.
+func kinds(blocks []*block) (out [][]*block) {
+	of := make(map[kind][]*block)
+	for _, s := range blocks {
+		of[kind{s.Site, s.Bytes}] = append(of[kind{s.Site, s.Bytes}], s)
+	}
+	var rest []*block
+	for _, s := range blocks { // in order
+		k := kind{s.Site, s.Bytes}
+		if all := of[k]; len(all) >= ofKind {
+			out = append(out, all)
+			of[k] = nil
+		} else if all != nil {
+			rest = append(rest, s)
+		}
+	}
+	if len(rest) > 0 {
+		out = append(out, rest)
+	}
+	return out
+}
+
 func (e *estimator) keeper(f *function, blocks []*block) Keeper {
 	k := Keeper{Samples: len(blocks), function: f.name, Pools: f.pools, Unsure: f.unsure}
-	d := new(draw)
-	k.known = d
 	sites := make(map[uint32]float64)
-	var bytes, seen, alive float64
-	exact := true
-	times := make(map[int]bool)
 	for _, s := range blocks {
-		stands := e.book.stands(s)
 		if s.ended == 0 {
 			k.Alive++
-			alive++
-			sites[s.Site] += stands
-			if s.Blind {
-				d.blind++
-			}
-		} else if s.seen {
-			d.deaths++
-		} else {
-			d.found++
+			sites[s.Site] += e.book.stands(s)
 		}
-		age := time.Duration(e.now - min(s.At, e.now))
-		if age > 0 {
-			seen += min(float64(e.book.seenSince(s.At))/float64(age), 1)
-		}
-		if s.At >= e.from {
-			bytes += stands
-		}
-		exact = exact && s.Weight == 1
-		times[e.book.windowOf(s.At)] = true
 	}
 	if k.Alive == 0 {
 		return k
@@ -277,28 +296,71 @@ func (e *estimator) keeper(f *function, blocks []*block) Keeper {
 		}
 	}
 	k.Depth = f.depth[k.Site]
-	d.seen, d.blind = seen/float64(len(blocks)), d.blind/alive
-	d.found /= max(float64(len(blocks))-alive, 1)
+	var known strata
+	unseen := false
+	for _, some := range kinds(blocks) {
+		d := e.draw(some)
+		known = append(known, d)
+		k.Allocated += d.rate
+		k.Kept += d.rate * d.stays
+		unseen = unseen || d.seen < 1
+	}
+	k.known = known
+	r := rand.New(rand.NewPCG(1, 0)) // the same samples give the same answer
+	all := make([]float64, draws)
+	var sum float64
+	for i := range all {
+		keeps := known.keeps(r)
+		sum += keeps
+		all[i] = keeps * e.scale(r)
+	}
+	if unseen { // deaths may not have been seen
+		k.Kept = min(sum/draws, k.Kept)
+	}
+	if k.Allocated > 0 {
+		k.Survival = k.Kept / k.Allocated
+	} else {
+		k.Survival, _ = e.survival(blocks)
+	}
+	k.Low, k.High = interval(all)
+	return k
+}
+
+// draw is what is known by some blocks.
+func (e *estimator) draw(blocks []*block) *draw {
+	d := new(draw)
+	var bytes, seen, alive float64
+	exact := true
+	times := make(map[int]bool)
+	for _, s := range blocks {
+		switch {
+		case s.ended == 0:
+			alive++
+			if s.Blind {
+				d.blind++
+			}
+		case s.seen:
+			d.deaths++
+		default:
+			d.found++
+		}
+		if age := time.Duration(e.now - min(s.At, e.now)); age > 0 {
+			seen += min(float64(e.book.seenSince(s.At))/float64(age), 1)
+		}
+		if s.At >= e.from {
+			bytes += e.book.stands(s)
+		}
+		exact = exact && s.Weight == 1
+		times[e.book.windowOf(s.At)] = true
+	}
+	n := float64(len(blocks))
+	d.seen, d.blind, d.found = seen/n, d.blind/max(alive, 1), d.found/max(n-alive, 1)
 	d.rate = e.slower * bytes / e.probed.Seconds()
 	if !exact || e.work.pieces > 0 {
 		d.times = float64(len(times))
 	}
 	d.stays, d.counts = e.survival(blocks)
-	k.Survival, k.Allocated, k.Kept = d.stays, d.rate, d.rate*d.stays
-	r := rand.New(rand.NewPCG(1, 0)) // the same samples give the same answer
-	all := make([]float64, draws)
-	var sum float64
-	for i := range all {
-		keeps := d.keeps(r)
-		sum += keeps
-		all[i] = keeps * e.scale(r)
-	}
-	if d.seen < 1 && d.rate > 0 { // deaths may not have been seen
-		k.Kept = min(sum/draws, k.Kept)
-		k.Survival = k.Kept / d.rate
-	}
-	k.Low, k.High = interval(all)
-	return k
+	return d
 }
 
 // sites estimates what each site has allocated and keeps, with the part that survives.

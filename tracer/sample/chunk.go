@@ -125,10 +125,14 @@ func (h *heapWatch) look(now uint64) {
 		h.run.opts.Calls.Finish()
 		return func() {
 			h.busy = false
-			if h.t.heap != h || err != nil {
+			if h.t.heap != h {
 				return
 			}
 			at := h.run.kernel.Now()
+			if err != nil { // what was not read tells nothing
+				h.blindAll(at)
+				return
+			}
 			for i := range ask {
 				h.compare(&ask[i], at)
 			}

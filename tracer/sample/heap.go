@@ -205,7 +205,10 @@ func (h *heapWatch) take(b *tracer.HeapBlock) {
 	case tracer.BlockBorn:
 		h.born(b)
 	case tracer.BlockMark:
-		h.marks.learn(b.Header)
+		// While only frees are seen, another may have the block by now.
+		if h.prober.sees(b.Time) {
+			h.marks.learn(b.Header)
+		}
 	case tracer.BlockContents:
 		for _, m := range h.blocks[b.Addr] {
 			m.words, m.known = b.Words, min(int(m.size/8), len(m.words))
@@ -287,6 +290,15 @@ func (h *heapWatch) blind(b *sampledBlock, at uint64) {
 	}
 }
 
+// blindAll notes that nothing is known of the contents of any.
+func (h *heapWatch) blindAll(at uint64) {
+	for _, all := range h.blocks {
+		for _, b := range all {
+			h.blind(b, at)
+		}
+	}
+}
+
 // forget waits no longer for the end of the samples at an address.
 func (h *heapWatch) forget(addr uint64) {
 	h.byID -= len(h.blocks[addr])
@@ -321,6 +333,7 @@ type prober struct {
 	untold     []event.HeapWindow
 	spent      event.Heaps
 	cost       time.Duration // of this burst
+	from, to   uint64        // when allocations were seen last
 	// Of the goroutine that probes.
 	used   time.Duration // CPU time of the process, at the end of the last window
 	faults uint64        // the same of its page faults
@@ -510,8 +523,10 @@ func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration
 		before, e1 := p.kernel.HeapCalls(p.space)
 		used, e2 := cpuTime(p.pid)
 		w := event.HeapWindow{From: p.now(), Beside: before.Faults - p.faults, CPUBeside: used - p.used}
+		p.see(w.From, 0)
 		after, going, e3 := p.wait(length, before, each, allocShare)
 		w.To = p.now()
+		p.see(w.From, w.To)
 		then, e4 := cpuTime(p.pid)
 		if err = errors.Join(e1, e2, e3, e4); err != nil {
 			return 0, err
@@ -618,6 +633,20 @@ func (p *prober) tell(cost time.Duration, w event.HeapWindow) {
 	p.spent.Calls += w.Allocs + w.Frees
 	p.spent.CostNs += uint64(cost)
 	p.cost += cost
+}
+
+// see notes from when to when allocations are seen; to is 0 while they are.
+func (p *prober) see(from, to uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.from, p.to = from, to
+}
+
+// sees tells whether allocations were seen at a time.
+func (p *prober) sees(at uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return at >= p.from && (p.to == 0 || at < p.to)
 }
 
 // pay adds the cost of what was called beside windows.

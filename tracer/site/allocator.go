@@ -111,7 +111,7 @@ const muslPool = "musl's malloc"
 // muslsMalloc tells whether a function is a part of musl's allocator by what it exports:
 // its library has few other names.
 func muslsMalloc(name, module string) bool {
-	f, ok := wanted[name]
+	f, ok := wanted()[name]
 	return ok && f != heap.Free && strings.HasPrefix(module, "ld-musl")
 }
 

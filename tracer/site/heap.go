@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/heap"
@@ -15,11 +16,13 @@ import (
 
 // allocatorFunctions are the names that all allocators have for functions, but for a
 // prefix.
-var allocatorFunctions = map[string]heap.Function{
-	"malloc": heap.Malloc, "calloc": heap.Calloc, "realloc": heap.Realloc, "reallocarray": heap.ReallocArray, "memalign": heap.AlignedAlloc,
-	"aligned_alloc": heap.AlignedAlloc, "posix_memalign": heap.PosixMemalign, "valloc": heap.Malloc, "pvalloc": heap.Malloc,
-	"free": heap.Free, "cfree": heap.Free,
-}
+var allocatorFunctions = sync.OnceValue(func() map[string]heap.Function {
+	return map[string]heap.Function{
+		"malloc": heap.Malloc, "calloc": heap.Calloc, "realloc": heap.Realloc, "reallocarray": heap.ReallocArray, "memalign": heap.AlignedAlloc,
+		"aligned_alloc": heap.AlignedAlloc, "posix_memalign": heap.PosixMemalign, "valloc": heap.Malloc, "pvalloc": heap.Malloc,
+		"free": heap.Free, "cfree": heap.Free,
+	}
+})
 
 // prefixes are of those that have names of their own, and so leave malloc(3) to others.
 // What they have beside is in ownFunctions.
@@ -27,24 +30,26 @@ var prefixes = []string{"", "je_", "_rjem_", "tc_", "mi_", "tcmalloc_"}
 
 // ownFunctions are what single allocators have beside. Their operators do not call malloc,
 // as those of C++'s library do.
-var ownFunctions = map[string]heap.Function{
-	// jemalloc
-	"mallocx": heap.Malloc, "rallocx": heap.Realloc, "sdallocx": heap.Free, "dallocx": heap.Free,
-	// mimalloc
-	"mi_zalloc": heap.Malloc, "mi_malloc_small": heap.Malloc, "mi_zalloc_small": heap.Malloc, "mi_new": heap.Malloc, "mi_new_nothrow": heap.Malloc,
-	"mi_malloc_aligned": heap.Malloc, "mi_zalloc_aligned": heap.Malloc, "mi_mallocn": heap.Calloc, "mi_reallocn": heap.ReallocArray, "mi_reallocf": heap.Realloc,
-	"mi_free_size": heap.Free, "mi_free_aligned": heap.Free, "mi_free_size_aligned": heap.Free,
-	// tcmalloc
-	"tc_new": heap.Malloc, "tc_newarray": heap.Malloc, "tc_new_nothrow": heap.Malloc, "tc_newarray_nothrow": heap.Malloc, "tc_delete": heap.Free,
-	"tc_deletearray": heap.Free, "tc_delete_sized": heap.Free, "tc_deletearray_sized": heap.Free, "tc_free_sized": heap.Free,
-	// C++: operator new and delete, of arrays, aligned, sized and without exceptions
-	"_Znwm": heap.Malloc, "_Znam": heap.Malloc, "_ZnwmRKSt9nothrow_t": heap.Malloc, "_ZnamRKSt9nothrow_t": heap.Malloc,
-	"_ZnwmSt11align_val_t": heap.Malloc, "_ZnamSt11align_val_t": heap.Malloc,
-	"_ZnwmSt11align_val_tRKSt9nothrow_t": heap.Malloc, "_ZnamSt11align_val_tRKSt9nothrow_t": heap.Malloc,
-	"_ZdlPv": heap.Free, "_ZdaPv": heap.Free, "_ZdlPvm": heap.Free, "_ZdaPvm": heap.Free, "_ZdlPvRKSt9nothrow_t": heap.Free, "_ZdaPvRKSt9nothrow_t": heap.Free,
-	"_ZdlPvSt11align_val_t": heap.Free, "_ZdaPvSt11align_val_t": heap.Free, "_ZdlPvmSt11align_val_t": heap.Free, "_ZdaPvmSt11align_val_t": heap.Free,
-	"free_sized": heap.Free, "free_aligned_sized": heap.Free,
-}
+var ownFunctions = sync.OnceValue(func() map[string]heap.Function {
+	return map[string]heap.Function{
+		// jemalloc
+		"mallocx": heap.Malloc, "rallocx": heap.Realloc, "sdallocx": heap.Free, "dallocx": heap.Free,
+		// mimalloc
+		"mi_zalloc": heap.Malloc, "mi_malloc_small": heap.Malloc, "mi_zalloc_small": heap.Malloc, "mi_new": heap.Malloc, "mi_new_nothrow": heap.Malloc,
+		"mi_malloc_aligned": heap.Malloc, "mi_zalloc_aligned": heap.Malloc, "mi_mallocn": heap.Calloc, "mi_reallocn": heap.ReallocArray, "mi_reallocf": heap.Realloc,
+		"mi_free_size": heap.Free, "mi_free_aligned": heap.Free, "mi_free_size_aligned": heap.Free,
+		// tcmalloc
+		"tc_new": heap.Malloc, "tc_newarray": heap.Malloc, "tc_new_nothrow": heap.Malloc, "tc_newarray_nothrow": heap.Malloc, "tc_delete": heap.Free,
+		"tc_deletearray": heap.Free, "tc_delete_sized": heap.Free, "tc_deletearray_sized": heap.Free, "tc_free_sized": heap.Free,
+		// C++: operator new and delete, of arrays, aligned, sized and without exceptions
+		"_Znwm": heap.Malloc, "_Znam": heap.Malloc, "_ZnwmRKSt9nothrow_t": heap.Malloc, "_ZnamRKSt9nothrow_t": heap.Malloc,
+		"_ZnwmSt11align_val_t": heap.Malloc, "_ZnamSt11align_val_t": heap.Malloc,
+		"_ZnwmSt11align_val_tRKSt9nothrow_t": heap.Malloc, "_ZnamSt11align_val_tRKSt9nothrow_t": heap.Malloc,
+		"_ZdlPv": heap.Free, "_ZdaPv": heap.Free, "_ZdlPvm": heap.Free, "_ZdaPvm": heap.Free, "_ZdlPvRKSt9nothrow_t": heap.Free, "_ZdaPvRKSt9nothrow_t": heap.Free,
+		"_ZdlPvSt11align_val_t": heap.Free, "_ZdaPvSt11align_val_t": heap.Free, "_ZdlPvmSt11align_val_t": heap.Free, "_ZdaPvmSt11align_val_t": heap.Free,
+		"free_sized": heap.Free, "free_aligned_sized": heap.Free,
+	}
+})
 
 // throwing are those of them that may throw an exception. Their returns must not be probed:
 // the kernel puts an address of its own in the place of the return address, and an exception
@@ -53,29 +58,23 @@ var throwing = []string{
 	"_Znwm", "_Znam", "_ZnwmSt11align_val_t", "_ZnamSt11align_val_t", "tc_new", "tc_newarray", "mi_new",
 }
 
-// wanted are all names of functions of allocators, with what they do.
-var wanted, wantedNames = func() (map[string]heap.Function, []string) {
+// wanted are all names of functions of allocators, with what they do. They are made when
+// they are needed: most commands start without.
+var wanted = sync.OnceValue(func() map[string]heap.Function {
 	all := make(map[string]heap.Function)
 	for _, prefix := range prefixes {
-		for name, f := range allocatorFunctions {
+		for name, f := range allocatorFunctions() {
 			all[prefix+name] = f
 		}
-		for name, f := range ownFunctions {
-			if prefix == "je_" || prefix == "_rjem_" {
-				if strings.HasSuffix(name, "allocx") {
-					all[prefix+name] = f
-				}
-			}
+	}
+	for _, prefix := range []string{"", "je_", "_rjem_"} {
+		for _, name := range []string{"mallocx", "rallocx", "sdallocx", "dallocx"} {
+			all[prefix+name] = ownFunctions()[name]
 		}
 	}
-	names := make([]string, 0, len(all)+len(ownFunctions))
-	maps.Copy(all, ownFunctions)
-	for name := range all {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return all, names
-}()
+	maps.Copy(all, ownFunctions())
+	return all
+})
 
 // Allocators finds the functions of the allocators that a process has mapped. The tree is
 // its address space. Where none is found there is none with names.
@@ -107,7 +106,7 @@ func (m *Module) allocator() []heap.Point {
 	m.searched = true
 	// Those of a shared library are used by others if it exports them; a program may have
 	// them for itself.
-	found := m.sym.Named(wantedNames, !strings.Contains(m.Name(), ".so"))
+	found := m.sym.Named(slices.Sorted(maps.Keys(wanted())), !strings.Contains(m.Name(), ".so"))
 	own := slices.ContainsFunc(found, func(n symbol.Named) bool {
 		return strings.HasSuffix(n.Name, "mallocx") || n.Name == "mi_malloc" || n.Name == "tc_malloc"
 	})
@@ -124,7 +123,7 @@ func (m *Module) allocator() []heap.Point {
 	var buf [probeBytes]byte
 	last := uint64(math.MaxUint64)
 	for _, n := range found {
-		_, special := ownFunctions[n.Name]
+		_, special := ownFunctions()[n.Name]
 		if special && !own {
 			continue // they call malloc
 		}
@@ -133,7 +132,7 @@ func (m *Module) allocator() []heap.Point {
 		}
 		last = n.Offset
 		skip, emulated := probePoint(m.sym.Code(n.Offset, buf[:]), arch())
-		m.points = append(m.points, heap.Point{Offset: n.Offset + uint64(skip), Function: wanted[n.Name], Stepped: !emulated})
+		m.points = append(m.points, heap.Point{Offset: n.Offset + uint64(skip), Function: wanted()[n.Name], Stepped: !emulated})
 	}
 	return m.points
 }

@@ -385,7 +385,7 @@ func (s *Sites) blame(frames []Frame) (i int, asked bool) {
 func (s *Sites) allocating(frames []Frame) int {
 	for i := len(frames) - 1; i >= 0; i-- {
 		fn, _ := s.function(&frames[i])
-		if f, ok := wanted[cmp.Or(fn.Linkage, fn.Name)]; ok && f != heap.Free || inAllocator.MatchString(fn.Name) {
+		if f, ok := wanted()[cmp.Or(fn.Linkage, fn.Name)]; ok && f != heap.Free || inAllocator.MatchString(fn.Name) {
 			return i
 		}
 	}
