@@ -52,7 +52,7 @@ func cpuClock(pid int) int32 {
 // state is the CPU time so far, ns, and the operations.
 func (c *byCPU) state() (cpu, ops float64, err error) {
 	var ts unix.Timespec
-	if err := unix.ClockGettime(c.clock, &ts); err != nil {
+	if err = unix.ClockGettime(c.clock, &ts); err != nil {
 		return 0, 0, fmt.Errorf("read the CPU time of a program: %w", err)
 	}
 	ops, err = c.progress()
@@ -64,7 +64,7 @@ func (c *byCPU) measure(ctx context.Context, d time.Duration) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := pause(ctx, d); err != nil {
+	if err = pause(ctx, d); err != nil {
 		return 0, err
 	}
 	cpu, ops, err := c.state()
@@ -334,8 +334,8 @@ func (b *bench) freshUnder(ctx context.Context, tool *leakFinder, p underLoad, s
 	defer w.end()
 	group := w.pid()
 	if tool != nil && tool.attach != nil {
-		c, err := b.beginFinder(ctx, tool, w.pid(), out)
-		if err != nil {
+		var c *child
+		if c, err = b.beginFinder(ctx, tool, w.pid(), out); err != nil {
 			return 0, 0, err
 		}
 		defer c.kill()
