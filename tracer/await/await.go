@@ -13,11 +13,17 @@
 //	End ──────── Grace ────────▶ deadline ─ Rest of all that is asked later ─▶
 //	 │ waits of before and after ▲         │ what answers at once is free
 //	 └─────── all end here ──────┘         └ names of code, mostly
+//
+// Where the CPUs are busy, time in which threads had to wait for one is not charged to who
+// is asked: as much as that is waited for longer, up to Busy in all.
 package await
 
 import (
+	"bytes"
 	"errors"
 	"maps"
+	"os"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -30,6 +36,8 @@ const (
 	// Rest is how long is waited for all answers together that are asked for after the
 	// deadline.
 	Rest = 50 * time.Millisecond
+	// Busy is how much longer is waited where the CPUs are.
+	Busy = 1250 * time.Millisecond
 	// mostSpent is how long is waited for all answers of one who is asked, but for those
 	// that come at once: who takes a little less than Patience each time is not to
 	// stop everything either. It comes back evenly, all of it in again: what takes long
@@ -67,6 +75,10 @@ func owner(key any) any {
 
 // Calls are the questions of one run. Nil sets no bounds. It is safe for concurrent use.
 type Calls struct {
+	// Pressure is for how long threads have waited for a CPU since some moment; [New] takes
+	// what the kernel tells. It is not to be changed once there are questions.
+	Pressure func() time.Duration
+
 	mu    sync.Mutex
 	owing map[any]int // answers that are owed, and not waited for any more
 	owned map[any]int // how many of those belong to whom
@@ -75,6 +87,8 @@ type Calls struct {
 	// deadline is that of all waits; zero before the end.
 	deadline time.Time
 	rest     time.Duration // what is left of Rest
+	pressed  time.Duration // pressure at the end
+	busy     time.Duration // what is left of Busy
 	atEnd    []func()
 	asked    int // questions that are being answered, waited for or not
 }
@@ -92,7 +106,7 @@ func (s spending) now() time.Duration {
 
 // New returns a Calls that nothing was asked of.
 func New() *Calls {
-	return &Calls{owing: make(map[any]int), owned: make(map[any]int), spent: make(map[any]spending), over: make(chan struct{}), rest: Rest}
+	return &Calls{Pressure: pressure, owing: make(map[any]int), owned: make(map[any]int), spent: make(map[any]spending), over: make(chan struct{}), rest: Rest, busy: Busy}
 }
 
 // End says that the end has come: it sets the deadline, also for those who wait already.
@@ -107,6 +121,7 @@ func (c *Calls) End() {
 		return
 	}
 	c.deadline = time.Now().Add(Grace)
+	c.pressed = c.Pressure()
 	close(c.over)
 	for _, f := range c.atEnd {
 		f()
@@ -241,7 +256,7 @@ func (c *Calls) Quietly(f func()) bool {
 func (c *Calls) may(key any) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.owing[key] == 0 && len(c.owing) < mostUnanswered && c.owned[owner(key)] < mostOfOne && c.spent[key].now() < mostSpent && (!c.past() || c.rest > 0)
+	return c.owing[key] == 0 && len(c.owing) < mostUnanswered && c.owned[owner(key)] < mostOfOne && c.spent[key].now() < mostSpent && (!c.past() || c.rest > 0 || c.more() > 0)
 }
 
 // past tells whether the deadline is past. The lock is held.
@@ -310,11 +325,47 @@ func receive[T any](c *Calls, from <-chan T) (v T, ok bool) {
 		left = c.rest
 	}
 	c.mu.Unlock()
-	timer.Reset(min(left, Patience-time.Since(began)))
-	select {
-	case v = <-from:
-		return v, true
-	case <-timer.C:
-		return v, false
+	left = min(left, Patience-time.Since(began))
+	for {
+		timer.Reset(left)
+		select {
+		case v = <-from:
+			return v, true
+		case <-timer.C:
+		}
+		if left = c.longer(); left == 0 {
+			return v, false
+		}
 	}
+}
+
+// more is how much longer may be waited, as the CPUs are busy. The lock is held.
+func (c *Calls) more() time.Duration {
+	return max(0, min(c.busy, c.Pressure()-c.pressed-(Busy-c.busy)))
+}
+
+// longer takes a part of that; 0 if there is none.
+func (c *Calls) longer() time.Duration {
+	const step = 50 * time.Millisecond
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	more := min(step, c.more())
+	c.busy -= more
+	return more
+}
+
+// pressure is for how long threads have waited for a CPU since the kernel's start: some, of
+// all (Documentation/accounting/psi.rst). It is 0 where that is not known.
+func pressure() time.Duration {
+	text, err := os.ReadFile("/proc/pressure/cpu")
+	if err != nil {
+		return 0
+	}
+	_, text, _ = bytes.Cut(text, []byte("total="))
+	text, _, _ = bytes.Cut(text, []byte{'\n'})
+	us, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(us) * time.Microsecond
 }

@@ -19,10 +19,17 @@ func stalled(release <-chan struct{}) func() (int, error) {
 
 func prompt() (int, error) { return 23, nil }
 
+// idle is a Calls where no thread waits for a CPU.
+func idle() *Calls {
+	c := New()
+	c.Pressure = func() time.Duration { return 0 }
+	return c
+}
+
 func TestAnswersAreGivenAsTheyAre(t *testing.T) {
 	t.Parallel()
 	why := errors.New("why")
-	for name, c := range map[string]*Calls{"with bounds": New(), "without": nil} {
+	for name, c := range map[string]*Calls{"with bounds": idle(), "without": nil} {
 		if v, err := Do(c, 1, prompt, nil); v != 23 || err != nil {
 			t.Errorf("%s: got %d, %v", name, v, err)
 		}
@@ -35,7 +42,7 @@ func TestAnswersAreGivenAsTheyAre(t *testing.T) {
 func TestWhoHasNotAnsweredIsNotAskedAgainUntilThen(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c, release := New(), make(chan struct{})
+		c, release := idle(), make(chan struct{})
 		late := 0
 		began := time.Now()
 		if _, err := Do(c, 1, stalled(release), func(v int) { late = v }); !errors.Is(err, ErrStalled) {
@@ -66,7 +73,7 @@ func TestAllWaitsAreOverByTheDeadline(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	for range 100 {
 		synctest.Test(t, func(t *testing.T) {
-			c, release := New(), make(chan struct{})
+			c, release := idle(), make(chan struct{})
 			end := time.Now().Add(Patience)
 			time.AfterFunc(Patience, c.End)
 			var all sync.WaitGroup
@@ -103,7 +110,7 @@ func TestAllWaitsAreOverByTheDeadline(t *testing.T) {
 func TestAtTheEndOneIsWaitedForNoLongerThanBefore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c, release := New(), make(chan struct{})
+		c, release := idle(), make(chan struct{})
 		time.AfterFunc(Patience-Grace/4, c.End)
 		began := time.Now()
 		if _, err := Do(c, 1, stalled(release), nil); !errors.Is(err, ErrStalled) {
@@ -120,7 +127,7 @@ func TestAtTheEndOneIsWaitedForNoLongerThanBefore(t *testing.T) {
 func TestWhatAnswersAtOnceIsAskedAfterTheDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := New()
+		c := idle()
 		after := func(d time.Duration) func() (int, error) {
 			return func() (int, error) { time.Sleep(d); return 23, nil }
 		}
@@ -156,7 +163,7 @@ func TestWhatAnswersAtOnceIsAskedAfterTheDeadline(t *testing.T) {
 
 func TestWhatIsDueAtTheEndIsDoneOnce(t *testing.T) {
 	t.Parallel()
-	c, done := New(), 0
+	c, done := idle(), 0
 	c.AtEnd(func() { done++ })
 	if done != 0 {
 		t.Error("it is done before the end")
@@ -175,7 +182,7 @@ func TestWhatIsDueAtTheEndIsDoneOnce(t *testing.T) {
 func TestWhoIsSlowEachTimeIsGivenUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := New()
+		c := idle()
 		began, err := time.Now(), error(nil)
 		for n := 0; err == nil && n < 100; n++ {
 			_, err = Do(c, 1, func() (int, error) { time.Sleep(Patience - time.Millisecond); return 0, nil }, nil)
@@ -191,7 +198,7 @@ func TestWhoTakesLongBecauseThereIsMuchIsAskedMoreRarely(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const took, every, minutes = 50 * time.Millisecond, 100 * time.Millisecond, 60
-		c := New()
+		c := idle()
 		for minute := range minutes {
 			answers := 0
 			for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(every) {
@@ -209,7 +216,7 @@ func TestWhoTakesLongBecauseThereIsMuchIsAskedMoreRarely(t *testing.T) {
 func TestOfThoseWhoAreNotAskedAnyMoreNothingIsKept(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := New()
+		c := idle()
 		for key := range 4 * mostKept {
 			if _, err := Do(c, key, func() (int, error) { time.Sleep(10 * atOnce); return 0, nil }, nil); err != nil {
 				t.Fatal(err)
@@ -224,7 +231,7 @@ func TestOfThoseWhoAreNotAskedAnyMoreNothingIsKept(t *testing.T) {
 func TestWhatTakesEveryThreadIsDoneWhileNobodyIsAsked(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c, release := New(), make(chan struct{})
+		c, release := idle(), make(chan struct{})
 		done := func() bool {
 			called := false
 			if ok := c.Quietly(func() { called = true }); ok != called {
@@ -256,7 +263,7 @@ func TestWhatTakesEveryThreadIsDoneWhileNobodyIsAsked(t *testing.T) {
 func TestOneWhoOwnsManyTakesNotAllPlaces(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c, release := New(), make(chan struct{})
+		c, release := idle(), make(chan struct{})
 		for file := range 2 * mostOfOne {
 			if _, err := Do(c, Of{"one", file}, stalled(release), nil); !errors.Is(err, ErrStalled) {
 				t.Error(err)
@@ -279,7 +286,7 @@ func TestOneWhoOwnsManyTakesNotAllPlaces(t *testing.T) {
 func TestThoseWhoOweAnAnswerAreFew(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c, release := New(), make(chan struct{})
+		c, release := idle(), make(chan struct{})
 		for key := range 2 * mostUnanswered {
 			if _, err := Do(c, key, stalled(release), nil); !errors.Is(err, ErrStalled) {
 				t.Error(err)
@@ -290,4 +297,24 @@ func TestThoseWhoOweAnAnswerAreFew(t *testing.T) {
 		}
 		close(release)
 	})
+}
+
+// TestWhereTheCPUsAreBusyIsWaitedForLonger has somebody answer after the deadline, as all
+// threads have had to wait for a CPU for so long.
+func TestWhereTheCPUsAreBusyIsWaitedForLonger(t *testing.T) {
+	t.Parallel()
+	for waited, want := range map[time.Duration]bool{0: false, 200 * time.Millisecond: false, 400 * time.Millisecond: true, time.Hour: true} {
+		synctest.Test(t, func(t *testing.T) {
+			c := New()
+			c.Pressure = func() time.Duration { return 0 }
+			c.End()
+			c.Pressure = func() time.Duration { return waited }
+			began := time.Now()
+			_, err := Do(c, "slow", func() (int, error) { time.Sleep(Grace + 300*time.Millisecond); return 1, nil }, nil)
+			if (err == nil) != want || time.Since(began) > Grace+Busy {
+				t.Errorf("after %v of waiting for CPUs: %v in %v", waited, err, time.Since(began))
+			}
+			time.Sleep(time.Minute) // for who is not waited for
+		})
+	}
 }
