@@ -1365,6 +1365,26 @@ static __always_inline bool grows(__u32 op, __u64 *args, long ret, __u64 old_brk
 	return false;
 }
 
+/* Where uprobes have replaced the innermost return address, and what it was. */
+static __always_inline void replaced_return(struct task_struct *task, __u64 *at, __u64 *orig)
+{
+#if defined(__TARGET_ARCH_x86)
+	struct return_instance *ri;
+
+	if (!bpf_core_field_exists(task->utask) || !task->utask)
+		return;
+	ri = BPF_CORE_READ(task, utask, return_instances);
+	if (!ri)
+		return;
+	*at = BPF_CORE_READ(ri, stack);
+	*orig = BPF_CORE_READ(ri, orig_ret_vaddr);
+#else
+	(void)task;
+	(void)at;
+	(void)orig;
+#endif
+}
+
 /*
  * Says where a call comes from, as far as that is known without unwinding. What lies
  * on the stack and is an address of the program's own code is most likely a return
@@ -1375,7 +1395,7 @@ static __always_inline bool grows(__u32 op, __u64 *args, long ret, __u64 old_brk
 static __noinline __u32 caller_hash(struct task_struct *task)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
-	__u64 words[PATH_PIECE], ip, sp, start, len, hash;
+	__u64 words[PATH_PIECE], ip, sp, start, len, hash, at = 0, orig = 0;
 	struct mm_struct *mm = task->mm;
 	const __u64 prime = 0x9e3779b97f4a7c15UL;
 
@@ -1390,12 +1410,17 @@ static __noinline __u32 caller_hash(struct task_struct *task)
 #endif
 	start = mm->start_code;
 	len = mm->end_code - start;
+	/* The innermost return that uprobes have replaced: an allocator's, mostly. */
+	replaced_return(task, &at, &orig);
 	for (__u32 i = 0; i < PATH_BYTES / sizeof(words); i++) {
 		if (bpf_probe_read_user(words, sizeof(words), (void *)(sp + i * sizeof(words))))
 			break; /* the stack ends here, or is not there */
 		for (int j = 0; j < PATH_PIECE; j++) {
-			if (words[j] - start < len)
-				hash = (hash ^ words[j]) * prime;
+			__u64 word =
+				sp + i * sizeof(words) + j * sizeof(word) == at ? orig : words[j];
+
+			if (word - start < len)
+				hash = (hash ^ word) * prime;
 		}
 	}
 	return (hash >> 48) | (sp * prime >> 56) << 16;
