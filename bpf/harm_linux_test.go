@@ -92,7 +92,7 @@ func (v *victim) do(what string) string {
 
 // probe puts probes on its own allocator, and on the C library's if that is set. What is
 // probed of a library is so for all who probe it: their return probes are then ours, too.
-func (v *victim) probe(burst uint32, library bool) *bpf.HeapProbes {
+func (v *victim) probe(burst uint32, libc bool) *bpf.HeapProbes {
 	v.t.Helper()
 	own := bpf.HeapFile{Path: fmt.Sprintf("/proc/%d/exe", v.cmd.Process.Pid)}
 	f, err := elf.Open(own.Path)
@@ -116,7 +116,7 @@ func (v *victim) probe(burst uint32, library bool) *bpf.HeapProbes {
 		v.t.Fatalf("%+v", own)
 	}
 	files := []bpf.HeapFile{own}
-	if library {
+	if libc {
 		files = append(files, libcProbes(v.t, v.cmd.Process.Pid))
 	}
 	probes, err := v.h.ProbeHeap(v.cmd.Process.Pid, files, burst)
@@ -147,8 +147,8 @@ func TestNothingAProgramDoesInItsAllocatorHarmsItWhileThatIsProbed(t *testing.T)
 	}
 	v := startVictim(t, h)
 	for i, tt := range []struct {
-		what              string
-		library, sessions bool
+		what           string
+		libc, sessions bool
 	}{
 		{"spawn", true, false},
 		{"vfork", true, false},
@@ -170,7 +170,7 @@ func TestNothingAProgramDoesInItsAllocatorHarmsItWhileThatIsProbed(t *testing.T)
 			t.Errorf("%s, without probes: %q", what, answer)
 		}
 		before := v.allocs()
-		probes := v.probe(uint32(i+1), tt.library)
+		probes := v.probe(uint32(i+1), tt.libc)
 		if len(bpftest.ChangedText(t, v.cmd.Process.Pid)) == 0 {
 			t.Errorf("%s: there are no breakpoints", what)
 		}
