@@ -14,6 +14,7 @@ import (
 // Place is a function on a stack.
 type Place struct {
 	Function string // tells it from all others
+	At       uint64 // tells where in it the stack leads through it
 	Serves   bool   // it is there to hand out memory on behalf of others
 }
 

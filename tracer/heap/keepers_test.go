@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -287,15 +288,19 @@ func TestAFunctionIsPassedOver(t *testing.T) {
 		sites []site
 		want  []string // functions that have samples that are there
 	}{
-		"wrappers of several levels":                 {[]site{{"x p n login main", 20, 0}, {"x p n render main", 0, 200}, {"x parse main", 0, 300}}, []string{"login"}},
-		"one who keeps a part":                       {[]site{{"x new a main", 10, 40}, {"x new b main", 12, 48}, {"x render main", 0, 300}}, []string{"new"}},
-		"an allocator that nobody differs in":        {[]site{{"malloc login main", 20, 0}}, []string{"login"}},
-		"the innermost where all keep":               {[]site{{"make login main", 20, 0}, {"make logout main", 20, 0}}, []string{"make"}},
-		"a stack that ends in an allocator":          {[]site{{"malloc", 20, 0}}, []string{"malloc"}},
-		"too few to tell whether callers differ":     {[]site{{"x a main", 9, 0}, {"x b main", 0, 1}}, []string{"x?"}},
-		"what one function keeps is made by several": {[]site{{"x dup login main", 20, 0}, {"x session login main", 30, 0}, {"x login main", 10, 0}, {"x dup render main", 0, 300}}, []string{"login"}},
-		"what all is made for keeps nothing":         {[]site{{"x a loop main", 20, 0}, {"x b loop main", 20, 0}}, []string{"x"}},
-		"two keepers below one wrapper":              {[]site{{"x a main", 20, 0}, {"x b main", 20, 0}, {"x c main", 0, 200}}, []string{"a", "b"}},
+		"wrappers of several levels":                               {[]site{{"x p n login main", 20, 0}, {"x p n render main", 0, 200}, {"x parse main", 0, 300}}, []string{"login"}},
+		"one who keeps a part":                                     {[]site{{"x new a main", 10, 40}, {"x new b main", 12, 48}, {"x render main", 0, 300}}, []string{"new"}},
+		"an allocator that nobody differs in":                      {[]site{{"malloc login main", 20, 0}}, []string{"login"}},
+		"the innermost where all keep":                             {[]site{{"make login main", 20, 0}, {"make logout main", 20, 0}}, []string{"make"}},
+		"a stack that ends in an allocator":                        {[]site{{"malloc", 20, 0}}, []string{"malloc"}},
+		"too few to tell whether callers differ":                   {[]site{{"x a main", 9, 0}, {"x b main", 0, 1}}, []string{"x?"}},
+		"what one function keeps is made by several":               {[]site{{"x dup login main", 20, 0}, {"x session login main", 30, 0}, {"x login main", 10, 0}, {"x dup render main", 0, 300}}, []string{"login"}},
+		"what all is made for keeps nothing":                       {[]site{{"x a loop main", 20, 0}, {"x b loop main", 20, 0}}, []string{"x"}},
+		"one caller that keeps what it makes at one of two places": {[]site{{"x parse main", 0, 500}, {"x parse' main", 13, 20}}, []string{"parse"}},
+		"one that keeps what it takes at one of two places":        {[]site{{"malloc parse main", 0, 500}, {"malloc parse' main", 13, 20}}, []string{"parse"}},
+		"one that keeps what it makes at one of two places itself": {[]site{{"x parse main", 0, 500}, {"x' parse main", 13, 20}}, []string{"x"}},
+		"too few to tell whether the places differ":                {[]site{{"x parse main", 0, 1}, {"x parse' main", 9, 0}}, []string{"x?"}},
+		"two keepers below one wrapper":                            {[]site{{"x a main", 20, 0}, {"x b main", 20, 0}, {"x c main", 0, 200}}, []string{"a", "b"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -309,8 +314,9 @@ func TestAFunctionIsPassedOver(t *testing.T) {
 					if _, err := fmt.Sscan(rest, &f); err != nil {
 						t.Fatal(err)
 					}
-					paths[id] = append(paths[id], Place{Function: f, Serves: f == "malloc"})
 					rest = rest[min(len(f)+1, len(rest)):]
+					name := strings.TrimRight(f, "'") // another place in it
+					paths[id] = append(paths[id], Place{Function: name, At: uint64(len(f)), Serves: name == "malloc"})
 				}
 				all = append(all, tally{
 					site: id, decided: float64(s.alive + s.dead), alive: float64(s.alive), there: float64(s.alive), bytes: float64(s.alive),

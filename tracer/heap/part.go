@@ -12,8 +12,9 @@ import (
 // What all blocks of a heap come through (malloc's wrappers, pools, makers of nodes) has no
 // say in who keeps: it allocates what is kept as well as what is freed. So from the
 // innermost function outwards, one is passed over as long as its callers differ in what
-// they keep, or theirs do. The first whose callers do not differ is who decides: it keeps
-// all of it, or as large a part whoever calls it. What is there to hand out memory is
+// they keep, or theirs do. One function that calls it at several places may differ from
+// place to place: it is who decides then. The first whose callers do not differ is named: it
+// keeps all of it, or as large a part whoever calls it. What is there to hand out memory is
 // passed over by its name, where nobody differs.
 
 // tally is how the samples of one site fare.
@@ -54,6 +55,7 @@ type node struct {
 	tally                     // of all of its sites
 	sites    []uint32         // of stacks that lead through it
 	children map[string]*node // its callers
+	calls    map[Place]*tally // what comes by each place that it is called at
 	differs  bool             // its callers, or theirs, differ
 }
 
@@ -201,6 +203,15 @@ func (n *node) addSite(t tally, path []Place) {
 			next = &node{place: path[0], depth: n.depth + 1}
 			n.children[path[0].Function] = next
 		}
+		call := n.calls[path[0]]
+		if call == nil {
+			if n.calls == nil {
+				n.calls = make(map[Place]*tally)
+			}
+			call = new(tally)
+			n.calls[path[0]] = call
+		}
+		call.add(t)
 		n, path = next, path[1:]
 	}
 }
@@ -210,20 +221,21 @@ const sure = 0.01
 
 // compare notes where callers differ.
 func (n *node) compare() {
+	callers := make([]*tally, 0, len(n.children))
 	for _, c := range n.children {
 		c.compare()
 		n.differs = n.differs || c.differs
+		callers = append(callers, &c.tally)
 	}
-	if len(n.children) < 2 || n.differs {
-		return
-	}
-	for _, c := range n.children {
+	n.differs = n.differs || n.differ(callers) || n.differ(slices.Collect(maps.Values(n.calls)))
+}
+
+// differ tells whether a part of the node's samples fares otherwise than the rest.
+func (n *node) differ(parts []*tally) bool {
+	return len(parts) > 1 && slices.ContainsFunc(parts, func(c *tally) bool {
 		// One of many would differ by chance.
-		if differ(c.alive, c.decided, n.alive-c.alive, n.decided-c.decided) < sure/float64(len(n.children)) {
-			n.differs = true
-			return
-		}
-	}
+		return differ(c.alive, c.decided, n.alive-c.alive, n.decided-c.decided) < sure/float64(len(parts))
+	})
 }
 
 // name gives the sites of a node to functions.
@@ -254,16 +266,16 @@ const pieces = 4096
 // pools tells whether a function keeps large blocks.
 func (n *node) pools() bool { return n.there > 0 && n.bytes/n.there >= pieces }
 
-// unsure tells whether all that is kept is of one of the callers, as far as is known, and
+// unsure tells whether all that is kept is of one of the calls, as far as is known, and
 // there are others: too few samples to tell whether they differ.
 func (n *node) unsure() bool {
-	for len(n.children) == 1 {
+	for len(n.calls) == 1 {
 		for _, c := range n.children {
 			n = c
 		}
 	}
 	keep, others := 0, 0
-	for _, c := range n.children {
+	for _, c := range n.calls {
 		switch {
 		case c.alive > 0:
 			keep++

@@ -167,9 +167,14 @@ func (s *Sites) Path(id uint32) []heap.Place {
 	for i := range frames {
 		f := &frames[i]
 		fn, _ := s.function(f)
-		for _, l := range s.Lines(nil, f) {
+		for i, l := range s.Lines(nil, f) {
+			at := f.Addr
+			if i > 0 { // something is inlined there: Addr is where that is
+				at = uint64(l.Line)
+			}
 			path = append(path, heap.Place{
-				Function: l.Module + "\x00" + l.Function, Serves: isLibrary(l.Module) || handsOut(l.Function, l.Module, fn.Rust) || f.isGo() && goLibraries.MatchString(l.Function),
+				Function: l.Module + "\x00" + l.Function, At: at,
+				Serves: isLibrary(l.Module) || handsOut(l.Function, l.Module, fn.Rust) || f.isGo() && goLibraries.MatchString(l.Function),
 			})
 		}
 	}
