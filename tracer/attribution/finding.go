@@ -85,7 +85,7 @@ type Stack struct {
 // most.
 type HeapKeeper struct {
 	heap.Keeper
-	By     stack.Name
+	By     stack.Name   // empty if it is not known
 	Frames []stack.Name // innermost first
 	End    string       // why there are no more frames; empty if it is whole
 }
@@ -96,9 +96,9 @@ type Reached struct {
 	In time.Duration
 }
 
-// bySample tells whether who keeps the memory is known, or not, by a sample of its blocks:
+// BySample tells whether who keeps the memory is known, or not, by a sample of its blocks:
 // watched words say less, but for what is handed out in pieces of blocks.
-func (f *Finding) bySample() bool {
+func (f *Finding) BySample() bool {
 	return f.Heap != nil && (len(f.Heap.Keepers) == 0 || !f.Heap.Keepers[0].Pools)
 }
 
@@ -111,7 +111,7 @@ func (f *Finding) Keeper() stack.Name {
 	if f.Label == growth.Retained {
 		return nobody
 	}
-	if f.bySample() {
+	if f.BySample() {
 		if len(f.Keepers) == 0 || f.Heap.Confidence < Sure {
 			return nobody
 		}
@@ -138,7 +138,7 @@ func (f *Finding) Confidence() float64 {
 	switch {
 	case f.Blamed() == nobody:
 		return 0
-	case f.Shared && f.bySample():
+	case f.Shared && f.BySample():
 		return f.Heap.Confidence
 	case f.Shared:
 		return f.Separation
@@ -268,7 +268,7 @@ func (n *namer) heapKeepers(e *Evidence) (out []HeapKeeper) {
 	}
 	const most = 10
 	for _, k := range e.Heap.Keepers[:min(len(e.Heap.Keepers), most)] {
-		h := HeapKeeper{Keeper: k, By: cmp.Or(n.PlaceName(k.Site, k.Depth), stack.Plain(UnknownPlace))}
+		h := HeapKeeper{Keeper: k, By: n.PlaceName(k.Site, k.Depth)}
 		h.Frames, h.End = n.StackNames(k.Site)
 		out = append(out, h)
 	}

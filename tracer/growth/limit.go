@@ -21,11 +21,11 @@ type Limits []Limit
 const farAway = 10 * 365 * 24 * time.Hour
 
 // timeTo returns how long the growth that was found takes to reach a limit,
-// and false if it does not, or cannot be known to: the group neither leaks nor
-// grows, the interval of its slope reaches to 0, or the limit is years away. Rise is
+// and false if it does not, or cannot be known to: the group does not grow (what is
+// retained does), the interval of its slope reaches to 0, or the limit is years away. Rise is
 // how much what is used of the limit was seen to rise a second.
 func timeTo(f Finding, l Limit, rise float64) (time.Duration, bool) {
-	if f.Label < Grows || l.Measure >= measures {
+	if f.Label < Retained || l.Measure >= measures {
 		return 0, false
 	}
 	r := f.Rates[l.Measure]

@@ -447,6 +447,11 @@ func TestTimeToALimit(t *testing.T) {
 			t.Errorf("%s in %v (%t), want %v", limits[i].Name, got, ok, want)
 		}
 	}
+	retained := f
+	retained.Label = Retained
+	if in, ok := timeTo(retained, limits[0], 1); !ok || in.Round(time.Second) != time.Minute {
+		t.Errorf("what malloc retains reaches memory.max in %v (%t)", in, ok)
+	}
 	now := Readings{{At: time.Minute, Limits: limits}}
 	if l, in, ok := now.Soonest(f); !ok || l.Name != "RLIMIT_AS" || in.Round(time.Second) != 50*time.Second {
 		t.Errorf("first %q in %v (%t)", l.Name, in, ok)

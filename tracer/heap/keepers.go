@@ -104,9 +104,10 @@ const (
 	slack = 1.25
 	// draws are how many samples of what is possible are taken.
 	draws = 1000
-	// fewest are how many samples that stay a name takes.
-	fewest = 5
 )
+
+// Fewest are how many samples that stay a name takes.
+const Fewest = 5
 
 // Keepers estimates who keeps a group that grows by so many bytes a second, with the
 // interval of that. Touches are of a sample of its page faults. Path gives the functions of a
@@ -489,7 +490,7 @@ func (r *Result) judge(rate growth.Rate, scale func(*rand.Rand) float64, unseen 
 		}
 	}
 	r.Low, r.High = interval(sums)
-	if k := &r.Keepers[0]; k.Alive >= fewest && !k.Pools && !k.Unsure {
+	if k := &r.Keepers[0]; k.Alive >= Fewest && !k.Pools && !k.Unsure {
 		r.Confidence = float64(wins) / (draws + 1) // it is never certain
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps/units"
 	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/heap"
 )
 
 // Growth is what is to be said of one address space that was watched.
@@ -63,7 +64,7 @@ func unknownKeeper(f *attribution.Finding) bool {
 
 // decided is how much is known of who keeps memory that many share.
 func decided(f *attribution.Finding) string {
-	if f.Heap != nil {
+	if f.BySample() {
 		return sampled(f.Heap)
 	}
 	if f.Decided == 0 {
@@ -288,21 +289,26 @@ func appendUnknown(b []byte, g *attribution.Finding) []byte {
 		return b
 	}
 	b = append(b, "  nobody is named: "...)
+	confidence, stayed, more := g.Separation, g.Words > 0, "follows more words"
+	if g.BySample() {
+		confidence, stayed, more = g.Heap.Confidence, len(g.Keepers) > 0, "samples more"
+	}
 	switch {
-	case g.Heap != nil && len(g.Keepers) > 0:
-		return fmt.Appendf(b, "that one of these keeps more than any other has a confidence of %d %%, and a name takes %s; a longer watch (--for) samples more\n",
-			int(100*g.Heap.Confidence), units.Percent(attribution.Sure))
-	case g.Heap != nil:
-		return fmt.Appendf(b, "%s; a longer watch (--for) samples more\n", sampled(g.Heap))
-	case g.Separation >= attribution.Sure:
+	case confidence >= attribution.Sure:
 		return append(b, "the code that keeps it has no name that is known\n"...)
-	case g.Words == 0:
+	case g.BySample() && !stayed:
+		b = append(b, sampled(g.Heap)...)
+	case !stayed:
 		b = append(b, "no watched word of it stayed"...)
+	case g.BySample() && g.Keepers[0].Unsure:
+		b = append(b, "the samples are too few to tell which callers of the first of these keep what they get"...)
+	case g.BySample() && g.Keepers[0].Alive < heap.Fewest:
+		b = fmt.Appendf(b, "of the first of these %s stayed, and a name takes %d", units.Count(uint64(g.Keepers[0].Alive), "sample"), heap.Fewest)
 	default: // which need not be the first of these, where a collector has moved the most
 		b = fmt.Appendf(b, "that one of these keeps more than any other has a confidence of %d %%, and a name takes %s",
-			int(100*g.Separation), units.Percent(attribution.Sure)) // what is less than that is not rounded to it
+			int(100*confidence), units.Percent(attribution.Sure)) // what is less than that is not rounded to it
 	}
-	return append(b, "; a longer watch (--for) follows more words\n"...)
+	return fmt.Appendf(b, "; a longer watch (--for) %s\n", more)
 }
 
 func appendFrames(b []byte, s *attribution.Stack, most int, ascii bool) []byte {

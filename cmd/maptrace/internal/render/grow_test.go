@@ -13,6 +13,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/stack"
 )
 
@@ -514,6 +515,36 @@ func TestWhyNobodyIsNamed(t *testing.T) {
 			"no word stayed", func(g *attribution.Finding) { g.Words, g.Separation, g.Kept = 0, 0, nil },
 			"nobody is named: no watched word of it stayed; a longer watch",
 		},
+		{
+			"almost enough samples for a name", sampledBlocks(heap.Keeper{Alive: 9}, 0.949),
+			"nobody is named: that one of these keeps more than any other has a confidence of 94 %, and a name takes 95 %; a longer watch (--for) samples more",
+		},
+		{
+			"one of its callers may keep all", sampledBlocks(heap.Keeper{Alive: 9, Unsure: true}, 0),
+			"nobody is named: the samples are too few to tell which callers of the first of these keep what they get; a longer watch (--for) samples",
+		},
+		{
+			"too few samples stayed", sampledBlocks(heap.Keeper{Alive: 1}, 0),
+			"nobody is named: of the first of these 1 sample stayed, and a name takes 5; a longer watch (--for) samples",
+		},
+		{
+			"no sample stayed", func(g *attribution.Finding) { g.Heap = &heap.Result{Samples: 7} },
+			"nobody is named: of 7 sampled blocks 0 stayed; a longer watch (--for) samples",
+		},
+		{
+			"who keeps the blocks has no name", func(g *attribution.Finding) {
+				sampledBlocks(heap.Keeper{Alive: 9}, 0.99)(g)
+				g.Keepers[0].By = stack.Name{}
+			},
+			"nobody is named: the code that keeps it has no name that is known\n",
+		},
+		{
+			"what is handed out in pieces, by words", func(g *attribution.Finding) {
+				sampledBlocks(heap.Keeper{Alive: 9, Pools: true}, 0)(g)
+				g.Separation = 0.949
+			},
+			"who keeps it is not known: of 31 watched words 20 stayed",
+		},
 	} {
 		all := watches()[:1]
 		f := all[0].Findings[1]
@@ -522,6 +553,14 @@ func TestWhyNobodyIsNamed(t *testing.T) {
 		if got := growthText(t, all, 0, 0, true); !strings.Contains(got, tt.want) {
 			t.Errorf("%s: want %q in\n%s", tt.name, tt.want, got)
 		}
+	}
+}
+
+// sampledBlocks gives a finding a sample of blocks, of which one function keeps the most.
+func sampledBlocks(k heap.Keeper, confidence float64) func(*attribution.Finding) {
+	return func(g *attribution.Finding) {
+		g.Heap = &heap.Result{Samples: 40, Alive: k.Alive, Confidence: confidence, Keepers: []heap.Keeper{k}}
+		g.Keepers = []attribution.HeapKeeper{{Keeper: k, By: name("main.leak (main.go:47)")}}
 	}
 }
 
@@ -586,6 +625,31 @@ func TestWhatMallocRetainsIsToldAndNobodysDoing(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "growth-retained.json", b.String())
+}
+
+// TestWhoKeepsABlockHeapIsTold has two functions keep sampled blocks, of which one has no name.
+func TestWhoKeepsABlockHeapIsTold(t *testing.T) {
+	t.Parallel()
+	g := watches()[0]
+	f := g.Findings[1]
+	first := heap.Keeper{Share: 0.9, Samples: 224, Alive: 212, Survival: 0.94, Allocated: 1 << 19, Kept: 1 << 18, Low: 1 << 17, High: 1 << 19}
+	second := heap.Keeper{Share: 0.1, Samples: 40, Alive: 4, Survival: 0.1, Allocated: 1 << 18, Kept: 1 << 15, Low: 1 << 14, High: 1 << 16}
+	f.Heap = &heap.Result{
+		Samples: 264, Alive: 216, Watched: 30 * time.Second, Kept: 9 << 15, Low: 1 << 17, High: 9 << 16, Growth: 1 << 18,
+		Confidence: 0.9785, Keepers: []heap.Keeper{first, second},
+	}
+	f.Subject, f.Kept, f.Words, f.Decided, f.Separation = "[heap]", nil, 0, 0, 0
+	f.Keepers = []attribution.HeapKeeper{
+		{Keeper: first, By: name("login (server.c:78)"), Frames: named("xmalloc (server.c:57)", "login (server.c:78)")},
+		{Keeper: second, Frames: named("server+0x1234"), End: "truncated"},
+	}
+	g.Findings = []attribution.Finding{f}
+	golden(t, "growth-heap.txt", growthText(t, []Growth{g}, 0, 0, true))
+	var b bytes.Buffer
+	if err := EncodeGrowth(json.NewEncoder(&b), &g, time.Unix(0, 0).UTC()); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "growth-heap.json", b.String())
 }
 
 func TestWhatMallocHoldsIsOneLine(t *testing.T) {

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/maptrace/maptrace/procmaps/table"
@@ -92,7 +93,7 @@ func appendHeap(b []byte, f *attribution.Finding, frames int, ascii bool) []byte
 		if i >= most || i > 0 && k.Share < least {
 			break
 		}
-		b = fmt.Appendf(b, "  %5s %s: %s (%s to %s), %s of what it allocates (%d of %s)\n", units.Percent(k.Share), table.Escape(k.By.Short),
+		b = fmt.Appendf(b, "  %5s %s: %s (%s to %s), %s of what it allocates (%d of %s)\n", units.Percent(k.Share), table.Escape(cmp.Or(k.By.Short, attribution.UnknownPlace)),
 			perMinute(k.Kept), units.Bytes(k.Low*60), units.Bytes(k.High*60), units.Percent(k.Survival), k.Alive, units.Count(uint64(k.Samples), "sample"))
 		b = appendFrames(b, &attribution.Stack{Frames: k.Frames, End: k.End}, frames, ascii)
 	}
