@@ -324,14 +324,12 @@ func (a *attached) commandStatus() (int, error) {
 	// Freeing much memory takes long, and so does everything where the CPUs are busy. What
 	// is a zombie has done all of that.
 	const tries = 15
-	for range tries {
+	for n, zombie := 0, false; n < tries && !zombie; n++ {
+		zombie = a.zombie() // who is one is waited for once more
 		select {
 		case r := <-known:
 			return r.status, r.err
 		case <-time.After(commandPatience):
-		}
-		if a.zombie() {
-			break
 		}
 	}
 	return 0, errors.New("the command's exit status is not known: somebody else traces it, or something of it goes on")

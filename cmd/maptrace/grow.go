@@ -63,12 +63,12 @@ Memory is judged by who made it, not by its address: the functions whose calls
 made it larger (mmap, brk, mremap, mprotect, shmat), the file it is of, or, if it
 was there before, what it is for. The verdicts: leaks (grows all the time and gives
 nothing back), grows, retained (grew, but by memory that is free inside malloc),
-plateau (grew, and is flat now), sawtooth, churns (comes and goes), steady. What is mapped is counted, and what is resident at each look, where
-something has changed; who touches it is estimated from a sample of page faults, and
-who keeps memory of heaps that many share from a sample of malloc's blocks, whose
-allocator is probed for milliseconds at a time, and from words that are watched with
-the CPU's debug registers: of such a heap nobody is named with less than 95 %
-confidence.
+plateau (grew, and is flat now), sawtooth, churns (comes and goes), steady. What is
+mapped is counted, and what is resident at each look, where something has changed;
+who touches it is estimated from a sample of page faults, and who keeps memory of
+heaps that many share from a sample of malloc's blocks, whose allocator is probed
+within --heap-budget, and from words that are watched with the CPU's debug
+registers: of such a heap nobody is named with less than 95 % confidence.
 
 It ends when the traced processes have, after --for, or at ^C. A command that is
 started is watched to its end unless --for says otherwise; it is not stopped then.
@@ -103,7 +103,7 @@ More: "maptrace help growth", "maptrace help stacks", "maptrace help targets".`,
 	f.IntVar(&o.faultRate, "fault-rate", defaultFaultRate, "stacks of page faults that one process may cost a second; 0 for none")
 	f.IntVar(&o.watchpoints, "watchpoints", keeper.DefaultWords, "debug registers to use in each thread, to tell who keeps memory of heaps that many share; 0 for none")
 	f.Float64Var(&o.budget, "smaps-budget", defaultBudget, "percentage of the time that counting resident pages may keep the target's mmap lock")
-	f.Float64Var(&o.heapBudget, "heap-budget", defaultHeapBudget, "percentage of one CPU that telling who keeps a malloc heap may take from a process: its allocator is probed for milliseconds; 0 leaves it alone, and does not read the profiles of Go programs")
+	f.Float64Var(&o.heapBudget, "heap-budget", defaultHeapBudget, "percentage of one CPU that telling who keeps a malloc heap may take from a process: its allocator is probed meanwhile; 0 leaves it alone, and does not read the profiles of Go programs")
 	f.StringVar(&o.pprof, "pprof", "", "write a profile for go tool pprof to this file")
 	f.StringVar(&o.folded, "folded", "", "write folded stacks, for flame graphs, to this file")
 	f.StringArrayVar(&o.failOn, "fail-on", nil, "exit with status 6 if this is so: 'leaks', or 'WHAT growth > SIZE/TIME' (repeatable)")

@@ -13,7 +13,7 @@
  *   flood     record_frame keeps blocks of 64 KiB, amid as much
  *
  * The innocents: compress_block frees what it allocates, encode_frame leaves that to
- * recycle_frames, four of them later.
+ * recycle_frame, four of them later.
  */
 #include "heaps.h"
 

@@ -36,7 +36,6 @@ type Case struct {
 	How       How
 	// Stripped says that the names are gone, but for what is exported.
 	Stripped, Exported bool
-	Threads            int
 	// Blocks are the smallest and the largest that are kept (or, where nobody leaks,
 	// held), in bytes.
 	Blocks [2]int
@@ -45,8 +44,6 @@ type Case struct {
 	Rate int
 	// Times is how many times as much the innocents allocate and give back.
 	Times int
-	// Share says that one in so many of the blocks that the keeper asks for is kept.
-	Share int
 	// Leaks is false where nobody leaks. AtMost is how many bytes are resident at most,
 	// there, of an allocator that gives back what is free.
 	Leaks  bool
@@ -81,7 +78,6 @@ func All() []Case {
 	all := slices.Concat(inC(), othersInC(), calmInC(), inOtherLanguages())
 	for i := range all {
 		c := &all[i]
-		c.Threads, c.Share = max(c.Threads, 1), max(c.Share, 1)
 		c.Allocator = cmp.Or(c.Allocator, "glibc")
 	}
 	return all
@@ -127,11 +123,11 @@ func inC() []Case {
 		},
 		{
 			Name: "fifth static", File: "deep.c", Mode: "fifth", How: Static,
-			Blocks: [2]int{128, 128}, Rate: 200e3, Times: 100, Share: 5, Leaks: true, Keepers: []string{"sample_term"}, Innocents: deep,
+			Blocks: [2]int{128, 128}, Rate: 200e3, Times: 100, Leaks: true, Keepers: []string{"sample_term"}, Innocents: deep,
 		},
 		{
 			Name: "fifth stripped", File: "deep.c", Mode: "fifth", Stripped: true,
-			Blocks: [2]int{128, 128}, Rate: 100e3, Times: 100, Share: 5, Leaks: true, Keepers: []string{"sample_term"}, Innocents: deep,
+			Blocks: [2]int{128, 128}, Rate: 100e3, Times: 100, Leaks: true, Keepers: []string{"sample_term"}, Innocents: deep,
 		},
 		{
 			Name: "drip", File: "deep.c", Mode: "drip",
@@ -139,7 +135,7 @@ func inC() []Case {
 		},
 		{
 			Name: "hundredth", File: "blocks.c", Mode: "hundredth", Allocator: "tcmalloc", How: Linked,
-			Blocks: [2]int{256, 256}, Rate: 50e3, Times: 300, Share: 100, Leaks: true, Keepers: []string{"take_ticket"}, Innocents: blocks,
+			Blocks: [2]int{256, 256}, Rate: 50e3, Times: 300, Leaks: true, Keepers: []string{"take_ticket"}, Innocents: blocks,
 		},
 		{
 			Name: "trickle", File: "blocks.c", Mode: "trickle", Allocator: "mimalloc", How: Preloaded,
@@ -158,11 +154,11 @@ func inC() []Case {
 			Blocks: [2]int{64 << 10, 64 << 10}, Rate: 50e6, Times: 1, Leaks: true, Keepers: []string{"record_frame"}, Innocents: blocks,
 		},
 		{
-			Name: "crowd", File: "crowd.c", Mode: "all", Threads: 64,
+			Name: "crowd", File: "crowd.c", Mode: "all",
 			Blocks: [2]int{108, 508}, Rate: 640e3, Times: 50, Leaks: true, Keepers: []string{"open_session"}, Innocents: crowd,
 		},
 		{
-			Name: "crowd mimalloc", File: "crowd.c", Mode: "one", Allocator: "mimalloc", How: Linked, Threads: 64,
+			Name: "crowd mimalloc", File: "crowd.c", Mode: "one", Allocator: "mimalloc", How: Linked,
 			Blocks: [2]int{128, 128}, Rate: 300e3, Times: 128, Leaks: true, Keepers: []string{"collect_stats"},
 			Innocents: append(crowd, "open_session"),
 		},
@@ -174,12 +170,12 @@ func othersInC() []Case {
 	texts := []string{"split_line", "format_reply", "request"}
 	return []Case{
 		{
-			Name: "audit", File: "handoff.c", Mode: "audit", Allocator: "tcmalloc", How: Preloaded, Threads: 5,
-			Blocks: [2]int{200, 200}, Rate: 50e3, Times: 300, Share: 100, Leaks: true,
+			Name: "audit", File: "handoff.c", Mode: "audit", Allocator: "tcmalloc", How: Preloaded,
+			Blocks: [2]int{200, 200}, Rate: 50e3, Times: 300, Leaks: true,
 			Keepers: []string{"audit_order", "receive_order", "make_order"}, Innocents: handoff,
 		},
 		{
-			Name: "mail", File: "handoff.c", Mode: "mail", Threads: 5,
+			Name: "mail", File: "handoff.c", Mode: "mail",
 			Blocks: [2]int{224, 524}, Rate: 300e3, Times: 50, Leaks: true,
 			Keepers: []string{"file_mail", "make_mail"}, Innocents: append(handoff, "receive_order", "make_order"),
 		},
@@ -204,7 +200,7 @@ func othersInC() []Case {
 			Innocents: texts,
 		},
 		{
-			Name: "log of eight threads", File: "texts.c", Mode: "log", Threads: 9,
+			Name: "log of eight threads", File: "texts.c", Mode: "log",
 			Blocks: [2]int{40, 150}, Rate: 200e3, Times: 100, Leaks: true, Keepers: []string{"append_line"},
 			Innocents: texts,
 		},
@@ -225,7 +221,7 @@ func calmInC() []Case {
 	calm := []string{"new_block", "format_page"}
 	return []Case{
 		{
-			Name: "handoff calm", File: "handoff.c", Mode: "calm", Threads: 5,
+			Name: "handoff calm", File: "handoff.c", Mode: "calm",
 			Blocks: [2]int{84, 384}, Rate: 300e3, Times: 50, AtMost: 16 << 20,
 			Innocents: []string{"new_message", "make_news", "make_quote", "make_others", "receive_news"},
 		},
@@ -301,18 +297,18 @@ func inOtherLanguages() []Case {
 			Blocks: [2]int{8, 400}, Rate: 200e3, Times: 50, AtMost: 16 << 20, Keepers: []string{"heaps::cache_page"}, Innocents: rust,
 		},
 		{
-			Name: "go registry", File: "goheaps", Mode: "registry", Allocator: "go", How: Runtime, Threads: 4,
-			Blocks: [2]int{112, 112}, Rate: 300e3, Times: 50, Share: 10, Leaks: true, Keepers: []string{"main.(*worker).registerUser"},
+			Name: "go registry", File: "goheaps", Mode: "registry", Allocator: "go", How: Runtime,
+			Blocks: [2]int{112, 112}, Rate: 300e3, Times: 50, Leaks: true, Keepers: []string{"main.(*worker).registerUser"},
 			Innocents: append(inGo, "main.(*worker).cachePut", "main.(*worker).fillBatch"),
 		},
 		{
-			Name: "go calm", File: "goheaps", Mode: "calm", Allocator: "go", How: Runtime, Threads: 4,
+			Name: "go calm", File: "goheaps", Mode: "calm", Allocator: "go", How: Runtime,
 			Blocks: [2]int{112, 112}, Rate: 300e3, Times: 50, AtMost: 48 << 20,
 			Keepers: []string{"main.(*worker).cachePut", "main.(*worker).fillBatch"}, Innocents: inGo,
 		},
 		{
 			Name: "python extension", File: "heapext.py", Mode: "leak",
-			Blocks: [2]int{166, 166}, Rate: 100e3, Times: 30, Share: 27, Leaks: true,
+			Blocks: [2]int{166, 166}, Rate: 100e3, Times: 30, Leaks: true,
 			Keepers: []string{"parse_document", "parse"}, Innocents: append(python, "cache_put"),
 		},
 		{

@@ -86,7 +86,7 @@ func (s *Sampler) heapTouched(t *target) {
 		return
 	}
 	s.watchProfile(t)
-	if t.heap != nil || t.unsampled || s.kernel.HeapErr() != nil {
+	if t.heap != nil || t.unsampled {
 		return
 	}
 	if t.profile != nil {
@@ -94,6 +94,11 @@ func (s *Sampler) heapTouched(t *target) {
 			t.unsampled = true // it has no other heap
 			return
 		}
+	}
+	if err := s.kernel.HeapErr(); err != nil {
+		t.unsampled, t.heapWhy = true, err.Error()
+		s.tellUnsampled(t)
+		return
 	}
 	if s.sampled >= mostSampled {
 		t.heapWhy = fmt.Sprintf("the heaps of %d other processes are", mostSampled)

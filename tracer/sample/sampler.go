@@ -164,7 +164,7 @@ func (s *Sampler) Change(c *tracer.Change) {
 			t.pages.forget(wholeMissed)
 		}
 	case c.Kind == tracer.KindUnkept:
-		s.emit(t, c.Time, event.Uncounted("its mappings are not kept: --memory was reached"))
+		s.emit(t, c.Time, event.Uncounted("its mappings are not kept: memory budget reached"))
 		s.drop(t)
 	case c.Kind == tracer.KindExit:
 		if t.pid == c.TGID {

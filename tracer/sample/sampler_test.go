@@ -85,7 +85,7 @@ func TestWhatIsNotKeptIsNotCounted(t *testing.T) {
 	s.spaces[1], s.living[5] = one, one
 	s.Change(&tracer.Change{Kind: tracer.KindUnkept, Space: 2})
 	s.Change(&tracer.Change{Kind: tracer.KindUnkept, Space: 1, TGID: 5})
-	want := []event.Body{event.Uncounted("its mappings are not kept: --memory was reached")}
+	want := []event.Body{event.Uncounted("its mappings are not kept: memory budget reached")}
 	if d := cmp.Diff(want, told); d != "" || !one.gone || len(s.spaces)+len(s.living) > 0 {
 		t.Errorf("gone %t, told (-want +got):\n%s", one.gone, d)
 	}

@@ -274,7 +274,7 @@ func (s *GrowthSummary) Write(w io.Writer) error {
 		b = fmt.Appendf(b, "\n%s of %s sampled, allocators probed for %s of %s: %s of a CPU",
 			units.Count(h.Blocks, "block"), units.Count(h.Calls, "call"), seconds(h.Probed), seconds(h.Watched), units.Percent(h.Cost/max(h.Watched, 1e-9)))
 		if h.Dropped > 0 {
-			b = fmt.Appendf(b, "; %d could not be told", h.Dropped)
+			b = fmt.Appendf(b, "; %d could not be reported", h.Dropped)
 		}
 	}
 	if h := &s.Heaps; h.GoProfiles > 0 {
