@@ -92,15 +92,15 @@ func (c *Case) Missing(ctx context.Context) error {
 			return errors.New("needs Python.h, which is not installed")
 		}
 	}
-	if c.libraryFile() == "" {
+	if c.allocatorFile() == "" {
 		return nil
 	}
-	_, err := libraryPath(ctx, c.libraryFile())
+	_, err := libraryPath(ctx, c.allocatorFile())
 	return err
 }
 
-// libraryFile is the file of the allocator, if that is a library.
-func (c *Case) libraryFile() string {
+// allocatorFile is the file of the allocator, if that is a library.
+func (c *Case) allocatorFile() string {
 	if c.How == Within {
 		return "lib" + c.Allocator + ".a"
 	}
@@ -140,7 +140,7 @@ func (c *Case) Build(ctx context.Context, dir string) (*Built, error) {
 	}
 	b.argv = []string{bin, c.Mode}
 	if c.How == Preloaded {
-		lib, err := libraryPath(ctx, c.libraryFile())
+		lib, err := libraryPath(ctx, c.allocatorFile())
 		if err != nil {
 			return nil, err
 		}
@@ -191,10 +191,10 @@ func (b *Built) compile(ctx context.Context, dir string) (string, error) {
 	var last []string // after the source
 	switch b.How {
 	case Linked:
-		last = []string{"-l:" + b.libraryFile()}
+		last = []string{"-l:" + b.allocatorFile()}
 		bin += "-" + b.Allocator
 	case Within:
-		last = []string{"-l:" + b.libraryFile(), "-lm", "-ldl", "-lstdc++"}
+		last = []string{"-l:" + b.allocatorFile(), "-lm", "-ldl", "-lstdc++"}
 		bin += "-with-" + b.Allocator
 	case Static:
 		flags = append(flags, "-static")
