@@ -38,6 +38,17 @@ func (p *Process) Query(r Range) ([]Mapping, error) {
 	return rows, nil
 }
 
+// Has reports whether the process has the mapping m now: one of that range, of that file, and
+// of that part of it. It asks as [Process.Query] does, with the same errors.
+func (p *Process) Has(m *Mapping) (bool, error) {
+	rows, err := p.Query(m.Range)
+	if err != nil || len(rows) != 1 {
+		return false, err
+	}
+	now := &rows[0]
+	return now.Range == m.Range && now.Dev == m.Dev && now.Inode == m.Inode && now.Offset == m.Offset, nil
+}
+
 func (p *Process) query(dir string, r Range) ([]Mapping, error) {
 	f, err := p.openMemory(dir, "maps")
 	if err != nil {

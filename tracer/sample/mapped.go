@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/symbol"
 )
 
 // openMapped opens the file of a mapping to put probes on it, whatever became of its path:
@@ -25,19 +26,26 @@ import (
 func openMapped(fs procmaps.FS, pid int, m *procmaps.Mapping) (*os.File, error) {
 	dir := fmt.Sprintf("%s/%d", fs.Root(), pid)
 	f, err := os.OpenFile(fmt.Sprintf("%s/map_files/%x-%x", dir, m.Start, m.End), unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
+	byPath := err != nil
+	if byPath {
 		f, err = os.OpenFile(dir+"/root"+m.Path(), unix.O_PATH|unix.O_CLOEXEC, 0)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("probe %s: %w", m.Path(), err)
 	}
-	if err := probable(f, dir+"/mountinfo", m); err != nil {
+	if byPath {
+		err = probable(f, dir+"/mountinfo", m)
+	} else {
+		err = errors.Join(probable(f, dir+"/mountinfo", nil), symbol.StillMapped(fs, pid, m))
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("probe %s: %w", m.Path(), err), f.Close())
 	}
 	return f, nil
 }
 
-// probable says why an open file is not that of a mapping, or must not be probed.
+// probable says why an open file must not be probed, or, if m is not nil, is not that of the
+// mapping.
 func probable(f *os.File, mounts string, m *procmaps.Mapping) error {
 	var st unix.Statx_t
 	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_INO|unix.STATX_MNT_ID, &st); err != nil {
@@ -53,9 +61,10 @@ func probable(f *os.File, mounts string, m *procmaps.Mapping) error {
 		return errors.New("it is on a file system that the process does not see")
 	case kind == "fuse" || kind == "fuseblk" || strings.HasPrefix(kind, "fuse."):
 		return fmt.Errorf("it is on a file system that a process serves (%s), which could stop the machine from forking meanwhile", kind)
+	case m == nil:
 	case st.Ino != m.Inode, (st.Dev_major != m.Dev.Major || st.Dev_minor != m.Dev.Minor) && kind != "btrfs" && kind != "overlay":
 		// Of the last two maps has another device than stat.
-		return errors.New("it was replaced since it was mapped")
+		return symbol.ErrReplaced
 	}
 	return nil
 }

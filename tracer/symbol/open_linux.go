@@ -71,10 +71,8 @@ func openMapFile(pid int, m *procmaps.Mapping) (*regular.File, error) {
 	if sameFile(info, m) {
 		return f, nil
 	}
-	// maps may count devices and inodes otherwise than stat. What it said before
-	// and says after is what was opened in between.
 	row := *m
-	if err := regular.Ask(pid, func() error { return stillMapped(pid, &row) }); err != nil {
+	if err := regular.Ask(pid, func() error { return StillMapped(procmaps.Default(), pid, &row) }); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -127,20 +125,20 @@ var usualPlaces = []string{
 // multiarch is how Debian names the architectures in paths.
 var multiarch = map[string]string{"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 
-func stillMapped(pid int, m *procmaps.Mapping) error {
-	p, err := procmaps.Default().Process(pid)
+// StillMapped returns an error that matches [ErrReplaced] unless a process has the mapping m as
+// it was: who opened a file by the mapping since, has opened that of m. Its inode cannot always
+// tell that: maps may count inodes and devices otherwise than stat.
+func StillMapped(fs procmaps.FS, pid int, m *procmaps.Mapping) error {
+	p, err := fs.Process(pid)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
-	rows, err := p.Query(m.Range)
-	if err != nil {
-		return err
+	has, err := p.Has(m)
+	if err == nil && !has {
+		err = ErrReplaced
 	}
-	if len(rows) != 1 || rows[0].Range != m.Range || rows[0].Dev != m.Dev || rows[0].Inode != m.Inode || rows[0].Offset != m.Offset {
-		return errors.New("mapped anew")
-	}
-	return nil
+	return err
 }
 
 func openByPath(pid int, m *procmaps.Mapping) (*regular.File, error) {
