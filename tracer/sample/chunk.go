@@ -109,26 +109,27 @@ type contents struct {
 }
 
 // look has a worker read the blocks that are waited for.
-func (h *heapWatch) look(now uint64) {
-	h.looked, h.busy = now, true
+func (h *heapWatch) look() {
+	h.busy = true
 	var ask []contents
 	for addr, all := range h.blocks {
 		b := all[len(all)-1]
 		if b.header != 0 {
-			ask = append(ask, contents{id: b.id, addr: addr, header: b.header})
+			ask = append(ask, contents{id: b.id, addr: addr})
 		}
 	}
 	pid := h.t.pid
-	h.run.workers.send(func() func() {
-		h.run.opts.Calls.Begin()
+	h.run.ask(func() func() {
+		began := threadTime()
 		err := readBlocks(pid, ask)
-		h.run.opts.Calls.Finish()
+		took := readPrice * (threadTime() - began)
 		return func() {
 			h.busy = false
 			if h.t.heap != h {
 				return
 			}
 			at := h.run.kernel.Now()
+			h.due = at + max(uint64(blocksEvery), uint64(float64(took)/h.run.opts.HeapBudget))
 			if err != nil { // what was not read tells nothing
 				h.blindAll(at)
 				return
@@ -166,40 +167,73 @@ func (h *heapWatch) compare(c *contents, at uint64) {
 // readBlocks reads what there is of blocks, many at once. An error says that not all could
 // be read.
 func readBlocks(pid int, all []contents) error {
-	const many, words = 512, len(contents{}.words)
-	addrs := make([]uint64, 0, many)
+	const many = 512
 	for ; len(all) > 0; all = all[min(many, len(all)):] {
-		some := all[:min(many, len(all))]
-		addrs = addrs[:0]
+		some := make([]*contents, min(many, len(all)))
 		for i := range some {
-			addrs = append(addrs, some[i].addr-8)
+			some[i] = &all[i]
 		}
-		data, gone, err := regular.Memory(pid, addrs, 8+8*words)
+		// A small block may end with the memory that it is in.
+		gone, err := readWords(pid, some, len(contents{}.words))
+		if err == nil && len(gone) > 0 {
+			gone, err = readWords(pid, gone, leastWords)
+		}
 		if err != nil {
 			return err
 		}
-		for i := range some {
-			c, p := &some[i], data[i*(8+8*words):]
-			c.header = binary.NativeEndian.Uint64(p)
-			for k := range c.words {
-				c.words[k] = binary.NativeEndian.Uint64(p[8+8*k:])
-			}
-			addrs[i] = c.addr - 8 + c.header&^chunkFlags // where the next chunk has its size
+		for _, c := range gone {
+			c.gone = true
 		}
-		for _, i := range gone {
-			some[i].gone = true
-		}
-		if data, gone, err = regular.Memory(pid, addrs, 8); err != nil {
+		if err = readNext(pid, some); err != nil {
 			return err
 		}
-		for i := range some {
-			c := &some[i]
-			c.next = binary.NativeEndian.Uint64(data[8*i:])
-			c.linked = !c.gone && c.header&isMmapped == 0
+	}
+	return nil
+}
+
+// leastWords is how many words the smallest block has.
+const leastWords = 2
+
+// readWords reads the headers of blocks, and so many of their words. Gone are those of which
+// not all of that is there.
+func readWords(pid int, some []*contents, words int) (gone []*contents, err error) {
+	addrs := make([]uint64, len(some))
+	for i, c := range some {
+		addrs[i] = c.addr - 8
+	}
+	data, missing, err := regular.Memory(pid, addrs, 8+8*words)
+	if err != nil {
+		return nil, err
+	}
+	for i, c := range some {
+		p := data[i*(8+8*words):]
+		c.header = binary.NativeEndian.Uint64(p)
+		for k := range words {
+			c.words[k] = binary.NativeEndian.Uint64(p[8+8*k:])
 		}
-		for _, i := range gone {
-			some[i].linked = false
-		}
+	}
+	for _, i := range missing {
+		gone = append(gone, some[i])
+	}
+	return gone, nil
+}
+
+// readNext reads what the chunks after those of blocks say.
+func readNext(pid int, some []*contents) error {
+	addrs := make([]uint64, len(some))
+	for i, c := range some {
+		addrs[i] = c.addr - 8 + c.header&^chunkFlags // where it has its size
+	}
+	data, missing, err := regular.Memory(pid, addrs, 8)
+	if err != nil {
+		return err
+	}
+	for i, c := range some {
+		c.next = binary.NativeEndian.Uint64(data[8*i:])
+		c.linked = !c.gone && c.header&isMmapped == 0
+	}
+	for _, i := range missing {
+		some[i].linked = false
 	}
 	return nil
 }

@@ -88,18 +88,23 @@ func TestBlocksAreReadWhereTheyAreThere(t *testing.T) {
 		{id: 3, addr: at + uint64(2*page) + 16},
 		{id: 4, addr: 16},
 		{id: 5, addr: at + 16},
+		{id: 6, addr: at + uint64(page) - 24}, // it ends with the page
+		{id: 7, addr: at + uint64(page) - 8},  // it would not
 	}
 	for range 600 { // more than are read at once
-		ask = append(ask, contents{id: 6, addr: at + 16})
+		ask = append(ask, contents{id: 8, addr: at + 16})
 	}
 	if err = readBlocks(os.Getpid(), ask); err != nil {
 		t.Fatal(err)
 	}
 	for i, c := range ask {
-		gone := c.id == 2 || c.id == 4
-		whole := c.id == 1 || c.id >= 5
+		gone := c.id == 2 || c.id == 4 || c.id == 7
+		whole := c.id == 1 || c.id == 5 || c.id == 8
 		if c.gone != gone || whole && (c.header != 0x71 || [2]uint64(c.words[:2]) != [2]uint64{100, 200} || !c.linked || c.next != 0x31) {
 			t.Errorf("%d: %+v", i, c)
+		}
+		if n := uint64(page / 8); c.id == 6 && (c.header != n-4 || c.words != [8]uint64{n - 3, n - 2}) {
+			t.Errorf("of one that ends with the page: %+v", c)
 		}
 	}
 	if err = readBlocks(1<<30, ask[:1]); err == nil {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,7 +63,7 @@ type heapWatch struct {
 	blocks map[uint64][]*sampledBlock // by address
 	byID   int                        // how many there are
 	last   uint64                     // the number of the newest
-	looked uint64                     // when the samples were looked at last
+	due    uint64                     // when the samples are to be looked at next
 	busy   bool                       // a worker looks at them
 	marks  freeMarks
 	twins  twins
@@ -135,18 +137,36 @@ func (s *Sampler) closeHeap(t *target) {
 	}
 	t.heap, t.unsampled = nil, true
 	s.sampled--
-	h.prober.stop()
+	h.prober.end()
+	s.ending = append(s.ending, h.prober)
 	for addr := range h.blocks {
 		h.forget(addr)
 	}
 	if err := s.kernel.ForgetHeap(t.space); err != nil {
 		s.opts.Log.Warn("stop sampling a heap", "pid", t.pid, "error", err)
 	}
-	h.prober.addTo(&s.effort.Heaps)
+}
+
+// ended adds what probers have cost that have taken their probes off. Those that have not
+// are waited for if wait is set, as long as anything is.
+func (s *Sampler) ended(wait bool) {
+	left := s.ending[:0]
+	for _, p := range s.ending {
+		if wait || p.isDone() {
+			p.stop()
+			p.addTo(&s.effort.Heaps)
+		} else {
+			left = append(left, p)
+		}
+	}
+	s.ending = left
 }
 
 // lookAtHeaps takes what was told of blocks, and looks at the samples whose time has come.
 func (s *Sampler) lookAtHeaps(now uint64) {
+	if len(s.ending) > 0 {
+		s.ended(false)
+	}
 	if s.sampled == 0 {
 		return
 	}
@@ -164,44 +184,71 @@ func (s *Sampler) lookAtHeaps(now uint64) {
 			h.found = now
 			h.prober.use(s.opts.Allocators(t.pid, tree))
 		}
-		var windows []event.HeapWindow
-		windows, t.heapWhy = h.prober.take()
-		for _, w := range windows {
-			s.emit(t, now, w)
-		}
-		s.tellUnsampled(t)
-		if !h.busy && now-h.looked > uint64(blocksEvery) && len(h.blocks) > 0 {
-			h.look(now)
+		h.tellWindows(now)
+		if !h.busy && now >= h.due && len(h.blocks) > 0 {
+			h.look()
 		}
 	}
 }
 
-// lastOfHeaps takes what is still there at the end.
+// tellWindows tells when calls were seen, or why they are not.
+func (h *heapWatch) tellWindows(now uint64) {
+	var windows []event.HeapWindow
+	windows, h.t.heapWhy = h.prober.take()
+	for _, w := range windows {
+		h.run.emit(h.t, now, w)
+	}
+	h.run.tellUnsampled(h.t)
+}
+
+// endHeaps has the probes of all processes taken off.
+func (s *Sampler) endHeaps() {
+	for _, t := range s.spaces {
+		if t.heap != nil {
+			t.heap.prober.end() // each takes a while, all at the same time
+		}
+	}
+}
+
+// lastOfHeaps takes what is still there at the end, when no probes are.
 func (s *Sampler) lastOfHeaps() {
-	if s.sampled > 0 {
-		s.takeBlocks()
-		if n, err := s.kernel.BlocksDropped(); err == nil {
-			s.effort.Heaps.Dropped = n
+	if s.effort.Heaps.Processes == 0 {
+		return
+	}
+	s.ended(true)
+	now := s.kernel.Now()
+	for _, t := range s.spaces {
+		if h := t.heap; h != nil {
+			h.prober.stop()
+			h.tellWindows(now)
+			h.prober.addTo(&s.effort.Heaps)
 		}
+	}
+	for more := true; more; {
+		more = s.takeBlocks()
+	}
+	if n, err := s.kernel.BlocksDropped(); err == nil {
+		s.effort.Heaps.Dropped = n
 	}
 }
 
-// takeBlocks takes what the kernel side has told.
-func (s *Sampler) takeBlocks() {
+// takeBlocks takes what the kernel side has told, and says whether there may be more.
+func (s *Sampler) takeBlocks() bool {
 	for range mostTold {
 		b := &s.told
 		err := s.kernel.NextBlock(b)
 		if errors.Is(err, tracer.ErrIdle) {
-			return
+			return false
 		}
 		if err != nil {
 			s.opts.Log.Warn("read blocks of heaps", "error", err)
-			return
+			return false
 		}
 		if t := s.spaces[b.Space]; t != nil && t.heap != nil {
 			t.heap.take(b)
 		}
 	}
+	return true
 }
 
 // take takes one record of a block.
@@ -342,13 +389,19 @@ type prober struct {
 	// Of the goroutine that probes.
 	used   time.Duration // CPU time of the process, at the end of the last window
 	faults uint64        // the same of its page faults
+	probed []heap.Allocator
+	files  []*os.File // of those
 }
 
 // cpuTime is what a process has used of CPUs (clock_getcpuclockid(3)).
 func cpuTime(pid int) (time.Duration, error) {
 	const perProcess = 2 // CPUCLOCK_SCHED
 	var ts unix.Timespec
-	if err := unix.ClockGettime(int32(^pid<<3|perProcess), &ts); err != nil {
+	err := unix.ClockGettime(int32(^pid<<3|perProcess), &ts)
+	if err == unix.EINVAL { // of a thread or process that is not there
+		err = procmaps.ErrGone
+	}
+	if err != nil {
 		return 0, fmt.Errorf("read the CPU time of process %d: %w", pid, err)
 	}
 	return time.Duration(ts.Nano()), nil
@@ -370,6 +423,16 @@ func (p *prober) end() { p.ending.Do(func() { close(p.over) }) }
 func (p *prober) stop() {
 	p.end()
 	await.Receive(p.calls, p.done)
+}
+
+// isDone tells whether its probes are gone.
+func (p *prober) isDone() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // use tells which allocators there are.
@@ -417,6 +480,7 @@ func (p *prober) sleep(d time.Duration) bool {
 
 func (p *prober) run() {
 	defer close(p.done)
+	defer func() { p.fail(errorText(p.closeFiles())) }()
 	length := firstBurst
 	began := p.now()
 	p.used, _ = cpuTime(p.pid) // else the first window says so
@@ -458,7 +522,7 @@ func (p *prober) run() {
 var errOver = errors.New("it is over")
 
 func errorText(err error) string {
-	if err == nil || errors.Is(err, errOver) || errors.Is(err, procmaps.ErrGone) {
+	if err == nil || errors.Is(err, errOver) || errors.Is(err, procmaps.ErrGone) || errors.Is(err, unix.ESRCH) {
 		return "" // or it has ended, which others tell
 	}
 	return err.Error()
@@ -496,14 +560,9 @@ func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration
 	if err = p.allowed(); err != nil {
 		return 0, err
 	}
-	files := make([]string, len(all))
-	for i := range all {
-		f, e := openMapped(p.fs, p.pid, &all[i].Mapping)
-		if e != nil {
-			return 0, e
-		}
-		defer f.Close()
-		files[i] = fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+	files, err := p.open(all)
+	if err != nil {
+		return 0, err
 	}
 	price, err := p.kernel.HeapPrice()
 	if err != nil {
@@ -596,7 +655,43 @@ func (p *prober) wait(length time.Duration, before tracer.HeapCalls, each prices
 // changed tells whether other allocators are known than those.
 func (p *prober) changed(all []heap.Allocator) bool {
 	now, _ := p.current()
-	return len(now) != len(all)
+	return !sameFiles(now, all)
+}
+
+func sameFiles(all, others []heap.Allocator) bool {
+	return slices.EqualFunc(all, others, func(a, b heap.Allocator) bool {
+		return a.Mapping.Dev == b.Mapping.Dev && a.Mapping.Inode == b.Mapping.Inode
+	})
+}
+
+// open opens the files of allocators, and gives the paths that lead to them. They are left
+// open until there are others.
+func (p *prober) open(all []heap.Allocator) (paths []string, err error) {
+	if !sameFiles(all, p.probed) {
+		if err := p.closeFiles(); err != nil {
+			return nil, err
+		}
+		for i := range all {
+			f, err := openMapped(p.fs, p.pid, &all[i].Mapping)
+			if err != nil {
+				return nil, errors.Join(err, p.closeFiles())
+			}
+			p.files = append(p.files, f)
+		}
+		p.probed = all
+	}
+	for _, f := range p.files {
+		paths = append(paths, fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	}
+	return paths, nil
+}
+
+func (p *prober) closeFiles() (err error) {
+	for _, f := range p.files {
+		err = errors.Join(err, f.Close())
+	}
+	p.files, p.probed = nil, nil
+	return err
 }
 
 // prices are what calls of a process' allocators take longer by while they are probed.

@@ -22,9 +22,9 @@ const (
 	// mallocFree, which is for the first readings: a short watch needs some, too.
 	mallocBudget = 0.002
 	mallocFree   = 250 * time.Millisecond
-	// mallocPrice is how many times as much CPU time as the worker's a reading takes: the
+	// readPrice is how many times as much CPU time as the worker's a reading takes: the
 	// memory is read by another process, and copied twice.
-	mallocPrice = 2
+	readPrice = 2
 	// From one reading to the next it is an eighth of the time since the first, so that
 	// short watches have some and long ones not too many, within these bounds.
 	mallocSpread                  = 8
@@ -48,7 +48,7 @@ type mallocWatch struct {
 	due   uint64        // when it is to be read next
 	took  time.Duration // the last reading, without the rests
 	spent time.Duration // CPU time of all readings
-	tries int           // that have found nothing
+	tries int           // that have found nothing since one that has
 	busy  bool          // a worker reads
 	over  bool          // it is not read any more
 	// Of the worker.
@@ -72,7 +72,9 @@ func (s *Sampler) closeMalloc(t *target) {
 		return
 	}
 	t.malloc = nil
-	s.mallocs--
+	if !m.over {
+		s.mallocs--
+	}
 	if !m.busy {
 		m.close()
 	}
@@ -105,13 +107,11 @@ func (s *Sampler) lastOfMallocs() {
 func (m *mallocWatch) send() {
 	m.busy = true
 	s := m.run
-	s.workers.send(func() func() {
-		s.opts.Calls.Begin()
+	s.ask(func() func() {
 		began := threadTime()
 		found, took, err := m.read()
-		spent := mallocPrice * (threadTime() - began)
+		spent := readPrice * (threadTime() - began)
 		at := s.kernel.Now()
-		s.opts.Calls.Finish()
 		return func() {
 			m.busy = false
 			s.effort.Readings++
@@ -124,9 +124,11 @@ func (m *mallocWatch) send() {
 			m.spent += spent
 			m.due = m.next(at)
 			if err == nil {
+				m.tries = 0
 				s.emit(m.t, at, mallocRecord(found))
 			} else if m.tries++; m.tries >= mallocTries {
 				m.over = true // it has another allocator, or may not be read
+				s.mallocs--   // another process may be
 				m.close()
 			}
 		}
@@ -188,7 +190,7 @@ func (m *mallocWatch) read() (found *malloc.Heap, took time.Duration, err error)
 			return time.Since(ended) > mallocEnd
 		default:
 		}
-		if mallocPrice*(threadTime()-slice) < mallocSlice {
+		if readPrice*(threadTime()-slice) < mallocSlice {
 			return false
 		}
 		rest := time.Now()

@@ -113,8 +113,12 @@ func TestAnotherAllocatorIsNotLookedForForEver(t *testing.T) {
 	s, one, told, _ := mallocsOf(t, cmd.Process.Pid)
 	idle(t, s, func() bool { return one.malloc.over })
 	s.Finish()
-	if len(*told) != 0 || one.malloc.mem != nil || one.malloc.residency != nil {
-		t.Errorf("told %v; it is read by %v and %v", *told, one.malloc.mem, one.malloc.residency)
+	if len(*told) != 0 || s.mallocs != 0 || one.malloc.mem != nil || one.malloc.residency != nil {
+		t.Errorf("told %v; %d are read, by %v and %v", *told, s.mallocs, one.malloc.mem, one.malloc.residency)
+	}
+	s.Change(&tracer.Change{Kind: tracer.KindExit, Space: one.space, TGID: one.pid})
+	if s.mallocs != 0 {
+		t.Errorf("after its end %d are read", s.mallocs)
 	}
 }
 

@@ -87,6 +87,7 @@ type Sampler struct {
 	points  int           // threads that watch a word, of all processes
 	words   uint64        // when to look at words again
 	sampled int           // processes whose heaps are sampled
+	ending  []*prober     // of those that are not any more, whose probes are being taken off
 	mallocs int           // processes of which is read what their malloc holds
 	over    chan struct{} // closed by end
 	end     func()        // says that nothing rests any more
@@ -132,14 +133,11 @@ func New(kernel tracer.Sampling, opts Options) *Sampler {
 // something when it is not waited for any more: that they keep.
 func (s *Sampler) Close() {
 	s.end()
-	for _, t := range s.spaces {
-		if t.heap != nil {
-			t.heap.prober.end() // each takes a while, all at the same time
-		}
-	}
+	s.endHeaps()
 	for _, t := range s.spaces {
 		s.drop(t)
 	}
+	s.ended(true)
 	s.workers.stop()
 	s.collect(true) // what they were at is closed; those that are gone tell nothing
 }
@@ -317,6 +315,7 @@ func (s *Sampler) collect(wait bool) {
 // Finish counts everything a last time, waits for it, and tells what sampling has cost.
 func (s *Sampler) Finish() {
 	s.end()
+	s.endHeaps()
 	s.collect(true)
 	s.forget(wholeEnd) // the figures of the end are of everything
 	now := s.kernel.Now()
@@ -342,9 +341,6 @@ func (s *Sampler) Finish() {
 		}
 		if t.pages != nil && !t.busy {
 			t.pages.cost(&s.effort)
-		}
-		if t.heap != nil {
-			t.heap.prober.addTo(&s.effort.Heaps)
 		}
 	}
 	s.lastOfHeaps()
