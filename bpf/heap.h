@@ -12,7 +12,6 @@
 #define MAPTRACE_HEAP_H
 
 volatile const __u32 block_quota = 0; /* samples of a space in a window; 0: none */
-volatile const __u32 block_mask = 0;  /* of the index into "block_meters" */
 
 /* The call of the allocator that a thread is in. */
 struct heap_call {
@@ -192,12 +191,11 @@ static __noinline int send_block(struct task_struct *task, struct space *sp, __u
 static __noinline int sample_block(struct task_struct *task, struct space *sp, __u64 addr,
 				   struct heap_call *call)
 {
-	__u32 path = caller_hash(task), index, chance = 0, more = 0;
+	__u32 index = caller_index(sp, caller_hash(task)), chance = 0, more = 0;
 	__u32 quota = block_quota / CALLERS;
 	__u64 now = bpf_ktime_get_ns();
 	struct meter *m;
 
-	index = ((__u32)sp->id * 40503 ^ path) & block_mask;
 	m = bpf_map_lookup_elem(&block_meters, &index);
 	if (!m)
 		return 0;
@@ -345,7 +343,6 @@ static __noinline int call_returns(struct pt_regs *ctx)
 		return 0;
 	key.space = sp->id;
 	if (c->old) {
-		__sync_fetch_and_add(&heap->reallocs, 1);
 		key.addr = c->old;
 		if (!addr && c->size)
 			return 0; /* refused: the block is what it was */
@@ -357,7 +354,6 @@ static __noinline int call_returns(struct pt_regs *ctx)
 		return 0;
 	}
 	__sync_fetch_and_add(&heap->allocs, 1);
-	__sync_fetch_and_add(&heap->bytes, c->size);
 	key.addr = addr;
 	if (known) {
 		if (addr != c->old && !bpf_map_delete_elem(&blocks, &key))

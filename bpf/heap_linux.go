@@ -43,9 +43,9 @@ type Block struct {
 	Size   uint64 // BlockBorn and BlockMoved: as it was asked for, in bytes
 	Old    uint64 // of realloc(3): where it was; 0 if nowhere
 	Chance uint8  // BlockBorn: its probability of being sent was 2^-Chance
-	// Header is the word before the block, and OldHeader that before the old one, when the
-	// call returned and began: of glibc they have the size of the chunk. 0 if they could
-	// not be read.
+	// Header is the word before the block when the call returned, and OldHeader, of BlockBorn,
+	// that before the old one when it began: of glibc they have the size of the chunk. 0 if
+	// they could not be read. The Header of BlockMark is the block's second word.
 	Header, OldHeader uint64
 	Words             [BlockWords]uint64 // BlockContents; those beyond the block's end say nothing
 	Stack             Stack              // BlockBorn: of who called the allocator
@@ -111,20 +111,17 @@ func heapSpec(s *ebpf.CollectionSpec, o *StackOptions) error {
 	s.Maps[mmMapHeaps].MaxEntries = mostHeaps
 	s.Maps[mmMapBlockMeters].MaxEntries = maxCallers
 	s.Maps[mmMapBlockRing].MaxEntries = blockRingBytes
-	return errors.Join(
-		s.Variables[mmVarBlockQuota].Set(quota(o.BlockRate)),
-		s.Variables[mmVarBlockMask].Set(uint32(maxCallers-1)),
-	)
+	return s.Variables[mmVarBlockQuota].Set(quota(o.BlockRate))
 }
 
 // blockRingBytes holds the blocks of some windows with their stacks.
 const blockRingBytes = 8 << 20
 
-// heapSupport says why heaps cannot be sampled here, nil if they can. Before 6.10, and the
+// heapSupport says, as was found once, why heaps cannot be sampled here, nil if they can. Before 6.10, and the
 // stable kernels with its mend ("bpf: fix multi-uprobe PID filtering logic"), the probes
 // of a process told of one of its threads only; these answer otherwise to a process that
 // cannot be.
-func heapSupport() error {
+var heapSupport = sync.OnceValue(func() error {
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceUprobeMulti, License: "Dual BSD/GPL",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
@@ -154,7 +151,7 @@ func heapSupport() error {
 		}
 	}
 	return nil
-}
+})
 
 // sessions tells whether one probe may be of a function's entry and its return, and decide
 // at the entry whether to see the return (6.13).
@@ -242,7 +239,7 @@ func (h *Hooks) HeapCalls(space uint64) (HeapCalls, error) {
 	if err := h.coll.Maps[mmMapHeaps].Lookup(space, &n); err != nil {
 		return HeapCalls{}, fmt.Errorf("read calls of the heap: %w", err)
 	}
-	return HeapCalls{Allocs: n.Allocs, Reallocs: n.Reallocs, Frees: n.Frees, Bytes: n.Bytes, Faults: n.Faults}, nil
+	return HeapCalls{Allocs: n.Allocs, Frees: n.Frees, Faults: n.Faults}, nil
 }
 
 // ForgetBlock ends the waiting for the end of a sample.

@@ -461,8 +461,7 @@ func (h *Hooks) Close() error {
 		errs = append(errs, r.close())
 	}
 	if h.coll != nil {
-		h.coll.Close()
-		h.coll = nil
+		h.coll.Close() // what is still in use of it, by who probes a heap, is an error from now on
 	}
 	return errors.Join(errs...)
 }

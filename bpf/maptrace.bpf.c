@@ -25,7 +25,7 @@ volatile const bool has_vma_iter = false; /* bpf_iter_task_vma is there (6.7) */
 volatile const __u32 stack_bytes = 0;	  /* of user stack to copy */
 volatile const __u32 stack_quota = 0;	  /* stacks of a space's growth in a window; 0: none */
 volatile const __u32 fault_quota = 0;	  /* and of its page faults */
-volatile const __u32 caller_mask = 0;	  /* of the index into "callers" */
+volatile const __u32 caller_mask = 0;	  /* of an index into "callers" and "block_meters" */
 volatile const __u32 page_shift = 12;	  /* of the kernel's pages */
 volatile const __u32 piece_shift = 0;	  /* of a piece of memory, whose faults are noted */
 volatile const bool watches = false;	  /* somebody asks how many threads began */
@@ -1426,6 +1426,12 @@ static __noinline __u32 caller_hash(struct task_struct *task)
 	return (hash >> 48) | (sp * prime >> 56) << 16;
 }
 
+/* Where the meter of a caller is, in "callers" and "block_meters". */
+static __always_inline __u32 caller_index(struct space *sp, __u32 hash)
+{
+	return ((__u32)sp->id * 40503 ^ hash << 8 ^ hash >> 16) & caller_mask;
+}
+
 /*
  * Sends the stack of a call that makes memory larger, and notes its number. Where
  * there are more than the space's quota, callers have quotas of their own, so that one
@@ -1447,7 +1453,7 @@ static __noinline int note_stack(struct task_struct *task, struct pending *p, __
 	caller = caller_hash(task);
 	p->path = caller;
 	p->depth = caller >> 16;
-	index = ((__u32)sp->id * 40503 ^ (__u32)p->path << 8 ^ p->depth) & caller_mask;
+	index = caller_index(sp, caller);
 	m = bpf_map_lookup_elem(&callers, &index);
 	if (!m)
 		return 0;

@@ -266,9 +266,7 @@ struct mm_contents {
 /* How often the functions of an allocator were called while they were probed. */
 struct mm_heap {
 	__u64 allocs;
-	__u64 reallocs; /* of the allocs, and those that have freed a block */
 	__u64 frees;
-	__u64 bytes;  /* that were asked for */
 	__u64 faults; /* page faults of the space, probed or not */
 };
 

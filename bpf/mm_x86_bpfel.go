@@ -212,12 +212,10 @@ const (
 )
 
 type mmMmHeap struct {
-	_        structs.HostLayout
-	Allocs   uint64
-	Reallocs uint64
-	Frees    uint64
-	Bytes    uint64
-	Faults   uint64
+	_      structs.HostLayout
+	Allocs uint64
+	Frees  uint64
+	Faults uint64
 }
 
 type mmMmHeapFunction uint32
@@ -539,7 +537,6 @@ const (
 	mmProgMmSysExit         = "mm_sys_exit"
 	mmProgMmTasks           = "mm_tasks"
 	mmProgMmWritten         = "mm_written"
-	mmVarBlockMask          = "block_mask"
 	mmVarBlockQuota         = "block_quota"
 	mmVarCallerMask         = "caller_mask"
 	mmVarFaultQuota         = "fault_quota"
@@ -674,7 +671,6 @@ type mmMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type mmVariableSpecs struct {
-	BlockMask          *ebpf.VariableSpec `ebpf:"block_mask"`
 	BlockQuota         *ebpf.VariableSpec `ebpf:"block_quota"`
 	CallerMask         *ebpf.VariableSpec `ebpf:"caller_mask"`
 	FaultQuota         *ebpf.VariableSpec `ebpf:"fault_quota"`
@@ -789,7 +785,6 @@ func (m *mmMaps) Close() error {
 //
 // It can be passed to loadMmObjects or ebpf.CollectionSpec.LoadAndAssign.
 type mmVariables struct {
-	BlockMask          *ebpf.Variable `ebpf:"block_mask"`
 	BlockQuota         *ebpf.Variable `ebpf:"block_quota"`
 	CallerMask         *ebpf.Variable `ebpf:"caller_mask"`
 	FaultQuota         *ebpf.Variable `ebpf:"fault_quota"`

@@ -80,11 +80,9 @@ const (
 // HeapCalls are how often the functions of an allocator were called by an address space
 // while they were probed.
 type HeapCalls struct {
-	Allocs   uint64
-	Reallocs uint64 // among Allocs, but for those that have freed a block
-	Frees    uint64
-	Bytes    uint64 // that were asked for
-	Faults   uint64 // page faults, while they were probed or not, if those are seen ([StackOptions].FaultRate)
+	Allocs uint64 // those of realloc(3) among them
+	Frees  uint64
+	Faults uint64 // page faults, while they were probed or not, if those are seen ([StackOptions].FaultRate)
 }
 
 // HeapPrice is what a call takes longer by for each probe that it meets: where the kernel

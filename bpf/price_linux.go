@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf"
 )
 
 // Functions that are probed to know what that costs, and where they are; see price_*.s.
@@ -44,13 +44,8 @@ func (h *Hooks) priceOf(f func(), at uintptr) (least time.Duration, err error) {
 	if err != nil {
 		return 0, err
 	}
-	self, err := link.OpenExecutable("/proc/self/exe")
-	if err != nil {
-		return 0, fmt.Errorf("measure probes: %w", err)
-	}
-	l, err := self.UprobeMulti(nil, h.coll.Programs[mmProgMmHeapFree], &link.UprobeMultiOptions{
-		Addresses: []uint64{offset}, PID: uint32(os.Getpid()),
-	})
+	prog := h.coll.Programs[mmProgMmHeapFree]
+	l, err := linkUprobes(prog, ebpf.AttachTraceUprobeMulti, "/proc/self/exe", []uint64{offset}, nil, 0, uint32(os.Getpid()))
 	if err != nil {
 		return 0, fmt.Errorf("measure probes: %w", err)
 	}

@@ -78,8 +78,9 @@ type HeapBlock struct {
 	Old   uint64 // of realloc(3): where it was; 0 if nowhere
 	// Weight is how many calls at that time a BlockBorn stands for.
 	Weight float64
-	// Header is the word before the block, and OldHeader that before the old one, when the
-	// call returned and began. 0 if they could not be read.
+	// Header is the word before the block when the call returned, and OldHeader, of
+	// BlockBorn, that before the old one when it began; 0 if they could not be read. The
+	// Header of BlockMark is the block's second word.
 	Header, OldHeader uint64
 	Words             [8]uint64    // BlockContents; those beyond the block's end say nothing
 	Sample            stack.Sample // BlockBorn: of who has called the allocator

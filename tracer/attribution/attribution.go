@@ -384,6 +384,7 @@ func (a *Attribution) Profile(at uint64, b event.GoHeap) {
 	if a.profile == nil {
 		a.profile = heap.NewProfile()
 	}
+	a.profile.Assumed = b.Assumed
 	a.profile.Read(at, b.Rate, b.Collections, b.Records)
 	for i := range b.Records {
 		a.sites.Use(b.Records[i].Site)

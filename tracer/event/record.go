@@ -90,6 +90,7 @@ type (
 	// that have changed since the reading before, all of them in the first.
 	GoHeap struct {
 		Rate        int64  // bytes for one that is sampled, on average
+		Assumed     bool   // that is likely the rate: it is not known which variable has it
 		Collections uint64 // of garbage so far, 0 if that is not known
 		Records     []heap.Record
 	}

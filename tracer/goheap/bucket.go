@@ -1,6 +1,7 @@
 package goheap
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -211,10 +212,7 @@ func closest(buckets []bucket) (uint64, bool) {
 		order[i] = i
 	}
 	slices.SortFunc(order, func(i, j int) int {
-		if buckets[i].addr < buckets[j].addr {
-			return -1
-		}
-		return 1
+		return cmp.Compare(buckets[i].addr, buckets[j].addr)
 	})
 	least := ^uint64(0)
 	for i, at := range order[min(1, len(order)):] {

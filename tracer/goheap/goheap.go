@@ -28,7 +28,6 @@ package goheap
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 )
 
@@ -100,13 +99,8 @@ type Record struct {
 	// Size is that of an object, in bytes, as the allocator has it.
 	Size int64
 
-	// What was sampled, since the program began.
-	AllocObjects, AllocBytes, FreeObjects, FreeBytes int64
-
-	// What that stands for: what is still allocated, and all that ever was. It is the
-	// sample divided by the probability that an object of that size is in it.
-	LiveObjects, LiveBytes   int64
-	TotalObjects, TotalBytes int64
+	// Objects that were sampled, since the program began.
+	AllocObjects, FreeObjects int64
 }
 
 // Profile is what was read.
@@ -245,37 +239,9 @@ func (p *Profile) readRecords(pages *pages, at Variables, most, cycle int) error
 		if c == (count{}) {
 			continue
 		}
-		p.Records = append(p.Records, b.record(c, p.Rate))
+		p.Records = append(p.Records, Record{
+			Stack: b.stack, Bucket: b.addr, Size: int64(b.size), AllocObjects: int64(c.allocs), FreeObjects: int64(c.frees),
+		})
 	}
 	return short
-}
-
-// record makes a record of counts that are plausible.
-func (b *bucket) record(c count, rate int64) Record {
-	r := Record{
-		Stack: b.stack, Bucket: b.addr, Size: int64(b.size),
-		AllocObjects: int64(c.allocs), AllocBytes: int64(c.allocs * b.size),
-		FreeObjects: int64(c.frees), FreeBytes: int64(c.frees * b.size),
-	}
-	r.LiveObjects, r.LiveBytes = scale(r.AllocObjects-r.FreeObjects, r.Size, rate)
-	r.TotalObjects, r.TotalBytes = scale(r.AllocObjects, r.Size, rate)
-	return r
-}
-
-// scale returns how many objects, and bytes, there are of which so many were sampled. To
-// the digit as scaleHeapSample in runtime/pprof/protomem.go has it.
-func scale(objects, size, rate int64) (int64, int64) {
-	if objects == 0 || rate <= 1 {
-		return objects, objects * size
-	}
-	by := 1 / (1 - math.Exp(-float64(size)/float64(rate)))
-	return bounded(float64(objects) * by), bounded(float64(objects*size) * by)
-}
-
-// bounded converts a number that may be too large.
-func bounded(f float64) int64 {
-	if f >= math.MaxInt64 {
-		return math.MaxInt64
-	}
-	return int64(f)
 }

@@ -2,7 +2,6 @@ package goheap
 
 import (
 	"errors"
-	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -97,13 +96,9 @@ func variables() Variables {
 	return Variables{Buckets: atHead, Cycle: atCycle, Rates: []uint64{atRate}}
 }
 
-// counted is what was sampled by a record, and what that stands for.
-func counted(size int64, stack []uint64, allocs, frees, live, total int64) Record {
-	return Record{
-		Stack: stack, Size: size,
-		AllocObjects: allocs, AllocBytes: allocs * size, FreeObjects: frees, FreeBytes: frees * size,
-		LiveObjects: live, LiveBytes: live * size, TotalObjects: total, TotalBytes: total * size,
-	}
+// counted is what was sampled by a record.
+func counted(size int64, stack []uint64, allocs, frees int64) Record {
+	return Record{Stack: stack, Size: size, AllocObjects: allocs, FreeObjects: frees}
 }
 
 var (
@@ -159,7 +154,7 @@ func TestProfiles(t *testing.T) {
 				h.add(64, other, counts4{{3, 3}, {}, {}, {}})
 				return variables()
 			},
-			&Profile{Rate: 1, Records: []Record{counted(64, other, 3, 3, 0, 3), counted(16, one, 5, 2, 3, 5)}},
+			&Profile{Rate: 1, Records: []Record{counted(64, other, 3, 3), counted(16, one, 5, 2)}},
 		},
 		{
 			"what is to be published is added",
@@ -169,7 +164,7 @@ func TestProfiles(t *testing.T) {
 				h.add(16, one, counts4{{5, 2}, {100, 0}, {100, 1}, {9, 1}})
 				return variables()
 			},
-			&Profile{Rate: 1, Records: []Record{counted(16, one, 14, 3, 11, 14)}, Mixed: true},
+			&Profile{Rate: 1, Records: []Record{counted(16, one, 14, 3)}, Mixed: true},
 		},
 		{
 			"the number of the collection as Go 1.18 has it",
@@ -181,7 +176,7 @@ func TestProfiles(t *testing.T) {
 				at.PlainCycle = true
 				return at
 			},
-			&Profile{Rate: 1, Records: []Record{counted(16, one, 14, 3, 11, 14)}, Mixed: true},
+			&Profile{Rate: 1, Records: []Record{counted(16, one, 14, 3)}, Mixed: true},
 		},
 		{
 			"without that number, what is published",
@@ -192,7 +187,7 @@ func TestProfiles(t *testing.T) {
 				at.Cycle = 0
 				return at
 			},
-			&Profile{Rate: 1, Records: []Record{counted(16, one, 5, 2, 3, 5)}},
+			&Profile{Rate: 1, Records: []Record{counted(16, one, 5, 2)}},
 		},
 		{
 			"before the first collection, all",
@@ -202,20 +197,7 @@ func TestProfiles(t *testing.T) {
 				h.add(32, one, counts4{{}, {}, {}, {2, 0}})
 				return variables()
 			},
-			&Profile{Rate: 1, Uncollected: true, Records: []Record{counted(32, one, 2, 0, 2, 2), counted(16, one, 9, 0, 9, 9)}},
-		},
-		{
-			"samples stand for what is not sampled",
-			func(h *heap) Variables {
-				h.add(1024, one, counts4{{4, 2}})
-				h.add(4<<20, one, counts4{{4, 2}})
-				return variables()
-			},
-			&Profile{Rate: DefaultRate, Records: []Record{
-				// Of the bytes, the fraction counts.
-				{Stack: one, Size: 4 << 20, AllocObjects: 4, AllocBytes: 16 << 20, FreeObjects: 2, FreeBytes: 8 << 20, LiveObjects: 2, LiveBytes: 8391423, TotalObjects: 4, TotalBytes: 16782846},
-				{Stack: one, Size: 1024, AllocObjects: 4, AllocBytes: 4096, FreeObjects: 2, FreeBytes: 2048, LiveObjects: 1025, LiveBytes: 1049600, TotalObjects: 2050, TotalBytes: 2099200},
-			}},
+			&Profile{Rate: 1, Uncollected: true, Records: []Record{counted(32, one, 2, 0), counted(16, one, 9, 0)}},
 		},
 		{
 			"sampling was stopped",
@@ -224,7 +206,7 @@ func TestProfiles(t *testing.T) {
 				h.add(16, one, counts4{{4, 2}})
 				return variables()
 			},
-			&Profile{Rate: 0, Records: []Record{counted(16, one, 4, 2, 2, 4)}},
+			&Profile{Rate: 0, Records: []Record{counted(16, one, 4, 2)}},
 		},
 		{
 			"a rate of which no object is ever sampled",
@@ -233,7 +215,7 @@ func TestProfiles(t *testing.T) {
 				h.add(16, one, counts4{{4, 4}})
 				return variables()
 			},
-			&Profile{Rate: 1 << 62, Records: []Record{{Stack: one, Size: 16, AllocObjects: 4, AllocBytes: 64, FreeObjects: 4, FreeBytes: 64, TotalObjects: math.MaxInt64, TotalBytes: math.MaxInt64}}},
+			&Profile{Rate: 1 << 62, Records: []Record{counted(16, one, 4, 4)}},
 		},
 		{
 			"nothing was sampled, at a rate that is not known",
@@ -284,7 +266,7 @@ func TestProfiles(t *testing.T) {
 				h.add(16, []uint64{}, counts4{{2, 0}})
 				return variables()
 			},
-			&Profile{Rate: 1, Records: []Record{counted(16, []uint64{}, 2, 0, 2, 2), counted(16, make([]uint64, maxDepth), 1, 0, 1, 1)}},
+			&Profile{Rate: 1, Records: []Record{counted(16, []uint64{}, 2, 0), counted(16, make([]uint64, maxDepth), 1, 0)}},
 		},
 	} {
 		for name, words := range map[string]int{"Go 1.26": 4, "Go 1.27": 2} {
@@ -423,7 +405,7 @@ func TestFewBucketsApart(t *testing.T) {
 				t.Errorf("%d bytes apart, with %d words: %v", apart, words, err)
 				continue
 			}
-			want := &Profile{Rate: 1, Records: []Record{counted(32, one, 6, 2, 4, 6), counted(16, one, 5, 2, 3, 5)}}
+			want := &Profile{Rate: 1, Records: []Record{counted(32, one, 6, 2), counted(16, one, 5, 2)}}
 			if d := cmp.Diff(want, got, anywhere); d != "" {
 				t.Errorf("%d bytes apart, with %d words (-want +got):\n%s", apart, words, d)
 			}
@@ -457,7 +439,7 @@ func TestACollectionMeanwhile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &Profile{Rate: 1, Records: []Record{counted(16, one, 7, 3, 4, 7)}}
+	want := &Profile{Rate: 1, Records: []Record{counted(16, one, 7, 3)}}
 	if d := cmp.Diff(want, got, anywhere); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
@@ -478,7 +460,7 @@ func TestCollectionsAllTheTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &Profile{Rate: 1, Records: []Record{counted(16, one, 5, 2, 3, 5)}, Mixed: true}
+	want := &Profile{Rate: 1, Records: []Record{counted(16, one, 5, 2)}, Mixed: true}
 	if d := cmp.Diff(want, got, anywhere); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
@@ -505,7 +487,7 @@ func TestACountThatIsReadHalfWay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(&Profile{Rate: 1, Records: []Record{counted(16, other, 6, 2, 4, 6)}}, got, anywhere); d != "" {
+	if d := cmp.Diff(&Profile{Rate: 1, Records: []Record{counted(16, other, 6, 2)}}, got, anywhere); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 }
@@ -524,7 +506,7 @@ func TestABucketAtTheEndOfMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(&Profile{Rate: 1, Records: []Record{counted(16, one, 5, 2, 3, 5)}}, got, anywhere); d != "" {
+	if d := cmp.Diff(&Profile{Rate: 1, Records: []Record{counted(16, one, 5, 2)}}, got, anywhere); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 }
@@ -702,9 +684,7 @@ func checkProfile(t *testing.T, p *Profile, limits Limits) {
 		t.Errorf("%d records", len(p.Records))
 	}
 	for _, r := range p.Records {
-		if r.Size <= 0 || r.FreeObjects < 0 || r.AllocObjects < r.FreeObjects || r.AllocObjects == 0 || len(r.Stack) > maxDepth ||
-			r.AllocBytes != r.AllocObjects*r.Size || r.FreeBytes != r.FreeObjects*r.Size ||
-			r.LiveObjects < 0 || r.LiveObjects > r.TotalObjects || r.LiveBytes < 0 || r.LiveBytes > r.TotalBytes {
+		if r.Size <= 0 || r.FreeObjects < 0 || r.AllocObjects < r.FreeObjects || r.AllocObjects == 0 || len(r.Stack) > maxDepth {
 			t.Errorf("got %+v", r)
 		}
 	}

@@ -61,9 +61,7 @@ type block struct {
 type Window struct {
 	From, To uint64 // CLOCK_MONOTONIC, ns
 	// Until is to when calls that free were seen, To or later.
-	Until         uint64
-	Allocs, Frees uint64
-	Bytes         uint64 // that were asked for
+	Until uint64
 	// Faults are page faults in it, Beside those since the one before; 0 where they are not
 	// seen.
 	Faults, Beside uint64

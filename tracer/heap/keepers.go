@@ -59,6 +59,7 @@ func (s Source) String() string {
 // Result is who keeps a group.
 type Result struct {
 	Source  Source
+	Assumed bool     // ByProfile: how many bytes a sample stands for is likely, but not known
 	Keepers []Keeper // who keeps the most first; those that keep nothing are left out
 	// Samples are all of the group, and Alive those of them that are there.
 	Samples, Alive int

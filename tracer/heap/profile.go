@@ -41,6 +41,10 @@ const GoHeap = "Go heap"
 //
 // A Profile has one owner.
 type Profile struct {
+	// Assumed says that the rate is likely, but not known. What of the others is kept by
+	// whom does not depend on it much, how many bytes that are does.
+	Assumed bool
+
 	rate     float64           // bytes
 	records  map[uint64]Record // as of the last reading
 	readings []reading
@@ -245,7 +249,7 @@ const (
 // Keepers estimates who keeps memory of the runtime's that grows by so many bytes a second,
 // with the interval of that. Path gives the functions of a site, innermost first.
 func (p *Profile) Keepers(rate growth.Rate, path func(site uint32) []Place) (r Result) {
-	r.Source, r.Growth = ByProfile, rate.PerSecond
+	r.Source, r.Growth, r.Assumed = ByProfile, rate.PerSecond, p.Assumed
 	if len(p.readings) == 0 {
 		return r
 	}

@@ -47,6 +47,7 @@ import (
 	"fmt"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/procmaps/units"
 )
 
 // ErrNone says that no malloc of glibc was found: the program has another one, has not
@@ -275,3 +276,5 @@ func (a *arena) mismatch() string {
 	}
 	return ""
 }
+
+func size(n uint64) string { return units.Bytes(float64(n)) }

@@ -312,7 +312,7 @@ func TestPrograms(t *testing.T) {
 			p.counts(t)
 			h := p.heap(t, p.counting(t))
 			if sum := h.Total(); !h.Complete || sum.Walked != sum.System || sum.Skipped > 0 || sum.InUse.Blocks < 1000 {
-				t.Errorf("%s", h)
+				t.Errorf("%+v", h)
 			}
 		})
 	}

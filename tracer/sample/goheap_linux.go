@@ -15,16 +15,16 @@ import (
 )
 
 var (
-	// ErrNotGo says that a module has no code of Go's.
-	ErrNotGo = errors.New("it is not a Go program")
-	// ErrNoGoHeap says that a program keeps no profile of its heap: the linker leaves
+	// errNotGo says that a module has no code of Go's.
+	errNotGo = errors.New("it is not a Go program")
+	// errNoGoHeap says that a program keeps no profile of its heap: the linker leaves
 	// that out of programs that could not ask for it.
-	ErrNoGoHeap = errors.New("the program keeps no heap profile: runtime.MemProfile is not linked in (importing net/http/pprof does that)")
+	errNoGoHeap = errors.New("the program keeps no heap profile: runtime.MemProfile is not linked in (importing net/http/pprof does that)")
 )
 
-// GoHeap is the profile that the runtime of a Go program keeps of its heap. It is not safe
+// goHeap is the profile that the runtime of a Go program keeps of its heap. It is not safe
 // for concurrent use.
-type GoHeap struct {
+type goHeap struct {
 	mem    *regular.File
 	at     goheap.Variables
 	data   []procmaps.Range // where the variables are that have no names
@@ -44,7 +44,7 @@ const (
 // mostRates is in how many places the rate is looked for.
 const mostRates = 64
 
-// OpenGoHeap opens the heap profile of a process, of which the module is a file with Go's
+// openGoHeap opens the heap profile of a process, of which the module is a file with Go's
 // runtime: the program, or a library of it. Bias is what was added to the file's own
 // addresses. What is read is the address space that the process has now: once it has ended
 // or called exec, errors match [procmaps.ErrGone].
@@ -52,17 +52,17 @@ const mostRates = 64
 // Where the symbols were removed, the profile is looked for with the first read that there
 // is something in it.
 //
-// The error may match ErrNotGo and ErrNoGoHeap. It takes CAP_SYS_PTRACE, or what ptrace(2)
+// The error may match errNotGo and errNoGoHeap. It takes CAP_SYS_PTRACE, or what ptrace(2)
 // would. Reads may wait for the process' mmap lock (see package await).
-func OpenGoHeap(pid int, m *symbol.Module, bias uint64) (*GoHeap, error) {
+func openGoHeap(pid int, m *symbol.Module, bias uint64) (*goHeap, error) {
 	if !m.IsGo() {
-		return nil, fmt.Errorf("open heap profile of process %d: %w", pid, ErrNotGo)
+		return nil, fmt.Errorf("open heap profile of process %d: %w", pid, errNotGo)
 	}
 	mem, _, err := regular.Open("", fmt.Sprintf("/proc/%d/mem", pid), 0)
 	if err != nil {
 		return nil, fmt.Errorf("open heap profile: %w", err)
 	}
-	h := &GoHeap{mem: mem}
+	h := &goHeap{mem: mem}
 	if err := h.locate(m, bias); err != nil {
 		return nil, fmt.Errorf("open heap profile of process %d: %w", pid, errors.Join(err, h.Close()))
 	}
@@ -70,7 +70,7 @@ func OpenGoHeap(pid int, m *symbol.Module, bias uint64) (*GoHeap, error) {
 }
 
 // locate finds the runtime's variables.
-func (h *GoHeap) locate(m *symbol.Module, bias uint64) error {
+func (h *goHeap) locate(m *symbol.Module, bias uint64) error {
 	vars := m.Variables(varBuckets, varCycle, varPlainCycle, varRate, varDisabled)
 	if at, ok := vars[varDisabled]; ok {
 		var disabled [1]byte
@@ -78,7 +78,7 @@ func (h *GoHeap) locate(m *symbol.Module, bias uint64) error {
 			return err
 		}
 		if disabled[0] != 0 {
-			return ErrNoGoHeap
+			return errNoGoHeap
 		}
 	}
 	if at, ok := vars[varBuckets]; ok {
@@ -96,7 +96,7 @@ func (h *GoHeap) locate(m *symbol.Module, bias uint64) error {
 		return nil
 	}
 	if !m.HasGoFunction("runtime.MemProfile") && !m.HasGoFunction("runtime.memProfileInternal") {
-		return ErrNoGoHeap
+		return errNoGoHeap
 	}
 	data, image := m.Data()
 	for _, r := range data {
@@ -116,7 +116,7 @@ func (h *GoHeap) locate(m *symbol.Module, bias uint64) error {
 // Read reads the profile, as runtime.MemProfile returns it at that moment: as of the
 // beginning of the last garbage collection but one. The error is as of [goheap.Read], and
 // of [goheap.Find] as long as the profile has not been found.
-func (h *GoHeap) Read(ctx context.Context) (*goheap.Profile, error) {
+func (h *goHeap) Read(ctx context.Context) (*goheap.Profile, error) {
 	mem := memory{ctx, h.mem}
 	if h.at.Buckets == 0 {
 		at, err := goheap.Find(mem, h.data, h.image, h.limits)
@@ -129,7 +129,7 @@ func (h *GoHeap) Read(ctx context.Context) (*goheap.Profile, error) {
 }
 
 // Close closes it.
-func (h *GoHeap) Close() error { return h.mem.Close() }
+func (h *goHeap) Close() error { return h.mem.Close() }
 
 // memory is that of a process, as long as a context is not done.
 type memory struct {

@@ -22,6 +22,9 @@ const (
 	// collection, and to be compared with the others; profileSoon is it before there was one.
 	profileEvery = 5 * time.Second
 	profileSoon  = time.Second
+	// mostMixed is how many readings in a row are passed over as they are of two collections:
+	// a program that collects all the time may have no others.
+	mostMixed = 3
 	// mostBuckets bounds a profile: who sends it all to be compared keeps the others waiting.
 	mostBuckets = 1 << 16
 )
@@ -35,8 +38,9 @@ type profileWatch struct {
 	due    uint64
 	busy   bool // a worker reads it, and what is below is the worker's
 	over   bool // it is not read any more
+	mixed  int  // readings in a row that were not of one collection
 
-	heap *GoHeap           // nil until it was opened
+	heap *goHeap           // nil until it was opened
 	told map[uint64]counts // by record; nil before the first reading
 }
 
@@ -45,8 +49,11 @@ type counts struct{ allocs, frees uint64 }
 
 // watchProfile begins to read the profile of a process, if it is a Go program.
 func (s *Sampler) watchProfile(t *target) {
+	if t.asked {
+		return
+	}
 	tree := s.opts.Trees(t.space)
-	if t.asked || tree == nil {
+	if tree == nil {
 		return
 	}
 	t.asked = true
@@ -109,7 +116,7 @@ func (p *profileWatch) read() {
 
 func (p *profileWatch) readNow() (_ *goheap.Profile, err error) {
 	if p.heap == nil {
-		if p.heap, err = OpenGoHeap(p.t.pid, p.module, p.bias); err != nil {
+		if p.heap, err = openGoHeap(p.t.pid, p.module, p.bias); err != nil {
 			return nil, err
 		}
 		p.heap.limits.Buckets = mostBuckets
@@ -121,7 +128,7 @@ func (p *profileWatch) readNow() (_ *goheap.Profile, err error) {
 func (p *profileWatch) tell(profile *goheap.Profile, err error, took time.Duration) {
 	s := p.run
 	now := s.kernel.Now()
-	p.due = now + max(uint64(profileEvery), uint64(float64(took)/s.opts.HeapBudget))
+	p.due = p.after(profileEvery, took)
 	if err == nil && profile.Rate < 1 {
 		err = goheap.ErrOff // what there is of records is of the time before
 	}
@@ -132,12 +139,12 @@ func (p *profileWatch) tell(profile *goheap.Profile, err error, took time.Durati
 	case errors.Is(err, goheap.ErrAbsent): // there is nothing in it yet
 		return
 	case errors.Is(err, await.ErrStalled) && p.told != nil:
-		p.due = now + max(uint64(profileSoon), uint64(float64(took)/s.opts.HeapBudget))
+		p.due = p.after(profileSoon, took)
 		return // the CPUs are busy, say: the next reading makes up for it
 	case err != nil:
 		// What is no profile now may be one later: it was read while it changed.
 		p.over = !slices.ContainsFunc([]error{goheap.ErrOff, goheap.ErrImplausible, await.ErrStalled}, func(e error) bool { return errors.Is(err, e) })
-		for _, plain := range []error{ErrNoGoHeap, goheap.ErrOff} {
+		for _, plain := range []error{errNoGoHeap, goheap.ErrOff} {
 			if errors.Is(err, plain) {
 				err = plain // which says it all
 			}
@@ -149,13 +156,22 @@ func (p *profileWatch) tell(profile *goheap.Profile, err error, took time.Durati
 	p.t.profileWhy = ""
 	s.tellUnsampled(p.t)
 	s.effort.Heaps.Profiles++
-	if profile.Uncollected { // it counts garbage as live
-		p.due = now + max(uint64(profileSoon), uint64(float64(took)/s.opts.HeapBudget))
+	mixed := profile.Mixed && p.mixed < mostMixed
+	if p.mixed++; !mixed {
+		p.mixed = 0
+	}
+	if profile.Uncollected || mixed { // it counts garbage as live, or some records are newer
+		p.due = p.after(profileSoon, took)
 		return
 	}
 	if body, ok := p.changed(profile); ok {
 		s.emit(p.t, now, body)
 	}
+}
+
+// after is when to read it again: a time from now, or later as the budget has it.
+func (p *profileWatch) after(least, took time.Duration) uint64 {
+	return p.run.kernel.Now() + max(uint64(least), uint64(float64(took)/p.run.opts.HeapBudget))
 }
 
 // changed are the records that are not as they were told. Those of the first reading have
@@ -169,7 +185,7 @@ func (p *profileWatch) changed(profile *goheap.Profile) (event.GoHeap, bool) {
 	if first {
 		p.told = make(map[uint64]counts, len(profile.Records))
 	}
-	out := event.GoHeap{Rate: profile.Rate, Collections: uint64(profile.Collections)}
+	out := event.GoHeap{Rate: profile.Rate, Assumed: profile.Assumed, Collections: uint64(profile.Collections)}
 	for i := range profile.Records {
 		r := &profile.Records[i]
 		now := counts{uint64(r.AllocObjects), uint64(r.FreeObjects)}

@@ -580,7 +580,7 @@ func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration
 	defer func() {
 		err = errors.Join(err, probes.Close()) // it may be closed already
 		if after, e := p.kernel.HeapCalls(p.space); e == nil {
-			p.pay(each.cost(after.Allocs-last.Allocs, after.Frees-last.Frees, 0))
+			p.pay(each.cost(last, after, 0))
 		}
 	}()
 	for {
@@ -595,13 +595,13 @@ func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration
 		if err = errors.Join(e1, e2, e3, e4); err != nil {
 			return 0, err
 		}
-		w.Allocs, w.Frees, w.Bytes = after.Allocs-before.Allocs, after.Frees-before.Frees, after.Bytes-before.Bytes
-		cost := each.cost(w.Allocs, w.Frees, time.Duration(w.To-w.From))
+		cost := each.cost(before, after, time.Duration(w.To-w.From))
+		calls := after.Allocs - before.Allocs + after.Frees - before.Frees
 		w.Faults, w.CPU = after.Faults-before.Faults, max(then-used-cost, (then-used)/unsurePrice)
 		p.used, p.faults, last, w.Until = then, after.Faults, after, w.To
 		rate = float64(cost) / float64(max(w.To-w.From, 1))
 		if going && rate <= p.budget && length >= heapPeriod && !p.changed(all) {
-			p.tell(cost, w)
+			p.tell(w, calls, cost)
 			continue
 		}
 		if going {
@@ -614,10 +614,10 @@ func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration
 				return rate, err
 			}
 			w.Until = p.now()
-			cost += each.cost(after.Allocs-last.Allocs, after.Frees-last.Frees, 0)
+			cost += each.cost(last, after, 0)
 			last = after
 		}
-		p.tell(cost, w)
+		p.tell(w, calls, cost)
 		if !going {
 			return rate, errOver
 		}
@@ -646,7 +646,7 @@ func (p *prober) wait(length time.Duration, before tracer.HeapCalls, each prices
 		left := time.Until(end)
 		going = p.sleep(min(max(left, 0), max(length/looks, leastBurst)))
 		after, err = p.kernel.HeapCalls(p.space)
-		if err != nil || !going || left <= 0 || each.cost(after.Allocs-before.Allocs, after.Frees-before.Frees, 0) > allowed {
+		if err != nil || !going || left <= 0 || each.cost(before, after, 0) > allowed {
 			return after, going, err
 		}
 	}
@@ -716,21 +716,22 @@ func pricesOf(p tracer.HeapPrice, all []heap.Allocator) (out prices) {
 	return out
 }
 
-// cost is what so many calls took longer by in a time.
-func (p prices) cost(allocs, frees uint64, took time.Duration) time.Duration {
+// cost is what the calls between two counts took longer by in a time.
+func (p prices) cost(before, after tracer.HeapCalls, took time.Duration) time.Duration {
 	const stacks = 512 // a second, at most
+	allocs, frees := after.Allocs-before.Allocs, after.Frees-before.Frees
 	return time.Duration(allocs)*p.alloc + time.Duration(frees)*p.free +
 		time.Duration(min(float64(allocs), 1+stacks*took.Seconds())*float64(priceStack))
 }
 
-// tell has a window told.
-func (p *prober) tell(cost time.Duration, w event.HeapWindow) {
+// tell has a window told, in which there were so many calls.
+func (p *prober) tell(w event.HeapWindow, calls uint64, cost time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.untold = append(p.untold, w)
 	p.spent.Bursts++
 	p.spent.ProbedNs += w.To - w.From
-	p.spent.Calls += w.Allocs + w.Frees
+	p.spent.Calls += calls
 	p.spent.CostNs += uint64(cost)
 	p.cost += cost
 }

@@ -144,7 +144,7 @@ func (p poolID) name() string {
 // poolOf is the pool that a function takes memory for.
 func poolOf(name, module string) poolID {
 	for i, p := range pools {
-		if p.by.MatchString(name) || muslsMalloc(name, module) && p.name == muslPool || p.soname != "" && strings.HasPrefix(module, p.soname) {
+		if p.by.MatchString(name) || p.name == muslPool && muslsMalloc(name, module) || p.soname != "" && strings.HasPrefix(module, p.soname) {
 			return poolID(i + 1)
 		}
 	}

@@ -87,7 +87,7 @@ func stackOf(s *Sites, names ...string) uint32 {
 	for i := range names {
 		s.frames = append(s.frames, Frame{pid: 1 << 26, Addr: uint64(s.last)<<16 + uint64(i)})
 	}
-	id := s.intern(stack.EndRoot, false)
+	id := s.intern(stack.EndRoot)
 	frames, _ := s.Frames(id)
 	for i, name := range names {
 		frames[i].name = name // there is no compiler's map

@@ -67,7 +67,7 @@ var wanted = sync.OnceValue(func() map[string]heap.Function {
 			all[prefix+name] = f
 		}
 	}
-	for _, prefix := range []string{"", "je_", "_rjem_"} {
+	for _, prefix := range []string{"je_", "_rjem_"} {
 		for _, name := range []string{"mallocx", "rallocx", "sdallocx", "dallocx"} {
 			all[prefix+name] = ownFunctions()[name]
 		}
@@ -84,8 +84,7 @@ func (s *Sites) Allocators(pid int, tree *space.Space) (all []heap.Allocator) {
 		if e.File == 0 || e.Mode&procmaps.Exec == 0 {
 			continue
 		}
-		f := tree.File(e.File)
-		m := procmaps.Mapping{Range: e.Range, Mode: e.Mode, Offset: e.Offset, Dev: f.Dev, Inode: f.Inode, Name: e.Name}
+		m := rowOf(tree, e)
 		module := s.modules.at(pid, &m)
 		if module.sym == nil || seen[module] {
 			continue

@@ -12,6 +12,7 @@ import (
 	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/internal/quota"
 	"github.com/maptrace/maptrace/tracer/internal/regular"
+	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/stack"
 	"github.com/maptrace/maptrace/tracer/symbol"
 )
@@ -126,6 +127,12 @@ func (ms *modules) passes(pid int, err error) bool {
 	return errors.Is(err, quota.ErrSpent) && ms.account(pid).Ample() || errors.Is(err, await.ErrStalled)
 }
 
+// rowOf is an extent of a file as a row of maps.
+func rowOf(tree *space.Space, e space.Extent) procmaps.Mapping {
+	f := tree.File(e.File)
+	return procmaps.Mapping{Range: e.Range, Mode: e.Mode, Offset: e.Offset, Dev: f.Dev, Inode: f.Inode, Name: e.Name}
+}
+
 // count counts the files with an error, and returns that of one.
 func (ms *modules) count(failure func(*Module) error) (n int, why error) {
 	for _, m := range ms.files {
@@ -199,11 +206,15 @@ func (m *Module) unwind() *stack.Table {
 	return m.table
 }
 
-// charge has another account pay, and lets the table be read if nobody paid for it.
+// charge has another account pay, and lets be read what nobody paid for.
 func (m *Module) charge(a *quota.Account) {
-	if m.sym.Charge(a); m.sym.Spent() == nil && m.table == nil {
+	if m.sym.Charge(a); m.sym.Spent() != nil {
+		return
+	}
+	if m.table == nil {
 		m.tabled, m.rules = false, nil
 	}
+	m.searched, m.points = false, nil
 }
 
 // hold counts a table that was read, and drops the others if they are too large.

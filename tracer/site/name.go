@@ -146,7 +146,7 @@ func (s *Sites) Stack(id uint32) ([]Line, stack.End) {
 // Lines appends the functions of a frame to dst, innermost first.
 func (s *Sites) Lines(dst []Line, f *Frame) []Line {
 	module := f.module()
-	isGo := f.Module != nil && f.Module.sym != nil && f.Module.sym.IsGo()
+	isGo := f.isGo()
 	if f.Module != nil && f.Module.sym != nil {
 		var buf [8]symbol.Line
 		lines := f.Module.sym.Lines(f.look(), buf[:0])

@@ -19,8 +19,8 @@ var landingPad = []byte{0xf3, 0x0f, 0x1e, 0xfa}
 // the first on virtual machines; but for some that it does itself
 // (arch/x86/kernel/uprobes.c: push_setup_xol_ops, branch_setup_xol_ops). So one of those is
 // chosen if there is nothing before it but what changes no argument and no stack pointer,
-// and always comes to it. Without one
-// it is 0, and not emulated.
+// and always comes to it. Without one it is 0, and false says that the kernel does not do
+// it.
 func probePoint(code []byte, of stack.Arch) (skip int, ok bool) {
 	if of != stack.AMD64 {
 		return 0, false

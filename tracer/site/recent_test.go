@@ -16,7 +16,7 @@ func numberOf(s *Sites, addrs ...uint64) uint32 {
 	for _, a := range addrs {
 		s.frames = append(s.frames, Frame{Module: unreadable, Addr: a})
 	}
-	return s.intern(stack.EndRoot, false)
+	return s.intern(stack.EndRoot)
 }
 
 var unreadable = &Module{Path: "/x", number: 1, Err: io.EOF}

@@ -322,7 +322,7 @@ func (s *Sites) Site(pid int, tree *space.Space, sample *stack.Sample) uint32 {
 	}
 	s.stats.Stacks++
 	s.stats.Ends[end]++
-	return s.intern(end, false)
+	return s.intern(end)
 }
 
 // frame is the function that a process is in at a pc.
@@ -355,7 +355,7 @@ func (s *Sites) Walked(pid int, tree *space.Space, pcs []uint64) uint32 {
 		f.inner = true
 		s.frames = append(s.frames, f)
 	}
-	return s.intern(end, true)
+	return s.intern(end)
 }
 
 // chainMost is the longest chain that is sent.
@@ -375,9 +375,9 @@ func (s *Sites) keepsFramePointers() bool {
 }
 
 // intern finds the number of the frames just walked, all of which are inner or none.
-func (s *Sites) intern(end stack.End, inner bool) uint32 {
+func (s *Sites) intern(end stack.End) uint32 {
 	s.key = append(s.key[:0], byte(end), 0)
-	if inner {
+	if len(s.frames) > 0 && s.frames[0].inner {
 		s.key[1] = 1
 	}
 	for i := range s.frames {
@@ -463,10 +463,8 @@ func (s *Sites) find(pc uint64) place {
 	if e.File == 0 && e.Kind != procmaps.KindSpecial {
 		return place{code: true} // a JIT compiler's
 	}
-	f := s.tree.File(e.File)
-	m := s.modules.at(s.pid, &procmaps.Mapping{
-		Range: e.Range, Mode: e.Mode, Offset: e.Offset, Dev: f.Dev, Inode: f.Inode, Name: e.Name,
-	})
+	row := rowOf(s.tree, e)
+	m := s.modules.at(s.pid, &row)
 	if m.Err != nil && e.Kind == procmaps.KindShm {
 		return place{code: true} // a JIT compiler's, which writes elsewhere what it maps here
 	}

@@ -724,7 +724,7 @@ func TestFramesOfAFileThatCannotBeReadAreAddresses(t *testing.T) {
 	defer s.Close()
 	m := &Module{Path: "/tmp/x", number: 1, Err: io.EOF}
 	s.frames = []Frame{{Module: m, Addr: 0x1234, Call: true}, {Module: m, Addr: 0x5678}}
-	id := s.intern(stack.EndNoFDE, false)
+	id := s.intern(stack.EndNoFDE)
 	lines, end := s.Stack(id)
 	if len(lines) != 2 || end != stack.EndNoFDE {
 		t.Fatalf("%+v, %v", lines, end)

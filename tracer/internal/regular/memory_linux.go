@@ -6,11 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MostPieces is how many pieces of memory are read at once.
-const MostPieces = 1024 // UIO_MAXIOV of linux/uio.h
+// mostPieces is how many pieces of memory are read at once.
+const mostPieces = 1024 // UIO_MAXIOV of linux/uio.h
 
 // Memory reads size bytes of a process' memory at each of some addresses, at most
-// MostPieces, by process_vm_readv(2). Gone are the indices of those where not all of them
+// mostPieces, by process_vm_readv(2). Gone are the indices of those where not all of them
 // are there. As a file's, its pages may be served by others: another process reads them if
 // one was started ([Start]). Errors are those of the call but EFAULT, or match
 // await.ErrStalled.
@@ -22,7 +22,7 @@ func Memory(pid int, addrs []uint64, size int) (data []byte, gone []int, err err
 }
 
 func memoryHere(pid int, addrs []uint64, size int) (data []byte, gone []int, err error) {
-	if len(addrs) > MostPieces || size < 1 || size*len(addrs) > mostRead {
+	if len(addrs) > mostPieces || size < 1 || size*len(addrs) > mostRead {
 		return nil, nil, fmt.Errorf("read memory: %d pieces of %d bytes: %w", len(addrs), size, unix.EINVAL)
 	}
 	data = make([]byte, len(addrs)*size)

@@ -17,13 +17,15 @@ type HeapObject struct {
 	// one that the runtime of a Go program keeps. There, samples are those allocated in the
 	// second half of the time, and of what there was before as many are taken off alive as
 	// were freed.
-	Source  string  `json:"source"`
-	Samples int     `json:"samples"`
-	Alive   int     `json:"alive"` // of the samples
-	Seconds float64 `json:"seconds"`
-	Kept    float64 `json:"kept"`
-	KeptLow float64 `json:"kept_low"`
-	KeptTop float64 `json:"kept_high"`
+	Source string `json:"source"`
+	// RateAssumed: how many bytes a sample of a go profile stands for is likely, but not known.
+	RateAssumed bool    `json:"rate_assumed,omitempty"`
+	Samples     int     `json:"samples"`
+	Alive       int     `json:"alive"` // of the samples
+	Seconds     float64 `json:"seconds"`
+	Kept        float64 `json:"kept"`
+	KeptLow     float64 `json:"kept_low"`
+	KeptTop     float64 `json:"kept_high"`
 	// Explained is what is kept, as a part of what the heap grows by.
 	Explained float64 `json:"explained"`
 	// Confidence is that the first of the functions keeps more than any other.
@@ -52,7 +54,7 @@ func heapObject(f *attribution.Finding) *HeapObject {
 		return nil
 	}
 	o := &HeapObject{
-		Source: r.Source.String(), Samples: r.Samples, Alive: r.Alive, Seconds: r.Watched.Seconds(), Kept: r.Kept, KeptLow: r.Low, KeptTop: r.High,
+		Source: r.Source.String(), RateAssumed: r.Assumed, Samples: r.Samples, Alive: r.Alive, Seconds: r.Watched.Seconds(), Kept: r.Kept, KeptLow: r.Low, KeptTop: r.High,
 		Explained: r.Explained(), Confidence: r.Confidence, Functions: []HeapKeeperObject{},
 	}
 	for i := range f.Keepers {
@@ -85,6 +87,9 @@ func appendHeap(b []byte, f *attribution.Finding, frames int, ascii bool) []byte
 			by := "a sample of " + units.Count(uint64(f.Heap.Samples), "block")
 			if f.Heap.Source == heap.ByProfile {
 				by = units.Count(uint64(f.Heap.Samples), "sample") + " of the program's own heap profile"
+				if f.Heap.Assumed {
+					by += " (whose rate is likely, but not known)"
+				}
 			}
 			b = fmt.Appendf(b, "  by %s in %s, what stays is %s (%s to %s), %s of the growth, kept by\n",
 				by, units.Span(f.Heap.Watched), perMinute(f.Heap.Kept),
