@@ -511,9 +511,12 @@ func (p *prober) run() {
 		if spent := p.takeCost(); spent > 0 {
 			period = max(period, time.Duration(float64(spent)/p.budget))
 		}
-		// By chance, so that the rhythm of the program has no part in what is seen.
-		rest := time.Duration((0.75+rand.Float64()/2)*float64(period)) - time.Since(start) //nolint:gosec // no secret
-		if !p.sleep(max(rest, 0)) {
+		// Whether a burst comes does not depend on when the last one was: what the program
+		// does every so often, as a cache that is full frees what is as old as that, must
+		// not fall between bursts each time.
+		const longest = 4
+		rest := min(rand.ExpFloat64(), longest) * float64(period-time.Since(start)) //nolint:gosec // no secret
+		if !p.sleep(time.Duration(max(rest, 0))) {
 			return
 		}
 	}
