@@ -20,8 +20,7 @@ type lookRequest struct {
 	audit  bool
 	alone  bool // an audit of what those of everything could not compare
 	reason lookReason
-	// turn: it had no place, and waits until more reads than so many have left; 0 for none.
-	turn int
+	needs  int // rows that it found no place for, and waits for; 0 for none
 }
 
 // lookResult is the answer. It waits until every event that is older than its
@@ -109,8 +108,7 @@ func (l *looks) next(now uint64) (req lookRequest, n int, ok bool) {
 			return req, 0, false
 		}
 	}
-	left, empty := l.places.turns()
-	at := slices.IndexFunc(l.asked, func(r lookRequest) bool { return r.turn <= left || empty })
+	at := slices.IndexFunc(l.asked, func(r lookRequest) bool { return l.places.room(r.needs) })
 	if at < 0 {
 		return req, 0, false
 	}
@@ -247,7 +245,7 @@ func (t *Tracer) collect(now uint64) {
 				continue
 			}
 			if errors.Is(res.err, errNoPlace) {
-				res.turn = res.place.turn
+				res.needs = res.place.needs
 				t.looks.asked = append(t.looks.asked, res.lookRequest)
 				t.letIn(sp)
 				continue

@@ -10,7 +10,7 @@ import (
 // A read of everything has as many rows as the process likes, up to vm.max_map_count, and
 // what it gave is kept until the events before its end have been handled. So the rows that
 // all reads hold together, under way or waiting for that, are bounded: a read that finds no
-// place is given up, and has another turn once some of the others have left. There is
+// place is given up, and has another turn once there is room for what it lacked. There is
 // always a place for a small one, so large ones whose locks are held keep nobody waiting,
 // and for one that is alone, however large.
 
@@ -28,14 +28,13 @@ type roster struct {
 
 	mu   sync.Mutex
 	rows int
-	left int // how many reads have given back their rows
 }
 
 // place is what one read holds. Nil is one without bounds.
 type place struct {
-	of   *roster
-	rows int
-	turn int // of a read that found no place: how many must have left before the next
+	of    *roster
+	rows  int
+	needs int // of a read that found no place: how many rows it would have had
 }
 
 // take adds rows to what a read holds, if there is room.
@@ -47,7 +46,7 @@ func (p *place) take(n int) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if alone := a.rows == p.rows; !alone && a.rows+n > a.most && p.rows+n > a.few {
-		p.turn = a.left + 1
+		p.needs = p.rows + n
 		return errNoPlace
 	}
 	a.rows += n
@@ -64,13 +63,12 @@ func (p *place) leave() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.rows -= p.rows
-	a.left++
 	p.rows = 0
 }
 
-// turns is how many reads have left so far, and whether nobody holds anything.
-func (a *roster) turns() (left int, empty bool) {
+// room tells whether a read that needs so many rows at least may find a place now.
+func (a *roster) room(needs int) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.left, a.rows == 0
+	return needs <= a.few || a.rows == 0 || a.rows+needs <= a.most
 }
