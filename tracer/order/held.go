@@ -21,15 +21,10 @@ type heldEvent struct {
 	late bool
 }
 
-// mostHeld bounds the wait: a tenth of a second of a program that does nothing else.
-const mostHeld = 1 << 16
-
 // holds tells whether an event has to wait.
 func (h *held) holds(ev *Event, late bool) bool {
 	return h.on && (len(h.events) > h.next || !late && ev.Time > h.after)
 }
-
-func (h *held) full() bool { return len(h.events) >= mostHeld }
 
 func (h *held) add(ev *Event, late bool) {
 	h.events = append(h.events, heldEvent{*ev, late})

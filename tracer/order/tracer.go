@@ -386,7 +386,7 @@ func (t *Tracer) deliver(sp *addressSpace, ev *Event, late bool) {
 		t.handle(sp, ev, late)
 		return
 	}
-	if sp.held.add(ev, late); sp.held.full() || t.crowded(sp) {
+	if sp.held.add(ev, late); t.crowded(sp) {
 		t.letIn(sp)
 	}
 }
