@@ -158,7 +158,9 @@ func (t *Tracer) prepare(req *lookRequest) bool {
 		req.ranges = nil // nothing can be compared with what is in doubt: that is read first
 		sp.audits.due, sp.audits.alone = sp.audits.due || !req.alone, sp.audits.alone || req.alone
 	case !req.full && !req.audit:
-		req.ranges, sp.reason = t.doubted(sp), lookReason{}
+		req.ranges = t.doubted(sp)
+		req.reason.add(sp.reason)
+		sp.reason = lookReason{}
 	}
 	if len(req.ranges) == 0 || !sp.readable() {
 		sp.looking, t.busy[sp] = false, true
@@ -328,7 +330,7 @@ func (t *Tracer) attend(sp *addressSpace, began, now uint64) bool {
 		case sp.state == seeding:
 			t.ask(sp, lookRequest{ranges: []procmaps.Range{space.All}, full: true})
 		case sp.doubtful():
-			t.reread(sp)
+			t.ask(sp, lookRequest{})
 		case sp.audits.due:
 			sp.audits.due = !t.audit(sp)
 		case sp.audits.alone:
@@ -389,13 +391,6 @@ func (t *Tracer) advance(sp *addressSpace, now, horizon uint64) {
 func (t *Tracer) hurry(sp *addressSpace) {
 	for t.crowded(sp) && sp.q.blocked() && !sp.waits() {
 		t.advance(sp, t.now(), sp.q.waiting[0].key)
-	}
-}
-
-// reread asks for what is in doubt.
-func (t *Tracer) reread(sp *addressSpace) {
-	if t.ask(sp, lookRequest{reason: sp.reason}) {
-		sp.reason = lookReason{}
 	}
 }
 

@@ -83,6 +83,14 @@ type lookReason struct {
 	nr  int16
 }
 
+// add adds another reason. The first stays, but growth of the stack gives way to any other,
+// and all give way to a re-read, which may find whatever there was.
+func (l *lookReason) add(o lookReason) {
+	if o.op != 0 && (l.op == 0 || l.op == space.OpStack || o.op == space.OpReread) {
+		*l = o
+	}
+}
+
 // doubt marks a range as unknown since a stamp, to be read again.
 func (t *Tracer) doubt(sp *addressSpace, r procmaps.Range, at uint64, why lookReason) {
 	if r.Empty() {
@@ -94,8 +102,6 @@ func (t *Tracer) doubt(sp *addressSpace, r procmaps.Range, at uint64, why lookRe
 
 // want asks for a look at what is in doubt.
 func (t *Tracer) want(sp *addressSpace, why lookReason) {
-	if sp.reason.op == 0 || why.op == space.OpReread || sp.reason.op == space.OpStack {
-		sp.reason = why
-	}
+	sp.reason.add(why)
 	t.busy[sp] = true
 }

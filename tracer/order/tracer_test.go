@@ -991,3 +991,48 @@ func TestAtTheEndOnlyAReadThatHasNotReturnedIsCalledStalled(t *testing.T) {
 		})
 	}
 }
+
+// A read shows what happened until it began, so it is named after that, too.
+func TestAReadIsCalledAfterAllThatWasDoubtedBeforeItBegan(t *testing.T) {
+	t.Parallel()
+	stack, other := lookReason{space.OpStack, 5, -1}, lookReason{space.OpOther, 6, 206}
+	reread := lookReason{op: space.OpReread}
+	for _, tc := range []struct {
+		name          string
+		before, since []lookReason // it was asked for
+		again         []lookReason // since it had its first turn
+		want          lookReason
+	}{
+		{"nothing since", []lookReason{stack}, nil, nil, stack},
+		{"a call before", []lookReason{stack, other}, nil, nil, other},
+		{"a call since", []lookReason{stack}, []lookReason{other}, nil, other},
+		{"a loss before", []lookReason{other, reread}, nil, nil, reread},
+		{"a loss since", []lookReason{other}, []lookReason{reread}, nil, reread},
+		{"a call since it found no place", []lookReason{stack}, nil, []lookReason{other}, other},
+		{"growth since it found no place", []lookReason{other}, nil, []lookReason{stack}, other},
+		{"growth since", []lookReason{other}, []lookReason{stack}, nil, other},
+	} {
+		w := newWorld(row(10, 20, rw))
+		tr := New(&script{idle: -1}, w, Options{})
+		if err := tr.Add(w.tasks, true); err != nil {
+			t.Fatal(err)
+		}
+		sp := tr.spaces[1]
+		doubt := func(all []lookReason) {
+			for _, why := range all {
+				tr.doubt(sp, rangeOf(10, 20), 2e9, why)
+			}
+		}
+		doubt(tc.before)
+		tr.attend(sp, 0, w.Now())
+		doubt(tc.since)
+		req, _, ok := tr.looks.next(w.Now())
+		if tc.again != nil { // it has found no place
+			tr.prepare(&req)
+			doubt(tc.again)
+		}
+		if !ok || !tr.prepare(&req) || req.reason != tc.want || sp.reason != (lookReason{}) {
+			t.Errorf("%s: begun %t, called %+v, and %+v is left; want %+v", tc.name, ok, req.reason, sp.reason, tc.want)
+		}
+	}
+}
