@@ -564,26 +564,22 @@ func (t *Tracer) finish() error {
 }
 
 // giveUpLooks says of which spaces the mappings are not known at the end, because a read
-// of them has not returned. One that has not had the time to return makes nothing worse of
-// a tree: what is in doubt there is said anyway.
+// of them has not returned, or the first has not come to its turn. One that has not had the
+// time to return makes nothing worse of a tree: what is in doubt there is said anyway.
 func (t *Tracer) giveUpLooks() {
 	now := t.now()
 	for _, sp := range t.spaces {
 		switch {
-		case !sp.looking || !sp.readable():
-			if sp.pending() {
-				t.log.Warn("mappings were still in doubt at the end", "pid", sp.Owner().PID)
-			}
-			continue
-		case t.looks.stalled(sp.id, now):
+		case !sp.pending():
+		case sp.looking && t.looks.stalled(sp.id, now):
 			t.refused(sp, now, "its mappings cannot be read: the read has not returned: its mmap lock is held")
-		case sp.waits():
+			sp.looking = false
+		case sp.state == seeding:
 			t.refused(sp, now, "the end came before its mappings were read")
+			sp.looking = false
 		default:
 			t.log.Warn("mappings were still in doubt at the end", "pid", sp.Owner().PID)
-			continue
 		}
-		sp.looking = false
 	}
 }
 
