@@ -572,7 +572,7 @@ func (t *Tracer) giveUpLooks() {
 		switch {
 		case !sp.pending():
 		case sp.looking && t.looks.stalled(sp.id, now):
-			t.refused(sp, now, "its mappings cannot be read: the read has not returned: its mmap lock is held")
+			t.refused(sp, now, "its mappings cannot be read: the read has not returned: its mmap lock may be held")
 			sp.looking = false
 		case sp.state == seeding:
 			t.refused(sp, now, "the end came before its mappings were read")

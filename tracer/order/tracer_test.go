@@ -950,11 +950,11 @@ func TestAtTheEndOnlyAReadThatHasNotReturnedIsCalledStalled(t *testing.T) {
 		since        uint64 // before the end
 		want         string
 	}{
-		{"a first read that does not return", false, false, true, true, stalledLook + 1e6, "approximate: its mappings cannot be read: the read has not returned: its mmap lock is held"},
+		{"a first read that does not return", false, false, true, true, stalledLook + 1e6, "approximate: its mappings cannot be read: the read has not returned: its mmap lock may be held"},
 		{"a first read that has just begun", false, false, true, true, 0, "approximate: the end came before its mappings were read"},
 		{"a first read that nobody could ask for", false, false, false, false, 0, "approximate: the end came before its mappings were read"},
 		{"a first read whose turn has not come", false, false, true, false, stalledLook + 1e6, "approximate: the end came before its mappings were read"},
-		{"an audit that does not return", true, true, true, true, stalledLook + 1e6, "approximate: its mappings cannot be read: the read has not returned: its mmap lock is held"},
+		{"an audit that does not return", true, true, true, true, stalledLook + 1e6, "approximate: its mappings cannot be read: the read has not returned: its mmap lock may be held"},
 		{"an audit that has just begun", true, true, true, true, 0, "exact"},
 		{"an audit whose turn has not come", true, true, true, false, stalledLook + 1e6, "exact"},
 		{"a re-read that has just begun", true, false, true, true, 0, "approximate: its latest changes are not read yet"},
