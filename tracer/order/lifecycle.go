@@ -76,17 +76,12 @@ func (t *Tracer) fork(parent *addressSpace, ev *Event, late bool) {
 	if sp == nil || sp.state != waiting {
 		return
 	}
-	if ev.Flags&model.Polled != 0 {
-		// When it was forked is not known: its first look is its start.
+	// When it was forked is not known of who is polled: its first look is its start.
+	if polled := ev.Flags&model.Polled != 0; polled || !parent.Kept() {
 		t.lay(sp, model.Layout{})
-		if ev.Flags&Incomplete != 0 {
+		if !polled || ev.Flags&Incomplete != 0 {
 			sp.state, t.busy[sp] = seeding, true
 		}
-		return
-	}
-	if !parent.Kept() {
-		t.lay(sp, model.Layout{})
-		sp.state, t.busy[sp] = seeding, true
 		return
 	}
 	doubts := t.note(sp, ev.Time, model.Clone{Parent: parent.id}).Doubts
