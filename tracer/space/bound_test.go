@@ -252,19 +252,27 @@ func TestASegmentThatWasReadIsDetached(t *testing.T) {
 }
 
 // A segment may be attached twice, and pieces of one be moved among those of the other: which
-// of them shmdt takes away, the tree does not know.
+// of them shmdt takes away, the tree does not know; the less so if all became one extent.
 func TestPiecesOfTwoAttachmentsAreDoubted(t *testing.T) {
 	t.Parallel()
-	s := New(Options{})
-	s.SetComplete(true)
 	segment := File{Dev: procmaps.Device{Minor: 1}, Inode: 5}
-	for i, at := range []uint64{0x10, 0x40} {
-		s.Apply(&Call{Op: OpShmat, Time: uint64(10 + i), Ret: int64(at * page), VMA: pages(at, at+8), File: segment})
-	}
-	s.Apply(munmap(0x14, 0x18, 20))
-	s.Apply(&Call{Op: OpMremap, Time: 30, Ret: 0x14 * page, Args: [6]uint64{0x44 * page, 4 * page, 4 * page, 3, 0x14 * page}})
-	eff := s.Apply(counted(&Call{Op: OpShmdt, Time: 40, Args: [6]uint64{0x10 * page}}, -4))
-	if d := cmp.Diff([]procmaps.Range{pages(0x10, 0x18)}, s.Doubts()); d != "" || eff.Violations > 0 {
-		t.Errorf("%d violations, doubts (-want +got):\n%s", eff.Violations, d)
+	for _, coarse := range []bool{false, true} {
+		s := New(Options{})
+		s.SetComplete(true)
+		for i, at := range []uint64{0x10, 0x40} {
+			s.Apply(&Call{Op: OpShmat, Time: uint64(10 + i), Ret: int64(at * page), VMA: pages(at, at+8), File: segment})
+		}
+		s.Apply(munmap(0x14, 0x18, 20))
+		s.Apply(&Call{Op: OpMremap, Time: 30, Ret: 0x14 * page, Args: [6]uint64{0x44 * page, 4 * page, 4 * page, 3, 0x14 * page}})
+		if coarse {
+			s.Prune(35)
+			if s.Coarsen(0); s.Cells() != 2 {
+				t.Fatalf("%d extents, want what is in a row to become one", s.Cells())
+			}
+		}
+		eff := s.Apply(counted(&Call{Op: OpShmdt, Time: 40, Args: [6]uint64{0x10 * page}}, -4))
+		if d := cmp.Diff([]procmaps.Range{pages(0x10, 0x18)}, s.Doubts()); d != "" || eff.Violations > 0 {
+			t.Errorf("coarse %t: %d violations, doubts (-want +got):\n%s", coarse, eff.Violations, d)
+		}
 	}
 }

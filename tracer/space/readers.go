@@ -413,7 +413,7 @@ func (s *Space) shmdt(c *Call) {
 		}
 		file, hull.End = e.file, e.end
 		s.copied = append(s.copied, *e)
-		if len(s.copied) > 1 && !sameOrigin(&s.copied[0], e) {
+		if e.extents > 1 || len(s.copied) > 1 && !sameOrigin(&s.copied[0], e) {
 			mixed = true // perhaps of another attachment, whose pieces stay: that is another struct file
 		}
 	}
