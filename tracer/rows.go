@@ -8,7 +8,7 @@ import (
 // smapsRows reads the rows of smaps. Take is called before every few rows, with how many
 // these are; its error ends the read.
 func smapsRows(p *procmaps.Process, take func(rows int) error) ([]space.Row, error) {
-	var rows []space.Row
+	list := rowList{take: take}
 	flags := make(map[procmaps.VmFlags]space.Flags) // few are different
 	found, err := p.ScanSmaps(func(n int, m *procmaps.SmapsRow) error {
 		known, ok := flags[m.Flags]
@@ -20,38 +20,44 @@ func smapsRows(p *procmaps.Process, take func(rows int) error) ([]space.Row, err
 			}
 			flags[m.Flags] = known
 		}
-		return addRow(&rows, n, space.Row{Mapping: m.Mapping, Flags: known, Known: rowKnown}, take)
+		return list.add(n, space.Row{Mapping: m.Mapping, Flags: known, Known: rowKnown})
 	})
 	if !found {
-		rows = nil
+		list.rows = nil
 	}
-	return rows, err
+	return list.rows, err
 }
 
 // mapsRows is smapsRows for maps.
 func mapsRows(p *procmaps.Process, take func(rows int) error) ([]space.Row, error) {
-	var rows []space.Row
+	list := rowList{take: take}
 	found, err := p.ScanMaps(func(n int, m *procmaps.Mapping) error {
-		return addRow(&rows, n, space.Row{Mapping: *m}, take)
+		return list.add(n, space.Row{Mapping: *m})
 	})
 	if !found {
-		rows = nil
+		list.rows = nil
 	}
-	return rows, err
+	return list.rows, err
 }
 
-// addRow adds row n.
-func addRow(rows *[]space.Row, n int, row space.Row, take func(rows int) error) error {
+// rowList is the rows of a read so far, and for how many of them room was taken.
+type rowList struct {
+	rows  []space.Row
+	taken int
+	take  func(rows int) error
+}
+
+// add adds row n, which is 0 again when the address space was replaced. What was taken for
+// the rows of that suffices for as many.
+func (l *rowList) add(n int, row space.Row) error {
 	const some = 256
-	if n < len(*rows) {
-		*rows = (*rows)[:n] // the address space was replaced: what was taken suffices for these
-	}
-	if n%some == 0 {
-		if err := take(some); err != nil {
+	if n == l.taken {
+		if err := l.take(some); err != nil {
 			return err
 		}
+		l.taken += some
 	}
-	*rows = append(*rows, row)
+	l.rows = append(l.rows[:n], row)
 	return nil
 }
 
