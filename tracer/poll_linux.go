@@ -156,7 +156,7 @@ func (p *polled) openMemory() error {
 	if p.mem != nil {
 		_ = p.mem.Close() // it was only read
 	}
-	p.mem, p.err, p.rows = mem, err, p.rows[:0]
+	p.mem, p.err, p.rows, p.stale = mem, err, p.rows[:0], false
 	return nil
 }
 

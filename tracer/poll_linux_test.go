@@ -14,11 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/bpf/bpftest"
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/testdata/tool"
+	"github.com/maptrace/maptrace/tracer/await"
 	"github.com/maptrace/maptrace/tracer/order"
 	"github.com/maptrace/maptrace/tracer/space"
 )
@@ -169,6 +171,8 @@ func (p *polling) look() string {
 		}
 		switch {
 		case ev.Kind == order.KindLook && ev.Look == nil:
+		case ev.Kind == order.KindLook && ev.Look.Err != nil:
+			out = append(out, fmt.Sprintf("no look at %d", ev.Space))
 		case ev.Kind == order.KindLook:
 			if len(ev.Look.Rows) == 0 {
 				p.t.Errorf("a look at nothing: %+v", ev)
@@ -297,6 +301,33 @@ func TestPollNoticesExecOfTheSameProgram(t *testing.T) {
 	// Two in a row, of which the first was not looked at.
 	if got, want := p.change(), "exec sh into 2, gone 1, look at 2"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestPollTellsOfEachImageThatItCouldNotBeRead(t *testing.T) {
+	t.Parallel()
+	s := startShell(t)
+	pid := s.cmd.Process.Pid
+	p := newPolling(t, pid)
+	p.look()
+	p.calls = await.New()
+	release := make(chan struct{})
+	defer close(release)
+	// As long as a read has not returned there is no other.
+	if _, err := await.Do(p.calls, pid, func() (bool, error) { <-release; return true, nil }, nil); !errors.Is(err, await.ErrStalled) {
+		t.Fatal(err)
+	}
+	var got []string
+	for range 2 {
+		got = append(got, p.look())
+	}
+	s.run("exec sh -c 'echo again; exec sh'")
+	s.run("echo ready")
+	for range 2 {
+		got = append(got, p.look())
+	}
+	if diff := cmp.Diff([]string{"no look at 1", "", "exec sh into 2, gone 1, no look at 2", ""}, got); diff != "" {
+		t.Errorf("looks (-want +got):\n%s", diff)
 	}
 }
 
