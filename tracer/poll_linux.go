@@ -205,8 +205,9 @@ func (l *Poll) sorted() []*polled {
 	return out
 }
 
-// Look implements World. It never reads smaps.
-func (l *Poll) Look(pid int, r procmaps.Range, _ bool, _ func(int) error) (Look, error) {
+// Look implements World. It never reads smaps. Of every process all rows are kept beside
+// those of a look, so it takes room only once it has them.
+func (l *Poll) Look(pid int, r procmaps.Range, _ bool, take func(int) error) (Look, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.procs[pid]
@@ -225,6 +226,9 @@ func (l *Poll) Look(pid int, r procmaps.Range, _ bool, _ func(int) error) (Look,
 		return Look{}, err
 	}
 	rows = slices.DeleteFunc(rows, func(m procmaps.Mapping) bool { return !m.Overlaps(r) })
+	if err := take(len(rows)); err != nil {
+		return Look{}, err
+	}
 	look.Rows, look.Until = rowsOf(rows), l.Now()
 	return look, nil
 }

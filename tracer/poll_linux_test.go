@@ -331,6 +331,21 @@ func TestPollTellsOfEachImageThatItCouldNotBeRead(t *testing.T) {
 	}
 }
 
+func TestPollTakesRoomForWhatALookShows(t *testing.T) {
+	t.Parallel()
+	s := startShell(t)
+	p := newPolling(t, s.cmd.Process.Pid)
+	taken := 0
+	look, err := p.Look(s.cmd.Process.Pid, space.All, true, func(rows int) error { taken += rows; return nil })
+	if err != nil || taken == 0 || taken != len(look.Rows) {
+		t.Errorf("%d rows, room for %d: %v", len(look.Rows), taken, err)
+	}
+	full := errors.New("full")
+	if look, err := p.Look(s.cmd.Process.Pid, space.All, true, func(int) error { return full }); !errors.Is(err, full) || look.Rows != nil {
+		t.Errorf("without room: %d rows, %v", len(look.Rows), err)
+	}
+}
+
 func TestPollTellsHowAProcessEnded(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]string{
