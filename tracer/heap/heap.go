@@ -78,11 +78,18 @@ type window struct {
 // Book has the samples of one address space.
 type Book struct {
 	blocks  map[uint64]*block
-	counts  map[growth.Key]int
+	groups  map[growth.Key]group
 	thin    uint64 // of samples only those are kept whose number is a multiple of it
 	windows []window
 	now     uint64 // of the newest that was told
 	work    sums
+}
+
+// group sums up the samples of one group that are kept.
+type group struct {
+	samples int
+	alive   uint64 // those that are there
+	bytes   uint64 // of these
 }
 
 // sums are of all windows.
@@ -93,11 +100,11 @@ type sums struct {
 
 // New returns an empty book.
 func New() *Book {
-	return &Book{blocks: make(map[uint64]*block), counts: make(map[growth.Key]int), thin: 1}
+	return &Book{blocks: make(map[uint64]*block), groups: make(map[growth.Key]group), thin: 1}
 }
 
-// Count is how many samples of a group there were.
-func (b *Book) Count(key growth.Key) int { return b.counts[key] }
+// Count is how many samples of a group are kept, whether or not they are there.
+func (b *Book) Count(key growth.Key) int { return b.groups[key].samples }
 
 // Len is how many samples there are.
 func (b *Book) Len() int { return len(b.blocks) }
@@ -105,14 +112,32 @@ func (b *Book) Len() int { return len(b.blocks) }
 // Large tells whether the samples of a group that are there are large enough to be handed
 // out in pieces.
 func (b *Book) Large(key growth.Key) bool {
-	var bytes, alive uint64
-	for _, s := range b.blocks {
-		if s.Key == key && s.ended == 0 {
-			bytes += s.Bytes
-			alive++
-		}
+	g := b.groups[key]
+	return g.alive > 0 && g.bytes/g.alive >= pieces
+}
+
+// count counts a sample in its group.
+func (b *Book) count(s *block) {
+	g := b.groups[s.Key]
+	g.samples++
+	if s.ended == 0 {
+		g.alive++
+		g.bytes += s.Bytes
 	}
-	return alive > 0 && bytes/alive >= pieces
+	b.groups[s.Key] = g
+}
+
+// uncount takes a sample out of its group.
+func (b *Book) uncount(s *block) {
+	g := b.groups[s.Key]
+	g.samples--
+	if s.ended == 0 {
+		g.alive--
+		g.bytes -= s.Bytes
+	}
+	if b.groups[s.Key] = g; g.samples == 0 {
+		delete(b.groups, s.Key)
+	}
 }
 
 // Born takes a sample.
@@ -122,14 +147,16 @@ func (b *Book) Born(s Block) {
 	}
 	s.Weight *= float64(b.thin)
 	b.now = max(b.now, s.At)
-	b.counts[s.Key]++
-	b.blocks[s.ID] = &block{Block: s}
+	next := &block{Block: s}
+	b.blocks[s.ID] = next
+	b.count(next)
 	if len(b.blocks) <= most {
 		return
 	}
 	b.thin *= 2
 	for id, s := range b.blocks {
 		if id%b.thin != 0 {
+			b.uncount(s)
 			delete(b.blocks, id)
 			continue
 		}
@@ -141,7 +168,9 @@ func (b *Book) Born(s Block) {
 func (b *Book) End(id, at uint64, seen bool) {
 	b.now = max(b.now, at)
 	if s := b.blocks[id]; s != nil && s.ended == 0 {
+		b.uncount(s)
 		s.ended, s.seen = max(at, s.At+1), seen
+		b.count(s)
 	}
 }
 
@@ -257,10 +286,10 @@ func (b *Book) Watched() time.Duration {
 
 // Fold has the samples of groups for which own gives another be of that.
 func (b *Book) Fold(own func(growth.Key) growth.Key) {
-	clear(b.counts)
+	clear(b.groups)
 	for _, s := range b.blocks {
 		s.Key = own(s.Key)
-		b.counts[s.Key]++
+		b.count(s)
 	}
 }
 

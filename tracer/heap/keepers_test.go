@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/maptrace/maptrace/tracer/growth"
 )
 
@@ -336,5 +338,50 @@ func TestAFunctionIsPassedOver(t *testing.T) {
 				t.Errorf("%v, want %v", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestTheSumsOfGroupsAreThoseOfTheirSamples compares what is kept up to date with a walk.
+func TestTheSumsOfGroupsAreThoseOfTheirSamples(t *testing.T) {
+	t.Parallel()
+	rnd := rand.New(rand.NewPCG(1, 1))
+	b := New()
+	keys := []growth.Key{{What: growth.Heap}, {What: growth.Arena}, {What: growth.Pool, Name: "p"}, {}}
+	check := func(when string) {
+		t.Helper()
+		want := make(map[growth.Key]group)
+		for _, s := range b.blocks {
+			g := want[s.Key]
+			g.samples++
+			if s.ended == 0 {
+				g.alive, g.bytes = g.alive+1, g.bytes+s.Bytes
+			}
+			want[s.Key] = g
+		}
+		if d := cmp.Diff(want, b.groups, cmp.AllowUnexported(group{})); d != "" {
+			t.Fatalf("%s (-walk +kept):\n%s", when, d)
+		}
+	}
+	for id := uint64(1); id <= 3*most; id++ {
+		b.Born(Block{ID: id, At: id, Key: keys[rnd.IntN(3)], Bytes: rnd.Uint64N(1 << 20), Weight: 1})
+		if id%3 == 0 {
+			dead := 1 + rnd.Uint64N(id)
+			b.End(dead, id, true)
+			b.End(dead, id+1, false) // once is enough
+		}
+		if id%5000 == 0 {
+			check(fmt.Sprintf("after %d samples", id))
+		}
+	}
+	check("after all samples")
+	b.Fold(func(k growth.Key) growth.Key {
+		if k == keys[1] {
+			return keys[3]
+		}
+		return k
+	})
+	check("when one group is part of another")
+	if b.Count(keys[1]) != 0 || b.Count(keys[3]) == 0 || !b.Large(keys[0]) {
+		t.Errorf("groups %v", b.groups)
 	}
 }
