@@ -56,8 +56,8 @@ type block struct {
 }
 
 // Window is a time in which all calls of the allocators were seen, and, for a while after it,
-// those that free. It stands for the time since the end of the one before, and that is another amount of work: while its calls are
-// seen, a program is slower.
+// those that free. It stands for the time since the end of the one before, and that is another
+// amount of work: while its calls are seen, a program is slower.
 type Window struct {
 	From, To uint64 // CLOCK_MONOTONIC, ns
 	// Until is to when calls that free were seen, To or later.
@@ -69,10 +69,11 @@ type Window struct {
 	CPU, CPUBeside time.Duration
 }
 
-// window is one with the ns of all up to its end.
+// window is one, or several that were joined, with the ns of all windows up to its end: in
+// which all calls were seen, and those that free.
 type window struct {
 	Window
-	seen uint64
+	probed, seen uint64
 }
 
 // Book has the samples of one address space.
@@ -82,7 +83,7 @@ type Book struct {
 	thin    uint64 // of samples only those are kept whose number is a multiple of it
 	windows []window
 	now     uint64 // of the newest that was told
-	work    sums
+	work    Window // sums of all windows
 }
 
 // group sums up the samples of one group that are kept.
@@ -90,12 +91,6 @@ type group struct {
 	samples int
 	alive   uint64 // those that are there
 	bytes   uint64 // of these
-}
-
-// sums are of all windows.
-type sums struct {
-	Window
-	probed time.Duration
 }
 
 // New returns an empty book.
@@ -190,14 +185,14 @@ func (b *Book) Window(w Window) {
 		return
 	}
 	w.Until = max(w.Until, w.To)
-	b.work.probed += time.Duration(w.To - w.From)
 	b.work.Faults += w.Faults
 	b.work.Beside += w.Beside
 	b.work.CPU += w.CPU
 	b.work.CPUBeside += w.CPUBeside
 	b.now = max(b.now, w.Until)
-	next := window{w, w.Until - w.From}
+	next := window{w, w.To - w.From, w.Until - w.From}
 	if n := len(b.windows); n > 0 {
+		next.probed += b.windows[n-1].probed
 		next.seen += b.windows[n-1].seen
 	}
 	b.windows = append(b.windows, next)
@@ -207,7 +202,7 @@ func (b *Book) Window(w Window) {
 	kept := b.windows[:0]
 	for i := 0; i+1 < len(b.windows); i += 2 {
 		x, y := b.windows[i], b.windows[i+1]
-		kept = append(kept, window{Window{From: x.From, To: y.To, Until: y.Until}, y.seen})
+		kept = append(kept, window{Window{From: x.From, To: y.To, Until: y.Until}, y.probed, y.seen})
 	}
 	b.windows = append(kept, b.windows[len(kept)*2:]...)
 }
@@ -234,7 +229,7 @@ type work struct {
 // few, CPU time tells, of which less is known: the price of seeing calls must be taken off.
 func (b *Book) worked() (w work) {
 	const cluster, unsure, all = 1.5, 5, 0.99
-	watched, probed := b.Watched(), b.work.probed
+	watched, probed := b.Watched(), b.probedSince(0)
 	if float64(probed) > all*float64(watched) {
 		return work{times: 1, least: 1}
 	}
@@ -248,13 +243,28 @@ func (b *Book) worked() (w work) {
 	return w
 }
 
-// stands is how many bytes of its window a sample stands for. Those that were seen before or after a
-// window, while the probes were put on or taken off, stand for nothing.
+// stands is how many bytes of its window a sample stands for. Those that were seen before or
+// after a window, while the probes were put on or taken off, stand for nothing.
 func (b *Book) stands(s *block) float64 {
 	if i := b.windowOf(s.At); i < len(b.windows) && s.At >= b.windows[i].From && s.At < b.windows[i].To {
 		return s.Weight * float64(s.Bytes)
 	}
 	return 0
+}
+
+// probedSince is for how long all calls were seen in the windows from the first on that began
+// at a time or later.
+func (b *Book) probedSince(from uint64) time.Duration {
+	n := len(b.windows)
+	i := slices.IndexFunc(b.windows, func(w window) bool { return w.From >= from })
+	if i < 0 {
+		return 0
+	}
+	probed := b.windows[n-1].probed
+	if i > 0 {
+		probed -= b.windows[i-1].probed
+	}
+	return time.Duration(probed)
 }
 
 // seenSince is for how long frees were seen since a time.

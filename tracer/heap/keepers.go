@@ -199,11 +199,7 @@ func (e *estimator) recent() {
 	all := e.book.windows
 	e.from = e.book.now - uint64(recent*float64(e.watched))
 	e.from = min(e.from, all[len(all)-1].From)
-	for i := range all {
-		if w := &all[i]; w.From >= e.from {
-			e.probed += time.Duration(w.To - w.From)
-		}
-	}
+	e.probed = e.book.probedSince(e.from)
 	e.slower = e.work.times / e.work.least
 }
 

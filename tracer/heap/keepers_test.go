@@ -268,6 +268,34 @@ func TestFreesSeenSinceATime(t *testing.T) {
 	}
 }
 
+// The time between two windows that are joined was not one in which calls were seen.
+func TestJoinedWindowsWereProbedForAsLongAsBothWere(t *testing.T) {
+	t.Parallel()
+	b := New()
+	const n, every, length = 3 * mostWindows, 100, 10
+	for i := range uint64(n) {
+		b.Window(Window{From: i*every + 1, To: i*every + 1 + length, Until: i*every + 1 + 3*length})
+	}
+	if len(b.windows) > mostWindows {
+		t.Errorf("%d windows are kept, want %d at most", len(b.windows), mostWindows)
+	}
+	for _, part := range []uint64{1, 2, 4} { // of the time
+		from := n * every * (part - 1) / part
+		got, want := float64(b.probedSince(from)), float64(n*length/part)
+		if math.Abs(got-want) > 0.01*want {
+			t.Errorf("since %d: %.0f ns, want %.0f", from, got, want)
+		}
+	}
+	if got := b.probedSince(n * every); got != 0 {
+		t.Errorf("after the last: %d ns", got)
+	}
+	e := estimator{book: b, watched: b.Watched(), work: b.worked()}
+	e.recent()
+	if want := recent * n * length; math.Abs(float64(e.probed)-want) > 0.01*want || math.Abs(e.work.least-every/length) > 0.01 {
+		t.Errorf("the recent ones took %d ns, want %.0f; there was %.2f times the work, want %d", e.probed, want, e.work.least, every/length)
+	}
+}
+
 func TestFisher(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ a, n, b, m, want float64 }{
