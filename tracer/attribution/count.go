@@ -139,10 +139,13 @@ func (a *Attribution) shareOut(held map[stake]growth.Holding) (map[growth.Key]gr
 func (a *Attribution) Ticks() int { return a.watch.Ticks() }
 
 // Evidence gives the verdicts, worst first, each with the sites behind it.
-func (a *Attribution) Evidence() []Evidence { return a.evidence(a.findings()) }
+func (a *Attribution) Evidence() []Evidence {
+	all := a.findings()
+	return a.evidence(all, all)
+}
 
-// evidence adds to verdicts the sites behind them.
-func (a *Attribution) evidence(found []growth.Finding) []Evidence {
+// evidence adds to some of all verdicts the sites behind them.
+func (a *Attribution) evidence(all, found []growth.Finding) []Evidence {
 	parts := make(map[growth.Key][]Part)
 	for k, p := range a.made {
 		whole := *p
@@ -154,7 +157,7 @@ func (a *Attribution) evidence(found []growth.Finding) []Evidence {
 		touched[k.key] = append(touched[k.key], Share{k.site, float64(n) / float64(a.faults[k.key])})
 	}
 	strata := a.strata()
-	byProfile := a.byProfile(found)
+	byProfile := a.byProfile(all)
 	out := make([]Evidence, len(found))
 	for i, f := range found {
 		k := a.retention(f.Key, strata[f.Key])

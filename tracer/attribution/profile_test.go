@@ -63,6 +63,22 @@ func TestWhoKeepsAGoHeapIsNamedByItsProfile(t *testing.T) {
 	}
 }
 
+// What the profile explains is the growth of all of the heap, also where one group of it is
+// asked for.
+func TestAProfileIsComparedWithAllGroupsOfAGoHeap(t *testing.T) {
+	t.Parallel()
+	a := runGo(true).attr
+	all := a.findings()
+	pool := all[slices.IndexFunc(all, func(f growth.Finding) bool { return f.Key == goPool })]
+	before := pool
+	before.Key = growth.Key{What: growth.Anon, Name: "[anon: Go: heap]"}
+	both := []growth.Finding{pool, before}
+	e := a.evidence(both, both[:1])
+	if want := 2 * pool.Slope; len(e) != 1 || e[0].Heap == nil || e[0].Heap.Growth != want {
+		t.Errorf("%d findings, the first by %+v; want one, by a growth of %.0f", len(e), e[0].Heap, want)
+	}
+}
+
 func TestWithoutAProfileWordsOfAGoHeapAreWatched(t *testing.T) {
 	t.Parallel()
 	r := runGo(false)

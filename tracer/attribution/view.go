@@ -106,8 +106,8 @@ func (g *Growth) judge() {
 		w := g.spaces[id]
 		g.turn++
 		w.seen = verdict{ticks: w.Ticks(), turn: g.turn}
-		found := w.findings()
-		for _, e := range w.evidence(found[:min(len(found), 1)]) { // evidence costs more than verdicts
+		all := w.findings()
+		for _, e := range w.evidence(all, all[:min(len(all), 1)]) { // evidence costs more than verdicts
 			f := g.namer.finding(w.Attribution, &e, w.limits)
 			w.seen.worst = &f
 		}
