@@ -152,9 +152,9 @@ func (a *Attribution) evidence(all, found []growth.Finding) []Evidence {
 		whole.Flow = p.Plus(a.shares[k])
 		parts[k.key] = append(parts[k.key], whole)
 	}
-	touched := make(map[growth.Key][]Share)
+	touches := make(map[growth.Key][]heap.Touch)
 	for k, n := range a.touched {
-		touched[k.key] = append(touched[k.key], Share{k.site, float64(n) / float64(a.faults[k.key])})
+		touches[k.key] = append(touches[k.key], heap.Touch{Site: k.site, Faults: n})
 	}
 	strata := a.strata()
 	byProfile := a.byProfile(all)
@@ -162,19 +162,18 @@ func (a *Attribution) evidence(all, found []growth.Finding) []Evidence {
 	for i, f := range found {
 		k := a.retention(f.Key, strata[f.Key])
 		out[i] = Evidence{
-			Finding: f, Parts: parts[f.Key], TouchedBy: touched[f.Key], Faults: a.faults[f.Key],
+			Finding: f, Parts: parts[f.Key], TouchedBy: touchedBy(touches[f.Key], a.faults[f.Key]), Faults: a.faults[f.Key],
 			KeptBy: k.shares, Words: k.stayed, Moved: k.moved, Decided: k.decided, Separation: k.confidence, Shared: a.shared(f.Key),
 		}
 		slices.SortFunc(out[i].Parts, func(x, y Part) int {
 			return cmp.Or(cmp.Compare(y.grown(), x.grown()), cmp.Compare(x.Site, y.Site))
 		})
-		sortShares(out[i].TouchedBy)
 		if a.profiled(f.Key) && (f.Key == goPool || f.Label >= growth.Grows) {
 			out[i].Heap = byProfile
 			continue
 		}
 		if out[i].Shared && a.heap != nil && a.heap.Count(f.Key) > 0 {
-			r := a.heap.Keepers(f.Key, a.keptRate(&f), a.touches(f.Key), a.sites.Path)
+			r := a.heap.Keepers(f.Key, a.keptRate(&f), touches[f.Key], a.sites.Path)
 			out[i].Heap = &r
 		}
 	}
@@ -246,14 +245,13 @@ func (a *Attribution) byProfile(found []growth.Finding) *heap.Result {
 	return &r
 }
 
-// touches are the page faults of a group.
-func (a *Attribution) touches(key growth.Key) (all []heap.Touch) {
-	for k, n := range a.touched {
-		if k.key == key {
-			all = append(all, heap.Touch{Site: k.site, Faults: n})
-		}
+// touchedBy are the sites' parts in so many page faults of a group, the largest first.
+func touchedBy(touches []heap.Touch, faults uint64) (out []Share) {
+	for _, t := range touches {
+		out = append(out, Share{t.Site, float64(t.Faults) / float64(faults)})
 	}
-	return all
+	sortShares(out)
+	return out
 }
 
 func sortShares(all []Share) {
