@@ -196,12 +196,17 @@ func (a *Attribution) profiled(k growth.Key) bool {
 	return false
 }
 
-// goArena is what Go's runtime reserves at once, aligned to as much.
-const goArena = 64 << 20
+const (
+	// goArena is what Go's runtime reserves at once, aligned to as much.
+	goArena = 64 << 20
+	// mostGoArenas are noted: a terabyte of heap. A program may have what looks like one
+	// anywhere.
+	mostGoArenas = 1 << 14
+)
 
 // noteGo notes where Go's runtime has its heap.
 func (a *Attribution) noteGo(r procmaps.Range) {
-	for at := r.Start / goArena; at <= (r.End-1)/goArena; at++ {
+	for at := r.Start / goArena; at <= (r.End-1)/goArena && len(a.goArenas) < mostGoArenas; at++ {
 		a.goArenas[at] = true
 	}
 }
@@ -275,7 +280,8 @@ var (
 
 // bytes is what is kept beside the watch, about.
 func (a *Attribution) bytes() int {
-	const mapped = 160 // a key, its value, and what a map is not full of
+	// A key, its value, and what a map is not full of.
+	const mapped, mappedArena = 160, 24
 	blocks := 0
 	if a.heap != nil {
 		blocks = a.heap.Len()
@@ -284,7 +290,7 @@ func (a *Attribution) bytes() int {
 		blocks += a.profile.Len()
 	}
 	parts := blocks + len(a.made) + len(a.flows) + len(a.past) + len(a.shares) + len(a.touched) + len(a.faults) + len(a.outcomes) + len(a.appearances)
-	return mapped*parts + a.malloc.bytes() + cap(a.pieces)*int(unsafe.Sizeof(piece{})) + cap(a.stakes)*int(unsafe.Sizeof(stake{}))
+	return mapped*parts + mappedArena*len(a.goArenas) + a.malloc.bytes() + cap(a.pieces)*int(unsafe.Sizeof(piece{})) + cap(a.stakes)*int(unsafe.Sizeof(stake{}))
 }
 
 // rest is told that there is nothing more to be observed.

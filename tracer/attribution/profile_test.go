@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/budget"
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/growth"
@@ -113,6 +114,19 @@ func TestMemoryFromBeforeIsGosWhereItsHeapIs(t *testing.T) {
 	}
 	if a.profiled(growth.Key{What: growth.Heap}) {
 		t.Error("malloc's heap is Go's")
+	}
+}
+
+func TestPlacesOfAGoHeapAreBounded(t *testing.T) {
+	t.Parallel()
+	a := runGo(false).attr
+	before, arenas := a.bytes(), len(a.goArenas)
+	a.noteGo(procmaps.Range{Start: 1 << 40, End: 1 << 47})
+	if n := len(a.goArenas); n != mostGoArenas || a.bytes()-before < 16*(n-arenas) {
+		t.Errorf("%d arenas are noted, and count as %d bytes more; want %d arenas at most", n, a.bytes()-before, mostGoArenas)
+	}
+	if !a.goBefore("10000000-10001000") {
+		t.Error("those that were there before are forgotten")
 	}
 }
 
