@@ -374,7 +374,7 @@ func (a *Attribution) book() *heap.Book {
 // Malloc books what glibc's malloc holds at a moment (CLOCK_MONOTONIC, ns).
 func (a *Attribution) Malloc(at uint64, b event.Malloc) {
 	if a.malloc == nil {
-		a.malloc = new(mallocs)
+		a.malloc = newMallocs()
 	}
 	a.malloc.add(a.since(at), b)
 }

@@ -32,8 +32,15 @@ type Malloc struct {
 
 // mallocs are the readings of one malloc.
 type mallocs struct {
-	last     event.Malloc // the last complete one, or the last of all while none is
-	complete []reading    // some of them, with the first and the last
+	last     event.Malloc    // the last complete one, or the last of all while none is
+	complete []reading       // some of them, with the first and the last
+	uses     map[judged]*use // what was estimated by these, nil where it is not known
+}
+
+// judged is what a verdict is about: some arenas, in a part of the watch.
+type judged struct {
+	side     side
+	from, to time.Duration
 }
 
 // reading is a complete one.
@@ -49,6 +56,8 @@ const (
 	fewestReadings = 4
 )
 
+func newMallocs() *mallocs { return &mallocs{uses: make(map[judged]*use)} }
+
 func (m *mallocs) add(at time.Duration, b event.Malloc) {
 	if b.Complete || !m.last.Complete {
 		m.last = b
@@ -56,6 +65,7 @@ func (m *mallocs) add(at time.Duration, b event.Malloc) {
 	if !b.Complete {
 		return
 	}
+	clear(m.uses)
 	arenas := len(b.Arenas)
 	for i := range m.complete {
 		arenas += len(m.complete[i].arenas)
@@ -136,31 +146,43 @@ type use struct {
 	trim     float64       // what malloc_trim would give back of them now
 }
 
-// use estimates it from the readings of the part of the watch that was judged; the last may
-// come after its end. ok is false if they are too few.
-func (m *mallocs) use(s side, from, to time.Duration) (u use, ok bool) {
-	if m == nil || s == noArena {
-		return u, false
+// use is how it has changed in the part of the watch that a finding is about, nil if that is
+// not known. It is estimated once.
+func (m *mallocs) use(f *growth.Finding) *use {
+	j := judged{sideOf(f.Key), f.From, f.To}
+	if m == nil || j.side == noArena {
+		return nil
 	}
+	u, ok := m.uses[j]
+	if !ok {
+		u = m.estimate(j)
+		m.uses[j] = u
+	}
+	return u
+}
+
+// estimate estimates it from the readings of that part; the last may come after its end. It
+// is nil if they are too few.
+func (m *mallocs) estimate(j judged) *use {
 	var all []reading
 	for _, r := range m.complete {
-		if r.at >= from {
+		if r.at >= j.from {
 			all = append(all, r)
 		}
 	}
 	n := len(all)
-	if n < fewestReadings || all[n-1].at-all[0].at < (to-from)/2 {
-		return u, false
+	if n < fewestReadings || all[n-1].at-all[0].at < (j.to-j.from)/2 {
+		return nil
 	}
-	u.from, u.to = all[0].at, all[n-1].at
+	u := use{from: all[0].at, to: all[n-1].at}
 	times, inUse, free, resident := make([]float64, n), make([]float64, n), make([]float64, n), make([]float64, n)
 	each := make(map[uint64][]float64)
 	doubt := make(map[uint64]float64)
 	for i, r := range all {
 		times[i] = r.at.Seconds()
-		for j := range r.arenas {
-			a := &r.arenas[j]
-			if a.Main != (s == mainArena) {
+		for k := range r.arenas {
+			a := &r.arenas[k]
+			if a.Main != (j.side == mainArena) {
 				continue
 			}
 			if each[a.State] == nil {
@@ -181,7 +203,10 @@ func (m *mallocs) use(s side, from, to time.Duration) (u use, ok bool) {
 	for _, state := range slices.Sorted(maps.Keys(each)) {
 		u.most += max(growth.RateOf(times, each[state]).High, 0) + 2*doubt[state]/(u.to-u.from).Seconds()
 	}
-	return u, len(each) > 0
+	if len(each) == 0 {
+		return nil
+	}
+	return &u
 }
 
 const (
@@ -197,6 +222,7 @@ func (a *Attribution) findings() []growth.Finding {
 	if a.malloc == nil {
 		return found
 	}
+	clear(a.malloc.uses) // of the last judging
 	for i := range found {
 		a.malloc.judge(&found[i])
 	}
@@ -209,8 +235,8 @@ func (m *mallocs) judge(f *growth.Finding) {
 	if f.Label < growth.Grows || f.Measure == growth.Mappings {
 		return
 	}
-	u, ok := m.use(sideOf(f.Key), f.From, f.To)
-	if !ok {
+	u := m.use(f)
+	if u == nil {
 		return
 	}
 	seconds := (u.to - u.from).Seconds()
@@ -247,8 +273,8 @@ func residentBetween(series []growth.Point, from, to time.Duration) float64 {
 func (a *Attribution) keptRate(f *growth.Finding) growth.Rate {
 	rate := growth.Rate{PerSecond: f.Slope, Low: f.SlopeLow, High: f.SlopeHigh}
 	const most = 1.5
-	u, ok := a.malloc.use(sideOf(f.Key), f.From, f.To)
-	if !ok || f.Measure == growth.Mappings || u.resident <= 0 {
+	u := a.malloc.use(f)
+	if u == nil || f.Measure == growth.Mappings || u.resident <= 0 {
 		return rate
 	}
 	of := func(inUse float64) float64 { return f.Slope * min(max(inUse/u.resident, 0), most) }

@@ -34,7 +34,7 @@ var times = []uint64{0, 1, 2, 4, 8, 16, 26, 36, 46, 56, 60}
 
 // read is a malloc that was read at those times.
 func read(at func(second uint64) event.Malloc) *mallocs {
-	m := new(mallocs)
+	m := newMallocs()
 	for _, second := range times {
 		m.add(time.Duration(second)*time.Second, at(second))
 	}
@@ -160,7 +160,7 @@ func TestWhyMemoryIsRetainedIsSaid(t *testing.T) {
 func TestOfManyReadingsSomeAreKept(t *testing.T) {
 	t.Parallel()
 	for _, arenas := range []int{1, 1000} {
-		m := new(mallocs)
+		m := newMallocs()
 		for i := range 1000 {
 			m.add(time.Duration(i)*time.Second, event.Malloc{Arenas: make([]event.Arena, arenas), Complete: true})
 		}
@@ -262,5 +262,24 @@ func TestAHeapThatIsRetainedIsNobodys(t *testing.T) {
 				t.Errorf("of what is shown meanwhile the worst is %+v", worst)
 			}
 		})
+	}
+}
+
+func TestWhatIsInUseIsEstimatedOnceForEachReading(t *testing.T) {
+	t.Parallel()
+	m := read(func(s uint64) event.Malloc { return holds(arena(s, 16)) })
+	f := heapThatGrows(growth.Key{What: growth.Heap})
+	u := m.use(&f)
+	if u == nil || m.use(&f) != u {
+		t.Fatalf("%+v, and then %+v", u, m.use(&f))
+	}
+	m.add(61*time.Second, holds(arena(61, 0)))
+	if now := m.use(&f); now == nil || now.to != 61*time.Second {
+		t.Errorf("after another reading: %+v", now)
+	}
+	shorter := f
+	shorter.From += 20 * time.Second
+	if now := m.use(&shorter); now == nil || now.from <= u.from {
+		t.Errorf("of a shorter time: %+v", now)
 	}
 }
