@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"debug/elf"
+	"io"
 	"slices"
 )
 
@@ -58,7 +59,7 @@ func (m *Module) namedIn(t *symbols, names []string) (found []Named) {
 	if t == nil {
 		return nil
 	}
-	at := m.offsetsOf(t, names)
+	at := m.offsetsOf(t.names, names)
 	for i := range t.syms {
 		name, ok := at[t.syms[i].name]
 		if !ok {
@@ -75,7 +76,7 @@ func (m *Module) namedIn(t *symbols, names []string) (found []Named) {
 }
 
 // offsetsOf finds where names are in the strings of a table. One may be the end of another.
-func (m *Module) offsetsOf(t *symbols, names []string) map[uint32]string {
+func (m *Module) offsetsOf(table io.ReaderAt, names []string) map[uint32]string {
 	const chunk = 1 << 20
 	byEnd := make(map[byte][]string) // by their last byte
 	for _, n := range names {
@@ -85,7 +86,7 @@ func (m *Module) offsetsOf(t *symbols, names []string) map[uint32]string {
 	buf := make([]byte, chunk+maxNamed)
 	kept := 0 // bytes of buf that were there before
 	for off := int64(0); off < maxStrings; {
-		n, _ := t.names.ReadAt(buf[kept:kept+chunk], off)
+		n, _ := table.ReadAt(buf[kept:kept+chunk], off)
 		if n == 0 || !m.steps(n/symSteps+1) {
 			break
 		}

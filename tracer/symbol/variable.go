@@ -40,25 +40,11 @@ func (m *Module) variables(h *header, names []string, found map[string]uint64) {
 	if linked == nil {
 		return
 	}
-	if table.Size/elf.Sym64Size > maxSymbols || linked.Size > uint64(m.opts.MaxTable) {
+	if table.Size/elf.Sym64Size > maxSymbols {
 		m.refuse(table)
 		return
 	}
-	// All names at once: each on its own would be read with a call.
-	all := contents(linked, uint64(m.opts.MaxTable))
-	byOffset := make(map[uint32]string)
-	for _, name := range names {
-		// A linker may have it as the end of a longer one, too.
-		end := append([]byte(name), 0)
-		for off := 0; ; off++ {
-			i := bytes.Index(all[off:], end)
-			if i < 0 {
-				break
-			}
-			off += i
-			byOffset[uint32(off)] = name
-		}
-	}
+	byOffset := m.offsetsOf(linked, names)
 	if len(byOffset) == 0 {
 		return
 	}
