@@ -8,11 +8,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/await"
+	"github.com/maptrace/maptrace/tracer/internal/quota"
 	"github.com/maptrace/maptrace/tracer/internal/regular"
 )
 
@@ -66,6 +68,22 @@ func TestAHomeThatDoesNotAnswerHoldsNothingUp(t *testing.T) { //nolint:parallelt
 		if c, err := f.Container(other); err != nil {
 			t.Errorf("%v, %v", c, err)
 		}
+	}
+}
+
+// Files that take long together, each of which is read in time, are not called stalled.
+func TestFilesThatTakeLongAreGivenUpForThat(t *testing.T) {
+	t.Parallel()
+	slow := quota.New(perUser, allUsers).Of("user", 1000)
+	n := namer{waited: map[*quota.Account]time.Duration{slow: mostWaited - time.Millisecond}}
+	if err := n.wait(slow, func() error { time.Sleep(2 * time.Millisecond); return nil }); err != nil {
+		t.Errorf("what was read is not used: %v", err)
+	}
+	if err := errors.Join(n.doubts...); errors.Is(err, await.ErrStalled) || err == nil || !strings.Contains(err.Error(), "took longer than 5s") {
+		t.Errorf("it is said that %v", err)
+	}
+	if err := n.wait(slow, func() error { t.Error("there is another read"); return nil }); !errors.Is(err, errGivenUp) {
+		t.Error(err)
 	}
 }
 

@@ -106,7 +106,7 @@ func (n *namer) wait(of *quota.Account, read func() error) error {
 	case errors.Is(err, await.ErrStalled):
 		n.waited[of] = mostWaited
 	case n.waited[of] >= mostWaited:
-		n.doubt(fmt.Errorf("read names of containers: %w", await.ErrStalled))
+		n.doubt(fmt.Errorf("read names of containers: the files of one user took longer than %v", mostWaited))
 	}
 	return err
 }
