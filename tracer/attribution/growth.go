@@ -84,8 +84,8 @@ type Process struct {
 	// sites, whose figures are estimates.
 	Estimated bool
 	Unsampled uint64 // bytes that such calls made
-	// Uncounted says why resident memory could not be counted, if so: then nothing
-	// was found.
+	// Uncounted says why resident memory could not be counted, or from some time on no
+	// more, if so: what was found is of the time before.
 	Uncounted string
 	// HeapUnsampled says why blocks of malloc heaps were not sampled, if so.
 	HeapUnsampled string

@@ -7,14 +7,14 @@
 // All of it has one owner; nothing is safe for concurrent use.
 package budget
 
-// Node is what is kept of a node: of stacks, of the extents of trees, of the series of
-// groups, and of parts, that is, which stacks made, touch and keep which memory.
+// Node bounds what is kept of all processes of a node together. 0 stands for the usual bound
+// of whoever keeps it, and a nil Share is one without bounds.
 type Node struct {
-	Stacks  int // bytes
-	Extents int // bytes
-	Rows    int // of the maps of all processes; a number, not bytes
-	Series  *Share
-	Parts   *Share
+	Stacks  int    // bytes of stacks, which name the sites
+	Extents int    // bytes of the extents of trees beyond one for each row of maps
+	Rows    int    // rows of maps; a number, not bytes
+	Series  *Share // of what the groups of memory held at each observation
+	Parts   *Share // of which stacks made, touch and keep which memory
 }
 
 // What a row of maps takes, in bytes, as measured: the tree's, and what counting its pages
@@ -32,15 +32,16 @@ func rows(bytes uint64, row int) int {
 	return int(max(3*bytes/8, least)) / row
 }
 
-// Of divides so many bytes. Half of them are not given to anybody: Go's runtime takes
-// about as much for garbage as there is in use.
+// Of divides so many bytes where growth is judged: it gives each field of a Node its part.
+// Half of them are not given to anybody, as Go's runtime takes about as much for garbage as
+// there is in use. Rows come on top, see rows.
 func Of(bytes uint64) Node {
 	part := int(bytes / 8)
 	// To count the pages of an extent takes as much again as the extent.
 	return Node{Stacks: part, Extents: part / 2, Rows: rows(bytes, growRow), Series: New(part), Parts: New(part)}
 }
 
-// OfTrace is of where neither series nor parts are kept.
+// OfTrace is Of where changes are only told, and neither series nor parts are kept.
 func OfTrace(bytes uint64) Node {
 	part := int(bytes / 8)
 	return Node{Stacks: 3 * part, Extents: part, Rows: rows(bytes, traceRow)}
