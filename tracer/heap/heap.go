@@ -314,12 +314,11 @@ func (b *Book) Sites(use func(site uint32)) {
 	}
 }
 
-// ordered are the samples of a group, in one order: sums of fractions depend on it.
-func (b *Book) ordered(key growth.Key) (all []*block) {
+// ordered are the samples in one order: sums of fractions depend on it.
+func (b *Book) ordered() []*block {
+	all := make([]*block, 0, len(b.blocks))
 	for _, id := range slices.Sorted(maps.Keys(b.blocks)) {
-		if s := b.blocks[id]; s.Key == key {
-			all = append(all, s)
-		}
+		all = append(all, b.blocks[id])
 	}
 	return all
 }

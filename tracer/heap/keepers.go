@@ -114,10 +114,13 @@ const Fewest = 5
 // interval of that. Touches are of a sample of its page faults. Path gives the functions of a
 // site, innermost first.
 func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, path func(site uint32) []Place) (r Result) {
-	all := b.ordered(key)
+	every := b.ordered()
+	all := slices.DeleteFunc(slices.Clone(every), func(s *block) bool { return s.Key != key })
 	r.Watched, r.Growth = b.Watched(), rate.PerSecond
 	r.Samples = len(all)
+	of := make(map[uint32][]*block)
 	for _, s := range all {
+		of[s.Site] = append(of[s.Site], s)
 		if s.ended == 0 {
 			r.Alive++
 		}
@@ -129,11 +132,13 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, path f
 	e.work = b.worked()
 	e.recent()
 	survival := make(map[uint32]float64)
-	tallies, of := e.tallies(all)
-	for _, f := range part(tallies, path) {
+	for _, f := range part(e.tallies(every, key), path) {
 		var blocks []*block
 		for s := range f.depth {
 			blocks = append(blocks, of[s]...)
+		}
+		if len(blocks) == 0 {
+			continue // it has some of other groups only
 		}
 		slices.SortFunc(blocks, func(a, b *block) int { return cmp.Compare(a.ID, b.ID) })
 		k := e.keeper(f, blocks)
@@ -152,32 +157,43 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, path f
 	return r
 }
 
-// tallies are how the samples of each site fare, in the order of the sites, and the samples.
-func (e *estimator) tallies(all []*block) (out []tally, of map[uint32][]*block) {
-	of = make(map[uint32][]*block)
-	for _, s := range all {
-		of[s.Site] = append(of[s.Site], s)
-	}
-	for _, site := range slices.Sorted(maps.Keys(of)) {
-		t := tally{site: site}
-		for _, s := range of[site] {
+// tallies are how the samples of each site fare, in the order of the sites: of all groups, to
+// tell functions apart, and what is kept of one. What a function frees may be in another
+// group than what it keeps: freed memory is used again, and does not grow.
+func (e *estimator) tallies(every []*block, key growth.Key) (out []tally) {
+	of := make(map[uint32]*tally)
+	for _, s := range every {
+		t := of[s.Site]
+		if t == nil {
+			t = &tally{site: s.Site}
+			of[s.Site] = t
+		}
+		decided := e.decided(s)
+		if decided {
+			t.decided++
 			if s.ended == 0 {
-				t.there++
-				t.bytes += float64(s.Bytes)
-			}
-			if e.decided(s) {
-				stands := s.Weight * float64(s.Bytes)
-				t.decided++
-				t.weight += stands
-				if s.ended == 0 {
-					t.alive++
-					t.kept += stands
-				}
+				t.alive++
 			}
 		}
-		out = append(out, t)
+		if s.Key != key {
+			continue
+		}
+		if s.ended == 0 {
+			t.there++
+			t.bytes += float64(s.Bytes)
+		}
+		if decided {
+			stands := s.Weight * float64(s.Bytes)
+			t.weight += stands
+			if s.ended == 0 {
+				t.kept += stands
+			}
+		}
 	}
-	return out, of
+	for _, site := range slices.Sorted(maps.Keys(of)) {
+		out = append(out, *of[site])
+	}
+	return out
 }
 
 // estimator estimates what single functions keep.
@@ -382,8 +398,10 @@ func interval(drawn []float64) (low, high float64) {
 	return drawn[int(tail*draws)], drawn[int((1-tail)*draws)]
 }
 
-// survival is the part of what was allocated, in bytes, that is there at the horizon, and on
-// how many samples that rests (Kaplan and Meier: what is there has at least its age).
+// survival is the part of what was allocated, in bytes, that stays, and on how many samples
+// that rests: what is there at the horizon (Kaplan and Meier: what is there has at least its
+// age), less what dies until it is twice as old, if as much does as from half its age on. A
+// cache that gives back whatever it likes keeps nothing in the end.
 func (e *estimator) survival(blocks []*block) (stays, counts float64) {
 	type life struct {
 		age   time.Duration
@@ -401,15 +419,20 @@ func (e *estimator) survival(blocks []*block) (stays, counts float64) {
 	slices.SortStableFunc(lives, func(a, b life) int { return cmp.Compare(a.age, b.age) })
 	until := time.Duration(min(horizon*float64(e.watched), oldest))
 	stays = 1
+	late := 1.0 // the part of what is half as old as the horizon that gets there
 	for _, l := range lives {
 		if l.age > until {
 			break
 		}
 		if l.died && risk > 0 {
-			stays *= max(1-l.bytes/risk, 0)
+			part := max(1-l.bytes/risk, 0)
+			if stays *= part; l.age > until/2 {
+				late *= part
+			}
 		}
 		risk -= l.bytes
 	}
+	stays *= late * late
 	for _, s := range blocks {
 		if e.decided(s) {
 			counts++

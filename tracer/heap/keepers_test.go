@@ -22,6 +22,10 @@ type caller struct {
 	// Kept is the part that is never freed, the rest lives for life, about.
 	kept float64
 	life time.Duration
+	// Ageless: what is freed is freed at any age, life is the mean.
+	ageless bool
+	// Beside: what it makes is in memory that does not grow.
+	beside bool
 	// Until is when it stops, 0 for never.
 	until time.Duration
 }
@@ -46,7 +50,7 @@ func (p *program) run(seed uint64) (r Result, kept float64) {
 		seen   bool
 	}
 	id := uint64(0)
-	key := growth.Key{What: growth.Heap}
+	key, old := growth.Key{What: growth.Heap}, growth.Key{What: growth.Heap, Name: "old"}
 	var ends []end
 	inWindow := func(at time.Duration) bool { return at%p.every < p.window }
 	for from := time.Duration(0); from < p.watch; from += p.every {
@@ -67,11 +71,19 @@ func (p *program) run(seed uint64) (r Result, kept float64) {
 					continue
 				}
 				id++
-				b.Born(Block{ID: id, At: uint64(at) + 1, Site: uint32(i + 1), Key: key, Bytes: c.bytes, Weight: weight, Blind: p.blind})
+				in := key
+				if c.beside {
+					in = old
+				}
+				b.Born(Block{ID: id, At: uint64(at) + 1, Site: uint32(i + 1), Key: in, Bytes: c.bytes, Weight: weight, Blind: p.blind})
 				if rnd.Float64() < c.kept {
 					continue
 				}
-				dies := at + time.Duration(float64(c.life)*(0.5+rnd.Float64()))
+				lives := 0.5 + rnd.Float64()
+				if c.ageless {
+					lives = rnd.ExpFloat64()
+				}
+				dies := at + time.Duration(float64(c.life)*lives)
 				switch seen := inWindow(dies); {
 				case dies > p.watch:
 				case seen:
@@ -149,6 +161,14 @@ func TestTheKeeperIsNamedOrNobody(t *testing.T) {
 			caller{stack: []string{"malloc", "lru_put", "main"}, bytes: 1000, rate: 2000, life: 60 * time.Second},
 			caller{stack: []string{"malloc", "login", "main"}, bytes: 500, rate: 1000, kept: 1}, churn,
 		), "login", false},
+		"a cache gives back whatever it likes": {quick(
+			caller{stack: []string{"malloc", "cache_put", "main"}, bytes: 500, rate: 4000, life: 10 * time.Second, ageless: true},
+			caller{stack: []string{"malloc", "login", "main"}, bytes: 500, rate: 1000, kept: 1}, churn,
+		), "login", true},
+		"what its maker frees is in memory that does not grow": {quick(
+			caller{stack: []string{"malloc", "make_node", "login", "main"}, bytes: 128, rate: 500, kept: 1},
+			caller{stack: []string{"malloc", "make_node", "render", "main"}, bytes: 400, rate: 20_000, life: time.Millisecond, beside: true},
+		), "login", true},
 		"nobody keeps anything": {quick(churn), "", false},
 		"two keep the same": {quick(
 			caller{stack: []string{"malloc", "a", "main"}, bytes: 500, rate: 1000, kept: 1},
@@ -247,7 +267,7 @@ func TestTooManySamplesAreThinned(t *testing.T) {
 		b.Born(Block{ID: id, At: id, Site: uint32(id % 2), Key: key, Bytes: 16, Weight: 1})
 	}
 	sum := 0.0
-	for _, s := range b.ordered(key) {
+	for _, s := range b.ordered() {
 		sum += s.Weight
 	}
 	if n := b.Len(); n > most || n < most/4 || math.Abs(sum-3*most) > 0.05*3*most {

@@ -19,13 +19,15 @@ import (
 
 // tally is how the samples of one site fare.
 type tally struct {
-	site    uint32
+	site uint32
+	// Of all groups.
 	decided float64 // samples that say something of what becomes of their like
 	alive   float64 // those of them that are there
-	there   float64 // all that are there
-	bytes   float64 // of those
-	weight  float64 // the bytes that those stand for that say something
-	kept    float64 // and those of them that are there
+	// Of the group that it is about.
+	there  float64 // all that are there
+	bytes  float64 // of those
+	weight float64 // the bytes that those stand for that say something
+	kept   float64 // and those of them that are there
 }
 
 func (t *tally) add(o tally) {
