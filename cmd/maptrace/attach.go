@@ -190,7 +190,12 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts tracer.
 	if err = checkProc(fs); err != nil {
 		return nil, err
 	}
-	pids, err := o.find(fs)
+	state, err := privilege.Current()
+	if err != nil {
+		return nil, err
+	}
+	have := state.Permitted
+	pids, err := o.find(fs, have)
 	if err != nil {
 		return nil, err
 	}
@@ -220,15 +225,11 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts tracer.
 		// Children that were born between the listing and the tracing.
 		more = func(pids []int) ([]int, error) { return descendants(fs, pids) }
 	}
-	if err := a.Trace(pids, more); err != nil {
+	if err = a.Trace(pids, more); err != nil {
 		return nil, err
 	}
 	if sites != nil {
-		have, err := privilege.Current()
-		if err != nil {
-			return nil, err
-		}
-		if a.reader, err = startReader(o.calls, a.toRead(have.Permitted)); err != nil {
+		if a.reader, err = startReader(o.calls, a.toRead(have)&have); err != nil {
 			return nil, err
 		}
 	}
@@ -237,10 +238,11 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts tracer.
 }
 
 // find lists the processes that are there. What containers are called is in files of their
-// users, who may serve them themselves: another process reads those.
-func (o *attachOptions) find(fs procmaps.FS) ([]int, error) {
+// users, who may serve them themselves: another process reads those, with what it takes of
+// the capabilities that we have.
+func (o *attachOptions) find(fs procmaps.FS, have privilege.Set) ([]int, error) {
 	if len(o.containers) > 0 {
-		reader, err := startReader(o.calls, privilege.Of(unix.CAP_DAC_READ_SEARCH, unix.CAP_DAC_OVERRIDE))
+		reader, err := startReader(o.calls, privilege.Of(unix.CAP_DAC_READ_SEARCH, unix.CAP_DAC_OVERRIDE)&have)
 		if err != nil {
 			return nil, err
 		}

@@ -14,14 +14,9 @@ import (
 // argument is what that lets it keep.
 const readerCommand = "read-files"
 
-// startReader starts the process that reads files of others, with the capabilities that
-// this takes, as far as we have them.
-func startReader(calls *await.Calls, takes privilege.Set) (*tracer.Reader, error) {
-	have, err := privilege.Current()
-	if err != nil {
-		return nil, err
-	}
-	keep := takes & have.Permitted
+// startReader starts the process that reads files of others, with the capabilities that it
+// is to keep.
+func startReader(calls *await.Calls, keep privilege.Set) (*tracer.Reader, error) {
 	return tracer.StartReader(calls, keep.Numbers(), readerCommand, strconv.FormatUint(uint64(keep), 16))
 }
 
