@@ -257,7 +257,7 @@ func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []by
 	b = appendHeap(b, g, frames, ascii)
 	for i, s := range g.Kept {
 		if i == 0 {
-			b = fmt.Appendf(b, "  last written, by %d watched words that were then left alone for %s and more, by\n", g.Words, units.Span(g.Settle))
+			b = fmt.Appendf(b, "  last written, by %s then left alone for %s and more, by\n", units.Count(g.Words, "watched word"), units.Span(g.Settle))
 		}
 		b = fmt.Appendf(b, "  %5s %s\n", units.Percent(s.Share), table.Escape(cmp.Or(s.By.Short, attribution.UnknownPlace)))
 		b = appendFrames(b, &s, frames, ascii)

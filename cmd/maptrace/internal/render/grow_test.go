@@ -627,6 +627,17 @@ func TestWhatMallocRetainsIsToldAndNobodysDoing(t *testing.T) {
 	golden(t, "growth-retained.json", b.String())
 }
 
+func TestOneWatchedWordIsNotMany(t *testing.T) {
+	t.Parallel()
+	g := watches()[0]
+	f := g.Findings[1]
+	f.Words = 1
+	g.Findings = []attribution.Finding{f}
+	if got := growthText(t, []Growth{g}, 0, 0, true); !strings.Contains(got, "by 1 watched word then left alone") {
+		t.Errorf("one word: %s", got)
+	}
+}
+
 // TestWhoKeepsABlockHeapIsTold has two functions keep sampled blocks, of which one has no name.
 func TestWhoKeepsABlockHeapIsTold(t *testing.T) {
 	t.Parallel()
