@@ -87,6 +87,7 @@ More: "maptrace help growth", "maptrace help stacks", "maptrace help targets".`,
 			if err := o.check(); err != nil {
 				return err
 			}
+			o.withoutFaults(s.err)
 			o.insists = o.watchpoints > 0 && cmd.Flags().Changed("watchpoints")
 			return o.printing(s, func(out io.Writer) error { return runGrow(cmd.Context(), s, &o, out) })
 		},
@@ -100,7 +101,7 @@ More: "maptrace help growth", "maptrace help stacks", "maptrace help targets".`,
 	f.IntVar(&o.frames, "frames", 16, "print this many frames of a stack; 0 for all")
 	f.Var(&o.stackSize, "stack-size", "how much of a stack is copied, up to 64K (default 16K)")
 	f.IntVar(&o.stackRate, "stack-rate", tracer.DefaultStackRate, "stacks of calls that one process may cost a second")
-	f.IntVar(&o.faultRate, "fault-rate", defaultFaultRate, "stacks of page faults that one process may cost a second; 0 for none")
+	f.IntVar(&o.faultRate, "fault-rate", defaultFaultRate, "stacks of page faults that one process may cost a second; 0 for none: then who touches memory, and who keeps a heap, is not known")
 	f.IntVar(&o.watchpoints, "watchpoints", keeper.DefaultWords, "debug registers to use in each thread, to tell who keeps memory of heaps that many share; 0 for none")
 	f.Float64Var(&o.budget, "smaps-budget", defaultBudget, "percentage of the time that counting resident pages may keep the target's mmap lock")
 	f.Float64Var(&o.heapBudget, "heap-budget", defaultHeapBudget, "percentage of one CPU that telling who keeps a malloc heap may take from a process: its allocator is probed meanwhile; 0 leaves it alone, and does not read the profiles of Go programs")
@@ -164,6 +165,25 @@ func (o *growOptions) check() error {
 	return nil
 }
 
+// withoutFaults asks for nothing that page faults begin, where none are asked for: they show
+// whose heap is used, and so whose blocks to sample and which words to watch.
+func (o *growOptions) withoutFaults(stderr io.Writer) {
+	if o.faultRate > 0 || o.heapBudget == 0 && o.watchpoints == 0 {
+		return
+	}
+	fmt.Fprintln(stderr, "maptrace: with --fault-rate 0 no blocks of heaps are sampled and no words are watched: who keeps a heap is not known")
+	o.heapBudget, o.watchpoints = 0, 0
+}
+
+// stacks are those that the kernel is asked for, and the blocks of heaps.
+func (o *growOptions) stacks() *tracer.StackOptions {
+	s := &tracer.StackOptions{Bytes: int(o.stackSize), Rate: o.stackRate, FaultRate: o.faultRate, Writes: o.watchpoints > 0}
+	if o.heapBudget > 0 {
+		s.BlockRate = blockRate
+	}
+	return s
+}
+
 // growRun is one run of grow: a sink that attributes what grows, beside the sampler that
 // feeds it.
 type growRun struct {
@@ -195,12 +215,7 @@ func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err
 	if g.folded, err = openOutput(o.folded); err != nil {
 		return err
 	}
-	kernel := tracer.LiveOptions{Stacks: &tracer.StackOptions{
-		Bytes: int(o.stackSize), Rate: o.stackRate, FaultRate: o.faultRate, Writes: o.watchpoints > 0,
-	}}
-	if o.heapBudget > 0 {
-		kernel.Stacks.BlockRate = blockRate
-	}
+	kernel := tracer.LiveOptions{Stacks: o.stacks()}
 	if g.attached, err = attach(s, &o.attachOptions, kernel, tracer.Options{Memory: memory.Extents, Rows: memory.Rows}, sites); err != nil {
 		return err
 	}
