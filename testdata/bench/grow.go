@@ -13,13 +13,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/testdata/heaps"
 )
 
@@ -40,23 +40,27 @@ type running interface {
 // operation takes where nobody else wants the CPU.
 type byCPU struct {
 	running
-	clock int32 // of its CPU time
+	process int // whose CPU time it is
 }
 
-// cpuClock is the clock of the CPU time of a process (clock_getcpuclockid(3)).
-func cpuClock(pid int) int32 {
+// cpuOf is the CPU time of a process so far (clock_getcpuclockid(3)).
+func cpuOf(pid int) (time.Duration, error) {
 	const perProcess = 2 // CPUCLOCK_SCHED
-	return int32(^pid<<3 | perProcess)
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|perProcess), &ts); err != nil {
+		return 0, fmt.Errorf("read the CPU time of process %d: %w", pid, err)
+	}
+	return time.Duration(ts.Nano()), nil
 }
 
 // state is the CPU time so far, ns, and the operations.
 func (c *byCPU) state() (cpu, ops float64, err error) {
-	var ts unix.Timespec
-	if err = unix.ClockGettime(c.clock, &ts); err != nil {
-		return 0, 0, fmt.Errorf("read the CPU time of a program: %w", err)
+	used, err := cpuOf(c.process)
+	if err != nil {
+		return 0, 0, err
 	}
 	ops, err = c.progress()
-	return float64(ts.Nano()), ops, err
+	return float64(used), ops, err
 }
 
 func (c *byCPU) measure(ctx context.Context, d time.Duration) (float64, error) {
@@ -83,7 +87,7 @@ func (p *underLoad) begin(ctx context.Context, before ...string) (*byCPU, error)
 	for _, pid := range processesOf(w.pid()) {
 		// What ends meanwhile is not it.
 		if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil && exe == p.bin {
-			return &byCPU{w, cpuClock(pid)}, nil
+			return &byCPU{w, pid}, nil
 		}
 	}
 	w.end()
@@ -173,18 +177,20 @@ var heaptrack = leakFinder{
 
 // allocatorOf is the library in which a process has its malloc, as memleak wants it.
 func allocatorOf(pid int) string {
-	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	p, err := procmaps.Default().Process(pid)
+	if err != nil {
+		return "c" // it has ended, as the tool will find
+	}
+	defer p.Close()
+	rows, err := p.Maps()
 	if err != nil {
 		return "c"
 	}
-	for line := range strings.Lines(string(maps)) {
-		f := strings.Fields(line)
-		if len(f) < 6 {
-			continue
-		}
+	for i := range rows {
+		path := rows[i].Name
 		for _, name := range []string{"libjemalloc", "libtcmalloc", "libmimalloc"} {
-			if strings.HasPrefix(filepath.Base(f[5]), name) {
-				return f[5]
+			if strings.HasPrefix(filepath.Base(path), name) {
+				return path
 			}
 		}
 	}
@@ -387,15 +393,12 @@ func (b *bench) beginFinder(ctx context.Context, tool *leakFinder, pid int, out 
 
 // processesOf are the processes of a group.
 func processesOf(group int) (all []int) {
-	dirs, err := filepath.Glob("/proc/[0-9]*")
+	pids, err := procmaps.Default().Pids()
 	if err != nil {
-		panic(err) // the pattern is good
+		panic(err) // without /proc nothing here can run
 	}
-	for _, dir := range dirs {
-		pid, err := strconv.Atoi(filepath.Base(dir))
-		if err != nil {
-			continue
-		}
+	for _, pid := range pids {
+		// What ends meanwhile is of no group.
 		if g, err := unix.Getpgid(pid); err == nil && g == group {
 			all = append(all, pid)
 		}
@@ -408,21 +411,28 @@ func processesOf(group int) (all []int) {
 func peakOfGroup(group int, but string) float64 {
 	var kb uint64
 	for _, pid := range processesOf(group) {
-		// What ends meanwhile has nothing.
-		if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err != nil || exe == but {
-			continue
-		}
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-		if err != nil {
-			continue
-		}
-		var n uint64
-		if _, after, ok := strings.Cut(string(status), "\nVmHWM:"); ok {
-			_, _ = fmt.Sscan(after, &n) // 0 for a kernel thread
-		}
-		kb += n
+		kb += peakOf(pid, but)
 	}
 	return float64(kb) / 1024
+}
+
+// peakOf is what a process had resident at most, in KiB; 0 if it has ended, or is of that
+// program.
+func peakOf(pid int, but string) uint64 {
+	p, err := procmaps.Default().Process(pid)
+	if err != nil {
+		return 0
+	}
+	defer p.Close()
+	exe, err := p.Exe()
+	if err != nil || exe == but {
+		return 0
+	}
+	status, err := p.Status()
+	if err != nil {
+		return 0
+	}
+	return status.VmHWMKB
 }
 
 // leakCase is a program and the functions of which each is right to be named; none if

@@ -156,13 +156,8 @@ func (w *watched) look() error {
 	}
 	w.resident = append(w.resident, float64(status.VmRSSKB))
 	w.anonymous = append(w.anonymous, float64(status.RssAnonKB))
-	var used unix.Timespec
-	// The clock of another process: clock_getcpuclockid(3).
-	if err := unix.ClockGettime(int32(^w.pid()<<3|2), &used); err != nil {
-		return fmt.Errorf("CPU time of %s: %w", w.name, err)
-	}
-	w.cpu = time.Duration(used.Nano())
-	return nil
+	w.cpu, err = cpuOf(w.pid())
+	return err
 }
 
 // database prepares a folder for everybody and finds PostgreSQL, "" if it is not
