@@ -4,6 +4,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,13 +15,14 @@ import (
 	"github.com/maptrace/maptrace/testdata/tool"
 )
 
-// startHeap starts a program whose malloc heap grows.
-func startHeap(t *testing.T, path string) *helper {
+// startHeap starts a program whose malloc heap grows: heap.c of testdata/workload, by how many
+// blocks it keeps and frees a second.
+func startHeap(t *testing.T, path string, keeps, frees int) *helper {
 	t.Helper()
 	needBPF(t)
 	needRoot(t)
 	return startHelperWith(t, "", func(cmd *exec.Cmd) {
-		cmd.Path, cmd.Args = path, []string{path, "1", "5000", "5000"}
+		cmd.Path, cmd.Args = path, []string{path, "1", strconv.Itoa(keeps), strconv.Itoa(frees)}
 	})
 }
 
@@ -45,7 +47,7 @@ func growing(t *testing.T, h *helper) *process {
 // TestAKilledGrowLeavesNoProbesBehind kills it while the allocator of a program is probed.
 func TestAKilledGrowLeavesNoProbesBehind(t *testing.T) {
 	t.Parallel()
-	h := startHeap(t, bpftest.BuildC(t, "../../testdata/workload", "heap"))
+	h := startHeap(t, bpftest.BuildC(t, "../../testdata/workload", "heap"), 5000, 5000)
 	for range 3 {
 		p := growing(t, h)
 		probed(t, h.Process.Pid)
@@ -68,7 +70,7 @@ func TestAProgramThatEndsWhileItIsProbedIsNoError(t *testing.T) {
 		"killed":      func(h *helper) error { return h.Process.Kill() },
 		"its own end": func(h *helper) error { return h.in.Close() },
 	} {
-		h := startHeap(t, bpftest.BuildC(t, "../../testdata/workload", "heap"))
+		h := startHeap(t, bpftest.BuildC(t, "../../testdata/workload", "heap"), 5000, 5000)
 		p := growing(t, h)
 		probed(t, h.Process.Pid)
 		if err := end(h); err != nil {
@@ -84,7 +86,7 @@ func TestAProgramThatEndsWhileItIsProbedIsNoError(t *testing.T) {
 // is probed. The breakpoints are gone before a debugger that reads symbols has set its own.
 func TestATracedProgramIsNotProbed(t *testing.T) {
 	t.Parallel()
-	h := startHeap(t, bpftest.BuildC(t, "../../testdata/workload", "heap"))
+	h := startHeap(t, bpftest.BuildC(t, "../../testdata/workload", "heap"), 5000, 5000)
 	p := growing(t, h)
 	probed(t, h.Process.Pid)
 	// A tracer is a thread. It ends with its goroutine, and lets go of the program.
@@ -123,11 +125,11 @@ func TestAnAllocatorThatAProcessServesIsNotProbed(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	_, file := startStall(t, static)
-	r := maptrace(t, "grow", "--for", "3s", "--interval", "100ms", "-o", "json", "-p", startHeap(t, file).pid())
+	r := maptrace(t, "grow", "--for", "3s", "--interval", "100ms", "-o", "json", "-p", startHeap(t, file, 5000, 5000).pid())
 	if r.code != exitOK || !strings.Contains(r.out, "a file system that a process serves (fuse)") {
 		t.Errorf("%+v", r)
 	}
-	r = maptrace(t, "grow", "--for", "3s", "--interval", "100ms", "-o", "json", "-p", startHeap(t, static).pid())
+	r = maptrace(t, "grow", "--for", "3s", "--interval", "100ms", "-o", "json", "-p", startHeap(t, static, 5000, 5000).pid())
 	if r.code != exitOK || strings.Contains(r.out, `"heap_unsampled"`) || strings.Contains(r.out, `"heaps":{"processes":0`) {
 		t.Errorf("of another file system: %+v", r)
 	}

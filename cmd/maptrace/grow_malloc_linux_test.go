@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"os/exec"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/maptrace/maptrace/bpf/bpftest"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
+	"github.com/maptrace/maptrace/testdata/leaks"
 )
 
 // TestGrowTellsALeakFromWhatMallocRetains watches heaps that grow equally fast: of lines that
@@ -32,22 +32,8 @@ func TestGrowTellsALeakFromWhatMallocRetains(t *testing.T) {
 		{"the heap is kept", "leak", "main", "[heap]", "leaks", "read_line"},
 		{"an arena is kept", "leak", "thread", "malloc arenas", "leaks", "read_line"},
 	} {
-		cmd := exec.CommandContext(t.Context(), program, tt.mode, tt.where, "600")
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err = cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait() // it was killed
-		})
-		if _, err = bufio.NewReader(out).ReadString('\n'); err != nil {
-			t.Fatal(err)
-		}
-		p := launch(t, exec.Command(binary(t), "grow", "--for", "20s", "-o", "json", "-p", strconv.Itoa(cmd.Process.Pid)))
+		prog := leaks.Start(t, t.TempDir(), []string{program, tt.mode, tt.where, "600"})
+		p := launch(t, exec.Command(binary(t), "grow", "--for", "20s", "-o", "json", "-p", strconv.Itoa(prog.Process.Pid)))
 		group.Go(func() {
 			r := p.result()
 			var watch render.WatchObject

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
@@ -39,29 +38,12 @@ func sums(t *testing.T, p *profile.Profile, kind string) func(function string) i
 // keep() keeps all, and churn() frees ten times as much, and compares both profiles.
 func TestAProfileHasWhatEachStackAllocatesAndKeepsOnAHeap(t *testing.T) {
 	t.Parallel()
-	needBPF(t)
 	dir := t.TempDir()
-	cmd := exec.Command(bpftest.BuildC(t, "../../testdata/workload", "heap"), "1", "3000", "30000")
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err = cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	if line, failed := bufio.NewReader(out).ReadString('\n'); failed != nil || line != "ready\n" {
-		t.Fatalf("%q, %v", line, failed)
-	}
+	h := startHeap(t, bpftest.BuildC(t, "../../testdata/workload", "heap"), 3000, 30000)
 	var files []string
 	for i := range 2 {
 		file := filepath.Join(dir, fmt.Sprint(i))
-		r := maptrace(t, "grow", "--interval", "100ms", "--for", fmt.Sprintf("%ds", 8+2*i), "--pprof", file, "-p", fmt.Sprint(cmd.Process.Pid))
+		r := maptrace(t, "grow", "--interval", "100ms", "--for", fmt.Sprintf("%ds", 8+2*i), "--pprof", file, "-p", h.pid())
 		if r.code != exitOK {
 			t.Fatalf("exit code %d, standard error %q", r.code, r.stderr)
 		}
