@@ -306,23 +306,42 @@ func heaptrackStack(list string) string {
 	return strings.Join(said, " < ")
 }
 
-// leakFinders returns the tools that work here, and why others do not.
-func (b *bench) leakFinders(ctx context.Context) (tools []leakFinder, absent []string) {
-	alone, sampled := growing("maptrace grow --heap-budget 0", "--heap-budget", "0"), leaking("memleak -s 100", "-s", "100")
-	alone.cheaper, sampled.cheaper = true, true
-	tools = []leakFinder{growing("maptrace grow"), alone}
+// leakFinders returns the tools that work here, which are tried once, and tells which are
+// left out, and why.
+func (b *bench) leakFinders(ctx context.Context) []leakFinder {
+	if b.finders == nil {
+		b.finders, b.unable = b.tryFinders(ctx)
+	}
+	for _, why := range b.unable {
+		fmt.Fprintf(b.out, "Left out: %s.\n", why)
+	}
+	return b.finders
+}
+
+// growers are maptrace grow, and without probes on allocators.
+func growers() []leakFinder {
+	alone := growing("maptrace grow --heap-budget 0", "--heap-budget", "0")
+	alone.cheaper = true
+	return []leakFinder{growing("maptrace grow"), alone}
+}
+
+// tryFinders runs each tool for a moment.
+func (b *bench) tryFinders(ctx context.Context) (tools []leakFinder, unable []string) {
+	sampled := leaking("memleak -s 100", "-s", "100")
+	sampled.cheaper = true
+	tools = growers()
 	for _, tool := range []leakFinder{leaking("memleak (bcc)"), sampled, heaptrack} {
 		_, err := exec.LookPath(tool.bin)
 		if err == nil {
 			_, _, err = b.freshUnder(ctx, &tool, b.looping(serving), 100*time.Millisecond)
 		}
 		if err != nil {
-			absent = append(absent, fmt.Sprintf("%s: %s", tool.name, firstLine(err)))
+			unable = append(unable, fmt.Sprintf("%s: %s", tool.name, firstLine(err)))
 			continue
 		}
 		tools = append(tools, tool)
 	}
-	return tools, absent
+	return tools, unable
 }
 
 // freshUnder runs a program under a tool from its start, nil for none, and returns how many
@@ -547,21 +566,22 @@ func (b *bench) grow(ctx context.Context) error {
 	if b.short {
 		slice = time.Second
 	}
-	tools, absent := b.leakFinders(ctx)
-	for _, a := range absent {
-		fmt.Fprintf(b.out, "Left out: %s.\n", a)
-	}
-	return b.growSlowdown(ctx, tools, slice, rounds)
+	return b.growSlowdown(ctx, b.leakFinders(ctx), slice, rounds)
 }
 
 // whom is the part about whom tools name that say which code leaks.
 func (b *bench) whom(ctx context.Context) error {
-	tools, absent := b.leakFinders(ctx)
-	for _, a := range absent {
-		fmt.Fprintf(b.out, "Left out: %s.\n", a)
+	var tools []leakFinder
+	for _, tool := range b.leakFinders(ctx) {
+		if !tool.cheaper {
+			tools = append(tools, tool)
+		}
 	}
-	tools = slices.DeleteFunc(tools, func(t leakFinder) bool { return t.cheaper })
-	return b.growNames(ctx, tools, 20*time.Second)
+	run := 20 * time.Second
+	if b.short {
+		run = 10 * time.Second
+	}
+	return b.growNames(ctx, tools, run)
 }
 
 // growSlowdown measures programs under all tools.
@@ -597,8 +617,8 @@ func (b *bench) growSlowdown(ctx context.Context, tools []leakFinder, slice time
 		t.add(row...)
 	}
 	fmt.Fprintf(b.out, `Slowdown in CPU time of the program: %d slices of %v under each tool, each between two without; median [quartiles]. The
-tools come and go beside one running program, in turn; heaptrack has to start it, so its slices are of programs of their own. A request computes for
-some 5 to 20 µs, allocates and frees 20 blocks, maps now and then, and leaks 128 bytes; the loops do nothing but what they are
+tools come and go beside one running program, in turn; heaptrack has to start it, so its slices are of programs of their own. A request takes
+5,000 steps of computing, allocates and frees 20 blocks, maps now and then, and leaks 128 bytes; the loops do nothing but what they are
 called, and keep one block of 4,096; redis overwrites 100,000 keys, from 20 connections, and gets 1,000 new ones a second.
 Memory is the peak of all processes of the tool, the watched one not among them.
 
@@ -703,11 +723,17 @@ func (b *bench) growNames(ctx context.Context, tools []leakFinder, run time.Dura
 	if err != nil {
 		return err
 	}
-	small, err := b.ofHeaps(ctx)
-	if err != nil {
-		return err
+	cases := ofLeaks(bin)
+	beside := "."
+	if !b.short {
+		small, err := b.ofHeaps(ctx)
+		if err != nil {
+			return err
+		}
+		cases = append(cases, small...)
+		beside = `; the others are of
+testdata/heaps: innocents allocate up to 300 times as much as is kept.`
 	}
-	cases := append(ofLeaks(bin), small...)
 	t := table{head: []string{"leak"}}
 	for i := range tools {
 		t.head = append(t.head, tools[i].name)
@@ -735,11 +761,10 @@ func (b *bench) growNames(ctx context.Context, tools []leakFinder, run time.Dura
 		t.add(append([]string{cases[i].title}, said...)...)
 	}
 	fmt.Fprintf(b.out, `
-Whom each tool names first after %v. Four programs leak 1 MiB/s, and churn, cache and warm up beside it; the others are of
-testdata/heaps: innocents allocate up to 300 times as much as is kept. "named" is of maptrace that it names who keeps the
+Whom each tool names first after %v. Four programs leak 1 MiB/s, and churn, cache and warm up beside it%s "named" is of maptrace that it names who keeps the
 memory; of the others, which list stacks, that who keeps it is anywhere on the first. Where nobody leaks ("calm"), "nobody"
 is right.
 
-`, run)
+`, run, beside)
 	return t.write(b.out)
 }

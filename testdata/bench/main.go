@@ -58,6 +58,9 @@ type bench struct {
 	timed string    // timed.c, built
 	peers []peer    // those that can run here
 	seq   int
+
+	finders []leakFinder // that can run here; nil until they were tried
+	unable  []string     // why others cannot
 }
 
 // part is one question and the code that answers it.
@@ -77,6 +80,7 @@ var parts = []part{
 	{"pmap", "Beside pmap", (*bench).besidePmap, false},
 	{"resident", "Reading resident memory again and again", (*bench).resident, false},
 	{"grow", "Telling who leaks", (*bench).grow, false},
+	{"bursts", "What is slow under grow", (*bench).bursts, false},
 	{"whom", "Who is said to leak", (*bench).whom, false},
 	{"soak", "A long time", (*bench).soak, true},
 	{"node", "A whole node", (*bench).node, true},
@@ -139,9 +143,9 @@ func (b *bench) parse(args []string) error {
 	f.StringVar(&b.workload, "workload", "testdata/workload", "the `folder` of the programs that are traced")
 	f.StringVar(&b.helpers, "helpers", "testdata/bench", "the `folder` of timed.c and latency.c")
 	f.StringVar(&b.only, "only", "", partsHelp())
-	f.BoolVar(&b.short, "short", false, "three minutes instead of eleven, and wider spreads")
+	f.BoolVar(&b.short, "short", false, "six minutes: fewer programs, shorter slices, and wider spreads")
 	f.IntVar(&b.pairs, "pairs", 12, "slices of time under each tracer")
-	f.IntVar(&b.rounds, "rounds", 3, "runs of each real program under each tracer")
+	f.IntVar(&b.rounds, "rounds", 3, "runs of each real program under each tracer, and of grow twice as many slices less one")
 	f.DurationVar(&b.soakFor, "soak", 30*time.Minute, "how long the part soak takes")
 	f.DurationVar(&b.nodeFor, "node", 5*time.Minute, "for how long the processes of the part node are watched")
 	f.DurationVar(&b.slice, "slice", 250*time.Millisecond, "length of a slice; twice that for tools in processes of their own")
