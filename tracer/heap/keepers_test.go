@@ -338,19 +338,22 @@ func TestAFunctionIsPassedOver(t *testing.T) {
 		sites []site
 		want  []string // functions that have samples that are there
 	}{
-		"wrappers of several levels":                               {[]site{{"x p n login main", 20, 0}, {"x p n render main", 0, 200}, {"x parse main", 0, 300}}, []string{"login"}},
-		"one who keeps a part":                                     {[]site{{"x new a main", 10, 40}, {"x new b main", 12, 48}, {"x render main", 0, 300}}, []string{"new"}},
-		"an allocator that nobody differs in":                      {[]site{{"malloc login main", 20, 0}}, []string{"login"}},
-		"the innermost where all keep":                             {[]site{{"make login main", 20, 0}, {"make logout main", 20, 0}}, []string{"make"}},
-		"a stack that ends in an allocator":                        {[]site{{"malloc", 20, 0}}, []string{"malloc"}},
-		"too few to tell whether callers differ":                   {[]site{{"x a main", 9, 0}, {"x b main", 0, 1}}, []string{"x?"}},
-		"what one function keeps is made by several":               {[]site{{"x dup login main", 20, 0}, {"x session login main", 30, 0}, {"x login main", 10, 0}, {"x dup render main", 0, 300}}, []string{"login"}},
-		"what all is made for keeps nothing":                       {[]site{{"x a loop main", 20, 0}, {"x b loop main", 20, 0}}, []string{"x"}},
-		"one caller that keeps what it makes at one of two places": {[]site{{"x parse main", 0, 500}, {"x parse' main", 13, 20}}, []string{"parse"}},
-		"one that keeps what it takes at one of two places":        {[]site{{"malloc parse main", 0, 500}, {"malloc parse' main", 13, 20}}, []string{"parse"}},
-		"one that keeps what it makes at one of two places itself": {[]site{{"x parse main", 0, 500}, {"x' parse main", 13, 20}}, []string{"x"}},
-		"too few to tell whether the places differ":                {[]site{{"x parse main", 0, 1}, {"x parse' main", 9, 0}}, []string{"x?"}},
-		"two keepers below one wrapper":                            {[]site{{"x a main", 20, 0}, {"x b main", 20, 0}, {"x c main", 0, 200}}, []string{"a", "b"}},
+		"wrappers of several levels":                                  {[]site{{"x p n login main", 20, 0}, {"x p n render main", 0, 200}, {"x parse main", 0, 300}}, []string{"login"}},
+		"one who keeps a part":                                        {[]site{{"x new a main", 10, 40}, {"x new b main", 12, 48}, {"x render main", 0, 300}}, []string{"new"}},
+		"an allocator that nobody differs in":                         {[]site{{"malloc login main", 20, 0}}, []string{"login"}},
+		"the innermost where all keep":                                {[]site{{"make login main", 20, 0}, {"make logout main", 20, 0}}, []string{"make"}},
+		"a stack that ends in an allocator":                           {[]site{{"malloc", 20, 0}}, []string{"malloc"}},
+		"too few to tell whether callers differ":                      {[]site{{"x a main", 9, 0}, {"x b main", 0, 1}}, []string{"x?"}},
+		"what one function keeps is made by several":                  {[]site{{"x dup login main", 20, 0}, {"x session login main", 30, 0}, {"x login main", 10, 0}, {"x dup render main", 0, 300}}, []string{"login"}},
+		"what all is made for keeps nothing":                          {[]site{{"x a loop main", 20, 0}, {"x b loop main", 20, 0}}, []string{"x"}},
+		"one caller that keeps what it makes at one of two places":    {[]site{{"x parse main", 0, 500}, {"x parse' main", 43, 1}}, []string{"parse"}},
+		"one caller that keeps a part of what it makes at one of two": {[]site{{"x parse main", 0, 500}, {"x parse' main", 13, 20}}, []string{"x?"}},
+		"one that keeps what it takes at one of two places":           {[]site{{"malloc parse main", 0, 500}, {"malloc parse' main", 13, 20}}, []string{"parse"}},
+		"one that keeps what it makes at one of two places itself":    {[]site{{"x parse main", 0, 500}, {"x' parse main", 13, 20}}, []string{"x"}},
+		"one who keeps more of what is made for one of two places":    {[]site{{"x new main", 6, 205}, {"x new main'", 41, 163}, {"x render main", 0, 300}}, []string{"new?"}},
+		"one who keeps nothing of what is made for one of two":        {[]site{{"x new main", 0, 300}, {"x new main'", 41, 163}, {"x render main", 0, 300}}, []string{"new?"}},
+		"too few to tell whether the places differ":                   {[]site{{"x parse main", 0, 1}, {"x parse' main", 9, 0}}, []string{"x?"}},
+		"two keepers below one wrapper":                               {[]site{{"x a main", 20, 0}, {"x b main", 20, 0}, {"x c main", 0, 200}}, []string{"a", "b"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -12,10 +12,13 @@ import (
 // What all blocks of a heap come through (malloc's wrappers, pools, makers of nodes) has no
 // say in who keeps: it allocates what is kept as well as what is freed. So from the
 // innermost function outwards, one is passed over as long as its callers differ in what
-// they keep, or theirs do. One function that calls it at several places may differ from
-// place to place: it is who decides then. The first whose callers do not differ is named: it
-// keeps all of it, or as large a part whoever calls it. What is there to hand out memory is
-// passed over by its name, where nobody differs.
+// they keep, or theirs do. The first whose callers do not differ is named: it keeps all of
+// it, or as large a part whoever calls it. What is there to hand out memory is passed over
+// by its name, where nobody differs.
+//
+// One function that calls it at several places may differ from place to place. It is who
+// decides then, if all stays of some and nothing of others. If of one a part stays, what is
+// called may free the rest itself, so that either may decide: nobody is named.
 
 // tally is how the samples of one site fare.
 type tally struct {
@@ -59,6 +62,7 @@ type node struct {
 	children map[string]*node // its callers
 	calls    map[Place]*tally // what comes by each place that it is called at
 	differs  bool             // its callers, or theirs, differ
+	mixed    bool             // its calls differ, and not in that all or nothing stays
 }
 
 // part gives each site to a function. There is one tally of each.
@@ -229,7 +233,18 @@ func (n *node) compare() {
 		n.differs = n.differs || c.differs
 		callers = append(callers, &c.tally)
 	}
-	n.differs = n.differs || n.differ(callers) || n.differ(slices.Collect(maps.Values(n.calls)))
+	n.differs = n.differs || n.differ(callers)
+	if calls := slices.Collect(maps.Values(n.calls)); !n.differs && n.differ(calls) {
+		n.mixed = slices.ContainsFunc(calls, (*tally).mixed)
+		n.differs = !n.mixed
+	}
+}
+
+// mixed tells whether there may be some that stay and some that do not.
+func (t *tally) mixed() bool {
+	// Of three more nothing is known: with none of n, fewer than 3/n are likely (95 %).
+	const almost, more = 0.1, 3
+	return t.decided > 0 && min(t.alive, t.decided-t.alive)+more >= almost*t.decided
 }
 
 // differ tells whether a part of the node's samples fares otherwise than the rest.
@@ -268,9 +283,13 @@ const pieces = 4096
 // pools tells whether a function keeps large blocks.
 func (n *node) pools() bool { return n.there > 0 && n.bytes/n.there >= pieces }
 
-// unsure tells whether all that is kept is of one of the calls, as far as is known, and
-// there are others: too few samples to tell whether they differ.
+// unsure tells whether one of the calls may decide: those of one function are mixed, or all
+// that is kept is of one, as far as is known, and there are others: too few samples to tell
+// whether they differ.
 func (n *node) unsure() bool {
+	if n.mixed {
+		return true
+	}
 	for len(n.calls) == 1 {
 		for _, c := range n.children {
 			n = c

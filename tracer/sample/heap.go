@@ -480,7 +480,11 @@ func (p *prober) sleep(d time.Duration) bool {
 
 func (p *prober) run() {
 	defer close(p.done)
-	defer func() { p.fail(errorText(p.closeFiles())) }()
+	defer func() {
+		if err := p.closeFiles(); err != nil {
+			p.fail(err.Error())
+		}
+	}()
 	length := firstBurst
 	began := p.now()
 	p.used, _ = cpuTime(p.pid) // else the first window says so
