@@ -120,8 +120,8 @@ func TestABurstIsAsLongAsTheBudgetAllows(t *testing.T) {
 	}{
 		{0, heapPeriod, heapPeriod},
 		{0.01, heapPeriod, heapPeriod},
-		{0.02, heapPeriod / 2, heapPeriod},
-		{0.5, heapPeriod / 50, heapPeriod},
+		{0.02, heapPeriod / 4, heapPeriod},
+		{0.5, heapPeriod / 100, heapPeriod},
 		{10, leastBurst, time.Second},
 		{1e6, leastBurst, mostPeriod},
 	} {

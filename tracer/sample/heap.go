@@ -486,6 +486,7 @@ func (p *prober) run() {
 		}
 	}()
 	length := firstBurst
+	var usual float64 // rate: of one burst it is by what the program does just then
 	began := p.now()
 	p.used, _ = cpuTime(p.pid) // else the first window says so
 	for burst := uint32(1); ; burst++ {
@@ -506,8 +507,13 @@ func (p *prober) run() {
 		if errors.Is(err, errOver) {
 			return
 		}
+		const newest = 0.25
+		if usual == 0 {
+			usual = rate
+		}
+		usual += newest * (rate - usual)
 		var period time.Duration
-		if length, period = plan(rate, p.budget); err != nil {
+		if length, period = plan(usual, p.budget); err != nil {
 			length, period = firstBurst, mostPeriod
 		}
 		// What it has cost, with what was called while the probes came and went, and longer
@@ -541,16 +547,16 @@ func (p *prober) current() ([]heap.Allocator, bool) {
 	return p.allocators, p.known
 }
 
-// plan says how long the next burst may be and how long it is from its beginning to that of
-// the one after, for a rate: what the calls cost while they are probed, as a share of one
-// CPU. A burst as long as the period has no end.
+// plan says for how long allocations may be seen in the next burst, and how long it is from
+// its beginning to that of the one after, for a rate: what the calls cost while they are
+// probed, as a share of one CPU. A burst as long as the period has no end.
 func plan(rate, budget float64) (length, period time.Duration) {
 	period = heapPeriod
 	if rate <= budget {
 		return period, period
 	}
 	share := budget / rate
-	length = time.Duration(share * float64(period))
+	length = time.Duration(allocShare * share * float64(period))
 	if length < leastBurst {
 		length = leastBurst
 		period = min(time.Duration(float64(length)/share), mostPeriod)
@@ -595,7 +601,7 @@ func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration
 		used, e2 := cpuTime(p.pid)
 		w := event.HeapWindow{From: p.now(), Beside: before.Faults - p.faults, CPUBeside: used - p.used}
 		p.see(w.From, 0)
-		after, going, e3 := p.wait(length, before, each, allocShare)
+		after, going, e3 := p.wait(length, before, each, overdraw)
 		w.To = p.now()
 		p.see(w.From, w.To)
 		then, e4 := cpuTime(p.pid)
@@ -632,15 +638,21 @@ func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration
 	}
 }
 
-// allocShare is the part of a burst's cost in which allocations are seen, too.
-const allocShare = 0.5
+const (
+	// allocShare is the part of a burst's cost in which allocations are seen, too.
+	allocShare = 0.5
+	// overdraw is how many times as much as it may a burst costs at most until then. How long
+	// it is was said before, by what others have cost: were it over when it has cost enough,
+	// what a program does after it has freed much, say, would not be seen.
+	overdraw = 4
+)
 
-// wait waits for a time, or until calls have cost a part of what a burst may, and returns
+// wait waits for a time, or until calls have cost so many times what a burst may, and returns
 // those so far.
-func (p *prober) wait(length time.Duration, before tracer.HeapCalls, each prices, part float64) (after tracer.HeapCalls, going bool, err error) {
+func (p *prober) wait(length time.Duration, before tracer.HeapCalls, each prices, times float64) (after tracer.HeapCalls, going bool, err error) {
 	const looks = 50 // fewer overdraw more
 	const tracedEvery = 50 * time.Millisecond
-	allowed := time.Duration(part * p.budget * float64(heapPeriod))
+	allowed := time.Duration(times * p.budget * float64(heapPeriod))
 	start := time.Now()
 	asked := start
 	for end := start.Add(length); ; {

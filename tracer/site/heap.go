@@ -130,8 +130,10 @@ func (m *Module) allocator() []heap.Point {
 			continue // another name for it, or one that throws
 		}
 		last = n.Offset
-		skip, emulated := probePoint(m.sym.Code(n.Offset, buf[:]), arch())
-		m.points = append(m.points, heap.Point{Offset: n.Offset + uint64(skip), Function: wanted()[n.Name], Stepped: !emulated})
+		function := wanted()[n.Name]
+		skip, emulated := probePoint(m.sym.Code(n.Offset, buf[:]), arch(), function == heap.Free)
+
+		m.points = append(m.points, heap.Point{Offset: n.Offset + uint64(skip), Function: function, Stepped: !emulated})
 	}
 	return m.points
 }

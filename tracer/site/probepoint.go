@@ -2,6 +2,7 @@ package site
 
 import (
 	"bytes"
+	"slices"
 
 	"golang.org/x/arch/x86/x86asm"
 
@@ -9,7 +10,7 @@ import (
 )
 
 // probeBytes is how much code of a function is looked at to find where to probe it.
-const probeBytes = 64
+const probeBytes = 128
 
 // landingPad is ENDBR64, which the decoder does not know.
 var landingPad = []byte{0xf3, 0x0f, 0x1e, 0xfa}
@@ -21,11 +22,19 @@ var landingPad = []byte{0xf3, 0x0f, 0x1e, 0xfa}
 // chosen if there is nothing before it but what changes no argument and no stack pointer,
 // and always comes to it. Without one it is 0, and false says that the kernel does not do
 // it.
-func probePoint(code []byte, of stack.Arch) (skip int, ok bool) {
+//
+// Of what frees only the first argument matters, and not whether it returns: one further
+// away will do. The return of what allocates is probed as well, and should something jump
+// back to before the probe, with another stack pointer, that would be an end of the program.
+func probePoint(code []byte, of stack.Arch, frees bool) (skip int, ok bool) {
 	if of != stack.AMD64 {
 		return 0, false
 	}
-	const mode, tries = 64, 6
+	const mode = 64
+	tries, arguments := 6, []x86asm.Reg{x86asm.RDI, x86asm.RSI, x86asm.RDX}
+	if frees {
+		tries, arguments = 16, arguments[:1]
+	}
 	at := 0
 	if bytes.HasPrefix(code, landingPad) {
 		at = len(landingPad)
@@ -38,7 +47,7 @@ func probePoint(code []byte, of stack.Arch) (skip int, ok bool) {
 		if emulated(&in) {
 			return at, true
 		}
-		if in.Op == x86asm.RET || changes(&in) {
+		if in.Op == x86asm.RET || changes(&in, arguments) {
 			break
 		}
 		at += in.Len
@@ -62,23 +71,21 @@ func emulated(in *x86asm.Inst) bool {
 	return rel && in.Op != x86asm.LOOP && in.Op != x86asm.LOOPE && in.Op != x86asm.LOOPNE && in.Op != x86asm.JRCXZ && in.Op != x86asm.JECXZ
 }
 
-// changes tells whether an instruction may change an argument or the stack pointer, or is
-// not known well enough.
-func changes(in *x86asm.Inst) bool {
+// changes tells whether an instruction may change one of the arguments or the stack pointer,
+// or is not known well enough.
+func changes(in *x86asm.Inst, arguments []x86asm.Reg) bool {
 	switch in.Op {
 	case x86asm.TEST, x86asm.CMP:
 		return false
 	case x86asm.MOV, x86asm.LEA, x86asm.XOR, x86asm.AND, x86asm.OR, x86asm.ADD, x86asm.SUB, x86asm.MOVZX, x86asm.SHR, x86asm.SHL:
 		r, ok := in.Args[0].(x86asm.Reg)
-		return !ok || argument[whole64(r)]
+		r = whole64(r)
+		return !ok || r == x86asm.RSP || slices.Contains(arguments, r)
 	case x86asm.NOP:
 		return false
 	}
 	return true
 }
-
-// argument are the registers that a probe looks at.
-var argument = map[x86asm.Reg]bool{x86asm.RDI: true, x86asm.RSI: true, x86asm.RDX: true, x86asm.RSP: true}
 
 // whole64 is the register that one is a part of; RSP, which is never chosen, if that is not
 // known.
