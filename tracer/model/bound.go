@@ -130,7 +130,7 @@ func (m *Model) largest() *Space {
 func (m *Model) giveUp(sp *Space, at uint64) {
 	sp.tree, sp.start = m.newTree(Layout{}), space.Packed{}
 	sp.unkept, sp.unverified = true, nil
-	sp.picture.approximate(unkept)
+	sp.picture.Why = unkept // whatever else: it is why the table is empty
 	sp.memory.Hold(0)
 	m.bound.fresh -= sp.fresh
 	sp.compacted, sp.fresh = 0, 0
