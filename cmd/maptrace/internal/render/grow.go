@@ -301,7 +301,7 @@ func appendUnknown(b []byte, g *attribution.Finding) []byte {
 	case !stayed:
 		b = append(b, "no watched word of it stayed"...)
 	case g.BySample() && g.Keepers[0].Unsure:
-		b = append(b, "the samples are too few to tell which callers of the first of these keep what they get"...)
+		b = append(b, "the samples do not tell whether the first of these keeps it, or some of its callers"...)
 	case g.BySample() && g.Keepers[0].Alive < heap.Fewest:
 		b = fmt.Appendf(b, "of the first of these %s stayed, and a name takes %d", units.Count(uint64(g.Keepers[0].Alive), "sample"), heap.Fewest)
 	default: // which need not be the first of these, where a collector has moved the most

@@ -88,8 +88,8 @@ type WatchObject struct {
 	Picture   string    `json:"picture"`
 	Estimated bool      `json:"estimated"`
 	Unsampled uint64    `json:"unsampled"` // bytes made by calls without a stack
-	// Uncounted says why resident memory could not be counted, if so: then there
-	// are no findings.
+	// Uncounted says why resident memory could not be counted, or from some time on no
+	// more, if so: the findings are of the time before.
 	Uncounted string `json:"uncounted,omitempty"`
 	// Unwatched says why no words were watched, or from some time on no more, if so.
 	Unwatched string `json:"unwatched,omitempty"`

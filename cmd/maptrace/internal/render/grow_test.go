@@ -521,7 +521,7 @@ func TestWhyNobodyIsNamed(t *testing.T) {
 		},
 		{
 			"one of its callers may keep all", sampledBlocks(heap.Keeper{Alive: 9, Unsure: true}, 0),
-			"nobody is named: the samples are too few to tell which callers of the first of these keep what they get; a longer watch (--for) samples",
+			"nobody is named: the samples do not tell whether the first of these keeps it, or some of its callers; a longer watch (--for) samples",
 		},
 		{
 			"too few samples stayed", sampledBlocks(heap.Keeper{Alive: 1}, 0),
