@@ -114,31 +114,25 @@ const Fewest = 5
 // interval of that. Touches are of a sample of its page faults. Path gives the functions of a
 // site, innermost first.
 func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, path func(site uint32) []Place) (r Result) {
-	every := b.ordered()
-	all := slices.DeleteFunc(slices.Clone(every), func(s *block) bool { return s.Key != key })
 	r.Watched, r.Growth = b.Watched(), rate.PerSecond
-	r.Samples = len(all)
-	of := make(map[uint32][]*block)
-	for _, s := range all {
-		of[s.Site] = append(of[s.Site], s)
-		if s.ended == 0 {
-			r.Alive++
-		}
-	}
+	e := estimator{book: b, key: key, now: b.now, watched: r.Watched}
+	every := b.ordered()
+	all := e.own(every)
+	r.Samples, r.Alive = len(all), alive(all)
 	if r.Watched < shortest || len(all) == 0 {
 		return r
 	}
-	e := estimator{book: b, now: b.now, watched: r.Watched}
+	of := make(map[uint32][]*block)
+	for _, s := range every {
+		of[s.Site] = append(of[s.Site], s)
+	}
 	e.work = b.worked()
 	e.recent()
 	survival := make(map[uint32]float64)
-	for _, f := range part(e.tallies(every, key), path) {
+	for _, f := range part(e.tallies(every), path) {
 		var blocks []*block
 		for s := range f.depth {
 			blocks = append(blocks, of[s]...)
-		}
-		if len(blocks) == 0 {
-			continue // it has some of other groups only
 		}
 		slices.SortFunc(blocks, func(a, b *block) int { return cmp.Compare(a.ID, b.ID) })
 		k := e.keeper(f, blocks)
@@ -160,7 +154,7 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, path f
 // tallies are how the samples of each site fare, in the order of the sites: of all groups, to
 // tell functions apart, and what is kept of one. What a function frees may be in another
 // group than what it keeps: freed memory is used again, and does not grow.
-func (e *estimator) tallies(every []*block, key growth.Key) (out []tally) {
+func (e *estimator) tallies(every []*block) (out []tally) {
 	of := make(map[uint32]*tally)
 	for _, s := range every {
 		t := of[s.Site]
@@ -175,7 +169,7 @@ func (e *estimator) tallies(every []*block, key growth.Key) (out []tally) {
 				t.alive++
 			}
 		}
-		if s.Key != key {
+		if s.Key != e.key {
 			continue
 		}
 		if s.ended == 0 {
@@ -199,6 +193,7 @@ func (e *estimator) tallies(every []*block, key growth.Key) (out []tally) {
 // estimator estimates what single functions keep.
 type estimator struct {
 	book   *Book
+	key    growth.Key // of the group that it is about
 	now    uint64
 	work   work
 	from   uint64        // what was allocated since then counts
@@ -208,6 +203,21 @@ type estimator struct {
 	// samples, at most.
 	strangers float64
 	watched   time.Duration
+}
+
+// own are those of some samples that are of the group.
+func (e *estimator) own(blocks []*block) []*block {
+	return slices.DeleteFunc(slices.Clone(blocks), func(s *block) bool { return s.Key != e.key })
+}
+
+// alive is how many of some samples are there.
+func alive(blocks []*block) (n int) {
+	for _, s := range blocks {
+		if s.ended == 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // recent finds the part of the watch whose allocations count.
@@ -292,20 +302,22 @@ func kinds(blocks []*block) (out [][]*block) {
 	return out
 }
 
+// keeper is what a function keeps of the group, by all of its samples: what becomes of a
+// block does not depend on which group it is in, but groups are not as old as each other.
 func (e *estimator) keeper(f *function, blocks []*block) Keeper {
-	k := Keeper{Samples: len(blocks), function: f.name, Pools: f.pools, Unsure: f.unsure}
-	sites := make(map[uint32]float64)
-	for _, s := range blocks {
-		if s.ended == 0 {
-			k.Alive++
-			sites[s.Site] += e.book.stands(s)
-		}
-	}
+	own := e.own(blocks)
+	k := Keeper{Samples: len(own), Alive: alive(own), function: f.name, Pools: f.pools, Unsure: f.unsure}
 	if k.Alive == 0 {
 		return k
 	}
+	sites := make(map[uint32]float64)
+	for _, s := range own {
+		if s.ended == 0 {
+			sites[s.Site] += e.book.stands(s)
+		}
+	}
 	best := -1.0
-	for _, s := range blocks { // in order
+	for _, s := range own { // in order
 		if at := sites[s.Site]; s.ended == 0 && at > best {
 			best, k.Site = at, s.Site
 		}
@@ -344,13 +356,13 @@ func (e *estimator) keeper(f *function, blocks []*block) Keeper {
 // draw is what is known by some blocks.
 func (e *estimator) draw(blocks []*block) *draw {
 	d := new(draw)
-	var bytes, seen, alive float64
+	var bytes, seen float64
+	alive := float64(alive(blocks))
 	exact := true
 	times := make(map[int]bool)
 	for _, s := range blocks {
 		switch {
 		case s.ended == 0:
-			alive++
 			if s.Blind {
 				d.blind++
 			}
@@ -361,6 +373,9 @@ func (e *estimator) draw(blocks []*block) *draw {
 		}
 		if age := time.Duration(e.now - min(s.At, e.now)); age > 0 {
 			seen += min(float64(e.book.seenSince(s.At))/float64(age), 1)
+		}
+		if s.Key != e.key {
+			continue
 		}
 		if s.At >= e.from {
 			bytes += e.book.stands(s)

@@ -39,6 +39,7 @@ type program struct {
 	quota   float64       // samples of each caller in a window, at most
 	blind   bool          // contents tell nothing
 	unseen  float64       // bytes a second that grow beside, by a function that has no sample
+	since   time.Duration // since when there is the memory that grows
 }
 
 // run samples it, and returns who keeps it and what it truly kept a second.
@@ -72,7 +73,7 @@ func (p *program) run(seed uint64) (r Result, kept float64) {
 				}
 				id++
 				in := key
-				if c.beside {
+				if c.beside || at < p.since {
 					in = old
 				}
 				b.Born(Block{ID: id, At: uint64(at) + 1, Site: uint32(i + 1), Key: in, Bytes: c.bytes, Weight: weight, Blind: p.blind})
@@ -165,6 +166,14 @@ func TestTheKeeperIsNamedOrNobody(t *testing.T) {
 			caller{stack: []string{"malloc", "cache_put", "main"}, bytes: 500, rate: 4000, life: 10 * time.Second, ageless: true},
 			caller{stack: []string{"malloc", "login", "main"}, bytes: 500, rate: 1000, kept: 1}, churn,
 		), "login", true},
+		"a cache is older than the memory that grows": {func() program {
+			p := quick(
+				caller{stack: []string{"malloc", "cache_put", "main"}, bytes: 500, rate: 4000, life: 6 * time.Second, ageless: true},
+				caller{stack: []string{"malloc", "login", "main"}, bytes: 500, rate: 1000, kept: 1}, churn,
+			)
+			p.since = 20 * time.Second
+			return p
+		}(), "login", true},
 		"what its maker frees is in memory that does not grow": {quick(
 			caller{stack: []string{"malloc", "make_node", "login", "main"}, bytes: 128, rate: 500, kept: 1},
 			caller{stack: []string{"malloc", "make_node", "render", "main"}, bytes: 400, rate: 20_000, life: time.Millisecond, beside: true},
