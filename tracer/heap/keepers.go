@@ -25,10 +25,12 @@ type Keeper struct {
 	Share float64 // of what all keep, 0 to 1
 
 	Samples, Alive int
-	Survival       float64 // the part of what it allocates that stays
-	Allocated      float64 // bytes a second
-	Kept           float64 // bytes a second, with an interval of 95 %
-	Low, High      float64
+	// Times is in how many windows those that are there were allocated, as far as is known.
+	Times     int
+	Survival  float64 // the part of what it allocates that stays
+	Allocated float64 // bytes a second
+	Kept      float64 // bytes a second, with an interval of 95 %
+	Low, High float64
 
 	// Pools says that it keeps large blocks: it may hand them out in pieces, and then it is
 	// not known who keeps those.
@@ -107,7 +109,9 @@ const (
 	draws = 1000
 )
 
-// Fewest are how many samples that stay a name takes.
+// Fewest are how many samples that stay a name takes, and in how many windows they were
+// allocated: what is made at the same time is mostly freed at the same time, too, as a
+// configuration that is read again now and then.
 const Fewest = 5
 
 // Keepers estimates who keeps a group that grows by so many bytes a second, with the
@@ -310,12 +314,14 @@ func (e *estimator) keeper(f *function, blocks []*block) Keeper {
 	if k.Alive == 0 {
 		return k
 	}
-	sites := make(map[uint32]float64)
+	sites, times := make(map[uint32]float64), make(map[int]bool)
 	for _, s := range own {
 		if s.ended == 0 {
 			sites[s.Site] += e.book.stands(s)
+			times[e.book.windowOf(s.At)] = true
 		}
 	}
+	k.Times = len(times)
 	best := -1.0
 	for _, s := range own { // in order
 		if at := sites[s.Site]; s.ended == 0 && at > best {
@@ -525,7 +531,7 @@ func (r *Result) judge(rate growth.Rate, scale func(*rand.Rand) float64, unseen 
 		}
 	}
 	r.Low, r.High = interval(sums)
-	if k := &r.Keepers[0]; k.Alive >= Fewest && !k.Pools && !k.Unsure {
+	if k := &r.Keepers[0]; min(k.Alive, k.Times) >= Fewest && !k.Pools && !k.Unsure {
 		r.Confidence = float64(wins) / (draws + 1) // it is never certain
 	}
 }

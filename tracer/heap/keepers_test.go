@@ -24,6 +24,8 @@ type caller struct {
 	life time.Duration
 	// Ageless: what is freed is freed at any age, life is the mean.
 	ageless bool
+	// Once: all of it is made in one window.
+	once bool
 	// Beside: what it makes is in memory that does not grow.
 	beside bool
 	// Until is when it stops, 0 for never.
@@ -68,7 +70,7 @@ func (p *program) run(seed uint64) (r Result, kept float64) {
 			}
 			for n := poisson(rnd, c.rate*p.window.Seconds()/weight); n > 0; n-- {
 				at := from + time.Duration(rnd.Float64()*float64(p.window))
-				if c.until != 0 && at > c.until {
+				if c.until != 0 && at > c.until || c.once && from/p.every != 35 {
 					continue
 				}
 				id++
@@ -166,6 +168,10 @@ func TestTheKeeperIsNamedOrNobody(t *testing.T) {
 			caller{stack: []string{"malloc", "cache_put", "main"}, bytes: 500, rate: 4000, life: 10 * time.Second, ageless: true},
 			caller{stack: []string{"malloc", "login", "main"}, bytes: 500, rate: 1000, kept: 1}, churn,
 		), "login", true},
+		"a configuration is read again seldom": {quick(
+			caller{stack: []string{"malloc", "read_config", "main"}, bytes: 500, rate: 20_000, once: true, kept: 1},
+			caller{stack: []string{"malloc", "register", "main"}, bytes: 50, rate: 100, kept: 1}, churn,
+		), "register", false},
 		"a cache is older than the memory that grows": {func() program {
 			p := quick(
 				caller{stack: []string{"malloc", "cache_put", "main"}, bytes: 500, rate: 4000, life: 6 * time.Second, ageless: true},

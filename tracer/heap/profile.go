@@ -328,6 +328,7 @@ func (p *Profile) keeper(f *function, of map[uint32][]*change, w *period) Keeper
 	}
 	k.Depth = f.depth[k.Site]
 	k.Samples, k.Alive = int(samples), int(max(alive-w.floating(samples), 0))
+	k.Times = k.Alive // when each was allocated is not known
 	d.floating = w.floating(allocated)
 	k.Allocated = allocated / d.seconds
 	k.Kept = max(min(d.came.bytes-d.went.bytes-d.floating, d.whole), 0) / d.seconds

@@ -516,16 +516,20 @@ func TestWhyNobodyIsNamed(t *testing.T) {
 			"nobody is named: no watched word of it stayed; a longer watch",
 		},
 		{
-			"almost enough samples for a name", sampledBlocks(heap.Keeper{Alive: 9}, 0.949),
+			"almost enough samples for a name", sampledBlocks(heap.Keeper{Alive: 9, Times: 9}, 0.949),
 			"nobody is named: that one of these keeps more than any other has a confidence of 94 %, and a name takes 95 %; a longer watch (--for) samples more",
 		},
 		{
-			"one of its callers may keep all", sampledBlocks(heap.Keeper{Alive: 9, Unsure: true}, 0),
+			"one of its callers may keep all", sampledBlocks(heap.Keeper{Alive: 9, Times: 9, Unsure: true}, 0),
 			"nobody is named: the samples do not tell whether the first of these keeps it, or some of its callers; a longer watch (--for) samples",
 		},
 		{
-			"too few samples stayed", sampledBlocks(heap.Keeper{Alive: 1}, 0),
+			"too few samples stayed", sampledBlocks(heap.Keeper{Alive: 1, Times: 1}, 0),
 			"nobody is named: of the first of these 1 sample stayed, and a name takes 5; a longer watch (--for) samples",
+		},
+		{
+			"what stayed was made at once", sampledBlocks(heap.Keeper{Alive: 60, Times: 1}, 0),
+			"nobody is named: of the first of these what stayed was seen to be made once, and a name takes 5 times; a longer watch (--for) samples",
 		},
 		{
 			"no sample stayed", func(g *attribution.Finding) { g.Heap = &heap.Result{Samples: 7} },
@@ -533,14 +537,14 @@ func TestWhyNobodyIsNamed(t *testing.T) {
 		},
 		{
 			"who keeps the blocks has no name", func(g *attribution.Finding) {
-				sampledBlocks(heap.Keeper{Alive: 9}, 0.99)(g)
+				sampledBlocks(heap.Keeper{Alive: 9, Times: 9}, 0.99)(g)
 				g.Keepers[0].By = stack.Name{}
 			},
 			"nobody is named: the code that keeps it has no name that is known\n",
 		},
 		{
 			"what is handed out in pieces, by words", func(g *attribution.Finding) {
-				sampledBlocks(heap.Keeper{Alive: 9, Pools: true}, 0)(g)
+				sampledBlocks(heap.Keeper{Alive: 9, Times: 9, Pools: true}, 0)(g)
 				g.Separation = 0.949
 			},
 			"who keeps it is not known: of 31 watched words 20 stayed",
