@@ -263,6 +263,11 @@ static __noinline int send_contents(struct space *sp, struct heap_call *c)
 	return 0;
 }
 
+static __always_inline __u32 function_of(__u64 cookie)
+{
+	return cookie & ((1 << MM_HEAP_FUNCTION_BITS) - 1);
+}
+
 /*
  * Notes the entry of a function that allocates. The cookie says which it is
  * (mm_heap_function). Returns whether its return is to be seen.
@@ -287,14 +292,15 @@ static __always_inline bool call_begins(struct pt_regs *ctx)
 		send_contents(sp, c);
 	/* One that did not return, by longjmp or as its probe was gone, is above us. */
 	if (c->sp > ctx->sp &&
-	    c->cookie >> MM_HEAP_FUNCTION_BITS == cookie >> MM_HEAP_FUNCTION_BITS)
+	    c->cookie >> MM_HEAP_FUNCTION_BITS == cookie >> MM_HEAP_FUNCTION_BITS &&
+	    function_of(c->cookie) != MM_HEAP_NEW)
 		return false;
 	c->sp = ctx->sp;
 	c->cookie = cookie;
 	c->old = 0;
 	c->old_header = 0;
 	c->result = 0;
-	switch (cookie & ((1 << MM_HEAP_FUNCTION_BITS) - 1)) {
+	switch (function_of(cookie)) {
 	case MM_HEAP_CALLOC:
 		c->size = ARG0(ctx) * ARG1(ctx);
 		break;
@@ -321,8 +327,11 @@ static __always_inline bool call_begins(struct pt_regs *ctx)
 	return true;
 }
 
-/* Takes the return of one. */
-static __noinline int call_returns(struct pt_regs *ctx)
+/*
+ * Takes the return of one. It is seen after it, or, of MM_HEAP_NEW, at the instruction that
+ * returns: "popped" says whether the return address was taken from the stack.
+ */
+static __noinline int call_returns(struct pt_regs *ctx, bool popped)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u64 addr = RESULT(ctx);
@@ -336,7 +345,7 @@ static __noinline int call_returns(struct pt_regs *ctx)
 	if (!sp)
 		return 0;
 	c = bpf_task_storage_get(&heap_calls, task, 0, 0);
-	if (!c || !c->sp || c->sp + CALL_BYTES != ctx->sp)
+	if (!c || !c->sp || c->sp + (popped ? CALL_BYTES : 0) != ctx->sp)
 		return 0; /* of one that another has called, or that began before the probes */
 	c->sp = 0;
 	if (c->result && (addr || bpf_probe_read_user(&addr, sizeof(addr), (void *)c->result)))
@@ -398,7 +407,7 @@ SEC("uprobe.session")
 int mm_heap_call(struct pt_regs *ctx)
 {
 	if (bpf_get_func_ip(ctx) != PROBED_AT(ctx)) {
-		call_returns(ctx);
+		call_returns(ctx, true);
 		return 0;
 	}
 	if (must_not_return(bpf_get_current_task_btf(), ctx->sp))
@@ -406,7 +415,7 @@ int mm_heap_call(struct pt_regs *ctx)
 	return call_begins(ctx) ? 0 : 1;
 }
 
-/* The same where there are no sessions. */
+/* The same where there are no sessions, or the return must not be probed. */
 SEC("uprobe.multi")
 int mm_heap_enter(struct pt_regs *ctx)
 {
@@ -417,7 +426,14 @@ int mm_heap_enter(struct pt_regs *ctx)
 SEC("uprobe.multi")
 int mm_heap_return(struct pt_regs *ctx)
 {
-	return call_returns(ctx);
+	return call_returns(ctx, true);
+}
+
+/* The instruction that returns from one whose return must not be probed. */
+SEC("uprobe.multi")
+int mm_heap_leave(struct pt_regs *ctx)
+{
+	return call_returns(ctx, false);
 }
 
 /* The entry of a function that frees. */

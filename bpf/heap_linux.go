@@ -65,7 +65,11 @@ const (
 	HeapReallocArray  = HeapFunction(mmMmHeapFunctionMM_HEAP_REALLOCARRAY)   // (block, number, size)
 	HeapAligned       = HeapFunction(mmMmHeapFunctionMM_HEAP_ALIGNED)        // (alignment, size)
 	HeapPosixMemalign = HeapFunction(mmMmHeapFunctionMM_HEAP_POSIX_MEMALIGN) // (result, alignment, size)
-	HeapFree          = HeapFunction(math.MaxUint8)
+	// HeapNew is (size), of one that may end by an exception: that does not get past a return
+	// that is probed. It is seen to return where it has a HeapLeave.
+	HeapNew   = HeapFunction(mmMmHeapFunctionMM_HEAP_NEW)
+	HeapLeave = HeapFunction(math.MaxUint8 - 1) // the instruction by which a HeapNew returns
+	HeapFree  = HeapFunction(math.MaxUint8)
 )
 
 // HeapProbe is where a function of an allocator begins.
@@ -87,7 +91,7 @@ const (
 	mostHeaps  = 1 << 12
 )
 
-var heapPrograms = [...]string{mmProgMmHeapCall, mmProgMmHeapEnter, mmProgMmHeapReturn, mmProgMmHeapFree}
+var heapPrograms = [...]string{mmProgMmHeapCall, mmProgMmHeapEnter, mmProgMmHeapReturn, mmProgMmHeapLeave, mmProgMmHeapFree}
 
 // heapSpec fits what serves the sampling of heaps to what is asked for.
 func heapSpec(s *ebpf.CollectionSpec, o *StackOptions) error {
@@ -102,7 +106,6 @@ func heapSpec(s *ebpf.CollectionSpec, o *StackOptions) error {
 		return fmt.Errorf("%d blocks a second: out of range", o.BlockRate)
 	}
 	if sessions() {
-		delete(s.Programs, mmProgMmHeapEnter)
 		delete(s.Programs, mmProgMmHeapReturn)
 	} else {
 		delete(s.Programs, mmProgMmHeapCall)
@@ -309,21 +312,29 @@ type points struct{ offsets, cookies []uint64 }
 // [StackOptions].BlockRate, and Linux 6.10. Errors are those of bpf(2)'s BPF_LINK_CREATE.
 func (h *Hooks) ProbeHeap(pid int, files []HeapFile, burst uint32) (_ *HeapProbes, err error) {
 	p := &HeapProbes{}
+	enter := mmProgMmHeapEnter
+	if h.coll.Programs[mmProgMmHeapCall] != nil {
+		enter = "" // that does both
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.Close())
 		}
 	}()
 	for _, f := range files {
-		var allocs, frees points
+		var allocs, news, leaves, frees points
 		for _, at := range f.Probes {
+			to := &allocs
 			switch at.Function {
 			case HeapFree:
-				frees.offsets = append(frees.offsets, at.Offset)
-			default:
-				allocs.offsets = append(allocs.offsets, at.Offset)
-				allocs.cookies = append(allocs.cookies, uint64(burst)<<mmMmHeapFunctionMM_HEAP_FUNCTION_BITS|uint64(at.Function))
+				to = &frees
+			case HeapLeave:
+				to = &leaves
+			case HeapNew:
+				to = &news
 			}
+			to.offsets = append(to.offsets, at.Offset)
+			to.cookies = append(to.cookies, uint64(burst)<<mmMmHeapFunctionMM_HEAP_FUNCTION_BITS|uint64(at.Function))
 		}
 		// What frees first: no sample is to be freed unseen while the others are put on.
 		// Then returns: a call is seen to begin only if it will be seen to return.
@@ -337,7 +348,9 @@ func (h *Hooks) ProbeHeap(pid int, files []HeapFile, burst uint32) (_ *HeapProbe
 			{mmProgMmHeapFree, ebpf.AttachTraceUprobeMulti, 0, &frees, &p.frees},
 			{mmProgMmHeapCall, attachUprobeSession, 0, &allocs, &p.allocs},
 			{mmProgMmHeapReturn, ebpf.AttachTraceUprobeMulti, unix.BPF_F_UPROBE_MULTI_RETURN, &allocs, &p.allocs},
-			{mmProgMmHeapEnter, ebpf.AttachTraceUprobeMulti, 0, &allocs, &p.allocs},
+			{enter, ebpf.AttachTraceUprobeMulti, 0, &allocs, &p.allocs},
+			{mmProgMmHeapLeave, ebpf.AttachTraceUprobeMulti, 0, &leaves, &p.allocs},
+			{mmProgMmHeapEnter, ebpf.AttachTraceUprobeMulti, 0, &news, &p.allocs},
 		}
 		for _, a := range attach {
 			prog := h.coll.Programs[a.prog]

@@ -11,9 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/arch/x86/x86asm"
 
 	"github.com/maptrace/maptrace/bpf"
 	"github.com/maptrace/maptrace/bpf/bpftest"
@@ -187,6 +190,97 @@ func TestBlocksAreSampledWithTheirEnds(t *testing.T) {
 		t.Errorf("the marks of freed blocks are %v", marks)
 	}
 	t.Logf("%v %+v, alive %d", seen, calls, len(alive))
+}
+
+// TestBlocksAreSampledWhereTheirFunctionReturns samples malloc(3) without a probe on its
+// return, but on the instructions that do so, as is done where an exception may be thrown.
+func TestBlocksAreSampledWhereTheirFunctionReturns(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("it is known of amd64 only where a function returns")
+	}
+	h := open(t, bpf.Options{Stacks: &bpf.StackOptions{BlockRate: 2000}})
+	defer h.Close()
+	if err := h.HeapErr(); err != nil {
+		bpftest.Skip(t, "%v", err)
+	}
+	cmd, _, _ := startHeap(t, "2", "1000", "1000")
+	tasks, err := h.Trace(cmd.Process.Pid)
+	if err != nil || len(tasks) != 1 {
+		t.Fatal(tasks, err)
+	}
+	if err = h.SampleHeap(tasks[0].Space); err != nil {
+		t.Fatal(err)
+	}
+	file := libcProbes(t, cmd.Process.Pid)
+	text := libcText(t, cmd.Process.Pid)
+	var start uint64
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(maps)) {
+		if fields := strings.Fields(line); fields[0] == filepath.Base(file.Path) {
+			if _, err = fmt.Sscanf(fields[2], "%x", &start); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	probes := bpf.HeapFile{Path: file.Path}
+	for _, p := range file.Probes {
+		switch p.Function {
+		case bpf.HeapFree:
+			probes.Probes = append(probes.Probes, p)
+		case bpf.HeapMalloc:
+			probes.Probes = append(probes.Probes, bpf.HeapProbe{Offset: p.Offset, Function: bpf.HeapNew})
+			const most = 1 << 10 // it is shorter, and what comes after it begins otherwise than it does
+			for at := p.Offset - start; at < p.Offset-start+most; {
+				in, err := x86asm.Decode(text[at:], 64)
+				if err != nil {
+					in.Len = 4 // a landing pad
+				}
+				if in.Op == x86asm.RET {
+					probes.Probes = append(probes.Probes, bpf.HeapProbe{Offset: at + start, Function: bpf.HeapLeave})
+				}
+				at += uint64(in.Len)
+			}
+		}
+	}
+	on, err := h.ProbeHeap(cmd.Process.Pid, []bpf.HeapFile{probes}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer on.Close()
+	alive := make(map[uint64]bool)
+	freed := 0
+	for end := time.Now().Add(20 * time.Second); freed < 100; {
+		var b bpf.Block
+		switch err = h.NextBlock(&b); {
+		case errors.Is(err, bpf.ErrEmpty):
+			if time.Now().After(end) {
+				t.Fatalf("%d were freed, %d are there", freed, len(alive))
+			}
+			time.Sleep(5 * time.Millisecond)
+			continue
+		case err != nil:
+			t.Fatal(err)
+		}
+		switch b.What {
+		case bpf.BlockBorn:
+			if b.Size == 0 || len(b.Stack.Copy) == 0 {
+				t.Fatalf("%+v", b)
+			}
+			if b.Size == 96 && b.Header&^7 != 112 {
+				t.Errorf("a block of %d bytes in a chunk of %d", b.Size, b.Header&^7)
+			}
+			alive[b.Addr] = true
+		case bpf.BlockFreed, bpf.BlockReused:
+			if !alive[b.Addr] {
+				t.Errorf("%#x has ended, but is not a sample: %v", b.Addr, b.What)
+			}
+			delete(alive, b.Addr)
+			freed++
+		}
+	}
 }
 
 // TestTheWholeOfAProbesPriceIsMeasured measures it twice: what takes two traps costs more

@@ -220,6 +220,7 @@ enum mm_heap_function {
 	MM_HEAP_REALLOCARRAY,	   /* (block, number, size) */
 	MM_HEAP_ALIGNED,	   /* (alignment, size) */
 	MM_HEAP_POSIX_MEMALIGN,	   /* (where to put the address, alignment, size) */
+	MM_HEAP_NEW,		   /* (size); seen to return only where it does so itself */
 	MM_HEAP_FUNCTION_BITS = 8, /* of a cookie; the others number the burst */
 };
 

@@ -227,6 +227,7 @@ const (
 	mmMmHeapFunctionMM_HEAP_REALLOCARRAY   mmMmHeapFunction = 3
 	mmMmHeapFunctionMM_HEAP_ALIGNED        mmMmHeapFunction = 4
 	mmMmHeapFunctionMM_HEAP_POSIX_MEMALIGN mmMmHeapFunction = 5
+	mmMmHeapFunctionMM_HEAP_NEW            mmMmHeapFunction = 6
 	mmMmHeapFunctionMM_HEAP_FUNCTION_BITS  mmMmHeapFunction = 8
 )
 
@@ -525,6 +526,7 @@ const (
 	mmProgMmHeapCall        = "mm_heap_call"
 	mmProgMmHeapEnter       = "mm_heap_enter"
 	mmProgMmHeapFree        = "mm_heap_free"
+	mmProgMmHeapLeave       = "mm_heap_leave"
 	mmProgMmHeapReturn      = "mm_heap_return"
 	mmProgMmLatEnter        = "mm_lat_enter"
 	mmProgMmLatExit         = "mm_lat_exit"
@@ -625,6 +627,7 @@ type mmProgramSpecs struct {
 	MmHeapCall   *ebpf.ProgramSpec `ebpf:"mm_heap_call"`
 	MmHeapEnter  *ebpf.ProgramSpec `ebpf:"mm_heap_enter"`
 	MmHeapFree   *ebpf.ProgramSpec `ebpf:"mm_heap_free"`
+	MmHeapLeave  *ebpf.ProgramSpec `ebpf:"mm_heap_leave"`
 	MmHeapReturn *ebpf.ProgramSpec `ebpf:"mm_heap_return"`
 	MmLatEnter   *ebpf.ProgramSpec `ebpf:"mm_lat_enter"`
 	MmLatExit    *ebpf.ProgramSpec `ebpf:"mm_lat_exit"`
@@ -835,6 +838,7 @@ type mmPrograms struct {
 	MmHeapCall   *ebpf.Program `ebpf:"mm_heap_call"`
 	MmHeapEnter  *ebpf.Program `ebpf:"mm_heap_enter"`
 	MmHeapFree   *ebpf.Program `ebpf:"mm_heap_free"`
+	MmHeapLeave  *ebpf.Program `ebpf:"mm_heap_leave"`
 	MmHeapReturn *ebpf.Program `ebpf:"mm_heap_return"`
 	MmLatEnter   *ebpf.Program `ebpf:"mm_lat_enter"`
 	MmLatExit    *ebpf.Program `ebpf:"mm_lat_exit"`
@@ -858,6 +862,7 @@ func (p *mmPrograms) Close() error {
 		p.MmHeapCall,
 		p.MmHeapEnter,
 		p.MmHeapFree,
+		p.MmHeapLeave,
 		p.MmHeapReturn,
 		p.MmLatEnter,
 		p.MmLatExit,

@@ -13,6 +13,7 @@ import (
 var heapFunctions = [...]bpf.HeapFunction{
 	heap.Malloc: bpf.HeapMalloc, heap.Calloc: bpf.HeapCalloc, heap.Realloc: bpf.HeapRealloc, heap.ReallocArray: bpf.HeapReallocArray,
 	heap.AlignedAlloc: bpf.HeapAligned, heap.PosixMemalign: bpf.HeapPosixMemalign, heap.Free: bpf.HeapFree,
+	heap.ThrowingNew: bpf.HeapNew, heap.Leave: bpf.HeapLeave,
 }
 
 // HeapErr implements Heaps, as the next ones do.

@@ -13,6 +13,8 @@ const (
 	ReallocArray                  // (block, number, size)
 	AlignedAlloc                  // (alignment, size)
 	PosixMemalign                 // (result, alignment, size)
+	ThrowingNew                   // (size), which may throw an exception
+	Leave                         // the instruction by which a ThrowingNew returns
 	Free                          // (block, …)
 )
 

@@ -727,6 +727,8 @@ func pricesOf(p tracer.HeapPrice, all []heap.Allocator) (out prices) {
 			switch at.Function {
 			case heap.Free:
 				out.free = max(out.free, entry+priceNote)
+			case heap.Leave: // and where it is entered
+				out.alloc = max(out.alloc, entry+p.Emulated+2*priceNote)
 			case heap.Malloc: // most
 				out.alloc = max(out.alloc, entry+p.Emulated+priceNote+priceReturn)
 			}

@@ -53,7 +53,9 @@ var ownFunctions = sync.OnceValue(func() map[string]heap.Function {
 
 // throwing are those of them that may throw an exception. Their returns must not be probed:
 // the kernel puts an address of its own in the place of the return address, and an exception
-// that comes to it ends the program (std::terminate). What they allocate is not sampled.
+// that comes to it ends the program (std::terminate). They are seen to return at the
+// instructions that do so. What they leave to others to return is not sampled: the fast path
+// of an allocator is in such a function as a whole.
 var throwing = []string{
 	"_Znwm", "_Znam", "_ZnwmSt11align_val_t", "_ZnamSt11align_val_t", "tc_new", "tc_newarray", "mi_new",
 }
@@ -126,13 +128,23 @@ func (m *Module) allocator() []heap.Point {
 		if special && !own {
 			continue // they call malloc
 		}
-		if n.Offset == last || throws[n.Offset] {
-			continue // another name for it, or one that throws
+		if n.Offset == last {
+			continue // another name for it
 		}
 		last = n.Offset
 		function := wanted()[n.Name]
+		if throws[n.Offset] {
+			code := m.sym.Code(n.Offset, make([]byte, min(n.Size, mostCode)))
+			leaves := returns(code, arch())
+			if len(leaves) == 0 || function != heap.Malloc || uint64(len(code)) < n.Size {
+				continue
+			}
+			function = heap.ThrowingNew
+			for _, at := range leaves {
+				m.points = append(m.points, heap.Point{Offset: n.Offset + uint64(at), Function: heap.Leave, Stepped: true})
+			}
+		}
 		skip, emulated := probePoint(m.sym.Code(n.Offset, buf[:]), arch(), function == heap.Free)
-
 		m.points = append(m.points, heap.Point{Offset: n.Offset + uint64(skip), Function: function, Stepped: !emulated})
 	}
 	return m.points

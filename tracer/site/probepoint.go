@@ -55,6 +55,37 @@ func probePoint(code []byte, of stack.Arch, frees bool) (skip int, ok bool) {
 	return 0, false
 }
 
+// mostCode is the size of the largest function that is searched for where it returns, and
+// mostReturns how many instructions there may be that do.
+const (
+	mostCode    = 1 << 10
+	mostReturns = 8
+)
+
+// returns is where a function returns: all instructions that do, bytes from its beginning.
+// Nil says that it is not known, or that there are none.
+func returns(code []byte, of stack.Arch) (at []int) {
+	if of != stack.AMD64 {
+		return nil
+	}
+	const mode = 64
+	for i := 0; i < len(code); {
+		if bytes.HasPrefix(code[i:], landingPad) {
+			i += len(landingPad)
+			continue
+		}
+		in, err := x86asm.Decode(code[i:], mode)
+		if err != nil || len(at) > mostReturns {
+			return nil
+		}
+		if in.Op == x86asm.RET {
+			at = append(at, i)
+		}
+		i += in.Len
+	}
+	return at
+}
+
 // emulated tells whether the kernel does an instruction itself.
 func emulated(in *x86asm.Inst) bool {
 	switch in.Op {

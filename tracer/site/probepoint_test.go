@@ -2,6 +2,7 @@ package site
 
 import (
 	"encoding/hex"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,11 +50,42 @@ func TestTheProbePointIsWhatTheKernelDoesItself(t *testing.T) {
 	}
 }
 
+func TestWhereAFunctionReturns(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		code string
+		want []int
+	}{
+		"at its end":                 {"f3 0f 1e fa 48 85 ff c3", []int{7}},
+		"at two places":              {"48 85 ff 74 01 c3 31 c0 c3", []int{5, 8}},
+		"an immediate is none":       {"b8 c3 c3 c3 c3 c3", []int{5}},
+		"elsewhere":                  {"e9 10 00 00 00", nil},
+		"what is not known comes":    {"c3 06", nil},
+		"at more places than likely": {strings.Repeat("c3", 20), nil},
+	} {
+		code, err := hex.DecodeString(strings.ReplaceAll(tt.code, " ", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := returns(code, stack.AMD64); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %d, want %d", name, got, tt.want)
+		}
+		if got := returns(code, stack.ARM64); got != nil {
+			t.Errorf("%s: %d on arm64", name, got)
+		}
+	}
+}
+
 func FuzzProbePoint(f *testing.F) {
 	f.Add([]byte{0x48, 0x85, 0xff, 0x0f, 0x84, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, code []byte) {
 		if skip, ok := probePoint(code, stack.AMD64, len(code)%2 == 0); skip < 0 || ok && skip >= len(code) || !ok && skip != 0 {
 			t.Errorf("%x: %d, %v", code, skip, ok)
+		}
+		for _, at := range returns(code, stack.AMD64) {
+			if at < 0 || at >= len(code) {
+				t.Errorf("%x: returns at %d", code, at)
+			}
 		}
 	})
 }

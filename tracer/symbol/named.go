@@ -12,6 +12,7 @@ import (
 type Named struct {
 	Name   string
 	Offset uint64 // where its code begins in the file, bytes
+	Size   uint64 // of its code, bytes; 0 if that is not known
 }
 
 // Named finds functions by the names that the linker has for them, in the order of where
@@ -67,7 +68,7 @@ func (m *Module) namedIn(t *symbols, names []string) (found []Named) {
 		}
 		for _, p := range m.head.file.Progs {
 			if p.Type == elf.PT_LOAD && t.syms[i].start-p.Vaddr < p.Filesz {
-				found = append(found, Named{name, t.syms[i].start - p.Vaddr + p.Off})
+				found = append(found, Named{name, t.syms[i].start - p.Vaddr + p.Off, t.syms[i].end - t.syms[i].start})
 				break
 			}
 		}

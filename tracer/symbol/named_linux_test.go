@@ -53,7 +53,7 @@ func TestFunctionsAreFoundByTheirNames(t *testing.T) {
 		}
 		found++
 		for _, p := range file.Progs {
-			if at := s.Value - p.Vaddr; p.Type == elf.PT_LOAD && at < p.Filesz && !slices.Contains(got, Named{name, at + p.Off}) {
+			if at := s.Value - p.Vaddr; p.Type == elf.PT_LOAD && at < p.Filesz && !slices.Contains(got, Named{name, at + p.Off, s.Size}) {
 				t.Errorf("%s at %#x is not among %v", name, at+p.Off, got)
 			}
 		}
