@@ -7,7 +7,6 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -83,11 +82,10 @@ func libcText(t *testing.T, pid int) []byte {
 }
 
 // startHeap starts a program whose heap is sampled.
-func startHeap(t *testing.T, args ...string) (cmd *exec.Cmd, in io.Closer, out *bufio.Reader) {
+func startHeap(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd = exec.Command(bpftest.BuildC(t, "../testdata/workload", "heap"), args...)
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
+	cmd := exec.Command(bpftest.BuildC(t, "../testdata/workload", "heap"), args...)
+	if _, err := cmd.StdinPipe(); err != nil { // it ends with its input
 		t.Fatal(err)
 	}
 	stdout, err := cmd.StdoutPipe()
@@ -98,11 +96,10 @@ func startHeap(t *testing.T, args ...string) (cmd *exec.Cmd, in io.Closer, out *
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	out = bufio.NewReader(stdout)
-	if line, err := out.ReadString('\n'); err != nil || line != "ready\n" {
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line != "ready\n" {
 		t.Fatalf("%q, %v", line, err)
 	}
-	return cmd, stdin, out
+	return cmd
 }
 
 // TestBlocksAreSampledWithTheirEnds samples the heap of a program some of whose blocks are
@@ -113,7 +110,7 @@ func TestBlocksAreSampledWithTheirEnds(t *testing.T) {
 	if err := h.HeapErr(); err != nil {
 		bpftest.Skip(t, "%v", err)
 	}
-	cmd, _, _ := startHeap(t, "2", "1000", "1000")
+	cmd := startHeap(t, "2", "1000", "1000")
 	tasks, err := h.Trace(cmd.Process.Pid)
 	if err != nil || len(tasks) != 1 {
 		t.Fatal(tasks, err)
@@ -203,7 +200,7 @@ func TestBlocksAreSampledWhereTheirFunctionReturns(t *testing.T) {
 	if err := h.HeapErr(); err != nil {
 		bpftest.Skip(t, "%v", err)
 	}
-	cmd, _, _ := startHeap(t, "2", "1000", "1000")
+	cmd := startHeap(t, "2", "1000", "1000")
 	tasks, err := h.Trace(cmd.Process.Pid)
 	if err != nil || len(tasks) != 1 {
 		t.Fatal(tasks, err)
@@ -234,8 +231,8 @@ func TestBlocksAreSampledWhereTheirFunctionReturns(t *testing.T) {
 			probes.Probes = append(probes.Probes, bpf.HeapProbe{Offset: p.Offset, Function: bpf.HeapNew})
 			const most = 1 << 10 // it is shorter, and what comes after it begins otherwise than it does
 			for at := p.Offset - start; at < p.Offset-start+most; {
-				in, err := x86asm.Decode(text[at:], 64)
-				if err != nil {
+				in, unknown := x86asm.Decode(text[at:], 64)
+				if unknown != nil {
 					in.Len = 4 // a landing pad
 				}
 				if in.Op == x86asm.RET {

@@ -188,7 +188,7 @@ func TestAddressSpacesAreGivenUpIfAllHaveTooManyRows(t *testing.T) {
 	run(large(1, 60)...)
 	m.spaces[1].picture.approximate("it was not exact before")
 	run(slices.Concat(large(2, 20), large(3, 30))...) // 1 is the largest
-	run(large(4, 101)...)                                           // and this at once
+	run(large(4, 101)...)                             // and this at once
 	run(large(5, 40)...)
 	want := []string{"1: 0 of 0, " + why, "2: 20 of 20, exact", "3: 30 of 30, exact", "4: 0 of 0, " + why, "5: 40 of 40, exact"}
 	if diff := cmp.Diff(want, state()); diff != "" {
