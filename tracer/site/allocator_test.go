@@ -242,3 +242,16 @@ func TestPoolsAreToldByWhoTakesTheMemory(t *testing.T) {
 		}
 	}
 }
+
+func TestCodeOfACompilerWithoutANameIsNotNamed(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	defer s.Close()
+	id := stackOf(s, "", "keep")
+	if got := s.PlaceName(id, 0); got != (stack.Name{}) {
+		t.Errorf("it is named %v", got)
+	}
+	if got := s.PlaceName(id, 1).Short; got != "keep ([jit])" {
+		t.Errorf("that with a name is %q", got)
+	}
+}

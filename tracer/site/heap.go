@@ -201,10 +201,11 @@ func (s *Sites) Path(id uint32) []heap.Place {
 // isGo tells whether the frame's file has code of Go's.
 func (f *Frame) isGo() bool { return f.Module != nil && f.Module.sym != nil && f.Module.sym.IsGo() }
 
-// PlaceName implements attribution.Names: one of the functions of Path, for people.
+// PlaceName implements attribution.Names: one of the functions of Path, for people. Code of a
+// JIT compiler that has no name is none of them: it is all of what it has compiled.
 func (s *Sites) PlaceName(id uint32, depth int) stack.Name {
 	lines, _ := s.Stack(id)
-	if depth < 0 || depth >= len(lines) {
+	if depth < 0 || depth >= len(lines) || lines[depth].Unnamed && lines[depth].Module == jitModule {
 		return stack.Name{}
 	}
 	return s.name(&lines[depth])

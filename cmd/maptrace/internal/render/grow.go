@@ -303,7 +303,7 @@ func appendUnknown(b []byte, g *attribution.Finding) []byte {
 	}
 	switch {
 	case confidence >= attribution.Sure:
-		return append(b, "the code that keeps it has no name that is known\n"...)
+		return append(b, "the code that keeps it has no name that is known (see maptrace help stacks)\n"...)
 	case g.BySample() && !stayed:
 		b = append(b, sampled(g.Heap)...)
 	case !stayed:

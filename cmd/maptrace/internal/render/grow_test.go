@@ -509,7 +509,7 @@ func TestWhyNobodyIsNamed(t *testing.T) {
 		},
 		{
 			"who keeps it has no name", func(g *attribution.Finding) { g.Kept = []attribution.Stack{{Share: 1}} },
-			"nobody is named: the code that keeps it has no name that is known\n",
+			"nobody is named: the code that keeps it has no name that is known (see maptrace help stacks)\n",
 		},
 		{
 			"no word stayed", func(g *attribution.Finding) { g.Words, g.Separation, g.Kept = 0, 0, nil },
@@ -540,7 +540,7 @@ func TestWhyNobodyIsNamed(t *testing.T) {
 				sampledBlocks(heap.Keeper{Alive: 9, Times: 9}, 0.99)(g)
 				g.Keepers[0].By = stack.Name{}
 			},
-			"nobody is named: the code that keeps it has no name that is known\n",
+			"nobody is named: the code that keeps it has no name that is known (see maptrace help stacks)\n",
 		},
 		{
 			"what is handed out in pieces, by words", func(g *attribution.Finding) {
