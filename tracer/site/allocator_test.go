@@ -1,6 +1,7 @@
 package site
 
 import (
+	"io"
 	"testing"
 
 	"github.com/maptrace/maptrace/tracer/stack"
@@ -243,15 +244,42 @@ func TestPoolsAreToldByWhoTakesTheMemory(t *testing.T) {
 	}
 }
 
-func TestCodeOfACompilerWithoutANameIsNotNamed(t *testing.T) {
+// TestNobodyIsNamedForAFunctionOfAScriptThatIsNotKnown has stacks as node's, of code with and
+// without names.
+func TestNobodyIsNamedForAFunctionOfAScriptThatIsNotKnown(t *testing.T) {
 	t.Parallel()
-	s := New(Options{})
-	defer s.Close()
-	id := stackOf(s, "", "keep")
-	if got := s.PlaceName(id, 0); got != (stack.Name{}) {
-		t.Errorf("it is named %v", got)
-	}
-	if got := s.PlaceName(id, 1).Short; got != "keep ([jit])" {
-		t.Errorf("that with a name is %q", got)
+	node, libc := &Module{Path: "/usr/bin/node", Err: io.EOF, number: 1}, &Module{Path: "/lib/libc.so.6", Err: io.EOF, number: 2}
+	for _, tt := range []struct {
+		name, code string // of what runs
+		module     *Module
+		want       [2]string // of the interpreter and of that
+		serves     bool      // the interpreter
+	}{
+		{"code without a name", "", node, [2]string{"", ""}, false},
+		{"a script", "JS:*keep /a.js:1:1", node, [2]string{"", "keep (a.js:1)"}, true},
+		{"the interpreter's own script", "JS:*listOnTimeout node:internal/timers:1:1", node, [2]string{"", ""}, false},
+		{"other code with a name", "Lapp/Keeper;::keep", node, [2]string{"", "Lapp/Keeper;::keep ([jit])"}, false},
+		{"what is no interpreter", "", libc, [2]string{"libc.so.6+0x10", ""}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := New(Options{})
+			defer s.Close()
+			s.frames = []Frame{{Module: tt.module, Addr: 16}, {pid: 1 << 26, Addr: 32}}
+			id := s.intern(stack.EndRoot)
+			frames, _ := s.Frames(id)
+			frames[1].name = tt.code // there is no compiler's map
+			for depth, want := range tt.want {
+				if got := s.PlaceName(id, depth).Short; got != want {
+					t.Errorf("%d is %q, want %q", depth, got, want)
+				}
+			}
+			if got := s.Path(id)[0].Serves; got != tt.serves {
+				t.Errorf("the innermost serves: %v", got)
+			}
+			if got := s.PlaceName(id, len(frames)); got != (stack.Name{}) {
+				t.Errorf("beyond is %v", got)
+			}
+		})
 	}
 }

@@ -180,14 +180,14 @@ func (s *Sites) Path(id uint32) []heap.Place {
 	for i := range frames {
 		f := &frames[i]
 		fn, _ := s.function(f)
-		for i, l := range s.Lines(nil, f) {
+		for k, l := range s.Lines(nil, f) {
 			at := f.Addr
-			if i > 0 { // something is inlined there: Addr is where that is
+			if k > 0 { // something is inlined there: Addr is where that is
 				at = uint64(l.Line)
 			}
 			path = append(path, heap.Place{
 				Function: l.Module + "\x00" + l.Function, At: at,
-				Serves: isLibrary(l.Module) || handsOut(l.Function, l.Module, fn.Rust) || f.isGo() && goLibraries.MatchString(l.Function),
+				Serves: isLibrary(l.Module) || handsOut(l.Function, l.Module, fn.Rust) || f.isGo() && goLibraries.MatchString(l.Function) || below(frames[i:]),
 			})
 		}
 	}
@@ -201,12 +201,35 @@ func (s *Sites) Path(id uint32) []heap.Place {
 // isGo tells whether the frame's file has code of Go's.
 func (f *Frame) isGo() bool { return f.Module != nil && f.Module.sym != nil && f.Module.sym.IsGo() }
 
-// PlaceName implements attribution.Names: one of the functions of Path, for people. Code of a
-// JIT compiler that has no name is none of them: it is all of what it has compiled.
+// PlaceName implements attribution.Names: one of the functions of Path, for people; none where
+// an interpreter, or code that was compiled while it ran, stands for whichever function of a
+// script that is.
 func (s *Sites) PlaceName(id uint32, depth int) stack.Name {
-	lines, _ := s.Stack(id)
-	if depth < 0 || depth >= len(lines) || lines[depth].Unnamed && lines[depth].Module == jitModule {
-		return stack.Name{}
+	frames, _ := s.Frames(id)
+	for i := range frames {
+		lines := s.Lines(nil, &frames[i])
+		switch {
+		case depth >= len(lines):
+			depth -= len(lines)
+		case s.anyScript(frames, i):
+			return stack.Name{}
+		default:
+			return s.name(&lines[depth])
+		}
 	}
-	return s.name(&lines[depth])
+	return stack.Name{}
+}
+
+// anyScript tells whether a frame stands for a function of a script, or what was inlined into
+// one of the interpreter's own, of which the name is not known.
+func (s *Sites) anyScript(frames []Frame, i int) bool {
+	f := &frames[i]
+	if f.Module != nil {
+		return interprets(f.module()) && slices.ContainsFunc(frames, func(f Frame) bool { return f.Module == nil })
+	}
+	if script, ok := f.scriptOf(); ok {
+		return script.internal
+	}
+	_, named := s.function(f)
+	return !named
 }
