@@ -51,6 +51,7 @@ func (w *Watch) judge(k Key, g *group) Finding {
 		f.Rates[m] = Rate{v[m].trend.slope, v[m].trend.low, v[m].trend.high}
 		w.restrain(&v[m], m, g, &f)
 	}
+	bound(v[:], &f)
 	m := choose(v[:])
 	f.Measure, f.Label = m, v[m].label
 	f.Growth, f.Monotone = v[m].growth, v[m].monotone
@@ -191,6 +192,22 @@ func (w *Watch) restrain(v *verdict, m Measure, g *group, f *Finding) {
 	}
 }
 
+// bound takes the verdict back that shared memory, or a file, leaks where what is mapped of it
+// stays as large: pages of it are touched for the first time, and there are no more than that.
+func bound(v []verdict, f *Finding) {
+	r := &v[Resident]
+	switch f.What {
+	case File, Shm, Memfd:
+		if r.label == Leaks && inside(v) {
+			r.label = Grows
+			r.add(Note{Kind: Bounded, Size: float64(f.Last.Mapped - min(f.Last.Resident, f.Last.Mapped))})
+		}
+	}
+}
+
+// inside tells whether what is resident grows in mappings that stay as large.
+func inside(v []verdict) bool { return v[Mapped].growth <= v[Resident].growth/10 }
+
 // settled says whether a part of what is mapped dies early and the rest never:
 // of the bytes from the first third of the judged time as large a share is alive
 // as of those from the second. What is freed sooner or later has a smaller one.
@@ -266,7 +283,7 @@ func (w *Watch) reason(f *Finding, v []verdict) []Note {
 	}
 	r = append(r, said.notes...)
 	switch resident := v[Resident].growth; {
-	case m == Resident && v[Mapped].growth <= said.growth/10 && f.Label >= Grows:
+	case m == Resident && inside(v) && f.Label >= Grows:
 		r = append(r, Note{Kind: InsideMappings})
 	case (m == Mapped || m == Writable) && resident < said.growth/2:
 		r = append(r, Note{Kind: ResidentLess, Size: max(0, resident)})

@@ -51,6 +51,7 @@ const (
 	LowsStay      // of a sawtooth: they do not rise
 	Young         // it has been there for [Time] only
 	Droppable     // pages of a file, which the kernel can drop
+	Bounded       // it can grow by [Size] more
 	MostUnmapped  // most of what is mapped goes again
 	SomeUnmapped  // some of what is mapped goes again
 	PerhapsChance // the growth may be chance

@@ -327,6 +327,20 @@ func TestVerdictsSayWhatTheyRestOn(t *testing.T) {
 			p.h.Writable = 0
 			p.each(func() { p.touch(float64(p.now) * mib) })
 		}},
+		{"shared buffers", Grows, "", []Note{{Kind: Grew, Size: 53.0 * mib, Time: 53 * time.Second}, {Kind: NeverShrank}, {Kind: Bounded, Size: 40.0 * mib}, {Kind: InsideMappings}}, func(p *program) {
+			p.key = Key{What: Shm}
+			p.base(100*mib, 0)
+			p.each(func() { p.touch(float64(p.now) * mib) })
+		}},
+		{"database in a file", Grows, "", []Note{{Kind: Grew, Size: 53.0 * mib, Time: 53 * time.Second}, {Kind: NeverShrank}, {Kind: Bounded, Size: 964.0 * mib}, {Kind: InsideMappings}}, func(p *program) {
+			p.key = Key{What: File, Name: "/x"}
+			p.base(1<<30, 0)
+			p.each(func() { p.touch(float64(p.now) * mib) })
+		}},
+		{"shared memory, more and more", Leaks, "", []Note{{Kind: Grew, Size: 53.0 * mib, Time: 53 * time.Second}, {Kind: StillAlive}, {Kind: NeverShrank}}, func(p *program) {
+			p.key = Key{What: Shm}
+			p.each(func() { p.mmap(mib, mib) })
+		}},
 		{"late", Grows, "100", []Note{{Kind: Grew, Size: 15.0 * mib, Time: 15 * time.Second}, {Kind: StillAlive}, {Kind: NeverShrank}, {Kind: Young, Time: 15 * time.Second}}, func(p *program) {
 			p.each(func() {
 				if p.now >= 44 {

@@ -53,6 +53,8 @@ func noteWords(f *growth.Finding, n growth.Note) (words string, aside bool) {
 		return "nearly all of it in the last " + units.Length(n.Time), false
 	case growth.GaveBack:
 		return "but gave back up to " + size(), false
+	case growth.Bounded:
+		return "but can by no more than " + size() + " further", false
 	case growth.FellBack:
 		return "fell back " + often(uint64(n.Count)) + " by up to " + size(), false
 	case growth.FallsBack:

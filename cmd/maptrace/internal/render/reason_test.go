@@ -46,6 +46,7 @@ func TestNotesReadAsSentences(t *testing.T) {
 		{note: growth.Note{Kind: growth.LowsRise}, want: "to lows that rise"},
 		{note: growth.Note{Kind: growth.LowsStay}, want: "to lows that do not rise"},
 		{note: growth.Note{Kind: growth.Young, Time: 15 * time.Second}, want: "but it has been there for 15 s only"},
+		{note: growth.Note{Kind: growth.Bounded, Size: 3 << 20}, want: "but can by no more than 3.0 MiB further"},
 		{note: growth.Note{Kind: growth.Droppable}, want: "but they are pages of the file, which the kernel can drop"},
 		{note: growth.Note{Kind: growth.MostUnmapped}, want: "though most of what is mapped goes again"},
 		{note: growth.Note{Kind: growth.SomeUnmapped}, want: "though some of what is mapped goes again"},
