@@ -40,7 +40,11 @@ type Code struct {
 // Sample is the registers of a thread and a copy of its stack, from the stack
 // pointer up.
 type Sample struct {
-	Regs  Registers
+	Regs Registers
+	// Returned says that the thread has just returned to Regs.PC: the call is before it, and
+	// what comes next may be of another function that was inlined there.
+	Returned bool
+
 	Stack []byte
 	Cut   bool // the copy ended because the budget did, not the stack
 	// Chain, if any, are the program counters along the frame pointers, innermost
@@ -259,7 +263,7 @@ func (w *walk) start(s *Sample, top uint64) {
 	*w = walk{
 		arch: s.Regs.Arch, pc: s.Regs.PC, sp: s.Regs.SP, r: s.Regs.R,
 		known: 1<<numRegs - 1,
-		base:  s.Regs.SP, stack: s.Stack, cut: s.Cut,
+		base:  s.Regs.SP, stack: s.Stack, cut: s.Cut, call: s.Returned,
 	}
 	if w.mask = ^uint64(0); w.arch == ARM64 {
 		w.mask = addressBits(cmp.Or(top, defaultTop))

@@ -288,6 +288,23 @@ func TestSignaturesBeginWhereTheAddressSpaceEnds(t *testing.T) {
 }
 
 // All of its registers are 0.
+func TestAThreadThatHasJustReturnedIsInWhatMadeTheCall(t *testing.T) {
+	t.Parallel()
+	// The next function begins where it returns to.
+	sample := Sample{Regs: Registers{Arch: AMD64, PC: plain, SP: sp}, Returned: true}
+	var looked []uint64
+	frames, end := new(Unwinder).Unwind(&sample, func(pc uint64) (Code, bool) {
+		looked = append(looked, pc)
+		return Code{}, true
+	}, nil)
+	if d := gocmp.Diff([]Frame{{PC: plain, Call: true}}, frames); d != "" || end != EndNoFDE {
+		t.Errorf("%v (-want +got):\n%s", end, d)
+	}
+	if looked[0] != plain-1 {
+		t.Errorf("looked for code at %#x", looked)
+	}
+}
+
 func TestAThreadThatHasNotBeenInUserModeHasNoFrames(t *testing.T) {
 	t.Parallel()
 	for _, arch := range []Arch{AMD64, ARM64} {
