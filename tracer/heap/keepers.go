@@ -16,6 +16,8 @@ type Place struct {
 	Function string // tells it from all others
 	At       uint64 // tells where in it the stack leads through it
 	Serves   bool   // it is there to hand out memory on behalf of others
+	// Cut is no function: it stands for the callers of one whose stack is not whole.
+	Cut bool
 }
 
 // Keeper is what a function allocates and keeps of a group.
@@ -257,6 +259,7 @@ type draw struct {
 	rate   float64 // bytes a second
 	times  float64 // in how many windows there was something; 0 if everything was seen
 	stays  float64 // the part that survives
+	late   float64 // the part of what is half as old as the horizon that gets there
 	counts float64 // samples that this rests on
 	blind  float64 // the part of those that are there of which contents say nothing
 	deaths float64 // frees that were seen
@@ -353,7 +356,7 @@ func (e *estimator) keeper(f *function, blocks []*block) Keeper {
 	if k.Allocated > 0 {
 		k.Survival = k.Kept / k.Allocated
 	} else {
-		k.Survival, _ = e.survival(blocks)
+		k.Survival, _, _ = e.survival(blocks)
 	}
 	k.Low, k.High = interval(all)
 	return k
@@ -395,7 +398,7 @@ func (e *estimator) draw(blocks []*block) *draw {
 	if !exact || e.work.pieces > 0 {
 		d.times = float64(len(times))
 	}
-	d.stays, d.counts = e.survival(blocks)
+	d.stays, d.late, d.counts = e.survival(blocks)
 	return d
 }
 
@@ -421,9 +424,9 @@ func interval(drawn []float64) (low, high float64) {
 
 // survival is the part of what was allocated, in bytes, that stays, and on how many samples
 // that rests: what is there at the horizon (Kaplan and Meier: what is there has at least its
-// age), less what dies until it is twice as old, if as much does as from half its age on. A
-// cache that gives back whatever it likes keeps nothing in the end.
-func (e *estimator) survival(blocks []*block) (stays, counts float64) {
+// age), less what dies until it is twice as old, if as much does as from half its age on,
+// which is late. A cache that gives back whatever it likes keeps nothing in the end.
+func (e *estimator) survival(blocks []*block) (stays, late, counts float64) {
 	type life struct {
 		age   time.Duration
 		died  bool
@@ -440,7 +443,7 @@ func (e *estimator) survival(blocks []*block) (stays, counts float64) {
 	slices.SortStableFunc(lives, func(a, b life) int { return cmp.Compare(a.age, b.age) })
 	until := time.Duration(min(horizon*float64(e.watched), oldest))
 	stays = 1
-	late := 1.0 // the part of what is half as old as the horizon that gets there
+	late = 1
 	for _, l := range lives {
 		if l.age > until {
 			break
@@ -459,7 +462,7 @@ func (e *estimator) survival(blocks []*block) (stays, counts float64) {
 			counts++
 		}
 	}
-	return stays, counts
+	return stays, late, counts
 }
 
 // keeps implements estimate.
@@ -481,8 +484,13 @@ func (d *draw) keeps(r *rand.Rand) float64 {
 		unseen = min(max(unseen, 0), alive*d.blind)
 		alive, dead = alive-unseen, dead+unseen
 	}
-	return rate * beta(r, alive+prior, dead+prior)
+	// How much more of it dies than by then is not known, if some still does.
+	return rate * beta(r, alive+prior, dead+prior) * math.Pow(d.late, further*r.ExpFloat64())
 }
+
+// further is for how many halves of the horizon more what still dies may go on to do so, on
+// average.
+const further = 4
 
 // sameness is how many blocks that have ended, and look it, there are for one that looks
 // alive since another has its place and contents, about: twenty to one.
@@ -561,7 +569,7 @@ func (b *Book) strangers(touches []Touch, path func(site uint32) []Place) float6
 	for _, t := range touches {
 		places := path(t.Site)
 		own := slices.IndexFunc(places, func(p Place) bool { return !p.Serves })
-		if own < 0 {
+		if own < 0 || places[own].Cut {
 			continue // the stack ends within an allocator
 		}
 		sum += float64(t.Faults)

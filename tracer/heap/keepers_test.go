@@ -367,6 +367,9 @@ func TestAFunctionIsPassedOver(t *testing.T) {
 		"one that keeps what it makes at one of two places itself":    {[]site{{"x parse main", 0, 500}, {"x' parse main", 13, 20}}, []string{"x"}},
 		"one who keeps more of what is made for one of two places":    {[]site{{"x new main", 6, 205}, {"x new main'", 41, 163}, {"x render main", 0, 300}}, []string{"new?"}},
 		"one who keeps nothing of what is made for one of two":        {[]site{{"x new main", 0, 300}, {"x new main'", 41, 163}, {"x render main", 0, 300}}, []string{"new?"}},
+		"one whose callers are not known keeps a part":                {[]site{{"fmt ~", 40, 60}, {"x render main", 0, 300}}, []string{"fmt?"}},
+		"one whose callers are not known keeps all":                   {[]site{{"fmt ~", 100, 0}, {"x render main", 0, 300}}, []string{"fmt"}},
+		"one whose callers are known further out":                     {[]site{{"x login a ~", 100, 0}, {"x render a ~", 0, 300}}, []string{"login"}},
 		"too few to tell whether the places differ":                   {[]site{{"x parse main", 0, 1}, {"x parse' main", 9, 0}}, []string{"x?"}},
 		"two keepers below one wrapper":                               {[]site{{"x a main", 20, 0}, {"x b main", 20, 0}, {"x c main", 0, 200}}, []string{"a", "b"}},
 	}
@@ -384,7 +387,11 @@ func TestAFunctionIsPassedOver(t *testing.T) {
 					}
 					rest = rest[min(len(f)+1, len(rest)):]
 					name := strings.TrimRight(f, "'") // another place in it
-					paths[id] = append(paths[id], Place{Function: name, At: uint64(len(f)), Serves: name == "malloc"})
+					p := Place{Function: name, At: uint64(len(f)), Serves: name == "malloc"}
+					if name == "~" {
+						p = Place{Cut: true}
+					}
+					paths[id] = append(paths[id], p)
 				}
 				all = append(all, tally{
 					site: id, decided: float64(s.alive + s.dead), alive: float64(s.alive), there: float64(s.alive), bytes: float64(s.alive),

@@ -63,6 +63,7 @@ type node struct {
 	calls    map[Place]*tally // what comes by each place that it is called at
 	differs  bool             // its callers, or theirs, differ
 	mixed    bool             // its calls differ, and not in that all or nothing stays
+	cut      tally            // of the sites whose stacks are not whole
 }
 
 // part gives each site to a function. There is one tally of each.
@@ -156,7 +157,7 @@ func (p *parting) caller(f *function, all []*function) (best string) {
 				}
 			}
 		}
-		if beside && !place.Serves && sum.kept >= adds*most && sum.kept*own.weight >= dilute*own.kept*sum.weight {
+		if beside && !place.Serves && !place.Cut && sum.kept >= adds*most && sum.kept*own.weight >= dilute*own.kept*sum.weight {
 			best, most = place.Function, sum.kept
 		}
 	}
@@ -200,6 +201,9 @@ func (n *node) addSite(t tally, path []Place) {
 		n.add(t)
 		if len(path) == 0 {
 			return
+		}
+		if path[len(path)-1].Cut {
+			n.cut.add(t)
 		}
 		next := n.children[path[0].Function]
 		if next == nil {
@@ -283,11 +287,12 @@ const pieces = 4096
 // pools tells whether a function keeps large blocks.
 func (n *node) pools() bool { return n.there > 0 && n.bytes/n.there >= pieces }
 
-// unsure tells whether one of the calls may decide: those of one function are mixed, or all
-// that is kept is of one, as far as is known, and there are others: too few samples to tell
-// whether they differ.
+// unsure tells whether one of the calls may decide: those of one function are mixed; or not
+// all stays, and who calls is not known as the stacks are not whole; or all that is kept is of
+// one, as far as is known, and there are others: too few samples to tell whether they differ.
 func (n *node) unsure() bool {
-	if n.mixed {
+	const many = 0.1
+	if n.mixed || n.cut.mixed() && n.cut.decided > many*n.decided {
 		return true
 	}
 	for len(n.calls) == 1 {

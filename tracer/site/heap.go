@@ -176,7 +176,7 @@ func (s *Sites) Path(id uint32) []heap.Place {
 		return p
 	}
 	var path []heap.Place
-	frames, _ := s.Frames(id)
+	frames, end := s.Frames(id)
 	for i := range frames {
 		f := &frames[i]
 		fn, _ := s.function(f)
@@ -190,6 +190,9 @@ func (s *Sites) Path(id uint32) []heap.Place {
 				Serves: isLibrary(l.Module) || handsOut(l.Function, l.Module, fn.Rust) || f.isGo() && goLibraries.MatchString(l.Function) || below(frames[i:]),
 			})
 		}
+	}
+	if end != stack.EndRoot || s.evicted(id) {
+		path = append(path, heap.Place{Cut: true})
 	}
 	if len(s.paths) >= mostPaths || s.paths == nil {
 		s.paths = make(map[uint32][]heap.Place)
