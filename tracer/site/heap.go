@@ -191,7 +191,7 @@ func (s *Sites) Path(id uint32) []heap.Place {
 			})
 		}
 	}
-	if end != stack.EndRoot || s.evicted(id) {
+	if end != stack.EndRoot {
 		path = append(path, heap.Place{Cut: true})
 	}
 	if len(s.paths) >= mostPaths || s.paths == nil {
