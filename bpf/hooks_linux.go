@@ -450,18 +450,18 @@ func (h *Hooks) Detach() error {
 	return errors.Join(errs...)
 }
 
-// Close detaches and frees everything. It may be called more than once.
+// Close detaches and frees everything. It may be called more than once. Calls of others that
+// nobody waits for any more may come after it: they fail.
 func (h *Hooks) Close() error {
 	errs := []error{h.Detach()}
 	if h.tasks != nil {
 		errs = append(errs, h.tasks.Close())
-		h.tasks = nil
 	}
 	for _, r := range []*ring{&h.events, &h.stacks, &h.timings, &h.blocks} {
 		errs = append(errs, r.close())
 	}
 	if h.coll != nil {
-		h.coll.Close() // what is still in use of it, by who probes a heap, is an error from now on
+		h.coll.Close()
 	}
 	return errors.Join(errs...)
 }

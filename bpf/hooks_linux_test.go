@@ -50,6 +50,13 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 	if err := errors.Join(p.Close(), h.Close(), h.Close()); err != nil {
 		t.Errorf("close twice: %v", err)
 	}
+	// One who is not waited for any more may come late.
+	if _, err := h.List(); err == nil {
+		t.Error("a list after the end")
+	}
+	if _, err := h.Counters(); err == nil {
+		t.Error("counters after the end")
+	}
 	// The kernel frees programs after a grace period.
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		p, err := ebpf.NewProgramFromID(id)
