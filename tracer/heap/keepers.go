@@ -39,6 +39,9 @@ type Keeper struct {
 	Pools bool
 	// Unsure says that one of its callers may keep all of it.
 	Unsure bool
+	// Dies says that what it makes still dies when it is old: it may be a cache that gives
+	// back all of it in the end.
+	Dies bool
 
 	function string
 	known    estimate
@@ -84,6 +87,9 @@ type SiteEstimate struct {
 	Allocated, Kept float64
 }
 
+// Short tells whether what is kept explains too little of the growth, even at the most.
+func (r *Result) Short() bool { return r.Source == ByBlocks && r.High < floor*r.Growth }
+
 // Explained is how much of the growth the keepers explain, from 0 on.
 func (r *Result) Explained() float64 {
 	if r.Growth <= 0 {
@@ -107,6 +113,12 @@ const (
 	// slack is how much larger than what the blocks take a heap may get by them, or
 	// smaller: pages are counted, and there are gaps.
 	slack = 1.25
+	// settles is the part of what is half as old as the horizon that gets there, at least, if
+	// what dies of it has died by then.
+	settles = 0.85
+	// floor is the part of the growth that all keepers explain, at least, if it is known what
+	// grows. What is not blocks (pages, gaps) is less than they.
+	floor = 0.5
 	// draws are how many samples of what is possible are taken.
 	draws = 1000
 )
@@ -325,6 +337,8 @@ func (e *estimator) keeper(f *function, blocks []*block) Keeper {
 		}
 	}
 	k.Times = len(times)
+	_, late, _ := e.survival(blocks)
+	k.Dies = late < settles
 	best := -1.0
 	for _, s := range own { // in order
 		if at := sites[s.Site]; s.ended == 0 && at > best {
@@ -539,7 +553,7 @@ func (r *Result) judge(rate growth.Rate, scale func(*rand.Rand) float64, unseen 
 		}
 	}
 	r.Low, r.High = interval(sums)
-	if k := &r.Keepers[0]; min(k.Alive, k.Times) >= Fewest && !k.Pools && !k.Unsure {
+	if k := &r.Keepers[0]; min(k.Alive, k.Times) >= Fewest && !k.Pools && !k.Unsure && !k.Dies && !r.Short() {
 		r.Confidence = float64(wins) / (draws + 1) // it is never certain
 	}
 }

@@ -41,7 +41,9 @@ type program struct {
 	quota   float64       // samples of each caller in a window, at most
 	blind   bool          // contents tell nothing
 	unseen  float64       // bytes a second that grow beside, by a function that has no sample
-	since   time.Duration // since when there is the memory that grows
+	// Fragments is how many bytes a second it grows by that nobody keeps.
+	fragments float64
+	since     time.Duration // since when there is the memory that grows
 }
 
 // run samples it, and returns who keeps it and what it truly kept a second.
@@ -106,7 +108,7 @@ func (p *program) run(seed uint64) (r Result, kept float64) {
 			kept += c.rate * c.kept * float64(c.bytes)
 		}
 	}
-	rate := kept + p.unseen
+	rate := kept + p.unseen + p.fragments
 	touches := []Touch{{Site: 1, Faults: uint64(kept)}, {Site: uint32(len(p.callers) + 1), Faults: uint64(p.unseen)}}
 	r = b.Keepers(key, growth.Rate{PerSecond: rate, Low: rate * 0.9, High: rate * 1.1}, touches, func(site uint32) (path []Place) {
 		if int(site) > len(p.callers) {
@@ -168,6 +170,19 @@ func TestTheKeeperIsNamedOrNobody(t *testing.T) {
 			caller{stack: []string{"malloc", "cache_put", "main"}, bytes: 500, rate: 4000, life: 10 * time.Second, ageless: true},
 			caller{stack: []string{"malloc", "login", "main"}, bytes: 500, rate: 1000, kept: 1}, churn,
 		), "login", true},
+		"a cache whose blocks live as long as the watch": {func() program {
+			p := quick(
+				caller{stack: []string{"malloc", "cache_put", "main"}, bytes: 500, rate: 4000, life: 25 * time.Second, ageless: true},
+				caller{stack: []string{"malloc", "login", "main"}, bytes: 500, rate: 100, kept: 1}, churn,
+			)
+			p.fragments = 600_000
+			return p
+		}(), "login", false},
+		"a heap that grows by something else": {func() program {
+			p := quick(caller{stack: []string{"malloc", "login", "main"}, bytes: 500, rate: 100, kept: 1}, churn)
+			p.fragments = 600_000
+			return p
+		}(), "", false},
 		"a configuration is read again seldom": {quick(
 			caller{stack: []string{"malloc", "read_config", "main"}, bytes: 500, rate: 20_000, once: true, kept: 1},
 			caller{stack: []string{"malloc", "register", "main"}, bytes: 50, rate: 100, kept: 1}, churn,

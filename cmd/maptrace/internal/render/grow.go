@@ -310,6 +310,10 @@ func appendUnknown(b []byte, g *attribution.Finding) []byte {
 		b = append(b, "no watched word of it stayed"...)
 	case g.BySample() && g.Keepers[0].Unsure:
 		b = append(b, "the samples do not tell whether the first of these keeps it, or some of its callers"...)
+	case g.BySample() && g.Keepers[0].Dies:
+		b = append(b, "what the first of these makes still goes when it is old: it may be a cache"...)
+	case g.BySample() && g.Heap.Short():
+		b = fmt.Appendf(b, "these explain %s of the growth at most", units.Percent(g.Heap.High/g.Heap.Growth))
 	case g.BySample() && g.Keepers[0].Alive < heap.Fewest:
 		b = fmt.Appendf(b, "of the first of these %s stayed, and a name takes %d", units.Count(uint64(g.Keepers[0].Alive), "sample"), heap.Fewest)
 	case g.BySample() && g.Keepers[0].Times < heap.Fewest:

@@ -528,6 +528,17 @@ func TestWhyNobodyIsNamed(t *testing.T) {
 			"nobody is named: of the first of these 1 sample stayed, and a name takes 5; a longer watch (--for) samples",
 		},
 		{
+			"it may be a cache", sampledBlocks(heap.Keeper{Alive: 60, Times: 9, Dies: true}, 0),
+			"nobody is named: what the first of these makes still goes when it is old: it may be a cache; a longer watch (--for) samples",
+		},
+		{
+			"too little is explained", func(g *attribution.Finding) {
+				sampledBlocks(heap.Keeper{Alive: 60, Times: 9}, 0)(g)
+				g.Heap.High, g.Heap.Growth = 1<<10, 4<<10
+			},
+			"nobody is named: these explain 25 % of the growth at most; a longer watch (--for) samples",
+		},
+		{
 			"what stayed was made at once", sampledBlocks(heap.Keeper{Alive: 60, Times: 1}, 0),
 			"nobody is named: of the first of these what stayed was seen to be made once, and a name takes 5 times; a longer watch (--for) samples",
 		},
