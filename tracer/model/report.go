@@ -236,8 +236,14 @@ func (sp *Space) pictured() Picture {
 	if len(sp.unverified) > 0 {
 		p.approximate("not verified: " + sp.notVerified().String())
 	}
+	if sp.tree != nil && sp.tree.Aliased() {
+		p.approximate(aliased)
+	}
 	return p
 }
+
+// aliased says that of some rows it is not known which name their file has.
+const aliased = "a file is mapped that has several names: rows may show another of them"
 
 // ordering is what orders the events.
 func (m *Model) ordering() string {

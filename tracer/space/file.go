@@ -1,6 +1,7 @@
 package space
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/maptrace/maptrace/procmaps"
@@ -64,7 +65,9 @@ type tables struct {
 	names     []name
 	nameIDs   map[string]nameID
 	freeNames []nameID
-	sweepAt   int // used entries at which the next Prune looks for dead ones
+	renamed   []FileID // files that a call or a read has by another name than was known
+	otherName bool     // so was the last file
+	sweepAt   int      // used entries at which the next Prune looks for dead ones
 	shm       procmaps.Device
 
 	liveFiles, liveNames []bool // marks of a sweep
@@ -86,6 +89,9 @@ func newTables(shm procmaps.Device) tables {
 func (t *tables) internFile(f *File) FileID {
 	if f.known() {
 		if id, ok := t.fileIDs[f.key()]; ok {
+			if t.otherName = t.files[id].otherwise(f.Name); t.otherName && !slices.Contains(t.renamed, id) {
+				t.renamed = append(t.renamed, id)
+			}
 			t.learn(&t.files[id], f)
 			return id
 		}
@@ -119,6 +125,30 @@ func (t *tables) learn(known, f *File) {
 		known.HugePageSize = f.HugePageSize
 	}
 }
+
+// otherwise tells whether a file is called otherwise than by a name, either of which may be
+// the last element of a path only. What has no place in a file system is not asked for that.
+func (f *File) otherwise(name string) bool {
+	const cut = 79 // of the last elements that come with calls: see bpf.File
+	if f.Class != ClassRegular && !strings.HasPrefix(f.Name, "/dev/shm/") {
+		return false
+	}
+	// As maps has it: of a text with that, it is not known what was there.
+	a, b := strings.ReplaceAll(strings.TrimSuffix(f.Name, deleted), "\n", `\012`), strings.ReplaceAll(strings.TrimSuffix(name, deleted), "\n", `\012`)
+	if a == b || a == "" || b == "" {
+		return false
+	}
+	if whole := strings.HasPrefix(a, "/") && strings.HasPrefix(b, "/"); !whole {
+		a, b = a[strings.LastIndexByte(a, '/')+1:], b[strings.LastIndexByte(b, '/')+1:]
+		if short := min(len(a), len(b)); short >= cut {
+			a, b = a[:short], b[:short]
+		}
+	}
+	return a != b
+}
+
+// deleted is what the kernel appends to the path of a file that has none any more.
+const deleted = " (deleted)"
 
 func (t *tables) internName(raw string) nameID {
 	if id, ok := t.nameIDs[raw]; ok {

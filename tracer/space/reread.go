@@ -63,6 +63,8 @@ func (s *Space) Reread(rd Read) []Change {
 	s.readUntil = max(s.readUntil, rd.Began, rd.Ended)
 	s.newest = max(s.newest, rd.Began)
 
+	s.tab.renamed = s.tab.renamed[:0]
+	s.aliased = s.aliased && rd.Range != All
 	addr := rd.Range.Start
 	for i := range rd.Rows {
 		row := &rd.Rows[i]
@@ -73,7 +75,11 @@ func (s *Space) Reread(rd Read) []Change {
 			continue
 		}
 		s.readAbsent(&rd, procmaps.Range{Start: addr, End: r.Start})
+		s.tab.otherName = false
 		s.readRow(&rd, row, r)
+		s.aliased = s.aliased || s.tab.otherName && slices.ContainsFunc(rd.Rows[:i], func(o Row) bool {
+			return o.Dev == row.Dev && o.Inode == row.Inode && o.Name != row.Name
+		})
 		if rd.Op == OpSeed && (row.Known&Userfault == 0 || row.Flags&Userfault != 0) {
 			s.userfault = true
 		}
@@ -81,8 +87,26 @@ func (s *Space) Reread(rd Read) []Change {
 	}
 	s.readAbsent(&rd, procmaps.Range{Start: addr, End: rd.Range.End})
 	s.settle(rd.Range, rd.Began)
+	s.checkNames(rd.Range)
 	return s.changes
 }
+
+// checkNames notes whether a file that came by another name is mapped outside of what came:
+// that may have the one or the other name, as of a link, or of a file that was renamed.
+func (s *Space) checkNames(came procmaps.Range) {
+	const many = 1024 // are not searched for each name that a program comes up with
+	if s.aliased || len(s.tab.renamed) == 0 || came == All {
+		return
+	}
+	s.aliased = s.Cells() > many
+	for e := range s.Extents(All) {
+		s.aliased = s.aliased || slices.Contains(s.tab.renamed, e.File) && !came.Covers(e.Range)
+	}
+}
+
+// Aliased tells whether files are mapped that have several names, so that of some extents it
+// is not known which is theirs. Reading all of it tells, if there is one for each.
+func (s *Space) Aliased() bool { return s.aliased }
 
 func (s *Space) readAbsent(rd *Read, r procmaps.Range) {
 	r.End = min(r.End, kernelHalf)

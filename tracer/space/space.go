@@ -59,6 +59,7 @@ type Space struct {
 	movesMany bool   // the kernel moves several mappings with one mremap
 	movedMany uint64 // stamp of a call that shows so, unless an older one is yet to come
 	complete  bool
+	aliased   bool // see Aliased
 
 	brkStart, brk, brkAt uint64
 	stack                uint64 // an address in the main thread's stack
@@ -247,7 +248,9 @@ func (s *Space) Apply(c *Call) Effect {
 		before := s.newest
 		s.eff.Late = c.Time < before
 		s.newest = max(before, c.Time)
+		s.tab.renamed = s.tab.renamed[:0]
 		s.apply(c)
+		s.checkNames(s.eff.Range)
 		s.recount(c, before)
 		s.showNow()
 	}

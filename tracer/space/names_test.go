@@ -1,0 +1,65 @@
+package space
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/maptrace/maptrace/procmaps"
+)
+
+func TestAFileWithSeveralNames(t *testing.T) {
+	t.Parallel()
+	file := func(name string) File {
+		return File{Dev: procmaps.Device{Major: 8}, Inode: 7, Class: ClassRegular, Name: name}
+	}
+	row := func(at uint64, name string) Row {
+		return Row{Mapping: procmaps.Mapping{
+			Range: procmaps.Range{Start: at * page, End: (at + 1) * page}, Mode: procmaps.Read, Dev: procmaps.Device{Major: 8}, Inode: 7, Name: name,
+		}}
+	}
+	var time uint64
+	call := func(at uint64, name string) func(*Space) {
+		return func(s *Space) {
+			time += 10
+			s.Apply(&Call{Op: OpMmap, Time: time, Args: [6]uint64{at * page, page, 1, mapFixed | 2}, Ret: int64(at * page), File: file(name)})
+		}
+	}
+	read := func(r procmaps.Range, rows ...Row) func(*Space) {
+		return func(s *Space) {
+			time += 10
+			s.Reread(Read{Range: r, Rows: rows, Began: time, Ended: time})
+		}
+	}
+	long := strings.Repeat("n", 90)
+	one := procmaps.Range{Start: 0x10 * page, End: 0x11 * page}
+	for name, tt := range map[string]struct {
+		do   []func(*Space)
+		want bool
+	}{
+		"one name":                        {[]func(*Space){call(0x10, "a"), call(0x20, "a")}, false},
+		"two names of calls":              {[]func(*Space){call(0x10, "a"), call(0x20, "b")}, true},
+		"the other is gone":               {[]func(*Space){call(0x10, "a"), call(0x10, "b")}, false},
+		"a path and its end":              {[]func(*Space){call(0x10, "a"), read(All, row(0x10, "/d/a")), call(0x20, "a")}, false},
+		"another path":                    {[]func(*Space){call(0x10, "a"), read(All, row(0x10, "/d/a")), call(0x20, "b")}, true},
+		"it has no path any more":         {[]func(*Space){call(0x10, "a"), call(0x20, "a"), read(one, row(0x10, "/d/a (deleted)"))}, false},
+		"an end that is cut":              {[]func(*Space){call(0x10, long[:79]), call(0x20, "x"), read(All, row(0x10, "/d/"+long), row(0x20, "/d/"+long)), call(0x30, long[:79])}, false},
+		"renamed, all of it is read":      {[]func(*Space){call(0x10, "a"), call(0x20, "a"), read(All, row(0x10, "/d/b"), row(0x20, "/d/b"))}, false},
+		"renamed or linked, a part is":    {[]func(*Space){call(0x10, "a"), call(0x20, "a"), read(one, row(0x10, "/d/b"))}, true},
+		"two paths are read":              {[]func(*Space){read(All, row(0x10, "/d/a"), row(0x20, "/e/a"))}, true},
+		"two names, and then all is read": {[]func(*Space){call(0x10, "a"), call(0x20, "b"), read(All, row(0x10, "/d/b"), row(0x20, "/d/b"))}, false},
+		"a line break":                    {[]func(*Space){call(0x10, "a\nb"), read(All, row(0x10, `/d/a\012b`)), call(0x20, "a\nb")}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := New(Options{})
+			for _, do := range tt.do {
+				do(s)
+			}
+			if got := s.Aliased(); got != tt.want {
+				t.Errorf("%t, want %t", got, tt.want)
+			}
+			if child, _ := s.Clone(time + 1); child.Aliased() != tt.want {
+				t.Error("its child has it otherwise")
+			}
+		})
+	}
+}
