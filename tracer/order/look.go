@@ -560,7 +560,29 @@ func (t *Tracer) finish() error {
 		}
 	}
 	t.giveUpLooks()
-	return t.stop(max(end, t.now()+toReturn))
+	if err := t.stop(max(end, t.now()+toReturn)); err != nil {
+		return err
+	}
+	t.giveUpWaits()
+	return nil
+}
+
+// tooLate says why nothing is known of what a process has mapped.
+const tooLate = "the end came before its mappings were read"
+
+// giveUpWaits reports the spaces that still wait for their first state when nothing comes any
+// more: that their mappings are not known.
+func (t *Tracer) giveUpWaits() {
+	now := t.now()
+	for found := true; found; {
+		found = false
+		for _, sp := range t.spaces { // letting in what waits for one may make others
+			if sp.waits() && sp.Inhabitants() > 0 {
+				found, sp.state = true, seeding // it has waited for something else until now
+				t.refused(sp, now, tooLate)
+			}
+		}
+	}
 }
 
 // giveUpLooks says of which spaces the mappings are not known at the end, because a read
@@ -575,7 +597,7 @@ func (t *Tracer) giveUpLooks() {
 			t.refused(sp, now, "its mappings cannot be read: the read has not returned: its mmap lock may be held")
 			sp.looking = false
 		case sp.state == seeding:
-			t.refused(sp, now, "the end came before its mappings were read")
+			t.refused(sp, now, tooLate)
 			sp.looking = false
 		default:
 			t.log.Warn("mappings were still in doubt at the end", "pid", sp.Owner().PID)

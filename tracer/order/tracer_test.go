@@ -993,6 +993,26 @@ func TestAtTheEndOnlyAReadThatHasNotReturnedIsCalledStalled(t *testing.T) {
 	}
 }
 
+func TestWhatStillWaitsAtTheEndIsReported(t *testing.T) {
+	t.Parallel()
+	for name, as := range map[string]state{"for a read": seeding, "for something else": waiting} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(row(10, 20, rw))
+			tr := New(&script{idle: -1}, w, Options{})
+			if err := tr.Add(w.tasks, false); err != nil {
+				t.Fatal(err)
+			}
+			tr.spaces[1].state = as
+			tr.giveUpWaits()
+			want := "approximate: " + tooLate
+			if rep := tr.Report(); rep.Picture.String() != want || len(rep.Spaces) != 1 {
+				t.Errorf("picture %s of %d spaces, want %s", rep.Picture, len(rep.Spaces), want)
+			}
+		})
+	}
+}
+
 // A read shows what happened until it began, so it is named after that, too.
 func TestAReadIsCalledAfterAllThatWasDoubtedBeforeItBegan(t *testing.T) {
 	t.Parallel()
