@@ -141,7 +141,7 @@ func (m *Model) Apply(op *Operation) Feedback {
 			sp.picture.approximate(string(b))
 		}
 	case Audit:
-		if sp := m.Space(op.Space); sp != nil {
+		if sp := m.Space(op.Space); sp != nil && sp.tree != nil {
 			sp.audited, m.compared = sp.audited || b.Compared, m.compared || b.Compared
 			sp.unverified, sp.auditedAt = b.Unverified, op.Time
 		}
