@@ -76,6 +76,9 @@ const (
 	FileAlike      = FileFlags(mmMmFileFlagMM_FILE_ALIKE)  // and is the same in all else
 )
 
+// MaxFileName is how much of the name of a file is sent, bytes.
+const MaxFileName = len(mmMmVma{}.File.Name) - 1
+
 // File is what was found at the address of a mapping when the call that made it returned:
 // that mapping, or what has replaced it since.
 type File struct {
@@ -89,7 +92,7 @@ type File struct {
 	Dev     uint32 // the kernel's dev_t: major<<20 | minor
 	Section uint32 // the first that cannot have changed what was found
 	Flags   FileFlags
-	Name    string // basename, cut to 79 bytes
+	Name    string // basename, cut to MaxFileName bytes
 }
 
 // Covers reports whether the VMA that was found holds all addresses from start to before end.

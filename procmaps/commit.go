@@ -57,7 +57,7 @@ func (r *SmapsRow) Commit() Commit {
 // chargedWhole knows the shared memory that is charged when it is made: shared
 // anonymous and System V.
 func chargedWhole(name string) bool {
-	base, deleted := strings.CutSuffix(name, deletedSuffix)
+	base, deleted := strings.CutSuffix(name, DeletedSuffix)
 	return deleted && (base == "/dev/zero" || isSysV(base)) || strings.HasPrefix(name, "[anon_shmem:")
 }
 

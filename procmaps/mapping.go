@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-const deletedSuffix = " (deleted)"
+// DeletedSuffix is what the kernel appends to the path of a file that has none any more.
+const DeletedSuffix = " (deleted)"
 
 // AnonName is what memory without a name is called in output, as pmap does.
 const AnonName = "[ anon ]"
@@ -20,7 +21,7 @@ func ShortName(name string) string {
 
 // Deleted reports whether the name ends as the kernel marks an unlinked file.
 // It is a best effort: a file whose own name ends in " (deleted)" looks the same.
-func (m *Mapping) Deleted() bool { return strings.HasSuffix(m.Name, deletedSuffix) }
+func (m *Mapping) Deleted() bool { return strings.HasSuffix(m.Name, DeletedSuffix) }
 
 // Path returns the path of the mapped file in the target's own mount namespace
 // and root, or "" when the mapping has none (anonymous memory, memfds, System V
@@ -30,7 +31,7 @@ func (m *Mapping) Path() string {
 	if !strings.HasPrefix(m.Name, "/") || isPseudoFile(m.Name) {
 		return ""
 	}
-	return strings.ReplaceAll(strings.TrimSuffix(m.Name, deletedSuffix), `\012`, "\n")
+	return strings.ReplaceAll(strings.TrimSuffix(m.Name, DeletedSuffix), `\012`, "\n")
 }
 
 // isPseudoFile knows the names of memory that has a file inside the kernel only.
@@ -39,7 +40,7 @@ func isPseudoFile(name string) bool {
 	if strings.HasPrefix(name, "/memfd:") {
 		return true
 	}
-	base, deleted := strings.CutSuffix(name, deletedSuffix)
+	base, deleted := strings.CutSuffix(name, DeletedSuffix)
 	return deleted && (base == "/dev/zero" || base == "/anon_hugepage" || isSysV(base))
 }
 
@@ -77,7 +78,7 @@ func (m *Mapping) Kind() Kind {
 			return KindShm
 		}
 		return KindSpecial
-	case name == "/anon_hugepage"+deletedSuffix && m.Mode&Shared == 0:
+	case name == "/anon_hugepage"+DeletedSuffix && m.Mode&Shared == 0:
 		return KindAnon
 	case isPseudoFile(name), strings.HasPrefix(name, "/dev/shm/"):
 		return KindShm

@@ -220,6 +220,9 @@ func fileOf(f *bpf.File) space.File {
 	return file
 }
 
+// The kernel side cuts names where space takes them to be cut.
+var _ = [1]struct{}{}[space.MostName-bpf.MaxFileName]
+
 func shmemClass(name string) space.Class {
 	switch {
 	case name == "dev/zero":

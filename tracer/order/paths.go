@@ -1,6 +1,11 @@
 package order
 
-import "github.com/maptrace/maptrace/tracer/space"
+import (
+	"strings"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/space"
+)
 
 // name completes the file name of a call that maps one.
 func (t *Tracer) name(sp *addressSpace, ev *Event) {
@@ -46,15 +51,5 @@ func (t *Tracer) path(sp *addressSpace, id fileID, base string, addr uint64) str
 
 // basename is the last element of a path as maps prints it.
 func basename(path string) string {
-	const deleted = " (deleted)"
-	for i := len(path) - 1; i >= 0; i-- {
-		if path[i] == '/' {
-			path = path[i+1:]
-			break
-		}
-	}
-	if len(path) > len(deleted) && path[len(path)-len(deleted):] == deleted {
-		path = path[:len(path)-len(deleted)]
-	}
-	return path
+	return strings.TrimSuffix(procmaps.ShortName(path), procmaps.DeletedSuffix)
 }

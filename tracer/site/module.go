@@ -173,7 +173,7 @@ func (ms *modules) add(name string, sym *symbol.Module, err error) *Module {
 		}
 	}
 	ms.made++
-	m := &Module{of: ms, Path: strings.TrimSuffix(name, deleted), Err: err, sym: sym, number: ms.made}
+	m := &Module{of: ms, Path: strings.TrimSuffix(name, procmaps.DeletedSuffix), Err: err, sym: sym, number: ms.made}
 	if err == nil {
 		ms.names[sym.ID()] = m
 		m.learnPath(sym.Path())
@@ -181,13 +181,10 @@ func (ms *modules) add(name string, sym *symbol.Module, err error) *Module {
 	return m
 }
 
-// deleted is what the kernel appends to the path of a file that has none any more.
-const deleted = " (deleted)"
-
 // learnPath takes a path for the module's, if it is the whole of what is known so far:
 // of a file that is not mapped for long the kernel side knows only the last element.
 func (m *Module) learnPath(full string) {
-	full = strings.TrimSuffix(full, deleted)
+	full = strings.TrimSuffix(full, procmaps.DeletedSuffix)
 	if path.IsAbs(full) && path.Base(full) == m.Path {
 		m.Path = full
 	}

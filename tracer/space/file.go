@@ -1,7 +1,6 @@
 package space
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/maptrace/maptrace/procmaps"
@@ -66,7 +65,6 @@ type tables struct {
 	nameIDs   map[string]nameID
 	freeNames []nameID
 	renamed   []FileID // files that a call or a read has by another name than was known
-	otherName bool     // so was the last file
 	sweepAt   int      // used entries at which the next Prune looks for dead ones
 	shm       procmaps.Device
 
@@ -89,7 +87,7 @@ func newTables(shm procmaps.Device) tables {
 func (t *tables) internFile(f *File) FileID {
 	if f.known() {
 		if id, ok := t.fileIDs[f.key()]; ok {
-			if t.otherName = t.files[id].otherwise(f.Name); t.otherName && !slices.Contains(t.renamed, id) {
+			if t.files[id].otherwise(f.Name) {
 				t.renamed = append(t.renamed, id)
 			}
 			t.learn(&t.files[id], f)
@@ -126,29 +124,28 @@ func (t *tables) learn(known, f *File) {
 	}
 }
 
+// MostName is the length from which on the last element of a path that came with a call may
+// be cut.
+const MostName = 79
+
 // otherwise tells whether a file is called otherwise than by a name, either of which may be
 // the last element of a path only. What has no place in a file system is not asked for that.
 func (f *File) otherwise(name string) bool {
-	const cut = 79 // of the last elements that come with calls: see bpf.File
 	if f.Class != ClassRegular && !strings.HasPrefix(f.Name, "/dev/shm/") {
 		return false
 	}
-	// As maps has it: of a text with that, it is not known what was there.
-	a, b := strings.ReplaceAll(strings.TrimSuffix(f.Name, deleted), "\n", `\012`), strings.ReplaceAll(strings.TrimSuffix(name, deleted), "\n", `\012`)
+	a, b := strings.TrimSuffix(f.Name, procmaps.DeletedSuffix), strings.TrimSuffix(name, procmaps.DeletedSuffix)
 	if a == b || a == "" || b == "" {
 		return false
 	}
 	if whole := strings.HasPrefix(a, "/") && strings.HasPrefix(b, "/"); !whole {
-		a, b = a[strings.LastIndexByte(a, '/')+1:], b[strings.LastIndexByte(b, '/')+1:]
-		if short := min(len(a), len(b)); short >= cut {
+		a, b = procmaps.ShortName(a), procmaps.ShortName(b)
+		if short := min(len(a), len(b)); short >= MostName {
 			a, b = a[:short], b[:short]
 		}
 	}
 	return a != b
 }
-
-// deleted is what the kernel appends to the path of a file that has none any more.
-const deleted = " (deleted)"
 
 func (t *tables) internName(raw string) nameID {
 	if id, ok := t.nameIDs[raw]; ok {

@@ -110,7 +110,7 @@ func (s *Space) Clone(at uint64) (*Space, []procmaps.Range) {
 
 func (t *tables) clone() tables {
 	c := *t
-	c.liveFiles, c.liveNames = nil, nil
+	c.renamed, c.liveFiles, c.liveNames = nil, nil, nil
 	c.files, c.names = slices.Clone(t.files), slices.Clone(t.names)
 	c.freeFiles, c.freeNames = slices.Clone(t.freeFiles), slices.Clone(t.freeNames)
 	c.fileIDs, c.nameIDs = maps.Clone(t.fileIDs), maps.Clone(t.nameIDs)

@@ -30,6 +30,8 @@ func TestAFileWithSeveralNames(t *testing.T) {
 			s.Reread(Read{Range: r, Rows: rows, Began: time, Ended: time})
 		}
 	}
+	other := row(0x20, "/d/c")
+	other.Inode++
 	long := strings.Repeat("n", 90)
 	one := procmaps.Range{Start: 0x10 * page, End: 0x11 * page}
 	for name, tt := range map[string]struct {
@@ -42,12 +44,13 @@ func TestAFileWithSeveralNames(t *testing.T) {
 		"a path and its end":              {[]func(*Space){call(0x10, "a"), read(All, row(0x10, "/d/a")), call(0x20, "a")}, false},
 		"another path":                    {[]func(*Space){call(0x10, "a"), read(All, row(0x10, "/d/a")), call(0x20, "b")}, true},
 		"it has no path any more":         {[]func(*Space){call(0x10, "a"), call(0x20, "a"), read(one, row(0x10, "/d/a (deleted)"))}, false},
-		"an end that is cut":              {[]func(*Space){call(0x10, long[:79]), call(0x20, "x"), read(All, row(0x10, "/d/"+long), row(0x20, "/d/"+long)), call(0x30, long[:79])}, false},
+		"an end that is cut":              {[]func(*Space){call(0x10, long[:MostName]), call(0x20, "x"), read(All, row(0x10, "/d/"+long), row(0x20, "/d/"+long)), call(0x30, long[:MostName])}, false},
 		"renamed, all of it is read":      {[]func(*Space){call(0x10, "a"), call(0x20, "a"), read(All, row(0x10, "/d/b"), row(0x20, "/d/b"))}, false},
 		"renamed or linked, a part is":    {[]func(*Space){call(0x10, "a"), call(0x20, "a"), read(one, row(0x10, "/d/b"))}, true},
 		"two paths are read":              {[]func(*Space){read(All, row(0x10, "/d/a"), row(0x20, "/e/a"))}, true},
+		"two paths are read of two files": {[]func(*Space){call(0x10, "a"), read(All, row(0x10, "/d/b"), other)}, false},
 		"two names, and then all is read": {[]func(*Space){call(0x10, "a"), call(0x20, "b"), read(All, row(0x10, "/d/b"), row(0x20, "/d/b"))}, false},
-		"a line break":                    {[]func(*Space){call(0x10, "a\nb"), read(All, row(0x10, `/d/a\012b`)), call(0x20, "a\nb")}, false},
+		"a line break":                    {[]func(*Space){call(0x10, `a\012b`), read(All, row(0x10, `/d/a\012b`)), call(0x20, `a\012b`)}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := New(Options{})

@@ -75,11 +75,7 @@ func (s *Space) Reread(rd Read) []Change {
 			continue
 		}
 		s.readAbsent(&rd, procmaps.Range{Start: addr, End: r.Start})
-		s.tab.otherName = false
 		s.readRow(&rd, row, r)
-		s.aliased = s.aliased || s.tab.otherName && slices.ContainsFunc(rd.Rows[:i], func(o Row) bool {
-			return o.Dev == row.Dev && o.Inode == row.Inode && o.Name != row.Name
-		})
 		if rd.Op == OpSeed && (row.Known&Userfault == 0 || row.Flags&Userfault != 0) {
 			s.userfault = true
 		}
@@ -87,15 +83,30 @@ func (s *Space) Reread(rd Read) []Change {
 	}
 	s.readAbsent(&rd, procmaps.Range{Start: addr, End: rd.Range.End})
 	s.settle(rd.Range, rd.Began)
-	s.checkNames(rd.Range)
+	s.checkNames(rd.Range, rd.Rows)
 	return s.changes
 }
 
-// checkNames notes whether a file that came by another name is mapped outside of what came:
-// that may have the one or the other name, as of a link, or of a file that was renamed.
-func (s *Space) checkNames(came procmaps.Range) {
-	const many = 1024 // are not searched for each name that a program comes up with
-	if s.aliased || len(s.tab.renamed) == 0 || came == All {
+// checkNames notes whether files that came by other names than were known have several, as
+// links have, and are not just renamed: among the rows that were read, or as one is mapped
+// outside of what came, by the one or the other name.
+func (s *Space) checkNames(came procmaps.Range, rows []Row) {
+	const many = 1024 // extents are not searched for each name that a program comes up with
+	if s.aliased || len(s.tab.renamed) == 0 {
+		return
+	}
+	read := make(map[fileKey]string) // the last name of each
+	for _, id := range s.tab.renamed {
+		read[s.tab.files[id].key()] = ""
+	}
+	for i := range rows {
+		k := fileKey{dev: rows[i].Dev, inode: rows[i].Inode}
+		if last, is := read[k]; is {
+			read[k] = strings.TrimSuffix(rows[i].Name, procmaps.DeletedSuffix)
+			s.aliased = s.aliased || last != "" && last != read[k]
+		}
+	}
+	if s.aliased || came == All {
 		return
 	}
 	s.aliased = s.Cells() > many

@@ -250,7 +250,7 @@ func (s *Space) Apply(c *Call) Effect {
 		s.newest = max(before, c.Time)
 		s.tab.renamed = s.tab.renamed[:0]
 		s.apply(c)
-		s.checkNames(s.eff.Range)
+		s.checkNames(s.eff.Range, nil)
 		s.recount(c, before)
 		s.showNow()
 	}
