@@ -363,6 +363,8 @@ static __noinline int call_returns(struct pt_regs *ctx, bool popped)
 		return 0;
 	}
 	__sync_fetch_and_add(&heap->allocs, 1);
+	if (!popped)
+		__sync_fetch_and_add(&heap->leaves, 1);
 	key.addr = addr;
 	if (known) {
 		if (addr != c->old && !bpf_map_delete_elem(&blocks, &key))

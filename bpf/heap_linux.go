@@ -120,10 +120,10 @@ func heapSpec(s *ebpf.CollectionSpec, o *StackOptions) error {
 // blockRingBytes holds the blocks of some windows with their stacks.
 const blockRingBytes = 8 << 20
 
-// heapSupport says, as was found once, why heaps cannot be sampled here, nil if they can. Before 6.10, and the
-// stable kernels with its mend ("bpf: fix multi-uprobe PID filtering logic"), the probes
-// of a process told of one of its threads only; these answer otherwise to a process that
-// cannot be.
+// heapSupport says why heaps cannot be sampled here, nil if they can; what was found once
+// stays. Before 6.10, and the stable kernels with its mend ("bpf: fix multi-uprobe PID
+// filtering logic"), the probes of a process told of one of its threads only; these answer
+// otherwise to a process that cannot be.
 var heapSupport = sync.OnceValue(func() error {
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceUprobeMulti, License: "Dual BSD/GPL",
@@ -242,7 +242,7 @@ func (h *Hooks) HeapCalls(space uint64) (HeapCalls, error) {
 	if err := h.coll.Maps[mmMapHeaps].Lookup(space, &n); err != nil {
 		return HeapCalls{}, fmt.Errorf("read calls of the heap: %w", err)
 	}
-	return HeapCalls{Allocs: n.Allocs, Frees: n.Frees, Faults: n.Faults}, nil
+	return HeapCalls{Allocs: n.Allocs, Leaves: n.Leaves, Frees: n.Frees, Faults: n.Faults}, nil
 }
 
 // ForgetBlock ends the waiting for the end of a sample.

@@ -102,23 +102,30 @@ func startHeap(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// TestBlocksAreSampledWithTheirEnds samples the heap of a program some of whose blocks are
-// kept, some freed, and one reallocated.
-func TestBlocksAreSampledWithTheirEnds(t *testing.T) {
-	h := open(t, bpf.Options{Stacks: &bpf.StackOptions{BlockRate: 2000}})
-	defer h.Close()
+// sampledHeap starts a program, and the sampling of its heap.
+func sampledHeap(t *testing.T) (h *bpf.Hooks, cmd *exec.Cmd, space uint64) {
+	t.Helper()
+	h = open(t, bpf.Options{Stacks: &bpf.StackOptions{BlockRate: 2000}})
+	t.Cleanup(func() { _ = h.Close() })
 	if err := h.HeapErr(); err != nil {
 		bpftest.Skip(t, "%v", err)
 	}
-	cmd := startHeap(t, "2", "1000", "1000")
+	cmd = startHeap(t, "2", "1000", "1000")
 	tasks, err := h.Trace(cmd.Process.Pid)
 	if err != nil || len(tasks) != 1 {
 		t.Fatal(tasks, err)
 	}
-	space := tasks[0].Space
+	space = tasks[0].Space
 	if err = h.SampleHeap(space); err != nil {
 		t.Fatal(err)
 	}
+	return h, cmd, space
+}
+
+// TestBlocksAreSampledWithTheirEnds samples the heap of a program some of whose blocks are
+// kept, some freed, and one reallocated.
+func TestBlocksAreSampledWithTheirEnds(t *testing.T) {
+	h, cmd, space := sampledHeap(t)
 	before := string(libcText(t, cmd.Process.Pid))
 	probes, err := h.ProbeHeap(cmd.Process.Pid, []bpf.HeapFile{libcProbes(t, cmd.Process.Pid)}, 1)
 	if err != nil {
@@ -195,33 +202,13 @@ func TestBlocksAreSampledWhereTheirFunctionReturns(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("it is known of amd64 only where a function returns")
 	}
-	h := open(t, bpf.Options{Stacks: &bpf.StackOptions{BlockRate: 2000}})
-	defer h.Close()
-	if err := h.HeapErr(); err != nil {
-		bpftest.Skip(t, "%v", err)
-	}
-	cmd := startHeap(t, "2", "1000", "1000")
-	tasks, err := h.Trace(cmd.Process.Pid)
-	if err != nil || len(tasks) != 1 {
-		t.Fatal(tasks, err)
-	}
-	if err = h.SampleHeap(tasks[0].Space); err != nil {
-		t.Fatal(err)
-	}
+	h, cmd, space := sampledHeap(t)
 	file := libcProbes(t, cmd.Process.Pid)
-	text := libcText(t, cmd.Process.Pid)
-	var start uint64
-	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", cmd.Process.Pid))
+	code, err := os.Open(file.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(string(maps)) {
-		if fields := strings.Fields(line); fields[0] == filepath.Base(file.Path) {
-			if _, err = fmt.Sscanf(fields[2], "%x", &start); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	defer code.Close()
 	probes := bpf.HeapFile{Path: file.Path}
 	for _, p := range file.Probes {
 		switch p.Function {
@@ -229,16 +216,20 @@ func TestBlocksAreSampledWhereTheirFunctionReturns(t *testing.T) {
 			probes.Probes = append(probes.Probes, p)
 		case bpf.HeapMalloc:
 			probes.Probes = append(probes.Probes, bpf.HeapProbe{Offset: p.Offset, Function: bpf.HeapNew})
-			const most = 1 << 10 // it is shorter, and what comes after it begins otherwise than it does
-			for at := p.Offset - start; at < p.Offset-start+most; {
-				in, unknown := x86asm.Decode(text[at:], 64)
-				if unknown != nil {
+			// It is shorter: what others return by does no harm.
+			var text [1 << 10]byte
+			if _, err := code.ReadAt(text[:], int64(p.Offset)); err != nil {
+				t.Fatal(err)
+			}
+			for at := 0; at < len(text); {
+				in, err := x86asm.Decode(text[at:], 64)
+				if err != nil {
 					in.Len = 4 // a landing pad
 				}
 				if in.Op == x86asm.RET {
-					probes.Probes = append(probes.Probes, bpf.HeapProbe{Offset: at + start, Function: bpf.HeapLeave})
+					probes.Probes = append(probes.Probes, bpf.HeapProbe{Offset: p.Offset + uint64(at), Function: bpf.HeapLeave})
 				}
-				at += uint64(in.Len)
+				at += in.Len
 			}
 		}
 	}
@@ -277,6 +268,9 @@ func TestBlocksAreSampledWhereTheirFunctionReturns(t *testing.T) {
 			delete(alive, b.Addr)
 			freed++
 		}
+	}
+	if calls, err := h.HeapCalls(space); err != nil || calls.Leaves == 0 || calls.Leaves != calls.Allocs {
+		t.Errorf("%+v, %v: not all were seen where they returned", calls, err)
 	}
 }
 

@@ -214,6 +214,7 @@ const (
 type mmMmHeap struct {
 	_      structs.HostLayout
 	Allocs uint64
+	Leaves uint64
 	Frees  uint64
 	Faults uint64
 }

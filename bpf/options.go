@@ -81,6 +81,7 @@ const (
 // while they were probed.
 type HeapCalls struct {
 	Allocs uint64 // those of realloc(3) among them
+	Leaves uint64 // of them, those that were seen at a [HeapLeave]
 	Frees  uint64
 	Faults uint64 // page faults, while they were probed or not, if those are seen ([StackOptions].FaultRate)
 }

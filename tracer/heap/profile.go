@@ -126,14 +126,18 @@ func (p *Profile) Sites(use func(site uint32)) {
 	}
 }
 
-// weight is how many bytes a sampled object stands for: what it takes divided by the
-// probability that it is sampled (runtime/mprof.go, and scaleHeapSample in runtime/pprof).
-func (p *Profile) weight(size uint64) float64 {
-	if p.rate <= 1 {
-		return float64(size)
+// Scale is how many objects of a size one stands for that is sampled at a rate, bytes: one
+// over the probability that it is sampled. To the digit as scaleHeapSample in
+// runtime/pprof/protomem.go has it.
+func Scale(size uint64, rate float64) float64 {
+	if rate <= 1 {
+		return 1
 	}
-	return float64(size) / -math.Expm1(-float64(size)/p.rate)
+	return 1 / (1 - math.Exp(-float64(size)/rate))
 }
+
+// weight is how many bytes a sampled object stands for.
+func (p *Profile) weight(size uint64) float64 { return float64(size) * Scale(size, p.rate) }
 
 // change is a record with what it was before.
 type change struct {

@@ -239,23 +239,3 @@ func TestManyReadingsAreJoined(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 }
-
-// What a sample stands for is to the digit what runtime/pprof writes.
-func TestSamplesOfProfilesStandForMore(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		rate       int64
-		size, want uint64 // bytes
-	}{
-		{512 << 10, 1024, 524_800},
-		{512 << 10, 4 << 20, 4_195_711},
-		{1, 16, 16},
-		{0, 16, 16},
-	} {
-		p := NewProfile()
-		p.Read(1, tt.rate, 0, nil)
-		if got := uint64(p.weight(tt.size)); got != tt.want {
-			t.Errorf("%d bytes sampled at %d: %d, want %d", tt.size, tt.rate, got, tt.want)
-		}
-	}
-}

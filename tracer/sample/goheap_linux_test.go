@@ -22,6 +22,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/testdata/tool"
 	"github.com/maptrace/maptrace/tracer/goheap"
+	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/symbol"
 )
 
@@ -150,8 +151,8 @@ func (p *goProgram) read(h *goHeap) *goheap.Profile {
 	return profile
 }
 
-// figures are those of a record: what was sampled, live and altogether, and where in the
-// program.
+// figures are those of a record: what was sampled, live and altogether, or what that
+// stands for, and where in the program.
 type figures struct {
 	liveObjects, liveBytes, objects, bytes int64
 	stack                                  string
@@ -174,11 +175,22 @@ func sampled(p *goheap.Profile) (all []figures) {
 	return all
 }
 
+// estimated are the figures of what that stands for, without stacks.
+func estimated(p *goheap.Profile) (all []figures) {
+	for _, r := range p.Records {
+		by := heap.Scale(uint64(r.Size), float64(p.Rate))
+		live, objects, size := float64(r.AllocObjects-r.FreeObjects), float64(r.AllocObjects), float64(r.Size)
+		all = append(all, figures{int64(live * by), int64(live * size * by), int64(objects * by), int64(objects * size * by), ""})
+	}
+	slices.SortFunc(all, figures.compare)
+	return all
+}
+
 var textLine = regexp.MustCompile(`(?m)^(\d+): (\d+) \[(\d+): (\d+)\] @((?: 0x[0-9a-f]+)*)$`)
 
-// written has the program write its profile, and reads what it wrote: as it was sampled, and
-// the rate.
-func (p *goProgram) written() (sampled []figures, rate int64) {
+// written has the program write its profile, and reads what it wrote: as it was sampled,
+// what that stands for, and the rate.
+func (p *goProgram) written() (sampled, estimated []figures, rate int64) {
 	p.t.Helper()
 	if _, err := io.WriteString(p.input, "\n"); err != nil {
 		p.t.Fatal(err)
@@ -209,8 +221,15 @@ func (p *goProgram) written() (sampled []figures, rate int64) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	for _, s := range proto.Sample {
+		if s.Value[0] == 0 {
+			continue
+		}
+		estimated = append(estimated, figures{s.Value[2], s.Value[3], s.Value[0], s.Value[1], ""})
+	}
 	slices.SortFunc(sampled, figures.compare)
-	return sampled, proto.Period
+	slices.SortFunc(estimated, figures.compare)
+	return sampled, estimated, proto.Period
 }
 
 // agrees reads the heap of a program, before and after that writes its profile, and
@@ -229,7 +248,7 @@ func agreesButFor(t *testing.T, assumed bool, prog string, env []string, when, r
 		t.Fatal(err)
 	}
 	before := p.read(h)
-	wantSampled, wantRate := p.written()
+	wantSampled, wantEstimated, wantRate := p.written()
 	after := p.read(h)
 	for _, got := range []*goheap.Profile{before, after} {
 		if got.Assumed != assumed || !assumed && got.Rate != wantRate {
@@ -242,6 +261,9 @@ func agreesButFor(t *testing.T, assumed bool, prog string, env []string, when, r
 	allow := gocmp.AllowUnexported(figures{})
 	if d := gocmp.Diff(wantSampled, sampled(after), allow); d != "" {
 		t.Errorf("sampled (-pprof +got):\n%s", d)
+	}
+	if d := gocmp.Diff(wantEstimated, estimated(after), allow); d != "" && after.Rate == wantRate {
+		t.Errorf("estimated (-pprof +got):\n%s", d)
 	}
 	// Before the first collection all is counted that was allocated, also while the
 	// profile is written. What was there before did not change.

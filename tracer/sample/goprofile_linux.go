@@ -38,7 +38,7 @@ type profileWatch struct {
 	due    uint64
 	busy   bool // a worker reads it, and what is below is the worker's
 	over   bool // it is not read any more
-	mixed  int  // readings in a row that were not of one collection
+	mixed  int  // readings in a row that were passed over
 
 	heap *goHeap           // nil until it was opened
 	told map[uint64]counts // by record; nil before the first reading
@@ -156,14 +156,12 @@ func (p *profileWatch) tell(profile *goheap.Profile, err error, took time.Durati
 	p.t.profileWhy = ""
 	s.tellUnsampled(p.t)
 	s.effort.Heaps.Profiles++
-	mixed := profile.Mixed && p.mixed < mostMixed
-	if p.mixed++; !mixed {
-		p.mixed = 0
-	}
-	if profile.Uncollected || mixed { // it counts garbage as live, or some records are newer
+	if mixed := profile.Mixed && p.mixed < mostMixed; profile.Uncollected || mixed {
+		p.mixed++
 		p.due = p.after(profileSoon, took)
-		return
+		return // it counts garbage as live, or some records are newer
 	}
+	p.mixed = 0
 	if body, ok := p.changed(profile); ok {
 		s.emit(p.t, now, body)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/goheap"
 	"github.com/maptrace/maptrace/tracer/site"
 	"github.com/maptrace/maptrace/tracer/space"
 )
@@ -115,6 +116,32 @@ func TestAProfileBeforeTheFirstCollectionIsNotTold(t *testing.T) {
 	}
 	if due := p.target.profile.due - p.kernel.Now(); due > uint64(profileEvery) {
 		t.Errorf("it is read again in %s", time.Duration(due))
+	}
+}
+
+// A profile that is of two collections is read again soon; one of a program that collects all
+// the time is told all the same. So is that its rate is not known.
+func TestAProfileOfTwoCollectionsIsReadAgain(t *testing.T) {
+	t.Parallel()
+	program := startGoHeap(t, buildGoHeap(t, nil), nil, "once", "4096", "20")
+	p := newProfiled(t, program.pid)
+	p.readings = nil
+	read := func(n int64, mixed bool) {
+		p.target.profile.tell(&goheap.Profile{
+			Records: []goheap.Record{{Bucket: 1, Size: 16, AllocObjects: n}}, Rate: 4096, Assumed: true, Collections: int(n), Mixed: mixed,
+		}, nil, 0)
+	}
+	for n := range int64(mostMixed) {
+		read(n+1, true)
+	}
+	if due := p.target.profile.due - p.kernel.Now(); len(p.readings) != 0 || due > uint64(profileSoon) {
+		t.Errorf("%d readings, the next in %s", len(p.readings), time.Duration(due))
+	}
+	read(10, true)
+	read(11, false)
+	read(12, true) // is the first in a row
+	if len(p.readings) != 2 || p.readings[0].Records[0].Allocs != 10 || p.readings[1].Records[0].Allocs != 11 || !p.readings[1].Assumed {
+		t.Errorf("%+v", p.readings)
 	}
 }
 

@@ -507,14 +507,14 @@ func (p *prober) run() {
 		if errors.Is(err, errOver) {
 			return
 		}
-		const newest = 0.25
-		if usual == 0 {
-			usual = rate
-		}
-		usual += newest * (rate - usual)
-		var period time.Duration
-		if length, period = plan(usual, p.budget); err != nil {
-			length, period = firstBurst, mostPeriod
+		period := mostPeriod
+		if length = firstBurst; err == nil {
+			const newest = 0.25
+			if usual == 0 {
+				usual = rate
+			}
+			usual += newest * (rate - usual)
+			length, period = plan(usual, p.budget)
 		}
 		// What it has cost, with what was called while the probes came and went, and longer
 		// than was meant where the CPUs are busy, is made up for.
@@ -714,7 +714,7 @@ func (p *prober) closeFiles() (err error) {
 }
 
 // prices are what calls of a process' allocators take longer by while they are probed.
-type prices struct{ alloc, free time.Duration }
+type prices struct{ alloc, leave, free time.Duration } // leave is of an allocation, too
 
 // pricesOf takes the dearest of several functions for all: which are called is not counted.
 func pricesOf(p tracer.HeapPrice, all []heap.Allocator) (out prices) {
@@ -728,7 +728,7 @@ func pricesOf(p tracer.HeapPrice, all []heap.Allocator) (out prices) {
 			case heap.Free:
 				out.free = max(out.free, entry+priceNote)
 			case heap.Leave: // and where it is entered
-				out.alloc = max(out.alloc, entry+p.Emulated+2*priceNote)
+				out.leave = max(out.leave, entry+p.Emulated+2*priceNote)
 			case heap.Malloc: // most
 				out.alloc = max(out.alloc, entry+p.Emulated+priceNote+priceReturn)
 			}
@@ -740,8 +740,8 @@ func pricesOf(p tracer.HeapPrice, all []heap.Allocator) (out prices) {
 // cost is what the calls between two counts took longer by in a time.
 func (p prices) cost(before, after tracer.HeapCalls, took time.Duration) time.Duration {
 	const stacks = 512 // a second, at most
-	allocs, frees := after.Allocs-before.Allocs, after.Frees-before.Frees
-	return time.Duration(allocs)*p.alloc + time.Duration(frees)*p.free +
+	allocs, leaves, frees := after.Allocs-before.Allocs, after.Leaves-before.Leaves, after.Frees-before.Frees
+	return time.Duration(allocs-leaves)*p.alloc + time.Duration(leaves)*p.leave + time.Duration(frees)*p.free +
 		time.Duration(min(float64(allocs), 1+stacks*took.Seconds())*float64(priceStack))
 }
 

@@ -277,8 +277,10 @@ func TestNobodyIsNamedForAFunctionOfAScriptThatIsNotKnown(t *testing.T) {
 			if got := s.Path(id)[0].Serves; got != tt.serves {
 				t.Errorf("the innermost serves: %v", got)
 			}
-			if got := s.PlaceName(id, len(frames)); got != (stack.Name{}) {
-				t.Errorf("beyond is %v", got)
+			for _, depth := range []int{-1, len(frames)} {
+				if got := s.PlaceName(id, depth); got != (stack.Name{}) {
+					t.Errorf("%d is %v", depth, got)
+				}
 			}
 		})
 	}

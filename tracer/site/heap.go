@@ -134,20 +134,29 @@ func (m *Module) allocator() []heap.Point {
 		last = n.Offset
 		function := wanted()[n.Name]
 		if throws[n.Offset] {
-			code := m.sym.Code(n.Offset, make([]byte, min(n.Size, mostCode)))
-			leaves := returns(code, arch())
-			if len(leaves) == 0 || function != heap.Malloc || uint64(len(code)) < n.Size {
-				continue
+			leaves := m.leaves(n)
+			if len(leaves) == 0 {
+				continue // where it returns is not known
 			}
 			function = heap.ThrowingNew
-			for _, at := range leaves {
-				m.points = append(m.points, heap.Point{Offset: n.Offset + uint64(at), Function: heap.Leave, Stepped: true})
-			}
+			m.points = append(m.points, leaves...)
 		}
 		skip, emulated := probePoint(m.sym.Code(n.Offset, buf[:]), arch(), function == heap.Free)
 		m.points = append(m.points, heap.Point{Offset: n.Offset + uint64(skip), Function: function, Stepped: !emulated})
 	}
 	return m.points
+}
+
+// leaves are the instructions by which a function returns, none if they are not known.
+func (m *Module) leaves(n symbol.Named) (points []heap.Point) {
+	code := m.sym.Code(n.Offset, make([]byte, min(n.Size, mostCode)))
+	if uint64(len(code)) < n.Size {
+		return nil
+	}
+	for _, at := range returns(code, arch()) {
+		points = append(points, heap.Point{Offset: n.Offset + uint64(at), Function: heap.Leave, Stepped: true})
+	}
+	return points
 }
 
 // GoProgram is the file with Go's runtime that a process executes, the program or a library
@@ -212,6 +221,8 @@ func (s *Sites) PlaceName(id uint32, depth int) stack.Name {
 	for i := range frames {
 		lines := s.Lines(nil, &frames[i])
 		switch {
+		case depth < 0: // of a stack without functions
+			return stack.Name{}
 		case depth >= len(lines):
 			depth -= len(lines)
 		case s.anyScript(frames, i):

@@ -283,14 +283,6 @@ func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []by
 	return b
 }
 
-// times is how often something was seen.
-func times(n int) string {
-	if n == 1 {
-		return "once"
-	}
-	return fmt.Sprintf("%d times", n)
-}
-
 // appendUnknown appends why nobody is named, and what would tell more.
 func appendUnknown(b []byte, g *attribution.Finding) []byte {
 	if !unknownKeeper(g) {
@@ -318,7 +310,7 @@ func appendUnknown(b []byte, g *attribution.Finding) []byte {
 		b = fmt.Appendf(b, "of the first of these %s stayed, and a name takes %d", units.Count(uint64(g.Keepers[0].Alive), "sample"), heap.Fewest)
 	case g.BySample() && g.Keepers[0].Times < heap.Fewest:
 		b = fmt.Appendf(b, "of the first of these what stayed was seen to be made %s, and a name takes %d times",
-			times(g.Keepers[0].Times), heap.Fewest)
+			often(uint64(g.Keepers[0].Times)), heap.Fewest)
 	default: // which need not be the first of these, where a collector has moved the most
 		b = fmt.Appendf(b, "that one of these keeps more than any other has a confidence of %d %%, and a name takes %s",
 			int(100*confidence), units.Percent(attribution.Sure)) // what is less than that is not rounded to it
