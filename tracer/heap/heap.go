@@ -213,6 +213,20 @@ func (b *Book) windowOf(at uint64) int {
 	return i
 }
 
+// reaches are until when frees were seen without a pause from each window on: in windows that
+// follow each other at once the probes stay.
+func (b *Book) reaches() []uint64 {
+	const pause = uint64(time.Millisecond)
+	out := make([]uint64, len(b.windows))
+	for i := len(b.windows) - 1; i >= 0; i-- {
+		out[i] = b.windows[i].Until
+		if i+1 < len(out) && b.windows[i+1].From < out[i]+pause {
+			out[i] = out[i+1]
+		}
+	}
+	return out
+}
+
 // fewestFaults are how many page faults in windows tell of what was done in them.
 const fewestFaults = 4
 

@@ -144,7 +144,7 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, path f
 	for _, s := range every {
 		of[s.Site] = append(of[s.Site], s)
 	}
-	e.work = b.worked()
+	e.work, e.reaches = b.worked(), b.reaches()
 	e.recent()
 	survival := make(map[uint32]float64)
 	for _, f := range part(e.tallies(every), path) {
@@ -221,6 +221,16 @@ type estimator struct {
 	// samples, at most.
 	strangers float64
 	watched   time.Duration
+	reaches   []uint64 // see Book.reaches
+}
+
+// reach is until when it was surely seen whether a sample is freed.
+func (e *estimator) reach(s *block) uint64 {
+	i := e.book.windowOf(s.At)
+	if i == len(e.reaches) {
+		return s.At
+	}
+	return max(e.reaches[i], s.At)
 }
 
 // own are those of some samples that are of the group.
@@ -274,9 +284,9 @@ type draw struct {
 	late   float64 // the part of what is half as old as the horizon that gets there
 	counts float64 // samples that this rests on
 	blind  float64 // the part of those that are there of which contents say nothing
-	deaths float64 // frees that were seen
+	deaths float64 // frees that were seen, of what had outlived the time in which all are
 	found  float64 // ends that were found out later, as a part of what has ended
-	seen   float64 // the chance that a free was seen
+	seen   float64 // the chance that a free after that time was seen
 }
 
 // strata are what is known of several kinds of blocks of one keeper.
@@ -389,13 +399,16 @@ func (e *estimator) draw(blocks []*block) *draw {
 			if s.Blind {
 				d.blind++
 			}
-		case s.seen:
+		case s.seen && s.ended > e.reach(s):
 			d.deaths++
-		default:
+		case !s.seen:
 			d.found++
 		}
-		if age := time.Duration(e.now - min(s.At, e.now)); age > 0 {
-			seen += min(float64(e.book.seenSince(s.At))/float64(age), 1)
+		reach := e.reach(s)
+		if after := e.now - min(reach, e.now); after > 0 {
+			seen += min(float64(e.book.seenSince(reach))/float64(after), 1)
+		} else {
+			seen++
 		}
 		if s.Key != e.key {
 			continue
@@ -436,47 +449,104 @@ func interval(drawn []float64) (low, high float64) {
 	return drawn[int(tail*draws)], drawn[int((1-tail)*draws)]
 }
 
-// survival is the part of what was allocated, in bytes, that stays, and on how many samples
-// that rests: what is there at the horizon (Kaplan and Meier: what is there has at least its
-// age), less what dies until it is twice as old, if as much does as from half its age on,
-// which is late. A cache that gives back whatever it likes keeps nothing in the end.
-func (e *estimator) survival(blocks []*block) (stays, late, counts float64) {
-	type life struct {
-		age   time.Duration
-		died  bool
-		bytes float64
-	}
-	lives := make([]life, len(blocks))
-	var risk, oldest float64
-	for i, s := range blocks {
-		end := cmp.Or(s.ended, e.now)
-		lives[i] = life{time.Duration(end - min(s.At, end)), s.ended != 0, e.book.stands(s)}
-		risk += lives[i].bytes
-		oldest = max(oldest, float64(e.now-min(s.At, e.now)))
-	}
+// life is how old a sample got, or is, and what it stands for.
+type life struct {
+	age   time.Duration
+	died  bool
+	bytes float64
+}
+
+// outlive calls f with the lives that end, in the order of their ages, and the part of what
+// is there at that age that outlives it (Kaplan and Meier: what is there has at least its
+// age).
+func outlive(lives []life, f func(i int, part float64)) {
 	slices.SortStableFunc(lives, func(a, b life) int { return cmp.Compare(a.age, b.age) })
-	until := time.Duration(min(horizon*float64(e.watched), oldest))
-	stays = 1
-	late = 1
-	for _, l := range lives {
-		if l.age > until {
-			break
-		}
-		if l.died && risk > 0 {
-			part := max(1-l.bytes/risk, 0)
-			if stays *= part; l.age > until/2 {
-				late *= part
-			}
-		}
-		risk -= l.bytes
+	var risk float64
+	for i := range lives {
+		risk += lives[i].bytes
 	}
-	stays *= late * late
+	for i := range lives {
+		if l := &lives[i]; l.died && risk > 0 {
+			f(i, max(1-l.bytes/risk, 0))
+		}
+		risk -= lives[i].bytes
+	}
+}
+
+// early tells of blocks that were there at an age, up to which all frees were seen, which
+// part is there later on: the bursts end, and what was made just before that dies unseen. It
+// is known from those that were made before; as far as half of all were followed.
+func (e *estimator) early(blocks []*block) (part func(age time.Duration) float64) {
+	lives := make([]life, len(blocks))
+	for i, s := range blocks {
+		died := s.ended != 0 && s.ended <= e.reach(s)
+		end := e.reach(s)
+		if died {
+			end = s.ended
+		}
+		lives[i] = life{time.Duration(end - min(s.At, end)), died, e.book.stands(s)}
+	}
+	spans := make([]time.Duration, len(blocks))
+	for i, s := range blocks {
+		spans[i] = time.Duration(e.reach(s) - s.At)
+	}
+	slices.Sort(spans)
+	until := spans[len(spans)/2]
+	var ages []time.Duration
+	var survive []float64 // that age and more; until is the last
+	stays := 1.0
+	outlive(lives, func(i int, part float64) {
+		if lives[i].age <= until {
+			stays *= part
+			ages, survive = append(ages, lives[i].age), append(survive, stays)
+		}
+	})
+	return func(age time.Duration) float64 {
+		i, _ := slices.BinarySearch(ages, age+1) // those that end by then
+		before := 1.0
+		if i > 0 {
+			before = survive[i-1]
+		}
+		if before == 0 {
+			return 0
+		}
+		return stays / before
+	}
+}
+
+// survival is the part of what was allocated, in bytes, that stays, and on how many samples
+// that rests: what is there at the horizon, less what dies until it is twice as old, if as
+// much does as from half its age on, which is late. A cache that gives back whatever it likes
+// keeps nothing in the end.
+func (e *estimator) survival(blocks []*block) (stays, late, counts float64) {
+	lives := make([]life, 0, len(blocks))
+	later := e.early(blocks)
+	var oldest uint64
 	for _, s := range blocks {
+		end, stands := cmp.Or(s.ended, e.now), e.book.stands(s)
+		if s.ended == 0 && s.Blind { // it need not be
+			age := time.Duration(e.reach(s) - s.At)
+			dead := stands * (1 - later(age))
+			lives = append(lives, life{age, true, dead})
+			stands -= dead
+		}
+		lives = append(lives, life{time.Duration(end - min(s.At, end)), s.ended != 0, stands})
+		oldest = max(oldest, e.now-min(s.At, e.now))
 		if e.decided(s) {
 			counts++
 		}
 	}
-	return stays, late, counts
+	until := time.Duration(min(horizon*float64(e.watched), float64(oldest)))
+	stays, late = 1, 1
+	outlive(lives, func(i int, part float64) {
+		if l := &lives[i]; l.age <= until {
+			stays *= part
+			if l.age > until/2 {
+				late *= part
+			}
+		}
+	})
+	return stays * late * late, late, counts
 }
 
 // keeps implements estimate.

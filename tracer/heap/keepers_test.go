@@ -221,6 +221,21 @@ func TestTheKeeperIsNamedOrNobody(t *testing.T) {
 			p.blind, p.window = true, 150*time.Millisecond
 			return p
 		}(), "login", true},
+		"contents tell nothing, and one in five is kept": {func() program {
+			p := quick(
+				caller{stack: []string{"malloc", "new_session", "handle", "main"}, bytes: 1200, rate: 3000, kept: 0.2, life: time.Millisecond}, churn,
+			)
+			p.blind, p.window = true, 80*time.Millisecond
+			return p
+		}(), "new_session", true},
+		"contents tell nothing, and most frees are between bursts": {func() program {
+			p := quick(
+				caller{stack: []string{"malloc", "login", "main"}, bytes: 300, rate: 300, kept: 1},
+				caller{stack: []string{"malloc", "render", "main"}, bytes: 400, rate: 12_000, life: 300 * time.Millisecond},
+			)
+			p.blind = true
+			return p
+		}(), "login", false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
