@@ -92,6 +92,9 @@ enum mm_heap_function unused_heap_function __attribute__((unused));
 #define PROBED_AT(ctx) ((ctx)->pc)
 #endif
 
+/* Of an instruction, at most (x86). */
+#define MOST_INSN_BYTES 15
+
 static __always_inline struct space *heap_space(struct task_struct *task, struct mm_heap **heap)
 {
 	__u64 key = (__u64)task->mm;
@@ -103,10 +106,17 @@ static __always_inline struct space *heap_space(struct task_struct *task, struct
 	return *heap ? sp : NULL;
 }
 
-static __always_inline void count_heap_fault(struct space *sp)
+/*
+ * Faults tell how much was done. Those of code do not: where a probe is put or taken off, the
+ * kernel has the page come anew.
+ */
+static __always_inline void count_heap_fault(struct space *sp, __u64 ip, __u64 addr)
 {
-	struct mm_heap *heap = bpf_map_lookup_elem(&heaps, &sp->id);
+	struct mm_heap *heap;
 
+	if (addr - ip < MOST_INSN_BYTES)
+		return;
+	heap = bpf_map_lookup_elem(&heaps, &sp->id);
 	if (heap)
 		__sync_fetch_and_add(&heap->faults, 1);
 }

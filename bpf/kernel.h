@@ -242,9 +242,14 @@ struct pt_regs {
 /* include/uapi/linux/bpf_perf_event.h; not relocated: the verifier knows it. */
 struct bpf_perf_event_data {
 #if defined(__TARGET_ARCH_x86)
-	__u64 regs[21];
+	__u64 regs[16];
+	__u64 ip;
+	__u64 more[4];
 #else
-	__u64 regs[34];
+	__u64 regs[31];
+	__u64 sp;
+	__u64 ip;
+	__u64 pstate;
 #endif
 	__u64 sample_period;
 	__u64 addr;

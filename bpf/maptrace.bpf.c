@@ -1509,7 +1509,7 @@ int mm_fault(struct bpf_perf_event_data *ctx)
 		return 0;
 	count(MM_C_FAULTS);
 	if (block_quota)
-		count_heap_fault(sp);
+		count_heap_fault(sp, ctx->ip, addr);
 	note_piece(sp, addr);
 	chance = meter_chance(&sp->faults, bpf_ktime_get_ns(), fault_quota);
 	sp->faults.seen++;

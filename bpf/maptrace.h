@@ -269,7 +269,7 @@ struct mm_heap {
 	__u64 allocs;
 	__u64 leaves; /* of the allocs, those seen at the instruction that returns */
 	__u64 frees;
-	__u64 faults; /* page faults of the space, probed or not */
+	__u64 faults; /* page faults of the space but for those of code, probed or not */
 };
 
 /* What both sides know of sampling. */

@@ -227,9 +227,6 @@ func (b *Book) reaches() []uint64 {
 	return out
 }
 
-// fewestFaults are how many page faults in windows tell of what was done in them.
-const fewestFaults = 4
-
 // work is how much work was done in all, as a multiple of what was done in windows.
 type work struct {
 	times  float64 // the best estimate
@@ -240,18 +237,19 @@ type work struct {
 // worked estimates it. It is no less than the time in all, as a multiple of that of the
 // windows: while calls are seen a program is slower, and never faster. How much slower tell
 // page faults, which what makes a heap larger has in windows and beside. Where there are
-// few, CPU time tells, of which less is known: the price of seeing calls must be taken off.
+// nearly none, CPU time may tell of more, of which less is known: the price of seeing calls
+// must be taken off.
 func (b *Book) worked() (w work) {
-	const cluster, unsure, all = 1.5, 5, 0.99
+	const few, cluster, unsure, all = 4, 1.5, 5, 0.99
 	watched, probed := b.Watched(), b.probedSince(0)
 	if float64(probed) > all*float64(watched) {
 		return work{times: 1, least: 1}
 	}
 	w.least = float64(watched) / float64(max(probed, 1))
-	if b.work.Faults >= fewestFaults {
-		w.times, w.pieces = 1+float64(b.work.Beside)/float64(b.work.Faults), float64(b.work.Faults)/cluster
-	} else {
-		w.times, w.pieces = 1+float64(b.work.CPUBeside)/float64(max(b.work.CPU, time.Microsecond)), unsure
+	faults := float64(max(b.work.Faults, 1))
+	w.times, w.pieces = 1+float64(b.work.Beside)/faults, faults/cluster
+	if byCPU := 1 + float64(b.work.CPUBeside)/float64(max(b.work.CPU, time.Microsecond)); b.work.Faults < few && byCPU > w.times {
+		w.times, w.pieces = byCPU, unsure
 	}
 	w.times = max(w.times, w.least)
 	return w
