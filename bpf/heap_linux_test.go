@@ -218,12 +218,12 @@ func TestBlocksAreSampledWhereTheirFunctionReturns(t *testing.T) {
 			probes.Probes = append(probes.Probes, bpf.HeapProbe{Offset: p.Offset, Function: bpf.HeapNew})
 			// It is shorter: what others return by does no harm.
 			var text [1 << 10]byte
-			if _, err := code.ReadAt(text[:], int64(p.Offset)); err != nil {
+			if _, err = code.ReadAt(text[:], int64(p.Offset)); err != nil {
 				t.Fatal(err)
 			}
 			for at := 0; at < len(text); {
-				in, err := x86asm.Decode(text[at:], 64)
-				if err != nil {
+				in, e := x86asm.Decode(text[at:], 64)
+				if e != nil {
 					in.Len = 4 // a landing pad
 				}
 				if in.Op == x86asm.RET {

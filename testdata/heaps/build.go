@@ -95,7 +95,7 @@ func (c *Case) Missing(ctx context.Context) error {
 	if c.allocatorFile() == "" {
 		return nil
 	}
-	_, err := libraryPath(ctx, c.allocatorFile())
+	_, err := LibraryPath(ctx, c.allocatorFile())
 	return err
 }
 
@@ -107,8 +107,8 @@ func (c *Case) allocatorFile() string {
 	return libraries[c.Allocator]
 }
 
-// libraryPath is where the compiler finds a library.
-func libraryPath(ctx context.Context, name string) (string, error) {
+// LibraryPath is where the compiler finds a library.
+func LibraryPath(ctx context.Context, name string) (string, error) {
 	out, err := exec.CommandContext(ctx, "gcc", "-print-file-name="+name).Output()
 	if path := strings.TrimSpace(string(out)); err == nil && filepath.IsAbs(path) {
 		return path, nil
@@ -140,7 +140,7 @@ func (c *Case) Build(ctx context.Context, dir string) (*Built, error) {
 	}
 	b.argv = []string{bin, c.Mode}
 	if c.How == Preloaded {
-		lib, err := libraryPath(ctx, c.allocatorFile())
+		lib, err := LibraryPath(ctx, c.allocatorFile())
 		if err != nil {
 			return nil, err
 		}
