@@ -158,13 +158,33 @@ func (p *process) result() result {
 	select {
 	case <-p.done:
 	case <-time.After(bound):
-		p.t.Fatalf("%q does not end", p.Args)
+		p.t.Fatalf("%q does not end: %s", p.Args, p.where())
 	}
 	code := p.ProcessState.ExitCode()
 	if ws, ok := p.ProcessState.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		code = 128 + int(ws.Signal())
 	}
 	return result{exitCode(code), p.out.String(), p.err.String()}
+}
+
+// where says where a process is: in the kernel, and, by the traces that it writes at SIGQUIT,
+// in its own code. That ends it.
+func (p *process) where() string {
+	var b strings.Builder
+	stacks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stack", p.Process.Pid))
+	for _, name := range stacks {
+		if text, err := os.ReadFile(name); err == nil {
+			fmt.Fprintf(&b, "%s\n%s", name, text)
+		}
+	}
+	_ = p.Process.Signal(syscall.SIGQUIT) // it may be gone by now
+	const patience = 10 * time.Second
+	select {
+	case <-p.done:
+		b.WriteString(p.err.String())
+	case <-time.After(patience):
+	}
+	return b.String()
 }
 
 // signal sends a signal.
