@@ -200,8 +200,15 @@ func decode(t *testing.T, text string) objects {
 // succeed checks that a run ended well, and silently.
 func succeed(t *testing.T, r result) result {
 	t.Helper()
-	if r.code != exitOK || r.stderr != "" {
-		t.Fatalf("exit code %d, standard error %q", r.code, r.stderr)
+	var said []string
+	for line := range strings.Lines(r.stderr) {
+		// Where the CPUs are busy, it may take longer to read a file than a short watch waits.
+		if !strings.Contains(line, "code has no names where its file was not read in time") {
+			said = append(said, line)
+		}
+	}
+	if r.code != exitOK || len(said) > 0 {
+		t.Fatalf("exit code %d, standard error %q", r.code, said)
 	}
 	return r
 }
@@ -611,13 +618,17 @@ func TestVerify(t *testing.T) {
 	h.unharmed()
 }
 
+// hangups tells whether SIGHUP ended us when we began: it does not under nohup, nor what we
+// start. Commands that run in this process change that.
+var hangups = !signal.Ignored(syscall.SIGHUP)
+
 func TestSignalsEndItWell(t *testing.T) {
 	t.Parallel()
 	needBPF(t)
 	h := startHelper(t, "churn")
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
-		if signal.Ignored(sig) {
-			continue // we run under nohup, and so would it
+		if sig == syscall.SIGHUP && !hangups {
+			continue
 		}
 		p := tracing(t, "-p", h.pid())
 		ids := bpfIDs(t, p.Process.Pid)
