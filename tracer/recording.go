@@ -170,6 +170,9 @@ func cloneRecord(r *event.Record) event.Record {
 		c.Body = slices.Clone(b)
 	case event.Resident:
 		c.Body = slices.Clone(b)
+	case event.Account:
+		b.Held = slices.Clone(b.Held)
+		c.Body = b
 	case event.Malloc:
 		b.Arenas = slices.Clone(b.Arenas)
 		c.Body = b

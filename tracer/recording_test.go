@@ -170,17 +170,17 @@ type reuser struct {
 func (u *reuser) Change(*Change) {}
 
 func (u *reuser) Idle() {
-	u.n[0]++
+	u.n[0].Bytes++
 	u.r = event.Record{At: u.s.Now(), Space: 1, PID: 5, Tree: u.s.Tree(1), Body: u.n}
 	u.s.Emit(&u.r)
-	u.arenas[0].InUse = u.n[0]
+	u.arenas[0].InUse = u.n[0].Bytes
 	u.s.Emit(&event.Record{At: u.s.Now(), Space: 1, PID: 5, Tree: u.s.Tree(1), Body: event.Malloc{Arenas: u.arenas}})
 	u.p[0].Allocs++
 	u.s.Emit(&event.Record{At: u.s.Now(), Space: 1, PID: 5, Tree: u.s.Tree(1), Body: event.GoHeap{Rate: 1, Records: u.p}})
 }
 
 func (u *reuser) Finish() {
-	u.n[0], u.p[0].Allocs = 99, 99
+	u.n[0].Bytes, u.p[0].Allocs = 99, 99
 	u.s.Emit(&event.Record{At: 1, Body: event.Effort{Missing: map[string]uint64{"a": 1}}})
 }
 
@@ -239,7 +239,7 @@ func TestARecordingTellsAgainWhatWasTold(t *testing.T) {
 	s.Record(&rec)
 	d := &diary{s: s, told: make(map[Kind]bool)}
 	engine.batches = story(d)
-	sampler := &reuser{s: s, n: event.Resident{0}, arenas: make([]event.Arena, 1), p: []heap.Record{{ID: 1}}}
+	sampler := &reuser{s: s, n: event.Resident{{}}, arenas: make([]event.Arena, 1), p: []heap.Record{{ID: 1}}}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := s.Run(ctx, RunOptions{Sinks: []Sink{d}, Samplers: []Sampler{sampler}, Standing: true}); err != nil {

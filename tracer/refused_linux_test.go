@@ -51,8 +51,11 @@ func refused(t *testing.T, seed, oneIn int, d time.Duration) {
 	took := time.Since(began)
 	r.mustBeExact(rep)
 	s := rep.Stats
-	if s.Audits == 0 || s.Rereads >= 10 {
-		t.Errorf("%d audits, %d re-reads: there must be some, and less than 10", s.Audits, s.Rereads)
+	// What follows of a call that failed is derived. Audits have some of it read again, more of
+	// them where we wait for a CPU.
+	const few, part = 10, 20
+	if s.Audits == 0 || s.Rereads >= max(few, s.Failed/part) {
+		t.Errorf("%d audits, %d re-reads after %d failed calls: there must be some, and few", s.Audits, s.Rereads, s.Failed)
 	}
 	t.Logf("seed %d: %.0f calls a second, %d failed, %d late, %d audits (%d unfinished), %d re-reads, %v",
 		seed, float64(s.Calls)/took.Seconds(), s.Failed, s.Late, s.Audits, s.AuditsUnfinished, s.Rereads, rep.Picture)

@@ -223,7 +223,7 @@ func (s *scripted) do(command string, args []string) {
 	case "count":
 		var found event.Resident
 		for e := range s.model.Tree(s.space).Extents(space.All) {
-			found = append(found, e.Len()*s.number(args[0])/100)
+			found = append(found, procmaps.Resident{Bytes: e.Len() * s.number(args[0]) / 100})
 		}
 		s.sampled(event.Counting{})
 		s.sampled(found)

@@ -64,10 +64,11 @@ type Attribution struct {
 
 	allFaults uint64
 	outcomes  map[outcome]uint64 // words
-	heap      *heap.Book         // samples of blocks; nil while there are none
-	malloc    *mallocs           // nil while what malloc holds was not read
-	profile   *heap.Profile      // of the program's own; nil if it has none
-	goArenas  map[uint64]bool    // where Go's runtime has its heap: addresses by goArena
+	charges   charges
+	heap      *heap.Book      // samples of blocks; nil while there are none
+	malloc    *mallocs        // nil while what malloc holds was not read
+	profile   *heap.Profile   // of the program's own; nil if it has none
+	goArenas  map[uint64]bool // where Go's runtime has its heap: addresses by goArena
 
 	unsampled uint64 // bytes of memory made by calls without a stack
 	estimated bool
@@ -302,6 +303,7 @@ func (a *Attribution) fault(c *model.Change) {
 	a.touched[part{key, c.Site}] += c.Weight
 	a.faults[key] += c.Weight
 	a.allFaults += c.Weight
+	a.charges.touch(part{key, c.Site}, c.Addr, c.Weight)
 }
 
 // Doubtful tells whether it is doubtful who keeps memory that a site touches: many

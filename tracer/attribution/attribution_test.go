@@ -143,9 +143,9 @@ func (r *run) brk(from, to, site uint64) {
 func (r *run) look() {
 	r.now += 1_000_000_000
 	r.attr.Plan(r.tree)
-	var resident []uint64
+	var resident []procmaps.Resident
 	for e := range r.tree.Extents(space.All) {
-		resident = append(resident, e.Len())
+		resident = append(resident, procmaps.Resident{Bytes: e.Len()})
 	}
 	r.attr.Observe(r.now, resident)
 }

@@ -55,16 +55,17 @@ func (a *Attribution) Plan(tree *space.Space) {
 }
 
 // Observe takes what was mapped and resident at a moment (CLOCK_MONOTONIC, ns):
-// resident is what was found in each of the extents of the last Plan, in bytes. It is
-// ignored if it is not of those.
-func (a *Attribution) Observe(at uint64, resident []uint64) {
+// resident is what was found in each of the extents of the last Plan. It is ignored if it
+// is not of those.
+func (a *Attribution) Observe(at uint64, resident []procmaps.Resident) {
 	if len(resident) != len(a.pieces) {
 		return
 	}
 	sums := make([]growth.Holding, len(a.stakes))
 	for i := range a.pieces {
 		p := &a.pieces[i]
-		h := growth.Holding{Resident: resident[i]}
+		r := &resident[i]
+		h := growth.Holding{Resident: r.Bytes, Swapped: r.SwapBytes, Huge: r.HugeBytes}
 		if usable(p.mode) {
 			h.Mapped = p.bytes
 		}
@@ -81,6 +82,7 @@ func (a *Attribution) Observe(at uint64, resident []uint64) {
 		held[s] = sums[i]
 	}
 	holdings, shared := a.shareOut(held)
+	a.charges.hold(holdings)
 	a.start = nil
 	if a.watch.Ticks() == 0 {
 		for _, p := range a.made {
@@ -164,6 +166,10 @@ func (a *Attribution) evidence(all, found []growth.Finding) []Evidence {
 		out[i] = Evidence{
 			Finding: f, Parts: parts[f.Key], TouchedBy: touchedBy(touches[f.Key], a.faults[f.Key]), Faults: a.faults[f.Key],
 			KeptBy: k.shares, Words: k.stayed, Moved: k.moved, Decided: k.decided, Separation: k.confidence, Shared: a.shared(f.Key),
+		}
+		if f.What.Charged() {
+			a.charge(&out[i], all)
+			continue
 		}
 		slices.SortFunc(out[i].Parts, func(x, y Part) int {
 			return cmp.Or(cmp.Compare(y.grown(), x.grown()), cmp.Compare(x.Site, y.Site))
@@ -290,7 +296,7 @@ func (a *Attribution) bytes() int {
 		blocks += a.profile.Len()
 	}
 	parts := blocks + len(a.made) + len(a.flows) + len(a.past) + len(a.shares) + len(a.touched) + len(a.faults) + len(a.outcomes) + len(a.appearances)
-	return mapped*parts + mappedArena*len(a.goArenas) + a.malloc.bytes() + cap(a.pieces)*int(unsafe.Sizeof(piece{})) + cap(a.stakes)*int(unsafe.Sizeof(stake{}))
+	return mapped*parts + a.charges.bytes() + mappedArena*len(a.goArenas) + a.malloc.bytes() + cap(a.pieces)*int(unsafe.Sizeof(piece{})) + cap(a.stakes)*int(unsafe.Sizeof(stake{}))
 }
 
 // rest is told that there is nothing more to be observed.

@@ -52,6 +52,11 @@ type Evidence struct {
 	Separation float64
 	// Heap is who keeps it by a sample of its blocks; nil if none were sampled.
 	Heap *heap.Result
+	// Of is the memory that something is charged for, by most of it: page tables, or pages
+	// that were copied; the zero Key if that is not known.
+	Of growth.Key
+	// Files is how many there are of what is held without being mapped.
+	Files int
 	// Shared says that the memory is handed out in pieces to whoever asks for some, so
 	// that who made it need not be who keeps it.
 	Shared bool
@@ -126,10 +131,18 @@ func (f *Finding) Keeper() stack.Name {
 // Blamed is the function that is named for the growth, no name if none is: of memory that
 // many share who keeps it, never who made it larger; of other memory, who made it.
 func (f *Finding) Blamed() stack.Name {
+	if f.ByKernel() {
+		return nobody
+	}
 	if f.Shared {
 		return f.Keeper()
 	}
 	return f.From
+}
+
+// ByKernel tells whether no code of the process has made the memory grow.
+func (f *Finding) ByKernel() bool {
+	return slices.ContainsFunc(f.Reason, func(n growth.Note) bool { return n.Kind == growth.KernelHuge })
 }
 
 // Confidence is how sure it is that the memory is of who is blamed, from 0 to 1; 0 if
@@ -164,7 +177,7 @@ func (f *Finding) LastWriter() *Stack {
 // there is nobody to be named.
 func (f *Finding) Toucher() (who stack.Name, share float64) {
 	const most = 0.3
-	if f.Shared || f.From == nobody || f.Measure != growth.Resident || len(f.Touched) == 0 || len(f.Touched[0].Frames) == 0 {
+	if f.Shared || f.From == nobody && !f.What.Charged() || f.Measure != growth.Resident || len(f.Touched) == 0 || len(f.Touched[0].Frames) == 0 {
 		return nobody, 0
 	}
 	if t := &f.Touched[0]; t.Share >= most && t.Frames[0] != f.From && !f.made(t) {
@@ -203,6 +216,9 @@ func (n *namer) function(site uint32) stack.Name {
 // finding names what evidence is about.
 func (n *namer) finding(a *Attribution, e *Evidence, limits growth.Readings) Finding {
 	f := Finding{Evidence: *e, Subject: a.subject(e.Key, e.Born > 0), Settle: n.settle}
+	if e.What.Charged() {
+		f.Subject = a.charged(e)
+	}
 	if e.Site != 0 && !e.Shared {
 		f.From = n.function(e.maker())
 	}
@@ -210,12 +226,12 @@ func (n *namer) finding(a *Attribution, e *Evidence, limits growth.Readings) Fin
 	var total uint64
 	for i := range e.Parts {
 		if e.Parts[i].Site != 0 {
-			total += e.Parts[i].gained()
+			total += e.gained(&e.Parts[i])
 		}
 	}
 	for i := range e.Parts[:min(len(e.Parts), most)] {
 		p := &e.Parts[i]
-		bytes := p.gained()
+		bytes := e.gained(p)
 		if p.Site == 0 || bytes == 0 {
 			continue
 		}
@@ -311,6 +327,15 @@ func (n *namer) functions(all []Share, most int) []Share {
 // gained is how many bytes of what a site has made are there and were not at the first
 // observation.
 func (p *Part) gained() uint64 { return uint64(max(p.grown(), 0)) }
+
+// gained is what a site has made of what a finding is about. What is held without being
+// mapped was mapped once, if at all.
+func (e *Evidence) gained(p *Part) uint64 {
+	if e.What.Charged() {
+		return p.Born
+	}
+	return p.gained()
+}
 
 // subject is what a group's memory is called, some of which was mapped during the watch or
 // none.

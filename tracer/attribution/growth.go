@@ -210,6 +210,8 @@ func (g *Growth) Record(r *event.Record) {
 		w.exe = string(b)
 	case event.Limits:
 		w.limits.Add(growth.Reading{At: w.since(r.At), Limits: growth.Limits(b)})
+	case event.Account:
+		w.charges.account(b)
 	case event.Counting:
 		w.Plan(r.Tree)
 	case event.Resident:

@@ -127,11 +127,11 @@ func TestAProcessMayBeginAgain(t *testing.T) {
 func TestRecordsOfUnknownSpacesAreIgnored(t *testing.T) {
 	t.Parallel()
 	g := NewGrowth(Options{Names: names{}})
-	for _, b := range []event.Body{event.Threads{}, event.Limits{}, event.Counting{}, event.Resident{1}, event.Uncounted("x"), event.Outcome{}, event.Unwatched("x")} {
+	for _, b := range []event.Body{event.Threads{}, event.Limits{}, event.Counting{}, event.Resident{{Bytes: 1}}, event.Uncounted("x"), event.Outcome{}, event.Unwatched("x")} {
 		g.Record(&event.Record{Space: 9, Body: b})
 	}
 	process(g, 1, 1)
-	g.Record(&event.Record{Space: 1, At: 2, Body: event.Resident{1, 2, 3}}) // of no extents that it knows
+	g.Record(&event.Record{Space: 1, At: 2, Body: event.Resident{{Bytes: 1}, {Bytes: 2}, {Bytes: 3}}}) // of no extents that it knows
 	if g.spaces[1].Ticks() != 0 || len(g.spaces) != 1 {
 		t.Errorf("%d spaces, observed %d times", len(g.spaces), g.spaces[1].Ticks())
 	}
@@ -152,13 +152,13 @@ func TestWhatIsNotKeptIsNotObserved(t *testing.T) {
 	}})
 	look := func(at uint64) {
 		g.Record(&event.Record{Space: 1, At: at, Tree: tree, Body: event.Counting{}})
-		g.Record(&event.Record{Space: 1, At: at, Body: event.Resident{4096}})
+		g.Record(&event.Record{Space: 1, At: at, Body: event.Resident{{Bytes: 4096}}})
 	}
 	look(1e9)
 	g.Record(&event.Record{Space: 1, At: 2e9, Tree: tree, Body: event.Counting{}})
 	g.Record(&event.Record{Space: 1, At: 2e9, Body: event.Uncounted("not kept")})
 	g.Change(&model.Change{Kind: model.KindUnkept, Space: 1, TGID: 1, Time: 2e9})
-	g.Record(&event.Record{Space: 1, At: 2e9, Body: event.Resident{4096}}) // which was under way
+	g.Record(&event.Record{Space: 1, At: 2e9, Body: event.Resident{{Bytes: 4096}}}) // which was under way
 	w := g.spaces[1]
 	if w.Ticks() != 1 || w.pieces != nil || w.stakes != nil {
 		t.Errorf("%d looks, %d pieces of %d stakes are kept", w.Ticks(), len(w.pieces), len(w.stakes))

@@ -216,15 +216,20 @@ const (
 	retains, frees = 0.25, 0.5
 )
 
-// findings are the verdicts, worst first, with what malloc has to say of them.
+// findings are the verdicts, worst first, with what else is known that speaks against them.
 func (a *Attribution) findings() []growth.Finding {
 	found := a.watch.Findings()
-	if a.malloc == nil {
-		return found
+	if a.malloc != nil {
+		clear(a.malloc.uses) // of the last judging
 	}
-	clear(a.malloc.uses) // of the last judging
+	needTables := tablesNeeded(found)
 	for i := range found {
-		a.malloc.judge(&found[i])
+		f := &found[i]
+		if a.malloc != nil {
+			a.malloc.judge(f)
+		}
+		a.judgeHuge(f)
+		needTables(f)
 	}
 	growth.Sort(found)
 	return found
@@ -264,7 +269,7 @@ func residentBetween(series []growth.Point, from, to time.Duration) float64 {
 	if len(series) == 0 {
 		return 0
 	}
-	return float64(point(to).Low.Resident) - float64(point(from).High.Resident)
+	return point(to).Low.Of(growth.Resident) - point(from).High.Of(growth.Resident)
 }
 
 // keptRate is what who keeps a group is compared with, a second: what it grows by, or, of a

@@ -24,7 +24,7 @@ func grows(g *Growth, pid, ticks int) {
 			{Mapping: procmaps.Mapping{Range: pages(oldAt, end), Mode: rw}},
 		}})
 		g.Record(&event.Record{At: at, Space: uint64(pid), PID: pid, Tree: tree, Body: event.Counting{}})
-		g.Record(&event.Record{At: at, Space: uint64(pid), PID: pid, Tree: tree, Body: event.Resident{(end - oldAt) * page}})
+		g.Record(&event.Record{At: at, Space: uint64(pid), PID: pid, Tree: tree, Body: event.Resident{{Bytes: (end - oldAt) * page}}})
 	}
 }
 

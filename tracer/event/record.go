@@ -40,8 +40,22 @@ type (
 	// now, but for those of the kernel (procmaps.KindSpecial).
 	Counting struct{}
 
-	// Resident is what was counted, in bytes, in each of those extents.
-	Resident []uint64
+	// Resident is what was counted in each of those extents.
+	Resident []procmaps.Resident
+
+	// Account is what the kernel charges a process for, by its own figures, in bytes.
+	Account struct {
+		Resident, Swapped uint64 // VmRSS, VmSwap
+		Anon, File, Shmem uint64 // of Resident
+		PageTables        uint64 // VmPTE
+		Hugetlb, Locked   uint64 // which Resident does not have; which it has
+		Faults            uint64 // page faults without I/O so far
+		// Summed says that Private and Shared were read: pages that no other process maps,
+		// and dirty ones that another does as well, as after fork(2).
+		Summed          bool
+		Private, Shared uint64
+		Held            []Held // what it holds by descriptors, or has made, and maps nowhere
+	}
 
 	// Uncounted says why the resident pages of a process cannot be counted.
 	Uncounted string
@@ -143,6 +157,18 @@ type Arena struct {
 	Resident, Trimmable uint64
 }
 
+// SystemV is the name of System V segments that are in no mapping.
+const SystemV = "System V segments"
+
+// Held is memory that a process holds and maps nowhere: files of one name, but for numbers
+// in it.
+type Held struct {
+	Name   string // "/memfd:frame", a path on tmpfs, or SystemV
+	Bytes  uint64
+	Files  int
+	Linked bool // they have their names in the file system, too: others may hold them
+}
+
 // Words are what became of all watched words.
 type Words struct {
 	Watched   uint64 // in all, and followed to their end
@@ -184,6 +210,7 @@ func (Executable) body()    {}
 func (Limits) body()        {}
 func (Counting) body()      {}
 func (Resident) body()      {}
+func (Account) body()       {}
 func (Uncounted) body()     {}
 func (Outcome) body()       {}
 func (Unwatched) body()     {}

@@ -24,12 +24,23 @@ const (
 	Shm              // System V or POSIX shared memory, shared anonymous memory
 	Memfd            // a memfd; Key.Name is its name
 	Special          // mapped by the kernel
+
+	// What is charged to a process beside what is resident in its mappings. A holding has
+	// it as Resident, and nothing else.
+	PageTables // those of its mappings
+	Copied     // pages that were shared with another process since fork(2), and copied
+	Held       // shared memory that it holds by descriptors, or has made, and maps nowhere; Key.Name is its name
+	Tmpfs      // files on tmpfs that it has open; Key.Name is the path
 )
+
+// Charged reports whether it is charged to the process beside its mappings.
+func (w What) Charged() bool { return w >= PageTables }
 
 var whatNames = [...]string{
 	Other: "other", Anon: "anon", NamedAnon: "named anon", Heap: "heap", Arena: "malloc arena",
 	Pool: "runtime heap", Reserve: "reserve", Stack: "stack", ThreadStack: "thread stack", File: "file",
 	Shm: "shared", Memfd: "memfd", Special: "special",
+	PageTables: "page tables", Copied: "copied pages", Held: "held memory", Tmpfs: "tmpfs file",
 }
 
 // String returns the word used in output.
@@ -56,15 +67,18 @@ func (k Key) Compare(o Key) int {
 
 // Holding is what a group holds at one moment: bytes, and a number of mappings.
 type Holding struct {
-	Mapped, Writable, Resident uint64
-	Mappings                   int
+	Mapped, Writable uint64
+	Resident         uint64 // in memory
+	Swapped          uint64 // swapped out
+	Huge             uint64 // of Resident, as huge pages
+	Mappings         int
 }
 
 // Of returns one of the sizes.
 func (h Holding) Of(m Measure) float64 {
 	switch m {
 	case Resident:
-		return float64(h.Resident)
+		return float64(h.Resident + h.Swapped)
 	case Writable:
 		return float64(h.Writable)
 	case Mapped:
@@ -74,10 +88,14 @@ func (h Holding) Of(m Measure) float64 {
 	}
 }
 
+// left is how much of what is mapped was not touched yet, in bytes.
+func (h Holding) left() float64 { return max(0, h.Of(Mapped)-h.Of(Resident)) }
+
 // merge applies f to each member.
 func (h Holding) merge(o Holding, f func(a, b uint64) uint64) Holding {
 	return Holding{
-		Mapped: f(h.Mapped, o.Mapped), Writable: f(h.Writable, o.Writable), Resident: f(h.Resident, o.Resident),
+		Mapped: f(h.Mapped, o.Mapped), Writable: f(h.Writable, o.Writable),
+		Resident: f(h.Resident, o.Resident), Swapped: f(h.Swapped, o.Swapped), Huge: f(h.Huge, o.Huge),
 		Mappings: int(f(uint64(h.Mappings), uint64(o.Mappings))),
 	}
 }
@@ -103,7 +121,7 @@ type Measure uint8
 
 // The measures. All but Mappings are in bytes.
 const (
-	Resident Measure = iota
+	Resident Measure = iota // with what is swapped out: it is resident elsewhere
 	Writable
 	Mapped
 	Mappings

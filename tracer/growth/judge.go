@@ -174,6 +174,12 @@ func (w *Watch) restrain(v *verdict, m Measure, g *group, f *Finding) {
 	switch {
 	case f.To-f.From < (f.To-w.times[0])/2:
 		against = Note{Kind: Young, Time: f.To - f.From}
+	case f.What == PageTables:
+		against = Note{Kind: WithMappings}
+	case f.What == Copied:
+		against = Note{Kind: AfterFork}
+	case f.What == Tmpfs:
+		against = Note{Kind: HasName}
 	case f.What == File && m == Resident && g.peak.Writable == 0:
 		against = Note{Kind: Droppable}
 	case v.replaced:
@@ -200,7 +206,7 @@ func bound(v []verdict, f *Finding) {
 	case File, Shm, Memfd:
 		if r.label == Leaks && inside(v) {
 			r.label = Grows
-			r.add(Note{Kind: Bounded, Size: float64(f.Last.Mapped - min(f.Last.Resident, f.Last.Mapped))})
+			r.add(Note{Kind: Bounded, Size: f.Last.left()})
 		}
 	}
 }
@@ -253,6 +259,9 @@ func (w *Watch) score(f *Finding) float64 {
 	}
 }
 
+// swapped is how much more is swapped out at the end of a watch than at its beginning.
+func swapped(f *Finding) float64 { return float64(f.Last.Swapped) - float64(f.First.Swapped) }
+
 // reason lists what the verdict rests on, the most important first.
 func (w *Watch) reason(f *Finding, v []verdict) []Note {
 	m := f.Measure
@@ -282,8 +291,11 @@ func (w *Watch) reason(f *Finding, v []verdict) []Note {
 		r = append(r, Note{Kind: NeverShrank})
 	}
 	r = append(r, said.notes...)
+	if out := swapped(f); m == Resident && out >= said.growth/10 {
+		r = append(r, Note{Kind: SwappedOut, Size: min(out, said.growth)})
+	}
 	switch resident := v[Resident].growth; {
-	case m == Resident && inside(v) && f.Label >= Grows:
+	case m == Resident && !f.What.Charged() && inside(v) && f.Label >= Grows:
 		r = append(r, Note{Kind: InsideMappings})
 	case (m == Mapped || m == Writable) && resident < said.growth/2:
 		r = append(r, Note{Kind: ResidentLess, Size: max(0, resident)})

@@ -29,8 +29,8 @@ func timeTo(f Finding, l Limit, rise float64) (time.Duration, bool) {
 		return 0, false
 	}
 	r := f.Rates[l.Measure]
-	if r.PerSecond <= 0 || r.Low <= 0 {
-		return 0, false
+	if r.PerSecond <= 0 || r.Low <= 0 || l.Measure == Resident && f.Last.Swapped > f.First.Swapped {
+		return 0, false // what is swapped out counts against no limit of what is resident
 	}
 	if l.Used >= l.Max {
 		return 0, true

@@ -52,6 +52,11 @@ const (
 	Young         // it has been there for [Time] only
 	Droppable     // pages of a file, which the kernel can drop
 	Bounded       // it can grow by [Size] more
+	KernelHuge    // [Size] of it are huge pages that the kernel has made without a page fault
+	AsNeeded      // as many page tables as what has grown needs
+	WithMappings  // it goes with the mappings that it is for
+	AfterFork     // it is as much as was shared, at most, and goes with the other process or the pages
+	HasName       // a file that is there until its name is removed
 	MostUnmapped  // most of what is mapped goes again
 	SomeUnmapped  // some of what is mapped goes again
 	PerhapsChance // the growth may be chance
@@ -60,6 +65,9 @@ const (
 	TooShort     // [Count] observations after the warm-up: for any verdict
 	TooShortThis // for a verdict on what is seen
 	TooShortMore // for a worse verdict
+
+	// Where it is.
+	SwappedOut // [Size] of the growth is swapped out
 
 	// What the allocator says.
 	InUseLess // no more than [Size] more are in use, which may be below 0; the rest is free inside malloc

@@ -75,7 +75,7 @@ func (p *program) mmap(bytes, resident float64) {
 	b := block{p.at - time.Duration(p.Float64()*9e8), uint64(bytes) &^ 4095, uint64(resident) &^ 4095}
 	p.blocks = append(p.blocks, b)
 	p.tell(call{what: 'b', key: p.key, at: b.born, bytes: b.bytes})
-	p.h = p.h.merge(Holding{b.bytes, b.bytes, b.resident, 1}, sum)
+	p.h = p.h.merge(Holding{Mapped: b.bytes, Writable: b.bytes, Resident: b.resident, Mappings: 1}, sum)
 }
 
 // munmap unmaps a block.
@@ -83,7 +83,7 @@ func (p *program) munmap(i int) {
 	b := p.blocks[i]
 	p.blocks = slices.Delete(p.blocks, i, i+1)
 	p.tell(call{what: 'd', key: p.key, born: b.born, at: p.at - 1, bytes: b.bytes})
-	p.h = p.h.merge(Holding{b.bytes, b.bytes, b.resident, 1}, func(a, b uint64) uint64 { return a - b })
+	p.h = p.h.merge(Holding{Mapped: b.bytes, Writable: b.bytes, Resident: b.resident, Mappings: 1}, func(a, b uint64) uint64 { return a - b })
 }
 
 func (p *program) munmapAll() {

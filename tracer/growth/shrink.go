@@ -83,7 +83,8 @@ func (w *Watch) smooth(g *history) {
 // within tells whether a group changed by no more than that.
 func (s *span) within(bytes uint64, mappings int) bool {
 	return s.high.Mapped-s.low.Mapped <= bytes && s.high.Writable-s.low.Writable <= bytes &&
-		s.high.Resident-s.low.Resident <= bytes && s.high.Mappings-s.low.Mappings <= mappings
+		s.high.Resident-s.low.Resident <= bytes && s.high.Swapped-s.low.Swapped <= bytes && s.high.Huge-s.low.Huge <= bytes &&
+		s.high.Mappings-s.low.Mappings <= mappings
 }
 
 // compact gives back memory that a group does not use.

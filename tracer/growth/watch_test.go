@@ -68,7 +68,7 @@ func TestVerdictsDoNotDependOnTheUnitOfSize(t *testing.T) {
 			large[i].bytes *= scale
 			large[i].holdings = make(map[Key]Holding)
 			for k, h := range c.holdings {
-				large[i].holdings[k] = Holding{h.Mapped * scale, h.Writable * scale, h.Resident * scale, h.Mappings}
+				large[i].holdings[k] = Holding{Mapped: h.Mapped * scale, Writable: h.Writable * scale, Resident: h.Resident * scale, Mappings: h.Mappings}
 			}
 		}
 		f := p.w.Findings()[0]

@@ -59,15 +59,15 @@ type Set struct {
 	swept   uint64
 	owed    int // looks since some were counted in their turn
 
-	total  uint64
-	doubts int   // looks since the sum was right to the slack
-	offset int64 // what the kernel's RSS had more than total when all was counted
+	total  uint64 // resident bytes
+	doubts int    // looks since the sum was right to the slack
+	offset int64  // what the kernel's RSS had more than total when all was counted
 }
 
 // part is a piece of a range, within one mapping.
 type part struct {
 	procmaps.Range
-	bytes uint64
+	held  procmaps.Resident
 	known bool
 }
 
@@ -171,8 +171,8 @@ func (s *Set) Plan(dst, ranges []procmaps.Range) []procmaps.Range {
 		changed := len(dirty) > 0 && dirty[0].Start < p.End
 		turn := (i-first+len(s.parts))%len(s.parts) < count
 		if s.full || changed || turn || !p.known {
-			s.total -= p.bytes
-			p.bytes, p.known = 0, false
+			s.total -= p.held.Bytes
+			p.held, p.known = procmaps.Resident{}, false
 			s.planned = append(s.planned, i)
 			dst = append(dst, p.Range)
 		}
@@ -208,7 +208,7 @@ func (s *Set) cut(ranges []procmaps.Range) {
 			if len(old) > 0 && old[0].Range == p.Range {
 				p = old[0]
 			}
-			s.total += p.bytes
+			s.total += p.held.Bytes
 			s.parts = append(s.parts, p)
 			at = p.End
 		}
@@ -242,8 +242,8 @@ func (s *Set) sweep() (first, count int) {
 func (s *Set) Counted(found []procmaps.Resident) {
 	for i, at := range s.planned {
 		p := &s.parts[at]
-		p.bytes, p.known = found[i].Bytes, true
-		s.total += p.bytes
+		p.held, p.known = found[i], true
+		s.total += p.held.Bytes
 	}
 	s.planned = s.planned[:0]
 }
@@ -258,14 +258,13 @@ func (s *Set) Release(many int) {
 	}
 }
 
-// Totals appends to dst what is resident of each of the ranges of the last Plan, in
-// bytes.
-func (s *Set) Totals(dst []uint64) []uint64 {
+// Totals appends to dst what was found in each of the ranges of the last Plan.
+func (s *Set) Totals(dst []procmaps.Resident) []procmaps.Resident {
 	parts, dst := s.parts, slices.Grow(dst, len(s.lengths))
 	for _, n := range s.lengths {
-		var sum uint64
+		var sum procmaps.Resident
 		for i := range parts[:n] {
-			sum += parts[i].bytes
+			sum.Add(parts[i].held)
 		}
 		dst, parts = append(dst, sum), parts[n:]
 	}

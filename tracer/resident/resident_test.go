@@ -76,8 +76,8 @@ func (m *memory) mustBeRight() {
 		m.t.Fatalf("%d totals of %d ranges", len(got), len(m.ranges))
 	}
 	for i, r := range m.ranges {
-		if want := m.rss(r); got[i] != want {
-			m.t.Fatalf("%v has %d bytes, and %d were counted", r, want, got[i])
+		if want := m.rss(r); got[i].Bytes != want {
+			m.t.Fatalf("%v has %d bytes, and %d were counted", r, want, got[i].Bytes)
 		}
 	}
 }

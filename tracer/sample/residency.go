@@ -126,15 +126,23 @@ func (s *Sampler) uncounted(t *target, now uint64, err error) {
 	s.emit(t, now, event.Uncounted(err.Error()))
 }
 
-// countJob counts, and reads the limits if they are wanted.
-func (s *Sampler) countJob(t *target, limits bool) func() func() {
+// countJob counts, and reads the limits and the account if they are wanted.
+func (s *Sampler) countJob(t *target, limits, account bool) func() func() {
 	fs, pages := s.opts.FS, t.pages
+	fork := t.account.fork
+	t.account.fork = fork && !account
 	return func() func() {
 		pages.count()
 		var ls growth.Limits
-		if limits {
+		var charged *accountRead
+		if limits || account {
 			if p, err := fs.Process(t.pid); err == nil {
-				ls = limitsOf(fs, p)
+				if limits {
+					ls = limitsOf(fs, p)
+				}
+				if account {
+					charged = t.account.read(fs, p, fork, s.opts.Budget)
+				}
 				_ = p.Close() // it was only read
 			}
 		}
@@ -145,6 +153,11 @@ func (s *Sampler) countJob(t *target, limits bool) func() func() {
 			now := s.kernel.Now()
 			if ls != nil {
 				s.emit(t, now, event.Limits(ls))
+			}
+			if charged != nil {
+				t.account.due = now + max(uint64(s.opts.Interval)/2, uint64(float64(charged.took)/accountShare))
+				charged.Held = charged.held(s.opts.Trees(t.space))
+				s.emit(t, now, charged.Account)
 			}
 			if totals := pages.observe(s.slack); totals != nil {
 				s.emit(t, now, event.Resident(totals))
@@ -209,7 +222,7 @@ func (n *pageCount) rss() (bytes uint64, known bool) {
 
 // observe ends a look, and returns what is resident of each extent, nil if it could not
 // be counted. The RSS may be wrong by slack, in bytes.
-func (n *pageCount) observe(slack uint64) []uint64 {
+func (n *pageCount) observe(slack uint64) []procmaps.Resident {
 	if !n.counted {
 		return nil
 	}

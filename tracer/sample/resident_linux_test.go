@@ -209,7 +209,7 @@ func (p *phased) compare(sp *tracer.SpaceReport) error {
 			continue // the kernel's own, [vdso] say, which nobody counts
 		}
 		for at < len(ranges) && ranges[at].Start < row.End {
-			got += found[at]
+			got += found[at].Bytes
 			p.mapped += ranges[at].Len()
 			at++
 		}

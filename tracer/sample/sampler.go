@@ -96,11 +96,12 @@ type Sampler struct {
 
 // target is one address space.
 type target struct {
-	space uint64
-	pid   int
-	pages *pageCount // nil until it is opened, and if it cannot be
-	words *wordWatch // nil if none of its words are watched
-	heap  *heapWatch // nil if it is not sampled
+	space   uint64
+	pid     int
+	account account
+	pages   *pageCount // nil until it is opened, and if it cannot be
+	words   *wordWatch // nil if none of its words are watched
+	heap    *heapWatch // nil if it is not sampled
 
 	malloc *mallocWatch // nil if what its malloc holds is not read
 
@@ -173,6 +174,7 @@ func (s *Sampler) Change(c *tracer.Change) {
 			t.words.keeper.Wrote(c.Addr, c.Site, c.Time)
 		}
 	default:
+		t.account.change(c)
 		if c.Kind == tracer.KindCall && c.Call.Sub == space.SubProcessMadvise {
 			s.forget(wholeAdvice) // it may be about any process
 		}
@@ -271,7 +273,7 @@ func (s *Sampler) count(t *target, now uint64) {
 	if limits {
 		t.limit = now + uint64(limitsEvery)
 	}
-	s.send(t, s.countJob(t, limits))
+	s.send(t, s.countJob(t, limits, now >= t.account.due))
 }
 
 // send gives a target to a worker. What run returns must do nothing more for one that is
@@ -321,7 +323,7 @@ func (s *Sampler) Finish() {
 	now := s.kernel.Now()
 	for _, t := range s.spaces {
 		if t.pages != nil && !t.busy {
-			t.limit = 0
+			t.limit, t.account.due = 0, 0
 			s.count(t, now)
 		}
 		if t.profile != nil {

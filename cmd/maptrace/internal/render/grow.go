@@ -59,7 +59,7 @@ func subject(f *attribution.Finding) string {
 
 // unknownKeeper tells whether memory grows that many share, and nobody can be named.
 func unknownKeeper(f *attribution.Finding) bool {
-	return f.Shared && f.Label >= growth.Grows && f.Blamed().Full == ""
+	return f.Shared && f.Label >= growth.Grows && f.Blamed().Full == "" && !f.ByKernel()
 }
 
 // decided is how much is known of who keeps memory that many share.
@@ -163,7 +163,7 @@ func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
 		}
 	}
 	b = append(b, '\n')
-	rows := table.NewAligned(growthColumns(ascii))
+	rows := table.NewAligned(growthColumns(found, ascii))
 	rows.Fit(pointers(found))
 	b = rows.AppendHeader(b)
 	for f := range pointers(found) {
@@ -204,15 +204,15 @@ func pointers[T any](all []T) iter.Seq[*T] {
 	}
 }
 
-// growthColumns are the columns of the table of findings.
-func growthColumns(ascii bool) []table.Column[*attribution.Finding] {
+// growthColumns are the columns of the table of findings: of swap only if there is some.
+func growthColumns(found []attribution.Finding, ascii bool) []table.Column[*attribution.Finding] {
 	right := func(name string, value func(*attribution.Finding) string) table.Column[*attribution.Finding] {
 		return table.Column[*attribution.Finding]{Name: name, Align: table.Right, Value: func(g *attribution.Finding) table.Value { return table.Text(value(g)) }}
 	}
 	left := func(name string, value func(*attribution.Finding) string) table.Column[*attribution.Finding] {
 		return table.Column[*attribution.Finding]{Name: name, Value: func(g *attribution.Finding) table.Value { return table.Text(value(g)) }}
 	}
-	return []table.Column[*attribution.Finding]{
+	columns := []table.Column[*attribution.Finding]{
 		left("VERDICT", func(g *attribution.Finding) string { return g.Label.String() }),
 		right("GREW", func(g *attribution.Finding) string {
 			if g.Measure == growth.Mappings {
@@ -237,6 +237,11 @@ func growthColumns(ascii bool) []table.Column[*attribution.Finding] {
 		left("TREND", func(g *attribution.Finding) string { return trend(g, ascii) }),
 		left("WHAT", func(g *attribution.Finding) string { return table.Escape(subject(g)) }),
 	}
+	if slices.ContainsFunc(found, func(f attribution.Finding) bool { return f.Peak.Swapped > 0 }) {
+		const beforeMapped = 4
+		columns = slices.Insert(columns, beforeMapped, right("SWAPPED", func(g *attribution.Finding) string { return units.Bytes(float64(g.Last.Swapped)) }))
+	}
+	return columns
 }
 
 // dots stand for what is left out.

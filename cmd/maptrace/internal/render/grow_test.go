@@ -224,8 +224,8 @@ func TestEveryObjectOfGrowthHasTheSameKeys(t *testing.T) {
 	for _, want := range [][]string{
 		{"comm", "estimated", "event", "exited", "looks", "picture", "pid", "seconds", "time", "unsampled"},
 		{
-			"born", "comm", "decided_words", "died", "event", "faults", "growth", "kept_by", "kept_words", "kind", "made_by", "mapped", "mappings", "measure", "median_age",
-			"monotone", "pid", "reason", "resident", "sentence", "series", "shared", "slope", "slope_high", "slope_low", "subject", "time",
+			"born", "comm", "decided_words", "died", "event", "faults", "growth", "huge", "kept_by", "kept_words", "kind", "made_by", "mapped", "mappings", "measure", "median_age",
+			"monotone", "pid", "reason", "resident", "sentence", "series", "shared", "slope", "slope_high", "slope_low", "subject", "swapped", "time",
 			"touched_by", "verdict", "writable",
 		},
 	} {

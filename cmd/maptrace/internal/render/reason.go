@@ -55,6 +55,8 @@ func noteWords(f *growth.Finding, n growth.Note) (words string, aside bool) {
 		return "but gave back up to " + size(), false
 	case growth.Bounded:
 		return "but can by no more than " + size() + " further", false
+	case growth.KernelHuge:
+		return size() + " of it huge pages that the kernel made without a page fault (khugepaged or MADV_COLLAPSE)", false
 	case growth.FellBack:
 		return "fell back " + often(uint64(n.Count)) + " by up to " + size(), false
 	case growth.FallsBack:
@@ -65,6 +67,8 @@ func noteWords(f *growth.Finding, n growth.Note) (words string, aside bool) {
 		return "too short to tell: " + count("observation") + " after the warm-up", false
 	case growth.ResidentLess:
 		return fmt.Sprintf("%s; resident grew only %s", f.Measure, size()), true
+	case growth.SwappedOut:
+		return size() + " of it swapped out", false
 	case growth.InUseLess:
 		return "but " + moreInUse(n.Size) + " in use: the rest is free inside malloc", false
 	case growth.Trimmable:
@@ -95,6 +99,10 @@ var plainNotes = map[growth.NoteKind]string{
 	growth.LowsRise:       "to lows that rise",
 	growth.LowsStay:       "to lows that do not rise",
 	growth.Droppable:      "but they are pages of the file, which the kernel can drop",
+	growth.AsNeeded:       "as what was touched needs them",
+	growth.WithMappings:   "but they go with the mappings that they are for",
+	growth.AfterFork:      "but no more than what was shared since a fork",
+	growth.HasName:        "but it is a file with a name, and goes when that is removed",
 	growth.MostUnmapped:   "though most of what is mapped goes again",
 	growth.SomeUnmapped:   "though some of what is mapped goes again",
 	growth.PerhapsChance:  "which may be chance",

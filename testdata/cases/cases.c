@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+//go:build ignore
+
+/*
+ * Growth that is not what is resident in mappings. "cases WHAT" is one of them, until its
+ * input ends:
+ *
+ *   tables    sparse_set() touches one page of each 2 MiB, at random, and gives it back
+ *   memfd     send_frame() maps a new memfd, fills it, unmaps it and forgets the descriptor
+ *   written   the same, by write(2): nobody maps it
+ *   window    a memfd that is written through a window of 64 KiB, which stays mapped
+ *   sysv      post() attaches a new segment, fills it, detaches it and forgets it
+ *   log       append() writes to a deleted file on tmpfs
+ *   update    a process that has forked: update() writes to what it shares with its child
+ *   serve     the same, in the child
+ *   reaped    a child that shares much is there, and ends half way
+ *   crowd     spawn() makes a child every 300 ms, with 2 MiB each
+ *   collapse  every 50 ms a range of 2 MiB, of which one page is used, becomes a huge page
+ *   pageout   remember() keeps 128 KiB every 50 ms, which is swapped out
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/shm.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+#define NOINLINE __attribute__((noinline, noclone))
+#define KIB	 (1UL << 10)
+#define MIB	 (1UL << 20)
+#define HUGE	 (2 * MIB)
+#define PAGE	 4096UL
+
+static void must(int ok, const char *what)
+{
+	if (!ok) {
+		perror(what);
+		exit(3);
+	}
+}
+
+static char *map(size_t n, int prot, int flags)
+{
+	char *p = mmap(NULL, n, prot, flags | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	must(p != MAP_FAILED, "mmap");
+	return p;
+}
+
+/* Until when to go on: the end of the input. */
+static int goes_on(int ms)
+{
+	struct pollfd in = {.fd = 0, .events = POLLIN};
+
+	return !poll(&in, 1, ms);
+}
+
+static void ready(void)
+{
+	puts("ready");
+	fflush(stdout);
+}
+
+NOINLINE void sparse_set(char *table, size_t slots)
+{
+	char *slot = table + (size_t)random() % slots * HUGE;
+
+	*slot = 1;
+	madvise(slot, PAGE, MADV_DONTNEED);
+}
+
+static void tables(void)
+{
+	const size_t slots = 512 * KIB; /* a terabyte */
+	char *table = map(slots * HUGE, PROT_READ | PROT_WRITE, MAP_NORESERVE);
+
+	while (goes_on(10))
+		for (int i = 0; i < 8; i++)
+			sparse_set(table, slots);
+}
+
+static int new_memfd(unsigned n)
+{
+	char name[32];
+	int fd;
+
+	snprintf(name, sizeof(name), "frame-%u", n);
+	fd = memfd_create(name, 0);
+	must(fd >= 0, "memfd_create");
+	return fd;
+}
+
+NOINLINE void send_frame(unsigned n)
+{
+	int fd = new_memfd(n);
+	char *p;
+
+	must(!ftruncate(fd, 128 * KIB), "ftruncate");
+	p = mmap(NULL, 128 * KIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	must(p != MAP_FAILED, "mmap");
+	memset(p, 1, 128 * KIB);
+	munmap(p, 128 * KIB);
+}
+
+static void append(int fd)
+{
+	static char text[128 * KIB];
+
+	memset(text, 1, sizeof(text));
+	must(write(fd, text, sizeof(text)) == (ssize_t)sizeof(text), "write");
+}
+
+NOINLINE void window(void)
+{
+	int fd = new_memfd(0);
+	char *p = NULL;
+
+	for (off_t at = 0; goes_on(25); at += 64 * KIB) {
+		if (p)
+			munmap(p, 64 * KIB);
+		must(!ftruncate(fd, at + 64 * (off_t)KIB), "ftruncate");
+		p = mmap(NULL, 64 * KIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, at);
+		must(p != MAP_FAILED, "mmap");
+		memset(p, 1, 64 * KIB);
+	}
+}
+
+NOINLINE int post(void)
+{
+	int id = shmget(IPC_PRIVATE, 128 * KIB, IPC_CREAT | 0600);
+	char *p;
+
+	must(id >= 0, "shmget");
+	p = shmat(id, NULL, 0);
+	must(p != (char *)-1, "shmat");
+	memset(p, 1, 128 * KIB);
+	shmdt(p);
+	return id;
+}
+
+static void sysv(void)
+{
+	static int ids[4096];
+	unsigned n = 0;
+
+	while (goes_on(50) && n < sizeof(ids) / sizeof(ids[0]))
+		ids[n++] = post();
+	while (n > 0)
+		shmctl(ids[--n], IPC_RMID, NULL);
+}
+
+static void tmp_log(void)
+{
+	char name[] = "/dev/shm/maptrace-case-XXXXXX";
+	int fd = mkstemp(name);
+
+	must(fd >= 0, "mkstemp");
+	unlink(name);
+	while (goes_on(50))
+		append(fd);
+}
+
+NOINLINE void update(char *page)
+{
+	memset(page, 2, PAGE);
+}
+
+enum { cache_bytes = 64 << 20 };
+
+/* A process and its child, which share a cache; one of them writes to it. */
+static void forked(int child_writes)
+{
+	char *cache = map(cache_bytes, PROT_READ | PROT_WRITE, 0);
+	int lives[2];
+	pid_t child;
+
+	madvise(cache, cache_bytes, MADV_NOHUGEPAGE);
+	memset(cache, 1, cache_bytes);
+	must(!pipe(lives), "pipe");
+	child = fork();
+	must(child >= 0, "fork");
+	if (!child) {
+		close(lives[1]);
+		struct pollfd in = {.fd = lives[0], .events = POLLIN};
+
+		for (size_t at = 0; !poll(&in, 1, 10); at += 8 * PAGE)
+			for (size_t i = 0; child_writes && i < 8 && at + i * PAGE < cache_bytes; i++)
+				update(cache + at + i * PAGE);
+		_exit(0);
+	}
+	close(lives[0]);
+	ready();
+	for (size_t at = 0; goes_on(10); at += 8 * PAGE)
+		for (size_t i = 0; !child_writes && i < 8 && at + i * PAGE < cache_bytes; i++)
+			update(cache + at + i * PAGE);
+	close(lives[1]);
+	waitpid(child, NULL, 0);
+}
+
+static void reaped(void)
+{
+	char *cache = map(cache_bytes, PROT_READ | PROT_WRITE, 0);
+	char *churn = map(MIB, PROT_READ | PROT_WRITE, 0);
+	pid_t child;
+
+	memset(cache, 1, cache_bytes);
+	child = fork();
+	must(child >= 0, "fork");
+	if (!child) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		pause();
+		_exit(0);
+	}
+	ready();
+	for (int i = 0; goes_on(100); i++) {
+		/* Page faults that make nothing larger. */
+		memset(churn, 1, MIB);
+		madvise(churn, MIB, MADV_DONTNEED);
+		if (i == 100) {
+			kill(child, SIGKILL);
+			waitpid(child, NULL, 0);
+		}
+	}
+}
+
+NOINLINE void spawn(const int *lives)
+{
+	pid_t child = fork();
+
+	must(child >= 0, "fork");
+	if (child)
+		return;
+	close(lives[1]);
+	char *own = malloc(2 * MIB);
+
+	must(own != NULL, "malloc");
+	memset(own, 1, 2 * MIB);
+	struct pollfd in = {.fd = lives[0], .events = POLLIN};
+
+	poll(&in, 1, -1);
+	_exit(0);
+}
+
+static void crowd(void)
+{
+	int lives[2];
+
+	must(!pipe(lives), "pipe");
+	while (goes_on(300))
+		spawn(lives);
+}
+
+static void collapse(void)
+{
+	const size_t ranges = 512;
+	char *p = map((ranges + 1) * HUGE, PROT_READ | PROT_WRITE, MAP_NORESERVE);
+
+	p = (char *)(((size_t)p + HUGE - 1) & ~(HUGE - 1));
+	madvise(p, ranges * HUGE, MADV_NOHUGEPAGE);
+	for (size_t i = 0; i < ranges; i++)
+		p[i * HUGE] = 1;
+	madvise(p, ranges * HUGE, MADV_HUGEPAGE);
+	ready();
+	for (size_t i = 0; goes_on(100); i++)
+		if (i < ranges)
+			must(!madvise(p + i * HUGE, HUGE, MADV_COLLAPSE), "MADV_COLLAPSE");
+}
+
+NOINLINE void remember(void)
+{
+	char *p = map(128 * KIB, PROT_READ | PROT_WRITE, 0);
+
+	for (size_t i = 0; i < 128 * KIB; i++)
+		p[i] = (char)random();
+	must(!madvise(p, 128 * KIB, MADV_PAGEOUT), "MADV_PAGEOUT");
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc == 2 ? argv[1] : "";
+
+	if (!strcmp(what, "update") || !strcmp(what, "serve")) {
+		forked(!strcmp(what, "serve"));
+		return 0;
+	}
+	if (!strcmp(what, "reaped")) {
+		reaped();
+		return 0;
+	}
+	if (!strcmp(what, "collapse")) {
+		collapse();
+		return 0;
+	}
+	ready();
+	if (!strcmp(what, "tables"))
+		tables();
+	else if (!strcmp(what, "memfd"))
+		for (unsigned n = 0; goes_on(50); n++)
+			send_frame(n);
+	else if (!strcmp(what, "written"))
+		for (unsigned n = 0; goes_on(50); n++)
+			append(new_memfd(n));
+	else if (!strcmp(what, "window"))
+		window();
+	else if (!strcmp(what, "sysv"))
+		sysv();
+	else if (!strcmp(what, "log"))
+		tmp_log();
+	else if (!strcmp(what, "crowd"))
+		crowd();
+	else if (!strcmp(what, "pageout"))
+		while (goes_on(50))
+			remember();
+	else
+		return 2;
+	return 0;
+}

@@ -1,0 +1,321 @@
+package attribution
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/procmaps/units"
+	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/growth"
+)
+
+// What a process is charged for beside what is resident in its mappings: page tables, pages
+// that are copied after a fork, and shared memory that it holds and maps nowhere. They are
+// groups like others, and judged as these are.
+
+// charges are the kernel's figures of one process.
+type charges struct {
+	first, last event.Account
+	known       bool
+	summed      event.Account // the last that has sums
+	copied      uint64        // bytes of pages that were copied and are there
+	tables      tables
+}
+
+// account takes new figures.
+func (c *charges) account(b event.Account) {
+	if !c.known {
+		c.first, c.known = b, true
+	}
+	c.last = b
+	if !b.Summed {
+		return
+	}
+	if c.summed.Summed {
+		c.copy(&c.summed, &b)
+	}
+	c.summed = b
+}
+
+// copy estimates which pages were copied between two sums. A page that is copied makes private
+// memory larger and nothing resident, and takes a page fault: where another process ends, what
+// it shared becomes private without one.
+func (c *charges) copy(was, now *event.Account) {
+	if now.Private < was.Private {
+		c.copied -= min(c.copied, was.Private-now.Private) // shared anew, or given back
+		return
+	}
+	made := max(now.Resident, was.Resident) - was.Resident
+	private := now.Private - was.Private
+	c.copied += min(private-min(private, made), (now.Faults-min(was.Faults, now.Faults))*pageBytes)
+}
+
+// pageBytes is the least that a page has: those that are larger are copied in such pieces.
+const pageBytes = 4096
+
+// hold adds what is charged to what groups hold.
+func (c *charges) hold(holdings map[growth.Key]growth.Holding) {
+	if !c.known {
+		return
+	}
+	charge := func(k growth.Key, bytes uint64) {
+		if bytes > 0 {
+			holdings[k] = holdings[k].Plus(growth.Holding{Resident: bytes})
+		}
+	}
+	charge(growth.Key{What: growth.PageTables}, c.last.PageTables)
+	charge(growth.Key{What: growth.Copied}, c.copied)
+	for i := range c.last.Held {
+		charge(heldKey(&c.last.Held[i]), c.last.Held[i].Bytes)
+	}
+}
+
+func heldKey(h *event.Held) growth.Key {
+	if h.Linked {
+		return growth.Key{What: growth.Tmpfs, Name: h.Name}
+	}
+	return growth.Key{What: growth.Held, Name: h.Name}
+}
+
+// touch takes a page fault.
+func (c *charges) touch(by part, addr, weight uint64) { c.tables.touch(by, addr, weight) }
+
+func (c *charges) bytes() int {
+	const entry = 32
+	return entry * (len(c.tables.areas) + 4*len(c.tables.by))
+}
+
+// tables tells who makes page tables: whoever is the first to touch an area that one is for.
+// By a sample of page faults that is an estimate.
+type tables struct {
+	areas map[uint64]bool
+	by    map[part]*touches
+}
+
+// touches are the faults of a part.
+type touches struct{ samples, faults, areas uint64 }
+
+const (
+	// areaShift is of what one page table is for (PMD_SHIFT, of pages of 4 KiB).
+	areaShift = 21
+	// mostAreas are remembered: 64 GiB.
+	mostAreas = 1 << 15
+	// mostTouchers are counted.
+	mostTouchers = 4096
+)
+
+func (t *tables) touch(by part, addr, weight uint64) {
+	if t.areas == nil {
+		t.areas, t.by = make(map[uint64]bool), make(map[part]*touches)
+	}
+	n := t.by[by]
+	if n == nil {
+		if len(t.by) >= mostTouchers {
+			return
+		}
+		n = new(touches)
+		t.by[by] = n
+	}
+	n.samples++
+	n.faults += weight
+	if at := addr >> areaShift; !t.areas[at] && len(t.areas) < mostAreas {
+		t.areas[at] = true
+		n.areas++
+	}
+}
+
+// estimate is how many areas were touched, of which so many were seen by a sample: with x
+// samples in each on average, 1-exp(-x) of them are seen.
+func (n *touches) estimate() float64 {
+	if n.areas == 0 {
+		return 0
+	}
+	seen := float64(n.areas) / float64(n.samples)
+	low, high := 0.0, 1/seen // between them is x
+	for range 50 {
+		if x := (low + high) / 2; -math.Expm1(-x)/x > seen {
+			low = x
+		} else {
+			high = x
+		}
+	}
+	return min(float64(n.samples)/high, float64(n.faults))
+}
+
+// judgeHuge takes back the verdict that memory leaks which the kernel has made larger: it
+// makes huge pages of small ones, and touches for that what nobody did.
+func (a *Attribution) judgeHuge(f *growth.Finding) {
+	const hugeBytes, most = 2 << 20, 0.5
+	huge := float64(f.Last.Huge) - float64(f.First.Huge)
+	if f.Label < growth.Grows || f.Measure != growth.Resident || huge < most*f.Growth || float64(a.faults[f.Key])*hugeBytes > most*huge {
+		return
+	}
+	f.Label = growth.Grows
+	f.Reason = append(f.Reason, growth.Note{Kind: growth.KernelHuge, Size: min(huge, f.Growth)})
+}
+
+// tablesNeeded returns what takes back the verdict on page tables that are as many as what has
+// grown beside them needs: that is what there is to say.
+func tablesNeeded(found []growth.Finding) func(*growth.Finding) {
+	const needed = 1.0 / 256 // twice as many as where each page was touched
+	var grown float64
+	for i := range found {
+		if f := &found[i]; f.Measure == growth.Resident && !f.What.Charged() {
+			grown += max(f.Growth, 0)
+		}
+	}
+	return func(f *growth.Finding) {
+		if f.What == growth.PageTables && f.Label > growth.Steady && f.Growth <= needed*grown {
+			f.Label = growth.Steady
+			f.Reason = []growth.Note{{Kind: growth.Grew, Size: f.Growth, Time: f.To - f.From}, {Kind: growth.AsNeeded}}
+		}
+	}
+}
+
+// charge adds to evidence on what is charged who causes it.
+func (a *Attribution) charge(e *Evidence, all []growth.Finding) {
+	switch e.What {
+	case growth.PageTables:
+		by := make(map[part]float64)
+		for p, n := range a.charges.tables.by {
+			by[p] = n.estimate()
+		}
+		e.cause(by)
+	case growth.Copied:
+		grows := make(map[growth.Key]bool)
+		for i := range all {
+			grows[all[i].Key] = all[i].Label >= growth.Grows && all[i].Measure == growth.Resident
+		}
+		by := make(map[part]float64)
+		for p, n := range a.touched {
+			switch p.key.What {
+			case growth.File, growth.Shm, growth.Memfd, growth.Special:
+			default:
+				if !grows[p.key] { // there pages are touched for the first time
+					by[p] = float64(n)
+				}
+			}
+		}
+		e.cause(by)
+	case growth.Held, growth.Tmpfs:
+		a.holder(e)
+	}
+}
+
+// cause puts evidence down to who has touched what.
+func (e *Evidence) cause(by map[part]float64) {
+	var sum float64
+	sites, keys := make(map[uint32]float64), make(map[growth.Key]float64)
+	for _, p := range slices.SortedFunc(maps.Keys(by), compareParts) {
+		sum += by[p]
+		sites[p.site] += by[p]
+		keys[p.key] += by[p]
+	}
+	e.TouchedBy, e.Faults = nil, uint64(sum)
+	if sum == 0 {
+		return
+	}
+	for site, n := range sites {
+		e.TouchedBy = append(e.TouchedBy, Share{site, n / sum})
+	}
+	sortShares(e.TouchedBy)
+	for _, k := range slices.SortedFunc(maps.Keys(keys), growth.Key.Compare) {
+		if keys[k] > sum/2 {
+			e.Of = k
+		}
+	}
+}
+
+// holder says whose calls have mapped what is held and not mapped any more: memory that one
+// site alone has mapped is of that site.
+func (a *Attribution) holder(e *Evidence) {
+	for i := range a.charges.last.Held {
+		if h := &a.charges.last.Held[i]; heldKey(h) == e.Key {
+			e.Files = h.Files
+		}
+	}
+	var born uint64
+	by := make(map[uint32]*Part)
+	for _, p := range slices.SortedFunc(maps.Keys(a.made), compareParts) {
+		if p.site == 0 || !e.mapped(p.key) {
+			continue
+		}
+		group := a.sites.Group(p.site)
+		if by[group] == nil {
+			by[group] = &Part{Site: p.site}
+		}
+		flow := a.made[p].Plus(a.shares[p])
+		by[group].Flow = by[group].Plus(flow)
+		born += flow.Born
+	}
+	e.Parts = nil
+	for _, p := range by {
+		e.Parts = append(e.Parts, *p)
+	}
+	slices.SortFunc(e.Parts, func(x, y Part) int {
+		return cmp.Or(cmp.Compare(y.Born, x.Born), cmp.Compare(x.Site, y.Site))
+	})
+	const most = 0.5
+	if len(e.Parts) > 0 && float64(e.Parts[0].Born) >= Sure*float64(born) && float64(born) >= most*e.Growth {
+		e.Site = e.Parts[0].Site
+	}
+}
+
+// mapped tells whether a group is of what is held, as long as it was mapped.
+func (e *Evidence) mapped(k growth.Key) bool {
+	switch k.What {
+	case growth.Memfd, growth.File:
+		return numberless(k.Name) == numberless(e.Name)
+	case growth.Shm:
+		return e.Name == event.SystemV
+	}
+	return false
+}
+
+// numberless is a name without its numbers.
+func numberless(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r == '*' {
+			return -1
+		}
+		return r
+	}, name)
+}
+
+// charged is what something is called that is charged to a process.
+func (a *Attribution) charged(e *Evidence) string {
+	switch e.What {
+	case growth.PageTables, growth.Copied:
+		name := "page tables"
+		if e.What == growth.Copied {
+			name = "pages copied after a fork"
+		}
+		if e.Of != (growth.Key{}) {
+			name += ", of " + a.subject(e.Of, true)
+		}
+		return name
+	}
+	name := strings.TrimPrefix(strings.TrimSuffix(e.Name, procmaps.DeletedSuffix), "/memfd:")
+	switch {
+	case strings.HasPrefix(e.Name, "/memfd:"):
+		name = "memfd " + name + ", open and not mapped"
+	case e.Name == event.SystemV:
+		name += ", not attached"
+	case e.What == growth.Held:
+		name += ", deleted and open, on tmpfs"
+	default:
+		name += ", on tmpfs"
+	}
+	if e.Files > 1 {
+		what := "file"
+		if e.Name == event.SystemV {
+			what = "segment"
+		}
+		name += " (" + units.Count(uint64(e.Files), what) + ")"
+	}
+	return name
+}

@@ -1,0 +1,197 @@
+package attribution
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/model"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+// TestPagesThatWereCopied gives two sums, and wants those told that were copied between them.
+func TestPagesThatWereCopied(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	for _, c := range []struct {
+		name                              string
+		private, resident, faults, before uint64 // more of each, in MiB; and what was copied before
+		less, want                        uint64 // less that is private
+	}{
+		{name: "each page that became private", private: 40, faults: 40, want: 40},
+		{name: "some are new", private: 40, resident: 30, faults: 40, want: 10},
+		{name: "all are new", private: 40, resident: 41, faults: 50},
+		{name: "the other process has ended", private: 40},
+		{name: "it ended amid the copying", private: 40, faults: 7, want: 7},
+		{name: "faults that made nothing private", faults: 50},
+		{name: "another fork", less: 5, before: 9, want: 4},
+		{name: "all is shared anew", less: 50, before: 9},
+		{name: "more after that", private: 3, faults: 3, before: 9, want: 12},
+	} {
+		ch := charges{copied: c.before * mib}
+		was := event.Account{Summed: true, Private: 100 * mib, Resident: 200 * mib, Faults: 5}
+		ch.account(was)
+		ch.account(event.Account{Faults: 7}) // which has no sum
+		now := was
+		now.Private += (c.private - c.less) * mib
+		now.Resident += c.resident * mib
+		now.Faults += c.faults * mib / pageBytes
+		ch.account(now)
+		if ch.copied != c.want*mib {
+			t.Errorf("%s: %d KiB, want %d MiB", c.name, ch.copied>>10, c.want)
+		}
+	}
+}
+
+// TestAreasAreEstimated samples touches of areas, dense and sparse ones, and wants their
+// number.
+func TestAreasAreEstimated(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, c := range []struct{ areas, faults, weight uint64 }{
+		{2000, 2000, 1},
+		{2000, 2000, 16}, // one page of each
+		{500, 500 * 512, 16},
+		{100, 100 * 512, 64},
+		{1000, 8000, 8},
+	} {
+		var n tables
+		by := part{site: 1}
+		for i := range c.faults {
+			if rng.Uint64N(c.weight) == 0 {
+				n.touch(by, i%c.areas<<areaShift, c.weight)
+			}
+		}
+		if got, want := n.by[by].estimate(), float64(c.areas); got < want*0.8 || got > want*1.25 {
+			t.Errorf("%d faults in %d areas, one in %d sampled: %.0f", c.faults, c.areas, c.weight, got)
+		}
+	}
+	if got := new(touches).estimate(); got != 0 {
+		t.Errorf("%g without a fault", got)
+	}
+}
+
+// charge observes as look does, with an account, and with what is huge of old memory.
+func (r *run) charge(b event.Account, huge uint64) {
+	r.attr.charges.account(b)
+	r.now += 1_000_000_000
+	r.attr.Plan(r.tree)
+	var resident []procmaps.Resident
+	for e := range r.tree.Extents(space.All) {
+		held := procmaps.Resident{Bytes: e.Len()}
+		if e.Start == bigAt*page {
+			held = procmaps.Resident{Bytes: huge, HugeBytes: huge}
+		}
+		resident = append(resident, held)
+	}
+	r.attr.Observe(r.now, resident)
+}
+
+// found is the finding of a kind, which must be there.
+func (r *run) found(t *testing.T, what growth.What) Evidence {
+	t.Helper()
+	all := r.attr.Evidence()
+	i := slices.IndexFunc(all, func(e Evidence) bool { return e.What == what })
+	if i < 0 {
+		t.Fatalf("nothing of %v is found", what)
+	}
+	return all[i]
+}
+
+// touch has a site touch old memory, at an offset.
+func (r *run) touch(site uint32, offset, weight uint64) {
+	e, _ := r.tree.At(bigAt * page)
+	r.attr.Change(&model.Change{Kind: model.KindFault, Site: site, Addr: bigAt*page + offset, Weight: weight, At: e})
+}
+
+func TestPageTablesGrowByWhoTouchesFirst(t *testing.T) {
+	t.Parallel()
+	r := newRun()
+	for i := range uint64(30) {
+		r.touch(4, i<<areaShift, 10)
+		r.touch(6, 0, 100) // all in one area
+		r.charge(event.Account{PageTables: i << 20}, 0)
+	}
+	e := r.found(t, growth.PageTables)
+	if e.Label != growth.Grows || len(e.TouchedBy) == 0 || e.TouchedBy[0].Site != 4 || e.TouchedBy[0].Share < 0.9 {
+		t.Errorf("%v, touched by %+v", e.Label, e.TouchedBy)
+	}
+	if got := r.attr.charged(&e); !strings.HasPrefix(got, "page tables, of [ anon ] at ") {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestPageTablesOfWhatGrowsGoWithoutSaying(t *testing.T) {
+	t.Parallel()
+	r := newRun()
+	for i := range uint64(30) {
+		r.mmap(pages(windowAt+i<<12, windowAt+i<<12+1<<12), rw, blame(2, 0))
+		r.charge(event.Account{PageTables: i * 32 << 10}, 0)
+	}
+	if e := r.found(t, growth.PageTables); e.Label != growth.Steady || e.Growth < 500<<10 {
+		t.Errorf("%v, by %.0f bytes", e.Label, e.Growth)
+	}
+}
+
+func TestWhatIsHeldIsOfWhoHasMappedIt(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, memfd string
+		sites       []uint32 // that map it, in turn
+		linked      bool
+		want        uint32
+		label       growth.Label
+	}{
+		{name: "one site", memfd: "/memfd:frame-%", sites: []uint32{4, 5}, want: 4, label: growth.Leaks},
+		{name: "two functions", memfd: "/memfd:frame-%", sites: []uint32{4, 8}, label: growth.Leaks},
+		{name: "memory of another name", memfd: "/memfd:text-%", sites: []uint32{4}, label: growth.Leaks},
+		{name: "a file with a name", memfd: "/dev/shm/log", linked: true, label: growth.Grows},
+	} {
+		r := newRun()
+		name := "/memfd:frame-*"
+		if c.linked {
+			name = c.memfd
+		}
+		for i := range uint64(30) {
+			for k, site := range c.sites {
+				at := pages(windowAt+uint64(k)<<12, windowAt+uint64(k)<<12+256)
+				const shared, fixed = 1, 0x10
+				r.call(space.Call{
+					Op: space.OpMmap, Site: blame(site, 0), Ret: int64(at.Start), Args: [6]uint64{at.Start, at.Len(), uint64(rw), shared | fixed},
+					File: space.File{Inode: 100 + i, Name: strings.ReplaceAll(c.memfd, "%", "7") + procmaps.DeletedSuffix, Class: space.ClassMemfd},
+				})
+				r.munmap(at)
+			}
+			r.charge(event.Account{Held: []event.Held{{Name: name, Bytes: i << 20, Files: int(i), Linked: c.linked}}}, 0)
+		}
+		what := growth.Held
+		if c.linked {
+			what = growth.Tmpfs
+		}
+		if e := r.found(t, what); e.Label != c.label || e.Site&^1 != c.want {
+			t.Errorf("%s: %v of site %d, want %v of %d", c.name, e.Label, e.Site, c.label, c.want)
+		}
+	}
+}
+
+func TestHugePagesOfTheKernelAreNoLeak(t *testing.T) {
+	t.Parallel()
+	for touched, want := range map[bool]growth.Label{false: growth.Grows, true: growth.Leaks} {
+		r := newRun()
+		for i := range uint64(40) {
+			if touched {
+				r.touch(4, i<<areaShift, 1)
+			}
+			r.charge(event.Account{}, i<<18) // of ownGroup, twice
+		}
+		e := r.found(t, growth.Anon)
+		f := Finding{Evidence: e}
+		if e.Label != want || f.ByKernel() == touched {
+			t.Errorf("touched %v: %v, by the kernel %v", touched, e.Label, f.ByKernel())
+		}
+	}
+}

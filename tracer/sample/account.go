@@ -1,0 +1,207 @@
+//go:build linux
+
+package sample
+
+import (
+	"cmp"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer"
+	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/space"
+)
+
+const (
+	// accountShare is the share of one CPU that reading what one process is charged for may
+	// take from us: a process may have a hundred thousand descriptors.
+	accountShare = 0.01
+	// mostDescriptors are looked at of one process.
+	mostDescriptors = 1 << 16
+	// mostHeld is how many names are told of memory that a process holds unmapped.
+	mostHeld = 64
+	// copiesWorthASum are so many page faults that have made nothing resident. They may have
+	// copied pages, and a sum of the process' private pages is worth its price.
+	copiesWorthASum = 64
+	// mostQuiet is how many readings at most go without a sum after one by which nothing is
+	// shared that could be copied.
+	mostQuiet = 32
+	// leastShared is what is shared that is worth another look, in bytes.
+	leastShared = 256 << 10
+)
+
+// account reads what the kernel charges a process for. The loop says when; what is read
+// belongs to the worker meanwhile.
+type account struct {
+	due  uint64 // when it is to be read next
+	fork bool   // the process has forked since the last reading
+	// Of the worker.
+	faults   uint64 // as of the last sum
+	resident uint64
+	sumDue   time.Time // not before that
+	quiet    int       // readings without a sum yet
+	rest     int       // how many it were after the last sum by which nothing is shared
+}
+
+// change takes a change of the process.
+func (a *account) change(c *tracer.Change) {
+	a.fork = a.fork || c.Kind == tracer.KindFork
+}
+
+// accountRead is what a worker has read.
+type accountRead struct {
+	event.Account
+	files    []procmaps.Held
+	segments uint64 // bytes that are in no mapping, of System V segments of the process
+	pieces   int    // how many these are
+	took     time.Duration
+}
+
+// read reads it; nil if the process is gone or may not be read. Budget is the share of the time
+// that the sum of its pages may keep its mmap lock.
+func (a *account) read(fs procmaps.FS, p *procmaps.Process, fork bool, budget float64) *accountRead {
+	began := threadTime()
+	st, err := p.Status()
+	if err != nil || !st.HasMemory {
+		return nil
+	}
+	r := &accountRead{Account: event.Account{
+		Resident: st.VmRSSKB << 10, Anon: st.RssAnonKB << 10, File: st.RssFileKB << 10, Shmem: st.RssShmemKB << 10,
+		Swapped: st.VmSwapKB << 10, PageTables: st.VmPTEKB << 10, Hugetlb: st.HugetlbPagesKB << 10, Locked: st.VmLckKB << 10,
+	}}
+	if stat, err := p.Stat(); err == nil {
+		r.Faults = stat.MinFlt
+		a.sum(p, r, fork, budget)
+	}
+	// Without the right to see them, none are told.
+	r.files, _, _ = p.HeldMemory(mostDescriptors)
+	if segments, err := fs.Segments(); err == nil && p.SharesIPC(fs) {
+		for _, s := range segments {
+			if s.Creator == p.PID() && s.Attached == 0 {
+				r.segments += s.Resident + s.Swapped
+				r.pieces++
+			}
+		}
+	}
+	r.took = threadTime() - began
+	return r
+}
+
+// sum has the kernel sum up the process' pages (smaps_rollup), if page faults may have copied
+// some: that walks its page tables.
+func (a *account) sum(p *procmaps.Process, r *accountRead, fork bool, budget float64) {
+	if fork {
+		a.quiet, a.rest = 0, 0
+	}
+	if a.faults == 0 {
+		a.faults, a.resident = r.Faults, r.Resident
+	}
+	made := max(r.Resident, a.resident) - a.resident
+	faults := r.Faults - min(a.faults, r.Faults)
+	if a.quiet > 0 {
+		a.quiet--
+		return
+	}
+	if !fork && faults < copiesWorthASum+made/uint64(os.Getpagesize()) || time.Now().Before(a.sumDue) {
+		return
+	}
+	began := time.Now()
+	row, err := p.Rollup()
+	a.sumDue = time.Now().Add(time.Duration(float64(time.Since(began)) / budget))
+	if err != nil || row == nil {
+		return
+	}
+	bytes := func(keys ...string) (sum uint64) {
+		for _, k := range keys {
+			kb, _ := row.KB(k)
+			sum += kb << 10
+		}
+		return sum
+	}
+	r.Summed, r.Private, r.Shared = true, bytes("Private_Clean", "Private_Dirty"), bytes("Shared_Dirty")
+	// The figures of status are older than those of the sum.
+	a.faults, a.resident = r.Faults, r.Resident
+	if a.rest = min(max(2*a.rest, 1), mostQuiet); r.Shared >= leastShared {
+		a.rest = 0
+	}
+	a.quiet = a.rest
+}
+
+// held are what a process holds by descriptors, or has made, and maps nowhere.
+func (r *accountRead) held(tree *space.Space) []event.Held {
+	mapped := make(map[uint64]uint64) // bytes, by inode
+	if tree != nil && len(r.files) > 0 {
+		for _, row := range tree.Regions(nil) {
+			if row.Inode != 0 && row.Mode&procmaps.Shared != 0 {
+				mapped[row.Inode] += row.Len()
+			}
+		}
+	}
+	type family struct {
+		event.Held
+		first string
+	}
+	type kind struct {
+		name   string
+		linked bool
+	}
+	all := make(map[kind]*family)
+	for i := range r.files {
+		f := &r.files[i]
+		bytes := f.Bytes - min(f.Bytes, mapped[f.Inode])
+		if bytes == 0 {
+			continue
+		}
+		name, linked := f.Path, false
+		if base, gone := strings.CutSuffix(name, procmaps.DeletedSuffix); gone || f.Memfd() {
+			name = base
+		} else {
+			linked = true
+		}
+		key := kind{numberless(name), linked}
+		h := all[key]
+		if h == nil {
+			h = &family{event.Held{Linked: linked}, name}
+			all[key] = h
+		}
+		if h.first != name {
+			h.first = numberless(name)
+		}
+		h.Bytes += bytes
+		h.Files++
+	}
+	var out []event.Held
+	for _, h := range all {
+		h.Name = h.first
+		out = append(out, h.Held)
+	}
+	slices.SortFunc(out, func(a, b event.Held) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Bytes, b.Bytes)) })
+	if r.segments > 0 {
+		out = append(out, event.Held{Name: event.SystemV, Bytes: r.segments, Files: r.pieces})
+	}
+	if len(out) > mostHeld {
+		slices.SortStableFunc(out, func(a, b event.Held) int { return cmp.Compare(b.Bytes, a.Bytes) })
+		out = out[:mostHeld]
+	}
+	return out
+}
+
+// numberless has a star in place of each number: programs number what they make.
+func numberless(name string) string {
+	if !strings.ContainsAny(name, "0123456789") {
+		return name
+	}
+	var b strings.Builder
+	for i := 0; i < len(name); i++ {
+		switch {
+		case name[i] < '0' || name[i] > '9':
+			b.WriteByte(name[i])
+		case i == 0 || name[i-1] < '0' || name[i-1] > '9':
+			b.WriteByte('*')
+		}
+	}
+	return b.String()
+}
