@@ -41,7 +41,7 @@ func TestMemoryThatDescriptorsHold(t *testing.T) {
 	}
 	found := false
 	for _, h := range held {
-		if exe, err := os.Executable(); err == nil && h.Path == exe && !tmpfs(t, exe) {
+		if exe, e := os.Executable(); e == nil && h.Path == exe && !tmpfs(t, exe) {
 			t.Errorf("a file on a disk: %+v", h)
 		}
 		if !strings.HasPrefix(h.Path, "/memfd:kept frame") {

@@ -24,7 +24,7 @@ func TestMountsOfTmpfsAreFound(t *testing.T) {
 		t.Error(d)
 	}
 	for _, bad := range []string{"\n", "x 1 0:1 / / rw - ext4 a rw\n", "1 2 0:1 / / rw\n", "25 24 0:23 / /dev/shm rw - tmpfs"} {
-		if _, err := parseTmpfs([]byte(bad), "mountinfo"); err == nil {
+		if _, err = parseTmpfs([]byte(bad), "mountinfo"); err == nil {
 			t.Errorf("%q is taken", bad)
 		}
 	}

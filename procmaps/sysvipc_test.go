@@ -20,8 +20,8 @@ func TestSegmentsOfSystemV(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := fs.Segments(); err != nil || got != nil {
-		t.Errorf("%v, %v without the file", got, err)
+	if got, e := fs.Segments(); e != nil || got != nil {
+		t.Errorf("%v, %v without the file", got, e)
 	}
 	if err = os.Mkdir(filepath.Join(root, "sysvipc"), 0o755); err != nil {
 		t.Fatal(err)
@@ -38,7 +38,7 @@ func TestSegmentsOfSystemV(t *testing.T) {
 		t.Error(d)
 	}
 	for _, bad := range []string{"header\n1 2 3\n", "header\n0 x 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n", "header"} {
-		if _, err := parseSegments([]byte(bad), "shm"); err == nil {
+		if _, err = parseSegments([]byte(bad), "shm"); err == nil {
 			t.Errorf("%q is taken", bad)
 		}
 	}

@@ -198,7 +198,8 @@ static void forked(int child_writes)
 		struct pollfd in = {.fd = lives[0], .events = POLLIN};
 
 		for (size_t at = 0; !poll(&in, 1, 10); at += 8 * PAGE)
-			for (size_t i = 0; child_writes && i < 8 && at + i * PAGE < cache_bytes; i++)
+			for (size_t i = 0; child_writes && i < 8 && at + i * PAGE < cache_bytes;
+			     i++)
 				update(cache + at + i * PAGE);
 		_exit(0);
 	}

@@ -195,7 +195,7 @@ func numberless(name string) string {
 		return name
 	}
 	var b strings.Builder
-	for i := 0; i < len(name); i++ {
+	for i := range len(name) {
 		switch {
 		case name[i] < '0' || name[i] > '9':
 			b.WriteByte(name[i])
