@@ -1480,6 +1480,18 @@ static __noinline int note_stack(struct task_struct *task, struct pending *p, __
 	return 0;
 }
 
+/* The stack of a fork: there are few of them, and each costs far more. */
+static __noinline __u32 fork_stack(struct task_struct *task, struct space *sp)
+{
+	__u32 chance = meter_chance(&sp->stacks, bpf_ktime_get_ns(), stack_quota);
+
+	sp->stacks.seen++;
+	if (taken(chance))
+		return send_stack(task, sp, MM_OP_FORK, 0, chance);
+	count(MM_C_STACK_CHANCE);
+	return 0;
+}
+
 #include "heap.h"
 
 /* Notes in which piece of memory a page fault is. */
@@ -1756,6 +1768,7 @@ int mm_fork(__u64 *ctx)
 	struct pending *p;
 	struct space *sp;
 	struct mm_call *c;
+	__u32 stack = 0;
 	bool traced;
 
 	if (!mm || (parent->tgid == child->tgid && !watches))
@@ -1778,9 +1791,12 @@ int mm_fork(__u64 *ctx)
 	regs = (struct pt_regs *)bpf_task_pt_regs(parent);
 	if (p && p->have && !belongs(p, regs, call_nr(regs)))
 		disown(parent, p);
+	if (stack_quota)
+		stack = fork_stack(parent, sp);
 	c = begin_call(parent, sp->id, MM_OP_FORK);
 	if (!c)
 		goto out;
+	c->stack = stack;
 	if (p && p->have) {
 		c->head.time = p->time;
 		c->head.section = p->section;

@@ -175,6 +175,14 @@ func (o *growOptions) withoutFaults(stderr io.Writer) {
 	o.heapBudget, o.watchpoints = 0, 0
 }
 
+// cgroups are those that are watched beside their processes.
+func (o *growOptions) cgroups() (out []sample.Group) {
+	for _, g := range o.groups {
+		out = append(out, sample.Group{Name: g.Path(), Memory: g.Memory})
+	}
+	return out
+}
+
 // stacks are those that the kernel is asked for, and the blocks of heaps.
 func (o *growOptions) stacks() *tracer.StackOptions {
 	s := &tracer.StackOptions{Bytes: int(o.stackSize), Rate: o.stackRate, FaultRate: o.faultRate, Writes: o.watchpoints > 0}
@@ -193,6 +201,7 @@ type growRun struct {
 	memory  budget.Node
 	sampler *sample.Sampler
 	results []render.Growth
+	groups  []attribution.Group
 	drawn   bool   // a line of progress is on the terminal
 	shown   uint64 // when the last was drawn
 
@@ -230,7 +239,7 @@ func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err
 		FS: fs, Emit: g.Emit, Trees: g.Tree, Interval: o.interval, Budget: o.budget / 100, Faults: o.faultRate > 0,
 		Watchpoints: o.watchpoints, Settle: settle, Doubtful: g.Doubtful, Reach: g.Reach, Group: sites.Group, Log: g.log, Calls: o.calls,
 		HeapBudget: o.heapBudget / 100, Site: sites.Site, Allocators: sites.Allocators, Sampled: g.Sampled,
-		GoProgram: sites.GoProgram, Walked: sites.Walked,
+		GoProgram: sites.GoProgram, Walked: sites.Walked, Groups: o.cgroups(),
 	})
 	run := tracer.RunOptions{Sinks: []tracer.Sink{g}, Samplers: []tracer.Sampler{g.sampler}}
 	err = g.run(ctx, run, func() error { return g.finish(out) })
@@ -298,7 +307,9 @@ func (g *growRun) finish(out io.Writer) error {
 		sp := &report.Spaces[i]
 		accuracy[sp.Process.Space] = sp.Picture.Line(g.clock.Text)
 	}
-	for _, p := range g.Processes(now) {
+	processes := g.Processes(now)
+	g.groups = g.Groups(processes)
+	for _, p := range processes {
 		// Images that another has replaced have nothing to tell.
 		if accuracy[p.Space] == "" && !p.Exited {
 			continue
@@ -316,12 +327,15 @@ func (g *growRun) finish(out io.Writer) error {
 	var errs []error
 	if g.o.output == "json" {
 		enc := json.NewEncoder(table.JSONWriter(out))
+		for i := range g.groups {
+			errs = append(errs, render.EncodeGroup(enc, &g.groups[i], g.clock.Time(now)))
+		}
 		for i := range g.results {
 			errs = append(errs, render.EncodeGrowth(enc, &g.results[i], g.clock.Time(now)))
 		}
 		errs = append(errs, enc.Encode(summary))
 	} else {
-		errs = append(errs, render.WriteGrowthReports(out, g.results, g.o.top, g.o.frames, !utf8Locale(os.Getenv)))
+		errs = append(errs, render.WriteGrowthReports(out, g.groups, g.results, g.o.top, g.o.frames, !utf8Locale(os.Getenv)))
 		if g.o.brief {
 			errs = append(errs, render.WriteCulprit(out, g.results))
 		} else {
@@ -352,8 +366,15 @@ func (g *growRun) broken() error {
 			unjudged = fmt.Sprintf("process %d: %s", p.PID, p.Uncounted)
 		}
 		for _, r := range g.o.rules {
-			if b, broken := r.Check(p); broken {
+			if b, broken := r.Check(p.Findings); broken {
 				said = append(said, fmt.Sprintf("process %d: %s", p.PID, render.Broken(&r, b)))
+			}
+		}
+	}
+	for i := range g.groups {
+		for _, r := range g.o.rules {
+			if b, broken := r.CheckGroup(&g.groups[i]); broken {
+				said = append(said, render.Broken(&r, b))
 			}
 		}
 	}

@@ -2,14 +2,35 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/maptrace/maptrace/bpf/bpftest"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 )
+
+// whatGrows are the findings that grow, in the output of grow.
+func whatGrows(t *testing.T, out string) (all []render.FindingObject) {
+	t.Helper()
+	for line := range strings.Lines(out) {
+		var f render.FindingObject
+		if err := json.Unmarshal([]byte(line), &f); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if f.Event == "finding" && (f.Verdict == "leaks" || f.Verdict == "grows" || f.Verdict == "retained") {
+			all = append(all, f)
+		}
+	}
+	return all
+}
 
 // TestGrowthThatNoMappingShows watches programs whose memory grows, and whose mappings are as
 // large and as resident as ever.
@@ -48,16 +69,7 @@ func TestGrowthThatNoMappingShows(t *testing.T) {
 			if lived := h.result(); lived.code != 0 {
 				t.Errorf("the program: %+v", lived)
 			}
-			var all []render.FindingObject
-			for line := range strings.Lines(r.out) {
-				var f render.FindingObject
-				if err := json.Unmarshal([]byte(line), &f); err != nil {
-					t.Fatalf("%v: %s", err, line)
-				}
-				if f.Event == "finding" && (f.Verdict == "leaks" || f.Verdict == "grows" || f.Verdict == "retained") {
-					all = append(all, f)
-				}
-			}
+			all := whatGrows(t, r.out)
 			at := slices.IndexFunc(all, func(f render.FindingObject) bool { return f.Kind == c.kind })
 			if at < 0 && c.kind != "" {
 				t.Errorf("%s is not found to grow", c.kind)
@@ -85,4 +97,91 @@ func TestGrowthThatNoMappingShows(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestChildrenThatPileUp watches a program none of whose processes grows.
+func TestChildrenThatPileUp(t *testing.T) {
+	t.Parallel()
+	needBPF(t)
+	needRoot(t)
+	path := bpftest.BuildC(t, "../../testdata/cases", "cases")
+	h := startHelperWith(t, "", func(cmd *exec.Cmd) { cmd.Path, cmd.Args = path, []string{path, "crowd"} })
+	r := succeed(t, maptrace(t, "grow", "--for", "20s", "-o", "json", "-p", h.pid()))
+	if err := h.in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if lived := h.result(); lived.code != 0 {
+		t.Errorf("the program: %+v", lived)
+	}
+	all := whatGrows(t, r.out)
+	if len(all) != 1 {
+		t.Fatalf("%d findings that grow, want one: %+v", len(all), all)
+	}
+	f := all[0]
+	t.Log(f.Sentence)
+	const least = 10 << 20 // of 2 MiB every 300 ms
+	if f.Kind != "processes" || f.Name != "cases" || !strings.HasPrefix(f.Blamed, "spawn ") || f.Growth < least {
+		t.Errorf("%s %q by %q, of %.0f bytes", f.Kind, f.Name, f.Blamed, f.Growth)
+	}
+}
+
+// TestGrowthOfACgroup watches a cgroup whose processes are as large as ever.
+func TestGrowthOfACgroup(t *testing.T) {
+	t.Parallel()
+	needBPF(t)
+	needRoot(t)
+	dir := memoryCgroup(t)
+	path := bpftest.BuildC(t, "../../testdata/cases", "cases")
+	h := startHelperWith(t, "", func(cmd *exec.Cmd) { cmd.Path, cmd.Args = path, []string{path, "cached"} })
+	h.move(dir)
+	r := succeed(t, maptrace(t, "grow", "--for", "20s", "-o", "json", "--cgroup", dir))
+	if err := h.in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if lived := h.result(); lived.code != 0 {
+		t.Errorf("the program: %+v", lived)
+	}
+	var group render.GroupObject
+	first, _, _ := strings.Cut(r.out, "\n")
+	if err := json.Unmarshal([]byte(first), &group); err != nil || group.Event != "group" || group.First == nil || group.Last == nil {
+		t.Fatalf("%v: %s", err, first)
+	}
+	// What it is charged for is told by its kinds. The kernel charges some pages late.
+	l := group.Last
+	const slack = 2 << 20
+	if parts := l.Anon + l.File + l.Shmem + l.Kernel + l.Sock; parts > l.Used+slack || l.Used > parts+slack {
+		t.Errorf("the parts are %d, of %d bytes", parts, l.Used)
+	}
+	found := make(map[string]string)
+	for _, f := range whatGrows(t, r.out) {
+		t.Log(f.Sentence)
+		found[f.Kind] = f.Verdict
+	}
+	if found["page cache"] != "grows" || l.File < group.First.File+10<<20 {
+		t.Errorf("found to grow: %v, page cache from %d to %d bytes", found, group.First.File, l.File)
+	}
+	for kind := range found {
+		if kind != "page cache" && kind != "kernel memory" {
+			t.Errorf("%s is found to grow", kind)
+		}
+	}
+}
+
+// memoryCgroup makes a cgroup with the memory controller, where this machine lets us.
+func memoryCgroup(t *testing.T) string {
+	t.Helper()
+	for _, mount := range []string{"/sys/fs/cgroup/memory", "/sys/fs/cgroup"} {
+		dir := filepath.Join(mount, fmt.Sprintf("maptrace-case-%d", os.Getpid()))
+		if os.Mkdir(dir, 0o755) != nil {
+			continue
+		}
+		t.Cleanup(func() {
+			eventually(t, "the cgroup is empty", func() bool { return !errors.Is(os.Remove(dir), unix.EBUSY) })
+		})
+		if _, err := os.Stat(filepath.Join(dir, "memory.stat")); err == nil {
+			return dir
+		}
+	}
+	t.Skip("no cgroup with the memory controller can be made here")
+	return ""
 }

@@ -16,6 +16,8 @@
  *   reaped    a child that shares much is there, and ends half way
  *   crowd     spawn() makes a child every 300 ms, with 2 MiB each
  *   collapse  every 50 ms a range of 2 MiB, of which one page is used, becomes a huge page
+ *   cached    append() writes to a deleted file on a disk, and many files are looked for that
+ *             are not there
  *   pageout   remember() keeps 128 KiB every 50 ms, which is swapped out
  */
 #define _GNU_SOURCE
@@ -174,6 +176,22 @@ static void tmp_log(void)
 		append(fd);
 }
 
+static void cached(void)
+{
+	char name[] = "/var/tmp/maptrace-case-XXXXXX", absent[64];
+	int fd = mkstemp(name);
+
+	must(fd >= 0, "mkstemp");
+	unlink(name);
+	for (unsigned n = 0; goes_on(50); n++) {
+		append(fd);
+		for (unsigned i = 0; i < 200; i++) {
+			snprintf(absent, sizeof(absent), "%s.%u.%u", name, n, i);
+			must(access(absent, F_OK), "a file that must not be there");
+		}
+	}
+}
+
 NOINLINE void update(char *page)
 {
 	memset(page, 2, PAGE);
@@ -249,7 +267,8 @@ NOINLINE void spawn(const int *lives)
 	char *own = malloc(2 * MIB);
 
 	must(own != NULL, "malloc");
-	memset(own, 1, 2 * MIB);
+	for (size_t i = 0; i < 2 * MIB; i += PAGE)
+		((volatile char *)own)[i] = 1;
 	struct pollfd in = {.fd = lives[0], .events = POLLIN};
 
 	poll(&in, 1, -1);
@@ -263,6 +282,10 @@ static void crowd(void)
 	must(!pipe(lives), "pipe");
 	while (goes_on(300))
 		spawn(lives);
+	close(lives[0]);
+	close(lives[1]);
+	while (wait(NULL) > 0)
+		;
 }
 
 static void collapse(void)
@@ -321,6 +344,8 @@ int main(int argc, char **argv)
 		sysv();
 	else if (!strcmp(what, "log"))
 		tmp_log();
+	else if (!strcmp(what, "cached"))
+		cached();
 	else if (!strcmp(what, "crowd"))
 		crowd();
 	else if (!strcmp(what, "pageout"))

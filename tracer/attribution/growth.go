@@ -31,6 +31,8 @@ type Growth struct {
 	living map[int]uint64      // by process: the address space of its image
 	ended  []uint64            // address spaces of processes that have ended
 	effort event.Effort
+	crowd  crowd
+	groups map[string]*cgroup // by name
 	// evicted are the groups without a place of their own, of what is dropped.
 	evicted int
 
@@ -101,7 +103,7 @@ func NewGrowth(opts Options) *Growth {
 	return &Growth{
 		opts:   opts,
 		namer:  namer{Names: opts.Names, settle: opts.Settle, known: make(map[uint32]stack.Name)},
-		spaces: make(map[uint64]*watched), living: make(map[int]uint64),
+		spaces: make(map[uint64]*watched), living: make(map[int]uint64), crowd: crowd{made: make(map[int]uint32)}, groups: make(map[string]*cgroup),
 	}
 }
 
@@ -116,8 +118,12 @@ func (g *Growth) Change(c *model.Change) {
 	case w == nil:
 	case c.Kind == model.KindExit:
 		if w.pid == c.TGID {
+			delete(g.crowd.made, c.TGID)
 			g.end(c.Space, w, c.Time)
 		}
+	case c.Kind == model.KindFork:
+		g.crowd.fork(c.Child, c.Site)
+		g.opts.Names.Use(c.Site)
 	case c.Kind == model.KindUnkept:
 		w.rest()
 	default:
@@ -193,8 +199,12 @@ func (g *Growth) end(id uint64, w *watched, at uint64) {
 
 // Record takes what a sampler has found.
 func (g *Growth) Record(r *event.Record) {
-	if e, ok := r.Body.(event.Effort); ok {
-		g.effort = e
+	switch b := r.Body.(type) {
+	case event.Effort:
+		g.effort = b
+		return
+	case event.Group:
+		g.group(r.At, &b)
 		return
 	}
 	w := g.spaces[r.Space]
@@ -212,6 +222,7 @@ func (g *Growth) Record(r *event.Record) {
 		w.limits.Add(growth.Reading{At: w.since(r.At), Limits: growth.Limits(b)})
 	case event.Account:
 		w.charges.account(b)
+		g.observeCrowd(r.At)
 	case event.Counting:
 		w.Plan(r.Tree)
 	case event.Resident:

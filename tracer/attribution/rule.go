@@ -60,11 +60,20 @@ type Broken struct {
 	Rate float64
 }
 
-// Check tells whether a process breaks the rule. What malloc retains is no leak, but it
-// grows.
-func (r *Rule) Check(p *Process) (b Broken, broken bool) {
-	for i := range p.Findings {
-		f := &p.Findings[i]
+// CheckGroup tells whether several processes together break the rule, but for one on all
+// memory: that is about each.
+func (r *Rule) CheckGroup(g *Group) (b Broken, broken bool) {
+	if r.total {
+		return b, false
+	}
+	return r.Check(g.Findings)
+}
+
+// Check tells whether what was found of a process breaks the rule. What malloc retains is no
+// leak, but it grows.
+func (r *Rule) Check(found []Finding) (b Broken, broken bool) {
+	for i := range found {
+		f := &found[i]
 		if r.leaks && f.Label == growth.Leaks {
 			return Broken{Leak: f}, true
 		}

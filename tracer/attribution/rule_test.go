@@ -116,16 +116,16 @@ func TestRulesThatAreBroken(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, broken := r.Check(g)
+		b, broken := r.Check(g.Findings)
 		if broken != (want >= 0) || broken && b.Rate != want || (b.Leak != nil) != (text == "leaks") {
 			t.Errorf("%q: %+v, %v, want %g", text, b, broken, want)
 		}
 	}
 	leaks := Rule{leaks: true}
-	if b, broken := leaks.Check(&Process{Findings: g.Findings[1:]}); broken {
+	if b, broken := leaks.Check(g.Findings[1:]); broken {
 		t.Errorf("nothing leaks, and it says %+v", b)
 	}
-	if _, broken := leaks.Check(&Process{Findings: []Finding{found(growth.Anon, growth.Leaks, growth.Mappings, 100)}}); !broken {
+	if _, broken := leaks.Check([]Finding{found(growth.Anon, growth.Leaks, growth.Mappings, 100)}); !broken {
 		t.Error("mappings leak, and it says nothing")
 	}
 }
@@ -146,6 +146,6 @@ func FuzzRule(f *testing.F) {
 		if err != nil || again != r {
 			t.Errorf("%q: %+v, then %+v, %v", text, r, again, err)
 		}
-		r.Check(&Process{Findings: []Finding{found(r.what, growth.Grows, growth.Resident, r.limit+1)}})
+		r.Check([]Finding{found(r.what, growth.Grows, growth.Resident, r.limit+1)})
 	})
 }

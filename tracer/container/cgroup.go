@@ -98,6 +98,25 @@ func (g *Group) Now() ([]int, error) {
 	return slices.Compact(pids), nil
 }
 
+// Memory reads what it is charged for. The error matches [fs.ErrNotExist] where its memory
+// controller is not to be seen, or it is gone.
+func (g *Group) Memory() (procmaps.GroupMemory, error) {
+	for _, at := range g.groups {
+		if !at.v2 && !slices.Contains(strings.Split(at.controllers, ","), "memory") {
+			continue
+		}
+		dir, ok := g.f.dir(at)
+		if !ok {
+			continue
+		}
+		m, err := procmaps.ReadGroupMemory(dir)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return m, err
+		}
+	}
+	return procmaps.GroupMemory{}, fmt.Errorf("read the memory of cgroup %s: %w", g.Path(), fs.ErrNotExist)
+}
+
 // dir is a group's directory. Whether its hierarchy is to be seen is told by the
 // root's list of processes; the group itself may be gone.
 func (f Finder) dir(at group) (string, bool) {

@@ -57,6 +57,12 @@ type (
 		Held            []Held // what it holds by descriptors, or has made, and maps nowhere
 	}
 
+	// Group is what a cgroup is charged for. It is of no space.
+	Group struct {
+		Name string
+		procmaps.GroupMemory
+	}
+
 	// Uncounted says why the resident pages of a process cannot be counted.
 	Uncounted string
 
@@ -211,6 +217,7 @@ func (Limits) body()        {}
 func (Counting) body()      {}
 func (Resident) body()      {}
 func (Account) body()       {}
+func (Group) body()         {}
 func (Uncounted) body()     {}
 func (Outcome) body()       {}
 func (Unwatched) body()     {}

@@ -31,9 +31,17 @@ const (
 	Copied     // pages that were shared with another process since fork(2), and copied
 	Held       // shared memory that it holds by descriptors, or has made, and maps nowhere; Key.Name is its name
 	Tmpfs      // files on tmpfs that it has open; Key.Name is the path
+
+	Processes // those of one name, together; Key.Name is the name
+
+	// What is charged to a cgroup, beside the anonymous memory of its processes.
+	PageCache    // of files
+	GroupShmem   // shared memory and tmpfs
+	KernelMemory // slab, kernel stacks, page tables and the like
+	Sockets      // buffers of sockets
 )
 
-// Charged reports whether it is charged to the process beside its mappings.
+// Charged reports whether it is charged to the process, or its cgroup, beside its mappings.
 func (w What) Charged() bool { return w >= PageTables }
 
 var whatNames = [...]string{
@@ -41,6 +49,7 @@ var whatNames = [...]string{
 	Pool: "runtime heap", Reserve: "reserve", Stack: "stack", ThreadStack: "thread stack", File: "file",
 	Shm: "shared", Memfd: "memfd", Special: "special",
 	PageTables: "page tables", Copied: "copied pages", Held: "held memory", Tmpfs: "tmpfs file",
+	Processes: "processes", PageCache: "page cache", GroupShmem: "tmpfs and shared memory", KernelMemory: "kernel memory", Sockets: "socket buffers",
 }
 
 // String returns the word used in output.

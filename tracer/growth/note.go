@@ -56,6 +56,8 @@ const (
 	AsNeeded      // as many page tables as what has grown needs
 	WithMappings  // it goes with the mappings that it is for
 	AfterFork     // it is as much as was shared, at most, and goes with the other process or the pages
+	CanBeDropped  // the kernel drops it where memory is needed, once it is written back
+	CanShrink     // the kernel drops some of it where memory is needed
 	HasName       // a file that is there until its name is removed
 	MostUnmapped  // most of what is mapped goes again
 	SomeUnmapped  // some of what is mapped goes again

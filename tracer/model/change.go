@@ -39,8 +39,8 @@ type Change struct {
 	Call *space.Call
 	// Effect is what a KindCall did to the tree.
 	Effect *space.Effect
-	// Site is the site of a KindFault or KindWrite, and of a KindCall or KindTiming
-	// that has one.
+	// Site is the site of a KindFault or KindWrite, and of a KindCall, KindFork or
+	// KindTiming that has one.
 	Site uint32
 
 	// Child is the new process of KindFork, and Inner its number in its own pid

@@ -120,7 +120,7 @@ func (m *Model) Apply(op *Operation) Feedback {
 	case Fork:
 		m.counts.Forks++
 		c := changeOf(KindFork, op)
-		c.Child, c.Inner, c.ChildSpace = b.Child, b.Inner, b.ChildSpace
+		c.Child, c.Inner, c.ChildSpace, c.Site = b.Child, b.Inner, b.ChildSpace, b.Site
 		m.tell(m.Space(op.Space), &c)
 	case Exit:
 		return m.exit(op, &b)

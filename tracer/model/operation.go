@@ -69,6 +69,7 @@ type (
 	Fork struct {
 		Child, Inner int
 		ChildSpace   uint64 // 0 if it is not followed
+		Site         uint32 // of who has made it; 0 if that is not known
 	}
 
 	// Clone makes the address space a copy of its parent's, as of Time.

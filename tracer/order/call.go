@@ -168,11 +168,16 @@ func (t *Tracer) touched(ev *Event) {
 // timed finds the site of a call that was timed. Its place in the order does not
 // matter.
 func (t *Tracer) timed(ev *Event) {
-	site := uint32(0)
-	if sp := t.spaces[ev.Space]; sp != nil && sp.Kept() && ev.Sample != nil && t.opts.Sites != nil {
-		site = t.opts.Sites.Site(ev.TGID, sp.Tree(), ev.Sample)
+	t.by(ev, model.Timed{Call: &ev.Call, Timing: ev.Timing, Site: t.maker(t.spaces[ev.Space], ev)})
+}
+
+// maker is the site of a call that makes no memory itself, or that may come at any place in
+// the order; 0 if it is not known.
+func (t *Tracer) maker(sp *addressSpace, ev *Event) uint32 {
+	if sp == nil || !sp.Kept() || ev.Sample == nil || t.opts.Sites == nil {
+		return 0
 	}
-	t.by(ev, model.Timed{Call: &ev.Call, Timing: ev.Timing, Site: site})
+	return t.opts.Sites.Site(ev.TGID, sp.Tree(), ev.Sample)
 }
 
 // doubtChildren makes sure of children that were forked before a late call was

@@ -68,7 +68,7 @@ func (t *Tracer) forked(ev *Event) {
 
 // fork gives the child its parent's tree, as of the fork.
 func (t *Tracer) fork(parent *addressSpace, ev *Event, late bool) {
-	t.by(ev, model.Fork{Child: ev.Child, Inner: ev.Inner, ChildSpace: ev.ChildSpace})
+	t.by(ev, model.Fork{Child: ev.Child, Inner: ev.Inner, ChildSpace: ev.ChildSpace, Site: t.maker(parent, ev)})
 	if ev.ChildSpace == 0 || ev.ChildSpace == parent.id {
 		return
 	}

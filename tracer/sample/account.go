@@ -29,6 +29,9 @@ const (
 	// mostQuiet is how many readings at most go without a sum after one by which nothing is
 	// shared that could be copied.
 	mostQuiet = 32
+	// sumAtOnce is how much of a process may be resident for its pages to be summed up at its
+	// beginning, in bytes: that takes some milliseconds. Children share much with their parents.
+	sumAtOnce = 256 << 20
 	// leastShared is what is shared that is worth another look, in bytes.
 	leastShared = 256 << 10
 )
@@ -96,7 +99,8 @@ func (a *account) sum(p *procmaps.Process, r *accountRead, fork bool, budget flo
 	if fork {
 		a.quiet, a.rest = 0, 0
 	}
-	if a.faults == 0 {
+	first := a.faults == 0
+	if first {
 		a.faults, a.resident = r.Faults, r.Resident
 	}
 	made := max(r.Resident, a.resident) - a.resident
@@ -105,7 +109,8 @@ func (a *account) sum(p *procmaps.Process, r *accountRead, fork bool, budget flo
 		a.quiet--
 		return
 	}
-	if !fork && faults < copiesWorthASum+made/uint64(os.Getpagesize()) || time.Now().Before(a.sumDue) {
+	atOnce := first && r.Resident <= sumAtOnce
+	if !fork && !atOnce && faults < copiesWorthASum+made/uint64(os.Getpagesize()) || time.Now().Before(a.sumDue) {
 		return
 	}
 	began := time.Now()

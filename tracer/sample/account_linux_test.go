@@ -119,7 +119,7 @@ func TestSumsAreTakenWhereTheyMayTellOfCopies(t *testing.T) {
 		more, made int
 		fork, want bool
 	}{
-		{0, 0, false, false},
+		{0, 0, false, true},        // at the beginning
 		{2000, 2000, false, false}, // all touched for the first time
 		{50, 0, false, false},
 		{50, 0, false, true}, // a hundred by now

@@ -62,7 +62,9 @@ type Options struct {
 	// Sampled tells whether who keeps the memory of an extent is known by sampled blocks,
 	// so that none of its words are watched.
 	Sampled func(space uint64, e *space.Extent) bool
-	Log     *slog.Logger
+	// Groups are cgroups to be watched.
+	Groups []Group
+	Log    *slog.Logger
 	// Calls bounds the waiting for what processes can delay; nil sets no bounds.
 	Calls *await.Calls
 }
@@ -84,10 +86,11 @@ type Sampler struct {
 	ranges  []procmaps.Range // scratch, of a plan
 	untold  uint64           // faults that touches did not tell of, so far
 	effort  event.Effort
-	points  int           // threads that watch a word, of all processes
-	words   uint64        // when to look at words again
-	sampled int           // processes whose heaps are sampled
-	ending  []*prober     // of those that are not any more, whose probes are being taken off
+	points  int       // threads that watch a word, of all processes
+	words   uint64    // when to look at words again
+	sampled int       // processes whose heaps are sampled
+	ending  []*prober // of those that are not any more, whose probes are being taken off
+	groups  groups
 	mallocs int           // processes of which is read what their malloc holds
 	over    chan struct{} // closed by end
 	end     func()        // says that nothing rests any more
@@ -126,7 +129,7 @@ func New(kernel tracer.Sampling, opts Options) *Sampler {
 	return &Sampler{
 		opts: opts, kernel: kernel, workers: startWorkers(), spaces: make(map[uint64]*target), living: make(map[int]*target),
 		slack: rssSlack(onlineCPUs()), effort: event.Effort{Whole: make(map[string]uint64)},
-		over: over, end: sync.OnceFunc(func() { close(over) }),
+		groups: groups{all: opts.Groups}, over: over, end: sync.OnceFunc(func() { close(over) }),
 	}
 }
 
@@ -243,6 +246,7 @@ func (s *Sampler) Idle() {
 	s.lookAtHeaps(now)
 	s.lookAtMallocs(now)
 	s.lookAtProfiles(now)
+	s.lookAtGroups(now)
 	if now < s.next {
 		return
 	}
@@ -321,6 +325,8 @@ func (s *Sampler) Finish() {
 	s.collect(true)
 	s.forget(wholeEnd) // the figures of the end are of everything
 	now := s.kernel.Now()
+	s.groups.due = 0
+	s.lookAtGroups(now)
 	for _, t := range s.spaces {
 		if t.pages != nil && !t.busy {
 			t.limit, t.account.due = 0, 0

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/procmaps/units"
 	"github.com/maptrace/maptrace/tracer/attribution"
@@ -97,13 +98,35 @@ const NoStacks = -1
 
 // WriteGrowthReports writes what grow found, process by process, the worst first.
 // Most bounds the findings that are listed of each, frames those of a stack; 0 for
-// no bound, and [NoStacks] for no stacks. Of several processes, those where nothing grows have a line each. With
-// ascii, trends are drawn without block characters, and nothing else but names
-// from the process has others either.
-func WriteGrowthReports(w io.Writer, all []Growth, most, frames int, ascii bool) error {
+// no bound, and [NoStacks] for no stacks. Of several processes, those where nothing grows
+// have a line each, or one together if they are many. With ascii, trends are drawn without
+// block characters, and nothing else but names from the process has others either. What
+// several processes have together comes first.
+func WriteGrowthReports(w io.Writer, groups []attribution.Group, all []Growth, most, frames int, ascii bool) error {
 	var b []byte
+	for i := range groups {
+		b = append(appendGroup(b, &groups[i], most, frames, ascii), '\n')
+	}
+	const few = 3
+	quiet := 0
+	for i := range all {
+		if g := &all[i]; g.Uncounted == "" && !g.Grows() {
+			quiet++
+		}
+	}
+	told := 0
 	for i := range all {
 		g := &all[i]
+		if g.Uncounted == "" && !g.Grows() && quiet > few {
+			if told++; told > 1 {
+				continue
+			}
+			if i > 0 {
+				b = append(b, '\n')
+			}
+			b = fmt.Appendf(b, "%s: nothing was seen to grow in any of them\n", units.Count(uint64(quiet), otherProcess(quiet < len(all))))
+			continue
+		}
 		if i > 0 && (g.Grows() || all[i-1].Grows()) {
 			b = append(b, '\n')
 		}
@@ -123,6 +146,83 @@ func WriteGrowthReports(w io.Writer, all []Growth, most, frames int, ascii bool)
 	}
 	_, err := w.Write(b)
 	return err
+}
+
+// otherProcess is what processes are called that others are listed beside.
+func otherProcess(other bool) string {
+	if other {
+		return "other process"
+	}
+	return "process"
+}
+
+// appendGroup appends what several processes have together.
+func appendGroup(b []byte, g *attribution.Group, most, frames int, ascii bool) []byte {
+	if g.Name == "" {
+		b = fmt.Appendf(b, "All %s, %d at first", units.Count(uint64(g.Now), "process"), g.Before)
+	} else {
+		b = fmt.Appendf(b, "Cgroup %s", table.Escape(g.Name))
+	}
+	b = fmt.Appendf(b, ": watched for %s, %d looks\n", units.Span(g.Watched), g.Ticks)
+	if g.Name != "" {
+		b = append(appendCharges(b, g), '\n')
+	}
+	if g.Grows() {
+		b = append(b, '\n')
+	}
+	found := g.Findings
+	if most > 0 && len(found) > most {
+		found = found[:most]
+	}
+	for i := range found {
+		if found[i].Label >= growth.Retained {
+			b = append(append(b, Sentence(&found[i])...), '\n')
+		}
+	}
+	if !g.Grows() {
+		return b
+	}
+	b = append(b, '\n')
+	rows := table.NewAligned(growthColumns(found, ascii))
+	rows.Fit(pointers(found))
+	b = rows.AppendHeader(b)
+	for f := range pointers(found) {
+		b = rows.AppendRow(b, f)
+	}
+	for f := range pointers(found) {
+		b = appendStacks(b, f, frames, ascii)
+	}
+	return b
+}
+
+// appendCharges appends what a cgroup is charged for, by its kinds.
+func appendCharges(b []byte, g *attribution.Group) []byte {
+	size := func(n uint64) string { return units.Bytes(float64(n)) }
+	b = fmt.Appendf(b, "%s are charged to it, %s at first", size(g.Last.Used), size(g.First.Used))
+	if g.Last.Max != procmaps.Unlimited {
+		b = fmt.Appendf(b, ", of %s", size(g.Last.Max))
+	}
+	of := ":"
+	for _, kind := range []struct {
+		name        string
+		first, last uint64
+	}{
+		{"anonymous", g.First.Anon, g.Last.Anon},
+		{"page cache", g.First.File, g.Last.File},
+		{"shared memory and tmpfs", g.First.Shmem, g.Last.Shmem},
+		{"kernel", g.First.Kernel, g.Last.Kernel},
+		{"sockets", g.First.Sock, g.Last.Sock},
+	} {
+		if kind.first == 0 && kind.last == 0 {
+			continue
+		}
+		b = fmt.Appendf(b, "%s %s %s (%s)", of, kind.name, size(kind.last), units.Change(float64(kind.last)-float64(kind.first)))
+		of = ","
+	}
+	if g.First.Swap+g.Last.Swap > 0 {
+		b = fmt.Appendf(b, "; swapped out %s (%s)", size(g.Last.Swap), units.Change(float64(g.Last.Swap)-float64(g.First.Swap)))
+	}
+	return b
 }
 
 // WriteCulprit writes the code to blame for the worst of what grows in each process, in
@@ -272,7 +372,11 @@ func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []by
 		made, touched = "was added when it was full, for", "touched first, to keep it or not"
 	}
 	for _, s := range g.Made {
-		b = fmt.Appendf(b, "  %5s (%s) %s\n", units.Percent(s.Share), units.Bytes(float64(s.Bytes)), made)
+		b = fmt.Appendf(b, "  %5s", units.Percent(s.Share))
+		if s.Bytes > 0 {
+			b = fmt.Appendf(b, " (%s)", units.Bytes(float64(s.Bytes)))
+		}
+		b = fmt.Appendf(b, " %s\n", made)
 		b = appendFrames(b, &s, frames, ascii)
 	}
 	for i, s := range g.Touched {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/procmaps/units"
 	"github.com/maptrace/maptrace/tracer"
@@ -100,6 +101,61 @@ type WatchObject struct {
 	HeapUnsampled string `json:"heap_unsampled,omitempty"`
 	// Malloc is what glibc's malloc holds, if it was read.
 	Malloc *MallocObject `json:"malloc,omitempty"`
+}
+
+// GroupObject is several processes together, before its findings: a cgroup, with what it is
+// charged for, or all processes. Sizes are in bytes.
+type GroupObject struct {
+	Event   string    `json:"event"` // "group"
+	Time    time.Time `json:"time"`
+	Cgroup  string    `json:"cgroup,omitempty"`
+	Seconds float64   `json:"seconds"`
+	Looks   int       `json:"looks"`
+	// Before and Now are how many processes there were at first, and are; not of a cgroup.
+	Before int            `json:"processes_before,omitempty"`
+	Now    int            `json:"processes,omitempty"`
+	First  *ChargesObject `json:"first,omitempty"`
+	Last   *ChargesObject `json:"last,omitempty"`
+}
+
+// ChargesObject is what a cgroup is charged for, in bytes.
+type ChargesObject struct {
+	Used        uint64  `json:"used"`
+	Max         *uint64 `json:"max,omitempty"`
+	Anon        uint64  `json:"anon"`
+	File        uint64  `json:"file"` // page cache, without shared memory
+	Dirty       uint64  `json:"file_dirty"`
+	Shmem       uint64  `json:"shmem"`
+	Kernel      uint64  `json:"kernel"`
+	Reclaimable uint64  `json:"slab_reclaimable"`
+	Sock        uint64  `json:"sock"`
+	Swap        uint64  `json:"swap"`
+}
+
+func chargesObject(m *procmaps.GroupMemory) *ChargesObject {
+	o := &ChargesObject{
+		Used: m.Used, Anon: m.Anon, File: m.File, Dirty: m.Dirty, Shmem: m.Shmem, Kernel: m.Kernel, Reclaimable: m.Reclaimable, Sock: m.Sock, Swap: m.Swap,
+	}
+	if m.Max != procmaps.Unlimited {
+		o.Max = &m.Max
+	}
+	return o
+}
+
+// EncodeGroup writes what several processes have together, and its findings, an object each.
+func EncodeGroup(enc *json.Encoder, g *attribution.Group, now time.Time) error {
+	o := GroupObject{Event: "group", Time: now, Cgroup: g.Name, Seconds: g.Watched.Seconds(), Looks: g.Ticks, Before: g.Before, Now: g.Now}
+	if g.Name != "" {
+		o.First, o.Last = chargesObject(&g.First), chargesObject(&g.Last)
+	}
+	err := enc.Encode(o)
+	for i := range g.Findings {
+		if err != nil {
+			return err
+		}
+		err = enc.Encode(findingObject(&Growth{}, &g.Findings[i], now))
+	}
+	return err
 }
 
 // EncodeGrowth writes a process and its findings, an object each.

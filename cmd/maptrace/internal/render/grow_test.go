@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/growth"
@@ -114,10 +115,64 @@ func watches() []Growth {
 func growthText(t *testing.T, all []Growth, most, frames int, ascii bool) string {
 	t.Helper()
 	var b strings.Builder
-	if err := WriteGrowthReports(&b, all, most, frames, ascii); err != nil {
+	if err := WriteGrowthReports(&b, nil, all, most, frames, ascii); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
+}
+
+// grownGroups are a cgroup whose page cache grows, and processes that become ever more.
+func grownGroups() []attribution.Group {
+	grew := func(what growth.What, label growth.Label, subject string, note growth.NoteKind) attribution.Finding {
+		return attribution.Finding{Subject: subject, Evidence: attribution.Evidence{Finding: growth.Finding{
+			Key: growth.Key{What: what}, Label: label, Measure: growth.Resident, Growth: 40 << 20, Slope: 1 << 20, Series: rising(1<<20, 1<<20),
+			Last:   growth.Holding{Resident: 90 << 20},
+			Reason: []growth.Note{{Kind: growth.Grew, Size: 40 << 20, Time: 27 * time.Second}, {Kind: note}},
+		}}}
+	}
+	cache := grew(growth.PageCache, growth.Grows, "page cache of the cgroup", growth.CanBeDropped)
+	crowd := grew(growth.Processes, growth.Leaks, "57 processes \"wor\x1bker\" (6 at first)", growth.NeverShrank)
+	crowd.From = name("spawn (main.c:9)")
+	crowd.Made = []attribution.Stack{{Share: 1, Frames: named("fork (fork.c:1)", "spawn (main.c:9)")}}
+	return []attribution.Group{
+		{
+			Name: "/docker/a\x1bb", Watched: 30 * time.Second, Ticks: 31,
+			First:    procmaps.GroupMemory{Used: 100 << 20, Max: 512 << 20, Anon: 50 << 20, File: 50 << 20},
+			Last:     procmaps.GroupMemory{Used: 140 << 20, Max: 512 << 20, Anon: 49 << 20, File: 90 << 20, Kernel: 1 << 20, Swap: 3 << 20},
+			Findings: []attribution.Finding{cache},
+		},
+		{Name: "/quiet", Watched: 30 * time.Second, Ticks: 31, First: procmaps.GroupMemory{Used: 1 << 20, Max: procmaps.Unlimited, Anon: 1 << 20}, Last: procmaps.GroupMemory{Used: 1 << 20, Max: procmaps.Unlimited, Anon: 1 << 20}},
+		{Watched: 29 * time.Second, Ticks: 30, Before: 7, Now: 58, Findings: []attribution.Finding{crowd}},
+	}
+}
+
+// together is a report of these, with many processes in which nothing grows.
+func together(t *testing.T) string {
+	t.Helper()
+	all := watches()[:1]
+	for i := range 5 {
+		all = append(all, Growth{Process: attribution.Process{PID: 5000 + i, Comm: "worker", Watched: 30 * time.Second, Ticks: 31}, Accuracy: "exact"})
+	}
+	var b strings.Builder
+	if err := WriteGrowthReports(&b, grownGroups(), all, 1, NoStacks, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteGrowthReports(&b, grownGroups()[2:], all[1:], 0, 2, false); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestGroupsAreJSON(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	enc := json.NewEncoder(table.JSONWriter(&b))
+	for _, g := range grownGroups() {
+		if err := EncodeGroup(enc, &g, time.Unix(1, 0).UTC()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	golden(t, "growth-groups.json", b.String())
 }
 
 func TestGrowthReports(t *testing.T) {
@@ -125,6 +180,7 @@ func TestGrowthReports(t *testing.T) {
 	golden(t, "growth.txt", growthText(t, watches(), 0, 0, false))
 	golden(t, "growth-short.txt", growthText(t, watches()[:1], 1, 2, true))
 	golden(t, "growth-quiet.txt", growthText(t, watches()[1:2], 10, 16, true))
+	golden(t, "growth-together.txt", together(t))
 	if got, want := growthText(t, nil, 10, 16, false), "No process was there for long enough to be looked at.\n"; got != want {
 		t.Errorf("of nothing it says %q", got)
 	}
@@ -334,7 +390,7 @@ func TestTheLastLineNamesTheCulprit(t *testing.T) {
 	all := watches()
 	all[0].Findings[0].From = name("lea\x1bk (server.c:88)")
 	var b strings.Builder
-	if err := WriteGrowthReports(&b, all[:1], 3, NoStacks, false); err != nil {
+	if err := WriteGrowthReports(&b, nil, all[:1], 3, NoStacks, false); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(b.String(), "made by") {

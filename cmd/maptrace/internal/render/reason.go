@@ -102,6 +102,8 @@ var plainNotes = map[growth.NoteKind]string{
 	growth.AsNeeded:       "as what was touched needs them",
 	growth.WithMappings:   "but they go with the mappings that they are for",
 	growth.AfterFork:      "but no more than what was shared since a fork",
+	growth.CanBeDropped:   "but the kernel can drop what of it is written back",
+	growth.CanShrink:      "but the kernel can drop what of it is dentries and inodes",
 	growth.HasName:        "but it is a file with a name, and goes when that is removed",
 	growth.MostUnmapped:   "though most of what is mapped goes again",
 	growth.SomeUnmapped:   "though some of what is mapped goes again",

@@ -51,6 +51,8 @@ func TestNotesReadAsSentences(t *testing.T) {
 		{note: growth.Note{Kind: growth.AsNeeded}, want: "as what was touched needs them"},
 		{note: growth.Note{Kind: growth.WithMappings}, want: "but they go with the mappings that they are for"},
 		{note: growth.Note{Kind: growth.AfterFork}, want: "but no more than what was shared since a fork"},
+		{note: growth.Note{Kind: growth.CanBeDropped}, want: "but the kernel can drop what of it is written back"},
+		{note: growth.Note{Kind: growth.CanShrink}, want: "but the kernel can drop what of it is dentries and inodes"},
 		{note: growth.Note{Kind: growth.HasName}, want: "but it is a file with a name, and goes when that is removed"},
 		{note: growth.Note{Kind: growth.Droppable}, want: "but they are pages of the file, which the kernel can drop"},
 		{note: growth.Note{Kind: growth.MostUnmapped}, want: "though most of what is mapped goes again"},

@@ -1,0 +1,205 @@
+package attribution
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/procmaps/units"
+	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/growth"
+)
+
+// Group is what is found of several processes together: of all that are traced, or of a
+// cgroup.
+type Group struct {
+	Name    string // of the cgroup; "" for all processes
+	Watched time.Duration
+	Ticks   int // how often it was observed
+	// Before and Now are how many processes there were at first, and are.
+	Before, Now int
+	// First and Last are what the cgroup was charged for at first, and is.
+	First, Last procmaps.GroupMemory
+	Findings    []Finding // the worst first: those of all processes only if they tell more than the processes' own
+}
+
+// Grows tells whether anything was found to grow.
+func (g *Group) Grows() bool { return len(g.Findings) > 0 && g.Findings[0].Label >= growth.Retained }
+
+// crowd is all traced processes, by their names: a program may grow by having ever more
+// children, none of which does.
+type crowd struct {
+	watch       *growth.Watch
+	began, next uint64 // CLOCK_MONOTONIC, ns
+	last        uint64
+	first       map[string]int // processes, by name
+	made        map[int]uint32 // the site that has made a process, if it was during the watch
+}
+
+// mostMade is of how many living processes it is kept who has made them.
+const mostMade = 1 << 16
+
+// fork notes that a site has made a process.
+func (c *crowd) fork(child int, site uint32) {
+	if len(c.made) < mostMade {
+		c.made[child] = site
+	}
+}
+
+// observe adds up what the processes have to themselves, at most once an interval.
+func (g *Growth) observeCrowd(at uint64) {
+	c := &g.crowd
+	if c.next == 0 { // so that all of the beginning are there at the first look
+		c.next = at + uint64(g.opts.Interval)
+	}
+	if at < c.next {
+		return
+	}
+	holdings := make(map[growth.Key]growth.Holding)
+	for _, w := range g.spaces {
+		if w.exited || !w.charges.known {
+			continue
+		}
+		k := growth.Key{What: growth.Processes, Name: w.comm}
+		holdings[k] = holdings[k].Plus(growth.Holding{Resident: w.charges.own()})
+	}
+	if c.watch == nil {
+		c.watch, c.began, c.first = growth.NewWatch(growth.Options{Share: g.opts.Memory.Series}), at, g.count()
+	}
+	c.watch.Observe(time.Duration(at-c.began), holdings, nil)
+	c.last, c.next = at, at+uint64(g.opts.Interval)
+}
+
+// count is how many processes there are, by name.
+func (g *Growth) count() map[string]int {
+	n := make(map[string]int)
+	for _, w := range g.spaces {
+		if !w.exited {
+			n[w.comm]++
+		}
+	}
+	return n
+}
+
+// own is what a process has to itself: pages that no other maps, as far as a sum of them is
+// known, and else all that are anonymous; and what is swapped out, and page tables.
+func (c *charges) own() uint64 {
+	anon := func(b *event.Account) uint64 { return b.Anon + b.Swapped }
+	own := anon(&c.last)
+	if was := &c.summed; was.Summed {
+		own = was.Private + was.Swapped + own - min(own, anon(was))
+	}
+	return own + c.last.PageTables + c.last.Hugetlb
+}
+
+// together is what is found of all processes, nil if it is no more than what is found of
+// each.
+func (g *Growth) together(processes []Process) *Group {
+	c := &g.crowd
+	if c.watch == nil {
+		return nil
+	}
+	grows := make(map[string]bool)
+	for i := range processes {
+		if p := &processes[i]; p.Grows() {
+			grows[p.Comm] = true
+		}
+	}
+	counts := g.count()
+	out := &Group{Watched: time.Duration(c.last - c.began), Ticks: c.watch.Ticks(), Before: sum(c.first), Now: sum(counts)}
+	for _, f := range c.watch.Findings() {
+		before, now := c.first[f.Name], counts[f.Name]
+		if f.Label < growth.Grows || max(before, now) < 2 || now <= before && grows[f.Name] {
+			continue
+		}
+		subject := fmt.Sprintf("%s \"%s\"", units.Count(uint64(now), "process"), f.Name) // escaped with the rest
+		if now != before {
+			subject += fmt.Sprintf(" (%d at first)", before)
+		}
+		found := Finding{Evidence: Evidence{Finding: f}, Subject: subject}
+		if now > before {
+			g.parents(&found, now-before)
+		}
+		out.Findings = append(out.Findings, found)
+	}
+	if len(out.Findings) == 0 {
+		return nil
+	}
+	return out
+}
+
+// parents says who has made the processes of a name that are there and were not at first,
+// if most of so many are known: one function is named only if hardly another has made any.
+func (g *Growth) parents(f *Finding, more int) {
+	sites, groups, all := make(map[uint32]int), make(map[uint32]int), 0
+	for _, w := range g.spaces {
+		if site := g.crowd.made[w.pid]; site != 0 && !w.exited && w.comm == f.Name {
+			sites[site]++
+			groups[g.namer.Group(site)]++
+			all++
+		}
+	}
+	const most = 3
+	for _, site := range slices.SortedFunc(maps.Keys(sites), func(a, b uint32) int {
+		return cmp.Or(cmp.Compare(sites[b], sites[a]), cmp.Compare(a, b))
+	}) {
+		made := Stack{Share: float64(sites[site]) / float64(all)}
+		made.Frames, made.End = g.namer.StackNames(site)
+		f.Made = append(f.Made, made)
+		if 2*all >= more && float64(groups[g.namer.Group(site)]) >= Sure*float64(all) && f.From == nobody {
+			f.From = g.namer.function(site)
+		}
+		if len(f.Made) == most {
+			break
+		}
+	}
+}
+
+func sum(of map[string]int) (n int) {
+	for _, more := range of {
+		n += more
+	}
+	return n
+}
+
+// cgroup is what one cgroup is charged for.
+type cgroup struct {
+	watch       *growth.Watch
+	began, last uint64
+	first, now  procmaps.GroupMemory
+}
+
+func (g *Growth) group(at uint64, b *event.Group) {
+	c := g.groups[b.Name]
+	if c == nil {
+		c = &cgroup{watch: growth.NewWatch(growth.Options{Share: g.opts.Memory.Series}), began: at, first: b.GroupMemory}
+		g.groups[b.Name] = c
+	}
+	c.now, c.last = b.GroupMemory, at
+	c.watch.Observe(time.Duration(at-c.began), map[growth.Key]growth.Holding{
+		{What: growth.PageCache}:    {Resident: b.File},
+		{What: growth.GroupShmem}:   {Resident: b.Shmem},
+		{What: growth.KernelMemory}: {Resident: b.Kernel},
+		{What: growth.Sockets}:      {Resident: b.Sock},
+	}, nil)
+}
+
+// Groups are what is found of processes together: of each cgroup that is watched, and of all
+// processes if that is more than what is found of each.
+func (g *Growth) Groups(processes []Process) (out []Group) {
+	for name, c := range g.groups {
+		group := Group{Name: name, Watched: time.Duration(c.last - c.began), Ticks: c.watch.Ticks(), First: c.first, Last: c.now}
+		for _, f := range c.watch.Findings() {
+			group.Findings = append(group.Findings, Finding{Evidence: Evidence{Finding: f}, Subject: f.What.String() + " of the cgroup"})
+		}
+		out = append(out, group)
+	}
+	slices.SortFunc(out, func(a, b Group) int { return cmp.Compare(a.Name, b.Name) })
+	if all := g.together(processes); all != nil {
+		out = append(out, *all)
+	}
+	return out
+}

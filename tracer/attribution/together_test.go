@@ -1,0 +1,139 @@
+package attribution
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/model"
+)
+
+// piled is a program with a child more each second, which sites make in turn.
+func piled(sites ...uint32) *Growth {
+	g := NewGrowth(Options{Names: names{}, Interval: time.Second})
+	process(g, 1, 1)
+	pids := []int{1}
+	for i := range 40 {
+		at := uint64(time.Second) * uint64(i+1)
+		pid := 2 + i
+		g.Change(&model.Change{Kind: model.KindFork, Space: 1, TGID: 1, Time: at, Child: pid, Site: sites[i%len(sites)]})
+		process(g, pid, at)
+		pids = append(pids, pid)
+		for _, pid := range pids {
+			g.Record(&event.Record{At: at, Space: uint64(pid), PID: pid, Body: event.Account{Anon: 1 << 20}})
+		}
+	}
+	return g
+}
+
+func TestChildrenThatPileUpAreFoundTogether(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		sites []uint32
+		want  string
+	}{
+		{"one function makes them", []uint32{4, 5}, "f"},
+		{"two do", []uint32{4, 8}, ""},
+		{"it is not known who does", []uint32{0}, ""},
+		{"it is not known of most", []uint32{4, 0, 0}, ""},
+	} {
+		groups := piled(c.sites...).Groups(nil)
+		if len(groups) != 1 || len(groups[0].Findings) != 1 {
+			t.Fatalf("%s: %+v", c.name, groups)
+		}
+		g, f := &groups[0], &groups[0].Findings[0]
+		if g.Now != 41 || g.Before > 4 || !g.Grows() || !strings.HasPrefix(f.Subject, `41 processes "" (`) {
+			t.Errorf("%s: %d processes, %d at first, %q", c.name, g.Now, g.Before, f.Subject)
+		}
+		if got := f.Blamed().Full; strings.HasPrefix(got, "f") != (c.want != "") {
+			t.Errorf("%s: %q is blamed, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+func TestProcessesThatGrowByThemselvesAreNotToldTogether(t *testing.T) {
+	t.Parallel()
+	g := NewGrowth(Options{Names: names{}, Interval: time.Second})
+	for pid := 1; pid <= 3; pid++ {
+		process(g, pid, 1)
+	}
+	for i := range 40 {
+		for pid := 1; pid <= 3; pid++ {
+			at := uint64(time.Second) * uint64(i+1)
+			g.Record(&event.Record{At: at, Space: uint64(pid), PID: pid, Body: event.Account{Anon: uint64(i) << 20}})
+		}
+	}
+	if got := g.Groups(nil); len(got) != 1 || !got[0].Grows() {
+		t.Errorf("of processes none of which is known to grow: %+v", got)
+	}
+	grows := []Process{{Findings: []Finding{{Evidence: Evidence{Finding: growth.Finding{Label: growth.Grows}}}}}}
+	if got := g.Groups(grows); got != nil {
+		t.Errorf("of processes that are known to grow: %+v", got)
+	}
+}
+
+// TestWhatAProcessHasToItself wants no page counted in parent and child.
+func TestWhatAProcessHasToItself(t *testing.T) {
+	t.Parallel()
+	var c charges
+	c.account(event.Account{Anon: 100, Swapped: 7, PageTables: 4})
+	if got := c.own(); got != 111 {
+		t.Errorf("%d without a sum, want all that is anonymous", got)
+	}
+	c.account(event.Account{Anon: 100, Swapped: 7, PageTables: 4, Summed: true, Private: 30})
+	if got := c.own(); got != 41 {
+		t.Errorf("%d with a sum", got)
+	}
+	c.account(event.Account{Anon: 150, Swapped: 9, PageTables: 4, Hugetlb: 1000})
+	if got := c.own(); got != 1093 {
+		t.Errorf("%d, with some that came later", got)
+	}
+	c.account(event.Account{Anon: 20})
+	if got := c.own(); got != 37 {
+		t.Errorf("%d after much was given back", got)
+	}
+}
+
+func TestACgroupGrowsByItsCharges(t *testing.T) {
+	t.Parallel()
+	g := NewGrowth(Options{Names: names{}, Interval: time.Second})
+	for i := range uint64(40) {
+		g.Record(&event.Record{At: (i + 1) * uint64(time.Second), Body: event.Group{Name: "/a", GroupMemory: procmaps.GroupMemory{
+			Used: i << 20, Anon: i << 20, File: 5<<20 + i<<20, Kernel: i << 18, Sock: i << 19,
+		}}})
+	}
+	groups := g.Groups(nil)
+	if len(groups) != 1 || groups[0].Name != "/a" || groups[0].Ticks != 40 || groups[0].First.File != 5<<20 || groups[0].Last.File != 44<<20 {
+		t.Fatalf("%+v", groups)
+	}
+	want := map[growth.What]growth.Label{
+		growth.PageCache: growth.Grows, growth.KernelMemory: growth.Grows, growth.Sockets: growth.Leaks,
+	}
+	for _, f := range groups[0].Findings {
+		if f.Label != want[f.What] {
+			t.Errorf("%s: %v, want %v", f.Subject, f.Label, want[f.What])
+		}
+		delete(want, f.What)
+	}
+	if len(want) > 0 {
+		t.Errorf("not found: %v", want)
+	}
+	r, err := ParseRule("page cache growth > 1/s", func(string) (uint64, error) { return 1000, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, broken := r.CheckGroup(&groups[0]); !broken {
+		t.Error("a rule on page cache is not broken")
+	}
+	r, err = ParseRule("total growth > 1/s", func(string) (uint64, error) { return 1000, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, broken := r.CheckGroup(&groups[0]); broken {
+		t.Error("one on the total is about processes")
+	}
+}
