@@ -86,6 +86,7 @@ struct backing_file {
 
 struct mm_struct {
 	atomic_t mm_users;
+	int map_count;
 	unsigned long total_vm;
 	unsigned long stack_vm;
 	unsigned long def_flags;

@@ -44,6 +44,7 @@ volatile const bool nested = false;	  /* the reader is not in the initial pid na
 #define PATH_PIECE  16	/* words of it that are read at once */
 
 #define EBUSY		  16
+#define ENOMEM		  12
 #define ENOSYS		  38
 #define S_IFMT		  0170000
 #define S_IFCHR		  0020000
@@ -81,10 +82,12 @@ struct space {
 	__u64 start_stack;
 	__u64 stack_vm;	     /* pages of stack, as of the last report */
 	__u64 total_vm;	     /* mapped pages, as the last section left them */
+	__u32 map_count;     /* mappings, as of the last call; 0: none was seen */
 	__u32 last;	     /* the last section reported or kept for a report */
 	__u32 relaid;	     /* its layout was set since its image began */
 	struct meter calls;  /* that made memory larger */
 	struct meter stacks; /* of these, those that their caller's meter has passed */
+	struct meter rare;   /* forks, refused calls and splits */
 	struct meter faults;
 	struct meter blocks;
 };
@@ -1365,6 +1368,38 @@ static __always_inline bool grows(__u32 op, __u64 *args, long ret, __u64 old_brk
 	return false;
 }
 
+/* Whether a call was refused memory, or room for another mapping. */
+static __always_inline bool was_refused(__u32 op, __u64 *args, long ret)
+{
+	return op == MM_OP_BRK ? args[0] > (__u64)ret : ret == -ENOMEM;
+}
+
+/* Whether there are more mappings than at the call before: by this one, or by another thread. */
+static __always_inline bool more_mappings(struct space *sp, struct mm_struct *mm)
+{
+	__u32 before = sp->map_count, now = mm->map_count;
+
+	sp->map_count = now;
+	return before && now > before;
+}
+
+/*
+ * The stack of what makes no memory, and is told for what else it does: a fork, a call that
+ * was refused, one that splits a mapping. All of an address space have one quota.
+ */
+static __noinline __u32 rare_stack(struct task_struct *task, struct space *sp, __u32 op,
+				   __u8 *chance)
+{
+	__u32 rare = meter_chance(&sp->rare, bpf_ktime_get_ns(), stack_quota);
+
+	sp->rare.seen++;
+	*chance = rare < MM_TOP_CHANCE ? rare : MM_TOP_CHANCE;
+	if (taken(*chance))
+		return send_stack(task, sp, op, 0, *chance);
+	count(MM_C_STACK_CHANCE);
+	return 0;
+}
+
 /* Where uprobes have replaced the innermost return address, and what it was. */
 static __always_inline void replaced_return(struct task_struct *task, __u64 *at, __u64 *orig)
 {
@@ -1445,11 +1480,15 @@ static __noinline int note_stack(struct task_struct *task, struct pending *p, __
 	struct meter *m;
 	struct space *sp;
 
-	if (!grows(op, args, ret, p->old_brk))
-		return 0;
 	sp = bpf_map_lookup_elem(&spaces, &key);
 	if (!sp)
 		return 0;
+	if (!grows(op, args, ret, p->old_brk)) {
+		if (more_mappings(sp, task->mm) || was_refused(op, args, ret))
+			p->stack = rare_stack(task, sp, op, &p->chance);
+		return 0;
+	}
+	more_mappings(sp, task->mm);
 	caller = caller_hash(task);
 	p->path = caller;
 	p->depth = caller >> 16;
@@ -1477,18 +1516,6 @@ static __noinline int note_stack(struct task_struct *task, struct pending *p, __
 	}
 	if (!p->stack)
 		p->flags |= MM_F_UNSAMPLED;
-	return 0;
-}
-
-/* The stack of a fork: there are few of them, and each costs far more. */
-static __noinline __u32 fork_stack(struct task_struct *task, struct space *sp)
-{
-	__u32 chance = meter_chance(&sp->stacks, bpf_ktime_get_ns(), stack_quota);
-
-	sp->stacks.seen++;
-	if (taken(chance))
-		return send_stack(task, sp, MM_OP_FORK, 0, chance);
-	count(MM_C_STACK_CHANCE);
 	return 0;
 }
 
@@ -1769,6 +1796,7 @@ int mm_fork(__u64 *ctx)
 	struct space *sp;
 	struct mm_call *c;
 	__u32 stack = 0;
+	__u8 chance = 0;
 	bool traced;
 
 	if (!mm || (parent->tgid == child->tgid && !watches))
@@ -1792,7 +1820,7 @@ int mm_fork(__u64 *ctx)
 	if (p && p->have && !belongs(p, regs, call_nr(regs)))
 		disown(parent, p);
 	if (stack_quota)
-		stack = fork_stack(parent, sp);
+		stack = rare_stack(parent, sp, MM_OP_FORK, &chance);
 	c = begin_call(parent, sp->id, MM_OP_FORK);
 	if (!c)
 		goto out;

@@ -486,10 +486,13 @@ type mmSpace struct {
 	StartStack uint64
 	StackVm    uint64
 	TotalVm    uint64
+	MapCount   uint32
 	Last       uint32
 	Relaid     uint32
+	_          [4]byte
 	Calls      mmMeter
 	Stacks     mmMeter
+	Rare       mmMeter
 	Faults     mmMeter
 	Blocks     mmMeter
 }

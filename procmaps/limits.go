@@ -16,40 +16,94 @@ import (
 // Unlimited stands for a limit that is none.
 const Unlimited = math.MaxUint64
 
-// AddressSpaceLimit returns the soft limit RLIMIT_AS of the process, in bytes,
-// from /proc/PID/limits (2.6.24+).
-func (p *Process) AddressSpaceLimit() (uint64, error) {
-	data, err := p.read("limits")
-	if err != nil {
-		return 0, err
-	}
-	return parseAddressSpaceLimit(data, p.file("limits"))
+// Rlimits are soft limits of a process (getrlimit(2)), in bytes, [Unlimited] where there is
+// none.
+type Rlimits struct {
+	AddressSpace uint64 // RLIMIT_AS
+	Data         uint64 // RLIMIT_DATA
+	Locked       uint64 // RLIMIT_MEMLOCK
 }
 
-// parseAddressSpaceLimit finds the row that fs/proc/base.c:proc_pid_limits calls
-// "Max address space".
-func parseAddressSpaceLimit(data []byte, file string) (uint64, error) {
+// Rlimits reads /proc/PID/limits (2.6.24+).
+func (p *Process) Rlimits() (Rlimits, error) {
+	data, err := p.read("limits")
+	if err != nil {
+		return Rlimits{}, err
+	}
+	return parseRlimits(data, p.file("limits"))
+}
+
+// parseRlimits finds the rows, by what fs/proc/base.c:proc_pid_limits calls them.
+func parseRlimits(data []byte, file string) (Rlimits, error) {
+	var r Rlimits
+	missing := map[string]*uint64{"Max address space": &r.AddressSpace, "Max data size": &r.Data, "Max locked memory": &r.Locked}
 	l := lines{buf: data, file: file}
 	for l.pos < len(data) {
 		line, err := l.next()
 		if err != nil {
-			return 0, err
+			return Rlimits{}, err
 		}
-		rest, ok := bytes.CutPrefix(line, []byte("Max address space"))
-		if !ok {
-			continue
+		for name, limit := range missing {
+			rest, ok := bytes.CutPrefix(line, []byte(name+" "))
+			if !ok {
+				continue
+			}
+			delete(missing, name)
+			word, _, _ := bytes.Cut(bytes.TrimLeft(rest, " "), []byte{' '})
+			if *limit = Unlimited; string(word) == "unlimited" {
+				break
+			}
+			if *limit, err = strconv.ParseUint(string(word), 10, 64); err != nil {
+				return Rlimits{}, parseError(file, l.n, line, "bad limit")
+			}
+			break
 		}
-		word, _, _ := bytes.Cut(bytes.TrimLeft(rest, " "), []byte{' '})
-		if string(word) == "unlimited" {
-			return Unlimited, nil
-		}
-		n, err := strconv.ParseUint(string(word), 10, 64)
-		if err != nil {
-			return 0, parseError(file, l.n, line, "bad limit")
-		}
-		return n, nil
 	}
-	return 0, fmt.Errorf("%s: no limit of the address space", file)
+	if len(missing) > 0 {
+		return Rlimits{}, fmt.Errorf("%s: not all limits of memory", file)
+	}
+	return r, nil
+}
+
+// Commitment is how much memory is promised to all processes, in bytes, and how much may be;
+// the latter is [Unlimited] unless vm.overcommit_memory is 2 (proc(5)).
+func (f FS) Commitment() (used, most uint64, err error) {
+	if mode, e := f.sysctl("vm.overcommit_memory"); e != nil || mode != 2 {
+		return 0, Unlimited, e
+	}
+	name := filepath.Join(f.Root(), "meminfo")
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return 0, Unlimited, err
+	}
+	return parseCommitment(data, name)
+}
+
+func parseCommitment(data []byte, file string) (used, most uint64, err error) {
+	found := 0
+	l := lines{buf: data, file: file}
+	for l.pos < len(data) {
+		line, err := l.next()
+		if err != nil {
+			return 0, Unlimited, err
+		}
+		for key, to := range map[string]*uint64{"Committed_AS:": &used, "CommitLimit:": &most} {
+			rest, ok := bytes.CutPrefix(line, []byte(key))
+			if !ok {
+				continue
+			}
+			kb, unit, ok := cutDec(bytes.TrimLeft(rest, " "))
+			if !ok || string(unit) != " kB" {
+				return 0, Unlimited, parseError(file, l.n, line, "bad size")
+			}
+			*to = kb << 10
+			found++
+		}
+	}
+	if found != 2 {
+		return 0, Unlimited, fmt.Errorf("%s: no commitment of memory", file)
+	}
+	return used, most, nil
 }
 
 // MaxMapCount returns vm.max_map_count: how many mappings a process may have.

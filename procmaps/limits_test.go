@@ -7,32 +7,70 @@ import (
 	"testing"
 )
 
-func TestTheLimitOfTheAddressSpaceIsRead(t *testing.T) {
+func TestLimitsOfAProcessAreRead(t *testing.T) {
 	t.Parallel()
 	const head = "Limit                     Soft Limit           Hard Limit           Units     \n" +
-		"Max cpu time              unlimited            unlimited            seconds   \n"
+		"Max cpu time              unlimited            unlimited            seconds   \n" +
+		"Max data size             4096                 unlimited            bytes     \n" +
+		"Max locked memory         8388608              8388608              bytes     \n"
 	for _, c := range []struct {
 		row  string
-		want uint64
+		want Rlimits
 		bad  bool
 	}{
-		{"Max address space         unlimited            unlimited            bytes     \n", Unlimited, false},
-		{"Max address space         1073741824           unlimited            bytes     \n", 1 << 30, false},
-		{"Max address space         lots                 unlimited            bytes     \n", 0, true},
-		{"Max file size             1                    unlimited            bytes     \n", 0, true},
+		{"Max address space         unlimited            unlimited            bytes     \n", Rlimits{Unlimited, 4096, 8 << 20}, false},
+		{"Max address space         1073741824           unlimited            bytes     \n", Rlimits{1 << 30, 4096, 8 << 20}, false},
+		{"Max address space         lots                 unlimited            bytes     \n", Rlimits{}, true},
+		{"Max file size             1                    unlimited            bytes     \n", Rlimits{}, true},
 	} {
-		got, err := parseAddressSpaceLimit([]byte(head+c.row), "limits")
+		got, err := parseRlimits([]byte(head+c.row), "limits")
 		if got != c.want || (err != nil) != c.bad {
-			t.Errorf("%q: got %d, %v", c.row, got, err)
+			t.Errorf("%q: got %+v, %v", c.row, got, err)
+		}
+	}
+}
+
+func TestCommitmentOfTheMachine(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		mode, text string
+		used, most uint64
+		bad        bool
+	}{
+		{mode: "0\n", most: Unlimited},
+		{mode: "2\n", text: "MemTotal:  9 kB\nCommitLimit:    12342044 kB\nCommitted_AS:    2048 kB\n", used: 2 << 20, most: 12342044 << 10},
+		{mode: "2\n", text: "CommitLimit:    12342044 kB\n", most: Unlimited, bad: true},
+		{mode: "2\n", text: "CommitLimit:    many kB\n", most: Unlimited, bad: true},
+		{mode: "2\n", most: Unlimited, bad: true},
+	} {
+		root := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(root, "sys", "vm"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range map[string]string{"sys/vm/overcommit_memory": c.mode, "meminfo": c.text} {
+			if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f, err := NewFS(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if used, most, err := f.Commitment(); used != c.used || most != c.most || (err != nil) != c.bad {
+			t.Errorf("%q, %q: %d of %d, %v", c.mode, c.text, used, most, err)
 		}
 	}
 }
 
 func FuzzParseLimits(f *testing.F) {
 	f.Add([]byte("Max address space         unlimited            unlimited            bytes     \n"))
+	f.Add([]byte("CommitLimit:    12342044 kB\nCommitted_AS:    2048 kB\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if n, err := parseAddressSpaceLimit(data, "limits"); err != nil && n != 0 {
-			t.Errorf("%d and %v", n, err)
+		if r, err := parseRlimits(data, "limits"); err != nil && r != (Rlimits{}) {
+			t.Errorf("%+v and %v", r, err)
+		}
+		if used, _, err := parseCommitment(data, "meminfo"); err != nil && used != 0 {
+			t.Errorf("%d and %v", used, err)
 		}
 	})
 }

@@ -125,6 +125,46 @@ func TestChildrenThatPileUp(t *testing.T) {
 	}
 }
 
+// TestWhoSplitsMappingsAndWhoIsRefusedMemory watches programs whose calls make none.
+func TestWhoSplitsMappingsAndWhoIsRefusedMemory(t *testing.T) {
+	t.Parallel()
+	path := bpftest.BuildC(t, "../../testdata/cases", "cases")
+	for _, what := range []string{"split", "refused"} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			needBPF(t)
+			needRoot(t)
+			h := startHelperWith(t, "", func(cmd *exec.Cmd) { cmd.Path, cmd.Args = path, []string{path, what} })
+			r := succeed(t, maptrace(t, "grow", "--for", "20s", "-o", "json", "-p", h.pid()))
+			if err := h.in.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if lived := h.result(); lived.code != 0 {
+				t.Errorf("the program: %+v", lived)
+			}
+			all := whatGrows(t, r.out)
+			if what == "split" {
+				if len(all) != 1 || all[0].Measure != "mappings" || !strings.HasPrefix(all[0].SplitBy, "register_buffer ") || !strings.Contains(all[0].Limit, "vm.max_map_count in ") {
+					t.Errorf("found to grow: %+v", all)
+				}
+				return
+			}
+			var watch render.WatchObject
+			first, _, _ := strings.Cut(r.out, "\n")
+			if err := json.Unmarshal([]byte(first), &watch); err != nil || len(watch.Refused) != 1 || len(all) > 0 {
+				t.Fatalf("%v: %s, found to grow: %+v", err, first, all)
+			}
+			f := &watch.Refused[0]
+			t.Log(f.Sentence)
+			const few, mib = 20, 1 << 20 // there is time for ten times as many
+			if f.Call != "mmap" || f.Bytes != mib || f.Calls < few || !strings.HasPrefix(f.By, "open_segment ") ||
+				len(f.Limits) != 1 || f.Limits[0].Name != "RLIMIT_AS" || f.Limits[0].Max != 64*mib {
+				t.Errorf("%+v", f)
+			}
+		})
+	}
+}
+
 // TestGrowthOfACgroup watches a cgroup whose processes are as large as ever.
 func TestGrowthOfACgroup(t *testing.T) {
 	t.Parallel()

@@ -18,6 +18,9 @@
  *   collapse  every 50 ms a range of 2 MiB, of which one page is used, becomes a huge page
  *   cached    append() writes to a deleted file on a disk, and many files are looked for that
  *             are not there
+ *   split     register_buffer() gives every second page of a mapping other advice, one more
+ *             each time
+ *   refused   open_segment() asks for 1 MiB that RLIMIT_AS does not permit
  *   pageout   remember() keeps 128 KiB every 50 ms, which is swapped out
  */
 #define _GNU_SOURCE
@@ -30,6 +33,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/shm.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -304,6 +308,41 @@ static void collapse(void)
 			must(!madvise(p + i * HUGE, HUGE, MADV_COLLAPSE), "MADV_COLLAPSE");
 }
 
+NOINLINE void register_buffer(char *page)
+{
+	must(!madvise(page, PAGE, MADV_DONTFORK), "madvise");
+}
+
+static void split(void)
+{
+	const size_t pages = 16 * KIB;
+	char *p = map(2 * pages * PAGE, PROT_READ | PROT_WRITE, MAP_NORESERVE);
+
+	for (size_t i = 0; goes_on(10); i++)
+		if (i < pages)
+			register_buffer(p + 2 * i * PAGE);
+}
+
+NOINLINE void *open_segment(void)
+{
+	void *p = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	must(p != MAP_FAILED || errno == ENOMEM, "mmap");
+	return p;
+}
+
+static void refused(void)
+{
+	const struct rlimit few = {.rlim_cur = 64 * MIB, .rlim_max = 64 * MIB};
+
+	must(!setrlimit(RLIMIT_AS, &few), "setrlimit");
+	while (open_segment() != MAP_FAILED)
+		;
+	ready();
+	while (goes_on(100))
+		must(open_segment() == MAP_FAILED, "a mapping beyond the limit");
+}
+
 NOINLINE void remember(void)
 {
 	char *p = map(128 * KIB, PROT_READ | PROT_WRITE, 0);
@@ -329,6 +368,10 @@ int main(int argc, char **argv)
 		collapse();
 		return 0;
 	}
+	if (!strcmp(what, "refused")) {
+		refused();
+		return 0;
+	}
 	ready();
 	if (!strcmp(what, "tables"))
 		tables();
@@ -344,6 +387,8 @@ int main(int argc, char **argv)
 		sysv();
 	else if (!strcmp(what, "log"))
 		tmp_log();
+	else if (!strcmp(what, "split"))
+		split();
 	else if (!strcmp(what, "cached"))
 		cached();
 	else if (!strcmp(what, "crowd"))

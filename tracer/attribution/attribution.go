@@ -65,6 +65,7 @@ type Attribution struct {
 	allFaults uint64
 	outcomes  map[outcome]uint64 // words
 	charges   charges
+	rare      rare
 	heap      *heap.Book      // samples of blocks; nil while there are none
 	malloc    *mallocs        // nil while what malloc holds was not read
 	profile   *heap.Profile   // of the program's own; nil if it has none
@@ -176,6 +177,7 @@ func (a *Attribution) call(c *model.Change) {
 		a.estimated = true
 		a.unsampled += uint64(max(c.Effect.Delta, 0))
 	}
+	a.rare.call(c, a.key)
 	call, eff := c.Call, c.Effect
 	for i := range eff.Displaced {
 		d := &eff.Displaced[i]

@@ -109,7 +109,7 @@ func (r *run) call(c space.Call) {
 	}
 	eff := r.tree.Apply(&c)
 	r.log = append(r.log, fmt.Sprintf("%v %x = %x, site %x", c.Op, c.Args, c.Ret, c.Site))
-	r.attr.Change(&model.Change{Kind: model.KindCall, Time: c.Time, Flags: flags, Call: &c, Effect: &eff})
+	r.attr.Change(&model.Change{Kind: model.KindCall, Time: c.Time, Flags: flags, Call: &c, Effect: &eff, Site: model.Blame(c.Site).Site()})
 }
 
 func (r *run) mmap(at procmaps.Range, mode procmaps.Mode, site uint64) {

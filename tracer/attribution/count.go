@@ -105,6 +105,7 @@ func (a *Attribution) use() {
 	for o := range a.outcomes {
 		a.sites.Use(o.site)
 	}
+	a.rare.sites(a.sites.Use)
 	if a.heap != nil {
 		a.heap.Sites(a.sites.Use)
 	}

@@ -73,6 +73,8 @@ type Finding struct {
 	Kept    []Stack       // those that were the last to write to its watched words that stayed
 	Keepers []HeapKeeper  // of Heap, those that keep the most
 	Settle  time.Duration // for how long those were left alone, at least
+	SplitBy stack.Name    // who splits the mappings, where their number grows; no name if that is not known
+	Split   []Stack       // the stacks of most of such calls
 	Limit   *Reached      // the limit that is reached first; nil if none is
 }
 
@@ -243,6 +245,7 @@ func (n *namer) finding(a *Attribution, e *Evidence, limits growth.Readings) Fin
 		f.Made = append(f.Made, made)
 	}
 	f.Touched, f.Kept, f.Keepers = n.touchers(e), n.keepers(e), n.heapKeepers(e)
+	n.split(&a.rare, &f)
 	if l, left, ok := limits.Soonest(e.Finding); ok {
 		f.Limit = &Reached{l, left}
 	}

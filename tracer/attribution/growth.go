@@ -91,6 +91,8 @@ type Process struct {
 	Uncounted string
 	// HeapUnsampled says why blocks of malloc heaps were not sampled, if so.
 	HeapUnsampled string
+	// Refused are calls that were refused memory, the most frequent first.
+	Refused []Refused
 	// Malloc is what glibc's malloc holds; nil if it was not read.
 	Malloc *Malloc
 	// Unwatched says why no words were watched, or from some time on no more, if so:
@@ -309,6 +311,7 @@ func (g *Growth) Processes(now uint64) []Process {
 			PID: w.pid, NSPID: w.nspid, Comm: w.comm, Exe: w.exe, Exited: w.exited, Watched: w.watchedTo(now), Ticks: w.Ticks(),
 			Space: id, Estimated: w.Estimated(), Unsampled: w.Unsampled(), Uncounted: w.uncounted, Unwatched: w.unwatched,
 			HeapUnsampled: w.unsampledHeap, Malloc: w.malloc.figures(),
+			Refused: g.namer.refused(&w.rare, w.limits),
 		}
 		for _, e := range w.Evidence() {
 			p.Findings = append(p.Findings, g.namer.finding(w.Attribution, &e, w.limits))

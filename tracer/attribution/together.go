@@ -3,7 +3,6 @@ package attribution
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -134,27 +133,16 @@ func (g *Growth) together(processes []Process) *Group {
 // parents says who has made the processes of a name that are there and were not at first,
 // if most of so many are known: one function is named only if hardly another has made any.
 func (g *Growth) parents(f *Finding, more int) {
-	sites, groups, all := make(map[uint32]int), make(map[uint32]int), 0
+	sites, all := make(map[uint32]uint64), 0
 	for _, w := range g.spaces {
 		if site := g.crowd.made[w.pid]; site != 0 && !w.exited && w.comm == f.Name {
 			sites[site]++
-			groups[g.namer.Group(site)]++
 			all++
 		}
 	}
-	const most = 3
-	for _, site := range slices.SortedFunc(maps.Keys(sites), func(a, b uint32) int {
-		return cmp.Or(cmp.Compare(sites[b], sites[a]), cmp.Compare(a, b))
-	}) {
-		made := Stack{Share: float64(sites[site]) / float64(all)}
-		made.Frames, made.End = g.namer.StackNames(site)
-		f.Made = append(f.Made, made)
-		if 2*all >= more && float64(groups[g.namer.Group(site)]) >= Sure*float64(all) && f.From == nobody {
-			f.From = g.namer.function(site)
-		}
-		if len(f.Made) == most {
-			break
-		}
+	made, by := g.namer.callers(sites)
+	if f.Made = made; 2*all >= more {
+		f.From = by
 	}
 }
 

@@ -41,6 +41,9 @@ const (
 	Sockets      // buffers of sockets
 )
 
+// private reports whether it is memory that the process has to itself.
+func (w What) private() bool { return w != File && w != Shm && w != Memfd && !w.Charged() }
+
 // Charged reports whether it is charged to the process, or its cgroup, beside its mappings.
 func (w What) Charged() bool { return w >= PageTables }
 
@@ -135,6 +138,9 @@ const (
 	Mapped
 	Mappings
 	measures = iota
+
+	// Unmeasured is that of limits on what no group holds.
+	Unmeasured Measure = 255
 )
 
 var measureNames = [...]string{Resident: "resident", Writable: "writable", Mapped: "mapped", Mappings: "mappings"}

@@ -14,6 +14,15 @@ type Limit struct {
 	Used, Max uint64 // in the unit of Measure
 }
 
+// Names of limits. That of a cgroup is the name of its file.
+const (
+	RlimitAS      = "RLIMIT_AS"
+	RlimitData    = "RLIMIT_DATA"
+	RlimitMemlock = "RLIMIT_MEMLOCK"
+	MaxMapCount   = "vm.max_map_count"
+	Overcommit    = "vm.overcommit_memory"
+)
+
 // Limits are those that apply to a process.
 type Limits []Limit
 
@@ -25,7 +34,7 @@ const farAway = 10 * 365 * 24 * time.Hour
 // retained does), the interval of its slope reaches to 0, or the limit is years away. Rise is
 // how much what is used of the limit was seen to rise a second.
 func timeTo(f Finding, l Limit, rise float64) (time.Duration, bool) {
-	if f.Label < Retained || l.Measure >= measures {
+	if f.Label < Retained || l.Measure >= measures || l.Name == RlimitData && !f.What.private() {
 		return 0, false
 	}
 	r := f.Rates[l.Measure]

@@ -319,14 +319,24 @@ func limitsOf(fs procmaps.FS, p *procmaps.Process) growth.Limits {
 	if err != nil {
 		return ls
 	}
-	if limit, err := p.AddressSpaceLimit(); err == nil && limit != procmaps.Unlimited {
-		ls = append(ls, growth.Limit{Name: "RLIMIT_AS", Measure: growth.Mapped, Used: st.VmSizeKB << 10, Max: limit})
+	most := func(name string, m growth.Measure, used, limit uint64) {
+		if limit != procmaps.Unlimited {
+			ls = append(ls, growth.Limit{Name: name, Measure: m, Used: used, Max: limit})
+		}
+	}
+	if r, err := p.Rlimits(); err == nil {
+		most(growth.RlimitAS, growth.Mapped, st.VmSizeKB<<10, r.AddressSpace)
+		most(growth.RlimitData, growth.Writable, st.VmDataKB<<10, r.Data)
+		most(growth.RlimitMemlock, growth.Unmeasured, st.VmLckKB<<10, r.Locked)
+	}
+	if used, limit, err := fs.Commitment(); err == nil {
+		most(growth.Overcommit, growth.Unmeasured, used, limit)
 	}
 	// The kernel counts its VMAs, of which one of our regions may be several.
 	if n, err := fs.MaxMapCount(); err == nil {
 		var rows uint64
 		if _, err := p.ScanMaps(func(n int, _ *procmaps.Mapping) error { rows = uint64(n) + 1; return nil }); err == nil {
-			ls = append(ls, growth.Limit{Name: "vm.max_map_count", Measure: growth.Mappings, Used: rows, Max: uint64(n)})
+			ls = append(ls, growth.Limit{Name: growth.MaxMapCount, Measure: growth.Mappings, Used: rows, Max: uint64(n)})
 		}
 	}
 	return ls

@@ -34,6 +34,9 @@ func Sentence(f *attribution.Finding) string {
 	} else if who, share := f.Toucher(); who.Full != "" {
 		fmt.Fprintf(&b, ", touched by %s (%s),", who.Short, units.Percent(share))
 	}
+	if f.SplitBy.Full != "" {
+		fmt.Fprintf(&b, ", split by %s,", f.SplitBy.Short)
+	}
 	fmt.Fprintf(&b, " %s: %s", reason(&f.Finding), f.Label)
 	if f.Limit != nil && f.Label >= growth.Retained {
 		b.WriteString("; " + limit(f.Limit))
@@ -60,7 +63,7 @@ func subject(f *attribution.Finding) string {
 
 // unknownKeeper tells whether memory grows that many share, and nobody can be named.
 func unknownKeeper(f *attribution.Finding) bool {
-	return f.Shared && f.Label >= growth.Grows && f.Blamed().Full == "" && !f.ByKernel()
+	return f.Shared && f.Label >= growth.Grows && f.Blamed().Full == "" && !f.ByKernel() && f.Measure != growth.Mappings
 }
 
 // decided is how much is known of who keeps memory that many share.
@@ -110,14 +113,14 @@ func WriteGrowthReports(w io.Writer, groups []attribution.Group, all []Growth, m
 	const few = 3
 	quiet := 0
 	for i := range all {
-		if g := &all[i]; g.Uncounted == "" && !g.Grows() {
+		if all[i].quiet() {
 			quiet++
 		}
 	}
 	told := 0
 	for i := range all {
 		g := &all[i]
-		if g.Uncounted == "" && !g.Grows() && quiet > few {
+		if g.quiet() && quiet > few {
 			if told++; told > 1 {
 				continue
 			}
@@ -135,7 +138,7 @@ func WriteGrowthReports(w io.Writer, groups []attribution.Group, all []Growth, m
 			b = fmt.Appendf(b, ": nothing can be said, as its resident memory cannot be counted: %s\n", table.Escape(g.Uncounted))
 			continue
 		}
-		if len(all) > 1 && !g.Grows() {
+		if len(all) > 1 && g.quiet() {
 			b = append(b, ": nothing was seen to grow\n"...)
 			continue
 		}
@@ -147,6 +150,9 @@ func WriteGrowthReports(w io.Writer, groups []attribution.Group, all []Growth, m
 	_, err := w.Write(b)
 	return err
 }
+
+// quiet tells whether there is nothing to be said of a process.
+func (g *Growth) quiet() bool { return g.Uncounted == "" && !g.Grows() && len(g.Refused) == 0 }
 
 // otherProcess is what processes are called that others are listed beside.
 func otherProcess(other bool) string {
@@ -251,6 +257,9 @@ func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
 	if most > 0 && len(found) > most {
 		found = found[:most]
 	}
+	for i := range g.Refused {
+		b = append(append(b, refusal(&g.Refused[i])...), '\n')
+	}
 	if !g.Grows() {
 		b = append(b, "Nothing was seen to grow.\n"...)
 		if g.Ticks < fewLooks {
@@ -273,6 +282,9 @@ func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
 		b = fmt.Appendf(b, "%s and %d more, none of them worse\n", dots(ascii), n)
 	}
 	b = appendMalloc(b, g.Malloc)
+	for i := range g.Refused {
+		b = appendRefused(b, &g.Refused[i], frames, ascii)
+	}
 	for i := range found {
 		b = appendStacks(b, &found[i], frames, ascii)
 	}
@@ -354,7 +366,7 @@ func dots(ascii bool) string {
 
 // appendStacks appends the stacks behind a finding that grows.
 func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []byte {
-	if frames == NoStacks || g.Label < growth.Grows || len(g.Made)+len(g.Touched)+len(g.Kept)+len(g.Keepers) == 0 {
+	if frames == NoStacks || g.Label < growth.Grows || len(g.Made)+len(g.Touched)+len(g.Kept)+len(g.Keepers)+len(g.Split) == 0 {
 		return b
 	}
 	b = fmt.Appendf(b, "\n%s\n", table.Escape(subject(g)))
@@ -364,8 +376,7 @@ func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []by
 		if i == 0 {
 			b = fmt.Appendf(b, "  last written, by %s then left alone for %s and more, by\n", units.Count(g.Words, "watched word"), units.Span(g.Settle))
 		}
-		b = fmt.Appendf(b, "  %5s %s\n", units.Percent(s.Share), table.Escape(cmp.Or(s.By.Short, attribution.UnknownPlace)))
-		b = appendFrames(b, &s, frames, ascii)
+		b = appendCaller(b, &s, frames, ascii)
 	}
 	made, touched := "made by", "touched"
 	if g.Shared { // neither says who keeps it
@@ -379,6 +390,12 @@ func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []by
 		b = fmt.Appendf(b, " %s\n", made)
 		b = appendFrames(b, &s, frames, ascii)
 	}
+	for i, s := range g.Split {
+		if i == 0 {
+			b = append(b, "  mappings are split, by a sample of such calls, by\n"...)
+		}
+		b = appendCaller(b, &s, frames, ascii)
+	}
 	for i, s := range g.Touched {
 		if i == 0 {
 			b = fmt.Appendf(b, "  %s, by a sample of %d page faults, by\n", touched, g.Faults)
@@ -388,6 +405,58 @@ func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []by
 			who = s.Frames[0].Short
 		}
 		b = fmt.Appendf(b, "  %5s %s\n", units.Percent(s.Share), table.Escape(who))
+	}
+	return b
+}
+
+// appendCaller appends a function's share, with its stack.
+func appendCaller(b []byte, s *attribution.Stack, frames int, ascii bool) []byte {
+	b = fmt.Appendf(b, "  %5s %s\n", units.Percent(s.Share), table.Escape(cmp.Or(s.By.Short, attribution.UnknownPlace)))
+	return appendFrames(b, s, frames, ascii)
+}
+
+// refusal says which calls were refused memory, who has made them, and by which limit.
+func refusal(r *attribution.Refused) string {
+	var b strings.Builder
+	b.WriteString(r.Op.String())
+	if r.Bytes > 0 {
+		b.WriteString(" of " + units.Bytes(float64(r.Bytes)))
+	}
+	fmt.Fprintf(&b, " was refused %s (ENOMEM)", often(r.Calls))
+	if r.By.Full != "" {
+		b.WriteString(", asked for by " + r.By.Short)
+	}
+	if len(r.Limits) == 0 {
+		b.WriteString(": no limit is known to be reached")
+	}
+	for i, l := range r.Limits {
+		before := ": reached is "
+		if i > 0 {
+			before = ", or "
+		}
+		b.WriteString(before + l.Name + ", " + used(&l))
+	}
+	return table.Escape(b.String())
+}
+
+// used is how much of a limit is used.
+func used(l *growth.Limit) string {
+	if l.Measure == growth.Mappings {
+		return fmt.Sprintf("%d of %d", l.Used, l.Max)
+	}
+	return units.Bytes(float64(l.Used)) + " of " + units.Bytes(float64(l.Max))
+}
+
+// appendRefused appends the stacks of calls that were refused memory.
+func appendRefused(b []byte, r *attribution.Refused, frames int, ascii bool) []byte {
+	if frames == NoStacks {
+		return b
+	}
+	for i, s := range r.Asked {
+		if i == 0 {
+			b = fmt.Appendf(b, "\n%s was refused, by a sample of such calls, to\n", r.Op)
+		}
+		b = appendCaller(b, &s, frames, ascii)
 	}
 	return b
 }

@@ -51,7 +51,8 @@ type FindingObject struct {
 	Alive    *float64  `json:"alive_share,omitempty"` // of what was born after the warm-up
 	Age      float64   `json:"median_age"`
 	Limit    string    `json:"limit,omitempty"`
-	Series   [][2]any  `json:"series"` // seconds since the start, and the measure
+	SplitBy  string    `json:"split_by,omitempty"` // who splits the mappings, where their number grows
+	Series   [][2]any  `json:"series"`             // seconds since the start, and the measure
 
 	// Confidence is how sure it is that it is who is blamed; without a name it is not there.
 	Confidence float64 `json:"confidence,omitempty"`
@@ -101,6 +102,41 @@ type WatchObject struct {
 	HeapUnsampled string `json:"heap_unsampled,omitempty"`
 	// Malloc is what glibc's malloc holds, if it was read.
 	Malloc *MallocObject `json:"malloc,omitempty"`
+	// Refused are calls that were refused memory.
+	Refused []RefusedObject `json:"refused,omitempty"`
+}
+
+// RefusedObject is calls of one kind that were refused memory (ENOMEM).
+type RefusedObject struct {
+	Call     string        `json:"call"`
+	Calls    uint64        `json:"calls"`
+	Bytes    uint64        `json:"bytes,omitempty"` // the least that was asked for
+	Sentence string        `json:"sentence"`
+	By       string        `json:"by,omitempty"`
+	Limits   []LimitObject `json:"limits"` // that are reached: more than one if it may be any of them
+	Asked    []StackObject `json:"asked_by"`
+}
+
+// LimitObject is a limit, and what is used of it, in bytes or mappings.
+type LimitObject struct {
+	Name string `json:"name"`
+	Used uint64 `json:"used"`
+	Max  uint64 `json:"max"`
+}
+
+func refusedObjects(in []attribution.Refused) (out []RefusedObject) {
+	for i := range in {
+		r := &in[i]
+		o := RefusedObject{
+			Call: r.Op.String(), Calls: r.Calls, Bytes: r.Bytes, Sentence: refusal(r), By: r.By.Full,
+			Limits: make([]LimitObject, len(r.Limits)), Asked: stackObjects(r.Asked),
+		}
+		for k, l := range r.Limits {
+			o.Limits[k] = LimitObject{l.Name, l.Used, l.Max}
+		}
+		out = append(out, o)
+	}
+	return out
 }
 
 // GroupObject is several processes together, before its findings: a cgroup, with what it is
@@ -163,7 +199,7 @@ func EncodeGrowth(enc *json.Encoder, g *Growth, now time.Time) error {
 	err := enc.Encode(WatchObject{
 		Event: "watch", Time: now, PID: g.PID, NSPID: g.NSPID, Comm: g.Comm, Exited: g.Exited, Seconds: g.Watched.Seconds(),
 		Looks: g.Ticks, Picture: g.Accuracy, Estimated: g.Estimated, Unsampled: g.Unsampled,
-		Uncounted: g.Uncounted, Unwatched: g.Unwatched, HeapUnsampled: g.HeapUnsampled, Malloc: (*MallocObject)(g.Malloc),
+		Uncounted: g.Uncounted, Unwatched: g.Unwatched, HeapUnsampled: g.HeapUnsampled, Malloc: (*MallocObject)(g.Malloc), Refused: refusedObjects(g.Refused),
 	})
 	for i := range g.Findings {
 		if err != nil {
@@ -186,6 +222,7 @@ func findingObject(of *Growth, g *attribution.Finding, now time.Time) FindingObj
 		Kept: stackObjects(g.Kept), Words: g.Words, Decided: g.Decided, Shared: g.Shared,
 		Heap: heapObject(g), Series: make([][2]any, 0, len(g.Series)),
 	}
+	o.SplitBy = g.SplitBy.Full
 	if g.Limit != nil {
 		o.Limit = limit(g.Limit)
 	}
