@@ -279,7 +279,7 @@ static __noinline bool send_timing(struct task_struct *task, struct lat_task *l,
 	t->skipped.duration = __sync_lock_test_and_set(&c->duration, 0);
 	t->skipped.wait = __sync_lock_test_and_set(&c->wait, 0);
 	t->skipped.hold = __sync_lock_test_and_set(&c->hold, 0);
-	t->stack = send_stack(task, sp, op, 0, t->chance);
+	t->stack = send_stack(sp, op, 0, t->chance);
 	submit(t);
 	return true;
 }

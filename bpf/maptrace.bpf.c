@@ -1321,15 +1321,19 @@ static __always_inline __u32 fill_stack(struct scratch *s, struct task_struct *t
 	return size;
 }
 
-/* Sends the current thread's stack, and returns its number, 0 if it could not. */
-static __noinline __u32 send_stack(struct task_struct *task, struct space *sp, __u32 op, __u64 addr,
-				   __u32 chance)
+/*
+ * Sends the current thread's stack, and returns its number, 0 if it could not. It is global,
+ * so that it is verified once for each program: it takes a hundred thousand steps, and more
+ * than one state leads to it.
+ */
+__noinline __u32 send_stack(struct space *sp, __u32 op, __u64 addr, __u32 chance)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
 	__u32 cpu = bpf_get_smp_processor_id(), size, id;
 	struct scratch *s = bpf_map_lookup_elem(&scratches, &cpu);
 	long chained;
 
-	if (!s)
+	if (!s || !sp)
 		return 0;
 	if (__sync_lock_test_and_set(&s->busy, 1)) {
 		count(MM_C_STACK_BUSY); /* preempted, or a fault amid another copy */
@@ -1381,23 +1385,6 @@ static __always_inline bool more_mappings(struct space *sp, struct mm_struct *mm
 
 	sp->map_count = now;
 	return before && now > before;
-}
-
-/*
- * The stack of what makes no memory, and is told for what else it does: a fork, a call that
- * was refused, one that splits a mapping. All of an address space have one quota.
- */
-static __noinline __u32 rare_stack(struct task_struct *task, struct space *sp, __u32 op,
-				   __u8 *chance)
-{
-	__u32 rare = meter_chance(&sp->rare, bpf_ktime_get_ns(), stack_quota);
-
-	sp->rare.seen++;
-	*chance = rare < MM_TOP_CHANCE ? rare : MM_TOP_CHANCE;
-	if (taken(*chance))
-		return send_stack(task, sp, op, 0, *chance);
-	count(MM_C_STACK_CHANCE);
-	return 0;
 }
 
 /* Where uprobes have replaced the innermost return address, and what it was. */
@@ -1468,35 +1455,24 @@ static __always_inline __u32 caller_index(struct space *sp, __u32 hash)
 }
 
 /*
- * Sends the stack of a call that makes memory larger, and notes its number. Where
- * there are more than the space's quota, callers have quotas of their own, so that one
- * who calls seldom is not lost among those who call all the time.
+ * Decides whether the stack of a call is wanted that makes memory larger, and notes with what
+ * chance. Where there are more than the space's quota, callers have quotas of their own, so
+ * that one who calls seldom is not lost among those who call all the time.
  */
-static __noinline int note_stack(struct task_struct *task, struct pending *p, __u32 op, __u64 *args,
-				 long ret)
+__noinline int growth_wanted(struct space *sp, struct pending *p, __u32 caller)
 {
-	__u64 key = (__u64)task->mm, now;
-	__u32 index, caller, quota = stack_quota / CALLERS, chance = 0, more = 0;
+	__u32 index, quota = stack_quota / CALLERS, chance = 0, more = 0;
+	__u64 now = bpf_ktime_get_ns();
 	struct meter *m;
-	struct space *sp;
 
-	sp = bpf_map_lookup_elem(&spaces, &key);
-	if (!sp)
+	if (!sp || !p)
 		return 0;
-	if (!grows(op, args, ret, p->old_brk)) {
-		if (more_mappings(sp, task->mm) || was_refused(op, args, ret))
-			p->stack = rare_stack(task, sp, op, &p->chance);
-		return 0;
-	}
-	more_mappings(sp, task->mm);
-	caller = caller_hash(task);
 	p->path = caller;
 	p->depth = caller >> 16;
 	index = caller_index(sp, caller);
 	m = bpf_map_lookup_elem(&callers, &index);
 	if (!m)
 		return 0;
-	now = bpf_ktime_get_ns();
 	if (meter_chance(&sp->calls, now, stack_quota)) {
 		chance = meter_chance(m, now, quota ? quota : 1);
 		more = meter_chance(&sp->stacks, now, stack_quota);
@@ -1505,17 +1481,55 @@ static __noinline int note_stack(struct task_struct *task, struct pending *p, __
 	sp->calls.seen++;
 	/* All calls of a stratum say the same, taken or not. */
 	p->chance = chance + more < MM_TOP_CHANCE ? chance + more : MM_TOP_CHANCE;
-	if (taken(chance)) {
-		sp->stacks.seen++;
-		if (taken(p->chance - chance))
-			p->stack = send_stack(task, sp, op, 0, p->chance);
-		else
-			count(MM_C_STACK_CHANCE);
-	} else {
-		count(MM_C_STACK_CHANCE);
-	}
-	if (!p->stack)
+	if (!taken(chance))
+		return 0;
+	sp->stacks.seen++;
+	return taken(p->chance - chance);
+}
+
+/*
+ * The same for what makes no memory, and is told for what else it does: a fork, a call that was
+ * refused, one that splits a mapping. All of an address space have one quota.
+ */
+__noinline int rare_wanted(struct space *sp, struct pending *p)
+{
+	__u32 chance;
+
+	if (!sp || !p)
+		return 0;
+	chance = meter_chance(&sp->rare, bpf_ktime_get_ns(), stack_quota);
+	sp->rare.seen++;
+	p->chance = chance < MM_TOP_CHANCE ? chance : MM_TOP_CHANCE;
+	return taken(p->chance);
+}
+
+/* Sends the stack of a call, if it is wanted, and notes its number. */
+static __noinline int note_stack(struct task_struct *task, struct pending *p, __u32 op, __u64 *args,
+				 long ret)
+{
+	bool larger = grows(op, args, ret, p->old_brk), more;
+	__u64 key = (__u64)task->mm;
+	struct space *sp;
+	int wanted;
+
+	sp = bpf_map_lookup_elem(&spaces, &key);
+	if (!sp)
+		return 0;
+	more = more_mappings(sp, task->mm);
+	if (larger)
+		wanted = growth_wanted(sp, p, caller_hash(task));
+	else if (more || was_refused(op, args, ret))
+		wanted = rare_wanted(sp, p);
+	else
+		return 0;
+	if (larger)
 		p->flags |= MM_F_UNSAMPLED;
+	if (wanted)
+		p->stack = send_stack(sp, op, 0, p->chance);
+	else
+		count(MM_C_STACK_CHANCE);
+	if (p->stack)
+		p->flags &= ~MM_F_UNSAMPLED;
 	return 0;
 }
 
@@ -1553,7 +1567,7 @@ int mm_fault(struct bpf_perf_event_data *ctx)
 	chance = meter_chance(&sp->faults, bpf_ktime_get_ns(), fault_quota);
 	sp->faults.seen++;
 	if (taken(chance))
-		send_stack(task, sp, MM_OP_FAULT, addr, chance);
+		send_stack(sp, MM_OP_FAULT, addr, chance);
 	return 0;
 }
 
@@ -1570,7 +1584,7 @@ int mm_written(struct bpf_perf_event_data *ctx)
 	struct space *sp = bpf_map_lookup_elem(&spaces, &key);
 
 	if (sp)
-		send_stack(task, sp, MM_OP_WRITE, ctx->addr, 0);
+		send_stack(sp, MM_OP_WRITE, ctx->addr, 0);
 	return 1;
 }
 
@@ -1795,8 +1809,8 @@ int mm_fork(__u64 *ctx)
 	struct pending *p;
 	struct space *sp;
 	struct mm_call *c;
+	struct pending call = {};
 	__u32 stack = 0;
-	__u8 chance = 0;
 	bool traced;
 
 	if (!mm || (parent->tgid == child->tgid && !watches))
@@ -1819,8 +1833,8 @@ int mm_fork(__u64 *ctx)
 	regs = (struct pt_regs *)bpf_task_pt_regs(parent);
 	if (p && p->have && !belongs(p, regs, call_nr(regs)))
 		disown(parent, p);
-	if (stack_quota)
-		stack = rare_stack(parent, sp, MM_OP_FORK, &chance);
+	if (stack_quota && rare_wanted(sp, &call))
+		stack = send_stack(sp, MM_OP_FORK, 0, call.chance);
 	c = begin_call(parent, sp->id, MM_OP_FORK);
 	if (!c)
 		goto out;
