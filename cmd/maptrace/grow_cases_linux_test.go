@@ -32,6 +32,32 @@ func whatGrows(t *testing.T, out string) (all []render.FindingObject) {
 	return all
 }
 
+// addsUp wants the groups of each process to explain its growth by the kernel's own figures,
+// to 2 % or what these may be wrong by.
+func addsUp(t *testing.T, out string) {
+	t.Helper()
+	for line := range strings.Lines(out) {
+		var w render.WatchObject
+		if err := json.Unmarshal([]byte(line), &w); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if w.Event != "watch" {
+			continue
+		}
+		a := w.Account
+		if a == nil {
+			t.Errorf("process %d has no account", w.PID)
+			continue
+		}
+		const slack, part = 1 << 20, 50
+		off := max(a.Grown, a.Explained) - min(a.Grown, a.Explained)
+		t.Logf("process %d grew by %d KiB, explained %d KiB", w.PID, a.Grown>>10, a.Explained>>10)
+		if off > max(slack, a.Grown/part) {
+			t.Errorf("process %d grew by %d bytes, and %d are explained", w.PID, a.Grown, a.Explained)
+		}
+	}
+}
+
 // TestGrowthThatNoMappingShows watches programs whose memory grows, and whose mappings are as
 // large and as resident as ever.
 func TestGrowthThatNoMappingShows(t *testing.T) {
@@ -47,13 +73,13 @@ func TestGrowthThatNoMappingShows(t *testing.T) {
 		toucher  string // who is named first as touching it
 	}{
 		{what: "tables", verdicts: "grows", kind: "page tables", subject: "page tables, of [ anon ]", toucher: "sparse_set"},
-		{what: "memfd", verdicts: "leaks", kind: "held memory", subject: "memfd frame-*, open and not mapped", rate: 2.5, blamed: "send_frame"},
-		{what: "written", verdicts: "leaks", kind: "held memory", subject: "memfd frame-*, open and not mapped", rate: 2.5},
-		{what: "window", verdicts: "leaks", kind: "held memory", subject: "memfd frame-0, open and not mapped", rate: 2.5, blamed: "window"},
-		{what: "sysv", verdicts: "leaks", kind: "held memory", subject: "System V segments, not attached", rate: 2.5, blamed: "post"},
-		{what: "log", verdicts: "leaks", kind: "held memory", subject: "/dev/shm/maptrace-case-", rate: 2.5},
-		{what: "update", verdicts: "grows", kind: "copied pages", subject: "pages copied after a fork, of [ anon ]", rate: 3.2, toucher: "update"},
-		{what: "serve", verdicts: "grows", kind: "copied pages", subject: "pages copied after a fork, of [ anon ]", rate: 3.2, toucher: "update"},
+		{what: "memfd", verdicts: "leaks, grows", kind: "held memory", subject: "memfd frame-*, open and not mapped", rate: 2.5, blamed: "send_frame"},
+		{what: "written", verdicts: "leaks, grows", kind: "held memory", subject: "memfd frame-*, open and not mapped", rate: 2.5},
+		{what: "window", verdicts: "leaks, grows", kind: "held memory", subject: "memfd frame-0, open and not mapped", rate: 2.5, blamed: "window"},
+		{what: "sysv", verdicts: "leaks, grows", kind: "held memory", subject: "System V segments, not attached", rate: 2.5, blamed: "post"},
+		{what: "log", verdicts: "leaks, grows", kind: "held memory", subject: "/dev/shm/maptrace-case-", rate: 2.5},
+		{what: "update", verdicts: "grows", kind: "copied pages", subject: "pages copied after a fork, of [ anon ]", rate: 1.6, toucher: "update"},
+		{what: "serve", verdicts: "grows", kind: "copied pages", subject: "pages copied after a fork, of [ anon ]", rate: 1.6, toucher: "update"},
 		{what: "reaped"},
 		{what: "collapse", verdicts: "grows", kind: "anon", subject: "[ anon ] at ", rate: 20},
 	} {
@@ -62,13 +88,14 @@ func TestGrowthThatNoMappingShows(t *testing.T) {
 			needBPF(t)
 			needRoot(t)
 			h := startHelperWith(t, "", func(cmd *exec.Cmd) { cmd.Path, cmd.Args = path, []string{path, c.what} })
-			r := succeed(t, maptrace(t, "grow", "--for", "20s", "-o", "json", "-p", h.pid()))
+			r := succeed(t, maptrace(t, "grow", "--for", "12s", "--interval", "300ms", "-o", "json", "-p", h.pid()))
 			if err := h.in.Close(); err != nil {
 				t.Fatal(err)
 			}
 			if lived := h.result(); lived.code != 0 {
 				t.Errorf("the program: %+v", lived)
 			}
+			addsUp(t, r.out)
 			all := whatGrows(t, r.out)
 			at := slices.IndexFunc(all, func(f render.FindingObject) bool { return f.Kind == c.kind })
 			if at < 0 && c.kind != "" {
@@ -83,10 +110,10 @@ func TestGrowthThatNoMappingShows(t *testing.T) {
 					continue
 				case !strings.Contains(c.verdicts, f.Verdict), !strings.HasPrefix(f.Subject, c.subject):
 					t.Errorf("%s of %q, want %s of %q", f.Verdict, f.Subject, c.verdicts, c.subject)
-				case (c.blamed == "") != (f.Blamed == ""), !strings.HasPrefix(f.Blamed, c.blamed):
+				case r.named() && ((c.blamed == "") != (f.Blamed == "") || !strings.HasPrefix(f.Blamed, c.blamed)):
 					t.Errorf("%q is blamed, want %q", f.Blamed, c.blamed)
 				}
-				if c.toucher != "" && (len(f.Touched) == 0 || len(f.Touched[0].Frames) == 0 || !strings.HasPrefix(f.Touched[0].Frames[0], c.toucher)) {
+				if r.named() && c.toucher != "" && (len(f.Touched) == 0 || len(f.Touched[0].Frames) == 0 || !strings.HasPrefix(f.Touched[0].Frames[0], c.toucher)) {
 					t.Errorf("touched by %+v, want %s", f.Touched, c.toucher)
 				}
 				// A program that is not given the CPU is slower, never faster.
@@ -106,7 +133,7 @@ func TestChildrenThatPileUp(t *testing.T) {
 	needRoot(t)
 	path := bpftest.BuildC(t, "../../testdata/cases", "cases")
 	h := startHelperWith(t, "", func(cmd *exec.Cmd) { cmd.Path, cmd.Args = path, []string{path, "crowd"} })
-	r := succeed(t, maptrace(t, "grow", "--for", "20s", "-o", "json", "-p", h.pid()))
+	r := succeed(t, maptrace(t, "grow", "--for", "12s", "--interval", "300ms", "-o", "json", "-p", h.pid()))
 	if err := h.in.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -119,8 +146,8 @@ func TestChildrenThatPileUp(t *testing.T) {
 	}
 	f := all[0]
 	t.Log(f.Sentence)
-	const least = 10 << 20 // of 2 MiB every 300 ms
-	if f.Kind != "processes" || f.Name != "cases" || !strings.HasPrefix(f.Blamed, "spawn ") || f.Growth < least {
+	const least = 4 << 20 // of 2 MiB every 300 ms
+	if f.Kind != "processes" || f.Name != "cases" || f.Blamed != "" && !strings.HasPrefix(f.Blamed, "spawn ") || f.Growth < least {
 		t.Errorf("%s %q by %q, of %.0f bytes", f.Kind, f.Name, f.Blamed, f.Growth)
 	}
 }
@@ -135,7 +162,7 @@ func TestWhoSplitsMappingsAndWhoIsRefusedMemory(t *testing.T) {
 			needBPF(t)
 			needRoot(t)
 			h := startHelperWith(t, "", func(cmd *exec.Cmd) { cmd.Path, cmd.Args = path, []string{path, what} })
-			r := succeed(t, maptrace(t, "grow", "--for", "20s", "-o", "json", "-p", h.pid()))
+			r := succeed(t, maptrace(t, "grow", "--for", "12s", "--interval", "300ms", "-o", "json", "-p", h.pid()))
 			if err := h.in.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -144,7 +171,7 @@ func TestWhoSplitsMappingsAndWhoIsRefusedMemory(t *testing.T) {
 			}
 			all := whatGrows(t, r.out)
 			if what == "split" {
-				if len(all) != 1 || all[0].Measure != "mappings" || !strings.HasPrefix(all[0].SplitBy, "register_buffer ") || !strings.Contains(all[0].Limit, "vm.max_map_count in ") {
+				if len(all) != 1 || all[0].Measure != "mappings" || r.named() && !strings.HasPrefix(all[0].SplitBy, "register_buffer ") || !strings.Contains(all[0].Limit, "vm.max_map_count in ") {
 					t.Errorf("found to grow: %+v", all)
 				}
 				return
@@ -156,8 +183,8 @@ func TestWhoSplitsMappingsAndWhoIsRefusedMemory(t *testing.T) {
 			}
 			f := &watch.Refused[0]
 			t.Log(f.Sentence)
-			const few, mib = 20, 1 << 20 // there is time for ten times as many
-			if f.Call != "mmap" || f.Bytes != mib || f.Calls < few || !strings.HasPrefix(f.By, "open_segment ") ||
+			const few, mib = 10, 1 << 20 // there is time for eight times as many
+			if f.Call != "mmap" || f.Bytes != mib || f.Calls < few || r.named() && !strings.HasPrefix(f.By, "open_segment ") ||
 				len(f.Limits) != 1 || f.Limits[0].Name != "RLIMIT_AS" || f.Limits[0].Max != 64*mib {
 				t.Errorf("%+v", f)
 			}
@@ -174,7 +201,7 @@ func TestGrowthOfACgroup(t *testing.T) {
 	path := bpftest.BuildC(t, "../../testdata/cases", "cases")
 	h := startHelperWith(t, "", func(cmd *exec.Cmd) { cmd.Path, cmd.Args = path, []string{path, "cached"} })
 	h.move(dir)
-	r := succeed(t, maptrace(t, "grow", "--for", "20s", "-o", "json", "--cgroup", dir))
+	r := succeed(t, maptrace(t, "grow", "--for", "12s", "--interval", "300ms", "-o", "json", "--cgroup", dir))
 	if err := h.in.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +224,7 @@ func TestGrowthOfACgroup(t *testing.T) {
 		t.Log(f.Sentence)
 		found[f.Kind] = f.Verdict
 	}
-	if found["page cache"] != "grows" || l.File < group.First.File+10<<20 {
+	if found["page cache"] != "grows" || l.File < group.First.File+4<<20 {
 		t.Errorf("found to grow: %v, page cache from %d to %d bytes", found, group.First.File, l.File)
 	}
 	for kind := range found {

@@ -197,13 +197,19 @@ func decode(t *testing.T, text string) objects {
 	return o
 }
 
+// notRead is told where the CPUs are busy: it may take longer to read a file than a short watch
+// waits.
+const notRead = "code has no names where its file was not read in time"
+
+// named tells whether code has the names that it should have.
+func (r *result) named() bool { return !strings.Contains(r.stderr, notRead) }
+
 // succeed checks that a run ended well, and silently.
 func succeed(t *testing.T, r result) result {
 	t.Helper()
 	var said []string
 	for line := range strings.Lines(r.stderr) {
-		// Where the CPUs are busy, it may take longer to read a file than a short watch waits.
-		if !strings.Contains(line, "code has no names where its file was not read in time") {
+		if !strings.Contains(line, notRead) {
 			said = append(said, line)
 		}
 	}

@@ -201,7 +201,7 @@ NOINLINE void update(char *page)
 	memset(page, 2, PAGE);
 }
 
-enum { cache_bytes = 64 << 20 };
+enum { cache_bytes = 96 << 20 };
 
 /* A process and its child, which share a cache; one of them writes to it. */
 static void forked(int child_writes)
@@ -219,16 +219,16 @@ static void forked(int child_writes)
 		close(lives[1]);
 		struct pollfd in = {.fd = lives[0], .events = POLLIN};
 
-		for (size_t at = 0; !poll(&in, 1, 10); at += 8 * PAGE)
-			for (size_t i = 0; child_writes && i < 8 && at + i * PAGE < cache_bytes;
+		for (size_t at = 0; !poll(&in, 1, 10); at += 4 * PAGE)
+			for (size_t i = 0; child_writes && i < 4 && at + i * PAGE < cache_bytes;
 			     i++)
 				update(cache + at + i * PAGE);
 		_exit(0);
 	}
 	close(lives[0]);
 	ready();
-	for (size_t at = 0; goes_on(10); at += 8 * PAGE)
-		for (size_t i = 0; !child_writes && i < 8 && at + i * PAGE < cache_bytes; i++)
+	for (size_t at = 0; goes_on(10); at += 4 * PAGE)
+		for (size_t i = 0; !child_writes && i < 4 && at + i * PAGE < cache_bytes; i++)
 			update(cache + at + i * PAGE);
 	close(lives[1]);
 	waitpid(child, NULL, 0);

@@ -41,6 +41,34 @@ func (c *charges) account(b event.Account) {
 	c.summed = b
 }
 
+// Account is what a process is charged for by the kernel's own figures, at its first look and
+// its last, and how much of the growth between is found in what is listed.
+type Account struct {
+	First, Last event.Account
+	// Grown is by how many bytes what is resident, swapped out, in page tables and of hugetlb
+	// has grown; Explained is the sum of that over all groups.
+	Grown, Explained int64
+}
+
+// total is what a process has, wherever it is.
+func total(b *event.Account) int64 {
+	return int64(b.Resident + b.Swapped + b.PageTables + b.Hugetlb)
+}
+
+// figures are those of a process; nil if they were not read.
+func (c *charges) figures(found []Finding) *Account {
+	if !c.known {
+		return nil
+	}
+	a := &Account{First: c.first, Last: c.last, Grown: total(&c.last) - total(&c.first)}
+	for i := range found {
+		if f := &found[i]; !f.What.Charged() || f.What == growth.PageTables {
+			a.Explained += int64(f.Last.Of(growth.Resident)) - int64(f.First.Of(growth.Resident))
+		}
+	}
+	return a
+}
+
 // copy estimates which pages were copied between two sums. A page that is copied makes private
 // memory larger and nothing resident, and takes a page fault: where another process ends, what
 // it shared becomes private without one.

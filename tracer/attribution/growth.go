@@ -91,6 +91,8 @@ type Process struct {
 	Uncounted string
 	// HeapUnsampled says why blocks of malloc heaps were not sampled, if so.
 	HeapUnsampled string
+	// Account is what the kernel charges it for; nil if that was not read.
+	Account *Account
 	// Refused are calls that were refused memory, the most frequent first.
 	Refused []Refused
 	// Malloc is what glibc's malloc holds; nil if it was not read.
@@ -316,6 +318,7 @@ func (g *Growth) Processes(now uint64) []Process {
 		for _, e := range w.Evidence() {
 			p.Findings = append(p.Findings, g.namer.finding(w.Attribution, &e, w.limits))
 		}
+		p.Account = w.charges.figures(p.Findings)
 		out = append(out, p)
 	}
 	slices.SortFunc(out, func(a, b Process) int {

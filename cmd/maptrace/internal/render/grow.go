@@ -281,6 +281,7 @@ func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
 	if n := len(g.Findings) - len(found); n > 0 {
 		b = fmt.Appendf(b, "%s and %d more, none of them worse\n", dots(ascii), n)
 	}
+	b = appendAccount(b, g.Account)
 	b = appendMalloc(b, g.Malloc)
 	for i := range g.Refused {
 		b = appendRefused(b, &g.Refused[i], frames, ascii)
@@ -413,6 +414,39 @@ func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []by
 func appendCaller(b []byte, s *attribution.Stack, frames int, ascii bool) []byte {
 	b = fmt.Appendf(b, "  %5s %s\n", units.Percent(s.Share), table.Escape(cmp.Or(s.By.Short, attribution.UnknownPlace)))
 	return appendFrames(b, s, frames, ascii)
+}
+
+// appendAccount appends what a process is charged for.
+func appendAccount(b []byte, a *attribution.Account) []byte {
+	if a == nil {
+		return b
+	}
+	of := "\nthe kernel's figures:"
+	for _, kind := range []struct {
+		name        string
+		first, last uint64
+	}{
+		{"anonymous", a.First.Anon, a.Last.Anon},
+		{"files", a.First.File, a.Last.File},
+		{"shared memory", a.First.Shmem, a.Last.Shmem},
+		{"swapped out", a.First.Swapped, a.Last.Swapped},
+		{"page tables", a.First.PageTables, a.Last.PageTables},
+		{"hugetlb", a.First.Hugetlb, a.Last.Hugetlb},
+	} {
+		if kind.first == 0 && kind.last == 0 {
+			continue
+		}
+		b = fmt.Appendf(b, "%s %s %s", of, kind.name, units.Bytes(float64(kind.last)))
+		if kind.last != kind.first {
+			b = fmt.Appendf(b, " (%s)", units.Change(float64(kind.last)-float64(kind.first)))
+		}
+		of = ","
+	}
+	const worth = 256 << 10 // bytes: the kernel's own figures are not more exact
+	if a.Grown >= worth || a.Grown <= -worth {
+		b = fmt.Appendf(b, "; of %s in all the groups explain %s", units.Change(float64(a.Grown)), units.Change(float64(a.Explained)))
+	}
+	return append(b, '\n')
 }
 
 // refusal says which calls were refused memory, who has made them, and by which limit.

@@ -102,8 +102,42 @@ type WatchObject struct {
 	HeapUnsampled string `json:"heap_unsampled,omitempty"`
 	// Malloc is what glibc's malloc holds, if it was read.
 	Malloc *MallocObject `json:"malloc,omitempty"`
+	// Account is what the kernel charges it for, if that was read.
+	Account *AccountObject `json:"account,omitempty"`
 	// Refused are calls that were refused memory.
 	Refused []RefusedObject `json:"refused,omitempty"`
+}
+
+// AccountObject is what a process is charged for by the kernel's own figures, in bytes.
+type AccountObject struct {
+	First AccountFigures `json:"first"`
+	Last  AccountFigures `json:"last"`
+	// Grown is by how much what is resident, swapped out, in page tables and of hugetlb has
+	// grown, Explained what of that is found in the groups.
+	Grown     int64 `json:"grown"`
+	Explained int64 `json:"explained"`
+}
+
+// AccountFigures are those of one look.
+type AccountFigures struct {
+	Resident   uint64 `json:"resident"`
+	Anon       uint64 `json:"anon"`
+	File       uint64 `json:"file"`
+	Shmem      uint64 `json:"shmem"`
+	Swapped    uint64 `json:"swapped"`
+	PageTables uint64 `json:"page_tables"`
+	Hugetlb    uint64 `json:"hugetlb"`
+	Locked     uint64 `json:"locked"`
+}
+
+func accountObject(a *attribution.Account) *AccountObject {
+	if a == nil {
+		return nil
+	}
+	figures := func(b *event.Account) AccountFigures {
+		return AccountFigures{b.Resident, b.Anon, b.File, b.Shmem, b.Swapped, b.PageTables, b.Hugetlb, b.Locked}
+	}
+	return &AccountObject{figures(&a.First), figures(&a.Last), a.Grown, a.Explained}
 }
 
 // RefusedObject is calls of one kind that were refused memory (ENOMEM).
@@ -199,7 +233,7 @@ func EncodeGrowth(enc *json.Encoder, g *Growth, now time.Time) error {
 	err := enc.Encode(WatchObject{
 		Event: "watch", Time: now, PID: g.PID, NSPID: g.NSPID, Comm: g.Comm, Exited: g.Exited, Seconds: g.Watched.Seconds(),
 		Looks: g.Ticks, Picture: g.Accuracy, Estimated: g.Estimated, Unsampled: g.Unsampled,
-		Uncounted: g.Uncounted, Unwatched: g.Unwatched, HeapUnsampled: g.HeapUnsampled, Malloc: (*MallocObject)(g.Malloc), Refused: refusedObjects(g.Refused),
+		Uncounted: g.Uncounted, Unwatched: g.Unwatched, HeapUnsampled: g.HeapUnsampled, Malloc: (*MallocObject)(g.Malloc), Refused: refusedObjects(g.Refused), Account: accountObject(g.Account),
 	})
 	for i := range g.Findings {
 		if err != nil {
