@@ -14,8 +14,10 @@ type GroupMemory struct {
 	Anon      uint64 // of processes, in memory
 	File      uint64 // page cache, without shared memory
 	Dirty     uint64 // of File, what is not written back yet
-	Shmem     uint64 // shared memory and tmpfs
-	Kernel    uint64 // slab, kernel stacks, page tables and the like
+	// Unevictable is what the kernel cannot drop nor swap out: what is locked, or on ramfs.
+	Unevictable uint64
+	Shmem       uint64 // shared memory and tmpfs
+	Kernel      uint64 // slab, kernel stacks, page tables and the like
 	// Reclaimable is what of Kernel is dentries, inodes and the like, which go where memory is
 	// needed; 0 where that is not told (v1).
 	Reclaimable uint64
@@ -55,11 +57,13 @@ func ReadGroupMemory(dir string) (GroupMemory, error) {
 	if v1 {
 		g.Anon, g.Shmem, g.Dirty, g.Swap = stat["total_rss"], stat["total_shmem"], stat["total_dirty"], stat["total_swap"]
 		g.File = stat["total_cache"] - min(g.Shmem, stat["total_cache"])
+		g.Unevictable = stat["total_unevictable"]
 		g.Kernel, g.Sock = number("memory.kmem.usage_in_bytes"), number("memory.kmem.tcp.usage_in_bytes")
 		return g, nil
 	}
 	g.Anon, g.Shmem, g.Dirty, g.Swap = stat["anon"], stat["shmem"], stat["file_dirty"], number("memory.swap.current")
 	g.File = stat["file"] - min(g.Shmem, stat["file"])
+	g.Unevictable = stat["unevictable"]
 	g.Kernel, g.Reclaimable, g.Sock = stat["kernel"], stat["slab_reclaimable"], stat["sock"]
 	if g.Kernel == 0 { // before 5.18
 		g.Kernel = stat["slab"] + stat["kernel_stack"] + stat["pagetables"] + stat["percpu"]

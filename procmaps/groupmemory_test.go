@@ -17,8 +17,8 @@ func TestMemoryOfAGroup(t *testing.T) {
 	}{
 		{"v2", map[string]string{
 			"memory.current": "1000\n", "memory.max": "max\n", "memory.swap.current": "7\n",
-			"memory.stat": "anon 100\nfile 500\nkernel 200\nkernel_stack 16\nsock 30\nshmem 120\nfile_dirty 40\nslab_reclaimable 150\n",
-		}, GroupMemory{Used: 1000, Max: Unlimited, Anon: 100, File: 380, Dirty: 40, Shmem: 120, Kernel: 200, Reclaimable: 150, Sock: 30, Swap: 7}},
+			"memory.stat": "anon 100\nfile 500\nkernel 200\nkernel_stack 16\nsock 30\nshmem 120\nfile_dirty 40\nunevictable 11\nslab_reclaimable 150\n",
+		}, GroupMemory{Used: 1000, Max: Unlimited, Anon: 100, File: 380, Dirty: 40, Unevictable: 11, Shmem: 120, Kernel: 200, Reclaimable: 150, Sock: 30, Swap: 7}},
 		{"v2, before 5.18", map[string]string{
 			"memory.current": "1000\n", "memory.max": "2000\n",
 			"memory.stat": "anon 100\nfile 500\nkernel_stack 16\nslab 20\npagetables 4\n",
@@ -26,8 +26,8 @@ func TestMemoryOfAGroup(t *testing.T) {
 		{"v1", map[string]string{
 			"memory.usage_in_bytes": "900\n", "memory.limit_in_bytes": "9223372036854771712\n",
 			"memory.kmem.usage_in_bytes": "33\n", "memory.kmem.tcp.usage_in_bytes": "5\n",
-			"memory.stat": "cache 1\nrss 2\ntotal_cache 300\ntotal_rss 200\ntotal_shmem 50\ntotal_dirty 8\ntotal_swap 9\n",
-		}, GroupMemory{Used: 900, Max: Unlimited, Anon: 200, File: 250, Dirty: 8, Shmem: 50, Kernel: 33, Sock: 5, Swap: 9}},
+			"memory.stat": "cache 1\nrss 2\ntotal_cache 300\ntotal_rss 200\ntotal_shmem 50\ntotal_dirty 8\ntotal_swap 9\ntotal_unevictable 3\n",
+		}, GroupMemory{Used: 900, Max: Unlimited, Anon: 200, File: 250, Dirty: 8, Unevictable: 3, Shmem: 50, Kernel: 33, Sock: 5, Swap: 9}},
 	} {
 		dir := t.TempDir()
 		for name, text := range c.files {

@@ -172,6 +172,9 @@ func cloneRecord(r *event.Record) event.Record {
 		c.Body = slices.Clone(b)
 	case event.Account:
 		b.Held = slices.Clone(b.Held)
+		for i := range b.Held {
+			b.Held[i].Inodes = slices.Clone(b.Held[i].Inodes)
+		}
 		c.Body = b
 	case event.Malloc:
 		b.Arenas = slices.Clone(b.Arenas)

@@ -13,6 +13,7 @@
  *   log       append() writes to a deleted file on tmpfs
  *   update    a process that has forked: update() writes to what it shares with its child
  *   serve     the same, in the child
+ *   private   patch() writes to a private mapping of a file, which was read before
  *   reaped    a child that shares much is there, and ends half way
  *   crowd     spawn() makes a child every 300 ms, with 2 MiB each
  *   collapse  every 50 ms a range of 2 MiB, of which one page is used, becomes a huge page
@@ -234,6 +235,33 @@ static void forked(int child_writes)
 	waitpid(child, NULL, 0);
 }
 
+NOINLINE void patch(char *page)
+{
+	*page = 2;
+}
+
+static void private_file(void)
+{
+	char name[] = "/var/tmp/maptrace-case-XXXXXX";
+	const size_t pages = 16 * KIB;
+	int fd = mkstemp(name);
+	char *p, sum = 0;
+
+	must(fd >= 0, "mkstemp");
+	unlink(name);
+	for (size_t i = 0; i < pages * PAGE / (128 * KIB); i++)
+		append(fd);
+	p = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	must(p != MAP_FAILED, "mmap");
+	for (size_t i = 0; i < pages; i++)
+		sum += ((volatile char *)p)[i * PAGE];
+	must(sum == (char)pages, "what was written");
+	ready();
+	for (size_t i = 0; goes_on(10);)
+		for (int n = 0; n < 4 && i < pages; n++)
+			patch(p + i++ * PAGE);
+}
+
 static void reaped(void)
 {
 	char *cache = map(cache_bytes, PROT_READ | PROT_WRITE, 0);
@@ -362,6 +390,10 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(what, "reaped")) {
 		reaped();
+		return 0;
+	}
+	if (!strcmp(what, "private")) {
+		private_file();
 		return 0;
 	}
 	if (!strcmp(what, "collapse")) {

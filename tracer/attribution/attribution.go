@@ -179,6 +179,9 @@ func (a *Attribution) call(c *model.Change) {
 	}
 	a.rare.call(c, a.key)
 	call, eff := c.Call, c.Effect
+	if call.Op == space.OpMmap || call.Op == space.OpShmat {
+		a.charges.call(call, &eff.Now, c.Site)
+	}
 	for i := range eff.Displaced {
 		d := &eff.Displaced[i]
 		now := d.Extent

@@ -11,6 +11,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps/units"
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/space"
 )
 
 // What a process is charged for beside what is resident in its mappings: page tables, pages
@@ -24,6 +25,7 @@ type charges struct {
 	summed      event.Account // the last that has sums
 	copied      uint64        // bytes of pages that were copied and are there
 	tables      tables
+	writers     map[uint64]uint32 // the first site that mapped a file of memory to write to it, by inode
 }
 
 // account takes new figures.
@@ -95,11 +97,27 @@ func (c *charges) hold(holdings map[growth.Key]growth.Holding) {
 			holdings[k] = holdings[k].Plus(growth.Holding{Resident: bytes})
 		}
 	}
+	charge(growth.Key{What: growth.Written}, c.written(holdings))
 	charge(growth.Key{What: growth.PageTables}, c.last.PageTables)
 	charge(growth.Key{What: growth.Copied}, c.copied)
 	for i := range c.last.Held {
 		charge(heldKey(&c.last.Held[i]), c.last.Held[i].Bytes)
 	}
+}
+
+// written is how much of private mappings of files was written to, of what is beyond doubt: by
+// the kernel it is anonymous, and no group of anonymous memory has it.
+func (c *charges) written(holdings map[growth.Key]growth.Holding) uint64 {
+	groups := c.last.Slack
+	for k, h := range holdings {
+		switch k.What {
+		case growth.File, growth.Shm, growth.Memfd, growth.Special:
+		default:
+			groups += h.Resident + h.Swapped
+		}
+	}
+	anon := c.last.Anon + c.last.Swapped
+	return anon - min(groups, anon)
 }
 
 func heldKey(h *event.Held) growth.Key {
@@ -109,12 +127,39 @@ func heldKey(h *event.Held) growth.Key {
 	return growth.Key{What: growth.Held, Name: h.Name}
 }
 
+// mostWriters is of how many files of memory it is kept who mapped them.
+const mostWriters = 1 << 16
+
+// call notes who maps shared memory to write to it: whoever only reads has not made it.
+func (c *charges) call(call *space.Call, now *space.Extent, site uint32) {
+	if now.Kind != procmaps.KindShm || now.Mode&procmaps.Write == 0 || call.File.Inode == 0 || site == 0 {
+		return
+	}
+	if c.writers == nil {
+		c.writers = make(map[uint64]uint32)
+	}
+	if _, known := c.writers[call.File.Inode]; !known && len(c.writers) < mostWriters {
+		c.writers[call.File.Inode] = site
+	}
+}
+
+// sites calls use with those that have filled what is held.
+func (c *charges) sites(use func(site uint32)) {
+	for i := range c.last.Held {
+		for _, inode := range c.last.Held[i].Inodes {
+			if site := c.writers[inode]; site != 0 {
+				use(site)
+			}
+		}
+	}
+}
+
 // touch takes a page fault.
 func (c *charges) touch(by part, addr, weight uint64) { c.tables.touch(by, addr, weight) }
 
 func (c *charges) bytes() int {
 	const entry = 32
-	return entry * (len(c.tables.areas) + 4*len(c.tables.by))
+	return entry * (len(c.writers) + len(c.tables.areas) + 4*len(c.tables.by))
 }
 
 // tables tells who makes page tables: whoever is the first to touch an area that one is for.
@@ -229,6 +274,14 @@ func (a *Attribution) charge(e *Evidence, all []growth.Finding) {
 			}
 		}
 		e.cause(by)
+	case growth.Written:
+		by := make(map[part]float64)
+		for p, n := range a.touched {
+			if p.key.What == growth.File {
+				by[p] = float64(n)
+			}
+		}
+		e.cause(by)
 	case growth.Held, growth.Tmpfs:
 		a.holder(e)
 	}
@@ -258,27 +311,30 @@ func (e *Evidence) cause(by map[part]float64) {
 	}
 }
 
-// holder says whose calls have mapped what is held and not mapped any more: memory that one
-// site alone has mapped is of that site.
+// holder says who has mapped to write what is held and not mapped any more: it is of one
+// function if nearly all of what is held, and was mapped since the watch began, is.
 func (a *Attribution) holder(e *Evidence) {
+	by := make(map[uint32]*Part) // by group
+	var all uint64
 	for i := range a.charges.last.Held {
-		if h := &a.charges.last.Held[i]; heldKey(h) == e.Key {
-			e.Files = h.Files
-		}
-	}
-	var born uint64
-	by := make(map[uint32]*Part)
-	for _, p := range slices.SortedFunc(maps.Keys(a.made), compareParts) {
-		if p.site == 0 || !e.mapped(p.key) {
+		h := &a.charges.last.Held[i]
+		if heldKey(h) != e.Key {
 			continue
 		}
-		group := a.sites.Group(p.site)
-		if by[group] == nil {
-			by[group] = &Part{Site: p.site}
+		e.Files = h.Files
+		for _, inode := range h.Inodes {
+			site := a.charges.writers[inode]
+			if site == 0 {
+				continue
+			}
+			group := a.sites.Group(site)
+			if by[group] == nil {
+				by[group] = &Part{Site: site}
+			}
+			bytes := h.Bytes / uint64(len(h.Inodes))
+			by[group].Born += bytes
+			all += bytes
 		}
-		flow := a.made[p].Plus(a.shares[p])
-		by[group].Flow = by[group].Plus(flow)
-		born += flow.Born
 	}
 	e.Parts = nil
 	for _, p := range by {
@@ -287,40 +343,22 @@ func (a *Attribution) holder(e *Evidence) {
 	slices.SortFunc(e.Parts, func(x, y Part) int {
 		return cmp.Or(cmp.Compare(y.Born, x.Born), cmp.Compare(x.Site, y.Site))
 	})
-	const most = 0.5
-	if len(e.Parts) > 0 && float64(e.Parts[0].Born) >= Sure*float64(born) && float64(born) >= most*e.Growth {
+	const most = 0.5 // of the growth
+	if len(e.Parts) > 0 && float64(e.Parts[0].Born) >= Sure*float64(all) && float64(all) >= most*e.Growth {
 		e.Site = e.Parts[0].Site
 	}
-}
-
-// mapped tells whether a group is of what is held, as long as it was mapped.
-func (e *Evidence) mapped(k growth.Key) bool {
-	switch k.What {
-	case growth.Memfd, growth.File:
-		return numberless(k.Name) == numberless(e.Name)
-	case growth.Shm:
-		return e.Name == event.SystemV
-	}
-	return false
-}
-
-// numberless is a name without its numbers.
-func numberless(name string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= '0' && r <= '9' || r == '*' {
-			return -1
-		}
-		return r
-	}, name)
 }
 
 // charged is what something is called that is charged to a process.
 func (a *Attribution) charged(e *Evidence) string {
 	switch e.What {
-	case growth.PageTables, growth.Copied:
+	case growth.PageTables, growth.Copied, growth.Written:
 		name := "page tables"
-		if e.What == growth.Copied {
+		switch e.What {
+		case growth.Copied:
 			name = "pages copied after a fork"
+		case growth.Written:
+			name = "written pages of private files"
 		}
 		if e.Of != (growth.Key{}) {
 			name += ", of " + a.subject(e.Of, true)

@@ -142,13 +142,16 @@ func TestWhatIsHeldIsOfWhoHasMappedIt(t *testing.T) {
 	for _, c := range []struct {
 		name, memfd string
 		sites       []uint32 // that map it, in turn
+		held        int      // whose files are held: that of the first of them, …; 0 for all
 		linked      bool
+		reads       bool // it is mapped to be read only
 		want        uint32
 		label       growth.Label
 	}{
 		{name: "one site", memfd: "/memfd:frame-%", sites: []uint32{4, 5}, want: 4, label: growth.Leaks},
 		{name: "two functions", memfd: "/memfd:frame-%", sites: []uint32{4, 8}, label: growth.Leaks},
-		{name: "memory of another name", memfd: "/memfd:text-%", sites: []uint32{4}, label: growth.Leaks},
+		{name: "one of two, whose files are held", memfd: "/memfd:frame-%", sites: []uint32{4, 8}, held: 1, want: 4, label: growth.Leaks},
+		{name: "others only read it", memfd: "/memfd:frame-%", sites: []uint32{4}, reads: true, label: growth.Leaks},
 		{name: "a file with a name", memfd: "/dev/shm/log", linked: true, label: growth.Grows},
 	} {
 		r := newRun()
@@ -156,17 +159,26 @@ func TestWhatIsHeldIsOfWhoHasMappedIt(t *testing.T) {
 		if c.linked {
 			name = c.memfd
 		}
+		var inodes []uint64
+		mode := uint64(rw)
+		if c.reads {
+			mode = uint64(procmaps.Read)
+		}
 		for i := range uint64(30) {
 			for k, site := range c.sites {
+				inode := 100 + 10*i + uint64(k)
+				if c.held == 0 || k < c.held {
+					inodes = append(inodes, inode)
+				}
 				at := pages(windowAt+uint64(k)<<12, windowAt+uint64(k)<<12+256)
 				const shared, fixed = 1, 0x10
 				r.call(space.Call{
-					Op: space.OpMmap, Site: blame(site, 0), Ret: int64(at.Start), Args: [6]uint64{at.Start, at.Len(), uint64(rw), shared | fixed},
-					File: space.File{Inode: 100 + i, Name: strings.ReplaceAll(c.memfd, "%", "7") + procmaps.DeletedSuffix, Class: space.ClassMemfd},
+					Op: space.OpMmap, Site: blame(site, 0), Ret: int64(at.Start), Args: [6]uint64{at.Start, at.Len(), mode, shared | fixed},
+					File: space.File{Inode: inode, Name: strings.ReplaceAll(c.memfd, "%", "7") + procmaps.DeletedSuffix, Class: space.ClassMemfd},
 				})
 				r.munmap(at)
 			}
-			r.charge(event.Account{Held: []event.Held{{Name: name, Bytes: i << 20, Files: int(i), Linked: c.linked}}}, 0)
+			r.charge(event.Account{Held: []event.Held{{Name: name, Bytes: i << 20, Files: int(i), Linked: c.linked, Inodes: inodes}}}, 0)
 		}
 		what := growth.Held
 		if c.linked {
@@ -175,6 +187,41 @@ func TestWhatIsHeldIsOfWhoHasMappedIt(t *testing.T) {
 		if e := r.found(t, what); e.Label != c.label || e.Site&^1 != c.want {
 			t.Errorf("%s: %v of site %d, want %v of %d", c.name, e.Label, e.Site, c.label, c.want)
 		}
+	}
+}
+
+func TestPagesOfPrivateFilesThatWereWritten(t *testing.T) {
+	t.Parallel()
+	const slack = 100
+	c := charges{known: true, last: event.Account{Anon: 1000, Swapped: 50, Slack: slack}}
+	groups := map[growth.Key]growth.Holding{
+		{What: growth.Heap}:                {Resident: 400, Swapped: 50},
+		{What: growth.Anon, Site: 4}:       {Resident: 100},
+		{What: growth.File, Name: "/a"}:    {Resident: 9000},
+		{What: growth.Shm}:                 {Resident: 9000},
+		{What: growth.Memfd, Name: "/b"}:   {Resident: 9000},
+		{What: growth.Stack}:               {Resident: 10},
+		{What: growth.Special, Name: "/c"}: {Resident: 9000},
+	}
+	if got, want := c.written(groups), uint64(1050-560-slack); got != want {
+		t.Errorf("%d, want %d: what no group of anonymous memory has", got, want)
+	}
+	c.last.Anon = 500
+	if got := c.written(groups); got != 0 {
+		t.Errorf("%d, where the groups have it all", got)
+	}
+}
+
+// TestMemoryThatSeveralHoldIsToldOnce wants it said that it is the same.
+func TestMemoryThatSeveralHoldIsToldOnce(t *testing.T) {
+	t.Parallel()
+	held := func(name string) Finding {
+		return Finding{Subject: name, Evidence: Evidence{Finding: growth.Finding{Key: growth.Key{What: growth.Held, Name: name}}}}
+	}
+	all := []Process{{Findings: []Finding{held("a"), held("b")}}, {Findings: []Finding{held("b")}}}
+	toldOnce(all)
+	if got := []string{all[0].Findings[0].Subject, all[0].Findings[1].Subject, all[1].Findings[0].Subject}; !slices.Equal(got, []string{"a", "b, by each of 2 processes", "b, by each of 2 processes"}) {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -106,6 +106,7 @@ func (a *Attribution) use() {
 		a.sites.Use(o.site)
 	}
 	a.rare.sites(a.sites.Use)
+	a.charges.sites(a.sites.Use)
 	if a.heap != nil {
 		a.heap.Sites(a.sites.Use)
 	}

@@ -2,6 +2,7 @@ package attribution
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -226,6 +227,7 @@ func (g *Growth) Record(r *event.Record) {
 		w.limits.Add(growth.Reading{At: w.since(r.At), Limits: growth.Limits(b)})
 	case event.Account:
 		w.charges.account(b)
+		w.comm = cmp.Or(b.Comm, w.comm)
 		g.observeCrowd(r.At)
 	case event.Counting:
 		w.Plan(r.Tree)
@@ -321,10 +323,32 @@ func (g *Growth) Processes(now uint64) []Process {
 		p.Account = w.charges.figures(p.Findings)
 		out = append(out, p)
 	}
+	toldOnce(out)
 	slices.SortFunc(out, func(a, b Process) int {
 		return cmp.Or(cmp.Compare(b.rank(), a.rank()), cmp.Compare(a.PID, b.PID), cmp.Compare(a.Space, b.Space))
 	})
 	return out
+}
+
+// toldOnce says of memory that several processes hold that they do: it is there once.
+func toldOnce(all []Process) {
+	holders := make(map[growth.Key]int)
+	each := func(do func(f *Finding)) {
+		for i := range all {
+			for k := range all[i].Findings {
+				if f := &all[i].Findings[k]; f.What == growth.Held || f.What == growth.Tmpfs {
+					do(f)
+				}
+			}
+		}
+	}
+	shared := func(f *Finding) growth.Key { return growth.Key{What: f.What, Name: f.Name} }
+	each(func(f *Finding) { holders[shared(f)]++ })
+	each(func(f *Finding) {
+		if n := holders[shared(f)]; n > 1 {
+			f.Subject += fmt.Sprintf(", by each of %d processes", n)
+		}
+	})
 }
 
 func (p *Process) rank() float64 {

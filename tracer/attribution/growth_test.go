@@ -7,6 +7,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/budget"
 	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/stack"
@@ -20,6 +21,16 @@ func (names) Function(site uint32) stack.Name {
 		return nobody
 	}
 	return stack.Plain("f" + string(rune('a'+site%26)))
+}
+
+// inVfork is a site whose stack is cut in code that serves others.
+const inVfork = 70
+
+func (n names) Path(site uint32) []heap.Place {
+	if site == inVfork {
+		return []heap.Place{{Function: "vfork", Serves: true}, {Cut: true}}
+	}
+	return n.pairs.Path(site)
 }
 
 func (n names) PlaceName(site uint32, depth int) stack.Name {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/stack"
@@ -175,7 +176,7 @@ func (n *namer) callers(sites map[uint32]uint64) (most []Stack, by stack.Name) {
 	for _, site := range slices.SortedFunc(maps.Keys(sites), func(a, b uint32) int {
 		return cmp.Or(cmp.Compare(sites[b], sites[a]), cmp.Compare(a, b))
 	}) {
-		if by == nobody && float64(groups[n.Group(site)]) >= Sure*float64(all) {
+		if by == nobody && float64(groups[n.Group(site)]) >= Sure*float64(all) && n.asks(site) {
 			by = n.function(site)
 		}
 		if len(most) < many {
@@ -185,6 +186,12 @@ func (n *namer) callers(sites map[uint32]uint64) (most []Stack, by stack.Name) {
 		}
 	}
 	return most, by
+}
+
+// asks tells whether a function is known on a site's stack that is not there to call the kernel
+// for others: stacks may be cut in vfork or posix_spawn.
+func (n *namer) asks(site uint32) bool {
+	return slices.ContainsFunc(n.Path(site), func(p heap.Place) bool { return !p.Serves && !p.Cut })
 }
 
 // split says who splits the mappings of a group whose number grows.

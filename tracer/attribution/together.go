@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
@@ -38,6 +39,18 @@ type crowd struct {
 	made        map[int]uint32 // the site that has made a process, if it was during the watch
 }
 
+// leastCrowd is the least that processes grow by together that is worth telling, in bytes, and
+// leastCrowdShare as a part of what they have.
+const leastCrowd, leastCrowdShare = 1 << 20, 0.05
+
+// family is what processes are called, without their numbers.
+func family(comm string) string {
+	if name := strings.TrimRight(comm, "0123456789"); name != "" && name != comm {
+		return name + "*"
+	}
+	return comm
+}
+
 // mostMade is of how many living processes it is kept who has made them.
 const mostMade = 1 << 16
 
@@ -62,11 +75,11 @@ func (g *Growth) observeCrowd(at uint64) {
 		if w.exited || !w.charges.known {
 			continue
 		}
-		k := growth.Key{What: growth.Processes, Name: w.comm}
+		k := growth.Key{What: growth.Processes, Name: family(w.comm)}
 		holdings[k] = holdings[k].Plus(growth.Holding{Resident: w.charges.own()})
 	}
 	if c.watch == nil {
-		c.watch, c.began, c.first = growth.NewWatch(growth.Options{Share: g.opts.Memory.Series}), at, g.count()
+		c.watch, c.began, c.first = growth.NewWatch(growth.Options{Share: g.opts.Memory.Series, MinGrowth: leastCrowd, MinShare: leastCrowdShare}), at, g.count()
 	}
 	c.watch.Observe(time.Duration(at-c.began), holdings, nil)
 	c.last, c.next = at, at+uint64(g.opts.Interval)
@@ -77,7 +90,7 @@ func (g *Growth) count() map[string]int {
 	n := make(map[string]int)
 	for _, w := range g.spaces {
 		if !w.exited {
-			n[w.comm]++
+			n[family(w.comm)]++
 		}
 	}
 	return n
@@ -104,7 +117,7 @@ func (g *Growth) together(processes []Process) *Group {
 	grows := make(map[string]bool)
 	for i := range processes {
 		if p := &processes[i]; p.Grows() {
-			grows[p.Comm] = true
+			grows[family(p.Comm)] = true
 		}
 	}
 	counts := g.count()
@@ -135,7 +148,7 @@ func (g *Growth) together(processes []Process) *Group {
 func (g *Growth) parents(f *Finding, more int) {
 	sites, all := make(map[uint32]uint64), 0
 	for _, w := range g.spaces {
-		if site := g.crowd.made[w.pid]; site != 0 && !w.exited && w.comm == f.Name {
+		if site := g.crowd.made[w.pid]; site != 0 && !w.exited && family(w.comm) == f.Name {
 			sites[site]++
 			all++
 		}
@@ -168,6 +181,7 @@ func (g *Growth) group(at uint64, b *event.Group) {
 	}
 	c.now, c.last = b.GroupMemory, at
 	c.watch.Observe(time.Duration(at-c.began), map[growth.Key]growth.Holding{
+		{What: growth.GroupAnon}:    {Resident: b.Anon, Swapped: b.Swap},
 		{What: growth.PageCache}:    {Resident: b.File},
 		{What: growth.GroupShmem}:   {Resident: b.Shmem},
 		{What: growth.KernelMemory}: {Resident: b.Kernel},
@@ -175,12 +189,50 @@ func (g *Growth) group(at uint64, b *event.Group) {
 	}, nil)
 }
 
+// judge takes back the verdict that a cgroup leaks what the kernel may drop, and that what
+// goes with the rest grows: page tables, and what it takes to find pages of files.
+func (c *cgroup) judge(f *growth.Finding) {
+	const most, beside = 0.5, 100
+	more := func(now, before uint64) float64 { return float64(now) - float64(before) }
+	if f.Label < growth.Grows {
+		return
+	}
+	note := func(kind growth.NoteKind) {
+		f.Label = growth.Grows
+		f.Reason = append(f.Reason, growth.Note{Kind: kind})
+	}
+	switch f.What {
+	case growth.PageCache:
+		if fixed := min(more(c.now.Unevictable, c.first.Unevictable), f.Growth); fixed >= most*f.Growth {
+			f.Reason = append(f.Reason, growth.Note{Kind: growth.Unevictable, Size: fixed})
+			return
+		}
+		note(growth.CanBeDropped)
+	case growth.KernelMemory:
+		slab := more(c.now.Reclaimable, c.first.Reclaimable)
+		switch {
+		case beside*f.Growth <= more(c.now.Used, c.first.Used):
+			note(growth.AsNeeded)
+			f.Label = growth.Steady
+		case c.now.Reclaimable == 0:
+			note(growth.MayShrink)
+		case slab >= most*f.Growth:
+			note(growth.CanShrink)
+		}
+	}
+}
+
 // Groups are what is found of processes together: of each cgroup that is watched, and of all
 // processes if that is more than what is found of each.
 func (g *Growth) Groups(processes []Process) (out []Group) {
 	for name, c := range g.groups {
 		group := Group{Name: name, Watched: time.Duration(c.last - c.began), Ticks: c.watch.Ticks(), First: c.first, Last: c.now}
-		for _, f := range c.watch.Findings() {
+		found := c.watch.Findings()
+		for i := range found {
+			c.judge(&found[i])
+		}
+		growth.Sort(found)
+		for _, f := range found {
 			group.Findings = append(group.Findings, Finding{Evidence: Evidence{Finding: f}, Subject: f.What.String() + " of the cgroup"})
 		}
 		out = append(out, group)

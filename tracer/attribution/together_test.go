@@ -1,6 +1,7 @@
 package attribution
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/model"
+	"github.com/maptrace/maptrace/tracer/space"
 )
 
 // piled is a program with a child more each second, which sites make in turn.
@@ -39,6 +41,7 @@ func TestChildrenThatPileUpAreFoundTogether(t *testing.T) {
 		{"one function makes them", []uint32{4, 5}, "f"},
 		{"two do", []uint32{4, 8}, ""},
 		{"it is not known who does", []uint32{0}, ""},
+		{"their stacks are cut", []uint32{inVfork}, ""},
 		{"it is not known of most", []uint32{4, 0, 0}, ""},
 	} {
 		groups := piled(c.sites...).Groups(nil)
@@ -73,6 +76,40 @@ func TestProcessesThatGrowByThemselvesAreNotToldTogether(t *testing.T) {
 	grows := []Process{{Findings: []Finding{{Evidence: Evidence{Finding: growth.Finding{Label: growth.Grows}}}}}}
 	if got := g.Groups(grows); got != nil {
 		t.Errorf("of processes that are known to grow: %+v", got)
+	}
+}
+
+// TestProcessesThatAreRenamedAreCountedAsWhatTheyAre replaces workers, which have another name
+// when they are made than later: there are as many all the time.
+func TestProcessesThatAreRenamedAreCountedAsWhatTheyAre(t *testing.T) {
+	t.Parallel()
+	g := NewGrowth(Options{Names: names{}, Interval: time.Second})
+	account := func(pid int, at uint64, comm string) {
+		g.Record(&event.Record{At: at, Space: uint64(pid), PID: pid, Body: event.Account{Comm: comm, Anon: 4 << 20}})
+	}
+	begin := func(pid int, at uint64) {
+		g.Change(&model.Change{
+			Kind: model.KindBegin, Space: uint64(pid), Time: at, Process: &model.Process{PID: pid, Comm: "server"}, Start: &space.Packed{},
+		})
+	}
+	const workers = 20
+	for pid := 1; pid <= workers; pid++ {
+		begin(pid, 1)
+	}
+	for i := range 40 {
+		at := uint64(time.Second) * uint64(i+1)
+		for pid := i + 1; pid <= i+workers; pid++ {
+			account(pid, at, "worker-"+strconv.Itoa(pid))
+		}
+		exits(g, i+1, at+1)
+		begin(i+1+workers, at+1)
+		account(i+1+workers, at+1, "server")
+	}
+	if got := g.Groups(nil); got != nil {
+		t.Errorf("%+v", got)
+	}
+	if n := g.count(); n["worker-*"] < workers-1 || n["server"] > 1 {
+		t.Errorf("there are %v", n)
 	}
 }
 
@@ -111,7 +148,7 @@ func TestACgroupGrowsByItsCharges(t *testing.T) {
 		t.Fatalf("%+v", groups)
 	}
 	want := map[growth.What]growth.Label{
-		growth.PageCache: growth.Grows, growth.KernelMemory: growth.Grows, growth.Sockets: growth.Leaks,
+		growth.GroupAnon: growth.Leaks, growth.PageCache: growth.Grows, growth.KernelMemory: growth.Grows, growth.Sockets: growth.Leaks,
 	}
 	for _, f := range groups[0].Findings {
 		if f.Label != want[f.What] {

@@ -43,8 +43,11 @@ type (
 	// Resident is what was counted in each of those extents.
 	Resident []procmaps.Resident
 
-	// Account is what the kernel charges a process for, by its own figures, in bytes.
+	// Account is what the kernel charges a process for, by its own figures, in bytes, and what
+	// it is called.
 	Account struct {
+		Comm              string // the name of the process, which it may change
+		Slack             uint64 // by how much each of the figures of what is resident may be wrong
 		Resident, Swapped uint64 // VmRSS, VmSwap
 		Anon, File, Shmem uint64 // of Resident
 		PageTables        uint64 // VmPTE
@@ -172,7 +175,8 @@ type Held struct {
 	Name   string // "/memfd:frame", a path on tmpfs, or SystemV
 	Bytes  uint64
 	Files  int
-	Linked bool // they have their names in the file system, too: others may hold them
+	Inodes []uint64 // of the files, as maps shows them; of a segment its number
+	Linked bool     // they have their names in the file system, too: others may hold them
 }
 
 // Words are what became of all watched words.

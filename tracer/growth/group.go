@@ -29,12 +29,14 @@ const (
 	// it as Resident, and nothing else.
 	PageTables // those of its mappings
 	Copied     // pages that were shared with another process since fork(2), and copied
+	Written    // pages of private mappings of files that were written to: they are no longer the file's
 	Held       // shared memory that it holds by descriptors, or has made, and maps nowhere; Key.Name is its name
 	Tmpfs      // files on tmpfs that it has open; Key.Name is the path
 
 	Processes // those of one name, together; Key.Name is the name
 
-	// What is charged to a cgroup, beside the anonymous memory of its processes.
+	// What is charged to a cgroup.
+	GroupAnon    // anonymous memory of its processes, swap included
 	PageCache    // of files
 	GroupShmem   // shared memory and tmpfs
 	KernelMemory // slab, kernel stacks, page tables and the like
@@ -51,8 +53,8 @@ var whatNames = [...]string{
 	Other: "other", Anon: "anon", NamedAnon: "named anon", Heap: "heap", Arena: "malloc arena",
 	Pool: "runtime heap", Reserve: "reserve", Stack: "stack", ThreadStack: "thread stack", File: "file",
 	Shm: "shared", Memfd: "memfd", Special: "special",
-	PageTables: "page tables", Copied: "copied pages", Held: "held memory", Tmpfs: "tmpfs file",
-	Processes: "processes", PageCache: "page cache", GroupShmem: "tmpfs and shared memory", KernelMemory: "kernel memory", Sockets: "socket buffers",
+	PageTables: "page tables", Copied: "copied pages", Written: "written file pages", Held: "held memory", Tmpfs: "tmpfs file",
+	Processes: "processes", GroupAnon: "anonymous memory", PageCache: "page cache", GroupShmem: "tmpfs and shared memory", KernelMemory: "kernel memory", Sockets: "socket buffers",
 }
 
 // String returns the word used in output.

@@ -178,10 +178,8 @@ func (w *Watch) restrain(v *verdict, m Measure, g *group, f *Finding) {
 		against = Note{Kind: WithMappings}
 	case f.What == Copied:
 		against = Note{Kind: AfterFork}
-	case f.What == PageCache:
-		against = Note{Kind: CanBeDropped}
-	case f.What == KernelMemory:
-		against = Note{Kind: CanShrink}
+	case f.What == Written:
+		against = Note{Kind: OfFiles}
 	case f.What == Tmpfs:
 		against = Note{Kind: HasName}
 	case f.What == File && m == Resident && g.peak.Writable == 0:

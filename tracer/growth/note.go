@@ -57,7 +57,10 @@ const (
 	WithMappings  // it goes with the mappings that it is for
 	AfterFork     // it is as much as was shared, at most, and goes with the other process or the pages
 	CanBeDropped  // the kernel drops it where memory is needed, once it is written back
-	CanShrink     // the kernel drops some of it where memory is needed
+	Unevictable   // [Size] of what grew the kernel cannot drop
+	CanShrink     // most of it are dentries, inodes and the like, which the kernel drops where memory is needed
+	MayShrink     // it is not known whether it is dentries and inodes
+	OfFiles       // it is as much as is mapped of files, at most
 	HasName       // a file that is there until its name is removed
 	MostUnmapped  // most of what is mapped goes again
 	SomeUnmapped  // some of what is mapped goes again

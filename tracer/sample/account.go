@@ -58,8 +58,7 @@ func (a *account) change(c *tracer.Change) {
 type accountRead struct {
 	event.Account
 	files    []procmaps.Held
-	segments uint64 // bytes that are in no mapping, of System V segments of the process
-	pieces   int    // how many these are
+	segments []procmaps.Segment // System V segments of the process that are in no mapping
 	took     time.Duration
 }
 
@@ -72,6 +71,7 @@ func (a *account) read(fs procmaps.FS, p *procmaps.Process, fork bool, budget fl
 		return nil
 	}
 	r := &accountRead{Account: event.Account{
+		Comm: st.Name, Slack: rssSlack(onlineCPUs()),
 		Resident: st.VmRSSKB << 10, Anon: st.RssAnonKB << 10, File: st.RssFileKB << 10, Shmem: st.RssShmemKB << 10,
 		Swapped: st.VmSwapKB << 10, PageTables: st.VmPTEKB << 10, Hugetlb: st.HugetlbPagesKB << 10, Locked: st.VmLckKB << 10,
 	}}
@@ -84,8 +84,7 @@ func (a *account) read(fs procmaps.FS, p *procmaps.Process, fork bool, budget fl
 	if segments, err := fs.Segments(); err == nil && p.SharesIPC(fs) {
 		for _, s := range segments {
 			if s.Creator == p.PID() && s.Attached == 0 {
-				r.segments += s.Resident + s.Swapped
-				r.pieces++
+				r.segments = append(r.segments, s)
 			}
 		}
 	}
@@ -177,6 +176,7 @@ func (r *accountRead) held(tree *space.Space) []event.Held {
 		}
 		h.Bytes += bytes
 		h.Files++
+		h.Inodes = append(h.Inodes, f.Inode)
 	}
 	var out []event.Held
 	for _, h := range all {
@@ -184,8 +184,13 @@ func (r *accountRead) held(tree *space.Space) []event.Held {
 		out = append(out, h.Held)
 	}
 	slices.SortFunc(out, func(a, b event.Held) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Bytes, b.Bytes)) })
-	if r.segments > 0 {
-		out = append(out, event.Held{Name: event.SystemV, Bytes: r.segments, Files: r.pieces})
+	if len(r.segments) > 0 {
+		held := event.Held{Name: event.SystemV, Files: len(r.segments)}
+		for _, s := range r.segments {
+			held.Bytes += s.Resident + s.Swapped
+			held.Inodes = append(held.Inodes, uint64(s.ID))
+		}
+		out = append(out, held)
 	}
 	if len(out) > mostHeld {
 		slices.SortStableFunc(out, func(a, b event.Held) int { return cmp.Compare(b.Bytes, a.Bytes) })

@@ -32,14 +32,14 @@ func TestWhatIsHeldIsToldByName(t *testing.T) {
 			{Path: "/dev/shm/log-7", Inode: 4, Bytes: 40},
 			{Path: "/dev/shm/log-8 (deleted)", Inode: 5, Bytes: 50},
 		},
-		segments: 70, pieces: 2,
+		segments: []procmaps.Segment{{ID: 8, Resident: 30}, {ID: 9, Resident: 35, Swapped: 5}},
 	}
 	want := []event.Held{
-		{Name: "/dev/shm/log-7", Bytes: 40, Files: 1, Linked: true},
-		{Name: "/dev/shm/log-8", Bytes: 50, Files: 1},
-		{Name: "/memfd:frame-*", Bytes: 30, Files: 2},
-		{Name: "/memfd:ring", Bytes: 2 << 20, Files: 1},
-		{Name: event.SystemV, Bytes: 70, Files: 2},
+		{Name: "/dev/shm/log-7", Bytes: 40, Files: 1, Linked: true, Inodes: []uint64{4}},
+		{Name: "/dev/shm/log-8", Bytes: 50, Files: 1, Inodes: []uint64{5}},
+		{Name: "/memfd:frame-*", Bytes: 30, Files: 2, Inodes: []uint64{1, 2}},
+		{Name: "/memfd:ring", Bytes: 2 << 20, Files: 1, Inodes: []uint64{3}},
+		{Name: event.SystemV, Bytes: 70, Files: 2, Inodes: []uint64{8, 9}},
 	}
 	if d := cmp.Diff(want, r.held(tree)); d != "" {
 		t.Errorf("(-want +got):\n%s", d)

@@ -195,6 +195,7 @@ type ChargesObject struct {
 	Anon        uint64  `json:"anon"`
 	File        uint64  `json:"file"` // page cache, without shared memory
 	Dirty       uint64  `json:"file_dirty"`
+	Unevictable uint64  `json:"unevictable"`
 	Shmem       uint64  `json:"shmem"`
 	Kernel      uint64  `json:"kernel"`
 	Reclaimable uint64  `json:"slab_reclaimable"`
@@ -204,7 +205,7 @@ type ChargesObject struct {
 
 func chargesObject(m *procmaps.GroupMemory) *ChargesObject {
 	o := &ChargesObject{
-		Used: m.Used, Anon: m.Anon, File: m.File, Dirty: m.Dirty, Shmem: m.Shmem, Kernel: m.Kernel, Reclaimable: m.Reclaimable, Sock: m.Sock, Swap: m.Swap,
+		Used: m.Used, Anon: m.Anon, File: m.File, Dirty: m.Dirty, Unevictable: m.Unevictable, Shmem: m.Shmem, Kernel: m.Kernel, Reclaimable: m.Reclaimable, Sock: m.Sock, Swap: m.Swap,
 	}
 	if m.Max != procmaps.Unlimited {
 		o.Max = &m.Max

@@ -67,6 +67,8 @@ func noteWords(f *growth.Finding, n growth.Note) (words string, aside bool) {
 		return "too short to tell: " + count("observation") + " after the warm-up", false
 	case growth.ResidentLess:
 		return fmt.Sprintf("%s; resident grew only %s", f.Measure, size()), true
+	case growth.Unevictable:
+		return "of which the kernel cannot drop " + size() + " (locked, or on ramfs)", false
 	case growth.SwappedOut:
 		return size() + " of it swapped out", false
 	case growth.InUseLess:
@@ -103,7 +105,9 @@ var plainNotes = map[growth.NoteKind]string{
 	growth.WithMappings:   "but they go with the mappings that they are for",
 	growth.AfterFork:      "but no more than what was shared since a fork",
 	growth.CanBeDropped:   "but the kernel can drop what of it is written back",
-	growth.CanShrink:      "but the kernel can drop what of it is dentries and inodes",
+	growth.CanShrink:      "but most of it are dentries, inodes and the like, which the kernel can drop",
+	growth.MayShrink:      "and the kernel can drop it if it is dentries and inodes, which is not known",
+	growth.OfFiles:        "but no more than what is mapped of them",
 	growth.HasName:        "but it is a file with a name, and goes when that is removed",
 	growth.MostUnmapped:   "though most of what is mapped goes again",
 	growth.SomeUnmapped:   "though some of what is mapped goes again",
