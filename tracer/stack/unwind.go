@@ -430,8 +430,9 @@ func (w *walk) byRule(t *Table, r *rule, bias uint64) bool {
 		return false
 	}
 	// On arm64 a leaf needs no stack, nor does a function that keeps its return
-	// address in a register while it calls one (LLVM's outliner makes such).
-	flat := w.arch == ARM64 && (!w.call || moved && w.flats < 2)
+	// address in a register while it calls one (LLVM's outliner makes such). On amd64 vfork
+	// does: the child must not write over it.
+	flat := w.arch == ARM64 && (!w.call || moved && w.flats < 2) || moved && !w.call && pc != 0
 	return w.leave(pc, sp, r.signal, flat)
 }
 

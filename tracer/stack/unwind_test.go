@@ -147,6 +147,10 @@ func TestWalksGoAndEndAsTheStackSays(t *testing.T) {
 		{name: "a CFA by the frame pointer", pc: byFP, fp: sp + 16, stack: words(0, 0, sp, root), want: []Frame{{PC: byFP}, call(root)}},
 		{name: "a CFA that does not rise", pc: leaf, fp: sp - 16, stack: words(byFP, 0, 0), want: []Frame{{PC: leaf}, call(byFP)}, end: EndBroken},
 		{name: "a CFA in the innermost frame that has not moved", pc: inRegister, stack: words(0), want: []Frame{{PC: inRegister}}, end: EndBroken},
+		{
+			name: "a system call that keeps its return address in a register", pc: inRegister, r1: framed, stack: words(0, 0, 0, root),
+			want: []Frame{{PC: inRegister}, call(framed), call(root)},
+		},
 		{name: "a CFA by a register that was lost", pc: losesFP, fp: sp + 16, stack: words(0, byFP, 0, root), want: []Frame{{PC: losesFP}, call(byFP)}, end: EndBroken},
 		{name: "a register that an epilogue has popped", pc: popped, fp: sp + 24, stack: words(0, byFP, 0, sp+64, root), want: []Frame{{PC: popped}, call(byFP), call(root)}},
 		{name: "a return address beyond the stack pointer is not the pc", pc: beyond, stack: words(root, root), want: []Frame{{PC: beyond}}, end: EndBroken},
@@ -226,8 +230,9 @@ func TestWalksGoAndEndAsTheStackSays(t *testing.T) {
 			arch := max(tt.arch, AMD64)
 			s := Sample{Regs: Registers{Arch: arch, PC: tt.pc, SP: sp}, Stack: tt.stack, Cut: tt.cut}
 			s.Regs.R[arch.fp()] = tt.fp
+			s.Regs.R[1] = tt.r1
 			if arch == ARM64 {
-				s.Regs.R[arm64LR], s.Regs.R[1] = tt.lr, tt.r1
+				s.Regs.R[arm64LR] = tt.lr
 			}
 			if got := s.Regs.FP(); got != tt.fp {
 				t.Errorf("FP is %#x, want %#x", got, tt.fp)
