@@ -27,7 +27,10 @@ type Group struct {
 	PSSKB    uint64
 	DirtyKB  uint64
 	SwapKB   uint64
-	Commit   procmaps.Commit
+	// HugeKB is what of RSSKB is transparent huge pages, HugetlbKB what is of hugetlbfs, which
+	// RSSKB does not have.
+	HugeKB, HugetlbKB uint64
+	Commit            procmaps.Commit
 }
 
 // GroupRows adds up the rows of t, which must have been explained, by one of
@@ -35,6 +38,8 @@ type Group struct {
 func (t *Process) GroupRows(by string) []Group {
 	rss, pss, swap := keyIndex(t.Keys, "Rss"), keyIndex(t.Keys, "Pss"), keyIndex(t.Keys, "Swap")
 	shared, private := keyIndex(t.Keys, "Shared_Dirty"), keyIndex(t.Keys, "Private_Dirty")
+	huge := []int{keyIndex(t.Keys, "AnonHugePages"), keyIndex(t.Keys, "ShmemPmdMapped"), keyIndex(t.Keys, "FilePmdMapped")}
+	hugetlb := []int{keyIndex(t.Keys, "Shared_Hugetlb"), keyIndex(t.Keys, "Private_Hugetlb")}
 	at := map[string]int{}
 	var groups []Group
 	for r := range t.rows() {
@@ -52,6 +57,12 @@ func (t *Process) GroupRows(by string) []Group {
 		g.PSSKB += number(r, pss)
 		g.SwapKB += number(r, swap)
 		g.DirtyKB += number(r, shared) + number(r, private)
+		for _, k := range huge {
+			g.HugeKB += number(r, k)
+		}
+		for _, k := range hugetlb {
+			g.HugetlbKB += number(r, k)
+		}
 		if r.About != nil {
 			g.Commit.Add(r.About.Commit)
 			g.Inferred = g.Inferred || by == "kind" && r.About.Purpose.Inferred
@@ -118,6 +129,8 @@ func GroupColumns(by string, groups []Group, opt Options) []Column[Group] {
 		kb("PSS", "pss_kb", func(g *Group) uint64 { return g.PSSKB }),
 		kb("Dirty", "dirty_kb", func(g *Group) uint64 { return g.DirtyKB }),
 		kb("Swap", "swap_kb", func(g *Group) uint64 { return g.SwapKB }),
+		kb("Huge", "huge_kb", func(g *Group) uint64 { return g.HugeKB }),
+		kb("Hugetlb", "hugetlb_kb", func(g *Group) uint64 { return g.HugetlbKB }),
 		{Name: title(by), Key: by, Value: func(g Group) Value { return Text(opt.groupText(&g)) }},
 	}
 }

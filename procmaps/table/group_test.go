@@ -31,26 +31,26 @@ func TestGroups(t *testing.T) {
 		want string
 	}{
 		{"kind", Options{}, `
-    Rows   Kbytes     % Reserved  Noresrv   Commit      RSS     %      PSS    Dirty     Swap Kind
-       1  1048576 100.0        0        0  1048576    12000  99.8        0    12000        0 heap
-       1      132   0.0        0        0      132       12   0.1        0       12        0 stack
-       1        8   0.0        0        0        0        8   0.1        0        3        0 file
-       1        4   0.0        0        0        4        4   0.0        0        4        0 anon
-       1        4   0.0        0        0        4        0   0.0        0        0        0 shared
+    Rows   Kbytes     % Reserved  Noresrv   Commit      RSS     %      PSS    Dirty     Swap     Huge  Hugetlb Kind
+       1  1048576 100.0        0        0  1048576    12000  99.8        0    12000        0        0        0 heap
+       1      132   0.0        0        0      132       12   0.1        0       12        0        0        0 stack
+       1        8   0.0        0        0        0        8   0.1        0        3        0        0        0 file
+       1        4   0.0        0        0        4        4   0.0        0        4        0        0        0 anon
+       1        4   0.0        0        0        4        0   0.0        0        0        0        0        0 shared
 `},
 		{"mode", Options{}, `
-    Rows   Kbytes     % Reserved  Noresrv   Commit      RSS     %      PSS    Dirty     Swap Mode
-       3  1048712 100.0        0        0  1048712    12016  99.9        0    12016        0 rw-p
-       1        8   0.0        0        0        0        8   0.1        0        3        0 r-xp
-       1        4   0.0        0        0        4        0   0.0        0        0        0 rw-s
+    Rows   Kbytes     % Reserved  Noresrv   Commit      RSS     %      PSS    Dirty     Swap     Huge  Hugetlb Mode
+       3  1048712 100.0        0        0  1048712    12016  99.9        0    12016        0        0        0 rw-p
+       1        8   0.0        0        0        0        8   0.1        0        3        0        0        0 r-xp
+       1        4   0.0        0        0        4        0   0.0        0        0        0        0        0 rw-s
 `},
 		{"path", Options{Human: true}, `
-    Rows     Size     % Reserved  Noresrv   Commit      RSS     %      PSS    Dirty     Swap Path
-       1     1.0G 100.0       0K       0K     1.0G      12M  99.8       0K      12M       0K [heap]
-       1     132K   0.0       0K       0K     132K      12K   0.1       0K      12K       0K [stack]
-       1       8K   0.0       0K       0K       0K       8K   0.1       0K       3K       0K a b
-       1       4K   0.0       0K       0K       4K       4K   0.0       0K       4K       0K [anon:a/b]
-       1       4K   0.0       0K       0K       4K       0K   0.0       0K       0K       0K SYSV00000000 (deleted)
+    Rows     Size     % Reserved  Noresrv   Commit      RSS     %      PSS    Dirty     Swap     Huge  Hugetlb Path
+       1     1.0G 100.0       0K       0K     1.0G      12M  99.8       0K      12M       0K       0K       0K [heap]
+       1     132K   0.0       0K       0K     132K      12K   0.1       0K      12K       0K       0K       0K [stack]
+       1       8K   0.0       0K       0K       0K       8K   0.1       0K       3K       0K       0K       0K a b
+       1       4K   0.0       0K       0K       4K       4K   0.0       0K       4K       0K       0K       0K [anon:a/b]
+       1       4K   0.0       0K       0K       4K       0K   0.0       0K       0K       0K       0K       0K SYSV00000000 (deleted)
 `},
 	}
 	for _, tt := range tests {
