@@ -54,7 +54,7 @@ func straced(t *testing.T, prefix string, argv ...string) []string {
 	if !strings.Contains(string(text), "stack-trace=libunwind") {
 		bpftest.Skip(t, "this strace has no -k with libunwind:\n%s", text)
 	}
-	return append([]string{"strace", "-ff", "-k", "-e", "trace=mmap,brk,mremap,mprotect", "-o", prefix}, argv...)
+	return append([]string{"strace", "-ff", "-k", "-e", "trace=mmap,brk,mremap,mprotect,munmap,madvise", "-o", prefix}, argv...)
 }
 
 // readStrace reads what strace wrote about one thread.
@@ -109,7 +109,10 @@ func readStrace(t *testing.T, path string) (calls []told) {
 
 // is tells whether it is the call that we were told of.
 func (c *told) is(o *space.Call) bool {
-	ops := map[string]space.Op{"mmap": space.OpMmap, "brk": space.OpBrk, "mremap": space.OpMremap, "mprotect": space.OpMprotect}
+	ops := map[string]space.Op{
+		"mmap": space.OpMmap, "brk": space.OpBrk, "mremap": space.OpMremap, "mprotect": space.OpMprotect,
+		"munmap": space.OpMunmap, "madvise": space.OpMadvise,
+	}
 	op, ok := ops[c.op]
 	return ok && op == o.Op && c.ret == o.Ret && c.first == o.Args[0]
 }
