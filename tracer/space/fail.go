@@ -213,16 +213,35 @@ func (s *Space) immovable(r procmaps.Range) (stop uint64, one bool) {
 	return stop, true
 }
 
+// refusesSplit tells whether there may be a mapping in r that cannot be split
+// (vm_ops->may_split): of huge pages, of the kernel, of a device, and since 6.18 a perf buffer.
+func (s *Space) refusesSplit(r procmaps.Range) bool {
+	for p := s.list.find(r.Start); s.list.has(p); p = s.list.next(p) {
+		e := s.list.cell(p)
+		if e.start >= r.End {
+			break
+		}
+		if e.flag&special != 0 {
+			return true
+		}
+		switch s.tab.files[e.file].Class {
+		case ClassDevice, ClassAnonInode, ClassHugeTLB:
+			return true
+		}
+	}
+	return false
+}
+
 // failProtect handles a failed mprotect: it works up from the start and stops,
 // with the work done, at the first gap or at a mapping that refuses
 // (mm/mprotect.c:do_mprotect_pkey). A limit of memory or mappings gives the errno
 // of a gap; where there is a gap it is taken for the reason.
 func (s *Space) failProtect(c *Call) {
 	const plain = protRead | protWrite | protExec | protSem | protGrowsDown | protGrowsUp
-	if c.Ret == -errnoInvalid && c.Args[2]&^plain == 0 {
-		return // other protections may not suit a mapping
-	}
 	r := s.named(c)
+	if c.Ret == -errnoInvalid && c.Args[2]&^plain == 0 && s.shows(c, r) && !s.refusesSplit(r) {
+		return // other protections may not suit a mapping, nor a part of one
+	}
 	if c.Args[2]&protGrowsDown != 0 {
 		r.Start = s.growsDownFrom(c, r)
 	}

@@ -921,6 +921,34 @@ func TestARefusedForkAdviceIsForgottenWithItsMemory(t *testing.T) {
 	}
 }
 
+// A mapping that cannot be split stops an mprotect with the errno of a bad argument, and what is
+// below it has changed by then.
+func TestAnMprotectIsStoppedByWhatCannotBeSplit(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		class Class
+		prot  uint64
+		want  []procmaps.Range
+	}{
+		{ClassRegular, 0, nil},
+		{ClassMemfd, 0, nil},
+		{ClassDevice, 0, []procmaps.Range{pages(0x10, 0x12)}},
+		{ClassAnonInode, 0, []procmaps.Range{pages(0x10, 0x12)}},
+		{ClassHugeTLB, 1, []procmaps.Range{pages(0x10, 0x12)}},
+	} {
+		s := New(Options{})
+		s.Apply(anonMmap(0x10, 0x11, 10))
+		s.Apply(&Call{
+			Op: OpMmap, Time: 20, Ret: 0x11 * page, File: File{Dev: procmaps.Device{Minor: 1}, Inode: 5, Class: tc.class},
+			Args: [6]uint64{0x11 * page, 5 * page, 1, mapFixed | mapShared, 9},
+		})
+		s.Apply(&Call{Op: OpMprotect, Time: 30, Ret: -errnoInvalid, Args: [6]uint64{0x10 * page, 2 * page, tc.prot}})
+		if d := cmp.Diff(tc.want, s.Doubts(), cmpopts.EquateEmpty()); d != "" {
+			t.Errorf("class %d: doubts (-want +got):\n%s", tc.class, d)
+		}
+	}
+}
+
 // The kernel rounds the length up to the pages of the file, which may be of any size.
 func TestAFailedMmapThatFreedMoreThanAHugePageIsDoubtedUpToTheEnd(t *testing.T) {
 	t.Parallel()
