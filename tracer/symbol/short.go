@@ -11,8 +11,19 @@ import (
 // Of Go (golang) the import path is away but for the package. Other names stay as they
 // are. The result is never empty unless the name is, and never longer.
 //
-// Dots that would not make it shorter take the place of nothing: Box<int> stays.
+// Dots that would not make it shorter take the place of nothing: Box<int> stays. What is short
+// stays as it is: of names whose brackets do not match, more may go each time.
 func Short(name, linkage string, golang bool) string {
+	for {
+		shorter := short(name, linkage, golang)
+		if len(shorter) == len(name) {
+			return shorter
+		}
+		name = shorter
+	}
+}
+
+func short(name, linkage string, golang bool) string {
 	switch {
 	case ofRust(linkage):
 		f := folder{s: name}
