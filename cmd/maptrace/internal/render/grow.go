@@ -208,23 +208,13 @@ func appendCharges(b []byte, g *attribution.Group) []byte {
 	if g.Last.Max != procmaps.Unlimited {
 		b = fmt.Appendf(b, ", of %s", size(g.Last.Max))
 	}
-	of := ":"
-	for _, kind := range []struct {
-		name        string
-		first, last uint64
-	}{
+	b = appendKinds(b, ":", []charge{
 		{"anonymous", g.First.Anon, g.Last.Anon},
 		{"page cache", g.First.File, g.Last.File},
 		{"shared memory and tmpfs", g.First.Shmem, g.Last.Shmem},
 		{"kernel", g.First.Kernel, g.Last.Kernel},
 		{"sockets", g.First.Sock, g.Last.Sock},
-	} {
-		if kind.first == 0 && kind.last == 0 {
-			continue
-		}
-		b = fmt.Appendf(b, "%s %s %s (%s)", of, kind.name, size(kind.last), units.Change(float64(kind.last)-float64(kind.first)))
-		of = ","
-	}
+	})
 	if g.First.Swap+g.Last.Swap > 0 {
 		b = fmt.Appendf(b, "; swapped out %s (%s)", size(g.Last.Swap), units.Change(float64(g.Last.Swap)-float64(g.First.Swap)))
 	}
@@ -416,23 +406,15 @@ func appendCaller(b []byte, s *attribution.Stack, frames int, ascii bool) []byte
 	return appendFrames(b, s, frames, ascii)
 }
 
-// appendAccount appends what a process is charged for.
-func appendAccount(b []byte, a *attribution.Account) []byte {
-	if a == nil {
-		return b
-	}
-	of := "\nthe kernel's figures:"
-	for _, kind := range []struct {
-		name        string
-		first, last uint64
-	}{
-		{"anonymous", a.First.Anon, a.Last.Anon},
-		{"files", a.First.File, a.Last.File},
-		{"shared memory", a.First.Shmem, a.Last.Shmem},
-		{"swapped out", a.First.Swapped, a.Last.Swapped},
-		{"page tables", a.First.PageTables, a.Last.PageTables},
-		{"hugetlb", a.First.Hugetlb, a.Last.Hugetlb},
-	} {
+// charge is how much of a kind is charged, at first and at last, in bytes.
+type charge struct {
+	name        string
+	first, last uint64
+}
+
+// appendKinds appends those kinds of which there is or was some, after what begins the list.
+func appendKinds(b []byte, of string, kinds []charge) []byte {
+	for _, kind := range kinds {
 		if kind.first == 0 && kind.last == 0 {
 			continue
 		}
@@ -442,6 +424,22 @@ func appendAccount(b []byte, a *attribution.Account) []byte {
 		}
 		of = ","
 	}
+	return b
+}
+
+// appendAccount appends what a process is charged for.
+func appendAccount(b []byte, a *attribution.Account) []byte {
+	if a == nil {
+		return b
+	}
+	b = appendKinds(b, "\nthe kernel's figures:", []charge{
+		{"anonymous", a.First.Anon, a.Last.Anon},
+		{"files", a.First.File, a.Last.File},
+		{"shared memory", a.First.Shmem, a.Last.Shmem},
+		{"swapped out", a.First.Swapped, a.Last.Swapped},
+		{"page tables", a.First.PageTables, a.Last.PageTables},
+		{"hugetlb", a.First.Hugetlb, a.Last.Hugetlb},
+	})
 	const worth = 256 << 10 // bytes: the kernel's own figures are not more exact
 	if a.Grown >= worth || a.Grown <= -worth {
 		b = fmt.Appendf(b, "; of %s in all the groups explain %s", units.Change(float64(a.Grown)), units.Change(float64(a.Explained)))
