@@ -8,17 +8,13 @@ import (
 // Held is a file of shared memory that a process has open: a memfd, or a file on tmpfs. It
 // takes memory whether or not it is mapped.
 type Held struct {
-	Path        string // as the kernel shows it: "/memfd:frame (deleted)"
-	Inode       uint64
-	Bytes       uint64 // that it has, in memory and swapped out
-	Descriptors int
+	Path  string // as the kernel shows it: "/memfd:frame (deleted)"
+	Inode uint64
+	Bytes uint64 // that it has, in memory and swapped out
 }
 
-// memfdPrefix is how the kernel shows the path of a memfd.
-const memfdPrefix = "/memfd:"
-
 // Memfd reports whether it is a memfd.
-func (h *Held) Memfd() bool { return strings.HasPrefix(h.Path, memfdPrefix) }
+func (h *Held) Memfd() bool { return strings.HasPrefix(h.Path, MemfdPrefix) }
 
 // parseTmpfs returns the numbers of those mounts that are of tmpfs, from the text of a
 // mountinfo file (proc_pid_mountinfo(5)).

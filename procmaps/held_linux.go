@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,38 +29,46 @@ func (p *Process) HeldMemory(most int) (held []Held, all bool, err error) {
 		return nil, false, p.fail("fd", err)
 	}
 	all = len(names) < most
-	text, err := p.read("mountinfo")
-	if err != nil {
-		return nil, false, err
-	}
-	tmpfs, err := parseTmpfs(text, p.file("mountinfo"))
-	if err != nil {
-		return nil, false, err
-	}
-	files := make(map[[2]uint64]*Held)
+	tmpfs := sync.OnceValues(func() (map[string]bool, error) {
+		text, e := p.read("mountinfo")
+		if e != nil {
+			return nil, e
+		}
+		return parseTmpfs(text, p.file("mountinfo"))
+	})
+	files := make(map[[2]uint64]Held)
 	for _, name := range names {
-		if p.isHeld(d, name, tmpfs) {
-			count(d, name, files)
+		path := linkOf(d, name)
+		is, e := p.isHeld(name, path, tmpfs)
+		if e != nil {
+			return nil, false, e
+		}
+		if is {
+			note(d, name, path, files)
 		}
 	}
 	for _, h := range files {
-		held = append(held, *h)
+		held = append(held, h)
 	}
 	slices.SortFunc(held, func(a, b Held) int { return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Inode, b.Inode)) })
 	return held, all, nil
 }
 
-// isHeld reports whether a descriptor is of a memfd or of a file on tmpfs.
-func (p *Process) isHeld(d *os.File, name string, tmpfs map[string]bool) bool {
-	path := linkOf(d, name)
-	if strings.HasPrefix(path, memfdPrefix) {
-		return true
+// isHeld reports whether a descriptor is of a memfd, or of a file on one of the mounts of
+// tmpfs.
+func (p *Process) isHeld(name, path string, tmpfs func() (map[string]bool, error)) (bool, error) {
+	if strings.HasPrefix(path, MemfdPrefix) {
+		return true, nil
 	}
-	if !strings.HasPrefix(path, "/") || len(tmpfs) == 0 {
-		return false
+	if !strings.HasPrefix(path, "/") {
+		return false, nil
+	}
+	mounts, err := tmpfs()
+	if err != nil || len(mounts) == 0 {
+		return false, err
 	}
 	info, err := p.read("fdinfo/" + name)
-	return err == nil && tmpfs[mountOf(info)] // it may be closed by now
+	return err == nil && mounts[mountOf(info)], nil // it may be closed by now
 }
 
 // linkOf is the path of a descriptor, "" if it is closed by now.
@@ -72,16 +81,12 @@ func linkOf(d *os.File, name string) string {
 	return string(buf[:n])
 }
 
-// count adds a descriptor to its file.
-func count(d *os.File, name string, files map[[2]uint64]*Held) {
+// note notes the file of a descriptor, once for all descriptors of it.
+func note(d *os.File, name, path string, files map[[2]uint64]Held) {
 	var st unix.Stat_t
 	const blockBytes = 512
 	if unix.Fstatat(int(d.Fd()), name, &st, 0) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return
 	}
-	key := [2]uint64{st.Dev, st.Ino}
-	if files[key] == nil {
-		files[key] = &Held{Path: linkOf(d, name), Inode: st.Ino, Bytes: uint64(st.Blocks) * blockBytes}
-	}
-	files[key].Descriptors++
+	files[[2]uint64{st.Dev, st.Ino}] = Held{Path: path, Inode: st.Ino, Bytes: uint64(st.Blocks) * blockBytes}
 }

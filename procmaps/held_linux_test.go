@@ -39,7 +39,7 @@ func TestMemoryThatDescriptorsHold(t *testing.T) {
 	if err != nil || !all {
 		t.Fatalf("all of them: %v, %v", all, err)
 	}
-	found := false
+	found := 0
 	for _, h := range held {
 		if exe, e := os.Executable(); e == nil && h.Path == exe && !tmpfs(t, exe) {
 			t.Errorf("a file on a disk: %+v", h)
@@ -47,13 +47,13 @@ func TestMemoryThatDescriptorsHold(t *testing.T) {
 		if !strings.HasPrefix(h.Path, "/memfd:kept frame") {
 			continue
 		}
-		found = true
-		if h.Descriptors != 2 || h.Bytes != 3*page || !h.Memfd() || h.Inode == 0 {
-			t.Errorf("%+v, want 2 descriptors and %d bytes", h, 3*page)
+		found++
+		if h.Bytes != 3*page || !h.Memfd() || h.Inode == 0 {
+			t.Errorf("%+v, want %d bytes", h, 3*page)
 		}
 	}
-	if !found {
-		t.Errorf("it is not among %+v", held)
+	if found != 1 {
+		t.Errorf("it is %d times among %+v, by its two descriptors", found, held)
 	}
 	if _, all, err = p.HeldMemory(1); err != nil || all {
 		t.Errorf("of one of many: all %v, %v", all, err)

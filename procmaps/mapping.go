@@ -8,6 +8,9 @@ import (
 // DeletedSuffix is what the kernel appends to the path of a file that has none any more.
 const DeletedSuffix = " (deleted)"
 
+// MemfdPrefix begins the path of a memfd, as the kernel shows it.
+const MemfdPrefix = "/memfd:"
+
 // AnonName is what memory without a name is called in output, as pmap does.
 const AnonName = "[ anon ]"
 
@@ -37,7 +40,7 @@ func (m *Mapping) Path() string {
 // isPseudoFile knows the names of memory that has a file inside the kernel only.
 // Those are never linked anywhere, so all but memfds must be marked as deleted.
 func isPseudoFile(name string) bool {
-	if strings.HasPrefix(name, "/memfd:") {
+	if strings.HasPrefix(name, MemfdPrefix) {
 		return true
 	}
 	base, deleted := strings.CutSuffix(name, DeletedSuffix)

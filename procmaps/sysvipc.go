@@ -11,7 +11,6 @@ import (
 // Segment is a segment of System V shared memory.
 type Segment struct {
 	ID       int    // shmid
-	Bytes    uint64 // its size
 	Creator  int    // the process that made it; 0 if it is not to be seen from here
 	Attached uint64 // how often it is mapped
 	Resident uint64 // bytes in memory
@@ -34,7 +33,7 @@ func (f FS) Segments() ([]Segment, error) {
 
 // parseSegments reads what ipc/shm.c:sysvipc_shm_proc_show() prints.
 func parseSegments(data []byte, file string) ([]Segment, error) {
-	const shmid, size, cpid, nattch, rss, swap = 1, 3, 4, 6, 14, 15
+	const shmid, cpid, nattch, rss, swap = 1, 4, 6, 14, 15
 	var all []Segment
 	l := lines{buf: data, file: file}
 	for l.pos < len(data) {
@@ -56,7 +55,7 @@ func parseSegments(data []byte, file string) ([]Segment, error) {
 			return n
 		}
 		s := Segment{
-			ID: int(number(shmid) & (1<<31 - 1)), Bytes: number(size), Creator: int(number(cpid) & (1<<31 - 1)),
+			ID: int(number(shmid) & (1<<31 - 1)), Creator: int(number(cpid) & (1<<31 - 1)),
 			Attached: number(nattch), Resident: number(rss), Swapped: number(swap),
 		}
 		if !ok {

@@ -173,7 +173,7 @@ func cloneRecord(r *event.Record) event.Record {
 	case event.Account:
 		b.Held = slices.Clone(b.Held)
 		for i := range b.Held {
-			b.Held[i].Inodes = slices.Clone(b.Held[i].Inodes)
+			b.Held[i].Files = slices.Clone(b.Held[i].Files)
 		}
 		c.Body = b
 	case event.Malloc:

@@ -73,9 +73,9 @@ func TestGrowthThatNoMappingShows(t *testing.T) {
 		toucher  string // who is named first as touching it
 	}{
 		{what: "tables", verdicts: "grows", kind: "page tables", subject: "page tables, of [ anon ]", toucher: "sparse_set"},
-		{what: "memfd", verdicts: "leaks, grows", kind: "held memory", subject: "memfd frame-*, open and not mapped", rate: 2.5, blamed: "send_frame"},
-		{what: "written", verdicts: "leaks, grows", kind: "held memory", subject: "memfd frame-*, open and not mapped", rate: 2.5},
-		{what: "window", verdicts: "leaks, grows", kind: "held memory", subject: "memfd frame-0, open and not mapped", rate: 2.5, blamed: "window"},
+		{what: "memfd", verdicts: "leaks, grows", kind: "held memory", subject: "unmapped memory of memfd frame-*", rate: 2.5, blamed: "send_frame"},
+		{what: "written", verdicts: "leaks, grows", kind: "held memory", subject: "unmapped memory of memfd frame-*", rate: 2.5},
+		{what: "window", verdicts: "leaks, grows", kind: "held memory", subject: "unmapped memory of memfd frame-0", rate: 2.5, blamed: "window"},
 		{what: "sysv", verdicts: "leaks, grows", kind: "held memory", subject: "System V segments, not attached", rate: 2.5, blamed: "post"},
 		{what: "log", verdicts: "leaks, grows", kind: "held memory", subject: "/dev/shm/maptrace-case-", rate: 2.5},
 		{what: "update", verdicts: "grows", kind: "copied pages", subject: "pages copied after a fork, of [ anon ]", rate: 1.6, toucher: "update"},
@@ -125,6 +125,58 @@ func TestGrowthThatNoMappingShows(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWhatIsSwappedOutGrows watches a program that is never larger than it was.
+func TestWhatIsSwappedOutGrows(t *testing.T) {
+	t.Parallel()
+	needBPF(t)
+	needRoot(t)
+	swapFile(t)
+	path := bpftest.BuildC(t, "../../testdata/cases", "cases")
+	h := startHelperWith(t, "", func(cmd *exec.Cmd) { cmd.Path, cmd.Args = path, []string{path, "pageout"} })
+	r := succeed(t, maptrace(t, "grow", "--for", "12s", "--interval", "300ms", "-o", "json", "-p", h.pid()))
+	if err := h.in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if lived := h.result(); lived.code != 0 {
+		t.Errorf("the program: %+v", lived)
+	}
+	addsUp(t, r.out)
+	all := whatGrows(t, r.out)
+	if len(all) == 0 {
+		t.Fatal("nothing is found to grow")
+	}
+	f := all[0]
+	t.Log(f.Sentence)
+	if f.Kind != "anon" || f.Swapped < uint64(f.Growth/2) || r.named() && !strings.HasPrefix(f.Blamed, "remember ") {
+		t.Errorf("%s by %q, of %.0f bytes, %d swapped out", f.Kind, f.Blamed, f.Growth, f.Swapped)
+	}
+}
+
+// swapFile has the kernel swap to a file while the test runs, where this machine lets us.
+func swapFile(t *testing.T) {
+	t.Helper()
+	const bytes = 128 << 20
+	name := filepath.Join(t.TempDir(), "swap")
+	file, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err = errors.Join(unix.Fallocate(int(file.Fd()), 0, 0, bytes), file.Close()); err != nil {
+		t.Skipf("no room for swap: %v", err)
+	}
+	if out, e := exec.Command("mkswap", name).CombinedOutput(); e != nil {
+		t.Skipf("mkswap: %v: %s", e, out)
+	}
+	if out, e := exec.Command("swapon", name).CombinedOutput(); e != nil {
+		t.Skipf("swapon: %v: %s", e, out)
+	}
+	t.Cleanup(func() {
+		if out, e := exec.Command("swapoff", name).CombinedOutput(); e != nil {
+			t.Errorf("swapoff: %v: %s", e, out)
+		}
+	})
 }
 
 // TestChildrenThatPileUp watches a program none of whose processes grows.

@@ -68,6 +68,23 @@ func TestGroups(t *testing.T) {
 	}
 }
 
+func TestGroupsHaveTheirHugePages(t *testing.T) {
+	text := strings.ReplaceAll(sample, "THPeligible:           1\n", "AnonHugePages: 2048 kB\nShmemPmdMapped: 4 kB\nFilePmdMapped: 2 kB\nShared_Hugetlb: 4096 kB\nPrivate_Hugetlb: 8 kB\nTHPeligible:           1\n")
+	s, err := procmaps.ParseSmaps([]byte(text), "sample")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Process{Keys: s.Keys, Rows: SmapsRows(s)}
+	var huge, hugetlb uint64
+	for _, g := range p.GroupRows("mode") {
+		huge += g.HugeKB
+		hugetlb += g.HugetlbKB
+	}
+	if huge != 2054 || hugetlb != 4104 {
+		t.Errorf("%d kB of huge pages, %d of hugetlb", huge, hugetlb)
+	}
+}
+
 func TestGroupsOfNothing(t *testing.T) {
 	if got := (&Process{}).GroupRows("kind"); len(got) != 0 {
 		t.Errorf("got %v", got)

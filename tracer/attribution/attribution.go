@@ -308,7 +308,7 @@ func (a *Attribution) fault(c *model.Change) {
 	a.touched[part{key, c.Site}] += c.Weight
 	a.faults[key] += c.Weight
 	a.allFaults += c.Weight
-	a.charges.touch(part{key, c.Site}, c.Addr, c.Weight)
+	a.charges.tables.touch(part{key, c.Site}, c.Addr, c.Weight)
 }
 
 // Doubtful tells whether it is doubtful who keeps memory that a site touches: many

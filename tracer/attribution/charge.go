@@ -79,7 +79,7 @@ func (c *charges) copy(was, now *event.Account) {
 		c.copied -= min(c.copied, was.Private-now.Private) // shared anew, or given back
 		return
 	}
-	made := max(now.Resident, was.Resident) - was.Resident
+	made := max(now.SumResident, was.SumResident) - was.SumResident
 	private := now.Private - was.Private
 	c.copied += min(private-min(private, made), (now.Faults-min(was.Faults, now.Faults))*pageBytes)
 }
@@ -101,14 +101,18 @@ func (c *charges) hold(holdings map[growth.Key]growth.Holding) {
 	charge(growth.Key{What: growth.PageTables}, c.last.PageTables)
 	charge(growth.Key{What: growth.Copied}, c.copied)
 	for i := range c.last.Held {
-		charge(heldKey(&c.last.Held[i]), c.last.Held[i].Bytes)
+		charge(heldKey(&c.last.Held[i]), c.last.Held[i].Bytes())
 	}
 }
 
 // written is how much of private mappings of files was written to, of what is beyond doubt: by
 // the kernel it is anonymous, and no group of anonymous memory has it.
+//
+// What the kernel has brought in by itself may not be counted for some looks, up to a part of
+// all (resident.Set.Check).
 func (c *charges) written(holdings map[growth.Key]growth.Holding) uint64 {
-	groups := c.last.Slack
+	const uncounted = 64
+	groups := c.last.Slack + c.last.Resident/uncounted
 	for k, h := range holdings {
 		switch k.What {
 		case growth.File, growth.Shm, growth.Memfd, growth.Special:
@@ -146,21 +150,21 @@ func (c *charges) call(call *space.Call, now *space.Extent, site uint32) {
 // sites calls use with those that have filled what is held.
 func (c *charges) sites(use func(site uint32)) {
 	for i := range c.last.Held {
-		for _, inode := range c.last.Held[i].Inodes {
-			if site := c.writers[inode]; site != 0 {
+		for _, f := range c.last.Held[i].Files {
+			if site := c.writers[f.Inode]; site != 0 {
 				use(site)
 			}
 		}
 	}
 }
 
-// touch takes a page fault.
-func (c *charges) touch(by part, addr, weight uint64) { c.tables.touch(by, addr, weight) }
-
 func (c *charges) bytes() int {
 	const entry = 32
 	return entry * (len(c.writers) + len(c.tables.areas) + 4*len(c.tables.by))
 }
+
+// forget gives up who makes page tables, and who has mapped what is held: then nobody is named.
+func (c *charges) forget() { c.tables, c.writers = tables{}, nil }
 
 // tables tells who makes page tables: whoever is the first to touch an area that one is for.
 // By a sample of page faults that is an estimate.
@@ -201,6 +205,15 @@ func (t *tables) touch(by part, addr, weight uint64) {
 	}
 }
 
+// total is how many faults were sampled, and how many these stand for.
+func (t *tables) total() (samples, faults uint64) {
+	for _, n := range t.by {
+		samples += n.samples
+		faults += n.faults
+	}
+	return samples, faults
+}
+
 // estimate is how many areas were touched, of which so many were seen by a sample: with x
 // samples in each on average, 1-exp(-x) of them are seen.
 func (n *touches) estimate() float64 {
@@ -220,40 +233,56 @@ func (n *touches) estimate() float64 {
 }
 
 // judgeHuge takes back the verdict that memory leaks which the kernel has made larger: it
-// makes huge pages of small ones, and touches for that what nobody did.
+// makes huge pages of small ones, and touches for that what nobody did. Of a process' huge
+// pages as many have a page fault as the process has touched: so many it has not had in all, or,
+// by the sample, not there.
 func (a *Attribution) judgeHuge(f *growth.Finding) {
-	const hugeBytes, most = 2 << 20, 0.5
+	const hugeBytes, most, fewest = 2 << 20, 0.5, 5
 	huge := float64(f.Last.Huge) - float64(f.First.Huge)
-	if f.Label < growth.Grows || f.Measure != growth.Resident || huge < most*f.Growth || float64(a.faults[f.Key])*hugeBytes > most*huge {
+	if f.Label < growth.Grows || f.Measure != growth.Resident || huge < most*f.Growth || !a.charges.known {
+		return
+	}
+	touched := most * huge / hugeBytes // at least, if it was the process
+	c := &a.charges
+	none := float64(c.last.Faults-min(c.first.Faults, c.last.Faults)) < touched
+	samples, faults := c.tables.total()
+	sampled := samples > 0 && touched*float64(samples)/float64(faults) >= fewest && float64(a.faults[f.Key]) < touched
+	if !none && !sampled {
 		return
 	}
 	f.Label = growth.Grows
 	f.Reason = append(f.Reason, growth.Note{Kind: growth.KernelHuge, Size: min(huge, f.Growth)})
 }
 
-// tablesNeeded returns what takes back the verdict on page tables that are as many as what has
-// grown beside them needs: that is what there is to say.
-func tablesNeeded(found []growth.Finding) func(*growth.Finding) {
+// judgeTables takes back the verdict on page tables that are as many as what has grown beside
+// them needs: that is what there is to say.
+func judgeTables(found []growth.Finding) {
 	const needed = 1.0 / 256 // twice as many as where each page was touched
 	var grown float64
+	tables := -1
 	for i := range found {
-		if f := &found[i]; f.Measure == growth.Resident && !f.What.Charged() {
+		switch f := &found[i]; {
+		case f.What == growth.PageTables:
+			tables = i
+		case f.Measure == growth.Resident && !f.What.Charged():
 			grown += max(f.Growth, 0)
 		}
 	}
-	return func(f *growth.Finding) {
-		if f.What == growth.PageTables && f.Label > growth.Steady && f.Growth <= needed*grown {
-			f.Label = growth.Steady
-			f.Reason = []growth.Note{{Kind: growth.Grew, Size: f.Growth, Time: f.To - f.From}, {Kind: growth.AsNeeded}}
-		}
+	if tables < 0 {
+		return
+	}
+	if f := &found[tables]; f.Label > growth.Steady && f.Growth <= needed*grown {
+		f.Label = growth.Steady
+		f.Reason = []growth.Note{{Kind: growth.Grew, Size: f.Growth, Time: f.To - f.From}, {Kind: growth.AsNeeded}}
 	}
 }
 
-// charge adds to evidence on what is charged who causes it.
+// charge adds to evidence on what is charged who causes it, by page: of what is copied each
+// takes a page fault, and of page tables each is for an area that was touched.
 func (a *Attribution) charge(e *Evidence, all []growth.Finding) {
+	by := make(map[part]float64)
 	switch e.What {
 	case growth.PageTables:
-		by := make(map[part]float64)
 		for p, n := range a.charges.tables.by {
 			by[p] = n.estimate()
 		}
@@ -263,7 +292,6 @@ func (a *Attribution) charge(e *Evidence, all []growth.Finding) {
 		for i := range all {
 			grows[all[i].Key] = all[i].Label >= growth.Grows && all[i].Measure == growth.Resident
 		}
-		by := make(map[part]float64)
 		for p, n := range a.touched {
 			switch p.key.What {
 			case growth.File, growth.Shm, growth.Memfd, growth.Special:
@@ -275,7 +303,6 @@ func (a *Attribution) charge(e *Evidence, all []growth.Finding) {
 		}
 		e.cause(by)
 	case growth.Written:
-		by := make(map[part]float64)
 		for p, n := range a.touched {
 			if p.key.What == growth.File {
 				by[p] = float64(n)
@@ -287,8 +314,10 @@ func (a *Attribution) charge(e *Evidence, all []growth.Finding) {
 	}
 }
 
-// cause puts evidence down to who has touched what.
+// cause puts evidence down to who has touched what, in pages. If that is much more than what
+// came to be charged, others touch memory as well, for another reason, and nobody is named.
 func (e *Evidence) cause(by map[part]float64) {
+	const most = 1.5
 	var sum float64
 	sites, keys := make(map[uint32]float64), make(map[growth.Key]float64)
 	for _, p := range slices.SortedFunc(maps.Keys(by), compareParts) {
@@ -297,7 +326,7 @@ func (e *Evidence) cause(by map[part]float64) {
 		keys[p.key] += by[p]
 	}
 	e.TouchedBy, e.Faults = nil, uint64(sum)
-	if sum == 0 {
+	if grown := float64(e.Last.Resident) - float64(e.First.Resident); sum == 0 || sum*pageBytes > most*grown {
 		return
 	}
 	for site, n := range sites {
@@ -321,9 +350,9 @@ func (a *Attribution) holder(e *Evidence) {
 		if heldKey(h) != e.Key {
 			continue
 		}
-		e.Files = h.Files
-		for _, inode := range h.Inodes {
-			site := a.charges.writers[inode]
+		e.Files = len(h.Files)
+		for _, file := range h.Files {
+			site := a.charges.writers[file.Inode]
 			if site == 0 {
 				continue
 			}
@@ -331,9 +360,8 @@ func (a *Attribution) holder(e *Evidence) {
 			if by[group] == nil {
 				by[group] = &Part{Site: site}
 			}
-			bytes := h.Bytes / uint64(len(h.Inodes))
-			by[group].Born += bytes
-			all += bytes
+			by[group].Born += file.Bytes
+			all += file.Bytes
 		}
 	}
 	e.Parts = nil
@@ -343,8 +371,7 @@ func (a *Attribution) holder(e *Evidence) {
 	slices.SortFunc(e.Parts, func(x, y Part) int {
 		return cmp.Or(cmp.Compare(y.Born, x.Born), cmp.Compare(x.Site, y.Site))
 	})
-	const most = 0.5 // of the growth
-	if len(e.Parts) > 0 && float64(e.Parts[0].Born) >= Sure*float64(all) && float64(all) >= most*e.Growth {
+	if len(e.Parts) > 0 && float64(e.Parts[0].Born) >= Sure*float64(all) && float64(all) >= Sure*e.Growth {
 		e.Site = e.Parts[0].Site
 	}
 }
@@ -353,22 +380,18 @@ func (a *Attribution) holder(e *Evidence) {
 func (a *Attribution) charged(e *Evidence) string {
 	switch e.What {
 	case growth.PageTables, growth.Copied, growth.Written:
-		name := "page tables"
-		switch e.What {
-		case growth.Copied:
-			name = "pages copied after a fork"
-		case growth.Written:
-			name = "written pages of private files"
-		}
+		name := map[growth.What]string{
+			growth.PageTables: "page tables", growth.Copied: "pages copied after a fork", growth.Written: "written pages of private files",
+		}[e.What]
 		if e.Of != (growth.Key{}) {
 			name += ", of " + a.subject(e.Of, true)
 		}
 		return name
 	}
-	name := strings.TrimPrefix(strings.TrimSuffix(e.Name, procmaps.DeletedSuffix), "/memfd:")
-	switch {
-	case strings.HasPrefix(e.Name, "/memfd:"):
-		name = "memfd " + name + ", open and not mapped"
+	name := e.Name
+	switch memfd, is := strings.CutPrefix(name, procmaps.MemfdPrefix); {
+	case is:
+		name = "unmapped memory of memfd " + memfd
 	case e.Name == event.SystemV:
 		name += ", not attached"
 	case e.What == growth.Held:

@@ -303,7 +303,7 @@ func (a *Attribution) bytes() int {
 
 // rest is told that there is nothing more to be observed.
 func (a *Attribution) rest() {
-	a.pieces, a.stakes = nil, nil
+	a.pieces, a.stakes, a.charges.tables.areas = nil, nil, nil
 	a.shrink()
 }
 
@@ -312,6 +312,7 @@ func (a *Attribution) shrink() {
 	a.watch.Shrink()
 	if a.memory.Hold(a.bytes()); a.memory.Excess() > 0 {
 		a.tidy(few)
+		a.charges.forget()
 		a.memory.Hold(a.bytes())
 	}
 }

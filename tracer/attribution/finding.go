@@ -353,7 +353,7 @@ func (a *Attribution) subject(k growth.Key, born bool) string {
 	case growth.NamedAnon, growth.Pool:
 		return k.Name
 	case growth.Memfd:
-		return "memfd " + strings.TrimSuffix(strings.TrimPrefix(k.Name, "/memfd:"), procmaps.DeletedSuffix)
+		return "memfd " + strings.TrimSuffix(strings.TrimPrefix(k.Name, procmaps.MemfdPrefix), procmaps.DeletedSuffix)
 	case growth.Anon, growth.Arena, growth.ThreadStack, growth.Reserve:
 	default:
 		return k.What.String()

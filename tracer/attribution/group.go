@@ -105,7 +105,7 @@ func whatOf(e *space.Extent) growth.What {
 	case procmaps.KindFile:
 		return growth.File
 	case procmaps.KindShm:
-		if strings.HasPrefix(e.Name, "/memfd:") {
+		if strings.HasPrefix(e.Name, procmaps.MemfdPrefix) {
 			return growth.Memfd
 		}
 		return growth.Shm

@@ -115,6 +115,9 @@ func NewGrowth(opts Options) *Growth {
 // Change takes what the tracer tells.
 func (g *Growth) Change(c *model.Change) {
 	w := g.spaces[c.Space]
+	if c.Kind == model.KindExit {
+		delete(g.crowd.made, c.TGID)
+	}
 	switch {
 	case c.Kind == model.KindBegin:
 		if c.Process != nil {
@@ -123,12 +126,10 @@ func (g *Growth) Change(c *model.Change) {
 	case w == nil:
 	case c.Kind == model.KindExit:
 		if w.pid == c.TGID {
-			delete(g.crowd.made, c.TGID)
 			g.end(c.Space, w, c.Time)
 		}
 	case c.Kind == model.KindFork:
 		g.crowd.fork(c.Child, c.Site)
-		g.opts.Names.Use(c.Site)
 	case c.Kind == model.KindUnkept:
 		w.rest()
 	default:

@@ -222,15 +222,14 @@ func (a *Attribution) findings() []growth.Finding {
 	if a.malloc != nil {
 		clear(a.malloc.uses) // of the last judging
 	}
-	needTables := tablesNeeded(found)
 	for i := range found {
 		f := &found[i]
 		if a.malloc != nil {
 			a.malloc.judge(f)
 		}
 		a.judgeHuge(f)
-		needTables(f)
 	}
+	judgeTables(found)
 	growth.Sort(found)
 	return found
 }

@@ -156,6 +156,14 @@ func (n *namer) refused(r *rare, rs growth.Readings) (out []Refused) {
 	for _, op := range slices.Sorted(maps.Keys(r.refused)) {
 		of := r.refused[op]
 		e := Refused{Op: op, Calls: of.calls, Bytes: of.bytes, Limits: reached(op, of.bytes, rs)}
+		switch op {
+		case space.OpMmap, space.OpBrk, space.OpMremap, space.OpShmat:
+		default:
+			// Of others it is the errno of a gap, too.
+			if len(e.Limits) == 0 {
+				continue
+			}
+		}
 		e.Asked, e.By = n.callers(of.sites)
 		out = append(out, e)
 	}
@@ -207,9 +215,9 @@ func (n *namer) split(r *rare, f *Finding) {
 			all += calls
 		}
 	}
-	const most = 0.5 // of the mappings: a call makes two at most
-	if 2*float64(all) < most*f.Growth {
-		return
+	const most, made = 0.5, 2 // of the mappings, which a call makes at most
+	if made*float64(all) < most*f.Growth || float64(f.BornCount) > most*f.Growth {
+		return // by others, or by mapping more
 	}
 	f.Split, f.SplitBy = n.callers(sites)
 }

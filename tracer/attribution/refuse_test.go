@@ -78,6 +78,12 @@ func TestCallsThatWereRefusedMemory(t *testing.T) {
 			[]Refused{{Op: space.OpMlock, Calls: 1, Bytes: page, Limits: []growth.Limit{lock}}},
 		},
 		{
+			"advice on a gap",
+			growth.Limits{as},
+			[]space.Call{{Op: space.OpMadvise, Ret: -enomem, Args: [6]uint64{oldAt * page, page}}},
+			nil,
+		},
+		{
 			"a split",
 			growth.Limits{maps},
 			[]space.Call{{Op: space.OpMprotect, Ret: -enomem, Args: [6]uint64{oldAt * page, page, 1}}},

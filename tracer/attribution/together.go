@@ -56,7 +56,7 @@ const mostMade = 1 << 16
 
 // fork notes that a site has made a process.
 func (c *crowd) fork(child int, site uint32) {
-	if len(c.made) < mostMade {
+	if site != 0 && len(c.made) < mostMade {
 		c.made[child] = site
 	}
 }
@@ -69,6 +69,9 @@ func (g *Growth) observeCrowd(at uint64) {
 	}
 	if at < c.next {
 		return
+	}
+	for _, site := range c.made {
+		g.opts.Names.Use(site)
 	}
 	holdings := make(map[growth.Key]growth.Holding)
 	for _, w := range g.spaces {
@@ -144,7 +147,7 @@ func (g *Growth) together(processes []Process) *Group {
 }
 
 // parents says who has made the processes of a name that are there and were not at first,
-// if most of so many are known: one function is named only if hardly another has made any.
+// as far as that is known: one function is named only if it has made nearly all of so many.
 func (g *Growth) parents(f *Finding, more int) {
 	sites, all := make(map[uint32]uint64), 0
 	for _, w := range g.spaces {
@@ -154,7 +157,7 @@ func (g *Growth) parents(f *Finding, more int) {
 		}
 	}
 	made, by := g.namer.callers(sites)
-	if f.Made = made; 2*all >= more {
+	if f.Made = made; float64(all) >= Sure*float64(more) {
 		f.From = by
 	}
 }
@@ -203,7 +206,9 @@ func (c *cgroup) judge(f *growth.Finding) {
 	}
 	switch f.What {
 	case growth.PageCache:
-		if fixed := min(more(c.now.Unevictable, c.first.Unevictable), f.Growth); fixed >= most*f.Growth {
+		// What is locked may be of processes as well.
+		others := max(0, more(c.now.Anon, c.first.Anon)) + max(0, more(c.now.Shmem, c.first.Shmem))
+		if fixed := min(more(c.now.Unevictable, c.first.Unevictable)-others, f.Growth); fixed >= most*f.Growth {
 			f.Reason = append(f.Reason, growth.Note{Kind: growth.Unevictable, Size: fixed})
 			return
 		}

@@ -159,6 +159,14 @@ func TestACgroupGrowsByItsCharges(t *testing.T) {
 	if len(want) > 0 {
 		t.Errorf("not found: %v", want)
 	}
+	// What is locked may be of processes.
+	for locked, want := range map[uint64]growth.NoteKind{0: growth.CanBeDropped, 5: growth.CanBeDropped, 20: growth.Unevictable} {
+		c := cgroup{now: procmaps.GroupMemory{Anon: 10, Unevictable: locked}}
+		f := growth.Finding{Key: growth.Key{What: growth.PageCache}, Label: growth.Leaks, Growth: 10}
+		if c.judge(&f); f.Reason[0].Kind != want {
+			t.Errorf("with %d bytes locked: %+v", locked, f.Reason)
+		}
+	}
 	r, err := ParseRule("page cache growth > 1/s", func(string) (uint64, error) { return 1000, nil })
 	if err != nil {
 		t.Fatal(err)

@@ -53,11 +53,13 @@ type (
 		PageTables        uint64 // VmPTE
 		Hugetlb, Locked   uint64 // which Resident does not have; which it has
 		Faults            uint64 // page faults without I/O so far
-		// Summed says that Private and Shared were read: pages that no other process maps,
-		// and dirty ones that another does as well, as after fork(2).
-		Summed          bool
-		Private, Shared uint64
-		Held            []Held // what it holds by descriptors, or has made, and maps nowhere
+		// Summed says that pages were added up, all of one moment: SumResident, and Private,
+		// those of them that no other process maps.
+		Summed               bool
+		SumResident, Private uint64
+		Held                 []Held // what it holds by descriptors, or has made, and maps nowhere
+		// Partial says that it has more descriptors than were looked at.
+		Partial bool
 	}
 
 	// Group is what a cgroup is charged for. It is of no space.
@@ -173,10 +175,22 @@ const SystemV = "System V segments"
 // in it.
 type Held struct {
 	Name   string // "/memfd:frame", a path on tmpfs, or SystemV
-	Bytes  uint64
-	Files  int
-	Inodes []uint64 // of the files, as maps shows them; of a segment its number
-	Linked bool     // they have their names in the file system, too: others may hold them
+	Linked bool   // they have their names in the file system, too: others may hold them
+	Files  []HeldFile
+}
+
+// HeldFile is one of them, or a segment.
+type HeldFile struct {
+	Inode uint64 // as maps shows it; of a segment its number
+	Bytes uint64 // that are not mapped
+}
+
+// Bytes are those of all its files.
+func (h *Held) Bytes() (sum uint64) {
+	for _, f := range h.Files {
+		sum += f.Bytes
+	}
+	return sum
 }
 
 // Words are what became of all watched words.

@@ -361,6 +361,33 @@ func TestJoinedWindowsWereProbedForAsLongAsBothWere(t *testing.T) {
 	}
 }
 
+// TestWorkIsEstimated wants few page faults believed rather than CPU time, most of which is the
+// price of seeing calls; that tells of more only where there are none.
+func TestWorkIsEstimated(t *testing.T) {
+	t.Parallel()
+	const ms = uint64(1e6)
+	for _, c := range []struct {
+		name           string
+		faults, beside uint64
+		cpu, elsewhere time.Duration
+		want           float64
+	}{
+		{"by page faults", 100, 900, time.Millisecond, time.Millisecond, 10},
+		{"by few", 2, 998, 10 * time.Millisecond, 100 * time.Millisecond, 500},
+		{"by CPU time where there are none", 0, 0, time.Millisecond, 49 * time.Millisecond, 50},
+		{"by the time, if nothing else tells of more", 100, 0, time.Millisecond, 0, 10},
+	} {
+		b := New()
+		b.Window(Window{From: ms, To: 2 * ms, Until: 2 * ms})
+		b.Window(Window{
+			From: 19 * ms, To: 20 * ms, Until: 20 * ms, Faults: c.faults, Beside: c.beside, CPU: c.cpu, CPUBeside: c.elsewhere,
+		})
+		if got := b.worked().times; math.Abs(got-c.want) > 0.06*c.want {
+			t.Errorf("%s: %.2f times what was done in windows, want %.0f", c.name, got, c.want)
+		}
+	}
+}
+
 func TestFisher(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ a, n, b, m, want float64 }{

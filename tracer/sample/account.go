@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
@@ -19,6 +20,8 @@ const (
 	// accountShare is the share of one CPU that reading what one process is charged for may
 	// take from us: a process may have a hundred thousand descriptors.
 	accountShare = 0.01
+	// accountsShare is that for all processes together.
+	accountsShare = 0.05
 	// mostDescriptors are looked at of one process.
 	mostDescriptors = 1 << 16
 	// mostHeld is how many names are told of memory that a process holds unmapped.
@@ -64,14 +67,14 @@ type accountRead struct {
 
 // read reads it; nil if the process is gone or may not be read. Budget is the share of the time
 // that the sum of its pages may keep its mmap lock.
-func (a *account) read(fs procmaps.FS, p *procmaps.Process, fork bool, budget float64) *accountRead {
+func (a *account) read(fs procmaps.FS, p *procmaps.Process, segments *segments, fork bool, budget float64) *accountRead {
 	began := threadTime()
 	st, err := p.Status()
 	if err != nil || !st.HasMemory {
 		return nil
 	}
 	r := &accountRead{Account: event.Account{
-		Comm: st.Name, Slack: rssSlack(onlineCPUs()),
+		Comm:     st.Name,
 		Resident: st.VmRSSKB << 10, Anon: st.RssAnonKB << 10, File: st.RssFileKB << 10, Shmem: st.RssShmemKB << 10,
 		Swapped: st.VmSwapKB << 10, PageTables: st.VmPTEKB << 10, Hugetlb: st.HugetlbPagesKB << 10, Locked: st.VmLckKB << 10,
 	}}
@@ -79,14 +82,11 @@ func (a *account) read(fs procmaps.FS, p *procmaps.Process, fork bool, budget fl
 		r.Faults = stat.MinFlt
 		a.sum(p, r, fork, budget)
 	}
-	// Without the right to see them, none are told.
-	r.files, _, _ = p.HeldMemory(mostDescriptors)
-	if segments, err := fs.Segments(); err == nil && p.SharesIPC(fs) {
-		for _, s := range segments {
-			if s.Creator == p.PID() && s.Attached == 0 {
-				r.segments = append(r.segments, s)
-			}
-		}
+	if files, all, err := p.HeldMemory(mostDescriptors); err == nil { // without the right to see them, none are told
+		r.files, r.Partial = files, !all
+	}
+	if of := segments.of(fs, p.PID()); len(of) > 0 && p.SharesIPC(fs) {
+		r.segments = of
 	}
 	r.took = threadTime() - began
 	return r
@@ -125,10 +125,10 @@ func (a *account) sum(p *procmaps.Process, r *accountRead, fork bool, budget flo
 		}
 		return sum
 	}
-	r.Summed, r.Private, r.Shared = true, bytes("Private_Clean", "Private_Dirty"), bytes("Shared_Dirty")
+	r.Summed, r.SumResident, r.Private = true, bytes("Rss"), bytes("Private_Clean", "Private_Dirty")
 	// The figures of status are older than those of the sum.
 	a.faults, a.resident = r.Faults, r.Resident
-	if a.rest = min(max(2*a.rest, 1), mostQuiet); r.Shared >= leastShared {
+	if a.rest = min(max(2*a.rest, 1), mostQuiet); bytes("Shared_Dirty") >= leastShared {
 		a.rest = 0
 	}
 	a.quiet = a.rest
@@ -138,21 +138,17 @@ func (a *account) sum(p *procmaps.Process, r *accountRead, fork bool, budget flo
 func (r *accountRead) held(tree *space.Space) []event.Held {
 	mapped := make(map[uint64]uint64) // bytes, by inode
 	if tree != nil && len(r.files) > 0 {
-		for _, row := range tree.Regions(nil) {
-			if row.Inode != 0 && row.Mode&procmaps.Shared != 0 {
-				mapped[row.Inode] += row.Len()
+		for e := range tree.Extents(space.All) {
+			if e.File != 0 && e.Mode&procmaps.Shared != 0 {
+				mapped[tree.File(e.File).Inode] += e.Len()
 			}
 		}
-	}
-	type family struct {
-		event.Held
-		first string
 	}
 	type kind struct {
 		name   string
 		linked bool
 	}
-	all := make(map[kind]*family)
+	all := make(map[kind]*event.Held)
 	for i := range r.files {
 		f := &r.files[i]
 		bytes := f.Bytes - min(f.Bytes, mapped[f.Inode])
@@ -168,35 +164,62 @@ func (r *accountRead) held(tree *space.Space) []event.Held {
 		key := kind{numberless(name), linked}
 		h := all[key]
 		if h == nil {
-			h = &family{event.Held{Linked: linked}, name}
+			h = &event.Held{Name: name, Linked: linked}
 			all[key] = h
 		}
-		if h.first != name {
-			h.first = numberless(name)
+		if h.Name != name {
+			h.Name = key.name
 		}
-		h.Bytes += bytes
-		h.Files++
-		h.Inodes = append(h.Inodes, f.Inode)
+		h.Files = append(h.Files, event.HeldFile{Inode: f.Inode, Bytes: bytes})
 	}
 	var out []event.Held
 	for _, h := range all {
-		h.Name = h.first
-		out = append(out, h.Held)
+		out = append(out, *h)
 	}
-	slices.SortFunc(out, func(a, b event.Held) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Bytes, b.Bytes)) })
+	slices.SortFunc(out, func(a, b event.Held) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Bytes(), b.Bytes()))
+	})
 	if len(r.segments) > 0 {
-		held := event.Held{Name: event.SystemV, Files: len(r.segments)}
+		held := event.Held{Name: event.SystemV}
 		for _, s := range r.segments {
-			held.Bytes += s.Resident + s.Swapped
-			held.Inodes = append(held.Inodes, uint64(s.ID))
+			held.Files = append(held.Files, event.HeldFile{Inode: uint64(s.ID), Bytes: s.Resident + s.Swapped})
 		}
 		out = append(out, held)
 	}
 	if len(out) > mostHeld {
-		slices.SortStableFunc(out, func(a, b event.Held) int { return cmp.Compare(b.Bytes, a.Bytes) })
+		slices.SortStableFunc(out, func(a, b event.Held) int { return cmp.Compare(b.Bytes(), a.Bytes()) })
 		out = out[:mostHeld]
 	}
 	return out
+}
+
+// segments are the System V segments of the machine that are in no mapping: read once for all
+// processes that are looked at about then.
+type segments struct {
+	mu   sync.Mutex
+	read time.Time
+	by   map[int][]procmaps.Segment // by who has made them
+}
+
+// of are those of a process.
+func (s *segments) of(fs procmaps.FS, pid int) []procmaps.Segment {
+	const fresh = 100 * time.Millisecond
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.read) > fresh {
+		s.by = make(map[int][]procmaps.Segment)
+		all, err := fs.Segments()
+		if err != nil {
+			all = nil // who may not read them is told of none
+		}
+		for _, one := range all {
+			if one.Attached == 0 {
+				s.by[one.Creator] = append(s.by[one.Creator], one)
+			}
+		}
+		s.read = time.Now()
+	}
+	return s.by[pid]
 }
 
 // numberless has a star in place of each number: programs number what they make.

@@ -11,12 +11,13 @@ import (
 func BenchmarkAccount(b *testing.B) {
 	fs := procmaps.Default()
 	var a account
+	var of segments
 	for b.Loop() {
 		p, err := fs.Process(os.Getpid())
 		if err != nil {
 			b.Fatal(err)
 		}
-		if a.read(fs, p, false, 1) == nil {
+		if a.read(fs, p, &of, false, 1) == nil {
 			b.Fatal("nothing was read")
 		}
 		if err = p.Close(); err != nil {

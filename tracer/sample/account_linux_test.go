@@ -35,11 +35,11 @@ func TestWhatIsHeldIsToldByName(t *testing.T) {
 		segments: []procmaps.Segment{{ID: 8, Resident: 30}, {ID: 9, Resident: 35, Swapped: 5}},
 	}
 	want := []event.Held{
-		{Name: "/dev/shm/log-7", Bytes: 40, Files: 1, Linked: true, Inodes: []uint64{4}},
-		{Name: "/dev/shm/log-8", Bytes: 50, Files: 1, Inodes: []uint64{5}},
-		{Name: "/memfd:frame-*", Bytes: 30, Files: 2, Inodes: []uint64{1, 2}},
-		{Name: "/memfd:ring", Bytes: 2 << 20, Files: 1, Inodes: []uint64{3}},
-		{Name: event.SystemV, Bytes: 70, Files: 2, Inodes: []uint64{8, 9}},
+		{Name: "/dev/shm/log-7", Linked: true, Files: []event.HeldFile{{Inode: 4, Bytes: 40}}},
+		{Name: "/dev/shm/log-8", Files: []event.HeldFile{{Inode: 5, Bytes: 50}}},
+		{Name: "/memfd:frame-*", Files: []event.HeldFile{{Inode: 1, Bytes: 10}, {Inode: 2, Bytes: 20}}},
+		{Name: "/memfd:ring", Files: []event.HeldFile{{Inode: 3, Bytes: 2 << 20}}},
+		{Name: event.SystemV, Files: []event.HeldFile{{Inode: 8, Bytes: 30}, {Inode: 9, Bytes: 40}}},
 	}
 	if d := cmp.Diff(want, r.held(tree)); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
@@ -48,8 +48,8 @@ func TestWhatIsHeldIsToldByName(t *testing.T) {
 	for i := range 2 * mostHeld {
 		r.files = append(r.files, procmaps.Held{Path: "/memfd:" + string(rune('a'+i%26)) + string(rune('a'+i/26)), Bytes: uint64(i + 1)})
 	}
-	if got := r.held(nil); len(got) != mostHeld || got[len(got)-1].Bytes < mostHeld {
-		t.Errorf("%d names, the least with %d bytes", len(got), got[len(got)-1].Bytes)
+	if got := r.held(nil); len(got) != mostHeld || got[len(got)-1].Bytes() < mostHeld {
+		t.Errorf("%d names, the least with %d bytes", len(got), got[len(got)-1].Bytes())
 	}
 }
 
@@ -105,11 +105,11 @@ func TestSumsAreTakenWhereTheyMayTellOfCopies(t *testing.T) {
 		a.sumDue = time.Time{}
 		faults, rss = faults+more, rss+4*made
 		f.stat(faults, rss)
-		r := a.read(fs, p, fork, 1)
+		r := a.read(fs, p, new(segments), fork, 1)
 		if r == nil || r.PageTables != 44<<10 || r.Swapped != 8<<10 || r.Resident != uint64(rss)<<10 || r.Faults != uint64(faults) {
 			t.Fatalf("%+v", r)
 		}
-		if r.Summed && r.Private != 320<<10 {
+		if r.Summed && (r.Private != 320<<10 || r.SumResident != 900<<10) {
 			t.Errorf("%+v", r.Account)
 		}
 		return r.Summed
@@ -150,7 +150,7 @@ func TestSumsAreTakenWhereTheyMayTellOfCopies(t *testing.T) {
 	faults += 100
 	f.stat(faults, rss)
 	a.sumDue = time.Now().Add(time.Hour)
-	if r := a.read(fs, p, false, 1); r == nil || r.Summed {
+	if r := a.read(fs, p, new(segments), false, 1); r == nil || r.Summed {
 		t.Errorf("%+v, before its time", r)
 	}
 }

@@ -141,7 +141,7 @@ func (s *Sampler) countJob(t *target, limits, account bool) func() func() {
 					ls = limitsOf(fs, p)
 				}
 				if account {
-					charged = t.account.read(fs, p, fork, s.opts.Budget)
+					charged = t.account.read(fs, p, &s.segments, fork, s.opts.Budget)
 				}
 				_ = p.Close() // it was only read
 			}
@@ -155,7 +155,8 @@ func (s *Sampler) countJob(t *target, limits, account bool) func() func() {
 				s.emit(t, now, event.Limits(ls))
 			}
 			if charged != nil {
-				t.account.due = now + max(uint64(s.opts.Interval)/2, uint64(float64(charged.took)/accountShare))
+				t.account.due = now + max(uint64(s.opts.Interval)/2, uint64(float64(charged.took)*max(1/accountShare, float64(len(s.spaces))/accountsShare)))
+				charged.Slack = s.slack
 				charged.Held = charged.held(s.opts.Trees(t.space))
 				s.emit(t, now, charged.Account)
 			}

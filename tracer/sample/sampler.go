@@ -91,10 +91,12 @@ type Sampler struct {
 	sampled int       // processes whose heaps are sampled
 	ending  []*prober // of those that are not any more, whose probes are being taken off
 	groups  groups
-	mallocs int           // processes of which is read what their malloc holds
-	over    chan struct{} // closed by end
-	end     func()        // says that nothing rests any more
-	told    tracer.HeapBlock
+	// segments is of the workers.
+	segments segments
+	mallocs  int           // processes of which is read what their malloc holds
+	over     chan struct{} // closed by end
+	end      func()        // says that nothing rests any more
+	told     tracer.HeapBlock
 }
 
 // target is one address space.

@@ -213,7 +213,7 @@ func (t *tables) classOf(dev procmaps.Device, name string) Class {
 		return ClassAnonShared
 	case kernels && strings.HasPrefix(name, "/SYSV"):
 		return ClassSysV
-	case strings.HasPrefix(name, "/memfd:"), strings.HasPrefix(name, "/dev/shm/"):
+	case strings.HasPrefix(name, procmaps.MemfdPrefix), strings.HasPrefix(name, "/dev/shm/"):
 		return ClassMemfd
 	case strings.HasPrefix(name, "/anon_hugepage"), strings.HasPrefix(name, "/dev/hugepages/"):
 		return ClassHugeTLB

@@ -12,15 +12,19 @@ import (
 // are. The result is never empty unless the name is, and never longer.
 //
 // Dots that would not make it shorter take the place of nothing: Box<int> stays. What is short
-// stays as it is: of names whose brackets do not match, more may go each time.
+// stays as it is: of names whose brackets do not match, more may go each time; if that takes
+// very often they stay whole.
 func Short(name, linkage string, golang bool) string {
-	for {
-		shorter := short(name, linkage, golang)
-		if len(shorter) == len(name) {
+	const often = 8
+	got := name
+	for range often {
+		shorter := short(got, linkage, golang)
+		if len(shorter) == len(got) {
 			return shorter
 		}
-		name = shorter
+		got = shorter
 	}
+	return name
 }
 
 func short(name, linkage string, golang bool) string {

@@ -188,15 +188,20 @@ func appendGroup(b []byte, g *attribution.Group, most, frames int, ascii bool) [
 	if !g.Grows() {
 		return b
 	}
-	b = append(b, '\n')
+	b = appendRows(append(b, '\n'), found, ascii)
+	for f := range pointers(found) {
+		b = appendStacks(b, f, frames, ascii)
+	}
+	return b
+}
+
+// appendRows appends the table of findings.
+func appendRows(b []byte, found []attribution.Finding, ascii bool) []byte {
 	rows := table.NewAligned(growthColumns(found, ascii))
 	rows.Fit(pointers(found))
 	b = rows.AppendHeader(b)
 	for f := range pointers(found) {
 		b = rows.AppendRow(b, f)
-	}
-	for f := range pointers(found) {
-		b = appendStacks(b, f, frames, ascii)
 	}
 	return b
 }
@@ -261,13 +266,7 @@ func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
 			b = append(append(b, Sentence(&found[i])...), '\n')
 		}
 	}
-	b = append(b, '\n')
-	rows := table.NewAligned(growthColumns(found, ascii))
-	rows.Fit(pointers(found))
-	b = rows.AppendHeader(b)
-	for f := range pointers(found) {
-		b = rows.AppendRow(b, f)
-	}
+	b = appendRows(append(b, '\n'), found, ascii)
 	if n := len(g.Findings) - len(found); n > 0 {
 		b = fmt.Appendf(b, "%s and %d more, none of them worse\n", dots(ascii), n)
 	}
@@ -443,6 +442,9 @@ func appendAccount(b []byte, a *attribution.Account) []byte {
 	const worth = 256 << 10 // bytes: the kernel's own figures are not more exact
 	if a.Grown >= worth || a.Grown <= -worth {
 		b = fmt.Appendf(b, "; of %s in all the groups explain %s", units.Change(float64(a.Grown)), units.Change(float64(a.Explained)))
+	}
+	if a.Last.Partial {
+		b = append(b, "; it has more descriptors than were looked at"...)
 	}
 	return append(b, '\n')
 }

@@ -116,6 +116,8 @@ type AccountObject struct {
 	// grown, Explained what of that is found in the groups.
 	Grown     int64 `json:"grown"`
 	Explained int64 `json:"explained"`
+	// Partial says that not all descriptors were looked at for memory that they hold.
+	Partial bool `json:"partial,omitempty"`
 }
 
 // AccountFigures are those of one look.
@@ -137,7 +139,7 @@ func accountObject(a *attribution.Account) *AccountObject {
 	figures := func(b *event.Account) AccountFigures {
 		return AccountFigures{b.Resident, b.Anon, b.File, b.Shmem, b.Swapped, b.PageTables, b.Hugetlb, b.Locked}
 	}
-	return &AccountObject{figures(&a.First), figures(&a.Last), a.Grown, a.Explained}
+	return &AccountObject{figures(&a.First), figures(&a.Last), a.Grown, a.Explained, a.Last.Partial}
 }
 
 // RefusedObject is calls of one kind that were refused memory (ENOMEM).
@@ -234,7 +236,8 @@ func EncodeGrowth(enc *json.Encoder, g *Growth, now time.Time) error {
 	err := enc.Encode(WatchObject{
 		Event: "watch", Time: now, PID: g.PID, NSPID: g.NSPID, Comm: g.Comm, Exited: g.Exited, Seconds: g.Watched.Seconds(),
 		Looks: g.Ticks, Picture: g.Accuracy, Estimated: g.Estimated, Unsampled: g.Unsampled,
-		Uncounted: g.Uncounted, Unwatched: g.Unwatched, HeapUnsampled: g.HeapUnsampled, Malloc: (*MallocObject)(g.Malloc), Refused: refusedObjects(g.Refused), Account: accountObject(g.Account),
+		Uncounted: g.Uncounted, Unwatched: g.Unwatched, HeapUnsampled: g.HeapUnsampled, Malloc: (*MallocObject)(g.Malloc),
+		Account: accountObject(g.Account), Refused: refusedObjects(g.Refused),
 	})
 	for i := range g.Findings {
 		if err != nil {
