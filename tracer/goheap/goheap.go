@@ -122,7 +122,7 @@ type Profile struct {
 	Mixed bool
 }
 
-// attempts is how often a profile is read that changes meanwhile.
+// attempts is how often a profile is read that changes meanwhile, or seems to be none.
 const attempts = 3
 
 // Read reads the profile. An error that matches ErrBudget comes with the records of the
@@ -132,7 +132,8 @@ func Read(mem Memory, at Variables, limits Limits) (*Profile, error) {
 	limits = limits.withDefaults()
 	for try := 1; ; try++ {
 		p, err := readOnce(mem, at, limits)
-		if p != nil && p.Mixed && try < attempts {
+		// A bucket that is made meanwhile may be read as it was before, too.
+		if try < attempts && (p != nil && p.Mixed || errors.Is(err, ErrImplausible)) {
 			continue
 		}
 		if err != nil && !errors.Is(err, ErrBudget) {
