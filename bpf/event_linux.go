@@ -39,7 +39,7 @@ const (
 	OpStack          = Op(mmMmOpMM_OP_STACK)    // the stack grew, by Args[2] pages
 	OpAnnounce       = Op(mmMmOpMM_OP_ANNOUNCE) // the section's call has committed and returns much later
 	OpVMA            = Op(mmMmOpMM_OP_VMA)      // one VMA of the image that OpExec told of
-	OpSeeded         = Op(mmMmOpMM_OP_SEEDED)   // the last of them was sent; none were if the lock was busy
+	OpSeeded         = Op(mmMmOpMM_OP_SEEDED)   // the last of them was sent, of which Pages says how many there are: some were not if a lock was busy
 	OpLayout         = Op(mmMmOpMM_OP_LAYOUT)   // where the heap and the stack lie was set by prctl(PR_SET_MM), or by the parent some time; Args: start_brk, brk, start_stack
 )
 
@@ -115,7 +115,7 @@ type Event struct {
 	Args    [6]uint64
 	Stack   uint32 // ID of the Stack that was sent before; 0 for none
 	Caller  Caller // of a call that made memory larger, where stacks are asked for
-	Pages   int64  // by how many pages the section of a call changed what is mapped; 0 without a section. OpFork: how many the child has
+	Pages   int64  // by how many pages the section of a call changed what is mapped; 0 without a section. OpFork: how many the child has; OpSeeded: how many VMAs there are
 	File    File   // zero unless HasFile is set or Op is OpVMA
 }
 

@@ -563,6 +563,18 @@ static __always_inline __u32 section_at_release(struct mm_struct *mm, bool write
 	return 0;
 }
 
+/*
+ * A number that is odd, or changes, while somebody has the lock for writing. Iterators that
+ * lock one VMA at a time pass over those that a writer has locked (kernel/bpf/task_iter.c);
+ * others have the lock themselves.
+ */
+static __always_inline __u32 lock_sequence(struct mm_struct *mm)
+{
+	if (bpf_core_field_exists(((struct mm_struct___seqcount *)0)->mm_lock_seq))
+		return ((struct mm_struct___seqcount *)mm)->mm_lock_seq.sequence;
+	return 0;
+}
+
 /* The first section whose release is sure to be seen by programs that run now. */
 static __always_inline __u32 next_section(struct mm_struct *mm)
 {
@@ -1073,7 +1085,8 @@ __noinline int look_at(__u64 start, __u64 end, struct mm_file *out)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u64 inode = 0, pgoff = 0, at = 0, flags = 0;
-	bool others, alike = true;
+	__u32 sequence;
+	bool others, alike = true; /* others: there may be some of another file */
 	struct bpf_iter_task_vma it;
 	struct vm_area_struct *vma;
 	struct look l = {.file = out, .addr = start};
@@ -1084,6 +1097,7 @@ __noinline int look_at(__u64 start, __u64 end, struct mm_file *out)
 	bpf_loop(TRIES, try_vma, &l, 0);
 	if (!has_vma_iter || out->vm_end >= end)
 		goto found;
+	sequence = lock_sequence(task->mm);
 	__builtin_memset(out, 0, sizeof(*out));
 	out->flags = MM_FILE_VMA | MM_FILE_NONE;
 	bpf_iter_task_vma_new(&it, task, start);
@@ -1102,21 +1116,22 @@ __noinline int look_at(__u64 start, __u64 end, struct mm_file *out)
 	}
 	bpf_iter_task_vma_destroy(&it);
 	/* No count of turns is kept: see mm_exec. */
-	others = bpf_iter_task_vma_new(&it, task, start);
+	others = true;
+	bpf_iter_task_vma_new(&it, task, start);
 	while ((vma = bpf_iter_task_vma_next(&it))) {
-		if (vma->vm_start >= end)
+		if (vma->vm_start >= end) {
+			others = false; /* that there are no more is no proof */
 			break;
+		}
 		if (!vma->vm_file)
 			continue;
 		if ((__u64)BPF_CORE_READ(vma, vm_file, f_inode) != inode ||
-		    (vma->vm_pgoff - pgoff) << page_shift != vma->vm_start - at) {
-			others = true;
+		    (vma->vm_pgoff - pgoff) << page_shift != vma->vm_start - at)
 			break;
-		}
 		alike = alike && vma->vm_flags == flags;
 	}
 	bpf_iter_task_vma_destroy(&it);
-	if (!others)
+	if (!others && !(sequence & 1) && sequence == lock_sequence(task->mm))
 		out->flags |= MM_FILE_PIECES | (alike ? MM_FILE_ALIKE : 0);
 found:
 	lat_mute(task, false);
@@ -1940,6 +1955,7 @@ int mm_exec(__u64 *ctx)
 	__builtin_memset(end, 0, sizeof(*end));
 	fill_head(&end->head, task, id, MM_OP_SEEDED);
 	end->head.time = now;
+	end->pages = mm->map_count;
 	submit(end);
 	return 0;
 }

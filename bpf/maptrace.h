@@ -133,7 +133,7 @@ struct mm_call {
 	__u64 args[6];
 	/*
 	 * By how many pages its section changed what is mapped, 0 without one; of a fork,
-	 * how many the child has mapped.
+	 * how many the child has mapped; of MM_OP_SEEDED how many VMAs there are.
 	 */
 	__s64 pages;
 	__u32 stack; /* number of the mm_stack that was sent before; 0: none was */

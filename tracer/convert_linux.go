@@ -71,6 +71,8 @@ func (l *Live) convert(b *bpf.Event, ev *Event) {
 		ev.First, ev.Comm = uint32(b.Args[4]), b.File.Name
 	case order.KindLayout:
 		ev.StartBrk, ev.Brk, ev.StartStack = b.Args[0], b.Args[1], b.Args[2]
+	case order.KindSeeded:
+		ev.Pages = b.Pages
 	case order.KindRow:
 		ev.Row = l.row(&b.File)
 	case KindExit:

@@ -425,7 +425,7 @@ func imageOf(start space.Snapshot, calls []Event) []Event {
 		row.Kind, row.Row = order.KindRow, space.Row{Mapping: start.Regions[i].Mapping}
 		image = append(image, row)
 	}
-	head.Kind = order.KindSeeded
+	head.Kind, head.Pages = order.KindSeeded, int64(len(start.Regions))
 	return append(image, head)
 }
 

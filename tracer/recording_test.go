@@ -208,7 +208,7 @@ func story(d *diary) []batch {
 	exec, row, seeded, gone := head, head, head, head
 	exec.Kind, exec.Comm, exec.First, exec.Flags = KindExec, "prog", 1, order.HasSection
 	row.Kind, row.Row = order.KindRow, mapping(10, 20)
-	seeded.Kind = order.KindSeeded
+	seeded.Kind, seeded.Pages = order.KindSeeded, 1
 	gone.Kind, gone.Space = order.KindGone, 2
 	timed := Event{Kind: KindTiming, TGID: 5, TID: 5, Time: 2300, Space: 1, Timing: &Timing{Duration: 5, Name: "mmap"}}
 	one := func(events ...Event) batch { return batch{events: events} }

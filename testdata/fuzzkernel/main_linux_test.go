@@ -15,6 +15,39 @@ import (
 // TestTablesOfRandomPrograms runs programs for some seconds; make fuzz-kernel does so
 // for an hour. A failure names the seed, and the program that it left.
 func TestTablesOfRandomPrograms(t *testing.T) {
+	binary := build(t)
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"-maptrace", binary, "-sources", ".", "-for", "20s"}, &out); err != nil {
+		t.Error(err)
+	}
+	t.Log(out.String())
+}
+
+// TestProgramsThatFailedOnce runs those again and again of which maptrace was wrong.
+func TestProgramsThatFailedOnce(t *testing.T) {
+	binary := build(t)
+	const runs = "20"
+	for name, program := range map[string]string{
+		// Fork locks each VMA, and the look at what a call has mapped passed over it.
+		"a mapping is made just before a fork": "threads 2 root 0 settle 50000\n0 fork s 2\n1 mmap s 0x21005000 0x8000 4 0x12 101 0x4000\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "program")
+			if err := os.WriteFile(file, []byte(program), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			if err := run(t.Context(), []string{"-maptrace", binary, "-sources", ".", "-program", file, "-runs", runs}, &out); err != nil {
+				t.Error(err)
+			}
+			t.Log(out.String())
+		})
+	}
+}
+
+// build builds maptrace, if this machine lets it trace.
+func build(t *testing.T) string {
+	t.Helper()
 	l, err := tracer.OpenLive(tracer.LiveOptions{})
 	if err != nil {
 		bpftest.SkipIfRefused(t, err)
@@ -31,9 +64,5 @@ func TestTablesOfRandomPrograms(t *testing.T) {
 	if out, failed := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../../cmd/maptrace").CombinedOutput(); failed != nil {
 		t.Fatalf("go build: %v\n%s", failed, out)
 	}
-	var out bytes.Buffer
-	if err = run(t.Context(), []string{"-maptrace", binary, "-sources", ".", "-for", "20s"}, &out); err != nil {
-		t.Error(err)
-	}
-	t.Log(out.String())
+	return binary
 }

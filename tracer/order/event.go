@@ -84,7 +84,7 @@ type Event struct {
 	Status uint32
 
 	// Pages is by how many pages the stack grew, of KindStack, and how many the child has,
-	// of KindFork, 0 if that is not known.
+	// of KindFork, 0 if that is not known. Of KindSeeded it is how many rows there are.
 	Pages int64
 
 	// Lost is the number of records of KindLost, and of runs of KindSkipped.

@@ -126,7 +126,7 @@ func (t *Tracer) exec(ev *Event) {
 func (t *Tracer) imaged(sp *addressSpace, ev *Event) {
 	rows := sp.rows
 	sp.rows = nil
-	if len(rows) == 0 || sp.stale {
+	if len(rows) == 0 || int64(len(rows)) != ev.Pages || sp.stale {
 		sp.state, t.busy[sp] = seeding, true
 		return
 	}

@@ -94,7 +94,7 @@ func image(pid int, id uint64, at uint64, first uint32) []Event {
 	exec, r, seeded := head, head, head
 	exec.Kind, exec.Comm, exec.First, exec.Flags = model.KindExec, "prog", first, HasSection
 	r.Kind, r.Row = KindRow, allKnown(row(10, 20, rw), 0)
-	seeded.Kind = KindSeeded
+	seeded.Kind, seeded.Pages = KindSeeded, 1
 	return []Event{exec, r, seeded}
 }
 
@@ -746,6 +746,26 @@ func TestAnImageThatExecReplacedHasNoTable(t *testing.T) {
 	}
 }
 
+// TestAnImageWhoseRowsWereNotAllSentIsRead has one of two rows sent.
+func TestAnImageWhoseRowsWereNotAllSentIsRead(t *testing.T) {
+	t.Parallel()
+	for _, rows := range []int64{1, 2} {
+		w := newWorld(row(10, 20, rw), row(30, 40, rw))
+		w.tasks, w.space = nil, 2
+		events := image(5, 2, 2e9, 3)
+		events[2].Pages = rows
+		w.clock = 3e9
+		tr, _ := live(t, w, Options{}, events, func(c *model.Change) bool { return c.Kind == model.KindBegin })
+		want := "10-20"
+		if rows > 1 {
+			want = "10-20 30-40"
+		}
+		if got := pages(tr, 5); got != want {
+			t.Errorf("of %d rows: regions %s, want %s", rows, got, want)
+		}
+	}
+}
+
 func TestAProcessThatMayNotBeReadIsAskedOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
@@ -763,6 +783,7 @@ func stackImage() []Event {
 	events[0].StartStack = 103 << 12
 	stack := events[1]
 	stack.Row = allKnown(row(100, 104, rw), space.GrowsDown)
+	events[2].Pages++
 	return []Event{events[0], events[1], stack, events[2]}
 }
 
