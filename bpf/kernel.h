@@ -79,6 +79,15 @@ struct file {
 	struct path f_path;
 };
 
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
 /* 6.8 and later: what a file of a stacked file system maps, and whose it is. */
 struct backing_file {
 	struct path user_path;
@@ -183,6 +192,7 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct pid *thread_pid;
 	struct signal_struct *signal;
+	struct files_struct *files;
 	struct list_head ptraced;      /* those that it traces */
 	struct list_head ptrace_entry; /* its place among those that its tracer traces */
 	__u64 start_boottime;

@@ -408,9 +408,16 @@ static __always_inline bool is_compat(struct task_struct *task)
 /* What family a system call belongs to. */
 enum class {
 	NOT_OURS = 0,
+	IS_MAKER = 253, /* of what holds memory without a mapping */
 	IS_PTRACE = 254,
 	IS_CLONE = 255, /* others: enum mm_op */
 };
+
+#if defined(__TARGET_ARCH_x86)
+#define NR_SHMGET 29
+#else
+#define NR_SHMGET 194
+#endif
 
 /*
  * arch/x86/entry/syscalls/syscall_64.tbl; include/uapi/asm-generic/unistd.h.
@@ -459,6 +466,9 @@ __noinline __u32 classify(long nr)
 	case 57:
 	case 58:
 		return IS_CLONE;
+	case NR_SHMGET:
+	case 319:
+		return IS_MAKER;
 	case 26: /* of a 32-bit program; else msync */
 	case 101:
 	case 0x40000000 + 521: /* x32 */
@@ -500,10 +510,15 @@ __noinline __u32 classify(long nr)
 		return MM_OP_PKEY_MPROTECT;
 	case 220:
 		return IS_CLONE;
+	case NR_SHMGET:
+	case 279:
+		return IS_MAKER;
 	case 26: /* of a 32-bit program; else inotify_init1 */
 	case 117:
 		return IS_PTRACE;
 #endif
+	case 425:
+		return IS_MAKER;
 	case 435:
 		return IS_CLONE;
 	case 440:
@@ -821,7 +836,7 @@ static __always_inline int released(struct mm_struct *mm, bool write)
 		if (task->mm && !is_compat(task) && classify(nr) == MM_OP_PROCESS_MADVISE)
 			op = MM_OP_PROCESS_MADVISE;
 	}
-	if (op == IS_PTRACE || (op != NOT_OURS && is_puppet(task)))
+	if (op == IS_PTRACE || op == IS_MAKER || (op != NOT_OURS && is_puppet(task)))
 		op = NOT_OURS;
 	if (op != NOT_OURS) {
 		bool commit = commits(sp, op, section, write);
@@ -1548,6 +1563,39 @@ static __noinline int note_stack(struct task_struct *task, struct pending *p, __
 	return 0;
 }
 
+/* The inode of a descriptor of the current process, 0 if it has none. */
+static __always_inline __u64 inode_of(struct task_struct *task, __u64 fd)
+{
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct file **at = BPF_CORE_READ(table, fd), *file = NULL;
+
+	if (fd >= BPF_CORE_READ(table, max_fds) ||
+	    bpf_probe_read_kernel(&file, sizeof(file), at + fd))
+		return 0;
+	return BPF_CORE_READ(file, f_inode, i_ino);
+}
+
+/*
+ * Sends the stack of a call that has made a memfd, a System V segment or an io_uring, if it is
+ * wanted. Not static, as classify.
+ */
+__noinline int note_made(long nr, long ret)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 key = (__u64)task->mm;
+	struct space *sp = bpf_map_lookup_elem(&spaces, &key);
+	__u32 op = nr == 425 ? MM_OP_RING : nr == NR_SHMGET ? MM_OP_SEGMENT : MM_OP_MEMFD;
+	struct pending p = {};
+
+	if (!sp || ret < 0)
+		return 0;
+	if (rare_wanted(sp, &p))
+		send_stack(sp, op, op == MM_OP_SEGMENT ? ret : inode_of(task, ret), p.chance);
+	else
+		count(MM_C_STACK_CHANCE);
+	return 0;
+}
+
 #include "heap.h"
 
 /* Notes in which piece of memory a page fault is. */
@@ -1719,6 +1767,11 @@ int mm_sys_exit(__u64 *ctx)
 		}
 		if (compat == (nr == 26) && !ret && writes_registers(args[0]))
 			note_puppet(args[1]);
+		return 0;
+	}
+	if (op == IS_MAKER) {
+		if (stack_quota && !compat)
+			note_made(nr, ret);
 		return 0;
 	}
 	/* The release noted whose space it was: most calls need no other look-up. */

@@ -57,6 +57,13 @@ enum mm_op {
 	MM_OP_WRITE,
 	/* A block of a malloc heap: only in the ring of blocks. */
 	MM_OP_BLOCK,
+	/*
+	 * Something was made that holds memory without a mapping: a memfd, a System V segment,
+	 * an io_uring. Only in the ring of stacks.
+	 */
+	MM_OP_MEMFD,
+	MM_OP_SEGMENT,
+	MM_OP_RING,
 	MM_OP_COUNT,
 };
 
@@ -185,7 +192,7 @@ struct mm_task {
 /*
  * A record of the ring of stacks: the registers a thread will have in user mode,
  * and its stack from the stack pointer up. "op" is that of the call whose record
- * names it, MM_OP_FAULT, or MM_OP_WRITE.
+ * names it, or one of those that are only there.
  */
 #define MM_REGS	 33
 #define MM_CHAIN 64
@@ -193,7 +200,7 @@ struct mm_task {
 struct mm_stack {
 	__u64 time; /* CLOCK_MONOTONIC, ns */
 	__u64 space;
-	__u64 addr; /* of the fault, or the watched word */
+	__u64 addr; /* of the fault, or the watched word; the inode or segment that was made */
 	__u32 id;   /* not 0; wraps */
 	__u32 tgid;
 	__u32 tid;

@@ -309,7 +309,10 @@ const (
 	mmMmOpMM_OP_REMOTE           mmMmOp = 31
 	mmMmOpMM_OP_WRITE            mmMmOp = 32
 	mmMmOpMM_OP_BLOCK            mmMmOp = 33
-	mmMmOpMM_OP_COUNT            mmMmOp = 34
+	mmMmOpMM_OP_MEMFD            mmMmOp = 34
+	mmMmOpMM_OP_SEGMENT          mmMmOp = 35
+	mmMmOpMM_OP_RING             mmMmOp = 36
+	mmMmOpMM_OP_COUNT            mmMmOp = 37
 )
 
 type mmMmStack struct {

@@ -19,6 +19,15 @@ const OpFault = Op(mmMmOpMM_OP_FAULT)
 // OpWrite is the Op of a Stack that a write to a watched word sent. No Event has it.
 const OpWrite = Op(mmMmOpMM_OP_WRITE)
 
+// OpMemfd, OpSegment and OpRing are the Op of a Stack that was sent when something was made
+// that holds memory without a mapping: a memfd, a System V segment, an io_uring. No Event has
+// it.
+const (
+	OpMemfd   = Op(mmMmOpMM_OP_MEMFD)
+	OpSegment = Op(mmMmOpMM_OP_SEGMENT)
+	OpRing    = Op(mmMmOpMM_OP_RING)
+)
+
 // Regs are the registers of a Stack: on amd64 those that DWARF numbers 0 to 16,
 // rip last; on arm64 x0 to x30, sp and pc.
 type Regs = [mmRegs]uint64
@@ -26,12 +35,12 @@ type Regs = [mmRegs]uint64
 const mmRegs = len(mmMmStack{}.Regs)
 
 // Stack is what a thread had in user mode when it made memory larger, touched a
-// page, or wrote to a watched word: its registers, and its stack from the stack pointer up.
+// page, wrote to a watched word, or made what holds memory: its registers, and its stack from the stack pointer up.
 type Stack struct {
 	ID     uint32 // Event.Stack of the call it belongs to
 	Time   uint64 // CLOCK_MONOTONIC, ns
 	Space  uint64
-	Addr   uint64 // that OpFault touched; the word of OpWrite
+	Addr   uint64 // that OpFault touched; the word of OpWrite; the inode that was made, or the segment's number
 	TGID   uint32
 	TID    uint32
 	Op     Op
@@ -57,7 +66,7 @@ func decodeStack(raw []byte, s *Stack) error {
 	if uint64(m.Size) > uint64(len(data)) || m.Size > MaxStackBytes {
 		return fmt.Errorf("decode stack: %d bytes of %d", len(data), m.Size)
 	}
-	if m.Op < uint8(OpMmap) || m.Op > uint8(OpFault) && m.Op != uint8(OpWrite) && m.Op != uint8(OpBlock) ||
+	if m.Op < uint8(OpMmap) || m.Op > uint8(OpRing) || m.Op == uint8(OpRemote) ||
 		int(m.Chained) > len(m.Chain) || m.Chance > uint8(mmMmLimitMM_TOP_CHANCE) {
 		return fmt.Errorf("decode stack: operation %d, chain of %d", m.Op, m.Chained)
 	}

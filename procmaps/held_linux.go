@@ -6,14 +6,13 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// HeldMemory lists the memfds and the files on tmpfs that the process has open, by their
-// paths. It looks at most descriptors, and reports whether that was all of them. Files of
+// HeldMemory lists the memfds, the io_urings and the files on tmpfs that the process has open,
+// by their paths. It looks at most descriptors, and reports whether that was all of them. Files of
 // other file systems are not touched: one that does not answer delays nothing.
 //
 // What is counted is what the file has (stat(2): st_blocks), which others may have open as
@@ -36,15 +35,10 @@ func (p *Process) HeldMemory(most int) (held []Held, all bool, err error) {
 		}
 		return parseTmpfs(text, p.file("mountinfo"))
 	})
-	files := make(map[[2]uint64]Held)
+	files := make(map[HeldID]Held)
 	for _, name := range names {
-		path := linkOf(d, name)
-		is, e := p.isHeld(name, path, tmpfs)
-		if e != nil {
+		if e := p.note(d, name, tmpfs, files); e != nil {
 			return nil, false, e
-		}
-		if is {
-			note(d, name, path, files)
 		}
 	}
 	for _, h := range files {
@@ -54,21 +48,52 @@ func (p *Process) HeldMemory(most int) (held []Held, all bool, err error) {
 	return held, all, nil
 }
 
-// isHeld reports whether a descriptor is of a memfd, or of a file on one of the mounts of
-// tmpfs.
-func (p *Process) isHeld(name, path string, tmpfs func() (map[string]bool, error)) (bool, error) {
-	if strings.HasPrefix(path, MemfdPrefix) {
-		return true, nil
+// note notes what a descriptor holds, once for all descriptors of it. One that is closed by
+// now holds nothing.
+func (p *Process) note(d *os.File, name string, tmpfs func() (map[string]bool, error), files map[HeldID]Held) error {
+	const blockBytes = 512
+	h := Held{Path: linkOf(d, name)}
+	kind, may := kindOfPath(h.Path)
+	if !may {
+		return nil
 	}
-	if !strings.HasPrefix(path, "/") {
-		return false, nil
+	if kind == HeldFile {
+		mounts, err := tmpfs()
+		if err != nil || len(mounts) == 0 {
+			return err
+		}
+		if !mounts[mountOf(p.fdinfo(name))] {
+			return nil
+		}
 	}
-	mounts, err := tmpfs()
-	if err != nil || len(mounts) == 0 {
-		return false, err
+	st, there := statOf(d, name)
+	if !there || kind != HeldRing && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil
 	}
+	h.HeldID = HeldID{Kind: kind, Inode: st.Ino}
+	switch h.Bytes = uint64(st.Blocks) * blockBytes; kind {
+	case HeldRing:
+		h.Bytes = ringBytes(p.fdinfo(name))
+	case HeldFile:
+		h.Dev = Device{Major: unix.Major(st.Dev), Minor: unix.Minor(st.Dev)}
+	}
+	files[h.HeldID] = h
+	return nil
+}
+
+// fdinfo is what the kernel tells of a descriptor, nil if it is closed by now.
+func (p *Process) fdinfo(name string) []byte {
 	info, err := p.read("fdinfo/" + name)
-	return err == nil && mounts[mountOf(info)], nil // it may be closed by now
+	if err != nil {
+		return nil
+	}
+	return info
+}
+
+// statOf is the inode of a descriptor, false if it is closed by now.
+func statOf(d *os.File, name string) (st unix.Stat_t, ok bool) {
+	err := unix.Fstatat(int(d.Fd()), name, &st, 0)
+	return st, err == nil
 }
 
 // linkOf is the path of a descriptor, "" if it is closed by now.
@@ -79,14 +104,4 @@ func linkOf(d *os.File, name string) string {
 		return ""
 	}
 	return string(buf[:n])
-}
-
-// note notes the file of a descriptor, once for all descriptors of it.
-func note(d *os.File, name, path string, files map[[2]uint64]Held) {
-	var st unix.Stat_t
-	const blockBytes = 512
-	if unix.Fstatat(int(d.Fd()), name, &st, 0) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return
-	}
-	files[[2]uint64{st.Dev, st.Ino}] = Held{Path: path, Inode: st.Ino, Bytes: uint64(st.Blocks) * blockBytes}
 }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,7 +49,7 @@ func TestMemoryThatDescriptorsHold(t *testing.T) {
 			continue
 		}
 		found++
-		if h.Bytes != 3*page || !h.Memfd() || h.Inode == 0 {
+		if h.Bytes != 3*page || h.Kind != HeldMemfd || h.Inode == 0 {
 			t.Errorf("%+v, want %d bytes", h, 3*page)
 		}
 	}
@@ -70,12 +71,40 @@ func TestMemoryThatDescriptorsHold(t *testing.T) {
 		}
 		got := false
 		for _, h := range held {
-			got = got || h.Path == name && h.Bytes == page && !h.Memfd()
+			got = got || h.Path == name && h.Bytes == page && h.Kind == HeldFile && h.Dev != (Device{})
 		}
 		if want := tmpfs(t, "/dev/shm"); got != want {
 			t.Errorf("a file on tmpfs: found %v, want %v", got, want)
 		}
 	}
+}
+
+// TestRingsThatDescriptorsHold makes an io_uring that nobody maps.
+func TestRingsThatDescriptorsHold(t *testing.T) {
+	const entries, submit, complete, page = 256, 64, 16, 4096
+	params := make([]byte, 120) // struct io_uring_params
+	fd, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, entries, uintptr(unsafe.Pointer(unsafe.SliceData(params))), 0)
+	if errno != 0 {
+		t.Skipf("io_uring_setup: %v", errno)
+	}
+	ring := os.NewFile(fd, "ring")
+	defer ring.Close()
+	p, err := Default().Process(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	held, _, err := p.HeldMemory(1 << 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const least = entries*submit + 2*entries*complete // there are twice as many completions
+	for _, h := range held {
+		if h.Kind == HeldRing && h.Path == RingPath && h.Inode != 0 && h.Bytes >= least && h.Bytes <= least+2*page {
+			return
+		}
+	}
+	t.Errorf("no ring of about %d bytes among %+v", least, held)
 }
 
 // tmpfs tells whether a file is on tmpfs.

@@ -43,6 +43,22 @@ func TestMountOfADescriptor(t *testing.T) {
 	}
 }
 
+func TestRingsTakeWhatTheirQueuesDo(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]uint64{
+		"pos:\t0\nSqMask:\t0x7\nSqHead:\t0\nCqMask:\t0xf\nCachedCqTail:\t0\n": 2 * 4096,
+		"SqMask:\t0xfff\nCqMask:\t0x1fff\n":                                   4096*64 + 320 + 8192*16 + 4096*4 + 4096 - 320,
+		"SqMask:\t0x7\n":                                                      0,
+		"SqMask:\t0xffffffffffffffff\nCqMask:\t0xf\n":                         0,
+		"SqMask:\t\nCqMask: x\n":                                              0,
+		"":                                                                    0,
+	} {
+		if got := ringBytes([]byte(text)); got != want {
+			t.Errorf("%q: %d, want %d", text, got, want)
+		}
+	}
+}
+
 func FuzzParseTmpfs(f *testing.F) {
 	f.Add([]byte(someMounts))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -51,5 +67,8 @@ func FuzzParseTmpfs(f *testing.F) {
 			t.Errorf("%v and %v", ids, err)
 		}
 		mountOf(data)
+		if n := ringBytes(data); n > 1<<30 {
+			t.Errorf("a ring of %d bytes", n)
+		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/maptrace/maptrace/bpf"
+	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/stack"
 )
 
@@ -33,16 +34,27 @@ type stackStore struct {
 	order []uint32                 // the numbers of those and of some claimed ones, the oldest first
 	bytes int                      // of their stacks
 
-	// Faults, writes and timings wait for one more look at the ring of events: what they
+	// Faults, writes, timings and what was made wait for one more look at the ring of events: what they
 	// touched, or their code, may have been mapped by an event not read yet.
 	ready, next []Event
 	waiting     int          // bytes of the stacks of next
-	unread      uint64       // faults and writes that could not wait
+	unread      uint64       // those of them that could not wait
 	timings     func() error // reads timings into next; nil unless they are asked for
 }
 
 func newStackStore(src stackSource) *stackStore {
 	return &stackStore{src: src, calls: make(map[uint32]*stack.Sample)}
+}
+
+// toldAlone are the kinds of the stacks that belong to no event of the other ring.
+var toldAlone = map[bpf.Op]Kind{
+	bpf.OpFault: KindFault, bpf.OpWrite: KindWrite,
+	bpf.OpMemfd: KindMade, bpf.OpSegment: KindMade, bpf.OpRing: KindMade,
+}
+
+// madeKinds are what a KindMade is about.
+var madeKinds = map[bpf.Op]procmaps.HeldKind{
+	bpf.OpMemfd: procmaps.HeldMemfd, bpf.OpSegment: procmaps.HeldSegment, bpf.OpRing: procmaps.HeldRing,
 }
 
 // read takes one stack that was sent, and returns its number, 0 for one that belongs
@@ -52,20 +64,20 @@ func (st *stackStore) read() (uint32, error) {
 		return 0, err
 	}
 	r := &st.raw
-	if r.Op == bpf.OpFault || r.Op == bpf.OpWrite {
-		kind := KindFault
-		if r.Op == bpf.OpWrite {
-			kind = KindWrite
-		}
+	if kind := toldAlone[r.Op]; kind != 0 {
 		if len(st.next) >= maxFaults || st.waiting+len(r.Copy) > maxWaiting {
 			st.unread++
 			return 0, nil
 		}
 		st.waiting += len(r.Copy)
-		st.next = append(st.next, Event{
+		ev := Event{
 			Kind: kind, Time: r.Time, Space: r.Space, TGID: int(r.TGID), TID: int(r.TID),
 			Addr: r.Addr, Weight: 1 << r.Chance, Sample: sampleOf(r),
-		})
+		}
+		if kind == KindMade {
+			ev.Made = procmaps.HeldID{Kind: madeKinds[r.Op], Inode: r.Addr}
+		}
+		st.next = append(st.next, ev)
 		return 0, nil
 	}
 	st.calls[r.ID] = sampleOf(r)

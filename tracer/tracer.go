@@ -85,6 +85,7 @@ const (
 	KindLost       = model.KindLost
 	KindFault      = model.KindFault
 	KindWrite      = model.KindWrite
+	KindMade       = model.KindMade
 	KindTiming     = model.KindTiming
 	KindReread     = model.KindReread
 	KindDrift      = model.KindDrift

@@ -10,12 +10,17 @@
  *   written   the same, by write(2): nobody maps it
  *   window    a memfd that is written through a window of 64 KiB, which stays mapped
  *   sysv      post() attaches a new segment, fills it, detaches it and forgets it
+ *   cache     cache_page() keeps the memfd that it has filled by write(2); render() closes its
+ *             own, ten times as many, made by the same function
+ *   rings     open_ring() sets an io_uring up, maps nothing and forgets the descriptor
  *   log       append() writes to a deleted file on tmpfs
  *   update    a process that has forked: update() writes to what it shares with its child
  *   serve     the same, in the child
  *   private   patch() writes to a private mapping of a file, which was read before
  *   reaped    a child that shares much is there, and ends half way
  *   crowd     spawn() makes a child every 300 ms, with 2 MiB each
+ *   workers   start_worker() makes such a child by a function by which handle() makes ten that
+ *             end at once
  *   collapse  every 50 ms a range of 2 MiB, of which one page is used, becomes a huge page
  *   cached    append() writes to a deleted file on a disk, and many files are looked for that
  *             are not there
@@ -27,6 +32,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -36,6 +42,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/shm.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -100,7 +107,7 @@ static void tables(void)
 			sparse_set(table, slots);
 }
 
-static int new_memfd(unsigned n)
+NOINLINE int new_memfd(unsigned n)
 {
 	char name[32];
 	int fd;
@@ -129,6 +136,35 @@ static void append(int fd)
 
 	memset(text, 1, sizeof(text));
 	must(write(fd, text, sizeof(text)) == (ssize_t)sizeof(text), "write");
+}
+
+NOINLINE void cache_page(unsigned n)
+{
+	append(new_memfd(n));
+}
+
+NOINLINE void render(unsigned n)
+{
+	int fd = new_memfd(n);
+
+	append(fd);
+	must(!close(fd), "close");
+}
+
+static void cache(void)
+{
+	for (unsigned n = 0; goes_on(50); n++) {
+		for (int i = 0; i < 10; i++)
+			render(n);
+		cache_page(n);
+	}
+}
+
+NOINLINE void open_ring(void)
+{
+	struct io_uring_params p = {0};
+
+	must(syscall(SYS_io_uring_setup, 1024, &p) >= 0, "io_uring_setup");
 }
 
 NOINLINE void window(void)
@@ -288,13 +324,16 @@ static void reaped(void)
 	}
 }
 
-NOINLINE void spawn(const int *lives)
+NOINLINE pid_t new_process(void)
 {
 	pid_t child = fork();
 
 	must(child >= 0, "fork");
-	if (child)
-		return;
+	return child;
+}
+
+static void serve(const int *lives)
+{
 	close(lives[1]);
 	char *own = malloc(2 * MIB);
 
@@ -307,13 +346,44 @@ NOINLINE void spawn(const int *lives)
 	_exit(0);
 }
 
-static void crowd(void)
+NOINLINE void spawn(const int *lives)
+{
+	pid_t child = fork();
+
+	must(child >= 0, "fork");
+	if (!child)
+		serve(lives);
+}
+
+NOINLINE void start_worker(const int *lives)
+{
+	if (!new_process())
+		serve(lives);
+}
+
+NOINLINE void handle(void)
+{
+	pid_t child = new_process();
+
+	if (!child)
+		_exit(0);
+	must(waitpid(child, NULL, 0) == child, "waitpid");
+}
+
+static void crowd(int shared)
 {
 	int lives[2];
 
 	must(!pipe(lives), "pipe");
-	while (goes_on(300))
-		spawn(lives);
+	while (goes_on(300)) {
+		if (!shared) {
+			spawn(lives);
+			continue;
+		}
+		for (int i = 0; i < 10; i++)
+			handle();
+		start_worker(lives);
+	}
 	close(lives[0]);
 	close(lives[1]);
 	while (wait(NULL) > 0)
@@ -423,8 +493,13 @@ int main(int argc, char **argv)
 		split();
 	else if (!strcmp(what, "cached"))
 		cached();
-	else if (!strcmp(what, "crowd"))
-		crowd();
+	else if (!strcmp(what, "crowd") || !strcmp(what, "workers"))
+		crowd(!strcmp(what, "workers"));
+	else if (!strcmp(what, "cache"))
+		cache();
+	else if (!strcmp(what, "rings"))
+		while (goes_on(50))
+			open_ring();
 	else if (!strcmp(what, "pageout"))
 		while (goes_on(50))
 			remember();

@@ -169,6 +169,8 @@ func (a *Attribution) Change(c *model.Change) {
 		}
 	case model.KindFault:
 		a.fault(c)
+	case model.KindMade:
+		a.charges.makers.note(c.Made, c.Site)
 	}
 }
 

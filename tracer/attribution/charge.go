@@ -25,7 +25,9 @@ type charges struct {
 	summed      event.Account // the last that has sums
 	copied      uint64        // bytes of pages that were copied and are there
 	tables      tables
-	writers     map[uint64]uint32 // the first site that mapped a file of memory to write to it, by inode
+	// Who has made what holds memory without a mapping, as far as that was seen, and who was
+	// the first to map it to write to it.
+	makers, writers makers[procmaps.HeldID]
 }
 
 // account takes new figures.
@@ -34,6 +36,11 @@ func (c *charges) account(b event.Account) {
 		c.first, c.known = b, true
 	}
 	c.last = b
+	for _, m := range []*makers[procmaps.HeldID]{&c.makers, &c.writers} {
+		if m.full() {
+			m.keep(c.there(func(*event.Held) bool { return true }))
+		}
+	}
 	if !b.Summed {
 		return
 	}
@@ -131,40 +138,43 @@ func heldKey(h *event.Held) growth.Key {
 	return growth.Key{What: growth.Held, Name: h.Name}
 }
 
-// mostWriters is of how many files of memory it is kept who mapped them.
-const mostWriters = 1 << 16
-
 // call notes who maps shared memory to write to it: whoever only reads has not made it.
 func (c *charges) call(call *space.Call, now *space.Extent, site uint32) {
-	if now.Kind != procmaps.KindShm || now.Mode&procmaps.Write == 0 || call.File.Inode == 0 || site == 0 {
-		return
-	}
-	if c.writers == nil {
-		c.writers = make(map[uint64]uint32)
-	}
-	if _, known := c.writers[call.File.Inode]; !known && len(c.writers) < mostWriters {
-		c.writers[call.File.Inode] = site
+	if now.Kind == procmaps.KindShm && now.Mode&procmaps.Write != 0 && call.File.Inode != 0 {
+		c.writers.note(call.File.Held(), site)
 	}
 }
 
-// sites calls use with those that have filled what is held.
-func (c *charges) sites(use func(site uint32)) {
+// there are the bytes of what is held now, of those that use says yes to.
+func (c *charges) there(use func(*event.Held) bool) map[procmaps.HeldID]uint64 {
+	out := make(map[procmaps.HeldID]uint64)
 	for i := range c.last.Held {
-		for _, f := range c.last.Held[i].Files {
-			if site := c.writers[f.Inode]; site != 0 {
-				use(site)
+		if h := &c.last.Held[i]; use(h) {
+			for _, f := range h.Files {
+				out[f.HeldID] = f.Bytes
 			}
 		}
+	}
+	return out
+}
+
+// sites calls use with those that have made or filled what is held.
+func (c *charges) sites(use func(site uint32)) {
+	for id := range c.there(func(*event.Held) bool { return true }) {
+		use(c.makers.of[id])
+		use(c.writers.of[id])
 	}
 }
 
 func (c *charges) bytes() int {
 	const entry = 32
-	return entry * (len(c.writers) + len(c.tables.areas) + 4*len(c.tables.by))
+	return entry * (len(c.makers.of) + len(c.writers.of) + len(c.tables.areas) + 4*len(c.tables.by))
 }
 
-// forget gives up who makes page tables, and who has mapped what is held: then nobody is named.
-func (c *charges) forget() { c.tables, c.writers = tables{}, nil }
+// forget gives up who makes page tables, and what is held: then nobody is named.
+func (c *charges) forget() {
+	c.tables, c.makers, c.writers = tables{}, makers[procmaps.HeldID]{}, makers[procmaps.HeldID]{}
+}
 
 // tables tells who makes page tables: whoever is the first to touch an area that one is for.
 // By a sample of page faults that is an estimate.
@@ -340,40 +350,34 @@ func (e *Evidence) cause(by map[part]float64) {
 	}
 }
 
-// holder says who has mapped to write what is held and not mapped any more: it is of one
-// function if nearly all of what is held, and was mapped since the watch began, is.
+// holder says who has made what is held and not mapped any more, or if that was not seen, who
+// has mapped it to write to it: it is of one function if nearly all of what is held, and came
+// since the watch began, is.
 func (a *Attribution) holder(e *Evidence) {
-	by := make(map[uint32]*Part) // by group
-	var all uint64
-	for i := range a.charges.last.Held {
-		h := &a.charges.last.Held[i]
-		if heldKey(h) != e.Key {
-			continue
-		}
-		e.Files = len(h.Files)
-		for _, file := range h.Files {
-			site := a.charges.writers[file.Inode]
-			if site == 0 {
-				continue
+	held := a.charges.there(func(h *event.Held) bool { return heldKey(h) == e.Key })
+	e.Files, e.Parts = len(held), nil
+	made, filled := a.charges.makers.fates(held), a.charges.writers.fates(held)
+	e.Maker = maker(made, e.Growth, a.sites.Path)
+	writer := maker(filled, e.Growth, a.sites.Path)
+	switch {
+	case e.Maker == nil:
+		made, e.Maker = filled, writer
+	case writer != nil:
+		// Who has called what makes it, to fill what it gets.
+		path, name := a.sites.Path(e.Maker.Site), a.sites.Path(writer.Site)[writer.Depth].Function
+		for i := e.Maker.Depth + 1; i < len(path); i++ {
+			if path[i].Function == name {
+				e.Maker.Depth = i
+				break
 			}
-			group := a.sites.Group(site)
-			if by[group] == nil {
-				by[group] = &Part{Site: site}
-			}
-			by[group].Born += file.Bytes
-			all += file.Bytes
 		}
 	}
-	e.Parts = nil
-	for _, p := range by {
-		e.Parts = append(e.Parts, *p)
+	for _, f := range made {
+		if f.Bytes > 0 {
+			e.Parts = append(e.Parts, Part{Site: f.Site, Flow: growth.Flow{Born: uint64(f.Bytes)}})
+		}
 	}
-	slices.SortFunc(e.Parts, func(x, y Part) int {
-		return cmp.Or(cmp.Compare(y.Born, x.Born), cmp.Compare(x.Site, y.Site))
-	})
-	if len(e.Parts) > 0 && float64(e.Parts[0].Born) >= Sure*float64(all) && float64(all) >= Sure*e.Growth {
-		e.Site = e.Parts[0].Site
-	}
+	slices.SortStableFunc(e.Parts, func(x, y Part) int { return cmp.Compare(y.Born, x.Born) })
 }
 
 // charged is what something is called that is charged to a process.
@@ -392,6 +396,8 @@ func (a *Attribution) charged(e *Evidence) string {
 	switch memfd, is := strings.CutPrefix(name, procmaps.MemfdPrefix); {
 	case is:
 		name = "unmapped memory of memfd " + memfd
+	case e.Name == procmaps.RingPath:
+		name = "io_uring, not mapped"
 	case e.Name == event.SystemV:
 		name += ", not attached"
 	case e.What == growth.Held:
@@ -401,8 +407,11 @@ func (a *Attribution) charged(e *Evidence) string {
 	}
 	if e.Files > 1 {
 		what := "file"
-		if e.Name == event.SystemV {
+		switch e.Name {
+		case event.SystemV:
 			what = "segment"
+		case procmaps.RingPath:
+			what = "ring"
 		}
 		name += " (" + units.Count(uint64(e.Files), what) + ")"
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/budget"
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/model"
@@ -138,6 +139,14 @@ func TestPageTablesOfWhatGrowsGoWithoutSaying(t *testing.T) {
 	}
 }
 
+// heldBy is the site of who is named for what is held, 0 if nobody is.
+func heldBy(e *Evidence) uint32 {
+	if e.Maker == nil {
+		return 0
+	}
+	return e.Maker.Site
+}
+
 func TestWhatIsHeldIsOfWhoHasMappedIt(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -159,8 +168,9 @@ func TestWhatIsHeldIsOfWhoHasMappedIt(t *testing.T) {
 	} {
 		r := newRun()
 		name := "/memfd:frame-*"
+		kind := procmaps.HeldMemfd
 		if c.linked {
-			name = c.memfd
+			name, kind = c.memfd, procmaps.HeldFile
 		}
 		var files []event.HeldFile
 		mode := uint64(rw)
@@ -171,7 +181,7 @@ func TestWhatIsHeldIsOfWhoHasMappedIt(t *testing.T) {
 			for k, site := range c.sites {
 				inode := 100 + 10*i + uint64(k)
 				if c.held == 0 || k < c.held {
-					files = append(files, event.HeldFile{Inode: inode, Bytes: c.sizes[k]})
+					files = append(files, event.HeldFile{HeldID: procmaps.HeldID{Kind: kind, Inode: inode}, Bytes: c.sizes[k]})
 				}
 				at := pages(windowAt+uint64(k)<<12, windowAt+uint64(k)<<12+256)
 				const shared, fixed = 1, 0x10
@@ -187,9 +197,58 @@ func TestWhatIsHeldIsOfWhoHasMappedIt(t *testing.T) {
 		if c.linked {
 			what = growth.Tmpfs
 		}
-		if e := r.found(t, what); e.Label != c.label || e.Site&^1 != c.want {
-			t.Errorf("%s: %v of site %d, want %v of %d", c.name, e.Label, e.Site, c.label, c.want)
+		if e := r.found(t, what); e.Label != c.label || heldBy(&e)&^1 != c.want {
+			t.Errorf("%s: %v of site %d, want %v of %d", c.name, e.Label, heldBy(&e), c.label, c.want)
 		}
+	}
+}
+
+// TestWhatIsHeldIsOfWhoHasMadeIt has memfds made that nobody maps, some of which are closed.
+func TestWhatIsHeldIsOfWhoHasMadeIt(t *testing.T) {
+	t.Parallel()
+	const closes = 8
+	for _, c := range []struct {
+		name  string
+		sites []uint32 // that make one at each look, in turn; 0 for one that was not seen
+		want  uint32
+	}{
+		{"one function", []uint32{4, 5}, 4},
+		{"another closes what it makes", []uint32{4, closes, closes}, 4},
+		{"two functions", []uint32{4, 6}, 0},
+		{"half of it was not seen", []uint32{4, 0}, 0},
+		{"its stack is cut", []uint32{inVfork}, 0},
+	} {
+		r := newRun()
+		r.attr = New(names{}, r.now, r.tree.Regions(nil), budget.Node{})
+		var files []event.HeldFile
+		for i := range uint64(30) {
+			for k, site := range c.sites {
+				id := procmaps.HeldID{Kind: procmaps.HeldMemfd, Inode: 100*i + uint64(k)}
+				r.attr.Change(&model.Change{Kind: model.KindMade, Made: id, Site: site})
+				if site != closes {
+					files = append(files, event.HeldFile{HeldID: id, Bytes: 1 << 20})
+				}
+			}
+			r.charge(event.Account{Held: []event.Held{{Name: "/memfd:x", Files: files}}}, 0)
+		}
+		if e := r.found(t, growth.Held); heldBy(&e)&^1 != c.want || e.Files != len(files) {
+			t.Errorf("%s: of site %d, want %d; %d files", c.name, heldBy(&e), c.want, e.Files)
+		}
+	}
+}
+
+func TestMakersAreBounded(t *testing.T) {
+	t.Parallel()
+	var m makers[int]
+	for i := range 2 * mostMade {
+		m.note(i, uint32(1+i%(2*mostMakers)))
+	}
+	if len(m.of) > mostMade || len(m.made) > mostMakers || !m.full() {
+		t.Fatalf("%d things of %d sites", len(m.of), len(m.made))
+	}
+	m.keep(map[int]uint64{5: 1, 3 * mostMade: 1})
+	if len(m.of) != 1 || m.of[5] == 0 {
+		t.Errorf("%d are kept, want the one that is there", len(m.of))
 	}
 }
 

@@ -55,6 +55,8 @@ type Evidence struct {
 	// Of is the memory that something is charged for, by most of it: page tables, or pages
 	// that were copied; the zero Key if that is not known.
 	Of growth.Key
+	// Maker is who has made nearly all of what is held; nil if that is not known.
+	Maker *heap.Maker
 	// Files is how many there are of what is held without being mapped.
 	Files int
 	// Shared says that the memory is handed out in pieces to whoever asks for some, so
@@ -221,7 +223,10 @@ func (n *namer) finding(a *Attribution, e *Evidence, limits growth.Readings) Fin
 	if e.What.Charged() {
 		f.Subject = a.charged(e)
 	}
-	if e.Site != 0 && !e.Shared {
+	switch {
+	case e.Maker != nil:
+		f.From = n.PlaceName(e.Maker.Site, e.Maker.Depth)
+	case e.Site != 0 && !e.Shared:
 		f.From = n.function(e.maker())
 	}
 	const most = 3

@@ -108,7 +108,7 @@ func NewGrowth(opts Options) *Growth {
 	return &Growth{
 		opts:   opts,
 		namer:  namer{Names: opts.Names, settle: opts.Settle, known: make(map[uint32]stack.Name)},
-		spaces: make(map[uint64]*watched), living: make(map[int]uint64), crowd: crowd{made: make(map[int]uint32)}, groups: make(map[string]*cgroup),
+		spaces: make(map[uint64]*watched), living: make(map[int]uint64), groups: make(map[string]*cgroup),
 	}
 }
 
@@ -116,7 +116,7 @@ func NewGrowth(opts Options) *Growth {
 func (g *Growth) Change(c *model.Change) {
 	w := g.spaces[c.Space]
 	if c.Kind == model.KindExit {
-		delete(g.crowd.made, c.TGID)
+		g.crowd.made.gone(c.TGID)
 	}
 	switch {
 	case c.Kind == model.KindBegin:
@@ -129,7 +129,8 @@ func (g *Growth) Change(c *model.Change) {
 			g.end(c.Space, w, c.Time)
 		}
 	case c.Kind == model.KindFork:
-		g.crowd.fork(c.Child, c.Site)
+		g.crowd.made.gone(c.Child) // another had its number
+		g.crowd.made.note(c.Child, c.Site)
 	case c.Kind == model.KindUnkept:
 		w.rest()
 	default:

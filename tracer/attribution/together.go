@@ -36,7 +36,7 @@ type crowd struct {
 	began, next uint64 // CLOCK_MONOTONIC, ns
 	last        uint64
 	first       map[string]int // processes, by name
-	made        map[int]uint32 // the site that has made a process, if it was during the watch
+	made        makers[int]    // of processes, during the watch
 }
 
 // leastCrowd is the least that processes grow by together that is worth telling, in bytes, and
@@ -51,16 +51,6 @@ func family(comm string) string {
 	return comm
 }
 
-// mostMade is of how many living processes it is kept who has made them.
-const mostMade = 1 << 16
-
-// fork notes that a site has made a process.
-func (c *crowd) fork(child int, site uint32) {
-	if site != 0 && len(c.made) < mostMade {
-		c.made[child] = site
-	}
-}
-
 // observe adds up what the processes have to themselves, at most once an interval.
 func (g *Growth) observeCrowd(at uint64) {
 	c := &g.crowd
@@ -70,7 +60,7 @@ func (g *Growth) observeCrowd(at uint64) {
 	if at < c.next {
 		return
 	}
-	for _, site := range c.made {
+	for _, site := range c.made.of {
 		g.opts.Names.Use(site)
 	}
 	holdings := make(map[growth.Key]growth.Holding)
@@ -149,16 +139,21 @@ func (g *Growth) together(processes []Process) *Group {
 // parents says who has made the processes of a name that are there and were not at first,
 // as far as that is known: one function is named only if it has made nearly all of so many.
 func (g *Growth) parents(f *Finding, more int) {
-	sites, all := make(map[uint32]uint64), 0
+	there := make(map[int]uint64)
 	for _, w := range g.spaces {
-		if site := g.crowd.made[w.pid]; site != 0 && !w.exited && family(w.comm) == f.Name {
-			sites[site]++
-			all++
+		if !w.exited && family(w.comm) == f.Name {
+			there[w.pid] = 1
 		}
 	}
-	made, by := g.namer.callers(sites)
-	if f.Made = made; float64(all) >= Sure*float64(more) {
-		f.From = by
+	fates, sites := g.crowd.made.fates(there), make(map[uint32]uint64)
+	for _, fate := range fates {
+		if fate.There > 0 {
+			sites[fate.Site] = uint64(fate.There)
+		}
+	}
+	f.Made, _ = g.namer.callers(sites)
+	if m := maker(fates, float64(more), g.namer.Path); m != nil {
+		f.From = g.namer.PlaceName(m.Site, m.Depth)
 	}
 }
 

@@ -174,14 +174,14 @@ const SystemV = "System V segments"
 // Held is memory that a process holds and maps nowhere: files of one name, but for numbers
 // in it.
 type Held struct {
-	Name   string // "/memfd:frame", a path on tmpfs, or SystemV
+	Name   string // "/memfd:frame", a path on tmpfs, procmaps.RingPath, or SystemV
 	Linked bool   // they have their names in the file system, too: others may hold them
 	Files  []HeldFile
 }
 
 // HeldFile is one of them, or a segment.
 type HeldFile struct {
-	Inode uint64 // as maps shows it; of a segment its number
+	procmaps.HeldID
 	Bytes uint64 // that are not mapped
 }
 

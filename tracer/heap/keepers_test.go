@@ -471,6 +471,25 @@ func TestAFunctionIsPassedOver(t *testing.T) {
 	}
 }
 
+// TestWhatIsThereIsOfItsMaker wants the function that what is there parts from what is not at.
+func TestWhatIsThereIsOfItsMaker(t *testing.T) {
+	t.Parallel()
+	place := func(name string) Place { return Place{Function: name, Serves: name == "memfd_create"} }
+	paths := map[uint32][]Place{
+		1: {place("memfd_create"), place("make"), place("draw"), place("main")},
+		2: {place("memfd_create"), place("make"), place("share"), place("main")},
+		3: {place("memfd_create")},
+	}
+	got := Makers([]Fate{{Site: 1, Made: 200}, {Site: 2, Made: 30, There: 30, Bytes: 30 << 20}, {Site: 3, Made: 5, There: 1, Bytes: 1 << 20}}, func(s uint32) []Place { return paths[s] })
+	want := []Maker{{Site: 2, Depth: 2, Bytes: 30 << 20}, {Site: 3, Bytes: 1 << 20, Unsure: true}}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	if got = Makers([]Fate{{Site: 1, Made: 200}}, func(s uint32) []Place { return paths[s] }); got != nil {
+		t.Errorf("nothing is there: %+v", got)
+	}
+}
+
 // TestTheSumsOfGroupsAreThoseOfTheirSamples compares what is kept up to date with a walk.
 func TestTheSumsOfGroupsAreThoseOfTheirSamples(t *testing.T) {
 	t.Parallel()

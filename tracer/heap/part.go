@@ -53,6 +53,59 @@ type function struct {
 	unsure bool
 }
 
+// Fate is how what one site has made fares.
+type Fate struct {
+	Site        uint32
+	Made, There float64 // how many
+	Bytes       float64 // of those that are there
+}
+
+// Maker is a function, and what of what it has made is there.
+type Maker struct {
+	Site   uint32 // the one of which the most is there
+	Depth  int    // of the function on that stack: its index
+	Bytes  float64
+	Unsure bool // one of its callers may have made all of it
+}
+
+// Makers gives what was made to functions, whose fates are all known: those first of which the
+// most is there, and none of which nothing is.
+func Makers(fates []Fate, path func(site uint32) []Place) (out []Maker) {
+	var there, bytes float64
+	for _, f := range fates {
+		there += f.There
+		bytes += f.Bytes
+	}
+	if there == 0 {
+		return nil
+	}
+	all, of := make([]tally, 0, len(fates)), make(map[uint32]Fate, len(fates))
+	for _, f := range fates {
+		gone := max(f.Made-f.There, 0)
+		all = append(all, tally{
+			site: f.Site, decided: f.There + gone, alive: f.There, there: f.There, bytes: f.Bytes,
+			weight: f.Bytes + gone*bytes/there, kept: f.Bytes,
+		})
+		of[f.Site] = f
+	}
+	for _, f := range part(all, path) {
+		m := Maker{Unsure: f.unsure}
+		for _, site := range slices.Sorted(maps.Keys(f.depth)) {
+			if m.Site == 0 || of[site].Bytes > of[m.Site].Bytes {
+				m.Site, m.Depth = site, f.depth[site]
+			}
+			m.Bytes += of[site].Bytes
+		}
+		places := path(m.Site)
+		m.Unsure = m.Unsure || m.Depth >= len(places) || places[m.Depth].Serves || places[m.Depth].Cut
+		if m.Bytes > 0 {
+			out = append(out, m)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Maker) int { return cmp.Compare(b.Bytes, a.Bytes) })
+	return out
+}
+
 // node is a function called by the ones above it, as far as stacks have it in common.
 type node struct {
 	place    Place

@@ -1,6 +1,9 @@
 package model
 
-import "github.com/maptrace/maptrace/tracer/space"
+import (
+	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/tracer/space"
+)
 
 // Kind says what a Change is.
 type Kind uint8
@@ -14,6 +17,7 @@ const (
 	KindLost                       // events were lost before this one
 	KindFault                      // a page was touched: a sample of such events
 	KindWrite                      // a watched word was written to
+	KindMade                       // something was made that holds memory without a mapping: a sample
 	KindTiming                     // how long a call took: slow ones, and a sample of the others
 	KindReread                     // a look at /proc found something
 	KindDrift                      // an audit found a difference
@@ -39,7 +43,7 @@ type Change struct {
 	Call *space.Call
 	// Effect is what a KindCall did to the tree.
 	Effect *space.Effect
-	// Site is the site of a KindFault or KindWrite, and of a KindCall, KindFork or
+	// Site is the site of a KindFault, KindWrite or KindMade, and of a KindCall, KindFork or
 	// KindTiming that has one.
 	Site uint32
 
@@ -52,6 +56,8 @@ type Change struct {
 	// Addr was touched, of KindFault, which stands for Weight faults on average: it
 	// was taken by chance. Of KindWrite it is the word.
 	Addr, Weight uint64
+	// Made is what a KindMade is about: not each is told.
+	Made procmaps.HeldID
 	// At is what is mapped where a KindFault touched, the zero Extent if nothing
 	// is known to be.
 	At space.Extent

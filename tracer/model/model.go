@@ -227,6 +227,10 @@ func (m *Model) applyTree(sp *Space, op *Operation) {
 		m.change = changeOf(KindWrite, op)
 		m.change.Addr, m.change.Site = b.Addr, b.Site
 		m.tell(sp, &m.change)
+	case Made:
+		m.change = changeOf(KindMade, op)
+		m.change.Made, m.change.Site = b.HeldID, b.Site
+		m.tell(sp, &m.change)
 	}
 	m.grown(sp, op.Time)
 }

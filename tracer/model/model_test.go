@@ -37,7 +37,7 @@ func operations(b []byte) (ops []Operation) {
 		rows := []space.Row{{Mapping: procmaps.Mapping{Range: r, Mode: procmaps.Mode(b[7] & 7)}}}
 		op := Operation{Time: n*100 - uint64(b[3]), Space: uint64(b[1] % 5), TGID: int(b[2] % 4), Flags: Flags(b[7])}
 		op.TID = op.TGID
-		op.Body = [...]Body{
+		bodies := [...]Body{
 			Layout{},
 			Join{Comm: "a", Inner: int(b[6])},
 			Exec{Comm: "b"},
@@ -64,11 +64,13 @@ func operations(b []byte) (ops []Operation) {
 			Lost(arg),
 			Fault{Addr: r.Start, Weight: 1},
 			Write{Addr: r.Start},
+			Made{HeldID: procmaps.HeldID{Kind: procmaps.HeldMemfd, Inode: arg}},
 			Timed{Call: &space.Call{}, Timing: &Timing{}},
 			Figures{Records: arg},
 			Violations(b[6]),
 			Audit{Compared: b[6]%2 == 0, Unverified: []Unverified{{Range: r, Since: n * 90}}},
-		}[int(b[0])%30]
+		}
+		op.Body = bodies[int(b[0])%len(bodies)]
 		ops = append(ops, op)
 	}
 	return ops

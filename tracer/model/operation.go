@@ -179,6 +179,12 @@ type (
 		Site uint32
 	}
 
+	// Made says that something was made that holds memory without a mapping.
+	Made struct {
+		procmaps.HeldID
+		Site uint32
+	}
+
 	// Timed is how long a call took. Time is when it began.
 	Timed struct {
 		Call   *space.Call
@@ -225,6 +231,7 @@ func (b Resynced) clone() Body    { return b }
 func (b Lost) clone() Body        { return b }
 func (b Fault) clone() Body       { return b }
 func (b Write) clone() Body       { return b }
+func (b Made) clone() Body        { return b }
 func (b Figures) clone() Body     { return b }
 
 func (b *Call) clone() Body { return &Call{copyOf(b.Call), b.Site, b.Fate} }

@@ -150,7 +150,7 @@ func (t *Tracer) site(sp *addressSpace, ev *Event) uint32 {
 	return 0
 }
 
-// touched finds the site of a page fault or a write. Its place in the order does not
+// touched finds the site of a page fault, of a write, or of what was made. Its place in the order does not
 // matter.
 func (t *Tracer) touched(ev *Event) {
 	sp := t.spaces[ev.Space]
@@ -158,11 +158,14 @@ func (t *Tracer) touched(ev *Event) {
 		return
 	}
 	site := t.opts.Sites.Site(ev.TGID, sp.Tree(), ev.Sample)
-	if ev.Kind == model.KindFault {
+	switch ev.Kind {
+	case model.KindFault:
 		t.by(ev, model.Fault{Addr: ev.Addr, Weight: ev.Weight, Site: site})
-		return
+	case model.KindWrite:
+		t.by(ev, model.Write{Addr: ev.Addr, Site: site})
+	case model.KindMade:
+		t.by(ev, model.Made{HeldID: ev.Made, Site: site})
 	}
-	t.by(ev, model.Write{Addr: ev.Addr, Site: site})
 }
 
 // timed finds the site of a call that was timed. Its place in the order does not

@@ -10,7 +10,7 @@ import (
 )
 
 // The kinds of events that only a Source gives, beside those that become changes:
-// KindCall, KindFork, KindExec, KindExit, KindLost, KindFault, KindWrite and KindTiming of
+// KindCall, KindFork, KindExec, KindExit, KindLost, KindFault, KindWrite, KindMade and KindTiming of
 // package model. Of KindExit, Section, if set, is of none yet.
 const (
 	KindRow      = model.FreeKind + iota // one mapping of a new image
@@ -95,6 +95,9 @@ type Event struct {
 	Addr   uint64
 	Weight uint64
 
+	// Made is what a KindMade is about.
+	Made procmaps.HeldID
+
 	// Stratum is that of a KindCall that made memory larger, where stacks are asked
 	// for.
 	Stratum model.Stratum
@@ -105,7 +108,7 @@ type Event struct {
 	// Timing is how long the Call of KindTiming took. Time is when it began.
 	Timing *model.Timing
 
-	// Sample is what the thread had in user mode, of KindFault, KindWrite, KindTiming, and of
+	// Sample is what the thread had in user mode, of KindFault, KindWrite, KindMade, KindTiming, and of
 	// a KindCall that made memory larger; nil where stacks are not asked for, and
 	// with Unsampled.
 	Sample *stack.Sample

@@ -313,7 +313,7 @@ func (t *Tracer) arrive(ev *Event) {
 	case model.KindExec:
 		t.exec(ev)
 		return
-	case model.KindFault, model.KindWrite:
+	case model.KindFault, model.KindWrite, model.KindMade:
 		t.touched(ev)
 		return
 	case KindLook:

@@ -136,11 +136,12 @@ func (a *account) sum(p *procmaps.Process, r *accountRead, fork bool, budget flo
 
 // held are what a process holds by descriptors, or has made, and maps nowhere.
 func (r *accountRead) held(tree *space.Space) []event.Held {
-	mapped := make(map[uint64]uint64) // bytes, by inode
+	mapped := make(map[procmaps.HeldID]uint64) // bytes
 	if tree != nil && len(r.files) > 0 {
 		for e := range tree.Extents(space.All) {
 			if e.File != 0 && e.Mode&procmaps.Shared != 0 {
-				mapped[tree.File(e.File).Inode] += e.Len()
+				f := tree.File(e.File)
+				mapped[f.Held()] += e.Len()
 			}
 		}
 	}
@@ -151,12 +152,12 @@ func (r *accountRead) held(tree *space.Space) []event.Held {
 	all := make(map[kind]*event.Held)
 	for i := range r.files {
 		f := &r.files[i]
-		bytes := f.Bytes - min(f.Bytes, mapped[f.Inode])
+		bytes := f.Bytes - min(f.Bytes, mapped[f.HeldID])
 		if bytes == 0 {
 			continue
 		}
 		name, linked := f.Path, false
-		if base, gone := strings.CutSuffix(name, procmaps.DeletedSuffix); gone || f.Memfd() {
+		if base, gone := strings.CutSuffix(name, procmaps.DeletedSuffix); gone || f.Kind != procmaps.HeldFile {
 			name = base
 		} else {
 			linked = true
@@ -170,7 +171,7 @@ func (r *accountRead) held(tree *space.Space) []event.Held {
 		if h.Name != name {
 			h.Name = key.name
 		}
-		h.Files = append(h.Files, event.HeldFile{Inode: f.Inode, Bytes: bytes})
+		h.Files = append(h.Files, event.HeldFile{HeldID: f.HeldID, Bytes: bytes})
 	}
 	var out []event.Held
 	for _, h := range all {
@@ -182,7 +183,8 @@ func (r *accountRead) held(tree *space.Space) []event.Held {
 	if len(r.segments) > 0 {
 		held := event.Held{Name: event.SystemV}
 		for _, s := range r.segments {
-			held.Files = append(held.Files, event.HeldFile{Inode: uint64(s.ID), Bytes: s.Resident + s.Swapped})
+			id := procmaps.HeldID{Kind: procmaps.HeldSegment, Inode: uint64(s.ID)}
+			held.Files = append(held.Files, event.HeldFile{HeldID: id, Bytes: s.Resident + s.Swapped})
 		}
 		out = append(out, held)
 	}

@@ -23,23 +23,32 @@ func TestWhatIsHeldIsToldByName(t *testing.T) {
 		Range: procmaps.Range{Start: 1 << 20, End: 2 << 20}, Mode: procmaps.Read | procmaps.Write | procmaps.Shared, Inode: 3, Name: "/memfd:ring (deleted)",
 	}
 	tree.Reread(space.Read{Range: space.All, Op: space.OpSeed, Began: 1, Rows: []space.Row{{Mapping: shared}}})
+	memfd := func(inode uint64) procmaps.HeldID {
+		return procmaps.HeldID{Kind: procmaps.HeldMemfd, Inode: inode}
+	}
+	file := func(inode uint64) procmaps.HeldID { return procmaps.HeldID{Inode: inode} }
+	segment := func(id uint64) procmaps.HeldID {
+		return procmaps.HeldID{Kind: procmaps.HeldSegment, Inode: id}
+	}
 	r := accountRead{
 		files: []procmaps.Held{
-			{Path: "/memfd:frame-1 (deleted)", Inode: 1, Bytes: 10},
-			{Path: "/memfd:frame-22 (deleted)", Inode: 2, Bytes: 20},
-			{Path: "/memfd:ring (deleted)", Inode: 3, Bytes: 3 << 20},    // a part of it is mapped
-			{Path: "/memfd:whole (deleted)", Inode: 3, Bytes: 1<<20 - 1}, // all of it is
-			{Path: "/dev/shm/log-7", Inode: 4, Bytes: 40},
-			{Path: "/dev/shm/log-8 (deleted)", Inode: 5, Bytes: 50},
+			{Path: "/memfd:frame-1 (deleted)", HeldID: memfd(1), Bytes: 10},
+			{Path: "/memfd:frame-22 (deleted)", HeldID: memfd(2), Bytes: 20},
+			{Path: "/memfd:ring (deleted)", HeldID: memfd(3), Bytes: 3 << 20},    // a part of it is mapped
+			{Path: "/memfd:whole (deleted)", HeldID: memfd(3), Bytes: 1<<20 - 1}, // all of it is
+			{Path: "/dev/shm/log-7", HeldID: file(4), Bytes: 40},
+			{Path: "/dev/shm/log-8 (deleted)", HeldID: file(5), Bytes: 50},
+			{Path: procmaps.RingPath, HeldID: procmaps.HeldID{Kind: procmaps.HeldRing, Inode: 6}, Bytes: 60},
 		},
 		segments: []procmaps.Segment{{ID: 8, Resident: 30}, {ID: 9, Resident: 35, Swapped: 5}},
 	}
 	want := []event.Held{
-		{Name: "/dev/shm/log-7", Linked: true, Files: []event.HeldFile{{Inode: 4, Bytes: 40}}},
-		{Name: "/dev/shm/log-8", Files: []event.HeldFile{{Inode: 5, Bytes: 50}}},
-		{Name: "/memfd:frame-*", Files: []event.HeldFile{{Inode: 1, Bytes: 10}, {Inode: 2, Bytes: 20}}},
-		{Name: "/memfd:ring", Files: []event.HeldFile{{Inode: 3, Bytes: 2 << 20}}},
-		{Name: event.SystemV, Files: []event.HeldFile{{Inode: 8, Bytes: 30}, {Inode: 9, Bytes: 40}}},
+		{Name: "/dev/shm/log-7", Linked: true, Files: []event.HeldFile{{HeldID: file(4), Bytes: 40}}},
+		{Name: "/dev/shm/log-8", Files: []event.HeldFile{{HeldID: file(5), Bytes: 50}}},
+		{Name: "/memfd:frame-*", Files: []event.HeldFile{{HeldID: memfd(1), Bytes: 10}, {HeldID: memfd(2), Bytes: 20}}},
+		{Name: "/memfd:ring", Files: []event.HeldFile{{HeldID: memfd(3), Bytes: 2 << 20}}},
+		{Name: procmaps.RingPath, Files: []event.HeldFile{{HeldID: procmaps.HeldID{Kind: procmaps.HeldRing, Inode: 6}, Bytes: 60}}},
+		{Name: event.SystemV, Files: []event.HeldFile{{HeldID: segment(8), Bytes: 30}, {HeldID: segment(9), Bytes: 40}}},
 	}
 	if d := cmp.Diff(want, r.held(tree)); d != "" {
 		t.Errorf("(-want +got):\n%s", d)

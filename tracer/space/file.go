@@ -32,6 +32,23 @@ type File struct {
 	HugePageSize uint64
 }
 
+// Held is what it is called among what holds memory without a mapping.
+func (f *File) Held() procmaps.HeldID {
+	id := procmaps.HeldID{Kind: procmaps.HeldFile, Dev: f.Dev, Inode: f.Inode}
+	switch {
+	case f.Class == ClassSysV:
+		id.Kind = procmaps.HeldSegment
+	case strings.HasPrefix(f.Name, procmaps.MemfdPrefix):
+		id.Kind = procmaps.HeldMemfd
+	case f.Name == procmaps.RingPath:
+		id.Kind = procmaps.HeldRing
+	}
+	if id.Kind != procmaps.HeldFile {
+		id.Dev = procmaps.Device{} // it is the same for all of them
+	}
+	return id
+}
+
 // known reports whether the identity is known.
 func (f *File) known() bool { return f.Inode != 0 || f.Dev != procmaps.Device{} }
 
