@@ -209,11 +209,11 @@ func (s *Space) doubtExec(c *Call, r procmaps.Range) {
 }
 
 // growsDownFrom returns where an mprotect with PROT_GROWSDOWN begins: at the
-// start of the mapping that r.Start is in. That is a look at the tree: what
-// lies below may have been different at the time of a late call.
+// start of the mapping that r.Start is in, or of the first above it. That is a look at the
+// tree: what lies between may have been different at the time of a late call.
 func (s *Space) growsDownFrom(c *Call, r procmaps.Range) uint64 {
-	p := s.list.find(r.Start)
-	if !s.list.has(p) || s.list.cell(p).start >= r.End {
+	p := s.list.find(s.first(r, func(*cell) bool { return true }))
+	if !s.list.has(p) || s.list.cell(p).start >= r.End || !s.list.cell(p).alive() {
 		return r.Start
 	}
 	at := s.list.cell(p)
@@ -230,12 +230,12 @@ func (s *Space) growsDownFrom(c *Call, r procmaps.Range) uint64 {
 		}
 		p, lo = q, below.start
 	}
-	if at.flag&GrowsDown == 0 || lo > r.Start {
+	if at.flag&GrowsDown == 0 {
 		return r.Start
 	}
-	below := procmaps.Range{Start: lo, End: r.Start}
-	if s.eff.Late || c.Time <= s.readUntil || s.doubtful(below) {
-		s.doubt(below, c.Time)
+	between := procmaps.Range{Start: min(lo, r.Start), End: max(lo, r.Start)}
+	if s.eff.Late || c.Time <= s.readUntil || s.doubtful(between) {
+		s.doubt(between, c.Time)
 	}
 	return lo
 }
