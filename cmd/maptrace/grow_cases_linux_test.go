@@ -221,7 +221,7 @@ func childrenPileUp(t *testing.T, what, from string) {
 func TestWhoSplitsMappingsAndWhoIsRefusedMemory(t *testing.T) {
 	t.Parallel()
 	path := bpftest.BuildC(t, "../../testdata/cases", "cases")
-	for _, what := range []string{"split", "refused"} {
+	for _, what := range []string{"split", "reserve", "refused"} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			needBPF(t)
@@ -235,7 +235,13 @@ func TestWhoSplitsMappingsAndWhoIsRefusedMemory(t *testing.T) {
 				t.Errorf("the program: %+v", lived)
 			}
 			all := whatGrows(t, r.out)
-			if what == "split" {
+			switch what {
+			case "reserve":
+				if len(all) != 1 || all[0].Measure != "reserved" || all[0].Verdict != "leaks" || r.named() && !strings.HasPrefix(all[0].Blamed, "reserve ") || !strings.Contains(all[0].Limit, "the address space in ") {
+					t.Errorf("found to grow: %+v", all)
+				}
+				return
+			case "split":
 				if len(all) != 1 || all[0].Measure != "mappings" || r.named() && !strings.HasPrefix(all[0].SplitBy, "register_buffer ") || !strings.Contains(all[0].Limit, "vm.max_map_count in ") {
 					t.Errorf("found to grow: %+v", all)
 				}

@@ -26,6 +26,7 @@
  *             are not there
  *   split     register_buffer() gives every second page of a mapping other advice, one more
  *             each time
+ *   reserve   reserve() maps 4 GiB without access, and forgets them
  *   refused   open_segment() asks for 1 MiB that RLIMIT_AS does not permit
  *   pageout   remember() keeps 128 KiB every 50 ms, which is swapped out
  */
@@ -421,6 +422,11 @@ static void split(void)
 			register_buffer(p + 2 * i * PAGE);
 }
 
+NOINLINE void reserve(void)
+{
+	map(4096 * MIB, PROT_NONE, MAP_NORESERVE);
+}
+
 NOINLINE void *open_segment(void)
 {
 	void *p = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -500,6 +506,9 @@ int main(int argc, char **argv)
 	else if (!strcmp(what, "rings"))
 		while (goes_on(50))
 			open_ring();
+	else if (!strcmp(what, "reserve"))
+		while (goes_on(50))
+			reserve();
 	else if (!strcmp(what, "pageout"))
 		while (goes_on(50))
 			remember();

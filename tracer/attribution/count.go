@@ -68,6 +68,8 @@ func (a *Attribution) Observe(at uint64, resident []procmaps.Resident) {
 		h := growth.Holding{Resident: r.Bytes, Swapped: r.SwapBytes, Huge: r.HugeBytes}
 		if usable(p.mode) {
 			h.Mapped = p.bytes
+		} else {
+			h.Reserved = p.bytes
 		}
 		if p.mode&procmaps.Write != 0 {
 			h.Writable = h.Mapped
@@ -246,7 +248,7 @@ func (a *Attribution) byProfile(found []growth.Finding) *heap.Result {
 	var rate growth.Rate
 	n := 0
 	for _, f := range found {
-		if a.profiled(f.Key) && f.Measure != growth.Mappings {
+		if a.profiled(f.Key) && f.Measure.OfMemory() {
 			rate = growth.Rate{PerSecond: rate.PerSecond + f.Slope, Low: rate.Low + f.SlopeLow, High: rate.High + f.SlopeHigh}
 			n++
 		}

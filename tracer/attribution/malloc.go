@@ -236,7 +236,7 @@ func (a *Attribution) findings() []growth.Finding {
 
 // judge takes back the verdict on what malloc keeps though the program has freed it.
 func (m *mallocs) judge(f *growth.Finding) {
-	if f.Label < growth.Grows || f.Measure == growth.Mappings {
+	if f.Label < growth.Grows || !f.Measure.OfMemory() {
 		return
 	}
 	u := m.use(f)
@@ -278,7 +278,7 @@ func (a *Attribution) keptRate(f *growth.Finding) growth.Rate {
 	rate := growth.Rate{PerSecond: f.Slope, Low: f.SlopeLow, High: f.SlopeHigh}
 	const most = 1.5
 	u := a.malloc.use(f)
-	if u == nil || f.Measure == growth.Mappings || u.resident <= 0 {
+	if u == nil || !f.Measure.OfMemory() || u.resident <= 0 {
 		return rate
 	}
 	of := func(inUse float64) float64 { return f.Slope * min(max(inUse/u.resident, 0), most) }

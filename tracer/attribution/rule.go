@@ -77,7 +77,7 @@ func (r *Rule) Check(found []Finding) (b Broken, broken bool) {
 		if r.leaks && f.Label == growth.Leaks {
 			return Broken{Leak: f}, true
 		}
-		if f.Label < growth.Retained || f.Measure == growth.Mappings {
+		if f.Label < growth.Retained || !f.Measure.OfMemory() {
 			continue
 		}
 		if r.total || f.What == r.what || r.what == growth.Anon && f.What == growth.Pool {

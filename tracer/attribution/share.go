@@ -239,7 +239,7 @@ func (f flows) shareOut() (shared map[part]growth.Flow, born *tally) {
 // shareHoldings gives each part what it holds, known and shared out. Born is what the
 // sites have ever made: it decides where none of them is known to hold anything now.
 func shareHoldings(held map[stake]growth.Holding, born *tally) map[part]growth.Holding {
-	mapped, writable, resident, mappings := newTally(), newTally(), newTally(), newTally()
+	mapped, writable, reserved, resident, mappings := newTally(), newTally(), newTally(), newTally(), newTally()
 	all := make(map[part]growth.Holding)
 	for s, h := range held {
 		if !s.partless {
@@ -247,6 +247,7 @@ func shareHoldings(held map[stake]growth.Holding, born *tally) map[part]growth.H
 		}
 		mapped.add(s, h.Mapped)
 		writable.add(s, h.Writable)
+		reserved.add(s, h.Reserved)
 		resident.add(s, h.Resident)
 		mappings.add(s, uint64(h.Mappings))
 	}
@@ -260,12 +261,13 @@ func shareHoldings(held map[stake]growth.Holding, born *tally) map[part]growth.H
 	sharings := [...]*sharing{
 		newSharing(to(func(h *growth.Holding, n uint64) { h.Mapped += n }), mapped, born),
 		newSharing(to(func(h *growth.Holding, n uint64) { h.Writable += n }), writable, mapped, born),
+		newSharing(to(func(h *growth.Holding, n uint64) { h.Reserved += n }), reserved, mapped, born),
 		newSharing(to(func(h *growth.Holding, n uint64) { h.Resident += n }), resident, mapped, born),
 		newSharing(to(func(h *growth.Holding, n uint64) { h.Mappings += int(n) }), mappings, mapped, born),
 	}
 	for s, h := range held {
 		if s.partless {
-			for i, n := range [...]uint64{h.Mapped, h.Writable, h.Resident, uint64(h.Mappings)} {
+			for i, n := range [...]uint64{h.Mapped, h.Writable, h.Reserved, h.Resident, uint64(h.Mappings)} {
 				sharings[i].add(n, s.pool)
 			}
 		}

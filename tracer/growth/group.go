@@ -82,6 +82,7 @@ func (k Key) Compare(o Key) int {
 // Holding is what a group holds at one moment: bytes, and a number of mappings.
 type Holding struct {
 	Mapped, Writable uint64
+	Reserved         uint64 // mapped without access: address space, and no memory
 	Resident         uint64 // in memory
 	Swapped          uint64 // swapped out
 	Huge             uint64 // of Resident, as huge pages
@@ -97,6 +98,8 @@ func (h Holding) Of(m Measure) float64 {
 		return float64(h.Writable)
 	case Mapped:
 		return float64(h.Mapped)
+	case Reserved:
+		return float64(h.Reserved)
 	default:
 		return float64(h.Mappings)
 	}
@@ -108,7 +111,7 @@ func (h Holding) left() float64 { return max(0, h.Of(Mapped)-h.Of(Resident)) }
 // merge applies f to each member.
 func (h Holding) merge(o Holding, f func(a, b uint64) uint64) Holding {
 	return Holding{
-		Mapped: f(h.Mapped, o.Mapped), Writable: f(h.Writable, o.Writable),
+		Mapped: f(h.Mapped, o.Mapped), Writable: f(h.Writable, o.Writable), Reserved: f(h.Reserved, o.Reserved),
 		Resident: f(h.Resident, o.Resident), Swapped: f(h.Swapped, o.Swapped), Huge: f(h.Huge, o.Huge),
 		Mappings: int(f(uint64(h.Mappings), uint64(o.Mappings))),
 	}
@@ -138,6 +141,7 @@ const (
 	Resident Measure = iota // with what is swapped out: it is resident elsewhere
 	Writable
 	Mapped
+	Reserved
 	Mappings
 	measures = iota
 
@@ -145,7 +149,10 @@ const (
 	Unmeasured Measure = 255
 )
 
-var measureNames = [...]string{Resident: "resident", Writable: "writable", Mapped: "mapped", Mappings: "mappings"}
+var measureNames = [...]string{Resident: "resident", Writable: "writable", Mapped: "mapped", Reserved: "reserved", Mappings: "mappings"}
+
+// OfMemory tells whether it is of memory that can be used.
+func (m Measure) OfMemory() bool { return m <= Mapped }
 
 // String returns the word used in output.
 func (m Measure) String() string { return name(measureNames[:], uint8(m), "measure") }
@@ -182,6 +189,11 @@ type Point struct {
 // Rate is a speed per second: of bytes, or of the number of mappings. Low and
 // High are its confidence interval ([Options.Confidence]).
 type Rate struct{ PerSecond, Low, High float64 }
+
+// plus is the sum of both.
+func (r Rate) plus(o Rate) Rate {
+	return Rate{r.PerSecond + o.PerSecond, r.Low + o.Low, r.High + o.High}
+}
 
 // ArenaPool is the name of the group of what malloc arenas were made larger by during the
 // watch.

@@ -5,6 +5,10 @@ import (
 	"time"
 )
 
+// leastReserved is the least growth of address space without access that is told from
+// nothing, in bytes: runtimes reserve gigabytes at once, and all have 128 TiB.
+const leastReserved = 16 << 30
+
 // maxSeries is the most points in Finding.Series.
 const maxSeries = 60
 
@@ -101,11 +105,14 @@ func (w *Watch) measure(g *group, from int, m Measure, before []verdict, f *Find
 		return before[m-1] // anonymous memory is all writable, and mostly touched
 	}
 	s.least = max(float64(w.opts.MinGrowth), w.opts.MinShare*slices.Min(s.low))
-	if m == Mappings {
+	switch m {
+	case Mappings:
 		s.least = float64(w.opts.MinMappings)
+	case Reserved:
+		s.least = max(leastReserved, s.least)
 	}
 	growth := s.high[n-1] - s.low[0]
-	s.alive = m != Mappings && f.AliveShare >= 0.99 && float64(f.AliveOf) >= growth/2 && w.births(g, from) >= minBirths
+	s.alive = m.OfMemory() && f.AliveShare >= 0.99 && float64(f.AliveOf) >= growth/2 && w.births(g, from) >= minBirths
 	return s.judge()
 }
 
@@ -169,11 +176,12 @@ func (w *Watch) restrain(v *verdict, m Measure, g *group, f *Finding) {
 	// mappings as ever: its old blocks have died, nothing of what they held has.
 	// (The kernel may make one mapping of many small blocks, too.)
 	whole := f.BornCount > 0 && f.Born/f.BornCount > g.last.Mapped/8
-	v.replaced = dies && whole && g.last.Mappings <= max(g.first.Mappings, 1)
+	v.replaced = m != Reserved && dies && whole && g.last.Mappings <= max(g.first.Mappings, 1)
 	var against Note
 	switch {
 	case f.To-f.From < (f.To-w.times[0])/2:
 		against = Note{Kind: Young, Time: f.To - f.From}
+	case m == Reserved: // what is known to be unmapped had access
 	case f.What == PageTables:
 		against = Note{Kind: WithMappings}
 	case f.What == Copied:
@@ -241,7 +249,7 @@ func choose(v []verdict) Measure {
 		switch {
 		case v[m].label > v[worst].label:
 			worst = m
-		case v[m].label == v[worst].label && m != Mappings && v[m].label >= Grows && v[m].growth > 10*v[worst].growth:
+		case v[m].label == v[worst].label && m.OfMemory() && v[m].label >= Grows && v[m].growth > 10*v[worst].growth:
 			worst = m
 		}
 	}
@@ -254,7 +262,7 @@ func (w *Watch) score(f *Finding) float64 {
 	switch {
 	case f.Label == Churns && length > 0:
 		return float64(f.Born) / length
-	case f.Measure == Mappings:
+	case !f.Measure.OfMemory():
 		return max(0, f.Rates[Mapped].PerSecond)
 	default:
 		return max(0, f.Slope)
@@ -286,7 +294,7 @@ func (w *Watch) reason(f *Finding, v []verdict) []Note {
 		return []Note{{Kind: DidNotGrow}}
 	}
 	r := []Note{grew}
-	if f.AliveOf > 0 && f.Label >= Grows && !said.replaced {
+	if f.AliveOf > 0 && f.Label >= Grows && !said.replaced && m != Reserved {
 		r = append(r, Note{Kind: StillAlive})
 	}
 	if f.Label >= Grows && !said.troughs && said.fell == 0 {

@@ -7,7 +7,8 @@ import (
 )
 
 // Limit is a bound on what the process, or its cgroup, may hold: memory.max
-// bounds Resident, RLIMIT_AS bounds Mapped, vm.max_map_count bounds Mappings.
+// bounds Resident, RLIMIT_AS bounds Mapped and Reserved together and is called a bound of
+// Mapped, vm.max_map_count bounds Mappings.
 type Limit struct {
 	Name      string
 	Measure   Measure
@@ -21,13 +22,19 @@ const (
 	RlimitMemlock = "RLIMIT_MEMLOCK"
 	MaxMapCount   = "vm.max_map_count"
 	Overcommit    = "vm.overcommit_memory"
+	// AddressSpace is all that a process can address, whatever its limits.
+	AddressSpace = "the address space"
 )
 
 // Limits are those that apply to a process.
 type Limits []Limit
 
-// farAway is a time beyond which no trend is worth following: ten years.
-const farAway = 10 * 365 * 24 * time.Hour
+// farAway is a time beyond which no trend is worth following: ten years. The end of the address
+// space is far away for all but those who waste it.
+const (
+	farAway      = 10 * 365 * 24 * time.Hour
+	farAwaySpace = 7 * 24 * time.Hour
+)
 
 // timeTo returns how long the growth that was found takes to reach a limit,
 // and false if it does not, or cannot be known to: the group does not grow (what is
@@ -38,6 +45,9 @@ func timeTo(f Finding, l Limit, rise float64) (time.Duration, bool) {
 		return 0, false
 	}
 	r := f.Rates[l.Measure]
+	if l.Measure == Mapped {
+		r = r.plus(f.Rates[Reserved])
+	}
 	if r.PerSecond <= 0 || r.Low <= 0 || l.Measure == Resident && f.Last.Swapped > f.First.Swapped {
 		return 0, false // what is swapped out counts against no limit of what is resident
 	}
@@ -50,7 +60,11 @@ func timeTo(f Finding, l Limit, rise float64) (time.Duration, bool) {
 		perSecond = min(perSecond, rise)
 	}
 	left := float64(l.Max-l.Used) / perSecond // +Inf if nothing rises
-	if left > farAway.Seconds() || math.IsNaN(left) {
+	far := farAway
+	if l.Name == AddressSpace {
+		far = farAwaySpace
+	}
+	if left > far.Seconds() || math.IsNaN(left) {
 		return 0, false
 	}
 	return time.Duration(left * float64(time.Second)), true

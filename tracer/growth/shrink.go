@@ -60,9 +60,12 @@ func (w *Watch) Shrink() {
 	}
 }
 
+// part is the part of the least growth that is told from nothing by which groups that
+// "hardly" change do.
+const part = 8
+
 // smooth joins points in a row between which a group hardly changed.
 func (w *Watch) smooth(g *history) {
-	const part = 8
 	bytes := max(w.opts.MinGrowth, uint64(w.opts.MinShare*float64(g.peak.Mapped))) / part
 	mappings := w.opts.MinMappings / part
 	out := g.runs[:0]
@@ -82,7 +85,7 @@ func (w *Watch) smooth(g *history) {
 
 // within tells whether a group changed by no more than that.
 func (s *span) within(bytes uint64, mappings int) bool {
-	return s.high.Mapped-s.low.Mapped <= bytes && s.high.Writable-s.low.Writable <= bytes &&
+	return s.high.Mapped-s.low.Mapped <= bytes && s.high.Writable-s.low.Writable <= bytes && s.high.Reserved-s.low.Reserved <= leastReserved/part &&
 		s.high.Resident-s.low.Resident <= bytes && s.high.Swapped-s.low.Swapped <= bytes && s.high.Huge-s.low.Huge <= bytes &&
 		s.high.Mappings-s.low.Mappings <= mappings
 }

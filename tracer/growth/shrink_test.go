@@ -142,7 +142,7 @@ func TestSeriesOfManyProcessesStayWithinTheirBudget(t *testing.T) {
 func TestTheSmallestGroupsGoFirst(t *testing.T) {
 	t.Parallel()
 	const groups, ticks = 1000, 40
-	w := NewWatch(Options{Share: budget.New(400 << 10)})
+	w := NewWatch(Options{Share: budget.New(480 << 10)})
 	var sum uint64
 	for tick := range uint64(ticks) {
 		held := make(map[Key]Holding)

@@ -23,7 +23,7 @@ type Options struct {
 	MinShare    float64
 	MinMappings int
 	// MaxPoints is how many moments are kept of each group, default 512. Those in a
-	// row at which it holds the same take 104 bytes together. When there are more
+	// row at which it holds the same take 120 bytes together. When there are more
 	// they are joined in pairs.
 	MaxPoints int
 	// MaxGroups is how many groups are kept, default 2,000. Beyond it, those

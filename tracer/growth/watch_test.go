@@ -435,6 +435,43 @@ func TestAnotherWarmupIsKept(t *testing.T) {
 	}
 }
 
+// TestAddressSpaceThatIsReservedGrows has memory without access made all the time, beside what
+// is used, and wants its end told.
+func TestAddressSpaceThatIsReservedGrows(t *testing.T) {
+	t.Parallel()
+	const gib = 1 << 30
+	for _, c := range []struct {
+		name  string
+		step  uint64
+		label Label
+		reach bool
+	}{
+		{"fast", 4 * gib, Leaks, true},
+		{"as runtimes do", 64 * mib, Churns, false},
+	} {
+		w := NewWatch(Options{})
+		k := Key{What: Anon, Site: 1}
+		for i := range uint64(61) {
+			w.Born(k, time.Duration(i)*time.Second, mib, 1)
+			w.Died(k, time.Duration(i)*time.Second, mib, 1) // what had access has gone
+			w.Observe(time.Duration(i)*time.Second, map[Key]Holding{k: {Mapped: mib, Reserved: i * c.step, Resident: mib, Mappings: 2}}, nil)
+		}
+		f := w.Findings()[0]
+		if f.Label != c.label || f.Label == Leaks && f.Measure != Reserved {
+			t.Errorf("%s: %s by %s: %v", c.name, f.Label, f.Measure, f.Reason)
+		}
+		rs := Readings{{At: time.Minute, Limits: Limits{{Name: AddressSpace, Measure: Mapped, Used: 28 << 40, Max: 128 << 40}}}}
+		l, in, ok := rs.Soonest(f)
+		if want := 25_600 * time.Second; ok != c.reach || ok && (l.Name != AddressSpace || (in-want).Abs() > time.Second) {
+			t.Errorf("%s: %q in %v (%t)", c.name, l.Name, in, ok)
+		}
+	}
+	slow := Finding{Label: Leaks, Rates: [measures]Rate{Mapped: {PerSecond: mib, Low: mib, High: mib}}}
+	if in, ok := timeTo(slow, Limit{Name: AddressSpace, Measure: Mapped, Max: 128 << 40}, 0); ok {
+		t.Errorf("a leak of 1 MiB/s is at the end of the address space in %v", in)
+	}
+}
+
 func TestTimeToALimit(t *testing.T) {
 	t.Parallel()
 	w := NewWatch(Options{})

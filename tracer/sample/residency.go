@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math/bits"
 	"os"
 	"runtime"
 	"slices"
@@ -308,6 +309,10 @@ func cpusOf(list string) (n int) {
 	return n
 }
 
+// addressSpace is how much a process can address of whom the stack, or something that is mapped
+// near it, ends there: the kernel puts these at the end of a power of two.
+func addressSpace(end uint64) uint64 { return 1 << bits.Len64(max(end, 1)-1) }
+
 // limitsOf are the limits that a process may reach.
 func limitsOf(fs procmaps.FS, p *procmaps.Process) growth.Limits {
 	var ls growth.Limits
@@ -335,9 +340,17 @@ func limitsOf(fs procmaps.FS, p *procmaps.Process) growth.Limits {
 	}
 	// The kernel counts its VMAs, of which one of our regions may be several.
 	if n, err := fs.MaxMapCount(); err == nil {
-		var rows uint64
-		if _, err := p.ScanMaps(func(n int, _ *procmaps.Mapping) error { rows = uint64(n) + 1; return nil }); err == nil {
-			ls = append(ls, growth.Limit{Name: growth.MaxMapCount, Measure: growth.Mappings, Used: rows, Max: uint64(n)})
+		var rows, end uint64
+		if _, err := p.ScanMaps(func(n int, m *procmaps.Mapping) error {
+			rows = uint64(n) + 1
+			if m.Mode&procmaps.Perm != procmaps.Exec { // that is the page of vsyscalls
+				end = max(end, m.End)
+			}
+			return nil
+		}); err == nil {
+			ls = append(ls,
+				growth.Limit{Name: growth.MaxMapCount, Measure: growth.Mappings, Used: rows, Max: uint64(n)},
+				growth.Limit{Name: growth.AddressSpace, Measure: growth.Mapped, Used: st.VmSizeKB << 10, Max: addressSpace(end)})
 		}
 	}
 	return ls

@@ -63,7 +63,7 @@ func subject(f *attribution.Finding) string {
 
 // unknownKeeper tells whether memory grows that many share, and nobody can be named.
 func unknownKeeper(f *attribution.Finding) bool {
-	return f.Shared && f.Label >= growth.Grows && f.Blamed().Full == "" && !f.ByKernel() && f.Measure != growth.Mappings
+	return f.Shared && f.Label >= growth.Grows && f.Blamed().Full == "" && !f.ByKernel() && f.Measure.OfMemory()
 }
 
 // decided is how much is known of who keeps memory that many share.

@@ -42,6 +42,7 @@ type FindingObject struct {
 	Monotone float64   `json:"monotone"`
 	Mapped   uint64    `json:"mapped"`
 	Writable uint64    `json:"writable"`
+	Reserved uint64    `json:"reserved"`
 	Resident uint64    `json:"resident"`
 	Swapped  uint64    `json:"swapped"`
 	Huge     uint64    `json:"huge"` // of resident, as huge pages
@@ -254,7 +255,7 @@ func findingObject(of *Growth, g *attribution.Finding, now time.Time) FindingObj
 		Verdict: g.Label.String(), Sentence: Sentence(g), Reason: reason(&g.Finding),
 		Kind: g.What.String(), Name: g.Name, Subject: g.Subject, From: g.From.Full, Blamed: g.Blamed().Full, Confidence: g.Confidence(),
 		Measure: g.Measure.String(), Growth: g.Growth, Slope: g.Slope, SlopeLow: g.SlopeLow, SlopeTop: g.SlopeHigh,
-		Monotone: g.Monotone, Mapped: g.Last.Mapped, Writable: g.Last.Writable, Resident: g.Last.Resident, Swapped: g.Last.Swapped, Huge: g.Last.Huge,
+		Monotone: g.Monotone, Mapped: g.Last.Mapped, Writable: g.Last.Writable, Reserved: g.Last.Reserved, Resident: g.Last.Resident, Swapped: g.Last.Swapped, Huge: g.Last.Huge,
 		Mappings: g.Last.Mappings, Born: g.Born, Died: g.Died, Age: g.MedianAge.Seconds(),
 		Made: stackObjects(g.Made), Touched: stackObjects(g.Touched), Faults: g.Faults,
 		Kept: stackObjects(g.Kept), Words: g.Words, Decided: g.Decided, Shared: g.Shared,

@@ -281,7 +281,7 @@ func TestEveryObjectOfGrowthHasTheSameKeys(t *testing.T) {
 		{"comm", "estimated", "event", "exited", "looks", "picture", "pid", "seconds", "time", "unsampled"},
 		{
 			"born", "comm", "decided_words", "died", "event", "faults", "growth", "huge", "kept_by", "kept_words", "kind", "made_by", "mapped", "mappings", "measure", "median_age",
-			"monotone", "pid", "reason", "resident", "sentence", "series", "shared", "slope", "slope_high", "slope_low", "subject", "swapped", "time",
+			"monotone", "pid", "reason", "reserved", "resident", "sentence", "series", "shared", "slope", "slope_high", "slope_low", "subject", "swapped", "time",
 			"touched_by", "verdict", "writable",
 		},
 	} {

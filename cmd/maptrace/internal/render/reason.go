@@ -127,8 +127,11 @@ func moreInUse(v float64) string {
 
 // amount is a size in the unit of a measure.
 func amount(m growth.Measure, v float64) string {
-	if m == growth.Mappings {
+	switch m {
+	case growth.Mappings:
 		return units.Count(uint64(v+0.5), "mapping")
+	case growth.Reserved:
+		return units.Bytes(v) + " of address space without access"
 	}
 	return units.Bytes(v)
 }
