@@ -57,6 +57,9 @@ test-race: ## the same with the race detector (needs a C compiler)
 test-long: ## 30 seeds of the exactness test, 200 of the verdicts, every real program (minutes)
 	MAPTRACE_LONG=1 $(GO) test -count=1 -timeout 60m -run 'Exact|Real|Innocent' -v ./tracer/...
 
+accounts: ## what grow explains of real programs, beside the kernel's own figures (needs root, and the programs; 10 minutes)
+	MAPTRACE_LONG=1 $(GO) test -count=1 -timeout 30m -run AccountsOfReal -v ./cmd/maptrace
+
 # How long each program is watched, and how many right names are wanted.
 HEAPS_FOR   ?= 25s
 HEAPS_RIGHT ?= 0

@@ -25,6 +25,9 @@ type charges struct {
 	summed      event.Account // the last that has sums
 	copied      uint64        // bytes of pages that were copied and are there
 	tables      tables
+	fresh       bool   // last was not compared with the groups yet
+	base        *int64 // what was not explained at the first look that was
+	off         int64  // see Account.Off
 	// Who has made what holds memory without a mapping, as far as that was seen, and who was
 	// the first to map it to write to it.
 	makers, writers makers[procmaps.HeldID]
@@ -35,7 +38,7 @@ func (c *charges) account(b event.Account) {
 	if !c.known {
 		c.first, c.known = b, true
 	}
-	c.last = b
+	c.last, c.fresh = b, true
 	for _, m := range []*makers[procmaps.HeldID]{&c.makers, &c.writers} {
 		if m.full() {
 			m.keep(c.there(func(*event.Held) bool { return true }))
@@ -57,11 +60,9 @@ type Account struct {
 	// Grown is by how many bytes what is resident, swapped out, in page tables and of hugetlb
 	// has grown; Explained is the sum of that over all groups.
 	Grown, Explained int64
-}
-
-// total is what a process has, wherever it is.
-func total(b *event.Account) int64 {
-	return int64(b.Resident + b.Swapped + b.PageTables + b.Hugetlb)
+	// Off is what was not explained at the look where that was the most, below 0 if more was
+	// than there is.
+	Off int64
 }
 
 // figures are those of a process; nil if they were not read.
@@ -69,13 +70,45 @@ func (c *charges) figures(found []Finding) *Account {
 	if !c.known {
 		return nil
 	}
-	a := &Account{First: c.first, Last: c.last, Grown: total(&c.last) - total(&c.first)}
+	a := &Account{First: c.first, Last: c.last, Grown: int64(c.last.Total()) - int64(c.first.Total()), Off: c.off}
 	for i := range found {
-		if f := &found[i]; !f.What.Charged() || f.What == growth.PageTables {
+		if f := &found[i]; inTotal(f.What) {
 			a.Explained += int64(f.Last.Of(growth.Resident)) - int64(f.First.Of(growth.Resident))
 		}
 	}
 	return a
+}
+
+// inTotal tells whether what a group holds is part of the total of its process.
+func inTotal(w growth.What) bool { return !w.Charged() || w == growth.PageTables }
+
+// compare compares what the groups hold with the kernel's figures before and after they were
+// counted: it may have been as much as either, or anything between.
+func (c *charges) compare(holdings map[growth.Key]growth.Holding) {
+	if !c.fresh {
+		return
+	}
+	c.fresh = false
+	var sum int64
+	for k, h := range holdings {
+		if inTotal(k.What) {
+			sum += int64(h.Of(growth.Resident))
+		}
+	}
+	least, most := int64(c.last.Total()), int64(c.last.Total())
+	if c.last.Before != 0 {
+		least, most = min(least, int64(c.last.Before)), max(most, int64(c.last.Before))
+	}
+	off := min(max(sum, least), most) - sum
+	if off != 0 && c.last.Moved {
+		return // it is not known what it was then
+	}
+	if c.base == nil {
+		c.base = &off
+	}
+	if off -= *c.base; max(off, -off) > max(c.off, -c.off) {
+		c.off = off
+	}
 }
 
 // copy estimates which pages were copied between two sums. A page that is copied makes private
@@ -110,6 +143,7 @@ func (c *charges) hold(holdings map[growth.Key]growth.Holding) {
 	for i := range c.last.Held {
 		charge(heldKey(&c.last.Held[i]), c.last.Held[i].Bytes())
 	}
+	c.compare(holdings)
 }
 
 // written is how much of private mappings of files was written to, of what is beyond doubt: by

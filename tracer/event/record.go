@@ -52,7 +52,13 @@ type (
 		Anon, File, Shmem uint64 // of Resident
 		PageTables        uint64 // VmPTE
 		Hugetlb, Locked   uint64 // which Resident does not have; which it has
-		Faults            uint64 // page faults without I/O so far
+		// Before is what Total was before the pages of the mappings were counted; 0 if that
+		// was not read.
+		Before uint64
+		// Moved says that mappings were changed while they were counted: what was mapped or
+		// unmapped meanwhile may be in one of the figures, and not in what was counted.
+		Moved  bool
+		Faults uint64 // page faults without I/O so far
 		// Summed says that pages were added up, all of one moment: SumResident, and Private,
 		// those of them that no other process maps.
 		Summed               bool
@@ -220,6 +226,9 @@ type Heaps struct {
 	Profiles  uint64
 	ProfileNs uint64
 }
+
+// Total is what a process has, wherever it is.
+func (a *Account) Total() uint64 { return a.Resident + a.Swapped + a.PageTables + a.Hugetlb }
 
 // Plus is the sum of both.
 func (w Words) Plus(o Words) Words {

@@ -65,6 +65,30 @@ type accountRead struct {
 	took     time.Duration
 }
 
+// before reads what the process has in all, 0 if it is gone or may not be read.
+func before(fs procmaps.FS, pid int) uint64 {
+	p, err := fs.Process(pid)
+	if err != nil {
+		return 0
+	}
+	defer p.Close()
+	st, err := p.Status()
+	if err != nil {
+		return 0
+	}
+	a := accountOf(st)
+	return a.Total()
+}
+
+// accountOf is what the kernel's figures of a process are.
+func accountOf(st *procmaps.Status) event.Account {
+	return event.Account{
+		Comm:     st.Name,
+		Resident: st.VmRSSKB << 10, Anon: st.RssAnonKB << 10, File: st.RssFileKB << 10, Shmem: st.RssShmemKB << 10,
+		Swapped: st.VmSwapKB << 10, PageTables: st.VmPTEKB << 10, Hugetlb: st.HugetlbPagesKB << 10, Locked: st.VmLckKB << 10,
+	}
+}
+
 // read reads it; nil if the process is gone or may not be read. Budget is the share of the time
 // that the sum of its pages may keep its mmap lock.
 func (a *account) read(fs procmaps.FS, p *procmaps.Process, segments *segments, fork bool, budget float64) *accountRead {
@@ -73,11 +97,7 @@ func (a *account) read(fs procmaps.FS, p *procmaps.Process, segments *segments, 
 	if err != nil || !st.HasMemory {
 		return nil
 	}
-	r := &accountRead{Account: event.Account{
-		Comm:     st.Name,
-		Resident: st.VmRSSKB << 10, Anon: st.RssAnonKB << 10, File: st.RssFileKB << 10, Shmem: st.RssShmemKB << 10,
-		Swapped: st.VmSwapKB << 10, PageTables: st.VmPTEKB << 10, Hugetlb: st.HugetlbPagesKB << 10, Locked: st.VmLckKB << 10,
-	}}
+	r := &accountRead{Account: accountOf(st)}
 	if stat, err := p.Stat(); err == nil {
 		r.Faults = stat.MinFlt
 		a.sum(p, r, fork, budget)

@@ -127,9 +127,10 @@ func (s *Sampler) uncounted(t *target, now uint64, err error) {
 	s.emit(t, now, event.Uncounted(err.Error()))
 }
 
-// countJob counts, and reads the limits and the account if they are wanted.
-func (s *Sampler) countJob(t *target, limits, account bool) func() func() {
-	fs, pages := s.opts.FS, t.pages
+// countJob counts, and reads the limits and the account if they are wanted: that of a process
+// that had so much in all before.
+func (s *Sampler) countJob(t *target, limits bool, total *uint64) func() func() {
+	fs, pages, account := s.opts.FS, t.pages, total != nil
 	fork := t.account.fork
 	t.account.fork = fork && !account
 	return func() func() {
@@ -157,7 +158,7 @@ func (s *Sampler) countJob(t *target, limits, account bool) func() func() {
 			}
 			if charged != nil {
 				t.account.due = now + max(uint64(s.opts.Interval)/2, uint64(float64(charged.took)*max(1/accountShare, float64(len(s.spaces))/accountsShare)))
-				charged.Slack = s.slack
+				charged.Slack, charged.Before, charged.Moved = s.slack, *total, t.moved
 				charged.Held = charged.held(s.opts.Trees(t.space))
 				s.emit(t, now, charged.Account)
 			}

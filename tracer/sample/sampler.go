@@ -114,6 +114,7 @@ type target struct {
 	limit uint64 // when its limits are to be read next
 	// busy: a worker has it. gone: it has ended, or another target took its place.
 	busy, gone bool
+	moved      bool   // its mappings have changed since they were planned to be counted
 	unwatched  bool   // its words cannot be watched at all
 	told       string // why none of them are watched, as was told last
 	unsampled  bool   // its heap cannot be sampled at all, or was
@@ -180,6 +181,7 @@ func (s *Sampler) Change(c *tracer.Change) {
 		}
 	default:
 		t.account.change(c)
+		t.moved = t.moved || c.Kind == tracer.KindCall || c.Kind == tracer.KindReread
 		if c.Kind == tracer.KindCall && c.Call.Sub == space.SubProcessMadvise {
 			s.forget(wholeAdvice) // it may be about any process
 		}
@@ -266,8 +268,31 @@ func (s *Sampler) Idle() {
 	}
 }
 
-// count begins to count the resident pages of a target.
+// count begins to count the resident pages of a target. If its account is to be read as well,
+// it is read before what is mapped is looked at, too: what is counted is between the two.
 func (s *Sampler) count(t *target, now uint64) {
+	if s.opts.Trees(t.space) == nil {
+		return
+	}
+	if now < t.account.due {
+		s.countPages(t, now, nil)
+		return
+	}
+	fs, pid := s.opts.FS, t.pid
+	s.send(t, func() func() {
+		total := before(fs, pid)
+		return func() {
+			if !t.gone {
+				s.takeTouches() // those since then
+				s.countPages(t, s.kernel.Now(), &total)
+			}
+		}
+	})
+}
+
+// countPages counts the resident pages of a target. Total is what it had before, if its account
+// is to be read.
+func (s *Sampler) countPages(t *target, now uint64, total *uint64) {
 	tree := s.opts.Trees(t.space)
 	if tree == nil {
 		return
@@ -275,11 +300,12 @@ func (s *Sampler) count(t *target, now uint64) {
 	if t.pages.plan(tree, &s.ranges, s.effort.Whole) {
 		s.emit(t, now, event.Counting{})
 	}
+	t.moved = false
 	limits := now >= t.limit
 	if limits {
 		t.limit = now + uint64(limitsEvery)
 	}
-	s.send(t, s.countJob(t, limits, now >= t.account.due))
+	s.send(t, s.countJob(t, limits, total))
 }
 
 // send gives a target to a worker. What run returns must do nothing more for one that is

@@ -215,7 +215,7 @@ func TestWhatTakesLongIsLookedAtLessOften(t *testing.T) {
 	s.Change(&tracer.Change{Kind: tracer.KindBegin, Process: &tracer.Process{PID: pid}})
 	s.collect(true)
 	target := s.living[pid]
-	done := s.countJob(target, false, false)()
+	done := s.countJob(target, false, nil)()
 	for took, want := range map[time.Duration]time.Duration{0: time.Millisecond, 5 * time.Millisecond: 500 * time.Millisecond} {
 		target.pages.busy = took
 		now := s.kernel.Now()

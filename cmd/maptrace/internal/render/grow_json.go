@@ -117,6 +117,9 @@ type AccountObject struct {
 	// grown, Explained what of that is found in the groups.
 	Grown     int64 `json:"grown"`
 	Explained int64 `json:"explained"`
+	// Off is what was not explained at the look where that was the most, below 0 if more was
+	// than there is.
+	Off int64 `json:"off"`
 	// Partial says that not all descriptors were looked at for memory that they hold.
 	Partial bool `json:"partial,omitempty"`
 }
@@ -140,7 +143,7 @@ func accountObject(a *attribution.Account) *AccountObject {
 	figures := func(b *event.Account) AccountFigures {
 		return AccountFigures{b.Resident, b.Anon, b.File, b.Shmem, b.Swapped, b.PageTables, b.Hugetlb, b.Locked}
 	}
-	return &AccountObject{figures(&a.First), figures(&a.Last), a.Grown, a.Explained, a.Last.Partial}
+	return &AccountObject{figures(&a.First), figures(&a.Last), a.Grown, a.Explained, a.Off, a.Last.Partial}
 }
 
 // RefusedObject is calls of one kind that were refused memory (ENOMEM).

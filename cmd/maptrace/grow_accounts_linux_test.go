@@ -1,0 +1,132 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
+)
+
+// TestAccountsOfRealPrograms watches the situations of testdata/accounts, and wants what the
+// groups explain to be what each process has by the kernel's own figures, at each look: to
+// 2 %, or 1 MiB. It prints a table.
+func TestAccountsOfRealPrograms(t *testing.T) {
+	if os.Getenv("MAPTRACE_LONG") != "1" {
+		t.Skip("takes ten minutes: set MAPTRACE_LONG=1")
+	}
+	needBPF(t)
+	needRoot(t)
+	scripts, err := filepath.Glob("../../testdata/accounts/*.sh")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	var rows []string
+	for _, script := range scripts {
+		name := strings.TrimSuffix(filepath.Base(script), ".sh")
+		t.Run(name, func(t *testing.T) {
+			rows = append(rows, fmt.Sprintf("%-16s %s", name, accountOf(t, script)))
+		})
+	}
+	t.Logf("%-16s PROCESSES  LOOKS  LARGEST      GREW  EXPLAINED  OFF AT THE WORST LOOK\n%s", "SITUATION", strings.Join(rows, "\n"))
+}
+
+// accountOf runs a script, and says what came of watching it.
+func accountOf(t *testing.T, script string) string {
+	t.Helper()
+	text, err := os.ReadFile(script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, needs, _ := strings.Cut(string(text), "# needs: ")
+	needs, _, _ = strings.Cut(needs, "\n")
+	for _, program := range strings.FieldsSeq(needs) {
+		if _, err = exec.LookPath(program); err != nil {
+			t.Skip("needs " + program)
+		}
+	}
+	script, err = filepath.Abs(script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	group, dir := memoryCgroup(t), t.TempDir()
+	if err = os.Chmod(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // some programs become others
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-c", `echo $$ >"$0/cgroup.procs" && exec "$1"`, group, script)
+	cmd.Dir = dir
+	if err = cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		eventually(t, "the situation has ended", func() bool { return !killGroup(group) })
+		_ = cmd.Wait() // it was killed
+	})
+	const warmup = 10 * time.Second
+	time.Sleep(warmup)
+	r := succeed(t, maptrace(t, "grow", "--for", "15s", "--interval", "500ms", "-o", "json", "--cgroup", group))
+	const slack, part, mib = 1 << 20, 50, 1 << 20
+	processes, looks := 0, 0
+	var largest *render.WatchObject
+	var worst string
+	var ratio float64
+	for line := range strings.Lines(r.out) {
+		var w render.WatchObject
+		if err := json.Unmarshal([]byte(line), &w); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if w.Event != "watch" || w.Account == nil {
+			continue
+		}
+		processes++
+		looks += w.Looks
+		total := func(f *render.AccountFigures) uint64 { return f.Resident + f.Swapped + f.PageTables + f.Hugetlb }
+		a := w.Account
+		off := a.Off
+		bound := max(slack, int64(max(total(&a.First), total(&a.Last))/part))
+		if x := float64(max(off, -off)) / float64(bound); x >= ratio {
+			ratio, worst = x, fmt.Sprintf("%+.2f MiB of %.1f (%s, %d)", float64(off)/mib, float64(total(&a.Last))/mib, w.Comm, w.PID)
+		}
+		if largest == nil || total(&a.Last) > total(&largest.Account.Last) {
+			largest = &w
+		}
+	}
+	if largest == nil {
+		t.Fatalf("no process has an account:\n%s", r.out)
+	}
+	if ratio > 1 {
+		t.Errorf("%s is not explained, at a look", worst)
+	}
+	a := largest.Account
+	return fmt.Sprintf("%9d %6d %8s %9.2f %10.2f  %s", processes, looks, cmp.Or(largest.Comm, "?"), float64(a.Grown)/mib, float64(a.Explained)/mib, worst)
+}
+
+// killGroup kills all that are in a cgroup, and reports whether there were any.
+func killGroup(dir string) bool {
+	text, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return false
+	}
+	pids := strings.Fields(string(text))
+	for _, pid := range slices.Backward(pids) {
+		n, err := strconv.Atoi(pid)
+		if err == nil {
+			err = unix.Kill(n, unix.SIGKILL)
+		}
+		if err != nil && !errors.Is(err, unix.ESRCH) {
+			return true
+		}
+	}
+	return len(pids) > 0
+}
