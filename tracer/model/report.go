@@ -204,7 +204,8 @@ func (m *Model) Report() Report {
 	r := Report{Stats: m.Stats(), Ordering: m.ordering(), Polling: m.opts.Polling, NotKept: m.notKept}
 	for _, id := range slices.Sorted(maps.Keys(m.spaces)) {
 		sp := m.spaces[id]
-		if sp.tree == nil || sp.owner == nil || sp.state != known {
+		// Of an image that its last process has left for another nothing is told.
+		if sp.tree == nil || sp.owner == nil || sp.state != known || sp.owner.Space != sp.id {
 			continue
 		}
 		picture := sp.pictured()
