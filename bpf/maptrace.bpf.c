@@ -35,6 +35,7 @@ volatile const bool nested = false;	  /* the reader is not in the initial pid na
 #define MAX_SPACES 16384
 #define MAX_TASKS  65536
 
+#define MOST_MOUNTS 4 /* of files on one another */
 #define MAX_STACK   65536
 #define MAX_RETURNS 8				/* that uprobes have replaced */
 #define STACK_PIECE 4096			/* no page is smaller */
@@ -955,9 +956,30 @@ static __always_inline bool is_backing(struct file *file)
 	       BPF_CORE_READ(file, f_mode) & (since ? 1 << 24 : 1 << 25);
 }
 
+/*
+ * The dentry whose name a path ends with: a file that is mounted itself has that of its mount
+ * point (fs/d_path.c: __prepend_path), which may be one, too.
+ */
+static __always_inline struct dentry *named_dentry(struct vfsmount *mnt, struct dentry *dentry)
+{
+	for (int i = 0; i < MOST_MOUNTS && mnt; i++) {
+		struct mount *m = (void *)mnt - bpf_core_field_offset(struct mount, mnt), *parent;
+
+		if (dentry != BPF_CORE_READ(mnt, mnt_root))
+			break;
+		parent = BPF_CORE_READ(m, mnt_parent);
+		if (parent == m)
+			break;
+		dentry = BPF_CORE_READ(m, mnt_mountpoint);
+		mnt = (void *)parent + bpf_core_field_offset(struct mount, mnt);
+	}
+	return dentry;
+}
+
 static __always_inline void read_file(struct mm_file *out, struct file *file)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+	struct vfsmount *mnt = BPF_CORE_READ(file, f_path.mnt);
 	struct inode *inode = BPF_CORE_READ(file, f_inode);
 	struct super_block *sb;
 	__u64 magic;
@@ -968,6 +990,7 @@ static __always_inline void read_file(struct mm_file *out, struct file *file)
 		if (bpf_core_field_exists(((struct backing_file *)0)->user_path))
 			dentry = BPF_CORE_READ((struct backing_file *)file, user_path.dentry);
 		inode = BPF_CORE_READ(dentry, d_inode);
+		mnt = BPF_CORE_READ((struct backing_file *)file, user_path.mnt);
 	}
 	sb = BPF_CORE_READ(inode, i_sb);
 	type = BPF_CORE_READ(inode, i_mode) & S_IFMT;
@@ -987,6 +1010,7 @@ static __always_inline void read_file(struct mm_file *out, struct file *file)
 		out->flags |= MM_FILE_SHMEM;
 	if (magic == ANON_INODE_MAGIC)
 		out->flags |= MM_FILE_ANON_INODE;
+	dentry = named_dentry(mnt, dentry);
 	bpf_probe_read_kernel_str(out->name, sizeof(out->name), BPF_CORE_READ(dentry, d_name.name));
 }
 

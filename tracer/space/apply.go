@@ -233,8 +233,9 @@ func (s *Space) growsDownFrom(c *Call, r procmaps.Range) uint64 {
 	if at.flag&GrowsDown == 0 {
 		return r.Start
 	}
+	// What is alike below may be several mappings to the kernel, of which it takes the last.
 	between := procmaps.Range{Start: min(lo, r.Start), End: max(lo, r.Start)}
-	if s.eff.Late || c.Time <= s.readUntil || s.doubtful(between) {
+	if lo < r.Start || s.eff.Late || c.Time <= s.readUntil || s.doubtful(between) {
 		s.doubt(between, c.Time)
 	}
 	return lo

@@ -123,7 +123,7 @@ func (s *Space) describe(c *cell, r procmaps.Range) (procmaps.Kind, string) {
 			return kind, s.tab.names[c.name].shmem
 		}
 		return kind, f.Name
-	case r.Start < s.brk && r.End > s.brkStart && s.brk > s.brkStart && s.brkStart != 0:
+	case r.Start < s.brk && r.End > s.brkStart && s.brkStart != 0:
 		return procmaps.KindHeap, heapName
 	case s.stack != 0 && r.Start <= s.stack && s.stack <= r.End:
 		return procmaps.KindStack, stackName
@@ -213,7 +213,7 @@ func (s *Space) eachRegion(yield func(*Region)) {
 			if !c.alive() {
 				continue
 			}
-			if n > 0 && sameRegion(&run, c) {
+			if n > 0 && sameRegion(&run, c) && !s.bounds(&run, c) {
 				run.end = c.end
 			} else {
 				flush()
@@ -233,6 +233,46 @@ func sameRegion(a, b *cell) bool {
 	const visible = GrowsDown | DontFork | WipeOnFork | special
 	return a.end == b.start && a.mode == b.mode && a.file == b.file && a.name == b.name &&
 		(a.flag^b.flag)&visible == 0 && a.offAt(b.start) == b.off
+}
+
+// bounds reports whether the heap begins or ends where an extent begins, which the kernel then
+// shows in a row of its own: brk(2) makes the mapping of nothing larger that is below the heap
+// (mm/mmap.c: brk), and nothing larger than the heap.
+// Of what calls have made it is not known: see HeapUnclear.
+func (s *Space) bounds(below, c *cell) bool {
+	switch {
+	case c.file != 0 || s.brkStart == 0:
+		return false
+	case c.start == s.brkStart:
+		return (s.heapFrom == 0 || s.heapFrom >= c.start) && !below.byCall()
+	}
+	return c.start == s.pageAlign(s.brk) && !c.byCall()
+}
+
+// byCall reports whether a call made it, or has changed its permissions.
+func (c *cell) byCall() bool { return c.op <= OpSetVMA || c.protAt != c.mapAt }
+
+// HeapUnclear tells whether a call has made, or changed, memory beside the heap that is like
+// it: the kernel may have made one mapping of both, which is called [heap] then, or not.
+func (s *Space) HeapUnclear() bool {
+	if s.brkStart == 0 {
+		return false
+	}
+	meet := func(addr uint64, outer func(below, above *cell) bool) bool {
+		p := s.list.find(addr)
+		if !s.list.has(p) || s.list.cell(p).start != addr {
+			return false
+		}
+		q, ok := s.list.prev(p)
+		if !ok {
+			return false
+		}
+		a, b := s.list.cell(q), s.list.cell(p)
+		return a.alive() && b.alive() && b.file == 0 && sameRegion(a, b) && outer(a, b)
+	}
+	end := s.pageAlign(s.brk)
+	return meet(s.brkStart, func(below, above *cell) bool { return below.byCall() || end == s.brkStart && above.byCall() }) ||
+		end > s.brkStart && meet(end, func(_, above *cell) bool { return above.byCall() })
 }
 
 // Snapshot is a copy of the regions at one moment. It is immutable and may be

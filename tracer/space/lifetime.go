@@ -69,7 +69,7 @@ func (c *cell) fold(before uint64) (remembers, all bool) {
 func (s *Space) Clone(at uint64) (*Space, []procmaps.Range) {
 	child := New(s.opts)
 	child.tab = s.tab.clone()
-	child.complete, child.aliased = s.complete, s.aliased
+	child.complete, child.aliased, child.heapFrom = s.complete, s.aliased, s.heapFrom
 	child.userfault, child.movesMany = s.userfault, s.movesMany
 	child.brkStart, child.brk, child.stack = s.brkStart, s.brk, s.stack
 	child.newest, child.horizon = at, at

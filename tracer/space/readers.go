@@ -364,10 +364,10 @@ func (s *Space) shmat(c *Call) {
 		regs: regAll, at: c.Time, how: Replaced, flag: present,
 		mode: c.modeOf(prot) | procmaps.Shared, file: s.tab.internFile(&f),
 	}
+	w.found(c)
 	if c.Args[2]&shmReadOnly != 0 {
 		w.flag |= readOnly
 	}
-	w.found(c)
 	w.origin(c)
 	r := s.shmRange(c, uint64(c.Ret))
 	w.base = r.Start

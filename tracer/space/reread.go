@@ -159,6 +159,9 @@ func (s *Space) readRow(rd *Read, row *Row, r procmaps.Range) {
 		w.regs |= regName
 		w.name = s.tab.internName(what.name)
 	}
+	if row.Name == heapName {
+		s.heapFrom = row.Start
+	}
 	switch {
 	case row.Name == heapName && s.brkStart == 0:
 		s.brkStart, s.brk = row.Start, max(s.brk, row.End)

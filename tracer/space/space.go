@@ -62,6 +62,7 @@ type Space struct {
 	aliased   bool // see Aliased
 
 	brkStart, brk, brkAt uint64
+	heapFrom             uint64 // where the row of the heap began that was read last; 0 if none was
 	stack                uint64 // an address in the main thread's stack
 
 	readers    []reader
