@@ -230,8 +230,8 @@ func (s *Space) growsDownFrom(c *Call, r procmaps.Range) uint64 {
 		}
 		p, lo = q, below.start
 	}
-	if at.flag&GrowsDown == 0 {
-		return r.Start
+	if at.flag&GrowsDown == 0 && c.Failed() {
+		return r.Start // else it grows down, which a read need not have shown
 	}
 	// What is alike below may be several mappings to the kernel, of which it takes the last.
 	between := procmaps.Range{Start: min(lo, r.Start), End: max(lo, r.Start)}

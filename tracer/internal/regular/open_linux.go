@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,22 +25,22 @@ func openHere(root, name string, resolve uint64) (*os.File, os.FileInfo, error) 
 	}
 	fd, err := unix.Openat2(dir, name, &how)
 	if err != nil {
-		return nil, nil, &os.PathError{Op: "open", Path: root + name, Err: err}
+		return nil, nil, &os.PathError{Op: "open", Path: full(root, name), Err: err}
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
 	if err = unix.Fstat(fd, &st); err != nil {
-		return nil, nil, &os.PathError{Op: "stat", Path: root + name, Err: err}
+		return nil, nil, &os.PathError{Op: "stat", Path: full(root, name), Err: err}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, nil, &os.PathError{Op: "open", Path: root + name, Err: ErrNot}
+		return nil, nil, &os.PathError{Op: "open", Path: full(root, name), Err: ErrNot}
 	}
 	self := "/proc/self/fd/" + strconv.Itoa(fd)
 	opened, err := unix.Open(self, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, nil, &os.PathError{Op: "open", Path: root + name, Err: err}
+		return nil, nil, &os.PathError{Op: "open", Path: full(root, name), Err: err}
 	}
-	f := os.NewFile(uintptr(opened), root+name)
+	f := os.NewFile(uintptr(opened), full(root, name))
 	info, err := f.Stat()
 	if err != nil {
 		f.Close()
@@ -63,3 +64,6 @@ func listHere(name string, most int) ([]string, error) {
 	}
 	return names, nil
 }
+
+// full is the path of a name below a root, as messages show it.
+func full(root, name string) string { return strings.TrimSuffix(root, "/") + name }

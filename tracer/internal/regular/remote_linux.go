@@ -195,11 +195,11 @@ func (r *response) error() error {
 }
 
 func (c *Client) open(root, name string, resolve uint64) (*File, os.FileInfo, error) {
-	a, err := c.call(openKey(root, name), root+name, &request{Op: opOpen, Root: root, Name: name, Resolve: resolve})
+	a, err := c.call(openKey(root, name), full(root, name), &request{Op: opOpen, Root: root, Name: name, Resolve: resolve})
 	if err != nil {
-		return nil, nil, &os.PathError{Op: "open", Path: root + name, Err: err}
+		return nil, nil, &os.PathError{Op: "open", Path: full(root, name), Err: err}
 	}
-	f := &remoteFile{client: c, number: a.File, name: root + name}
+	f := &remoteFile{client: c, number: a.File, name: full(root, name)}
 	f.changes = strings.HasPrefix(f.name, "/proc/") && path.Base(f.name) == "mem"
 	f.key = await.Of{Owner: openKey(root, name), What: f}
 	return &File{there: f}, &fileInfo{f.name, a.Stat}, nil
