@@ -63,6 +63,8 @@ volatile const bool nested = false;	  /* the reader is not in the initial pid na
 #define MAP_HUGETLB	  0x40000
 #define MCL_FUTURE	  2
 #define PR_SET_VMA	  0x53564d41
+#define IPC_PRIVATE	  0
+#define IPC_NEW		  03000 /* IPC_CREAT | IPC_EXCL */
 #define PTRACE_POKEUSR	  6
 #define PTRACE_SETREGS	  13
 #define PTRACE_SETREGSET  0x4205
@@ -1610,9 +1612,15 @@ __noinline int note_made(long nr, long ret)
 	struct space *sp = bpf_map_lookup_elem(&spaces, &key);
 	__u32 op = nr == 425 ? MM_OP_RING : nr == NR_SHMGET ? MM_OP_SEGMENT : MM_OP_MEMFD;
 	struct pending p = {};
+	__u64 args[6];
 
 	if (!sp || ret < 0)
 		return 0;
+	if (op == MM_OP_SEGMENT) {
+		call_args((struct pt_regs *)bpf_task_pt_regs(task), args);
+		if ((__u32)args[0] != IPC_PRIVATE && (args[2] & IPC_NEW) != IPC_NEW)
+			return 0; /* it may have been there before */
+	}
 	if (rare_wanted(sp, &p))
 		send_stack(sp, op, op == MM_OP_SEGMENT ? ret : inode_of(task, ret), p.chance);
 	else

@@ -51,7 +51,7 @@ func accountOf(t *testing.T, script string) string {
 	}
 	_, needs, _ := strings.Cut(string(text), "# needs: ")
 	needs, _, _ = strings.Cut(needs, "\n")
-	for _, program := range strings.FieldsSeq(needs) {
+	for program := range strings.FieldsSeq(needs) {
 		if _, err = exec.LookPath(program); err != nil {
 			t.Skip("needs " + program)
 		}

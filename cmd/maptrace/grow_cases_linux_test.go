@@ -77,7 +77,7 @@ func TestGrowthThatNoMappingShows(t *testing.T) {
 		{what: "written", verdicts: "leaks, grows", kind: "held memory", subject: "unmapped memory of memfd frame-*", rate: 2.5, blamed: "new_memfd"},
 		{what: "cache", verdicts: "leaks, grows", kind: "held memory", subject: "unmapped memory of memfd frame-*", rate: 2.5, blamed: "cache_page"},
 		{what: "rings", verdicts: "leaks, grows", kind: "held memory", subject: "io_uring, not mapped (", rate: 2, blamed: "open_ring"},
-		{what: "window", verdicts: "leaks, grows", kind: "held memory", subject: "unmapped memory of memfd frame-0", rate: 2.5, blamed: "window"},
+		{what: "window", verdicts: "leaks, grows", kind: "held memory", subject: "unmapped memory of memfd frame-0", rate: 2.5},
 		{what: "sysv", verdicts: "leaks, grows", kind: "held memory", subject: "System V segments, not attached", rate: 2.5, blamed: "post"},
 		{what: "log", verdicts: "leaks, grows", kind: "held memory", subject: "/dev/shm/maptrace-case-", rate: 2.5},
 		{what: "update", verdicts: "grows", kind: "copied pages", subject: "pages copied after a fork, of [ anon ]", rate: 1.6, toucher: "update"},

@@ -24,6 +24,8 @@ type charges struct {
 	known       bool
 	summed      event.Account // the last that has sums
 	copied      uint64        // bytes of pages that were copied and are there
+	looked      bool          // before is known
+	before      uint64        // what was written of private files at the first look
 	tables      tables
 	fresh       bool   // last was not compared with the groups yet
 	base        *int64 // what was not explained at the first look that was
@@ -31,10 +33,11 @@ type charges struct {
 	// Who has made what holds memory without a mapping, as far as that was seen, and who was
 	// the first to map it to write to it.
 	makers, writers makers[procmaps.HeldID]
+	stocks          stocks // of what is held, by who has made it
 }
 
 // account takes new figures.
-func (c *charges) account(b event.Account) {
+func (c *charges) account(at uint64, b event.Account) {
 	if !c.known {
 		c.first, c.known = b, true
 	}
@@ -44,6 +47,7 @@ func (c *charges) account(b event.Account) {
 			m.keep(c.there(func(*event.Held) bool { return true }))
 		}
 	}
+	c.stock(at)
 	if !b.Summed {
 		return
 	}
@@ -112,8 +116,8 @@ func (c *charges) compare(holdings map[growth.Key]growth.Holding) {
 }
 
 // copy estimates which pages were copied between two sums. A page that is copied makes private
-// memory larger and nothing resident, and takes a page fault: where another process ends, what
-// it shared becomes private without one.
+// memory larger, what is shared smaller and nothing resident, and takes a page fault: where
+// another process ends, what it shared becomes private without one.
 func (c *charges) copy(was, now *event.Account) {
 	if now.Private < was.Private {
 		c.copied -= min(c.copied, was.Private-now.Private) // shared anew, or given back
@@ -121,7 +125,8 @@ func (c *charges) copy(was, now *event.Account) {
 	}
 	made := max(now.SumResident, was.SumResident) - was.SumResident
 	private := now.Private - was.Private
-	c.copied += min(private-min(private, made), (now.Faults-min(was.Faults, now.Faults))*pageBytes)
+	unshared := max(was.SharedDirty, now.SharedDirty) - now.SharedDirty
+	c.copied += min(private-min(private, made), unshared, (now.Faults-min(was.Faults, now.Faults))*pageBytes)
 }
 
 // pageBytes is the least that a page has: those that are larger are copied in such pieces.
@@ -137,9 +142,14 @@ func (c *charges) hold(holdings map[growth.Key]growth.Holding) {
 			holdings[k] = holdings[k].Plus(growth.Holding{Resident: bytes})
 		}
 	}
-	charge(growth.Key{What: growth.Written}, c.written(holdings))
+	written := c.written(holdings)
+	if !c.looked {
+		c.looked, c.before = true, written
+	}
+	charge(growth.Key{What: growth.Written}, written)
 	charge(growth.Key{What: growth.PageTables}, c.last.PageTables)
-	charge(growth.Key{What: growth.Copied}, c.copied)
+	// To write to a page of a private file makes it private, too.
+	charge(growth.Key{What: growth.Copied}, c.copied-min(c.copied, max(written, c.before)-c.before))
 	for i := range c.last.Held {
 		charge(heldKey(&c.last.Held[i]), c.last.Held[i].Bytes())
 	}
@@ -179,6 +189,37 @@ func (c *charges) call(call *space.Call, now *space.Extent, site uint32) {
 	}
 }
 
+// stock notes how much is held of what each site has made.
+func (c *charges) stock(at uint64) {
+	by := make(map[growth.Key]map[uint32]uint64)
+	for i := range c.last.Held {
+		h := &c.last.Held[i]
+		k := heldKey(h)
+		if by[k] == nil {
+			by[k] = make(map[uint32]uint64)
+		}
+		for _, f := range h.Files {
+			by[k][c.makers.of[f.HeldID]] += f.Bytes
+		}
+	}
+	if c.stocks == nil {
+		c.stocks = make(stocks)
+	}
+	for k := range c.stocks {
+		if by[k] == nil {
+			c.stocks.add(k, at, nil)
+		}
+	}
+	for k, sites := range by {
+		if c.stocks[k] != nil || len(c.stocks) < mostStockKeys {
+			c.stocks.add(k, at, sites)
+		}
+	}
+}
+
+// mostStockKeys is of how many groups of what is held it is kept how much there was.
+const mostStockKeys = 256
+
 // there are the bytes of what is held now, of those that use says yes to.
 func (c *charges) there(use func(*event.Held) bool) map[procmaps.HeldID]uint64 {
 	out := make(map[procmaps.HeldID]uint64)
@@ -207,7 +248,7 @@ func (c *charges) bytes() int {
 
 // forget gives up who makes page tables, and what is held: then nobody is named.
 func (c *charges) forget() {
-	c.tables, c.makers, c.writers = tables{}, makers[procmaps.HeldID]{}, makers[procmaps.HeldID]{}
+	c.tables, c.makers, c.writers, c.stocks = tables{}, makers[procmaps.HeldID]{}, makers[procmaps.HeldID]{}, nil
 }
 
 // tables tells who makes page tables: whoever is the first to touch an area that one is for.
@@ -359,9 +400,10 @@ func (a *Attribution) charge(e *Evidence, all []growth.Finding) {
 }
 
 // cause puts evidence down to who has touched what, in pages. If that is much more than what
-// came to be charged, others touch memory as well, for another reason, and nobody is named.
+// came to be charged, others touch memory as well, for another reason; if it is much less, there
+// are others whose faults do not show (MADV_POPULATE_WRITE, /proc/PID/mem). Then nobody is named.
 func (e *Evidence) cause(by map[part]float64) {
-	const most = 1.5
+	const most, least = 1.5, 0.5
 	var sum float64
 	sites, keys := make(map[uint32]float64), make(map[growth.Key]float64)
 	for _, p := range slices.SortedFunc(maps.Keys(by), compareParts) {
@@ -370,7 +412,8 @@ func (e *Evidence) cause(by map[part]float64) {
 		keys[p.key] += by[p]
 	}
 	e.TouchedBy, e.Faults = nil, uint64(sum)
-	if grown := float64(e.Last.Resident) - float64(e.First.Resident); sum == 0 || sum*pageBytes > most*grown {
+	grown := float64(e.Last.Resident) - float64(e.First.Resident)
+	if sum == 0 || sum*pageBytes > most*grown || sum*pageBytes < least*grown {
 		return
 	}
 	for site, n := range sites {
@@ -384,34 +427,49 @@ func (e *Evidence) cause(by map[part]float64) {
 	}
 }
 
-// holder says who has made what is held and not mapped any more, or if that was not seen, who
-// has mapped it to write to it: it is of one function if nearly all of what is held, and came
-// since the watch began, is.
+// holder says who has made what is held and not mapped any more: it is of one function if
+// nearly all of what it grows by is. Who maps it, or has it open, need not keep it.
 func (a *Attribution) holder(e *Evidence) {
-	held := a.charges.there(func(h *event.Held) bool { return heldKey(h) == e.Key })
-	e.Files, e.Parts = len(held), nil
-	made, filled := a.charges.makers.fates(held), a.charges.writers.fates(held)
-	e.Maker = maker(made, e.Growth, a.sites.Path)
-	writer := maker(filled, e.Growth, a.sites.Path)
-	switch {
-	case e.Maker == nil:
-		made, e.Maker = filled, writer
-	case writer != nil:
-		// Who has called what makes it, to fill what it gets.
-		path, name := a.sites.Path(e.Maker.Site), a.sites.Path(writer.Site)[writer.Depth].Function
-		for i := e.Maker.Depth + 1; i < len(path); i++ {
-			if path[i].Function == name {
-				e.Maker.Depth = i
+	c := &a.charges
+	held := c.there(func(h *event.Held) bool { return heldKey(h) == e.Key })
+	gains, grown := c.stocks.gains(e.Key, a.began+uint64(e.From), a.began+uint64(e.To))
+	fates := c.makers.fates(held, gains)
+	e.Files, e.Parts, e.Maker = len(held), nil, maker(fates, gains[0], grown, a.sites.Path)
+	if e.Maker != nil {
+		a.filler(e, held)
+	}
+	for site, bytes := range gains {
+		if bytes > 0 {
+			e.Parts = append(e.Parts, Part{Site: site, Flow: growth.Flow{Born: uint64(bytes)}})
+		}
+	}
+	slices.SortFunc(e.Parts, func(x, y Part) int { return cmp.Or(cmp.Compare(y.Born, x.Born), cmp.Compare(x.Site, y.Site)) })
+}
+
+// filler says who has called what makes it, to fill what it gets: who has mapped nearly all of
+// it to write to it.
+func (a *Attribution) filler(e *Evidence, held map[procmaps.HeldID]uint64) {
+	w := &a.charges.writers
+	by, all := make(map[string]float64), 0.0
+	path := a.sites.Path(e.Maker.Site)
+	for id, bytes := range held {
+		if a.charges.makers.of[id] == 0 {
+			continue // it was there before
+		}
+		all += float64(bytes)
+		for _, p := range a.sites.Path(w.of[id]) {
+			if !p.Serves && !p.Cut {
+				by[p.Function] += float64(bytes) // the innermost of those that map
 				break
 			}
 		}
 	}
-	for _, f := range made {
-		if f.Bytes > 0 {
-			e.Parts = append(e.Parts, Part{Site: f.Site, Flow: growth.Flow{Born: uint64(f.Bytes)}})
+	for i := e.Maker.Depth + 1; i < len(path); i++ {
+		if by[path[i].Function] >= Sure*all {
+			e.Maker.Depth = i
+			return
 		}
 	}
-	slices.SortStableFunc(e.Parts, func(x, y Part) int { return cmp.Compare(y.Born, x.Born) })
 }
 
 // charged is what something is called that is charged to a process.

@@ -22,10 +22,12 @@ func TestPagesThatWereCopied(t *testing.T) {
 		name                              string
 		private, resident, faults, before uint64 // more of each, in MiB; and what was copied before
 		less, want                        uint64 // less that is private
+		alone                             bool   // no other process maps any of it
 	}{
 		{name: "each page that became private", private: 40, faults: 40, want: 40},
 		{name: "some are new", private: 40, resident: 30, faults: 40, want: 10},
 		{name: "all are new", private: 40, resident: 41, faults: 50},
+		{name: "nothing was shared with anybody", private: 40, faults: 50, alone: true},
 		{name: "the other process has ended", private: 40},
 		{name: "it ended amid the copying", private: 40, faults: 7, want: 7},
 		{name: "faults that made nothing private", faults: 50},
@@ -34,15 +36,21 @@ func TestPagesThatWereCopied(t *testing.T) {
 		{name: "more after that", private: 3, faults: 3, before: 9, want: 12},
 	} {
 		ch := charges{copied: c.before * mib}
-		was := event.Account{Summed: true, Private: 100 * mib, SumResident: 200 * mib, Faults: 5}
-		ch.account(was)
-		ch.account(event.Account{Faults: 7}) // which has no sum
+		was := event.Account{Summed: true, Private: 100 * mib, SumResident: 200 * mib, SharedDirty: 100 * mib, Faults: 5}
+		if c.alone {
+			was.SharedDirty = 0
+		}
+		ch.account(0, was)
+		ch.account(0, event.Account{Faults: 7}) // which has no sum
 		now := was
 		now.Private += (c.private - c.less) * mib
 		now.SumResident += c.resident * mib
 		now.Resident += 77 * mib // which is not as exact
 		now.Faults += c.faults * mib / pageBytes
-		ch.account(now)
+		if !c.alone {
+			now.SharedDirty = now.SumResident - now.Private
+		}
+		ch.account(0, now)
 		if ch.copied != c.want*mib {
 			t.Errorf("%s: %d KiB, want %d MiB", c.name, ch.copied>>10, c.want)
 		}
@@ -79,7 +87,7 @@ func TestAreasAreEstimated(t *testing.T) {
 
 // charge observes as look does, with an account, and with what is huge of old memory.
 func (r *run) charge(b event.Account, huge uint64) {
-	r.attr.charges.account(b)
+	r.attr.charges.account(r.now, b)
 	r.now += 1_000_000_000
 	r.attr.Plan(r.tree)
 	var resident []procmaps.Resident
@@ -116,7 +124,7 @@ func TestPageTablesGrowByWhoTouchesFirst(t *testing.T) {
 	for i := range uint64(30) {
 		r.touch(4, i<<areaShift, 10)
 		r.touch(6, 0, 100) // all in one area
-		r.charge(event.Account{PageTables: i << 20}, 0)
+		r.charge(event.Account{PageTables: i * 40 << 10}, 0)
 	}
 	e := r.found(t, growth.PageTables)
 	if e.Label != growth.Grows || len(e.TouchedBy) == 0 || e.TouchedBy[0].Site != 4 || e.TouchedBy[0].Share < 0.9 {
@@ -147,7 +155,7 @@ func heldBy(e *Evidence) uint32 {
 	return e.Maker.Site
 }
 
-func TestWhatIsHeldIsOfWhoHasMappedIt(t *testing.T) {
+func TestWhoMapsWhatIsHeldIsNotNamed(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, memfd string
@@ -156,13 +164,12 @@ func TestWhatIsHeldIsOfWhoHasMappedIt(t *testing.T) {
 		sizes       [2]uint64 // of their files
 		linked      bool
 		reads       bool // it is mapped to be read only
-		want        uint32
 		label       growth.Label
 	}{
-		{name: "one site", memfd: "/memfd:frame-%", sites: []uint32{4, 5}, sizes: [2]uint64{1 << 20, 1 << 20}, want: 4, label: growth.Leaks},
+		{name: "one site", memfd: "/memfd:frame-%", sites: []uint32{4, 5}, sizes: [2]uint64{1 << 20, 1 << 20}, label: growth.Leaks},
 		{name: "two functions", memfd: "/memfd:frame-%", sites: []uint32{4, 8}, sizes: [2]uint64{1 << 20, 1 << 20}, label: growth.Leaks},
-		{name: "one of two, whose files are held", memfd: "/memfd:frame-%", sites: []uint32{4, 8}, sizes: [2]uint64{1 << 20}, held: 1, want: 4, label: growth.Leaks},
-		{name: "large ones and small ones", memfd: "/memfd:frame-%", sites: []uint32{4, 8}, sizes: [2]uint64{4 << 10, 1 << 20}, want: 8, label: growth.Leaks},
+		{name: "one of two, whose files are held", memfd: "/memfd:frame-%", sites: []uint32{4, 8}, sizes: [2]uint64{1 << 20}, held: 1, label: growth.Leaks},
+		{name: "large ones and small ones", memfd: "/memfd:frame-%", sites: []uint32{4, 8}, sizes: [2]uint64{4 << 10, 1 << 20}, label: growth.Leaks},
 		{name: "others only read it", memfd: "/memfd:frame-%", sites: []uint32{4}, sizes: [2]uint64{1 << 20}, reads: true, label: growth.Leaks},
 		{name: "a file with a name", memfd: "/dev/shm/log", sites: []uint32{4}, sizes: [2]uint64{1 << 20}, reads: true, linked: true, label: growth.Grows},
 	} {
@@ -197,8 +204,8 @@ func TestWhatIsHeldIsOfWhoHasMappedIt(t *testing.T) {
 		if c.linked {
 			what = growth.Tmpfs
 		}
-		if e := r.found(t, what); e.Label != c.label || heldBy(&e)&^1 != c.want {
-			t.Errorf("%s: %v of site %d, want %v of %d", c.name, e.Label, heldBy(&e), c.label, c.want)
+		if e := r.found(t, what); e.Label != c.label || heldBy(&e) != 0 {
+			t.Errorf("%s: %v of site %d, want %v of nobody", c.name, e.Label, heldBy(&e), c.label)
 		}
 	}
 }
@@ -206,7 +213,7 @@ func TestWhatIsHeldIsOfWhoHasMappedIt(t *testing.T) {
 // TestWhatIsHeldIsOfWhoHasMadeIt has memfds made that nobody maps, some of which are closed.
 func TestWhatIsHeldIsOfWhoHasMadeIt(t *testing.T) {
 	t.Parallel()
-	const closes = 8
+	const closes, ring, ringed = 8, 12, 5
 	for _, c := range []struct {
 		name  string
 		sites []uint32 // that make one at each look, in turn; 0 for one that was not seen
@@ -217,21 +224,28 @@ func TestWhatIsHeldIsOfWhoHasMadeIt(t *testing.T) {
 		{"two functions", []uint32{4, 6}, 0},
 		{"half of it was not seen", []uint32{4, 0}, 0},
 		{"its stack is cut", []uint32{inVfork}, 0},
+		{"another keeps as much as ever", []uint32{4, ring}, 4},
+		{"all that grows was not seen, beside one that keeps as much as ever", []uint32{0, ring}, 0},
 	} {
 		r := newRun()
 		r.attr = New(names{}, r.now, r.tree.Regions(nil), budget.Node{})
-		var files []event.HeldFile
+		var files, rings []event.HeldFile
 		for i := range uint64(30) {
 			for k, site := range c.sites {
 				id := procmaps.HeldID{Kind: procmaps.HeldMemfd, Inode: 100*i + uint64(k)}
 				r.attr.Change(&model.Change{Kind: model.KindMade, Made: id, Site: site})
-				if site != closes {
+				switch site {
+				case closes:
+				case ring:
+					rings = append(rings, event.HeldFile{HeldID: id, Bytes: 50 << 20})
+					rings = rings[max(len(rings)-ringed, 0):]
+				default:
 					files = append(files, event.HeldFile{HeldID: id, Bytes: 1 << 20})
 				}
 			}
-			r.charge(event.Account{Held: []event.Held{{Name: "/memfd:x", Files: files}}}, 0)
+			r.charge(event.Account{Held: []event.Held{{Name: "/memfd:x", Files: slices.Concat(files, rings)}}}, 0)
 		}
-		if e := r.found(t, growth.Held); heldBy(&e)&^1 != c.want || e.Files != len(files) {
+		if e := r.found(t, growth.Held); heldBy(&e)&^1 != c.want || e.Files != len(files)+len(rings) {
 			t.Errorf("%s: of site %d, want %d; %d files", c.name, heldBy(&e), c.want, e.Files)
 		}
 	}
@@ -346,7 +360,7 @@ func TestNobodyIsNamedWhereOthersTouchMemoryAsWell(t *testing.T) {
 				r.touch(8, 0, c.other)
 			}
 			r.charge(event.Account{
-				Summed: true, Private: i * c.pages * page, SumResident: 1 << 30, Faults: i * (c.pages + c.other),
+				Summed: true, Private: i * c.pages * page, SumResident: 1 << 30, SharedDirty: 1<<30 - i*c.pages*page, Faults: i * (c.pages + c.other),
 			}, 1<<20)
 		}
 		e := r.found(t, growth.Copied)

@@ -232,7 +232,7 @@ func (n *namer) finding(a *Attribution, e *Evidence, limits growth.Readings) Fin
 	const most = 3
 	var total uint64
 	for i := range e.Parts {
-		if e.Parts[i].Site != 0 {
+		if e.Parts[i].Site != 0 || e.What.Charged() {
 			total += e.gained(&e.Parts[i])
 		}
 	}
@@ -366,6 +366,7 @@ func (a *Attribution) subject(k growth.Key, born bool) string {
 	name := procmaps.AnonName
 	seen := a.appearances[k]
 	switch {
+	case k.What == growth.ThreadStack && a.shared(k): // blocks of an allocator are in it, too
 	case k.What != growth.Anon:
 		name = k.What.String()
 	case seen.name != "":

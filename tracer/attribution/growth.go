@@ -228,7 +228,7 @@ func (g *Growth) Record(r *event.Record) {
 	case event.Limits:
 		w.limits.Add(growth.Reading{At: w.since(r.At), Limits: growth.Limits(b)})
 	case event.Account:
-		w.charges.account(b)
+		w.charges.account(r.At, b)
 		w.comm = cmp.Or(b.Comm, w.comm)
 		g.observeCrowd(r.At)
 	case event.Counting:

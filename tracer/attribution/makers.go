@@ -2,8 +2,10 @@ package attribution
 
 import (
 	"maps"
+	"math"
 	"slices"
 
+	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/heap"
 )
 
@@ -45,17 +47,67 @@ func (m *makers[K]) keep(there map[K]uint64) {
 	maps.DeleteFunc(m.of, func(k K, _ uint32) bool { _, is := there[k]; return !is })
 }
 
-// fates are how what each site has made fares, of all that was made: those are there of which
-// the bytes are known.
-func (m *makers[K]) fates(there map[K]uint64) (out []heap.Fate) {
+// stock is how much there was at a time of what each site has made, in bytes; of site 0 what
+// nobody was seen to make.
+type stock struct {
+	at uint64 // CLOCK_MONOTONIC, ns
+	by map[uint32]uint64
+}
+
+// stocks are those of each group, the oldest first.
+type stocks map[growth.Key][]stock
+
+// mostStocks are kept of a group, at about equal distances.
+const mostStocks = 16
+
+func (s stocks) add(k growth.Key, at uint64, by map[uint32]uint64) {
+	all := append(s[k], stock{at, by})
+	if len(all) >= mostStocks {
+		for i := range len(all) / 2 {
+			all[i] = all[2*i+1] // the last stays
+		}
+		all = slices.Clip(all[:len(all)/2])
+	}
+	s[k] = all
+}
+
+// gains are by how much what each site has made has grown since about the middle of a time, and
+// all of it; what turns over, and is as much as ever, does not grow. By then what was there
+// before the watch has mostly gone, of which nobody knows who has made it.
+func (s stocks) gains(k growth.Key, from, to uint64) (by map[uint32]float64, all float64) {
+	looks := s[k]
+	if len(looks) == 0 {
+		return nil, 0
+	}
+	far := func(st *stock) uint64 { m := from/2 + to/2; return max(st.at, m) - min(st.at, m) }
+	first, last := &looks[0], &looks[len(looks)-1]
+	for i := range looks[:len(looks)-1] {
+		if far(&looks[i]) < far(first) {
+			first = &looks[i]
+		}
+	}
+	by = make(map[uint32]float64)
+	for site, bytes := range last.by {
+		by[site] += float64(bytes)
+		all += float64(bytes)
+	}
+	for site, bytes := range first.by {
+		by[site] -= float64(bytes)
+		all -= float64(bytes)
+	}
+	return by, all
+}
+
+// fates are how what each site has made fares: how many of so many are there, and by how much
+// they have grown.
+func (m *makers[K]) fates(there map[K]uint64, gains map[uint32]float64) (out []heap.Fate) {
 	of := make(map[uint32]*heap.Fate)
 	for site, made := range m.made {
-		of[site] = &heap.Fate{Site: site, Made: made}
+		of[site] = &heap.Fate{Site: site, Made: made, Bytes: max(gains[site], 0)}
 	}
-	for k, bytes := range there {
+	for k := range there {
 		if f := of[m.of[k]]; f != nil {
 			f.There++
-			f.Bytes += float64(bytes)
 		}
 	}
 	for _, site := range slices.Sorted(maps.Keys(of)) {
@@ -64,11 +116,12 @@ func (m *makers[K]) fates(there map[K]uint64) (out []heap.Fate) {
 	return out
 }
 
-// maker is the function that has made nearly all of what is there, if that is known of nearly
-// all of what it grew by; nil if not. Sums of bytes are whole numbers: their order is no matter.
-func maker(fates []heap.Fate, grown float64, path func(uint32) []heap.Place) *heap.Maker {
+// maker is the function that has made nearly all of what it grew by, nil if that is not known.
+// What nobody was seen to make must not have become much more, nor less: it may be what
+// somebody makes again and again. Sums of bytes are whole numbers: their order is no matter.
+func maker(fates []heap.Fate, unknown, grown float64, path func(uint32) []heap.Place) *heap.Maker {
 	all := heap.Makers(fates, path)
-	if len(all) == 0 || all[0].Unsure {
+	if len(all) == 0 || all[0].Unsure || grown <= 0 || math.Abs(unknown) > (1-Sure)*grown {
 		return nil
 	}
 	var sum float64

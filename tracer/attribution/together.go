@@ -37,6 +37,7 @@ type crowd struct {
 	last        uint64
 	first       map[string]int // processes, by name
 	made        makers[int]    // of processes, during the watch
+	stocks      stocks         // of what they have, by who has made them
 }
 
 // leastCrowd is the least that processes grow by together that is worth telling, in bytes, and
@@ -63,13 +64,23 @@ func (g *Growth) observeCrowd(at uint64) {
 	for _, site := range c.made.of {
 		g.opts.Names.Use(site)
 	}
-	holdings := make(map[growth.Key]growth.Holding)
+	holdings, by := make(map[growth.Key]growth.Holding), make(map[growth.Key]map[uint32]uint64)
 	for _, w := range g.spaces {
 		if w.exited || !w.charges.known {
 			continue
 		}
-		k := growth.Key{What: growth.Processes, Name: family(w.comm)}
-		holdings[k] = holdings[k].Plus(growth.Holding{Resident: w.charges.own()})
+		k, own := growth.Key{What: growth.Processes, Name: family(w.comm)}, w.charges.own()
+		holdings[k] = holdings[k].Plus(growth.Holding{Resident: own})
+		if by[k] == nil {
+			by[k] = make(map[uint32]uint64)
+		}
+		by[k][c.made.of[w.pid]] += own
+	}
+	if c.stocks == nil {
+		c.stocks = make(stocks)
+	}
+	for k := range by {
+		c.stocks.add(k, at, by[k])
 	}
 	if c.watch == nil {
 		c.watch, c.began, c.first = growth.NewWatch(growth.Options{Share: g.opts.Memory.Series, MinGrowth: leastCrowd, MinShare: leastCrowdShare}), at, g.count()
@@ -126,7 +137,7 @@ func (g *Growth) together(processes []Process) *Group {
 		}
 		found := Finding{Evidence: Evidence{Finding: f}, Subject: subject}
 		if now > before {
-			g.parents(&found, now-before)
+			g.parents(&found)
 		}
 		out.Findings = append(out.Findings, found)
 	}
@@ -136,25 +147,29 @@ func (g *Growth) together(processes []Process) *Group {
 	return out
 }
 
-// parents says who has made the processes of a name that are there and were not at first,
-// as far as that is known: one function is named only if it has made nearly all of so many.
-func (g *Growth) parents(f *Finding, more int) {
+// parents says who has made the processes that those of a name grow by, as far as that is
+// known: one function is named only if it has made nearly all of what they have more.
+func (g *Growth) parents(f *Finding) {
 	there := make(map[int]uint64)
 	for _, w := range g.spaces {
 		if !w.exited && family(w.comm) == f.Name {
 			there[w.pid] = 1
 		}
 	}
-	fates, sites := g.crowd.made.fates(there), make(map[uint32]uint64)
-	for _, fate := range fates {
-		if fate.There > 0 {
-			sites[fate.Site] = uint64(fate.There)
+	c := &g.crowd
+	gains, grown := c.stocks.gains(f.Key, c.began+uint64(f.Finding.From), c.began+uint64(f.To))
+	m := maker(c.made.fates(there, gains), gains[0], grown, g.namer.Path)
+	if m == nil {
+		return
+	}
+	f.From = g.namer.PlaceName(m.Site, m.Depth)
+	sites := make(map[uint32]uint64)
+	for site, bytes := range gains {
+		if site != 0 && bytes > 0 {
+			sites[site] = uint64(bytes)
 		}
 	}
 	f.Made, _ = g.namer.callers(sites)
-	if m := maker(fates, float64(more), g.namer.Path); m != nil {
-		f.From = g.namer.PlaceName(m.Site, m.Depth)
-	}
 }
 
 func sum(of map[string]int) (n int) {

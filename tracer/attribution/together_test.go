@@ -117,19 +117,19 @@ func TestProcessesThatAreRenamedAreCountedAsWhatTheyAre(t *testing.T) {
 func TestWhatAProcessHasToItself(t *testing.T) {
 	t.Parallel()
 	var c charges
-	c.account(event.Account{Anon: 100, Swapped: 7, PageTables: 4})
+	c.account(0, event.Account{Anon: 100, Swapped: 7, PageTables: 4})
 	if got := c.own(); got != 111 {
 		t.Errorf("%d without a sum, want all that is anonymous", got)
 	}
-	c.account(event.Account{Anon: 100, Swapped: 7, PageTables: 4, Summed: true, Private: 30})
+	c.account(0, event.Account{Anon: 100, Swapped: 7, PageTables: 4, Summed: true, Private: 30})
 	if got := c.own(); got != 41 {
 		t.Errorf("%d with a sum", got)
 	}
-	c.account(event.Account{Anon: 150, Swapped: 9, PageTables: 4, Hugetlb: 1000})
+	c.account(0, event.Account{Anon: 150, Swapped: 9, PageTables: 4, Hugetlb: 1000})
 	if got := c.own(); got != 1093 {
 		t.Errorf("%d, with some that came later", got)
 	}
-	c.account(event.Account{Anon: 20})
+	c.account(0, event.Account{Anon: 20})
 	if got := c.own(); got != 37 {
 		t.Errorf("%d after much was given back", got)
 	}

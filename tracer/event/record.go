@@ -63,6 +63,7 @@ type (
 		// those of them that no other process maps.
 		Summed               bool
 		SumResident, Private uint64
+		SharedDirty          uint64 // of those that others map, which were written to
 		Held                 []Held // what it holds by descriptors, or has made, and maps nowhere
 		// Partial says that it has more descriptors than were looked at.
 		Partial bool

@@ -623,6 +623,10 @@ func (r *Result) judge(rate growth.Rate, scale func(*rand.Rand) float64, unseen 
 		}
 	}
 	r.Low, r.High = interval(sums)
+	const absurd = 4
+	if r.Low > slack*rate.High || r.Kept > absurd*rate.High {
+		return // more than there is: what is known of them is wrong
+	}
 	if k := &r.Keepers[0]; min(k.Alive, k.Times) >= Fewest && !k.Pools && !k.Unsure && !k.Dies && !r.Short() {
 		r.Confidence = float64(wins) / (draws + 1) // it is never certain
 	}

@@ -146,9 +146,10 @@ func (a *account) sum(p *procmaps.Process, r *accountRead, fork bool, budget flo
 		return sum
 	}
 	r.Summed, r.SumResident, r.Private = true, bytes("Rss"), bytes("Private_Clean", "Private_Dirty")
+	r.SharedDirty = bytes("Shared_Dirty")
 	// The figures of status are older than those of the sum.
 	a.faults, a.resident = r.Faults, r.Resident
-	if a.rest = min(max(2*a.rest, 1), mostQuiet); bytes("Shared_Dirty") >= leastShared {
+	if a.rest = min(max(2*a.rest, 1), mostQuiet); r.SharedDirty >= leastShared {
 		a.rest = 0
 	}
 	a.quiet = a.rest
