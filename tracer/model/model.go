@@ -313,7 +313,10 @@ func (m *Model) leave(p *Process) {
 		return
 	}
 	sp.procs = slices.DeleteFunc(sp.procs, func(o *Process) bool { return o == p })
-	if sp.owner == p && len(sp.procs) > 0 {
+	switch {
+	case len(sp.procs) == 0 && sp.first.Space == sp.id:
+		sp.owner = sp.first
+	case sp.owner == p && len(sp.procs) > 0:
 		sp.owner = sp.procs[0]
 	}
 }
@@ -325,7 +328,7 @@ func (m *Model) exec(op *Operation, b *Exec) {
 	if p == nil {
 		p = m.born(op.TGID)
 	} else {
-		if old := m.spaces[p.Space]; old != nil && old.id != op.Space && len(old.procs) == 1 {
+		if old := m.spaces[p.Space]; old != nil && old.id != op.Space && len(old.procs) == 1 && old.first == p {
 			old.state = replaced
 		}
 		m.leave(p)

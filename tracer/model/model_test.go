@@ -146,6 +146,31 @@ func TestTheOldestOfThoseThatEndedAreForgotten(t *testing.T) {
 	}
 }
 
+// TestAnAddressSpaceIsOfItsFirstProcess has a child share it that outlives its parent, as one of
+// vfork(2) does when another thread ends the parent.
+func TestAnAddressSpaceIsOfItsFirstProcess(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]Operation{
+		"it ends":              {Time: 300, Space: 1, TGID: 2, Body: Exit{}},
+		"it has another image": {Time: 300, Space: 9, TGID: 2, Body: Exec{Comm: "b"}},
+	} {
+		m := New(Options{})
+		for _, op := range begun(1, 1) {
+			m.Apply(&op)
+		}
+		for _, op := range []Operation{
+			{Time: 150, Space: 1, TGID: 2, Body: Join{Parent: 1}},
+			{Time: 200, Space: 1, TGID: 1, Body: Exit{}},
+			end,
+		} {
+			m.Apply(&op)
+		}
+		if r := m.Report(); len(r.Spaces) != 1 || r.Spaces[0].Process.PID != 1 {
+			t.Errorf("%s: %+v", name, r.Spaces)
+		}
+	}
+}
+
 // The reasons to be approximate that polling gives belong to the report, not to the space.
 func TestAReportChangesNothing(t *testing.T) {
 	t.Parallel()

@@ -160,7 +160,7 @@ func CallName(op space.Op, sub space.Sub) string {
 
 // SpaceReport is the state of one address space.
 type SpaceReport struct {
-	Process Process      // the first that lives in it, or the last that did
+	Process Process      // the first that lives in it, or did
 	Shared  int          // how many processes live in it
 	Start   space.Packed // what it was when tracing it began
 	Began   uint64       // when that was, CLOCK_MONOTONIC in ns

@@ -31,7 +31,8 @@ type Space struct {
 	numbered bool // the kernel numbers the write sections of its lock
 	tree     *space.Space
 	procs    []*Process // those that live in it
-	owner    *Process   // the first of them, or when none lives the last
+	owner    *Process   // the first of them, and
+	first    *Process   // who was the first of all: its owner again when none lives
 
 	start space.Packed // what it was when it became known, and
 	began uint64       // when that was
@@ -82,8 +83,8 @@ func (sp *Space) Kept() bool { return !sp.unkept }
 // Inhabitants is how many processes live in it.
 func (sp *Space) Inhabitants() int { return len(sp.procs) }
 
-// Owner is the first of those who live in it, or when none does the last who did; nil if
-// nobody ever has.
+// Owner is the first of those who live in it, or when none does the first who ever did; nil if
+// nobody has.
 func (sp *Space) Owner() *Process { return sp.owner }
 
 // Picture is how far the tree can be trusted.
@@ -107,7 +108,7 @@ func (sp *Space) begin(at uint64) {
 // settle gives it an inhabitant.
 func (sp *Space) settle(p *Process) {
 	if len(sp.procs) == 0 {
-		sp.owner = p
+		sp.owner, sp.first = p, p
 	}
 	sp.procs = append(sp.procs, p)
 }
