@@ -35,6 +35,12 @@ const (
 	// sumAtOnce is how much of a process may be resident for its pages to be summed up at its
 	// beginning, in bytes: that takes some milliseconds. Children share much with their parents.
 	sumAtOnce = 256 << 20
+	// mostTables is how large the page tables of a process may be for its pages to be summed up at
+	// all, in bytes: a walk of them takes up to 0.2 s, and nothing ends it. Pages of zeros take
+	// page tables, and are not resident.
+	mostTables = 64 << 20
+	// tablesAtOnce is the same for its beginning.
+	tablesAtOnce = 4 << 20
 	// leastShared is what is shared that is worth another look, in bytes.
 	leastShared = 256 << 10
 )
@@ -128,7 +134,10 @@ func (a *account) sum(p *procmaps.Process, r *accountRead, fork bool, budget flo
 		a.quiet--
 		return
 	}
-	atOnce := first && r.Resident <= sumAtOnce
+	if r.PageTables > mostTables {
+		return
+	}
+	atOnce := first && r.Resident <= sumAtOnce && r.PageTables <= tablesAtOnce
 	if !fork && !atOnce && faults < copiesWorthASum+made/uint64(os.Getpagesize()) || time.Now().Before(a.sumDue) {
 		return
 	}

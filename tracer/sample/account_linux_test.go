@@ -64,9 +64,10 @@ func TestWhatIsHeldIsToldByName(t *testing.T) {
 
 // procFiles writes what a process of a made-up /proc is charged for.
 type procFiles struct {
-	t   *testing.T
-	dir string
-	fs  procmaps.FS
+	t      *testing.T
+	dir    string
+	fs     procmaps.FS
+	tables int // kB of page tables
 }
 
 func (f *procFiles) write(name, text string) {
@@ -80,7 +81,7 @@ func (f *procFiles) write(name, text string) {
 func (f *procFiles) stat(faults, rss int) {
 	f.t.Helper()
 	f.write("stat", "5 (a) S 1 5 5 0 -1 0 "+strconv.Itoa(faults)+" 0 0 0 0 0 0 0 20 0 1 0 100 4096 1 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n")
-	f.write("status", "Name:\ta\nPid:\t5\nVmSize:\t9 kB\nVmRSS:\t"+strconv.Itoa(rss)+" kB\nVmPTE:\t44 kB\nVmSwap:\t8 kB\n")
+	f.write("status", "Name:\ta\nPid:\t5\nVmSize:\t9 kB\nVmRSS:\t"+strconv.Itoa(rss)+" kB\nVmPTE:\t"+strconv.Itoa(f.tables)+" kB\nVmSwap:\t8 kB\n")
 }
 
 // TestSumsAreTakenWhereTheyMayTellOfCopies reads the figures of a process again and again, and
@@ -92,7 +93,7 @@ func TestSumsAreTakenWhereTheyMayTellOfCopies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &procFiles{t: t, dir: filepath.Join(root, "5"), fs: fs}
+	f := &procFiles{t: t, dir: filepath.Join(root, "5"), fs: fs, tables: 44}
 	if err = os.Mkdir(f.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -161,6 +162,17 @@ func TestSumsAreTakenWhereTheyMayTellOfCopies(t *testing.T) {
 	a.sumDue = time.Now().Add(time.Hour)
 	if r := a.read(fs, p, new(segments), false, 1); r == nil || r.Summed {
 		t.Errorf("%+v, before its time", r)
+	}
+	// Nor is there one of a process with many page tables, however little is resident.
+	a.sumDue, f.tables = time.Time{}, mostTables>>10+1
+	f.stat(faults, rss)
+	if r := a.read(fs, p, new(segments), true, 1); r == nil || r.Summed {
+		t.Errorf("%+v, with many page tables", r)
+	}
+	a, f.tables = account{}, tablesAtOnce>>10+1
+	f.stat(faults, rss)
+	if r := a.read(fs, p, new(segments), false, 1); r == nil || r.Summed {
+		t.Errorf("%+v, at once, with many page tables", r)
 	}
 }
 
