@@ -77,9 +77,9 @@ func ringBytes(data []byte) (sum uint64) {
 	return up(sq*submit) + up(head+cq*complete+sq*pointer)
 }
 
-// parseTmpfs returns the numbers of those mounts that are of tmpfs, from the text of a
-// mountinfo file (proc_pid_mountinfo(5)).
-func parseTmpfs(data []byte, file string) (map[string]bool, error) {
+// parseMounts returns the numbers of those mounts that are of some kinds of file systems, from
+// the text of a mountinfo file (proc_pid_mountinfo(5)).
+func parseMounts(data []byte, file string, kinds map[string]bool) (map[string]bool, error) {
 	ids := make(map[string]bool)
 	l := lines{buf: data, file: file}
 	for l.pos < len(data) {
@@ -95,7 +95,7 @@ func parseTmpfs(data []byte, file string) (map[string]bool, error) {
 		if !ok {
 			return nil, parseError(file, l.n, line, "no file system")
 		}
-		if kind, _, _ := bytes.Cut(rest, []byte{' '}); string(kind) == "tmpfs" {
+		if kind, _, _ := bytes.Cut(rest, []byte{' '}); kinds[string(kind)] {
 			ids[string(id)] = true
 		}
 	}

@@ -33,7 +33,7 @@ func (p *Process) HeldMemory(most int) (held []Held, all bool, err error) {
 		if e != nil {
 			return nil, e
 		}
-		return parseTmpfs(text, p.file("mountinfo"))
+		return parseMounts(text, p.file("mountinfo"), map[string]bool{"tmpfs": true})
 	})
 	files := make(map[HeldID]Held)
 	for _, name := range names {

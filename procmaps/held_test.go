@@ -14,9 +14,11 @@ const someMounts = `22 27 0:21 / /proc rw,relatime - proc proc rw
 27 1 254:0 / / rw - ext4 /dev/root rw
 `
 
+var tmpfsOnly = map[string]bool{"tmpfs": true}
+
 func TestMountsOfTmpfsAreFound(t *testing.T) {
 	t.Parallel()
-	got, err := parseTmpfs([]byte(someMounts), "mountinfo")
+	got, err := parseMounts([]byte(someMounts), "mountinfo", tmpfsOnly)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +26,7 @@ func TestMountsOfTmpfsAreFound(t *testing.T) {
 		t.Error(d)
 	}
 	for _, bad := range []string{"\n", "x 1 0:1 / / rw - ext4 a rw\n", "1 2 0:1 / / rw\n", "25 24 0:23 / /dev/shm rw - tmpfs"} {
-		if _, err = parseTmpfs([]byte(bad), "mountinfo"); err == nil {
+		if _, err = parseMounts([]byte(bad), "mountinfo", tmpfsOnly); err == nil {
 			t.Errorf("%q is taken", bad)
 		}
 	}
@@ -59,10 +61,10 @@ func TestRingsTakeWhatTheirQueuesDo(t *testing.T) {
 	}
 }
 
-func FuzzParseTmpfs(f *testing.F) {
+func FuzzParseMounts(f *testing.F) {
 	f.Add([]byte(someMounts))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		ids, err := parseTmpfs(data, "mountinfo")
+		ids, err := parseMounts(data, "mountinfo", tmpfsOnly)
 		if err != nil && ids != nil {
 			t.Errorf("%v and %v", ids, err)
 		}

@@ -176,6 +176,9 @@ func cloneRecord(r *event.Record) event.Record {
 			b.Held[i].Files = slices.Clone(b.Held[i].Files)
 		}
 		c.Body = b
+	case event.Group:
+		b.Files = slices.Clone(b.Files)
+		c.Body = b
 	case event.Malloc:
 		b.Arenas = slices.Clone(b.Arenas)
 		c.Body = b

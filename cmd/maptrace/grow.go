@@ -178,7 +178,7 @@ func (o *growOptions) withoutFaults(stderr io.Writer) {
 // cgroups are those that are watched beside their processes.
 func (o *growOptions) cgroups() (out []sample.Group) {
 	for _, g := range o.groups {
-		out = append(out, sample.Group{Name: g.Path(), Memory: g.Memory})
+		out = append(out, sample.Group{Name: g.Path(), Memory: g.Memory, Files: g.Files})
 	}
 	return out
 }

@@ -23,7 +23,16 @@ type Group struct {
 	Before, Now int
 	// First and Last are what the cgroup was charged for at first, and is.
 	First, Last procmaps.GroupMemory
-	Findings    []Finding // the worst first: those of all processes only if they tell more than the processes' own
+	// Files are those that its processes have open of which there is most more in the page cache
+	// than at first, if that is growing.
+	Files    []FileGrowth
+	Findings []Finding // the worst first: those of all processes only if they tell more than the processes' own
+}
+
+// FileGrowth is what of a file is in the page cache, and by how much that has grown, in bytes.
+type FileGrowth struct {
+	procmaps.CachedFile
+	Grown uint64
 }
 
 // Grows tells whether anything was found to grow.
@@ -184,6 +193,45 @@ type cgroup struct {
 	watch       *growth.Watch
 	began, last uint64
 	first, now  procmaps.GroupMemory
+	// What of files was in the page cache when they were seen first, by path and inode; and is.
+	before map[fileID]uint64
+	files  []procmaps.CachedFile
+}
+
+type fileID struct {
+	dev   procmaps.Device
+	inode uint64
+}
+
+// mostFiles is of how many files of a cgroup it is kept what was in the page cache at first.
+const mostFiles = 1 << 14
+
+// cached takes what of files is in the page cache now. What is opened later has had as much
+// before as is known: all that it has is more.
+func (c *cgroup) cached(files []procmaps.CachedFile) {
+	if files == nil {
+		return
+	}
+	c.files = files
+	if c.before != nil {
+		return
+	}
+	c.before = make(map[fileID]uint64)
+	for _, f := range files[:min(len(files), mostFiles)] {
+		c.before[fileID{f.Dev, f.Inode}] = f.Bytes
+	}
+}
+
+// grownFiles are those of which the most has come into the page cache.
+func (c *cgroup) grownFiles() (out []FileGrowth) {
+	const least, most = 1 << 20, 3
+	for _, f := range c.files {
+		if was := c.before[fileID{f.Dev, f.Inode}]; f.Bytes >= was+least {
+			out = append(out, FileGrowth{f, f.Bytes - was})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b FileGrowth) int { return cmp.Compare(b.Grown, a.Grown) })
+	return out[:min(len(out), most)]
 }
 
 func (g *Growth) group(at uint64, b *event.Group) {
@@ -193,6 +241,7 @@ func (g *Growth) group(at uint64, b *event.Group) {
 		g.groups[b.Name] = c
 	}
 	c.now, c.last = b.GroupMemory, at
+	c.cached(b.Files)
 	c.watch.Observe(time.Duration(at-c.began), map[growth.Key]growth.Holding{
 		{What: growth.GroupAnon}:    {Resident: b.Anon, Swapped: b.Swap},
 		{What: growth.PageCache}:    {Resident: b.File},
@@ -248,6 +297,9 @@ func (g *Growth) Groups(processes []Process) (out []Group) {
 		}
 		growth.Sort(found)
 		for _, f := range found {
+			if f.What == growth.PageCache && f.Label >= growth.Grows {
+				group.Files = c.grownFiles()
+			}
 			group.Findings = append(group.Findings, Finding{Evidence: Evidence{Finding: f}, Subject: f.What.String() + " of the cgroup"})
 		}
 		out = append(out, group)

@@ -58,6 +58,33 @@ func TestChildrenThatPileUpAreFoundTogether(t *testing.T) {
 	}
 }
 
+func TestFilesThatFillThePageCache(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	g := NewGrowth(Options{Names: names{}, Interval: time.Second})
+	for i := range uint64(40) {
+		body := event.Group{Name: "/a", GroupMemory: procmaps.GroupMemory{File: 100*mib + i*2*mib}}
+		if i%10 == 0 {
+			body.Files = []procmaps.CachedFile{
+				{Path: "/old", Inode: 1, Bytes: 80 * mib}, {Path: "/log", Inode: 2, Bytes: 20*mib + i*mib}, {Path: "/few", Inode: 3, Bytes: i << 10},
+			}
+			if i > 0 {
+				body.Files = append(body.Files, procmaps.CachedFile{Path: "/new", Inode: 4, Bytes: 5 * mib}, procmaps.CachedFile{Path: "/other", Dev: procmaps.Device{Major: 7}, Inode: 1, Bytes: 4 * mib})
+			}
+		}
+		g.Record(&event.Record{At: (i + 1) * uint64(time.Second), Body: body})
+	}
+	groups := g.Groups(nil)
+	if len(groups) != 1 || len(groups[0].Files) != 3 {
+		t.Fatalf("%+v", groups)
+	}
+	for i, want := range []string{"/log", "/new", "/other"} {
+		if f := &groups[0].Files[i]; f.Path != want || f.Grown == 0 {
+			t.Errorf("file %d is %+v, want %s", i, f, want)
+		}
+	}
+}
+
 func TestProcessesThatGrowByThemselvesAreNotToldTogether(t *testing.T) {
 	t.Parallel()
 	g := NewGrowth(Options{Names: names{}, Interval: time.Second})

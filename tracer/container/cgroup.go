@@ -117,6 +117,34 @@ func (g *Group) Memory() (procmaps.GroupMemory, error) {
 	return procmaps.GroupMemory{}, fmt.Errorf("read the memory of cgroup %s: %w", g.Path(), fs.ErrNotExist)
 }
 
+// Files lists the files that its processes have open, with what of them is in the page cache, the
+// largest first: of so many processes, and so many descriptors of each.
+func (g *Group) Files() ([]procmaps.CachedFile, error) {
+	const processes, descriptors = 64, 1024
+	pids, err := g.Now()
+	if err != nil {
+		return nil, err
+	}
+	var all [][]procmaps.CachedFile
+	var failed error
+	for _, pid := range pids[:min(len(pids), processes)] {
+		p, err := g.f.Proc.Process(pid)
+		if err != nil {
+			continue // it has ended
+		}
+		files, err := p.CachedFiles(descriptors)
+		_ = p.Close() // it was only read
+		if err != nil && !errors.Is(err, procmaps.ErrGone) {
+			failed = err
+		}
+		all = append(all, files)
+	}
+	if found := procmaps.MergeCached(all...); len(found) > 0 {
+		return found, nil
+	}
+	return nil, failed
+}
+
 // dir is a group's directory. Whether its hierarchy is to be seen is told by the
 // root's list of processes; the group itself may be gone.
 func (f Finder) dir(at group) (string, bool) {

@@ -73,6 +73,9 @@ type (
 	Group struct {
 		Name string
 		procmaps.GroupMemory
+		// Files are those that its processes have open, with what of them is in the page cache,
+		// the largest first; nil if they were not looked at.
+		Files []procmaps.CachedFile
 	}
 
 	// Uncounted says why the resident pages of a process cannot be counted.

@@ -353,7 +353,7 @@ func (s *Sampler) Finish() {
 	s.collect(true)
 	s.forget(wholeEnd) // the figures of the end are of everything
 	now := s.kernel.Now()
-	s.groups.due = 0
+	s.groups.due, s.groups.filesDue = 0, 0
 	s.lookAtGroups(now)
 	for _, t := range s.spaces {
 		if t.pages != nil && !t.busy {

@@ -111,10 +111,11 @@ func WriteGrowthReports(w io.Writer, groups []attribution.Group, all []Growth, m
 		b = append(appendGroup(b, &groups[i], most, frames, ascii), '\n')
 	}
 	const few = 3
-	quiet := 0
+	quiet, more := 0, int64(0)
 	for i := range all {
 		if all[i].quiet() {
 			quiet++
+			more += all[i].more()
 		}
 	}
 	told := 0
@@ -127,7 +128,11 @@ func WriteGrowthReports(w io.Writer, groups []attribution.Group, all []Growth, m
 			if i > 0 {
 				b = append(b, '\n')
 			}
-			b = fmt.Appendf(b, "%s: nothing was seen to grow in any of them\n", units.Count(uint64(quiet), otherProcess(quiet < len(all))))
+			b = fmt.Appendf(b, "%s: nothing was seen to grow in any of them", units.Count(uint64(quiet), otherProcess(quiet < len(all))))
+			if more > 0 {
+				b = fmt.Appendf(b, " to the end, but there are %s more than at their first looks", units.Bytes(float64(more)))
+			}
+			b = append(b, '\n')
 			continue
 		}
 		if i > 0 && (g.Grows() || all[i-1].Grows()) {
@@ -189,6 +194,16 @@ func appendGroup(b []byte, g *attribution.Group, most, frames int, ascii bool) [
 		return b
 	}
 	b = appendRows(append(b, '\n'), found, ascii)
+	if len(g.Files) > 0 {
+		b = append(b, "\nOf files that are open there is more in the page cache:\n"...)
+	}
+	for _, f := range g.Files {
+		b = fmt.Appendf(b, "  %s %s", units.Change(float64(f.Grown)), table.Escape(f.Path))
+		if f.Dirty > 0 {
+			b = fmt.Appendf(b, " (%s not written back)", units.Bytes(float64(f.Dirty)))
+		}
+		b = append(b, '\n')
+	}
 	for f := range pointers(found) {
 		b = appendStacks(b, f, frames, ascii)
 	}
@@ -239,6 +254,15 @@ func WriteCulprit(w io.Writer, all []Growth) error {
 	return err
 }
 
+// more is by how much the process has grown by the kernel's figures, 0 if that is little.
+func (g *Growth) more() int64 {
+	const least, part = 1 << 20, 100
+	if a := g.Account; a != nil && a.Grown >= max(least, int64(a.First.Total())/part) {
+		return a.Grown
+	}
+	return 0
+}
+
 func (g *Growth) appendHead(b []byte) []byte {
 	b = fmt.Appendf(b, "Process %d%s (%s)", g.PID, inside(g.NSPID), table.Escape(g.Comm))
 	if g.Exited {
@@ -256,7 +280,11 @@ func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
 		b = append(append(b, refusal(&g.Refused[i])...), '\n')
 	}
 	if !g.Grows() {
-		b = append(b, "Nothing was seen to grow.\n"...)
+		if more := g.more(); more > 0 {
+			b = fmt.Appendf(b, "Nothing was seen to grow to the end, but there are %s more than at the first look.\n", units.Bytes(float64(more)))
+		} else {
+			b = append(b, "Nothing was seen to grow.\n"...)
+		}
 		if g.Ticks < fewLooks {
 			b = fmt.Appendf(b, "But %d looks are few to judge by: watch for longer (--for), or look more often (--interval).\n", g.Ticks)
 		}

@@ -192,6 +192,16 @@ type GroupObject struct {
 	Now    int            `json:"processes,omitempty"`
 	First  *ChargesObject `json:"first,omitempty"`
 	Last   *ChargesObject `json:"last,omitempty"`
+	// Files are those that are open of which there is most more in the page cache.
+	Files []CachedObject `json:"files,omitempty"`
+}
+
+// CachedObject is what of a file is in the page cache, in bytes.
+type CachedObject struct {
+	Path   string `json:"path"`
+	Cached uint64 `json:"cached"`
+	Dirty  uint64 `json:"dirty"`
+	Grown  uint64 `json:"grown"`
 }
 
 // ChargesObject is what a cgroup is charged for, in bytes.
@@ -224,6 +234,9 @@ func EncodeGroup(enc *json.Encoder, g *attribution.Group, now time.Time) error {
 	o := GroupObject{Event: "group", Time: now, Cgroup: g.Name, Seconds: g.Watched.Seconds(), Looks: g.Ticks, Before: g.Before, Now: g.Now}
 	if g.Name != "" {
 		o.First, o.Last = chargesObject(&g.First), chargesObject(&g.Last)
+	}
+	for _, f := range g.Files {
+		o.Files = append(o.Files, CachedObject{f.Path, f.Bytes, f.Dirty, f.Grown})
 	}
 	err := enc.Encode(o)
 	for i := range g.Findings {

@@ -13,6 +13,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/tracer/attribution"
+	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/stack"
@@ -137,6 +138,10 @@ func grownGroups() []attribution.Group {
 	return []attribution.Group{
 		{
 			Name: "/docker/a\x1bb", Watched: 30 * time.Second, Ticks: 31,
+			Files: []attribution.FileGrowth{
+				{CachedFile: procmaps.CachedFile{Path: "/data/a\x1bb.log", Bytes: 90 << 20, Dirty: 2 << 20}, Grown: 38 << 20},
+				{CachedFile: procmaps.CachedFile{Path: "/data/index", Bytes: 9 << 20}, Grown: 2 << 20},
+			},
 			First:    procmaps.GroupMemory{Used: 100 << 20, Max: 512 << 20, Anon: 50 << 20, File: 50 << 20},
 			Last:     procmaps.GroupMemory{Used: 140 << 20, Max: 512 << 20, Anon: 49 << 20, File: 90 << 20, Kernel: 1 << 20, Swap: 3 << 20},
 			Findings: []attribution.Finding{cache},
@@ -173,6 +178,26 @@ func TestGroupsAreJSON(t *testing.T) {
 		}
 	}
 	golden(t, "growth-groups.json", b.String())
+}
+
+// TestNothingGrowsIsNotSaidOfMoreThanThereWas has a process that grew, and does not any more.
+func TestNothingGrowsIsNotSaidOfMoreThanThereWas(t *testing.T) {
+	t.Parallel()
+	for more, want := range map[uint64]string{
+		11 << 20:  "Nothing was seen to grow to the end, but there are 11.0 MiB more than at the first look.\n",
+		1 << 20:   "Nothing was seen to grow.\n", // of 200 MiB
+		512 << 10: "Nothing was seen to grow.\n",
+	} {
+		g := watches()[1]
+		g.Account = &attribution.Account{First: event.Account{Resident: 200 << 20}, Last: event.Account{Resident: 200<<20 + more}, Grown: int64(more)}
+		if got := growthText(t, []Growth{g}, 10, 16, true); !strings.Contains(got, want) {
+			t.Errorf("%d bytes more: %s", more, got)
+		}
+		all := []Growth{g, g, g, g}
+		if got := growthText(t, all, 10, 16, true); strings.Contains(got, "44.0 MiB more") != (more == 11<<20) {
+			t.Errorf("four with %d bytes more: %s", more, got)
+		}
+	}
 }
 
 func TestGrowthReports(t *testing.T) {
