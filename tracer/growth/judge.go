@@ -208,12 +208,13 @@ func (w *Watch) restrain(v *verdict, m Measure, g *group, f *Finding) {
 	}
 }
 
-// bound takes the verdict back that shared memory, or a file, leaks where what is mapped of it
-// stays as large: pages of it are touched for the first time, and there are no more than that.
+// bound takes the verdict back that shared memory, a file, or stacks of threads leak where what is
+// mapped of it stays as large: pages of it are touched for the first time, and there are no more
+// than that.
 func bound(v []verdict, f *Finding) {
 	r := &v[Resident]
 	switch f.What {
-	case File, Shm, Memfd:
+	case File, Shm, Memfd, ThreadStack:
 		if r.label == Leaks && inside(v) {
 			r.label = Grows
 			r.add(Note{Kind: Bounded, Size: f.Last.left()})

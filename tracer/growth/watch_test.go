@@ -332,6 +332,11 @@ func TestVerdictsSayWhatTheyRestOn(t *testing.T) {
 			p.base(100*mib, 0)
 			p.each(func() { p.touch(float64(p.now) * mib) })
 		}},
+		{"stacks that are there", Grows, "", []Note{{Kind: Grew, Size: 53.0 * mib, Time: 53 * time.Second}, {Kind: NeverShrank}, {Kind: Bounded, Size: 40.0 * mib}, {Kind: InsideMappings}}, func(p *program) {
+			p.key = Key{What: ThreadStack}
+			p.base(100*mib, 0)
+			p.each(func() { p.touch(float64(p.now) * mib) })
+		}},
 		{"database in a file", Grows, "", []Note{{Kind: Grew, Size: 53.0 * mib, Time: 53 * time.Second}, {Kind: NeverShrank}, {Kind: Bounded, Size: 964.0 * mib}, {Kind: InsideMappings}}, func(p *program) {
 			p.key = Key{What: File, Name: "/x"}
 			p.base(1<<30, 0)
