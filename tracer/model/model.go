@@ -295,8 +295,8 @@ func (m *Model) join(op *Operation, b *Join) {
 		m.leave(p)
 		p.Generation++
 	}
-	p.Comm, p.Space = b.Comm, sp.id
-	sp.settle(p)
+	p.Comm = b.Comm
+	m.settle(sp, p)
 }
 
 func (m *Model) born(pid int) *Process {
@@ -304,6 +304,22 @@ func (m *Model) born(pid int) *Process {
 	m.procs[pid] = p
 	m.counts.Processes++
 	return p
+}
+
+// settle gives an address space an inhabitant. One that nobody lived in is not among those
+// that may be forgotten any more.
+func (m *Model) settle(sp *Space, p *Process) {
+	if len(sp.procs) == 0 {
+		sp.owner, sp.first = p, p
+		m.unkeep(sp)
+	}
+	sp.procs = append(sp.procs, p)
+	p.Space = sp.id
+}
+
+// unkeep takes an address space out of those kept for the report.
+func (m *Model) unkeep(sp *Space) {
+	m.kept = slices.DeleteFunc(m.kept, func(o *Space) bool { return o == sp })
 }
 
 // leave takes a process out of its address space.
@@ -338,9 +354,9 @@ func (m *Model) exec(op *Operation, b *Exec) {
 	sp.numbered = sp.numbered || b.Numbered
 	m.setTree(sp, m.newTree(b.Layout), op.Time)
 	sp.wait()
-	p.Comm, p.Space = b.Comm, sp.id
+	p.Comm = b.Comm
 	p.Generation++
-	sp.settle(p)
+	m.settle(sp, p)
 	c := changeOf(KindExec, op)
 	c.Comm = b.Comm
 	m.tell(sp, &c)
@@ -391,14 +407,13 @@ func (m *Model) retire(sp *Space) Feedback {
 	if len(m.kept) <= m.opts.KeepExited {
 		return Feedback{}
 	}
-	old := m.kept[0]
-	m.kept = m.kept[1:]
 	m.notKept++
-	return m.forget(old)
+	return m.forget(m.kept[0])
 }
 
 // forget drops an address space; its figures count.
 func (m *Model) forget(sp *Space) Feedback {
+	m.unkeep(sp)
 	m.counts.fold(sp, m.opts.Verify)
 	m.dropped.worsen(sp.pictured())
 	sp.memory.Leave()

@@ -171,6 +171,33 @@ func TestAnAddressSpaceIsOfItsFirstProcess(t *testing.T) {
 	}
 }
 
+// Who enters an address space that was only kept for the report lives in it: it is not
+// forgotten, and has an end of its own.
+func TestWhoEntersAKeptAddressSpaceLivesInIt(t *testing.T) {
+	t.Parallel()
+	m := New(Options{KeepExited: 1})
+	do := func(ops ...Operation) (forgotten []uint64) {
+		for _, op := range ops {
+			forgotten = append(forgotten, m.Apply(&op).Forgotten...)
+		}
+		return forgotten
+	}
+	do(begun(1, 1)...)
+	do(begun(2, 2)...)
+	do(begun(3, 3)...)
+	if got := do(
+		Operation{Time: 200, Space: 1, TGID: 1, Body: Exit{}},
+		Operation{Time: 210, Space: 1, TGID: 4, Body: Join{}},
+		Operation{Time: 220, Space: 2, TGID: 2, Body: Exit{}},
+		Operation{Time: 230, Space: 3, TGID: 3, Body: Exit{}},
+	); !cmp.Equal(got, []uint64{2}) || m.Space(1) == nil {
+		t.Errorf("forgotten: %v", got)
+	}
+	if got := do(Operation{Time: 240, Space: 1, TGID: 4, Body: Exit{}}); !cmp.Equal(got, []uint64{3}) {
+		t.Errorf("forgotten as process 4 ended: %v", got)
+	}
+}
+
 // The reasons to be approximate that polling gives belong to the report, not to the space.
 func TestAReportChangesNothing(t *testing.T) {
 	t.Parallel()

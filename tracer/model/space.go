@@ -104,11 +104,3 @@ func (sp *Space) begin(at uint64) {
 	}
 	sp.began, sp.start = at, sp.tree.Packed()
 }
-
-// settle gives it an inhabitant.
-func (sp *Space) settle(p *Process) {
-	if len(sp.procs) == 0 {
-		sp.owner, sp.first = p, p
-	}
-	sp.procs = append(sp.procs, p)
-}
