@@ -88,7 +88,7 @@ SEC("tp_btf/sys_enter")
 int mm_lat_enter(__u64 *ctx)
 {
 	struct pt_regs *regs = (struct pt_regs *)ctx[0];
-	__u32 op = classify((long)ctx[1]);
+	__u32 op = mapping_call((long)ctx[1]);
 	struct task_struct *task;
 	struct lat_task *l;
 	__u64 args[6], key;
@@ -297,7 +297,7 @@ int mm_lat_exit(__u64 *ctx)
 	struct mm_lat *m;
 	__u32 op, key, chance = 0;
 
-	op = classify(call_nr(regs));
+	op = mapping_call(call_nr(regs));
 	if (op == NOT_OURS)
 		return 0;
 	task = bpf_get_current_task_btf();

@@ -36,6 +36,7 @@ volatile const bool nested = false;	  /* the reader is not in the initial pid na
 #define MAX_TASKS  65536
 
 #define MOST_MOUNTS 4 /* of files on one another */
+
 #define MAX_STACK   65536
 #define MAX_RETURNS 8				/* that uprobes have replaced */
 #define STACK_PIECE 4096			/* no page is smaller */
@@ -417,10 +418,13 @@ enum class {
 };
 
 #if defined(__TARGET_ARCH_x86)
-#define NR_SHMGET 29
+#define NR_SHMGET	29
+#define NR_MEMFD_CREATE 319
 #else
-#define NR_SHMGET 194
+#define NR_SHMGET	194
+#define NR_MEMFD_CREATE 279
 #endif
+#define NR_IO_URING_SETUP 425
 
 /*
  * arch/x86/entry/syscalls/syscall_64.tbl; include/uapi/asm-generic/unistd.h.
@@ -470,7 +474,7 @@ __noinline __u32 classify(long nr)
 	case 58:
 		return IS_CLONE;
 	case NR_SHMGET:
-	case 319:
+	case NR_MEMFD_CREATE:
 		return IS_MAKER;
 	case 26: /* of a 32-bit program; else msync */
 	case 101:
@@ -514,13 +518,13 @@ __noinline __u32 classify(long nr)
 	case 220:
 		return IS_CLONE;
 	case NR_SHMGET:
-	case 279:
+	case NR_MEMFD_CREATE:
 		return IS_MAKER;
 	case 26: /* of a 32-bit program; else inotify_init1 */
 	case 117:
 		return IS_PTRACE;
 #endif
-	case 425:
+	case NR_IO_URING_SETUP:
 		return IS_MAKER;
 	case 435:
 		return IS_CLONE;
@@ -530,6 +534,14 @@ __noinline __u32 classify(long nr)
 		return MM_OP_MSEAL;
 	}
 	return NOT_OURS;
+}
+
+/* The family of a call if it is one that maps, or copies what is mapped. */
+static __always_inline __u32 mapping_call(long nr)
+{
+	__u32 op = classify(nr);
+
+	return op == IS_PTRACE || op == IS_MAKER ? NOT_OURS : op;
 }
 
 /* The kernel looks at 32 bits of the number (do_syscall_64), whatever is in the others. */
@@ -832,14 +844,14 @@ static __always_inline int released(struct mm_struct *mm, bool write)
 	own = task->mm == mm;
 	nr = own || write ? current_call(task) : -1;
 	if (own && nr >= 0 && !is_compat(task))
-		op = classify(nr);
+		op = mapping_call(nr);
 	if (!own) {
 		/* process_madvise is the call that asks for another's memory. */
 		nr = current_call(task);
 		if (task->mm && !is_compat(task) && classify(nr) == MM_OP_PROCESS_MADVISE)
 			op = MM_OP_PROCESS_MADVISE;
 	}
-	if (op == IS_PTRACE || op == IS_MAKER || (op != NOT_OURS && is_puppet(task)))
+	if (op != NOT_OURS && is_puppet(task))
 		op = NOT_OURS;
 	if (op != NOT_OURS) {
 		bool commit = commits(sp, op, section, write);
@@ -989,10 +1001,11 @@ static __always_inline void read_file(struct mm_file *out, struct file *file)
 
 	if (is_backing(file)) {
 		/* include/linux/fs.h: file_user_inode, of whose file maps tells */
-		if (bpf_core_field_exists(((struct backing_file *)0)->user_path))
+		if (bpf_core_field_exists(((struct backing_file *)0)->user_path)) {
 			dentry = BPF_CORE_READ((struct backing_file *)file, user_path.dentry);
+			mnt = BPF_CORE_READ((struct backing_file *)file, user_path.mnt);
+		}
 		inode = BPF_CORE_READ(dentry, d_inode);
-		mnt = BPF_CORE_READ((struct backing_file *)file, user_path.mnt);
 	}
 	sb = BPF_CORE_READ(inode, i_sb);
 	type = BPF_CORE_READ(inode, i_mode) & S_IFMT;
@@ -1610,7 +1623,9 @@ __noinline int note_made(long nr, long ret)
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u64 key = (__u64)task->mm;
 	struct space *sp = bpf_map_lookup_elem(&spaces, &key);
-	__u32 op = nr == 425 ? MM_OP_RING : nr == NR_SHMGET ? MM_OP_SEGMENT : MM_OP_MEMFD;
+	__u32 op = nr == NR_IO_URING_SETUP ? MM_OP_RING
+		   : nr == NR_SHMGET	   ? MM_OP_SEGMENT
+					   : MM_OP_MEMFD;
 	struct pending p = {};
 	__u64 args[6];
 

@@ -35,7 +35,8 @@ type Regs = [mmRegs]uint64
 const mmRegs = len(mmMmStack{}.Regs)
 
 // Stack is what a thread had in user mode when it made memory larger, touched a
-// page, wrote to a watched word, or made what holds memory: its registers, and its stack from the stack pointer up.
+// page, wrote to a watched word, or made what holds memory: its registers, and its stack
+// from the stack pointer up.
 type Stack struct {
 	ID     uint32 // Event.Stack of the call it belongs to
 	Time   uint64 // CLOCK_MONOTONIC, ns

@@ -5,25 +5,26 @@ import (
 	"slices"
 )
 
-// CachedFile is a file that processes have open, and what of it is in the page cache.
-type CachedFile struct {
-	Path  string // as the kernel shows it
+// FileID tells a file from all others of a machine.
+type FileID struct {
 	Dev   Device
 	Inode uint64
+}
+
+// CachedFile is a file that processes have open, and what of it is in the page cache.
+type CachedFile struct {
+	FileID
+	Path  string // as the kernel shows it
 	Bytes uint64 // in the page cache, and
 	Dirty uint64 // of those, not written back
 }
 
 // MergeCached joins what several processes have open: each file once, the largest first.
 func MergeCached(all ...[]CachedFile) []CachedFile {
-	type id struct {
-		dev   Device
-		inode uint64
-	}
-	once := make(map[id]CachedFile)
+	once := make(map[FileID]CachedFile)
 	for _, files := range all {
 		for _, f := range files {
-			once[id{f.Dev, f.Inode}] = f
+			once[f.FileID] = f
 		}
 	}
 	out := make([]CachedFile, 0, len(once))

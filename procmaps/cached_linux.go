@@ -57,7 +57,7 @@ func (p *Process) CachedFiles(most int) ([]CachedFile, error) {
 		}
 		page := uint64(unix.Getpagesize())
 		files = append(files, CachedFile{
-			Path: path, Dev: Device{Major: unix.Major(st.Dev), Minor: unix.Minor(st.Dev)}, Inode: st.Ino,
+			FileID: FileID{deviceOf(&st), st.Ino}, Path: path,
 			Bytes: cache.Cache * page, Dirty: (cache.Dirty + cache.Writeback) * page,
 		})
 	}

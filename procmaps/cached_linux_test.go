@@ -64,8 +64,8 @@ func TestWhatOfOpenFilesIsCached(t *testing.T) {
 
 func TestFilesOfSeveralProcessesAreJoined(t *testing.T) {
 	t.Parallel()
-	a, b := CachedFile{Path: "a", Inode: 1, Bytes: 5}, CachedFile{Path: "b", Inode: 2, Bytes: 9}
-	other := CachedFile{Path: "a", Dev: Device{Major: 1}, Inode: 1, Bytes: 5}
+	a, b := CachedFile{FileID: FileID{Inode: 1}, Path: "a", Bytes: 5}, CachedFile{FileID: FileID{Inode: 2}, Path: "b", Bytes: 9}
+	other := CachedFile{FileID: FileID{Device{Major: 1}, 1}, Path: "a", Bytes: 5}
 	if got := MergeCached([]CachedFile{a, b}, nil, []CachedFile{a, other}); len(got) != 3 || got[0] != b {
 		t.Errorf("%+v", got)
 	}

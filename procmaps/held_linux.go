@@ -75,7 +75,7 @@ func (p *Process) note(d *os.File, name string, tmpfs func() (map[string]bool, e
 	case HeldRing:
 		h.Bytes = ringBytes(p.fdinfo(name))
 	case HeldFile:
-		h.Dev = Device{Major: unix.Major(st.Dev), Minor: unix.Minor(st.Dev)}
+		h.Dev = deviceOf(&st)
 	}
 	files[h.HeldID] = h
 	return nil
@@ -94,6 +94,11 @@ func (p *Process) fdinfo(name string) []byte {
 func statOf(d *os.File, name string) (st unix.Stat_t, ok bool) {
 	err := unix.Fstatat(int(d.Fd()), name, &st, 0)
 	return st, err == nil
+}
+
+// deviceOf is the device of an inode, as maps shows it.
+func deviceOf(st *unix.Stat_t) Device {
+	return Device{Major: unix.Major(st.Dev), Minor: unix.Minor(st.Dev)}
 }
 
 // linkOf is the path of a descriptor, "" if it is closed by now.

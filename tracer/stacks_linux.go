@@ -34,8 +34,9 @@ type stackStore struct {
 	order []uint32                 // the numbers of those and of some claimed ones, the oldest first
 	bytes int                      // of their stacks
 
-	// Faults, writes, timings and what was made wait for one more look at the ring of events: what they
-	// touched, or their code, may have been mapped by an event not read yet.
+	// Faults, writes, timings and what was made wait for one more look at the ring of
+	// events: what they touched, or their code, may have been mapped by an event not read
+	// yet.
 	ready, next []Event
 	waiting     int          // bytes of the stacks of next
 	unread      uint64       // those of them that could not wait

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -119,7 +118,7 @@ func killGroup(dir string) bool {
 		return false
 	}
 	pids := strings.Fields(string(text))
-	for _, pid := range slices.Backward(pids) {
+	for _, pid := range pids {
 		n, err := strconv.Atoi(pid)
 		if err == nil {
 			err = unix.Kill(n, unix.SIGKILL)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,17 +53,17 @@ func sampledHeap(t *testing.T, adjust func(*exec.Cmd)) (worst render.FindingObje
 
 // TestGrowTellsWhichPartOfItsBlocksAFunctionKeeps watches a server that frees four of five
 // sessions at once: they are no better known by their contents than the one that it forgets.
+// It has the machine to itself: the fewer blocks are sampled, the less is known of how many stay.
+//
+//nolint:paralleltest // see above
 func TestGrowTellsWhichPartOfItsBlocksAFunctionKeeps(t *testing.T) {
-	t.Parallel()
 	path := bpftest.BuildC(t, "../../testdata/workload", "sessions")
 	worst, _ := sampledHeap(t, func(cmd *exec.Cmd) { cmd.Path, cmd.Args = path, []string{path} })
 	if worst.Heap == nil || len(worst.Heap.Functions) == 0 {
 		t.Fatalf("nothing is known of who keeps it: %+v", worst)
 	}
-	// One in five, of some hundred samples: fewer on a machine that is busy.
-	const least, most = 0.05, 0.35
 	k := &worst.Heap.Functions[0]
-	if !strings.HasPrefix(k.By, "new_session ") || k.Survival < least || k.Survival > most {
+	if !strings.HasPrefix(k.By, "new_session ") || math.Abs(k.Survival-0.2) > 0.1 {
 		t.Errorf("%s keeps %.2f of what it allocates, want new_session and 0.2", k.By, k.Survival)
 	}
 	if worst.Blamed != "" && !strings.HasPrefix(worst.Blamed, "new_session ") {

@@ -3,7 +3,7 @@
 redis-server --port 0 --unixsocket "$PWD/redis.sock" --save '' --dir "$PWD" >redis.log &
 sleep 1
 cat >fill.py <<'P'
-import random, socket, sys, time
+import random, socket, time
 
 s = socket.socket(socket.AF_UNIX)
 s.connect("redis.sock")

@@ -24,8 +24,7 @@ type charges struct {
 	known       bool
 	summed      event.Account // the last that has sums
 	copied      uint64        // bytes of pages that were copied and are there
-	looked      bool          // before is known
-	before      uint64        // what was written of private files at the first look
+	before      *uint64       // what was written of private files at the first look
 	tables      tables
 	fresh       bool   // last was not compared with the groups yet
 	base        *int64 // what was not explained at the first look that was
@@ -44,7 +43,7 @@ func (c *charges) account(at uint64, b event.Account) {
 	c.last, c.fresh = b, true
 	for _, m := range []*makers[procmaps.HeldID]{&c.makers, &c.writers} {
 		if m.full() {
-			m.keep(c.there(func(*event.Held) bool { return true }))
+			m.keep(c.there(nil))
 		}
 	}
 	c.stock(at)
@@ -143,13 +142,13 @@ func (c *charges) hold(holdings map[growth.Key]growth.Holding) {
 		}
 	}
 	written := c.written(holdings)
-	if !c.looked {
-		c.looked, c.before = true, written
+	if c.before == nil {
+		c.before = &written
 	}
 	charge(growth.Key{What: growth.Written}, written)
 	charge(growth.Key{What: growth.PageTables}, c.last.PageTables)
 	// To write to a page of a private file makes it private, too.
-	charge(growth.Key{What: growth.Copied}, c.copied-min(c.copied, max(written, c.before)-c.before))
+	charge(growth.Key{What: growth.Copied}, c.copied-min(c.copied, max(written, *c.before)-*c.before))
 	for i := range c.last.Held {
 		charge(heldKey(&c.last.Held[i]), c.last.Held[i].Bytes())
 	}
@@ -202,29 +201,14 @@ func (c *charges) stock(at uint64) {
 			by[k][c.makers.of[f.HeldID]] += f.Bytes
 		}
 	}
-	if c.stocks == nil {
-		c.stocks = make(stocks)
-	}
-	for k := range c.stocks {
-		if by[k] == nil {
-			c.stocks.add(k, at, nil)
-		}
-	}
-	for k, sites := range by {
-		if c.stocks[k] != nil || len(c.stocks) < mostStockKeys {
-			c.stocks.add(k, at, sites)
-		}
-	}
+	c.stocks.look(at, by)
 }
 
-// mostStockKeys is of how many groups of what is held it is kept how much there was.
-const mostStockKeys = 256
-
-// there are the bytes of what is held now, of those that use says yes to.
-func (c *charges) there(use func(*event.Held) bool) map[procmaps.HeldID]uint64 {
+// there are the bytes of what is held now, of one group or of all.
+func (c *charges) there(of *growth.Key) map[procmaps.HeldID]uint64 {
 	out := make(map[procmaps.HeldID]uint64)
 	for i := range c.last.Held {
-		if h := &c.last.Held[i]; use(h) {
+		if h := &c.last.Held[i]; of == nil || heldKey(h) == *of {
 			for _, f := range h.Files {
 				out[f.HeldID] = f.Bytes
 			}
@@ -235,7 +219,7 @@ func (c *charges) there(use func(*event.Held) bool) map[procmaps.HeldID]uint64 {
 
 // sites calls use with those that have made or filled what is held.
 func (c *charges) sites(use func(site uint32)) {
-	for id := range c.there(func(*event.Held) bool { return true }) {
+	for id := range c.there(nil) {
 		use(c.makers.of[id])
 		use(c.writers.of[id])
 	}
@@ -243,7 +227,7 @@ func (c *charges) sites(use func(site uint32)) {
 
 func (c *charges) bytes() int {
 	const entry = 32
-	return entry * (len(c.makers.of) + len(c.writers.of) + len(c.tables.areas) + 4*len(c.tables.by))
+	return entry * (len(c.makers.of) + len(c.writers.of) + c.stocks.entries() + len(c.tables.areas) + 4*len(c.tables.by))
 }
 
 // forget gives up who makes page tables, and what is held: then nobody is named.
@@ -431,7 +415,7 @@ func (e *Evidence) cause(by map[part]float64) {
 // nearly all of what it grows by is. Who maps it, or has it open, need not keep it.
 func (a *Attribution) holder(e *Evidence) {
 	c := &a.charges
-	held := c.there(func(h *event.Held) bool { return heldKey(h) == e.Key })
+	held := c.there(&e.Key)
 	gains, grown := c.stocks.gains(e.Key, a.began+uint64(e.From), a.began+uint64(e.To))
 	fates := c.makers.fates(held, gains)
 	e.Files, e.Parts, e.Maker = len(held), nil, maker(fates, gains[0], grown, a.sites.Path)

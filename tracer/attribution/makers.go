@@ -57,18 +57,42 @@ type stock struct {
 // stocks are those of each group, the oldest first.
 type stocks map[growth.Key][]stock
 
-// mostStocks are kept of a group, at about equal distances.
-const mostStocks = 16
+// mostStocks are kept of a group, at about equal distances, and mostStockKeys groups.
+const (
+	mostStocks    = 16
+	mostStockKeys = 256
+)
 
-func (s stocks) add(k growth.Key, at uint64, by map[uint32]uint64) {
-	all := append(s[k], stock{at, by})
-	if len(all) >= mostStocks {
-		for i := range len(all) / 2 {
-			all[i] = all[2*i+1] // the last stays
-		}
-		all = slices.Clip(all[:len(all)/2])
+// look notes what there is of each group now, of what each site has made.
+func (s *stocks) look(at uint64, now map[growth.Key]map[uint32]uint64) {
+	if *s == nil {
+		*s = make(stocks)
 	}
-	s[k] = all
+	for k := range now {
+		if (*s)[k] == nil && len(*s) < mostStockKeys {
+			(*s)[k] = []stock{}
+		}
+	}
+	for k, all := range *s {
+		all = append(all, stock{at, now[k]}) // nil if there is nothing any more
+		if len(all) >= mostStocks {
+			for i := range len(all) / 2 {
+				all[i] = all[2*i+1] // the last stays
+			}
+			all = slices.Clip(all[:len(all)/2])
+		}
+		(*s)[k] = all
+	}
+}
+
+// entries is how many numbers are kept.
+func (s stocks) entries() (n int) {
+	for _, all := range s {
+		for i := range all {
+			n += 1 + len(all[i].by)
+		}
+	}
+	return n
 }
 
 // gains are by how much what each site has made has grown since about the middle of a time, and

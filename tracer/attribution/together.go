@@ -85,12 +85,7 @@ func (g *Growth) observeCrowd(at uint64) {
 		}
 		by[k][c.made.of[w.pid]] += own
 	}
-	if c.stocks == nil {
-		c.stocks = make(stocks)
-	}
-	for k := range by {
-		c.stocks.add(k, at, by[k])
-	}
+	c.stocks.look(at, by)
 	if c.watch == nil {
 		c.watch, c.began, c.first = growth.NewWatch(growth.Options{Share: g.opts.Memory.Series, MinGrowth: leastCrowd, MinShare: leastCrowdShare}), at, g.count()
 	}
@@ -193,14 +188,9 @@ type cgroup struct {
 	watch       *growth.Watch
 	began, last uint64
 	first, now  procmaps.GroupMemory
-	// What of files was in the page cache when they were seen first, by path and inode; and is.
-	before map[fileID]uint64
+	// What of files was in the page cache when they were looked at first; and is.
+	before map[procmaps.FileID]uint64
 	files  []procmaps.CachedFile
-}
-
-type fileID struct {
-	dev   procmaps.Device
-	inode uint64
 }
 
 // mostFiles is of how many files of a cgroup it is kept what was in the page cache at first.
@@ -216,9 +206,9 @@ func (c *cgroup) cached(files []procmaps.CachedFile) {
 	if c.before != nil {
 		return
 	}
-	c.before = make(map[fileID]uint64)
+	c.before = make(map[procmaps.FileID]uint64)
 	for _, f := range files[:min(len(files), mostFiles)] {
-		c.before[fileID{f.Dev, f.Inode}] = f.Bytes
+		c.before[f.FileID] = f.Bytes
 	}
 }
 
@@ -226,7 +216,7 @@ func (c *cgroup) cached(files []procmaps.CachedFile) {
 func (c *cgroup) grownFiles() (out []FileGrowth) {
 	const least, most = 1 << 20, 3
 	for _, f := range c.files {
-		if was := c.before[fileID{f.Dev, f.Inode}]; f.Bytes >= was+least {
+		if was := c.before[f.FileID]; f.Bytes >= was+least {
 			out = append(out, FileGrowth{f, f.Bytes - was})
 		}
 	}

@@ -66,10 +66,10 @@ func TestFilesThatFillThePageCache(t *testing.T) {
 		body := event.Group{Name: "/a", GroupMemory: procmaps.GroupMemory{File: 100*mib + i*2*mib}}
 		if i%10 == 0 {
 			body.Files = []procmaps.CachedFile{
-				{Path: "/old", Inode: 1, Bytes: 80 * mib}, {Path: "/log", Inode: 2, Bytes: 20*mib + i*mib}, {Path: "/few", Inode: 3, Bytes: i << 10},
+				{Path: "/old", FileID: procmaps.FileID{Inode: 1}, Bytes: 80 * mib}, {Path: "/log", FileID: procmaps.FileID{Inode: 2}, Bytes: 20*mib + i*mib}, {Path: "/few", FileID: procmaps.FileID{Inode: 3}, Bytes: i << 10},
 			}
 			if i > 0 {
-				body.Files = append(body.Files, procmaps.CachedFile{Path: "/new", Inode: 4, Bytes: 5 * mib}, procmaps.CachedFile{Path: "/other", Dev: procmaps.Device{Major: 7}, Inode: 1, Bytes: 4 * mib})
+				body.Files = append(body.Files, procmaps.CachedFile{Path: "/new", FileID: procmaps.FileID{Inode: 4}, Bytes: 5 * mib}, procmaps.CachedFile{Path: "/other", FileID: procmaps.FileID{Dev: procmaps.Device{Major: 7}, Inode: 1}, Bytes: 4 * mib})
 			}
 		}
 		g.Record(&event.Record{At: (i + 1) * uint64(time.Second), Body: body})

@@ -60,14 +60,13 @@ func (w *Watch) Shrink() {
 	}
 }
 
-// part is the part of the least growth that is told from nothing by which groups that
-// "hardly" change do.
-const part = 8
+// hardly is as what part of the least growth that is told from nothing a change is none.
+const hardly = 8
 
 // smooth joins points in a row between which a group hardly changed.
 func (w *Watch) smooth(g *history) {
-	bytes := max(w.opts.MinGrowth, uint64(w.opts.MinShare*float64(g.peak.Mapped))) / part
-	mappings := w.opts.MinMappings / part
+	bytes := max(w.opts.MinGrowth, uint64(w.opts.MinShare*float64(g.peak.Mapped))) / hardly
+	mappings := w.opts.MinMappings / hardly
 	out := g.runs[:0]
 	for _, r := range g.runs {
 		if n := len(out); n > 0 {
@@ -85,7 +84,7 @@ func (w *Watch) smooth(g *history) {
 
 // within tells whether a group changed by no more than that.
 func (s *span) within(bytes uint64, mappings int) bool {
-	return s.high.Mapped-s.low.Mapped <= bytes && s.high.Writable-s.low.Writable <= bytes && s.high.Reserved-s.low.Reserved <= leastReserved/part &&
+	return s.high.Mapped-s.low.Mapped <= bytes && s.high.Writable-s.low.Writable <= bytes && s.high.Reserved-s.low.Reserved <= leastReserved/hardly &&
 		s.high.Resident-s.low.Resident <= bytes && s.high.Swapped-s.low.Swapped <= bytes && s.high.Huge-s.low.Huge <= bytes &&
 		s.high.Mappings-s.low.Mappings <= mappings
 }

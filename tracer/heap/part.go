@@ -81,10 +81,10 @@ func Makers(fates []Fate, path func(site uint32) []Place) (out []Maker) {
 	}
 	all, of := make([]tally, 0, len(fates)), make(map[uint32]Fate, len(fates))
 	for _, f := range fates {
-		gone := max(f.Made-f.There, 0)
+		made := max(f.Made, f.There)
 		all = append(all, tally{
-			site: f.Site, decided: f.There + gone, alive: f.There, there: f.There, bytes: f.Bytes,
-			weight: f.Bytes + gone*bytes/there, kept: f.Bytes,
+			site: f.Site, decided: made, alive: f.There, there: f.There, bytes: f.Bytes,
+			weight: f.Bytes + (made-f.There)*bytes/there, kept: f.Bytes,
 		})
 		of[f.Site] = f
 	}

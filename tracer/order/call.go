@@ -150,8 +150,8 @@ func (t *Tracer) site(sp *addressSpace, ev *Event) uint32 {
 	return 0
 }
 
-// touched finds the site of a page fault, of a write, or of what was made. Its place in the order does not
-// matter.
+// touched finds the site of a page fault, of a write, or of what was made. Its place in
+// the order does not matter.
 func (t *Tracer) touched(ev *Event) {
 	sp := t.spaces[ev.Space]
 	if sp == nil || sp.waits() || !sp.Kept() || t.opts.Sites == nil {

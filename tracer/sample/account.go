@@ -71,19 +71,24 @@ type accountRead struct {
 	took     time.Duration
 }
 
-// before reads what the process has in all, 0 if it is gone or may not be read.
-func before(fs procmaps.FS, pid int) uint64 {
-	p, err := fs.Process(pid)
-	if err != nil {
-		return 0
+// accountBegin is what was read of an account before pages were counted.
+type accountBegin struct {
+	total uint64 // what the process had in all; 0 if it is gone or may not be read
+	took  time.Duration
+}
+
+// beginOf reads it.
+func beginOf(fs procmaps.FS, pid int) (b accountBegin) {
+	began := threadTime()
+	if p, err := fs.Process(pid); err == nil {
+		if st, err := p.Status(); err == nil {
+			a := accountOf(st)
+			b.total = a.Total()
+		}
+		_ = p.Close() // it was only read
 	}
-	defer p.Close()
-	st, err := p.Status()
-	if err != nil {
-		return 0
-	}
-	a := accountOf(st)
-	return a.Total()
+	b.took = threadTime() - began
+	return b
 }
 
 // accountOf is what the kernel's figures of a process are.

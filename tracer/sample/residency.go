@@ -127,10 +127,9 @@ func (s *Sampler) uncounted(t *target, now uint64, err error) {
 	s.emit(t, now, event.Uncounted(err.Error()))
 }
 
-// countJob counts, and reads the limits and the account if they are wanted: that of a process
-// that had so much in all before.
-func (s *Sampler) countJob(t *target, limits bool, total *uint64) func() func() {
-	fs, pages, account := s.opts.FS, t.pages, total != nil
+// countJob counts, and reads the limits if they are wanted, and the account if it was begun.
+func (s *Sampler) countJob(t *target, limits bool, begun *accountBegin) func() func() {
+	fs, pages, account := s.opts.FS, t.pages, begun != nil
 	fork := t.account.fork
 	t.account.fork = fork && !account
 	return func() func() {
@@ -157,8 +156,8 @@ func (s *Sampler) countJob(t *target, limits bool, total *uint64) func() func() 
 				s.emit(t, now, event.Limits(ls))
 			}
 			if charged != nil {
-				t.account.due = now + max(uint64(s.opts.Interval)/2, uint64(float64(charged.took)*max(1/accountShare, float64(len(s.spaces))/accountsShare)))
-				charged.Slack, charged.Before, charged.Moved = s.slack, *total, t.moved
+				t.account.due = now + max(uint64(s.opts.Interval)/2, uint64(float64(begun.took+charged.took)*max(1/accountShare, float64(len(s.spaces))/accountsShare)))
+				charged.Slack, charged.Before, charged.Moved = s.slack, begun.total, t.moved
 				charged.Held = charged.held(s.opts.Trees(t.space))
 				s.emit(t, now, charged.Account)
 			}

@@ -91,6 +91,7 @@ type Sampler struct {
 	sampled int       // processes whose heaps are sampled
 	ending  []*prober // of those that are not any more, whose probes are being taken off
 	groups  groups
+	begun   []*target // whose accounts were begun, and whose pages are to be counted
 	// segments is of the workers.
 	segments segments
 	mallocs  int           // processes of which is read what their malloc holds
@@ -114,10 +115,11 @@ type target struct {
 	limit uint64 // when its limits are to be read next
 	// busy: a worker has it. gone: it has ended, or another target took its place.
 	busy, gone bool
-	moved      bool   // its mappings have changed since they were planned to be counted
-	unwatched  bool   // its words cannot be watched at all
-	told       string // why none of them are watched, as was told last
-	unsampled  bool   // its heap cannot be sampled at all, or was
+	moved      bool          // its mappings have changed since they were planned to be counted
+	begun      *accountBegin // of the account that is being read
+	unwatched  bool          // its words cannot be watched at all
+	told       string        // why none of them are watched, as was told last
+	unsampled  bool          // its heap cannot be sampled at all, or was
 
 	profile *profileWatch // nil if it is no Go program, or that was not asked
 	asked   bool          // whether it is one
@@ -260,39 +262,47 @@ func (s *Sampler) Idle() {
 		if t.busy || t.pages == nil || now < t.due {
 			continue
 		}
+		if now >= t.account.due {
+			s.beginAccount(t)
+			continue
+		}
 		if !fresh {
 			s.takeTouches()
 			fresh = true
 		}
-		s.count(t, now)
+		s.count(t, now, nil)
 	}
 }
 
-// count begins to count the resident pages of a target. If its account is to be read as well,
-// it is read before what is mapped is looked at, too: what is counted is between the two.
-func (s *Sampler) count(t *target, now uint64) {
-	if s.opts.Trees(t.space) == nil {
-		return
-	}
-	if now < t.account.due {
-		s.countPages(t, now, nil)
-		return
-	}
-	fs, pid := s.opts.FS, t.pid
+// beginAccount reads the account of a target a first time, before what it has mapped is looked
+// at: what is counted then is between that and what is read with it. See countBegun.
+func (s *Sampler) beginAccount(t *target) {
+	fs := s.opts.FS
 	s.send(t, func() func() {
-		total := before(fs, pid)
+		begun := beginOf(fs, t.pid)
 		return func() {
-			if !t.gone {
-				s.takeTouches() // those since then
-				s.countPages(t, s.kernel.Now(), &total)
-			}
+			t.begun = &begun
+			s.begun = append(s.begun, t)
 		}
 	})
 }
 
-// countPages counts the resident pages of a target. Total is what it had before, if its account
-// is to be read.
-func (s *Sampler) countPages(t *target, now uint64, total *uint64) {
+// countBegun counts the resident pages of those whose accounts were begun: where page faults
+// have been since is read once for all of them.
+func (s *Sampler) countBegun() {
+	s.takeTouches()
+	now := s.kernel.Now()
+	for _, t := range s.begun {
+		if !t.gone && t.pages != nil {
+			s.count(t, now, t.begun)
+		}
+	}
+	s.begun = s.begun[:0]
+}
+
+// count begins to count the resident pages of a target, and to read its account if that was
+// begun.
+func (s *Sampler) count(t *target, now uint64, begun *accountBegin) {
 	tree := s.opts.Trees(t.space)
 	if tree == nil {
 		return
@@ -305,7 +315,7 @@ func (s *Sampler) countPages(t *target, now uint64, total *uint64) {
 	if limits {
 		t.limit = now + uint64(limitsEvery)
 	}
-	s.send(t, s.countJob(t, limits, total))
+	s.send(t, s.countJob(t, limits, begun))
 }
 
 // send gives a target to a worker. What run returns must do nothing more for one that is
@@ -338,7 +348,14 @@ func (s *Sampler) ask(run func() func()) {
 // far as that is waited for.
 func (s *Sampler) collect(wait bool) {
 	for {
-		done, ok := s.workers.take(wait, s.opts.Calls)
+		done, ok := s.workers.take(false, s.opts.Calls)
+		if !ok && len(s.begun) > 0 {
+			s.countBegun()
+			continue
+		}
+		if !ok && wait {
+			done, ok = s.workers.take(true, s.opts.Calls)
+		}
 		if !ok {
 			return
 		}
@@ -357,8 +374,8 @@ func (s *Sampler) Finish() {
 	s.lookAtGroups(now)
 	for _, t := range s.spaces {
 		if t.pages != nil && !t.busy {
-			t.limit, t.account.due = 0, 0
-			s.count(t, now)
+			t.limit = 0
+			s.beginAccount(t)
 		}
 		if t.profile != nil {
 			t.profile.read()

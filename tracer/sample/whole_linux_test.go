@@ -240,7 +240,7 @@ func TestALossHasEverythingCounted(t *testing.T) {
 	s.collect(true)
 	target := s.living[pid]
 	look := func() {
-		s.count(target, s.kernel.Now())
+		s.count(target, s.kernel.Now(), nil)
 		s.collect(true)
 	}
 	look()
