@@ -26,9 +26,8 @@ type charges struct {
 	copied      uint64        // bytes of pages that were copied and are there
 	before      *uint64       // what was written of private files at the first look
 	tables      tables
-	fresh       bool   // last was not compared with the groups yet
-	base        *int64 // what was not explained at the first look that was
-	off         int64  // see Account.Off
+	fresh       bool  // last was not compared with the groups yet
+	off         int64 // see Account.Off
 	// Who has made what holds memory without a mapping, as far as that was seen, and who was
 	// the first to map it to write to it.
 	makers, writers makers[procmaps.HeldID]
@@ -106,10 +105,7 @@ func (c *charges) compare(holdings map[growth.Key]growth.Holding) {
 	if off != 0 && c.last.Moved {
 		return // it is not known what it was then
 	}
-	if c.base == nil {
-		c.base = &off
-	}
-	if off -= *c.base; max(off, -off) > max(c.off, -c.off) {
+	if max(off, -off) > max(c.off, -c.off) {
 		c.off = off
 	}
 }

@@ -1,8 +1,10 @@
 package attribution
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -263,6 +265,82 @@ func TestMakersAreBounded(t *testing.T) {
 	m.keep(map[int]uint64{5: 1, 3 * mostMade: 1})
 	if len(m.of) != 1 || m.of[5] == 0 {
 		t.Errorf("%d are kept, want the one that is there", len(m.of))
+	}
+}
+
+// TestWhatIsNotExplainedIsTold has looks at what groups hold between two readings of the kernel's
+// figures, and wants the most that lies outside of both.
+func TestWhatIsNotExplainedIsTold(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	type look struct {
+		before, after, groups uint64
+		moved                 bool
+	}
+	for _, c := range []struct {
+		name  string
+		looks []look
+		want  int64
+	}{
+		{"less was found at first", []look{{100, 100, 90, false}, {200, 200, 195, false}}, 10},
+		{"less is found than there is", []look{{100, 100, 100, false}, {200, 200, 170, false}, {300, 300, 295, false}}, 30},
+		{"more is found than there is", []look{{100, 100, 100, false}, {200, 200, 240, false}}, -40},
+		{"it was as much meanwhile", []look{{100, 100, 100, false}, {150, 200, 170, false}, {250, 210, 230, false}}, 0},
+		{"it was never as much", []look{{100, 100, 100, false}, {150, 200, 145, false}, {250, 210, 253, false}}, 5},
+		{"mappings changed meanwhile", []look{{100, 100, 100, false}, {200, 200, 0, true}}, 0},
+		{"mappings changed, and it agrees", []look{{100, 100, 60, true}, {100, 100, 100, true}, {200, 200, 180, false}}, 20},
+		{"the figures before were not read", []look{{0, 100, 100, false}, {0, 200, 180, false}}, 20},
+	} {
+		var ch charges
+		for i, l := range c.looks {
+			ch.account(uint64(i), event.Account{Resident: l.after * mib, Before: l.before * mib, Moved: l.moved})
+			holdings := map[growth.Key]growth.Holding{
+				{What: growth.Heap}: {Resident: l.groups * mib},
+				{What: growth.Held}: {Resident: 7 * mib}, // which no total has
+			}
+			ch.compare(holdings)
+			ch.compare(nil) // without new figures
+		}
+		if got := ch.figures(nil).Off; got != c.want*mib {
+			t.Errorf("%s: off by %d KiB, want %d MiB", c.name, got>>10, c.want)
+		}
+	}
+}
+
+// TestWhatTurnsOverDoesNotGrow looks at what sites have made.
+func TestWhatTurnsOverDoesNotGrow(t *testing.T) {
+	t.Parallel()
+	const looks = 200
+	k := growth.Key{What: growth.Held, Name: "x"}
+	var s stocks
+	for i := range uint64(looks) {
+		now := map[growth.Key]map[uint32]uint64{k: {4: i, 5: 70 + i%2, 0: 9}}
+		if i > looks*3/4 {
+			delete(now[k], 0) // what was not seen to be made has gone
+		}
+		s.look(i, now)
+	}
+	if n := len(s[k].looks); n > mostStocks {
+		t.Errorf("%d looks are kept", n)
+	}
+	by, all := s.gains(k, 0, looks-1)
+	if near := math.Abs(by[4]-looks/2) < looks/mostStocks; !near || math.Abs(by[5]) > 1 || by[0] != -9 || all != by[4]+by[5]+by[0] {
+		t.Errorf("gains %v, in all %v", by, all)
+	}
+	if by, all := s.gains(growth.Key{}, 0, looks); len(by) != 0 || all != 0 {
+		t.Errorf("of another group: %v, %v", by, all)
+	}
+}
+
+// TestStocksAreBounded has many groups come and go.
+func TestStocksAreBounded(t *testing.T) {
+	t.Parallel()
+	var s stocks
+	for i := range uint64(3 * mostStockKeys) {
+		s.look(i, map[growth.Key]map[uint32]uint64{{Name: strconv.FormatUint(i, 10)}: {4: 1}})
+	}
+	if n := s.entries(); len(s) > mostStockKeys || n > 2*mostStocks*mostStockKeys || n == 0 {
+		t.Errorf("%d groups, %d numbers", len(s), n)
 	}
 }
 

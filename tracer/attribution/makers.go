@@ -54,10 +54,17 @@ type stock struct {
 	by map[uint32]uint64
 }
 
-// stocks are those of each group, the oldest first.
-type stocks map[growth.Key][]stock
+// course is what there was of one group: every stride-th look, the oldest first, and the last.
+type course struct {
+	looks        []stock
+	last         stock
+	seen, stride int
+}
 
-// mostStocks are kept of a group, at about equal distances, and mostStockKeys groups.
+// stocks are the courses of groups.
+type stocks map[growth.Key]*course
+
+// mostStocks looks are kept of a group, and mostStockKeys groups.
 const (
 	mostStocks    = 16
 	mostStockKeys = 256
@@ -70,26 +77,37 @@ func (s *stocks) look(at uint64, now map[growth.Key]map[uint32]uint64) {
 	}
 	for k := range now {
 		if (*s)[k] == nil && len(*s) < mostStockKeys {
-			(*s)[k] = []stock{}
+			(*s)[k] = &course{stride: 1}
 		}
 	}
-	for k, all := range *s {
-		all = append(all, stock{at, now[k]}) // nil if there is nothing any more
-		if len(all) >= mostStocks {
-			for i := range len(all) / 2 {
-				all[i] = all[2*i+1] // the last stays
-			}
-			all = slices.Clip(all[:len(all)/2])
-		}
-		(*s)[k] = all
+	for k, c := range *s {
+		c.add(stock{at, now[k]}) // nothing if there is none any more
 	}
+}
+
+func (c *course) add(now stock) {
+	c.last = now
+	if c.seen%c.stride == 0 {
+		c.looks = append(c.looks, now)
+	}
+	c.seen++
+	if len(c.looks) < mostStocks {
+		return
+	}
+	for i := range mostStocks / 2 {
+		c.looks[i] = c.looks[2*i]
+	}
+	clear(c.looks[mostStocks/2:])
+	c.looks = c.looks[:mostStocks/2]
+	c.stride *= 2
 }
 
 // entries is how many numbers are kept.
 func (s stocks) entries() (n int) {
-	for _, all := range s {
-		for i := range all {
-			n += 1 + len(all[i].by)
+	for _, c := range s {
+		n += 1 + len(c.last.by)
+		for i := range c.looks {
+			n += 1 + len(c.looks[i].by)
 		}
 	}
 	return n
@@ -99,19 +117,19 @@ func (s stocks) entries() (n int) {
 // all of it; what turns over, and is as much as ever, does not grow. By then what was there
 // before the watch has mostly gone, of which nobody knows who has made it.
 func (s stocks) gains(k growth.Key, from, to uint64) (by map[uint32]float64, all float64) {
-	looks := s[k]
-	if len(looks) == 0 {
+	c := s[k]
+	if c == nil {
 		return nil, 0
 	}
 	far := func(st *stock) uint64 { m := from/2 + to/2; return max(st.at, m) - min(st.at, m) }
-	first, last := &looks[0], &looks[len(looks)-1]
-	for i := range looks[:len(looks)-1] {
-		if far(&looks[i]) < far(first) {
-			first = &looks[i]
+	first := &c.looks[0]
+	for i := range c.looks {
+		if far(&c.looks[i]) < far(first) {
+			first = &c.looks[i]
 		}
 	}
 	by = make(map[uint32]float64)
-	for site, bytes := range last.by {
+	for site, bytes := range c.last.by {
 		by[site] += float64(bytes)
 		all += float64(bytes)
 	}
