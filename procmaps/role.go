@@ -48,9 +48,17 @@ type Purpose struct {
 	Inferred bool
 	// TID is the thread whose stack this is; 0 if it is no stack or not known whose.
 	TID int
+	// Stacks are those of several threads in one mapping, if that is known, in address order.
+	Stacks []ThreadStack
 	// Detail says what the conclusion rests on, or what more is known; it is
 	// safe to print, and may be empty.
 	Detail string
+}
+
+// ThreadStack is the stack of one thread in a mapping with others, without its guard.
+type ThreadStack struct {
+	Range
+	TID int // 0: of a thread that has ended, or whose stack pointer is not known
 }
 
 const (
@@ -84,13 +92,14 @@ const (
 )
 
 // Infer tells what each row is for; the result has one Purpose per row.
-// Threads may be nil. It knows 64-bit processes: in 32-bit ones, arenas are not
-// found.
+// Threads may be nil. Guards finds the guard pages of a row, in address order; it may
+// be nil (see [Residency.Guards]). It knows 64-bit processes: in 32-bit ones,
+// arenas are not found.
 //
 //   - A thread's stack is the private, anonymous, writable mapping that holds the
 //     thread's stack pointer; where several threads' do, only if each has a piece
-//     of its own in a row of stacks (glibc 2.42 needs no mapping for guards, so
-//     stacks merge). Threads without a known stack pointer, and stacks that glibc
+//     of its own between guard pages, or in a row of stacks of the usual size
+//     (glibc 2.42 needs no mapping for guards, so stacks merge). Threads without a known stack pointer, and stacks that glibc
 //     keeps for the next thread, are found by a guard below and the size of the
 //     stacks found already, or the usual 8 MiB. Before 6.7 the kernel may merge a
 //     stack with memory above it, which then counts as stack.
@@ -105,8 +114,8 @@ const (
 // glibc's and bionic's names of stacks and arenas.
 //
 // Preconditions: rows are in address order and do not overlap.
-func Infer(rows []Mapping, threads []Thread) []Purpose {
-	in := inference{rows: rows, purposes: make([]Purpose, len(rows))}
+func Infer(rows []Mapping, threads []Thread, guards func(Range) []Range) []Purpose {
+	in := inference{rows: rows, purposes: make([]Purpose, len(rows)), guards: guards}
 	for i := range rows {
 		in.purposes[i] = in.plain(i)
 	}
@@ -119,6 +128,7 @@ func Infer(rows []Mapping, threads []Thread) []Purpose {
 type inference struct {
 	rows     []Mapping
 	purposes []Purpose
+	guards   func(Range) []Range
 	sizes    []stackSize // of the stacks with a guard found by stack pointers
 }
 
@@ -315,12 +325,14 @@ func (in *inference) stacksOfThreads(threads []Thread) {
 		case n == 1 && m.Len() <= stackMost:
 			in.stack(row, uses[0].TID, "holds the thread's stack pointer")
 		case n > 1:
-			sps := make([]uint64, n)
-			for k := range sps {
-				sps[k] = uses[k].SP
+			owners := make([]Thread, n)
+			for k := range owners {
+				owners[k] = uses[k].Thread
 			}
-			if ownSlots(m.Range, sps) {
+			stacks := in.between(m.Range, owners)
+			if stacks != nil || ownSlots(m.Range, owners) {
 				in.stack(row, 0, "stacks of "+strconv.Itoa(n)+" threads side by side")
+				in.purposes[row].Stacks = stacks
 			}
 		}
 		uses = uses[n:]
@@ -358,18 +370,45 @@ func (in *inference) goHeap(i int) bool {
 	return in.rows[lo].Start%goArena == 0 && in.rows[hi-1].End%goArena == 0
 }
 
+// between returns the stacks that guard pages of a mapping are below of; nil if there
+// are none, if two of the threads are in one, or one is in none or in its guard. What
+// lies above the uppermost is taken for a part of it.
+func (in *inference) between(r Range, owners []Thread) (stacks []ThreadStack) {
+	if in.guards == nil {
+		return nil
+	}
+	for _, g := range in.guards(r) {
+		if last := len(stacks) - 1; last >= 0 {
+			stacks[last].End = g.Start
+		}
+		if g.End < r.End && g.Len() <= guardMost {
+			stacks = append(stacks, ThreadStack{Range: Range{g.End, r.End}})
+		}
+	}
+	for _, t := range owners {
+		i := slices.IndexFunc(stacks, func(s ThreadStack) bool { return s.Contains(t.SP) })
+		if i < 0 || stacks[i].TID != 0 || stacks[i].Len() > stackMost {
+			return nil
+		}
+		stacks[i].TID = t.TID
+	}
+	return stacks
+}
+
 // ownSlots reports whether the range is a row of stacks of the usual size, each
 // with its guard inside, and no two of the stack pointers are in one of them.
-func ownSlots(r Range, sps []uint64) bool {
+func ownSlots(r Range, owners []Thread) bool {
 	k := r.Len() / stackUsual
-	if k < uint64(len(sps)) || r.Len()%k != 0 || r.Len()/k-stackUsual > guardMost {
+	if k < uint64(len(owners)) || r.Len()%k != 0 || r.Len()/k-stackUsual > guardMost {
 		return false
 	}
-	slices.Sort(sps)
 	slot := r.Len() / k
-	for i := 1; i < len(sps); i++ {
-		if (sps[i]-r.Start)/slot == (sps[i-1]-r.Start)/slot {
+	taken := make(map[uint64]bool)
+	for _, t := range owners {
+		if i := (t.SP - r.Start) / slot; taken[i] {
 			return false
+		} else {
+			taken[i] = true
 		}
 	}
 	return true

@@ -203,7 +203,7 @@ func checkStacks(t *testing.T, p *Process, rows []Mapping, purposes []Purpose, t
 		i := in.rowAt(th.SP)
 		if i < 0 {
 			t.Errorf("thread %d: no row holds its stack pointer %#x", th.TID, th.SP)
-		} else if purposes[i] != want {
+		} else if !cmp.Equal(purposes[i], want) {
 			t.Errorf("thread %d (%q) is on %v: %+v", th.TID, th.Comm, rows[i].Range, purposes[i])
 		}
 	}
@@ -272,7 +272,7 @@ int main(void)
 	if diff := cmp.Diff(names, []string{"one", "two", "three"}); diff != "" {
 		t.Errorf("names of the threads (-got +want):\n%s", diff)
 	}
-	got := Infer(rows, threads)
+	got := Infer(rows, threads, nil)
 	count, _, text := summary(rows, got)
 	t.Logf("with stack pointers:\n%s", text)
 	if count[RoleArena] != 6 || count[RoleHeap] > 1 || count[RoleStack] != 1 {
@@ -291,11 +291,78 @@ int main(void)
 	if count[RoleThreadStack] != 3 || count[RoleGuard] != 3 {
 		t.Errorf("want 3 thread stacks with guards:\n%s", annotate(rows, got))
 	}
-	blind := Infer(rows, nil)
+	blind := Infer(rows, nil, nil)
 	for _, role := range []Role{RoleThreadStack, RoleGuard, RoleArena} {
 		if diff := cmp.Diff(roleRows(rows, blind, role), roleRows(rows, got, role)); diff != "" {
 			t.Errorf("%v without stack pointers (-got +want):\n%s", role, diff)
 		}
+	}
+}
+
+// Stacks as glibc 2.42 makes them: neighbours without a mapping between become one.
+func TestStacksBetweenGuardPages(t *testing.T) {
+	file, program := filepath.Join(t.TempDir(), "guards.c"), filepath.Join(t.TempDir(), "guards")
+	if err := os.WriteFile(file, []byte(`
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+static void *wait_forever(void *x) { pause(); return x; }
+int main(void)
+{
+	size_t n = 1 << 20, guard = 64 << 10;
+	char *all = mmap(NULL, 6 * n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+
+	for (int i = 0; i < 5; i++) { /* what is below the first is no stack, and one is nobody's */
+		char *s = all + n / 2 + i * n;
+		pthread_attr_t a;
+		pthread_t p;
+
+		if (madvise(s, guard, 102 /* MADV_GUARD_INSTALL */)) {
+			puts("no guard pages");
+			return 0;
+		}
+		if (i == 2)
+			continue;
+		pthread_attr_init(&a);
+		pthread_attr_setstack(&a, s + guard, n - guard);
+		pthread_create(&p, &a, wait_forever, NULL);
+	}
+	puts("ready");
+	fflush(stdout);
+	getchar();
+	return 0;
+}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), tool.Need(t, "gcc"), "-pthread", "-o", program, file).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	p := startReady(t, nil, program)
+	threads := blocked(t, p, 5)
+	rows, err := p.Maps()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := inference{rows: rows}
+	row := in.rowAt(threads[1].SP)
+	if row < 0 {
+		t.Fatalf("no row of thread %d", threads[1].TID)
+	}
+	if len(p.Guards(rows[row].Range)) == 0 {
+		t.Skip("guard pages cannot be asked for here") // before 6.15
+	}
+	got := Infer(rows, threads, p.Guards)[row]
+	var want []ThreadStack
+	for i, tid := range []int{threads[1].TID, threads[2].TID, 0, threads[3].TID, threads[4].TID} {
+		end := threads[1].SP&^(1<<16-1) + 1<<16 + uint64(i)<<20 // of the page that the first is in
+		want = append(want, ThreadStack{Range{end - 1<<20 + 64<<10, end}, tid})
+	}
+	want[4].End = rows[row].End
+	if diff := cmp.Diff(want, got.Stacks); diff != "" || got.Role != RoleThreadStack {
+		t.Errorf("%v is %v (-want +got):\n%s", rows[row].Range, got.Role, diff)
 	}
 }
 
@@ -320,7 +387,7 @@ func TestGoroutinesHaveNoThreadStacks(t *testing.T) {
 		t.Fatal(err)
 	}
 	threads := blocked(t, p, 5)
-	got := Infer(rows, threads)
+	got := Infer(rows, threads, nil)
 	count, kb, text := summary(rows, got)
 	t.Logf("%d threads:\n%s", len(threads), text)
 	in := inference{rows: rows, purposes: got}
@@ -342,7 +409,7 @@ func TestGoroutinesHaveNoThreadStacks(t *testing.T) {
 	}
 	// One thread alone in the heap is told from a stack by the heap's shape.
 	for _, th := range threads {
-		one := Infer(rows, []Thread{th})
+		one := Infer(rows, []Thread{th}, nil)
 		if i := in.rowAt(th.SP); i >= 0 && !cgo && one[i].Role != RoleAnon && one[i].Role != RoleStack {
 			t.Errorf("with thread %d alone, %v is %+v", th.TID, rows[i].Range, one[i])
 		}
@@ -370,7 +437,7 @@ public class Wait {
 		t.Fatal(err)
 	}
 	threads := blocked(t, p, 8)
-	got := Infer(rows, threads)
+	got := Infer(rows, threads, nil)
 	count, kb, text := summary(rows, got)
 	t.Logf("%d threads:\n%s", len(threads), text)
 	checkStacks(t, p, rows, got, threads)
@@ -393,7 +460,7 @@ public class Wait {
 			threads[i].SP = 0
 		}
 	}
-	some := Infer(rows, threads)
+	some := Infer(rows, threads, nil)
 	for _, role := range []Role{RoleThreadStack, RoleGuard} {
 		if diff := cmp.Diff(roleRows(rows, some, role), roleRows(rows, got, role)); diff != "" {
 			t.Errorf("%v with a third of the stack pointers (-got +want):\n%s", role, diff)
@@ -411,7 +478,7 @@ func TestTheStacksOfNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	threads := blocked(t, p, 5)
-	got := Infer(rows, threads)
+	got := Infer(rows, threads, nil)
 	count, kb, text := summary(rows, got)
 	t.Logf("%d threads:\n%s", len(threads), text)
 	checkStacks(t, p, rows, got, threads)

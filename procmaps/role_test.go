@@ -205,7 +205,7 @@ ffffffffffff0000-ffffffffffffffff ---p 00000000 00:00 0 => reserved
 		t.Run(tt.name, func(t *testing.T) {
 			text := strings.TrimPrefix(tt.text, "\n")
 			rows := unannotate(t, text)
-			got := Infer(rows, tt.threads)
+			got := Infer(rows, tt.threads, nil)
 			// The kernel pads fewer digits to the same column; compare without.
 			if diff := cmp.Diff(squeeze(annotate(rows, got)), squeeze(text)); diff != "" {
 				t.Errorf("(-got +want):\n%s", diff)
@@ -227,8 +227,40 @@ func squeeze(text string) string {
 	return strings.Join(lines, "\n")
 }
 
+// Several stacks are in one mapping: which is whose is told by guard pages between them.
+func TestStacksThatShareAMapping(t *testing.T) {
+	const at, mib = 0x7f0000000000, 1 << 20
+	r := func(lo, hi uint64) Range { return Range{at + lo, at + hi} }
+	row := []Mapping{{Range: r(0, 8*mib), Mode: Read | Write}}
+	two := []Thread{{3, "a", at + 2*mib - 64}, {4, "b", at + 6*mib}}
+	for _, tt := range []struct {
+		name    string
+		threads []Thread
+		guards  []Range
+		want    []ThreadStack
+	}{
+		{"two", two, []Range{r(0, 4096), r(4*mib, 4*mib+4096)}, []ThreadStack{{r(4096, 4*mib), 3}, {r(4*mib+4096, 8*mib), 4}}},
+		{"and one of nobody", two, []Range{r(0, 4096), r(2*mib, 2*mib+4096), r(4*mib, 4*mib+4096)}, []ThreadStack{{r(4096, 2*mib), 3}, {r(2*mib+4096, 4*mib), 0}, {r(4*mib+4096, 8*mib), 4}}},
+		{"other memory below", two, []Range{r(mib, mib+4096), r(4*mib, 4*mib+4096)}, []ThreadStack{{r(mib+4096, 4*mib), 3}, {r(4*mib+4096, 8*mib), 4}}},
+		{"without guards", two, nil, nil},
+		{"two in one", two, []Range{r(0, 4096)}, nil},
+		{"one below all guards", two, []Range{r(4*mib, 4*mib+4096)}, nil},
+		{"one in a guard", []Thread{two[0], {4, "b", at + 4*mib}}, []Range{r(0, 4096), r(4*mib, 4*mib+4096)}, nil},
+		{"guards to the end", two, []Range{r(0, 4096), r(4*mib, 4*mib+4096), r(8*mib-4096, 8*mib)}, []ThreadStack{{r(4096, 4*mib), 3}, {r(4*mib+4096, 8*mib-4096), 4}}},
+	} {
+		got := Infer(row, tt.threads, func(Range) []Range { return tt.guards })
+		wantRole := RoleThreadStack
+		if tt.want == nil {
+			wantRole = RoleAnon
+		}
+		if diff := cmp.Diff(tt.want, got[0].Stacks); diff != "" || got[0].Role != wantRole {
+			t.Errorf("%s: %v (-want +got):\n%s", tt.name, got[0].Role, diff)
+		}
+	}
+}
+
 func TestInferOfNothing(t *testing.T) {
-	if got := Infer(nil, []Thread{{1, "a", 0x1000}}); len(got) != 0 {
+	if got := Infer(nil, []Thread{{1, "a", 0x1000}}, nil); len(got) != 0 {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -276,7 +308,13 @@ func FuzzInfer(f *testing.F) {
 			}
 			steps = steps[3:]
 		}
-		got := Infer(rows, threads)
+		guards := func(r Range) (all []Range) {
+			for from := r.Start; from < r.End && r.End-from > 0x3000 && len(all) < 100; from += r.Len()/7 + 0x3000 {
+				all = append(all, Range{from, from + 0x1000 + r.Len()%0x2000})
+			}
+			return all
+		}
+		got := Infer(rows, threads, guards)
 		if len(got) != len(rows) {
 			t.Fatalf("%d purposes of %d rows", len(got), len(rows))
 		}
@@ -289,8 +327,13 @@ func FuzzInfer(f *testing.F) {
 				(p.Role == RoleGuard || p.Role == RoleReserved) && access,
 				p.Role != RoleThreadStack && p.Role != RoleGuard && p.TID != 0,
 				(p.Role == RoleArena || p.Role == RoleReserved) && (m.Mode&Shared != 0 || m.Kind() != KindAnon),
-				p.Inferred && p.Detail == "":
+				p.Inferred && p.Detail == "", p.Role != RoleThreadStack && p.Stacks != nil:
 				t.Fatalf("%s is %+v", m.Append(nil), p)
+			}
+			for k, s := range p.Stacks {
+				if s.Empty() || s.Intersect(m.Range) != s.Range || k > 0 && s.Start <= p.Stacks[k-1].End {
+					t.Fatalf("%s has the stacks %v", m.Append(nil), p.Stacks)
+				}
 			}
 		}
 	})
@@ -359,7 +402,7 @@ func TestAFullHeapFarFromOthersIsNone(t *testing.T) {
 		row(near+4*heapMax, 0x21000, Read|Write), row(near+4*heapMax+0x21000, heapMax-0x21000, 0),
 	}
 	var got []Role
-	for _, p := range Infer(rows, nil) {
+	for _, p := range Infer(rows, nil, nil) {
 		got = append(got, p.Role)
 	}
 	if diff := cmp.Diff(got, []Role{RoleAnon, RoleArena, RoleArena, RoleArena}); diff != "" {

@@ -1,6 +1,7 @@
 package table
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/maptrace/maptrace/procmaps"
@@ -13,15 +14,15 @@ type About struct {
 }
 
 // Explain gives every row of s an About and makes them the rows of t. Threads are
-// those of the process, and may be nil.
-func (t *Process) Explain(s *procmaps.Smaps, threads []procmaps.Thread) {
+// those of the process, and guards finds guard pages; both may be nil.
+func (t *Process) Explain(s *procmaps.Smaps, threads []procmaps.Thread, guards func(procmaps.Range) []procmaps.Range) {
 	maps := make([]procmaps.Mapping, len(s.Rows))
 	for i := range s.Rows {
 		maps[i] = s.Rows[i].Mapping
 	}
 	rows := make([]Row, len(s.Rows))
 	abouts := make([]About, len(s.Rows))
-	for i, purpose := range procmaps.Infer(maps, threads) {
+	for i, purpose := range procmaps.Infer(maps, threads, guards) {
 		r := &s.Rows[i]
 		abouts[i] = About{Purpose: purpose, Commit: r.Commit()}
 		rows[i] = Row{Mapping: &r.Mapping, Values: r, Flags: r.Flags, About: &abouts[i]}
@@ -37,7 +38,7 @@ func (t *Process) LoadExplained(p *procmaps.Process) error {
 		return err
 	}
 	threads, _ := p.ThreadInfo()
-	t.Explain(s, threads)
+	t.Explain(s, threads, p.Guards)
 	return nil
 }
 
@@ -57,6 +58,7 @@ func (t *Process) Columns() []Column[Row] {
 		{Key: "role", Value: about(func(a *About) Value { return Text(a.Purpose.Role.String()) })},
 		{Key: "inferred", Value: about(func(a *About) Value { return yes(a.Purpose.Inferred) })},
 		{Key: "tid", Value: about(func(a *About) Value { return positiveInt(a.Purpose.TID) })},
+		{Key: "stacks", Value: about(func(a *About) Value { return stacksText(a.Purpose.Stacks) })},
 		{Key: "mapping", Value: func(r Row) Value { return Text(r.Mapping.Name) }},
 		{Key: "reserved_kb", Sum: true, Value: about(func(a *About) Value { return Uint(a.Commit.ReservedKB) })},
 		{Key: "noreserve_kb", Sum: true, Value: about(func(a *About) Value { return Uint(a.Commit.NoReserveKB) })},
@@ -88,6 +90,22 @@ func about(value func(*About) Value) func(Row) Value {
 		}
 		return value(r.About)
 	}
+}
+
+// stacksText lists stacks that share a mapping, and their threads; 0 is one that nobody is known
+// to use.
+func stacksText(stacks []procmaps.ThreadStack) Value {
+	if len(stacks) == 0 {
+		return Value{}
+	}
+	var b []byte
+	for i, s := range stacks {
+		if i > 0 {
+			b = append(b, ' ')
+		}
+		b = fmt.Appendf(b, "%x-%x:%d", s.Start, s.End, s.TID)
+	}
+	return Text(string(b))
 }
 
 func hexText(v uint64) Value { return Text("0x" + string(hexDigits(1)(nil, Uint(v)))) }

@@ -20,7 +20,7 @@ func explained(t *testing.T) *Process {
 		t.Fatal(err)
 	}
 	p := sampleProcess(t)
-	p.Explain(s, nil)
+	p.Explain(s, nil, nil)
 	return p
 }
 

@@ -136,7 +136,7 @@ func (a *Attribution) Close() {
 func (a *Attribution) SetThreads(threads []procmaps.Thread) {
 	a.old = a.old[:0]
 	rows := mappings(a.start)
-	for i, p := range procmaps.Infer(rows, threads) {
+	for i, p := range procmaps.Infer(rows, threads, nil) {
 		if a.start[i].Kind == procmaps.KindAnon {
 			a.old = append(a.old, oldRegion{rows[i].Range, p.Role})
 		}

@@ -26,7 +26,7 @@ type piece struct {
 // but those of the kernel, in address order.
 func (a *Attribution) Plan(tree *space.Space) {
 	regions := tree.Regions(make([]space.Region, 0, tree.Totals().Extents))
-	purposes := procmaps.Infer(mappings(regions), nil)
+	purposes := procmaps.Infer(mappings(regions), nil, nil)
 	a.pieces, a.stakes = slices.Grow(a.pieces[:0], tree.Totals().Extents), a.stakes[:0]
 	places := make(map[stake]uint32)
 	at, last := 0, -1
