@@ -23,6 +23,9 @@ type Group struct {
 	Before, Now int
 	// First and Last are what the cgroup was charged for at first, and is.
 	First, Last procmaps.GroupMemory
+	// Anon and Shmem are what of the cgroup's charges its processes have, each by its own figures:
+	// what several share counts for each of them. They are 0 if several cgroups are watched.
+	Anon, Shmem uint64
 	// Files are those that its processes have open of which there is most more in the page cache
 	// than at first, if that is growing.
 	Files    []FileGrowth
@@ -37,6 +40,22 @@ type FileGrowth struct {
 
 // Grows tells whether anything was found to grow.
 func (g *Group) Grows() bool { return len(g.Findings) > 0 && g.Findings[0].Label >= growth.Retained }
+
+// Elsewhere is how much of the anonymous memory, and of shared memory and tmpfs, of a cgroup is
+// of none of its processes, at least, in bytes; 0 if that is little, or not known.
+func (g *Group) Elsewhere() (anon, shmem uint64) {
+	const least, part = 1 << 20, 50
+	if g.Anon+g.Shmem == 0 {
+		return 0, 0
+	}
+	rest := func(of, has uint64) uint64 {
+		if of-min(of, has) < max(least, of/part) {
+			return 0
+		}
+		return of - has
+	}
+	return rest(g.Last.Anon, g.Anon), rest(g.Last.Shmem, g.Shmem)
+}
 
 // crowd is all traced processes, by their names: a program may grow by having ever more
 // children, none of which does.
@@ -188,6 +207,7 @@ type cgroup struct {
 	watch       *growth.Watch
 	began, last uint64
 	first, now  procmaps.GroupMemory
+	anon, shmem uint64 // what of these its processes had then
 	// What of files was in the page cache when they were looked at first; and is.
 	before map[procmaps.FileID]uint64
 	files  []procmaps.CachedFile
@@ -231,6 +251,16 @@ func (g *Growth) group(at uint64, b *event.Group) {
 		g.groups[b.Name] = c
 	}
 	c.now, c.last = b.GroupMemory, at
+	c.anon, c.shmem = 0, 0
+	for _, w := range g.spaces {
+		if ch := &w.charges; !w.exited && len(g.groups) == 1 {
+			c.anon += ch.last.Anon
+			c.shmem += ch.last.Shmem
+			for i := range ch.last.Held {
+				c.shmem += ch.last.Held[i].Bytes()
+			}
+		}
+	}
 	c.cached(b.Files)
 	c.watch.Observe(time.Duration(at-c.began), map[growth.Key]growth.Holding{
 		{What: growth.GroupAnon}:    {Resident: b.Anon, Swapped: b.Swap},
@@ -280,7 +310,7 @@ func (c *cgroup) judge(f *growth.Finding) {
 // processes if that is more than what is found of each.
 func (g *Growth) Groups(processes []Process) (out []Group) {
 	for name, c := range g.groups {
-		group := Group{Name: name, Watched: time.Duration(c.last - c.began), Ticks: c.watch.Ticks(), First: c.first, Last: c.now}
+		group := Group{Name: name, Watched: time.Duration(c.last - c.began), Ticks: c.watch.Ticks(), First: c.first, Last: c.now, Anon: c.anon, Shmem: c.shmem}
 		found := c.watch.Findings()
 		for i := range found {
 			c.judge(&found[i])

@@ -85,6 +85,41 @@ func TestFilesThatFillThePageCache(t *testing.T) {
 	}
 }
 
+// TestWhatOfACgroupIsOfNoProcess has two processes in a cgroup, and memory that is of neither.
+func TestWhatOfACgroupIsOfNoProcess(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	for _, c := range []struct {
+		name            string
+		anon, shmem     uint64 // of the cgroup
+		wantAnon, wantS uint64
+		another         bool // a cgroup is watched as well
+	}{
+		{"all is theirs", 100 * mib, 36 * mib, 0, 0, false},
+		{"they share", 90 * mib, 8 * mib, 0, 0, false},
+		{"a little is not", 101*mib - 1, 36 * mib, 0, 0, false},
+		{"a file on tmpfs", 100 * mib, 336 * mib, 0, 300 * mib, false},
+		{"who has it is elsewhere", 150 * mib, 36 * mib, 50 * mib, 0, false},
+		{"it is not known whose they are", 150 * mib, 336 * mib, 0, 0, true},
+	} {
+		g := NewGrowth(Options{Names: names{}, Interval: time.Second})
+		for pid := 1; pid <= 2; pid++ {
+			id := uint64(pid)
+			g.spaces[id] = &watched{pid: pid, Attribution: &Attribution{charges: charges{known: true, last: event.Account{
+				Anon: 50 * mib, Shmem: 8 * mib, Held: []event.Held{{Files: []event.HeldFile{{Bytes: 10 * mib}}}},
+			}}}}
+		}
+		if c.another {
+			g.Record(&event.Record{At: 1, Body: event.Group{Name: "/b"}})
+		}
+		g.Record(&event.Record{At: 1, Body: event.Group{Name: "/a", GroupMemory: procmaps.GroupMemory{Anon: c.anon, Shmem: c.shmem}}})
+		groups := g.Groups(nil)
+		if anon, shmem := groups[0].Elsewhere(); anon != c.wantAnon || shmem != c.wantS {
+			t.Errorf("%s: %d and %d MiB, want %d and %d", c.name, anon/mib, shmem/mib, c.wantAnon/mib, c.wantS/mib)
+		}
+	}
+}
+
 func TestProcessesThatGrowByThemselvesAreNotToldTogether(t *testing.T) {
 	t.Parallel()
 	g := NewGrowth(Options{Names: names{}, Interval: time.Second})

@@ -238,6 +238,13 @@ func appendCharges(b []byte, g *attribution.Group) []byte {
 	if g.First.Swap+g.Last.Swap > 0 {
 		b = fmt.Appendf(b, "; swapped out %s (%s)", size(g.Last.Swap), units.Change(float64(g.Last.Swap)-float64(g.First.Swap)))
 	}
+	anon, shmem := g.Elsewhere()
+	if anon > 0 {
+		b = fmt.Appendf(b, "\n%s of the anonymous memory are of none of its processes", size(anon))
+	}
+	if shmem > 0 {
+		b = fmt.Appendf(b, "\n%s of the shared memory and tmpfs are of none of its processes: in files that they have neither mapped nor open", size(shmem))
+	}
 	return b
 }
 

@@ -192,6 +192,9 @@ type GroupObject struct {
 	Now    int            `json:"processes,omitempty"`
 	First  *ChargesObject `json:"first,omitempty"`
 	Last   *ChargesObject `json:"last,omitempty"`
+	// What of anonymous and shared memory the processes of a cgroup have, each by its own figures.
+	Anon  uint64 `json:"processes_anon,omitempty"`
+	Shmem uint64 `json:"processes_shmem,omitempty"`
 	// Files are those that are open of which there is most more in the page cache.
 	Files []CachedObject `json:"files,omitempty"`
 }
@@ -233,7 +236,7 @@ func chargesObject(m *procmaps.GroupMemory) *ChargesObject {
 func EncodeGroup(enc *json.Encoder, g *attribution.Group, now time.Time) error {
 	o := GroupObject{Event: "group", Time: now, Cgroup: g.Name, Seconds: g.Watched.Seconds(), Looks: g.Ticks, Before: g.Before, Now: g.Now}
 	if g.Name != "" {
-		o.First, o.Last = chargesObject(&g.First), chargesObject(&g.Last)
+		o.First, o.Last, o.Anon, o.Shmem = chargesObject(&g.First), chargesObject(&g.Last), g.Anon, g.Shmem
 	}
 	for _, f := range g.Files {
 		o.Files = append(o.Files, CachedObject{f.Path, f.Bytes, f.Dirty, f.Grown})

@@ -147,6 +147,11 @@ func grownGroups() []attribution.Group {
 			Findings: []attribution.Finding{cache},
 		},
 		{Name: "/quiet", Watched: 30 * time.Second, Ticks: 31, First: procmaps.GroupMemory{Used: 1 << 20, Max: procmaps.Unlimited, Anon: 1 << 20}, Last: procmaps.GroupMemory{Used: 1 << 20, Max: procmaps.Unlimited, Anon: 1 << 20}},
+		{
+			Name: "/dev-shm", Watched: 30 * time.Second, Ticks: 31, Anon: 8 << 20, Shmem: 1 << 20,
+			First: procmaps.GroupMemory{Used: 80 << 20, Max: procmaps.Unlimited, Anon: 20 << 20, Shmem: 60 << 20},
+			Last:  procmaps.GroupMemory{Used: 80 << 20, Max: procmaps.Unlimited, Anon: 20 << 20, Shmem: 60 << 20},
+		},
 		{Watched: 29 * time.Second, Ticks: 30, Before: 7, Now: 58, Findings: []attribution.Finding{crowd}},
 	}
 }
@@ -162,7 +167,7 @@ func together(t *testing.T) string {
 	if err := WriteGrowthReports(&b, grownGroups(), all, 1, NoStacks, false); err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteGrowthReports(&b, grownGroups()[2:], all[1:], 0, 2, false); err != nil {
+	if err := WriteGrowthReports(&b, grownGroups()[3:], all[1:], 0, 2, false); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
