@@ -338,7 +338,12 @@ func (p *progress) miss(tr trend) Note {
 	switch {
 	case p.once():
 		return Note{Kind: OneStep}
-	case last < flatShare*p.growth || rest > max(0.12*p.length(), 1.6*p.pause):
+	case last < flatShare*p.growth:
+		return Note{Kind: Stopped, Time: inSeconds(rest)}
+	case rest > max(0.12*p.length(), 1.6*p.pause):
+		if p.reached < 0.05*p.length() { // it was as high at the beginning, for a moment
+			return Note{Kind: Unsteady}
+		}
 		return Note{Kind: Stopped, Time: inSeconds(rest)}
 	case first < 0.05*p.growth:
 		return Note{Kind: Late, Time: inSeconds(p.length() - p.began)}

@@ -386,6 +386,29 @@ func TestVerdictsSayWhatTheyRestOn(t *testing.T) {
 	}
 }
 
+// What was as high for a moment at the beginning has not stopped to grow since.
+func TestAnEarlyPeakIsNotTheEndOfGrowth(t *testing.T) {
+	t.Parallel()
+	p := newProgram(1, 600)
+	p.base(1<<30, 0)
+	p.each(func() {
+		if height := float64(p.now) * mib / 10; p.now >= 70 && p.now < 76 {
+			p.touch(60 * mib)
+		} else {
+			p.touch(height)
+		}
+	})
+	f := p.w.Findings()[0]
+	for _, n := range f.Reason {
+		if n.Kind == Stopped {
+			t.Errorf("%v, but not in the last %v", f.Label, n.Time)
+		}
+	}
+	if f.Label != Grows {
+		t.Errorf("%s of %+v, want %s", f.Label, f.Reason, Grows)
+	}
+}
+
 func TestTeethShorterThanAPointAreSeen(t *testing.T) {
 	t.Parallel()
 	p := newProgram(1, 600)
