@@ -34,6 +34,7 @@
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -587,6 +588,60 @@ static void stacked_files(void)
 	done();
 }
 
+/* A file has the name of where it is mounted. */
+static void mounted_file(void)
+{
+	char source[512], target[512];
+	int fd;
+
+	if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		unsupported("file systems cannot be mounted");
+	close(new_file("source", 4));
+	close(new_file("target", 4));
+	snprintf(source, sizeof(source), "%s/source", dir);
+	snprintf(target, sizeof(target), "%s/target", dir);
+	if (mount(source, target, NULL, MS_BIND, NULL))
+		unsupported("a file cannot be mounted on another");
+	fd = open(target, O_RDONLY);
+	map(0x20000000, 4, PROT_READ, MAP_SHARED, fd);
+	done();
+}
+
+/* What is attached for reading can never be written to, whatever was found to be mapped there. */
+static void readonly_segment(void)
+{
+	int id = shmget(IPC_PRIVATE, 4 * PAGE, 0600);
+
+	map(VICTIM, 4, PROT_READ, MAP_SHARED, memfd_create("x", 0));
+	map(VICTIM + 4 * PAGE, 4, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	if (id < 0 || shmat(id, (void *)VICTIM, SHM_RDONLY | SHM_REMAP) == (void *)-1)
+		fail("shmat");
+	mprotect((void *)VICTIM, 8 * PAGE, PROT_READ | PROT_WRITE); /* EACCES */
+	mprotect((void *)(VICTIM + 4 * PAGE), 4 * PAGE, PROT_READ);
+	mprotect((void *)(VICTIM + 2 * PAGE), 4 * PAGE, PROT_READ | PROT_WRITE);
+	shmctl(id, IPC_RMID, NULL);
+	done();
+}
+
+/* Where a mapping begins that is amid others like it is what only the kernel knows. */
+static void alike_below(void)
+{
+	for (int i = 0; i < 4; i++) {
+		unsigned long at = 0x20000000 + i * 0x100000;
+		char *p = map(at + 8 * PAGE, 4, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN, -1);
+
+		if (i % 2) /* such as do not merge with it */
+			memset(p, 1, 4 * PAGE);
+		p = map(at, 8, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | (i < 2 ? MAP_GROWSDOWN : 0), -1);
+		if (i % 2)
+			memset(p, 1, 8 * PAGE);
+		mprotect((void *)(at + 10 * PAGE), PAGE, PROT_READ | PROT_GROWSDOWN);
+	}
+	done();
+}
+
 int main(int argc, char **argv)
 {
 	/* clang-format off */
@@ -609,6 +664,9 @@ int main(int argc, char **argv)
 		{"implied-exec", implied_exec},
 		{"borrowed-names", borrowed_names},
 		{"stacked-files", stacked_files},
+		{"mounted-file", mounted_file},
+		{"readonly-segment", readonly_segment},
+		{"alike-below", alike_below},
 	};
 	/* clang-format on */
 

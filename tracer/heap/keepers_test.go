@@ -43,6 +43,7 @@ type program struct {
 	unseen  float64       // bytes a second that grow beside, by a function that has no sample
 	// Fragments is how many bytes a second it grows by that nobody keeps.
 	fragments float64
+	drained   float64       // bytes a second of what is kept that nobody sees given back
 	since     time.Duration // since when there is the memory that grows
 }
 
@@ -108,7 +109,7 @@ func (p *program) run(seed uint64) (r Result, kept float64) {
 			kept += c.rate * c.kept * float64(c.bytes)
 		}
 	}
-	rate := kept + p.unseen + p.fragments
+	rate := kept + p.unseen + p.fragments - p.drained
 	touches := []Touch{{Site: 1, Faults: uint64(kept)}, {Site: uint32(len(p.callers) + 1), Faults: uint64(p.unseen)}}
 	r = b.Keepers(key, growth.Rate{PerSecond: rate, Low: rate * 0.9, High: rate * 1.1}, touches, func(site uint32) (path []Place) {
 		if int(site) > len(p.callers) {
@@ -181,6 +182,16 @@ func TestTheKeeperIsNamedOrNobody(t *testing.T) {
 		"a heap that grows by something else": {func() program {
 			p := quick(caller{stack: []string{"malloc", "login", "main"}, bytes: 500, rate: 100, kept: 1}, churn)
 			p.fragments = 600_000
+			return p
+		}(), "", false},
+		"five times what it grows by would be kept": {func() program {
+			p := quick(caller{stack: []string{"malloc", "cache_put", "main"}, bytes: 500, rate: 1000, kept: 1}, churn)
+			p.drained = 400_000
+			return p
+		}(), "", false},
+		"surely more than it grows by would be kept": {func() program {
+			p := quick(caller{stack: []string{"malloc", "cache_put", "main"}, bytes: 500, rate: 1000, kept: 1})
+			p.drained = 350_000
 			return p
 		}(), "", false},
 		"a configuration is read again seldom": {quick(

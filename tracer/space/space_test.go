@@ -173,6 +173,54 @@ func TestHeapAndStackNamesAreDerived(t *testing.T) {
 	}
 }
 
+// The kernel shows the heap in rows of its own beside what an image brings along, and perhaps
+// as one with what calls have made.
+func TestWhereTheHeapBeginsAndEnds(t *testing.T) {
+	t.Parallel()
+	rw := procmaps.Read | procmaps.Write
+	bss := procmaps.Mapping{Range: pages(0x4f0, 0x500), Mode: rw}
+	heap := procmaps.Mapping{Range: pages(0x500, 0x502), Mode: rw, Name: "[heap]"}
+	above := procmaps.Mapping{Range: pages(0x502, 0x504), Mode: rw}
+	mprotect := func(lo, hi uint64) *Call {
+		return &Call{Op: OpMprotect, Time: 20, Args: [6]uint64{lo * page, (hi - lo) * page, 3}}
+	}
+	for _, tt := range []struct {
+		name     string
+		rows     []procmaps.Mapping
+		from, to uint64 // start_brk and brk, in pages
+		call     *Call
+		want     []string
+		unclear  bool
+	}{
+		{"alone", []procmaps.Mapping{heap}, 0x500, 0x502, nil, []string{"500-502 [heap]"}, false},
+		{"beside bss", []procmaps.Mapping{bss, heap}, 0x500, 0x502, nil, []string{"4f0-500 ", "500-502 [heap]"}, false},
+		{"beside what was there", []procmaps.Mapping{heap, above}, 0x500, 0x502, nil, []string{"500-502 [heap]", "502-504 "}, false},
+		{"a call maps above it", []procmaps.Mapping{heap}, 0x500, 0x502, anonMmap(0x502, 0x504, 20), []string{"500-504 [heap]"}, true},
+		{"a call maps below it", []procmaps.Mapping{heap}, 0x500, 0x502, anonMmap(0x4f0, 0x500, 20), []string{"4f0-502 [heap]"}, true},
+		{"a call maps elsewhere", []procmaps.Mapping{heap}, 0x500, 0x502, anonMmap(0x510, 0x512, 20), []string{"500-502 [heap]", "510-512 "}, false},
+		{"a call has set the mode of bss", []procmaps.Mapping{bss, heap}, 0x500, 0x502, mprotect(0x4f0, 0x500), []string{"4f0-502 [heap]"}, true},
+		{"it grows", []procmaps.Mapping{bss, heap}, 0x500, 0x502, &Call{Op: OpBrk, Time: 20, OldBrk: 0x502 * page, Ret: 0x504 * page}, []string{"4f0-500 ", "500-504 [heap]"}, false},
+		{"it has no page yet, amid what was there", []procmaps.Mapping{{Range: pages(0x4f0, 0x510), Mode: rw}}, 0x500, 0x500, nil, []string{"4f0-510 [heap]"}, false},
+	} {
+		s := New(Options{})
+		s.SetBrk(tt.from*page, tt.to*page)
+		seed(s, 10, tt.rows...)
+		if tt.call != nil {
+			s.Apply(tt.call)
+		}
+		var got []string
+		for _, r := range s.Regions(nil) {
+			got = append(got, pagesText(r.Range)+" "+r.Name)
+		}
+		if d := cmp.Diff(tt.want, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, d)
+		}
+		if got := s.HeapUnclear(); got != tt.unclear {
+			t.Errorf("%s: unclear is %t", tt.name, got)
+		}
+	}
+}
+
 func TestOriginAndCountFollowTheMemory(t *testing.T) {
 	t.Parallel()
 	s := New(Options{Reports: true})
