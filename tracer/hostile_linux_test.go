@@ -26,7 +26,7 @@ func hostile(t *testing.T, program, name string) {
 	go func() {
 		line, _ := bufio.NewReader(out).ReadString('\n')
 		said <- line
-		cancel()
+		r.ends(cancel)
 	}()
 	c := r.command([]string{program, name, t.TempDir()}, in, say)
 	defer func() {

@@ -116,7 +116,7 @@ func server(t *testing.T, pid int, work func() error) {
 	done := make(chan error, 1)
 	go func() {
 		done <- work()
-		cancel()
+		r.ends(cancel)
 	}()
 	rep := r.run(ctx)
 	if err := <-done; err != nil {

@@ -76,7 +76,7 @@ func refused(t *testing.T, seed, oneIn int, d time.Duration) {
 	defer cancel()
 	go func() {
 		if line, _ := bufio.NewReader(out).ReadString('\n'); line == "done\n" {
-			cancel()
+			r.ends(cancel)
 		}
 	}()
 	rep = r.run(ctx)

@@ -58,7 +58,7 @@ func TestExactWhereSeccompAnswersCalls(t *testing.T) {
 				// It says so when nothing moves any more.
 				line, _ := bufio.NewReader(out).ReadString('\n')
 				want <- line
-				cancel()
+				r.ends(cancel)
 			}()
 			cmd := r.command([]string{program, c.threads, c.calls}, in, say)
 			rep := r.run(ctx)
@@ -102,7 +102,7 @@ func TestExactWhereSeccompAnswersTheCallsOfARunningProgram(t *testing.T) {
 	defer cancel()
 	go func() {
 		_, _ = bufio.NewReader(out).ReadString('\n') // its end is as good
-		cancel()
+		r.ends(cancel)
 	}()
 	rep := r.run(ctx)
 	r.mustBeExact(rep)

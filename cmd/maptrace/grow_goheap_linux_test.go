@@ -13,6 +13,7 @@ import (
 // leak are to be named who keeps the heap, and one without a leak nobody. Where the program
 // has no profile that is said.
 func TestGrowNamesWhoKeepsAGoHeapByItsOwnProfile(t *testing.T) {
+	t.Parallel()
 	needBPF(t)
 	dir := t.TempDir()
 	var group []*suspect

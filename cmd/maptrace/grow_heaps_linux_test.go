@@ -13,6 +13,7 @@ import (
 // is named as keeping a heap is who keeps it. "make heaps" watches all, and counts how
 // often somebody is named.
 func TestGrowNamesNoInnocentOfAHeap(t *testing.T) {
+	t.Parallel()
 	needBPF(t)
 	dir, maptrace := t.TempDir(), binary(t)
 	var programs []*heaps.Built

@@ -16,6 +16,7 @@ import (
 // TestGrowTellsALeakFromWhatMallocRetains watches heaps that grow equally fast: of lines that
 // are kept, and of what malloc keeps of lines that were given back.
 func TestGrowTellsALeakFromWhatMallocRetains(t *testing.T) {
+	t.Parallel()
 	needBPF(t)
 	program := bpftest.BuildC(t, "../../testdata/workload", "retain")
 	var group sync.WaitGroup

@@ -659,6 +659,7 @@ var bytesTargets = []struct {
 }
 
 func TestTheBytesAreThoseOfPmap(t *testing.T) {
+	t.Parallel()
 	c := newComparison(t)
 	rc := filepath.Join(c.dir, "rc")
 	if err := os.WriteFile(rc, []byte(someFields), 0o600); err != nil {

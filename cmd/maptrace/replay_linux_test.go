@@ -151,6 +151,7 @@ func replayed(t *testing.T, of *attached, rec *tracer.Recording) []*printed {
 // samplers' records are all there is: what is made of them again is the same, byte for
 // byte.
 func TestAReplayPrintsWhatTheLiveRunPrinted(t *testing.T) {
+	t.Parallel()
 	needBPF(t)
 	const workloads = "../../testdata/workload"
 	program, err := build()
