@@ -291,7 +291,7 @@ func TestGrowthOfACgroup(t *testing.T) {
 		t.Errorf("the parts are %d, of %d bytes", parts, l.Used)
 	}
 	// The file is deleted and open. cachestat(2) came with 6.5.
-	if name := "maptrace-case-"; len(group.Files) > 0 && (!strings.Contains(group.Files[0].Path, name) || group.Files[0].Grown < 4<<20) ||
+	if name := "maptrace-case-"; len(group.Files) > 0 && (!strings.Contains(string(group.Files[0].Path), name) || group.Files[0].Grown < 4<<20) ||
 		len(group.Files) == 0 && kernelHas(unix.SYS_CACHESTAT) {
 		t.Errorf("more in the page cache is of %+v, want one called %s…", group.Files, name)
 	}

@@ -43,7 +43,9 @@ func (v Value) appendJSON(dst []byte) []byte {
 
 // AppendJSONString appends s quoted, as encoding/json does, with every character
 // that is not printable escaped too: names come from traced programs, and some
-// terminals obey the control characters that JSON lets through.
+// terminals obey the control characters that JSON lets through. A byte that is
+// part of no UTF-8 becomes the text \xNN, as [Escape] has it, so that names which differ
+// in such bytes differ.
 func AppendJSONString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	for i := 0; i < len(s); {
@@ -57,7 +59,11 @@ func AppendJSONString(dst []byte, s string) []byte {
 			dst = appendShort(dst, c)
 		default:
 			r, n := utf8.DecodeRuneInString(s[i:])
-			dst = appendRune(dst, r, n)
+			if r == utf8.RuneError && n == 1 {
+				dst = fmt.Appendf(dst, `\\x%02x`, c)
+			} else {
+				dst = appendRune(dst, r)
+			}
 			i += n
 			continue
 		}
@@ -83,11 +89,9 @@ func appendShort(dst []byte, c byte) []byte {
 	return fmt.Appendf(dst, `\u%04x`, c)
 }
 
-// appendRune appends a character that took n bytes.
-func appendRune(dst []byte, r rune, n int) []byte {
+// appendRune appends a character.
+func appendRune(dst []byte, r rune) []byte {
 	switch {
-	case r == utf8.RuneError && n == 1:
-		return append(dst, `\ufffd`...)
 	case unicode.IsPrint(r):
 		return utf8.AppendRune(dst, r)
 	case r <= 0xffff:
@@ -96,6 +100,13 @@ func appendRune(dst []byte, r rune, n int) []byte {
 	hi, lo := utf16.EncodeRune(r)
 	return fmt.Appendf(dst, `\u%04x\u%04x`, hi, lo)
 }
+
+// Name is what a traced program has named: encoding/json writes it as [AppendJSONString]
+// does.
+type Name string
+
+// MarshalJSON implements json.Marshaler.
+func (n Name) MarshalJSON() ([]byte, error) { return AppendJSONString(nil, string(n)), nil }
 
 // JSONWriter passes on lines of JSON as encoding/json writes them, with every
 // character that is not printable escaped as [AppendJSONString] does. Each Write must
@@ -114,7 +125,7 @@ func (j *jsonWriter) Write(p []byte) (int, error) {
 		if r == '\n' {
 			j.buf = append(j.buf, '\n')
 		} else {
-			j.buf = appendRune(j.buf, r, n)
+			j.buf = appendRune(j.buf, r)
 		}
 		i += n
 	}

@@ -89,7 +89,7 @@ type EventObject struct {
 	Delta     int64             `json:"delta,omitempty"`
 	Mode      string            `json:"mode,omitempty"`
 	Kind      string            `json:"kind,omitempty"`
-	Mapping   string            `json:"mapping,omitempty"` // as maps prints it; absent for nameless memory
+	Mapping   table.Name        `json:"mapping,omitempty"` // as maps prints it; absent for nameless memory
 	From      *Address          `json:"from,omitempty"`
 	FromSize  uint64            `json:"from_size,omitempty"`
 	Displaced []DisplacedObject `json:"displaced,omitempty"`
@@ -98,33 +98,36 @@ type EventObject struct {
 	Suppressed bool     `json:"suppressed,omitempty"`
 	Result     *Address `json:"result,omitempty"`
 
-	Child  int      `json:"child,omitempty"`
-	Comm   string   `json:"comm,omitempty"`
-	Lost   uint64   `json:"lost,omitempty"`
-	Signal int      `json:"signal,omitempty"`
-	Status *int     `json:"status,omitempty"`
-	Detail string   `json:"detail,omitempty"`
-	Late   bool     `json:"late,omitempty"`
-	Stack  []string `json:"stack,omitempty"` // innermost first
+	Child  int          `json:"child,omitempty"`
+	Comm   table.Name   `json:"comm,omitempty"`
+	Lost   uint64       `json:"lost,omitempty"`
+	Signal int          `json:"signal,omitempty"`
+	Status *int         `json:"status,omitempty"`
+	Detail table.Name   `json:"detail,omitempty"`
+	Late   bool         `json:"late,omitempty"`
+	Stack  []table.Name `json:"stack,omitempty"` // innermost first
 }
 
 // DisplacedObject is a piece of memory that an operation took away or changed.
 type DisplacedObject struct {
-	How     string  `json:"how"`
-	Address Address `json:"address"`
-	Size    uint64  `json:"size"`
-	Mode    string  `json:"mode"`
-	Kind    string  `json:"kind"`
-	Mapping string  `json:"mapping,omitempty"`
-	Split   bool    `json:"split,omitempty"` // it reached beyond, and the rest is still there
+	How     string     `json:"how"`
+	Address Address    `json:"address"`
+	Size    uint64     `json:"size"`
+	Mode    string     `json:"mode"`
+	Kind    string     `json:"kind"`
+	Mapping table.Name `json:"mapping,omitempty"`
+	Split   bool       `json:"split,omitempty"` // it reached beyond, and the rest is still there
 }
 
 // Object makes the JSON form of an event.
 func (e *Event) Object(clock Clock) EventObject {
 	o := EventObject{
 		Event: e.Op, Time: clock.Time(e.Time), PID: e.PID, NSPID: e.NSPID, TID: e.TID, Space: e.Space,
-		Size: e.Range.Len(), Delta: e.Delta, Detail: e.Detail, Late: e.Late,
-		Child: e.Child, Comm: e.Comm, Lost: e.Lost, Stack: e.Stack,
+		Size: e.Range.Len(), Delta: e.Delta, Detail: table.Name(e.Detail), Late: e.Late,
+		Child: e.Child, Comm: table.Name(e.Comm), Lost: e.Lost,
+	}
+	for _, f := range e.Stack {
+		o.Stack = append(o.Stack, table.Name(f))
 	}
 	switch {
 	case e.Ended && e.Signal != 0:
@@ -137,7 +140,7 @@ func (e *Event) Object(clock Clock) EventObject {
 		o.Address = &a
 	}
 	if e.Mapped {
-		o.Mode, o.Kind, o.Mapping = e.Now.Mode.String(), e.Now.Kind.String(), e.Now.Name
+		o.Mode, o.Kind, o.Mapping = e.Now.Mode.String(), e.Now.Kind.String(), table.Name(e.Now.Name)
 	}
 	if !e.From.Empty() {
 		a := Address(e.From.Start)
@@ -154,7 +157,7 @@ func (e *Event) Object(clock Clock) EventObject {
 		d := &e.Displaced[i]
 		o.Displaced = append(o.Displaced, DisplacedObject{
 			How: d.How.String(), Address: Address(d.Start), Size: d.Len(),
-			Mode: d.Mode.String(), Kind: d.Kind.String(), Mapping: d.Name, Split: d.Partial,
+			Mode: d.Mode.String(), Kind: d.Kind.String(), Mapping: table.Name(d.Name), Split: d.Partial,
 		})
 	}
 	return o

@@ -21,39 +21,39 @@ import (
 // FindingObject is one finding of grow. Sizes are in bytes, times in seconds,
 // shares from 0 to 1.
 type FindingObject struct {
-	Event    string    `json:"event"` // "finding"
-	Time     time.Time `json:"time"`
-	PID      int       `json:"pid"`
-	NSPID    int       `json:"ns_pid,omitempty"`
-	Comm     string    `json:"comm"`
-	Verdict  string    `json:"verdict"`
-	Sentence string    `json:"sentence"`
-	Reason   string    `json:"reason"`
-	Kind     string    `json:"kind"`
-	Name     string    `json:"name,omitempty"` // of the file or the memory; of memory that was there before, its addresses
-	Subject  string    `json:"subject"`
-	From     string    `json:"from,omitempty"`   // who made it for itself
-	Blamed   string    `json:"blamed,omitempty"` // who is named in the sentence: who made it for itself, or who keeps it
-	Measure  string    `json:"measure"`          // what the verdict is about: resident, writable, mapped, mappings
-	Growth   float64   `json:"growth"`
-	Slope    float64   `json:"slope"` // a second
-	SlopeLow float64   `json:"slope_low"`
-	SlopeTop float64   `json:"slope_high"`
-	Monotone float64   `json:"monotone"`
-	Mapped   uint64    `json:"mapped"`
-	Writable uint64    `json:"writable"`
-	Reserved uint64    `json:"reserved"`
-	Resident uint64    `json:"resident"`
-	Swapped  uint64    `json:"swapped"`
-	Huge     uint64    `json:"huge"` // of resident, as huge pages
-	Mappings int       `json:"mappings"`
-	Born     uint64    `json:"born"`
-	Died     uint64    `json:"died"`
-	Alive    *float64  `json:"alive_share,omitempty"` // of what was born after the warm-up
-	Age      float64   `json:"median_age"`
-	Limit    string    `json:"limit,omitempty"`
-	SplitBy  string    `json:"split_by,omitempty"` // who splits the mappings, where their number grows
-	Series   [][2]any  `json:"series"`             // seconds since the start, and the measure
+	Event    string     `json:"event"` // "finding"
+	Time     time.Time  `json:"time"`
+	PID      int        `json:"pid"`
+	NSPID    int        `json:"ns_pid,omitempty"`
+	Comm     table.Name `json:"comm"`
+	Verdict  string     `json:"verdict"`
+	Sentence string     `json:"sentence"`
+	Reason   string     `json:"reason"`
+	Kind     string     `json:"kind"`
+	Name     table.Name `json:"name,omitempty"` // of the file or the memory; of memory that was there before, its addresses
+	Subject  string     `json:"subject"`
+	From     string     `json:"from,omitempty"`   // who made it for itself
+	Blamed   string     `json:"blamed,omitempty"` // who is named in the sentence: who made it for itself, or who keeps it
+	Measure  string     `json:"measure"`          // what the verdict is about: resident, writable, mapped, mappings
+	Growth   float64    `json:"growth"`
+	Slope    float64    `json:"slope"` // a second
+	SlopeLow float64    `json:"slope_low"`
+	SlopeTop float64    `json:"slope_high"`
+	Monotone float64    `json:"monotone"`
+	Mapped   uint64     `json:"mapped"`
+	Writable uint64     `json:"writable"`
+	Reserved uint64     `json:"reserved"`
+	Resident uint64     `json:"resident"`
+	Swapped  uint64     `json:"swapped"`
+	Huge     uint64     `json:"huge"` // of resident, as huge pages
+	Mappings int        `json:"mappings"`
+	Born     uint64     `json:"born"`
+	Died     uint64     `json:"died"`
+	Alive    *float64   `json:"alive_share,omitempty"` // of what was born after the warm-up
+	Age      float64    `json:"median_age"`
+	Limit    string     `json:"limit,omitempty"`
+	SplitBy  string     `json:"split_by,omitempty"` // who splits the mappings, where their number grows
+	Series   [][2]any   `json:"series"`             // seconds since the start, and the measure
 
 	// Confidence is how sure it is that it is who is blamed; without a name it is not there.
 	Confidence float64 `json:"confidence,omitempty"`
@@ -82,17 +82,17 @@ type StackObject struct {
 
 // WatchObject is one process that was watched, before its findings.
 type WatchObject struct {
-	Event     string    `json:"event"` // "watch"
-	Time      time.Time `json:"time"`
-	PID       int       `json:"pid"`
-	NSPID     int       `json:"ns_pid,omitempty"`
-	Comm      string    `json:"comm"`
-	Exited    bool      `json:"exited"`
-	Seconds   float64   `json:"seconds"`
-	Looks     int       `json:"looks"`
-	Picture   string    `json:"picture"`
-	Estimated bool      `json:"estimated"`
-	Unsampled uint64    `json:"unsampled"` // bytes made by calls without a stack
+	Event     string     `json:"event"` // "watch"
+	Time      time.Time  `json:"time"`
+	PID       int        `json:"pid"`
+	NSPID     int        `json:"ns_pid,omitempty"`
+	Comm      table.Name `json:"comm"`
+	Exited    bool       `json:"exited"`
+	Seconds   float64    `json:"seconds"`
+	Looks     int        `json:"looks"`
+	Picture   string     `json:"picture"`
+	Estimated bool       `json:"estimated"`
+	Unsampled uint64     `json:"unsampled"` // bytes made by calls without a stack
 	// Uncounted says why resident memory could not be counted, or from some time on no
 	// more, if so: the findings are of the time before.
 	Uncounted string `json:"uncounted,omitempty"`
@@ -182,11 +182,11 @@ func refusedObjects(in []attribution.Refused) (out []RefusedObject) {
 // GroupObject is several processes together, before its findings: a cgroup, with what it is
 // charged for, or all processes. Sizes are in bytes.
 type GroupObject struct {
-	Event   string    `json:"event"` // "group"
-	Time    time.Time `json:"time"`
-	Cgroup  string    `json:"cgroup,omitempty"`
-	Seconds float64   `json:"seconds"`
-	Looks   int       `json:"looks"`
+	Event   string     `json:"event"` // "group"
+	Time    time.Time  `json:"time"`
+	Cgroup  table.Name `json:"cgroup,omitempty"`
+	Seconds float64    `json:"seconds"`
+	Looks   int        `json:"looks"`
 	// Before and Now are how many processes there were at first, and are; not of a cgroup.
 	Before int            `json:"processes_before,omitempty"`
 	Now    int            `json:"processes,omitempty"`
@@ -201,10 +201,10 @@ type GroupObject struct {
 
 // CachedObject is what of a file is in the page cache, in bytes.
 type CachedObject struct {
-	Path   string `json:"path"`
-	Cached uint64 `json:"cached"`
-	Dirty  uint64 `json:"dirty"`
-	Grown  uint64 `json:"grown"`
+	Path   table.Name `json:"path"`
+	Cached uint64     `json:"cached"`
+	Dirty  uint64     `json:"dirty"`
+	Grown  uint64     `json:"grown"`
 }
 
 // ChargesObject is what a cgroup is charged for, in bytes.
@@ -234,12 +234,12 @@ func chargesObject(m *procmaps.GroupMemory) *ChargesObject {
 
 // EncodeGroup writes what several processes have together, and its findings, an object each.
 func EncodeGroup(enc *json.Encoder, g *attribution.Group, now time.Time) error {
-	o := GroupObject{Event: "group", Time: now, Cgroup: g.Name, Seconds: g.Watched.Seconds(), Looks: g.Ticks, Before: g.Before, Now: g.Now}
+	o := GroupObject{Event: "group", Time: now, Cgroup: table.Name(g.Name), Seconds: g.Watched.Seconds(), Looks: g.Ticks, Before: g.Before, Now: g.Now}
 	if g.Name != "" {
 		o.First, o.Last, o.Anon, o.Shmem = chargesObject(&g.First), chargesObject(&g.Last), g.Anon, g.Shmem
 	}
 	for _, f := range g.Files {
-		o.Files = append(o.Files, CachedObject{f.Path, f.Bytes, f.Dirty, f.Grown})
+		o.Files = append(o.Files, CachedObject{table.Name(f.Path), f.Bytes, f.Dirty, f.Grown})
 	}
 	err := enc.Encode(o)
 	for i := range g.Findings {
@@ -254,7 +254,7 @@ func EncodeGroup(enc *json.Encoder, g *attribution.Group, now time.Time) error {
 // EncodeGrowth writes a process and its findings, an object each.
 func EncodeGrowth(enc *json.Encoder, g *Growth, now time.Time) error {
 	err := enc.Encode(WatchObject{
-		Event: "watch", Time: now, PID: g.PID, NSPID: g.NSPID, Comm: g.Comm, Exited: g.Exited, Seconds: g.Watched.Seconds(),
+		Event: "watch", Time: now, PID: g.PID, NSPID: g.NSPID, Comm: table.Name(g.Comm), Exited: g.Exited, Seconds: g.Watched.Seconds(),
 		Looks: g.Ticks, Picture: g.Accuracy, Estimated: g.Estimated, Unsampled: g.Unsampled,
 		Uncounted: g.Uncounted, Unwatched: g.Unwatched, HeapUnsampled: g.HeapUnsampled, Malloc: (*MallocObject)(g.Malloc),
 		Account: accountObject(g.Account), Refused: refusedObjects(g.Refused),
@@ -270,9 +270,9 @@ func EncodeGrowth(enc *json.Encoder, g *Growth, now time.Time) error {
 
 func findingObject(of *Growth, g *attribution.Finding, now time.Time) FindingObject {
 	o := FindingObject{
-		Event: "finding", Time: now, PID: of.PID, NSPID: of.NSPID, Comm: of.Comm,
+		Event: "finding", Time: now, PID: of.PID, NSPID: of.NSPID, Comm: table.Name(of.Comm),
 		Verdict: g.Label.String(), Sentence: Sentence(g), Reason: reason(&g.Finding),
-		Kind: g.What.String(), Name: g.Name, Subject: g.Subject, From: g.From.Full, Blamed: g.Blamed().Full, Confidence: g.Confidence(),
+		Kind: g.What.String(), Name: table.Name(g.Name), Subject: g.Subject, From: g.From.Full, Blamed: g.Blamed().Full, Confidence: g.Confidence(),
 		Measure: g.Measure.String(), Growth: g.Growth, Slope: g.Slope, SlopeLow: g.SlopeLow, SlopeTop: g.SlopeHigh,
 		Monotone: g.Monotone, Mapped: g.Last.Mapped, Writable: g.Last.Writable, Reserved: g.Last.Reserved, Resident: g.Last.Resident, Swapped: g.Last.Swapped, Huge: g.Last.Huge,
 		Mappings: g.Last.Mappings, Born: g.Born, Died: g.Died, Age: g.MedianAge.Seconds(),

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/space"
 )
@@ -36,7 +37,7 @@ type TableObject struct {
 	Time    time.Time      `json:"time"`
 	PID     int            `json:"pid"`
 	NSPID   int            `json:"ns_pid,omitempty"` // in the process' own pid namespace, where it is another
-	Comm    string         `json:"comm"`
+	Comm    table.Name     `json:"comm"`
 	Exited  bool           `json:"exited"`
 	Picture string         `json:"picture"`
 	Size    uint64         `json:"size"`
@@ -51,17 +52,17 @@ type TableObject struct {
 
 // RegionObject is one row of a table.
 type RegionObject struct {
-	Address Address `json:"address"`
-	Size    uint64  `json:"size"`
-	Delta   int64   `json:"delta"` // what of it was not mapped at the start
-	Ops     uint64  `json:"ops"`
-	Extents int     `json:"extents"`
-	Mode    string  `json:"mode"`
-	Kind    string  `json:"kind"`
-	Mapping string  `json:"mapping,omitempty"`
-	Offset  uint64  `json:"offset,omitempty"`
-	Device  string  `json:"device,omitempty"`
-	Inode   uint64  `json:"inode,omitempty"`
+	Address Address    `json:"address"`
+	Size    uint64     `json:"size"`
+	Delta   int64      `json:"delta"` // what of it was not mapped at the start
+	Ops     uint64     `json:"ops"`
+	Extents int        `json:"extents"`
+	Mode    string     `json:"mode"`
+	Kind    string     `json:"kind"`
+	Mapping table.Name `json:"mapping,omitempty"`
+	Offset  uint64     `json:"offset,omitempty"`
+	Device  string     `json:"device,omitempty"`
+	Inode   uint64     `json:"inode,omitempty"`
 }
 
 // SummaryObject is the end of a run.
@@ -124,7 +125,7 @@ func Table(r *tracer.SpaceReport, tree *space.Space, now time.Time) TableObject 
 	snap := tree.Snapshot()
 	diff := space.Diff(r.Start.Snapshot(), snap)
 	o := TableObject{
-		Event: "table", Time: now, PID: r.Process.PID, NSPID: r.Process.Inner, Comm: r.Process.Comm, Exited: r.Process.Exited,
+		Event: "table", Time: now, PID: r.Process.PID, NSPID: r.Process.Inner, Comm: table.Name(r.Process.Comm), Exited: r.Process.Exited,
 		Picture: r.Picture.String(), Size: snap.Totals.Mapped,
 		Delta:   int64(snap.Totals.Mapped - r.Start.Totals.Mapped),
 		Regions: []RegionObject{}, Gone: []RegionObject{},
@@ -142,7 +143,7 @@ func Table(r *tracer.SpaceReport, tree *space.Space, now time.Time) TableObject 
 func regionObject(m *space.Region, delta int64) RegionObject {
 	o := RegionObject{
 		Address: Address(m.Start), Size: m.Len(), Delta: delta, Ops: m.Ops, Extents: m.Extents,
-		Mode: m.Mode.String(), Kind: m.Kind.String(), Mapping: m.Name, Offset: m.Offset, Inode: m.Inode,
+		Mode: m.Mode.String(), Kind: m.Kind.String(), Mapping: table.Name(m.Name), Offset: m.Offset, Inode: m.Inode,
 	}
 	if m.Dev != (procmaps.Device{}) {
 		o.Device = m.Dev.String()
