@@ -50,7 +50,11 @@ func (r *pmapRun) groups(p *table.Process) error {
 	}
 	a := table.NewAligned(columns)
 	a.Fit(slices.Values(groups))
-	return r.write(appendTable(nil, a, groups, r.o.quiet))
+	b := appendTable(nil, a, groups, r.o.quiet)
+	if !r.o.quiet && p.PageTablesKB > 0 {
+		b = append(r.opts.AppendAmount(append(b, "\nand page tables of "...), p.PageTablesKB), '\n')
+	}
+	return r.write(b)
 }
 
 // appendTable appends the rows and, unless quiet, the lines around them.
@@ -115,7 +119,11 @@ func appendObject[R any](p *table.Process, list string, columns []table.Column[R
 	for i := range columns {
 		totals[i] = table.Column[int]{Key: columns[i].Key, Value: func(int) table.Value { return sums[i] }}
 	}
-	return append(table.AppendJSON(b, totals, 0), '}')
+	b = table.AppendJSON(b, totals, 0)
+	if p.PageTablesKB > 0 {
+		b = fmt.Appendf(b, `,"page_tables_kb":%d`, p.PageTablesKB)
+	}
+	return append(b, '}')
 }
 
 // processColumn tells whose a row is, where rows of several processes follow

@@ -348,12 +348,13 @@ func TestPmapWatchEndsAtASignal(t *testing.T) {
 
 // object is what --json prints of a process.
 type object struct {
-	Time    time.Time
-	PID     int
-	Command string
-	Regions []map[string]any
-	Groups  []map[string]any
-	Totals  map[string]float64
+	Time       time.Time
+	PID        int
+	Command    string
+	Regions    []map[string]any
+	Groups     []map[string]any
+	Totals     map[string]float64
+	PageTables float64 `json:"page_tables_kb"`
 }
 
 func decodeObject(t *testing.T, r result) object {
@@ -434,6 +435,9 @@ func TestPmapSelections(t *testing.T) {
 		last = r["rss_kb"].(float64)
 	}
 	groups := decodeObject(t, inProcess(t, "pmap", "--json", "--group", "kind", h.pid()))
+	if groups.PageTables < 4 || groups.PageTables > groups.Totals["rss_kb"] {
+		t.Errorf("page tables of %v KiB", groups.PageTables)
+	}
 	rows, size := 0.0, 0.0
 	for _, g := range groups.Groups {
 		rows += g["rows"].(float64)

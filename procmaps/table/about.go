@@ -31,7 +31,8 @@ func (t *Process) Explain(s *procmaps.Smaps, threads []procmaps.Thread, guards f
 }
 
 // LoadExplained reads smaps and the threads of p and explains the rows. Threads
-// that may not be looked at leave more to be inferred, or unknown.
+// that may not be looked at leave more to be inferred, or unknown. It reads how much its page
+// tables take as well, if it can.
 func (t *Process) LoadExplained(p *procmaps.Process) error {
 	s, err := p.Smaps()
 	if err != nil {
@@ -39,6 +40,9 @@ func (t *Process) LoadExplained(p *procmaps.Process) error {
 	}
 	threads, _ := p.ThreadInfo()
 	t.Explain(s, threads, p.Guards)
+	if st, err := p.Status(); err == nil {
+		t.PageTablesKB = st.VmPTEKB
+	}
 	return nil
 }
 

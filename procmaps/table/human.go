@@ -1,8 +1,20 @@
 package table
 
-import "github.com/maptrace/maptrace/procmaps/units"
+import (
+	"strconv"
+
+	"github.com/maptrace/maptrace/procmaps/units"
+)
 
 func formatHuman(dst []byte, v Value) []byte { return units.AppendHuman(dst, v.Uint64()) }
+
+// AppendAmount appends an amount of KiB with its unit.
+func (o *Options) AppendAmount(dst []byte, kb uint64) []byte {
+	if o.Human {
+		return units.AppendHuman(dst, kb)
+	}
+	return append(strconv.AppendUint(dst, kb, 10), 'K')
+}
 
 // sizeName is the heading above sizes.
 func (o *Options) sizeName() string {

@@ -34,6 +34,9 @@ type Process struct {
 	ShmDevice procmaps.Device
 	// Keys are the numbers that the rows have.
 	Keys []procmaps.Key
+	// PageTablesKB is what the page tables of the process take, which no row has: VmPTE of
+	// status. 0 is not known.
+	PageTablesKB uint64
 	// Rows yields the rows in address order. It is called more than once by
 	// layouts that fit their columns. Nil means no rows.
 	Rows iter.Seq[Row]
