@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -153,6 +154,78 @@ func TestWhatIsSwappedOutGrows(t *testing.T) {
 	t.Log(f.Sentence)
 	if f.Kind != "anon" || f.Swapped < uint64(f.Growth/2) || r.named() && !strings.HasPrefix(f.Blamed, "remember ") {
 		t.Errorf("%s by %q, of %.0f bytes, %d swapped out", f.Kind, f.Blamed, f.Growth, f.Swapped)
+	}
+}
+
+// TestGrowthOfThreadsAndImages watches programs whose threads and images come and go.
+func TestGrowthOfThreadsAndImages(t *testing.T) {
+	t.Parallel()
+	path := bpftest.BuildC(t, "../../testdata/cases", "cases")
+	for _, c := range []struct {
+		what, kind, measure, blamed string
+	}{
+		{"threads", "anon", "writable", "start_thread "},
+		{"leader", "anon", "resident", "keep "},
+		{"again", "anon", "resident", "keep "},
+		{"hugetlb", "anon", "resident", "fill_page "},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			t.Parallel()
+			needBPF(t)
+			needRoot(t)
+			if c.what == "hugetlb" {
+				reserveHugePages(t, 100)
+			}
+			h := startHelperWith(t, "", func(cmd *exec.Cmd) { cmd.Path, cmd.Args = path, []string{path, c.what} })
+			r := succeed(t, maptrace(t, "grow", "--for", "12s", "--interval", "300ms", "-o", "json", "-p", h.pid()))
+			if err := h.in.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if lived := h.result(); lived.code != 0 {
+				t.Errorf("the program: %+v", lived)
+			}
+			addsUp(t, r.out)
+			all := whatGrows(t, r.out)
+			if len(all) == 0 {
+				t.Fatal("nothing is found to grow")
+			}
+			for i := range all {
+				f := &all[i]
+				t.Log(f.Sentence)
+				if c.what == "threads" && f.Kind == "page tables" {
+					continue // a stack is large, and hardly used
+				}
+				if f.Kind != c.kind || f.Measure != c.measure || r.named() && !strings.HasPrefix(f.Blamed, c.blamed) {
+					t.Errorf("%s of %s by %q", f.Measure, f.Kind, f.Blamed)
+				}
+			}
+		})
+	}
+}
+
+// reserveHugePages has the kernel keep so many more huge pages while the test runs, where it can.
+func reserveHugePages(t *testing.T, more int) {
+	t.Helper()
+	const name = "/proc/sys/vm/nr_hugepages"
+	read := func() (n int) {
+		text, err := os.ReadFile(name)
+		if err == nil {
+			n, err = strconv.Atoi(strings.TrimSpace(string(text)))
+		}
+		if err != nil {
+			t.Skip(err)
+		}
+		return n
+	}
+	before := read()
+	set := func(n int) error { return os.WriteFile(name, []byte(strconv.Itoa(n)), 0o600) }
+	t.Cleanup(func() {
+		if err := set(before); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := set(before + more); err != nil || read() < before+more {
+		t.Skipf("there are no %d huge pages: %v", more, err)
 	}
 }
 

@@ -29,12 +29,17 @@
  *   reserve   reserve() maps 4 GiB without access, and forgets them
  *   refused   open_segment() asks for 1 MiB that RLIMIT_AS does not permit
  *   pageout   remember() keeps 128 KiB every 50 ms, which is swapped out
+ *   hugetlb   fill_page() keeps a page of hugetlbfs every 500 ms
+ *   threads   start_thread() makes a thread every 50 ms that ends at once and is never joined
+ *   leader    the main thread ends; of another keep() maps 128 KiB every 50 ms
+ *   again     the same in a process that executes itself again after 4 s
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -456,9 +461,64 @@ NOINLINE void remember(void)
 	must(!madvise(p, 128 * KIB, MADV_PAGEOUT), "MADV_PAGEOUT");
 }
 
+NOINLINE void fill_page(void)
+{
+	char *p = map(HUGE, PROT_READ | PROT_WRITE, MAP_HUGETLB);
+
+	*p = 1;
+}
+
+static void *end_at_once(void *arg)
+{
+	char stack[20000];
+
+	memset(stack, 1, sizeof(stack));
+	return arg ? NULL : (void *)(long)stack[5];
+}
+
+NOINLINE void start_thread(void)
+{
+	pthread_t t;
+
+	must(!pthread_create(&t, NULL, end_at_once, NULL), "pthread_create");
+}
+
+NOINLINE void keep(void)
+{
+	memset(map(128 * KIB, PROT_READ | PROT_WRITE, 0), 1, 128 * KIB);
+}
+
+static void *keep_on(void *arg)
+{
+	ready();
+	while (goes_on(50))
+		keep();
+	exit(arg != NULL);
+}
+
+static void leaderless(void)
+{
+	pthread_t t;
+
+	must(!pthread_create(&t, NULL, keep_on, NULL), "pthread_create");
+	pthread_exit(NULL);
+}
+
+static void again(const char *program)
+{
+	for (int n = 0; goes_on(50); n++) {
+		keep();
+		if (n == 80)
+			execl("/proc/self/exe", program, "further", NULL);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc == 2 ? argv[1] : "";
+
+	if (!strcmp(what, "leader"))
+		leaderless();
 
 	if (!strcmp(what, "update") || !strcmp(what, "serve")) {
 		forked(!strcmp(what, "serve"));
@@ -512,6 +572,17 @@ int main(int argc, char **argv)
 	else if (!strcmp(what, "pageout"))
 		while (goes_on(50))
 			remember();
+	else if (!strcmp(what, "hugetlb"))
+		while (goes_on(500))
+			fill_page();
+	else if (!strcmp(what, "threads"))
+		while (goes_on(50))
+			start_thread();
+	else if (!strcmp(what, "again"))
+		again(argv[0]);
+	else if (!strcmp(what, "further"))
+		while (goes_on(50))
+			keep();
 	else
 		return 2;
 	return 0;
