@@ -71,7 +71,11 @@ func hostile(t *testing.T, program, name string) {
 func (r *traced) mustHaveNames(space uint64, pid int) {
 	r.t.Helper()
 	for _, row := range mapsOf(r.t, pid) {
-		if e, ok := r.tr.Tree(space).At(row.Start); ok && row.Inode != 0 && e.Name != row.Name {
+		e, ok := r.tr.Tree(space).At(row.Start)
+		if dir, renamed := strings.CutSuffix(row.Name, "/after"); renamed && (e.Name == dir+"/before" || e.Name == "before") {
+			continue // the name that it was mapped by, of which there may be no more to read
+		}
+		if ok && row.Inode != 0 && e.Name != row.Name {
 			r.t.Errorf("%v is %q, and the kernel calls it %q", row.Range, e.Name, row.Name)
 		}
 	}

@@ -607,6 +607,21 @@ static void mounted_file(void)
 	done();
 }
 
+/* A file is renamed, and another takes its name. */
+static void renamed_file(void)
+{
+	char from[512], to[512];
+	int fd = new_file("before", 4);
+
+	map(0x20000000, 4, PROT_READ, MAP_SHARED, fd);
+	snprintf(from, sizeof(from), "%s/before", dir);
+	snprintf(to, sizeof(to), "%s/after", dir);
+	if (rename(from, to))
+		fail("rename");
+	map(0x20100000, 4, PROT_READ, MAP_SHARED, new_file("before", 4));
+	done();
+}
+
 /* What is attached for reading can never be written to, whatever was found to be mapped there. */
 static void readonly_segment(void)
 {
@@ -665,6 +680,7 @@ int main(int argc, char **argv)
 		{"borrowed-names", borrowed_names},
 		{"stacked-files", stacked_files},
 		{"mounted-file", mounted_file},
+		{"renamed-file", renamed_file},
 		{"readonly-segment", readonly_segment},
 		{"alike-below", alike_below},
 	};
