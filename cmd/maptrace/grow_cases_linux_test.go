@@ -84,6 +84,7 @@ func TestGrowthThatNoMappingShows(t *testing.T) {
 		{what: "update", verdicts: "grows", kind: "copied pages", subject: "pages copied after a fork, of [ anon ]", rate: 1.6, toucher: "update"},
 		{what: "serve", verdicts: "grows", kind: "copied pages", subject: "pages copied after a fork, of [ anon ]", rate: 1.6, toucher: "update"},
 		{what: "private", verdicts: "grows", kind: "written file pages", subject: "written pages of private files, of maptrace-case-", rate: 1.6, toucher: "patch"},
+		{what: "freed", verdicts: "grows", kind: "anon", subject: "[ anon ] ", rate: 2.5},
 		{what: "reaped"},
 		{what: "collapse", verdicts: "grows", kind: "anon", subject: "[ anon ] at ", rate: 20},
 	} {

@@ -22,6 +22,7 @@
  *   workers   start_worker() makes such a child by a function by which handle() makes ten that
  *             end at once
  *   collapse  every 50 ms a range of 2 MiB, of which one page is used, becomes a huge page
+ *   freed     give_back() writes to 128 KiB more every 50 ms, and gives them back with MADV_FREE
  *   cached    append() writes to a deleted file on a disk, and many files are looked for that
  *             are not there
  *   split     register_buffer() gives every second page of a mapping other advice, one more
@@ -62,6 +63,7 @@
 #define NOINLINE __attribute__((noinline, noclone))
 #define KIB	 (1UL << 10)
 #define MIB	 (1UL << 20)
+#define GIB	 (1UL << 30)
 #define HUGE	 (2 * MIB)
 #define PAGE	 4096UL
 
@@ -452,6 +454,21 @@ static void refused(void)
 		must(open_segment() == MAP_FAILED, "a mapping beyond the limit");
 }
 
+NOINLINE void give_back(char *p)
+{
+	memset(p, 1, 128 * KIB);
+	must(!madvise(p, 128 * KIB, MADV_FREE), "MADV_FREE");
+}
+
+static void freed(void)
+{
+	const size_t all = GIB;
+	char *p = map(all, PROT_READ | PROT_WRITE, MAP_NORESERVE);
+
+	for (size_t at = 0; goes_on(50); at += 128 * KIB)
+		give_back(p + at % all);
+}
+
 NOINLINE void remember(void)
 {
 	char *p = map(128 * KIB, PROT_READ | PROT_WRITE, 0);
@@ -572,6 +589,8 @@ int main(int argc, char **argv)
 	else if (!strcmp(what, "pageout"))
 		while (goes_on(50))
 			remember();
+	else if (!strcmp(what, "freed"))
+		freed();
 	else if (!strcmp(what, "hugetlb"))
 		while (goes_on(500))
 			fill_page();

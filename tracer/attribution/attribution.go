@@ -54,6 +54,7 @@ type Attribution struct {
 	pieces      []piece        // what the extents of the last Plan belong to
 	stakes      []stake        // of these
 	appearances map[growth.Key]appearance
+	files       fileNames
 
 	made    map[part]*Part       // by group and site
 	flows   flows                // of calls whose stacks were asked for

@@ -677,6 +677,42 @@ func TestAFileKeepsItsNameWhenItIsDeleted(t *testing.T) {
 	}
 }
 
+// Programs number files that they make: many small ones grow together.
+func TestFilesWhoseNamesDifferByNumbersAreOneGroup(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		names []string
+		group string // what it is called
+		base  string
+	}{
+		{[]string{"/lib/libc-2.41.so"}, "/lib/libc-2.41.so", "libc-2.41.so"},
+		{[]string{"/data/segment-1.db", "/data/segment-1.db (deleted)"}, "/data/segment-1.db", "segment-1.db"},
+		{[]string{"/data/segment-1.db", "/data/segment-22.db", "/data/segment-1.db"}, "/data/segment-*.db", "segment-*.db"},
+		{[]string{"/1/a", "/2/a"}, "/*/a", "a"},
+	} {
+		a := newRun().attr
+		keys := make(map[growth.Key]bool)
+		var key growth.Key
+		for _, name := range c.names {
+			key, _ = a.key(&space.Extent{Range: pages(windowAt, windowAt+1), Kind: procmaps.KindFile, Name: name})
+			keys[key] = true
+		}
+		n := namer{Names: names{}, known: make(map[uint32]stack.Name)}
+		f := n.finding(a, &Evidence{Finding: growth.Finding{Key: key}}, growth.Readings{})
+		if len(keys) != 1 || f.Name != c.group || f.Subject != c.base {
+			t.Errorf("%q are %d groups, called %q and %q", c.names, len(keys), f.Name, f.Subject)
+		}
+	}
+	a := newRun().attr
+	for i := range 3 * mostFileNames {
+		name := strings.Repeat("x", i%(2*mostFileNames))
+		a.files.of(name)
+	}
+	if n := len(a.files.group) + len(a.files.only); n > 2*mostFileNames {
+		t.Errorf("%d names are kept", n)
+	}
+}
+
 func TestANameGivenLaterDoesNotMoveMemoryToAnotherGroup(t *testing.T) {
 	t.Parallel()
 	r := newRun()

@@ -22,7 +22,8 @@ import (
 type charges struct {
 	first, last event.Account
 	known       bool
-	summed      event.Account // the last that has sums
+	begun       event.Account // the first that has sums
+	summed      event.Account // the last
 	copied      uint64        // bytes of pages that were copied and are there
 	before      *uint64       // what was written of private files at the first look
 	tables      tables
@@ -51,6 +52,8 @@ func (c *charges) account(at uint64, b event.Account) {
 	}
 	if c.summed.Summed {
 		c.copy(&c.summed, &b)
+	} else {
+		c.begun = b
 	}
 	c.summed = b
 }
@@ -317,6 +320,29 @@ func (a *Attribution) judgeHuge(f *growth.Finding) {
 	}
 	f.Label = growth.Grows
 	f.Reason = append(f.Reason, growth.Note{Kind: growth.KernelHuge, Size: min(huge, f.Growth)})
+}
+
+// judgeFreed takes back the verdict that memory leaks which the program has given back with
+// madvise(MADV_FREE): it stays resident until the kernel needs it. How much that is, is known of
+// the process, not of a group: it must be most of what the process has grown by, and the group a
+// large part of that.
+func (a *Attribution) judgeFreed(f *growth.Finding) {
+	const most, large = 0.75, 0.5
+	was, now := &a.charges.begun, &a.charges.summed
+	grown := float64(now.SumResident) - float64(was.SumResident)
+	freed := float64(now.LazyFree) - float64(was.LazyFree)
+	if f.Label < growth.Grows || f.Measure != growth.Resident || freed <= 0 || freed < most*grown || f.Growth < large*freed {
+		return
+	}
+	switch f.What {
+	case growth.File, growth.Shm, growth.Memfd:
+		return
+	}
+	if f.What.Charged() {
+		return
+	}
+	f.Label = growth.Grows
+	f.Reason = append(f.Reason, growth.Note{Kind: growth.LazilyFreed, Size: min(freed, f.Growth)})
 }
 
 // judgeTables takes back the verdict on page tables that are as many as what has grown beside

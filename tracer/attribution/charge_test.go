@@ -418,6 +418,33 @@ func TestHugePagesOfTheKernelAreNoLeak(t *testing.T) {
 	}
 }
 
+// TestWhatIsGivenBackLazilyIsNobodysLeak has memory touched of which some is given back with
+// MADV_FREE.
+func TestWhatIsGivenBackLazilyIsNobodysLeak(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name         string
+		grows, freed uint64 // by the sums, in MiB at ten looks
+		label        growth.Label
+	}{
+		{name: "nothing", grows: 20, label: growth.Leaks},
+		{name: "a part", grows: 20, freed: 12, label: growth.Leaks},
+		{name: "all of it", grows: 20, freed: 20, label: growth.Grows},
+		{name: "what is large beside it", grows: 1000, freed: 1000, label: growth.Leaks},
+	} {
+		const mib = 1 << 20
+		r := newRun()
+		for i := range uint64(40) {
+			r.touch(4, i<<areaShift, 1)
+			r.charge(event.Account{Faults: i * 1000, Summed: true, SumResident: i * c.grows * mib / 10, LazyFree: i * c.freed * mib / 10}, i<<areaShift)
+		}
+		e := r.found(t, growth.Anon)
+		if f := (Finding{Evidence: e}); e.Label != c.label || f.ByKernel() != (c.label == growth.Grows) {
+			t.Errorf("%s: %v, of %.1f MiB; by the kernel %v", c.name, e.Label, e.Growth/mib, f.ByKernel())
+		}
+	}
+}
+
 // TestNobodyIsNamedWhereOthersTouchMemoryAsWell has much more touched than what came to be
 // charged: who touches most need not be who causes it.
 func TestNobodyIsNamedWhereOthersTouchMemoryAsWell(t *testing.T) {

@@ -300,7 +300,7 @@ func (a *Attribution) bytes() int {
 		blocks += a.profile.Len()
 	}
 	parts := blocks + len(a.made) + len(a.flows) + len(a.past) + len(a.shares) + len(a.touched) + len(a.faults) + len(a.outcomes) + len(a.appearances)
-	return mapped*parts + a.charges.bytes() + mappedArena*len(a.goArenas) + a.malloc.bytes() + cap(a.pieces)*int(unsafe.Sizeof(piece{})) + cap(a.stakes)*int(unsafe.Sizeof(stake{}))
+	return mapped*parts + a.charges.bytes() + a.files.bytes() + mappedArena*len(a.goArenas) + a.malloc.bytes() + cap(a.pieces)*int(unsafe.Sizeof(piece{})) + cap(a.stakes)*int(unsafe.Sizeof(stake{}))
 }
 
 // rest is told that there is nothing more to be observed.

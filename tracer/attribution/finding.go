@@ -117,7 +117,7 @@ var nobody stack.Name
 // Keeper is who keeps memory that many share, nobody if neither sampled blocks nor watched
 // words separate one from all others, or if it is malloc alone that keeps what it grew by.
 func (f *Finding) Keeper() stack.Name {
-	if f.Label == growth.Retained {
+	if f.Label == growth.Retained || f.ByKernel() {
 		return nobody
 	}
 	if f.BySample() {
@@ -144,9 +144,9 @@ func (f *Finding) Blamed() stack.Name {
 	return f.From
 }
 
-// ByKernel tells whether no code of the process has made the memory grow.
+// ByKernel tells whether no code of the process has made the memory grow, or keeps it.
 func (f *Finding) ByKernel() bool {
-	return slices.ContainsFunc(f.Reason, func(n growth.Note) bool { return n.Kind == growth.KernelHuge })
+	return slices.ContainsFunc(f.Reason, func(n growth.Note) bool { return n.Kind == growth.KernelHuge || n.Kind == growth.LazilyFreed })
 }
 
 // Confidence is how sure it is that the memory is of who is blamed, from 0 to 1; 0 if
@@ -254,6 +254,9 @@ func (n *namer) finding(a *Attribution, e *Evidence, limits growth.Readings) Fin
 	if l, left, ok := limits.Soonest(e.Finding); ok {
 		f.Limit = &Reached{l, left}
 	}
+	if f.What == growth.File || f.What == growth.Memfd {
+		f.Name = a.files.name(f.Name)
+	}
 	return f
 }
 
@@ -354,11 +357,11 @@ func (a *Attribution) subject(k growth.Key, born bool) string {
 	case growth.Stack:
 		return "[stack]"
 	case growth.File:
-		return path.Base(k.Name)
+		return path.Base(a.files.name(k.Name))
 	case growth.NamedAnon, growth.Pool:
 		return k.Name
 	case growth.Memfd:
-		return "memfd " + strings.TrimSuffix(strings.TrimPrefix(k.Name, procmaps.MemfdPrefix), procmaps.DeletedSuffix)
+		return "memfd " + strings.TrimPrefix(a.files.name(k.Name), procmaps.MemfdPrefix)
 	case growth.Anon, growth.Arena, growth.ThreadStack, growth.Reserve:
 	default:
 		return k.What.String()

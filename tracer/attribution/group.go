@@ -34,7 +34,7 @@ func (a *Attribution) key(e *space.Extent) (growth.Key, model.Blame) {
 	switch k.What {
 	case growth.File, growth.Memfd:
 		// What is mapped may be deleted meanwhile, and is the same.
-		k.Name = strings.TrimSuffix(e.Name, procmaps.DeletedSuffix)
+		k.Name = a.files.of(strings.TrimSuffix(e.Name, procmaps.DeletedSuffix))
 		if k.What == growth.File {
 			return k, blame // a file is one, whoever maps it
 		}

@@ -228,6 +228,7 @@ func (a *Attribution) findings() []growth.Finding {
 			a.malloc.judge(f)
 		}
 		a.judgeHuge(f)
+		a.judgeFreed(f)
 	}
 	judgeTables(found)
 	growth.Sort(found)

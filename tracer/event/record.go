@@ -64,6 +64,7 @@ type (
 		Summed               bool
 		SumResident, Private uint64
 		SharedDirty          uint64 // of those that others map, which were written to
+		LazyFree             uint64 // of all, what was given back with MADV_FREE and is still there
 		Held                 []Held // what it holds by descriptors, or has made, and maps nowhere
 		// Partial says that it has more descriptors than were looked at.
 		Partial bool

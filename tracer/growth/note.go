@@ -53,6 +53,7 @@ const (
 	Droppable     // pages of a file, which the kernel can drop
 	Bounded       // it can grow by [Size] more
 	KernelHuge    // [Size] of it are huge pages that the kernel has made without a page fault
+	LazilyFreed   // up to [Size] of it the program has given back: the kernel takes it where memory is needed
 	AsNeeded      // as many page tables as what has grown needs
 	WithMappings  // it goes with the mappings that it is for
 	AfterFork     // it is as much as was shared, at most, and goes with the other process or the pages

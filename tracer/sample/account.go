@@ -43,6 +43,10 @@ const (
 	tablesAtOnce = 4 << 20
 	// leastShared is what is shared that is worth another look, in bytes.
 	leastShared = 256 << 10
+	// grownWorthASum is by how much more is resident, in bytes, that a sum is worth its price: of
+	// what has come the program may have given some back (MADV_FREE). A part of what there was
+	// is wanted as well.
+	grownWorthASum, grownPart = 8 << 20, 4
 )
 
 // account reads what the kernel charges a process for. The loop says when; what is read
@@ -124,7 +128,7 @@ func (a *account) read(fs procmaps.FS, p *procmaps.Process, segments *segments, 
 }
 
 // sum has the kernel sum up the process' pages (smaps_rollup), if page faults may have copied
-// some: that walks its page tables.
+// some, or much more is resident: that walks its page tables.
 func (a *account) sum(p *procmaps.Process, r *accountRead, fork bool, budget float64) {
 	if fork {
 		a.quiet, a.rest = 0, 0
@@ -135,7 +139,8 @@ func (a *account) sum(p *procmaps.Process, r *accountRead, fork bool, budget flo
 	}
 	made := max(r.Resident, a.resident) - a.resident
 	faults := r.Faults - min(a.faults, r.Faults)
-	if a.quiet > 0 {
+	grown := made >= max(grownWorthASum, a.resident/grownPart)
+	if a.quiet > 0 && !grown {
 		a.quiet--
 		return
 	}
@@ -143,7 +148,7 @@ func (a *account) sum(p *procmaps.Process, r *accountRead, fork bool, budget flo
 		return
 	}
 	atOnce := first && r.Resident <= sumAtOnce && r.PageTables <= tablesAtOnce
-	if !fork && !atOnce && faults < copiesWorthASum+made/uint64(os.Getpagesize()) || time.Now().Before(a.sumDue) {
+	if !fork && !atOnce && !grown && faults < copiesWorthASum+made/uint64(os.Getpagesize()) || time.Now().Before(a.sumDue) {
 		return
 	}
 	began := time.Now()
@@ -160,7 +165,7 @@ func (a *account) sum(p *procmaps.Process, r *accountRead, fork bool, budget flo
 		return sum
 	}
 	r.Summed, r.SumResident, r.Private = true, bytes("Rss"), bytes("Private_Clean", "Private_Dirty")
-	r.SharedDirty = bytes("Shared_Dirty")
+	r.SharedDirty, r.LazyFree = bytes("Shared_Dirty"), bytes("LazyFree")
 	// The figures of status are older than those of the sum.
 	a.faults, a.resident = r.Faults, r.Resident
 	if a.rest = min(max(2*a.rest, 1), mostQuiet); r.SharedDirty >= leastShared {
@@ -197,7 +202,7 @@ func (r *accountRead) held(tree *space.Space) []event.Held {
 		} else {
 			linked = true
 		}
-		key := kind{numberless(name), linked}
+		key := kind{event.Numberless(name), linked}
 		h := all[key]
 		if h == nil {
 			h = &event.Held{Name: name, Linked: linked}
@@ -257,21 +262,4 @@ func (s *segments) of(fs procmaps.FS, pid int) []procmaps.Segment {
 		s.read = time.Now()
 	}
 	return s.by[pid]
-}
-
-// numberless has a star in place of each number: programs number what they make.
-func numberless(name string) string {
-	if !strings.ContainsAny(name, "0123456789") {
-		return name
-	}
-	var b strings.Builder
-	for i := range len(name) {
-		switch {
-		case name[i] < '0' || name[i] > '9':
-			b.WriteByte(name[i])
-		case i == 0 || name[i-1] < '0' || name[i-1] > '9':
-			b.WriteByte('*')
-		}
-	}
-	return b.String()
 }

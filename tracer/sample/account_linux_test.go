@@ -131,6 +131,7 @@ func TestSumsAreTakenWhereTheyMayTellOfCopies(t *testing.T) {
 	}{
 		{0, 0, false, true},        // at the beginning
 		{2000, 2000, false, false}, // all touched for the first time
+		{100, 100, false, true},    // what is more by now may have been given back again
 		{50, 0, false, false},
 		{50, 0, false, true}, // a hundred by now
 		{63, 0, false, false},

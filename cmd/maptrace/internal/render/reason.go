@@ -57,6 +57,8 @@ func noteWords(f *growth.Finding, n growth.Note) (words string, aside bool) {
 		return "but can by no more than " + size() + " further", false
 	case growth.KernelHuge:
 		return size() + " of it huge pages that the kernel made without a page fault (khugepaged or MADV_COLLAPSE)", false
+	case growth.LazilyFreed:
+		return "but up to " + size() + " of it were given back with MADV_FREE: the kernel takes them where memory is needed", false
 	case growth.FellBack:
 		return "fell back " + often(uint64(n.Count)) + " by up to " + size(), false
 	case growth.FallsBack:
