@@ -176,6 +176,9 @@ func (t *Tracer) complete(sp *addressSpace) {
 
 // begin lets in what waited for a space's first state.
 func (t *Tracer) begin(sp *addressSpace, at uint64, as state) {
+	if sp.Tree() == nil { // what would have brought it never came
+		t.lay(sp, model.Layout{})
+	}
 	sp.state = as
 	t.note(sp, at, model.Begin{})
 	waited := sp.backlog.events

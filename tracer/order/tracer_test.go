@@ -1034,6 +1034,40 @@ func TestWhatStillWaitsAtTheEndIsReported(t *testing.T) {
 	}
 }
 
+// A child waits for its parent's calls to be handled, and its own child for it. Where the end
+// comes first, of neither it is known what is mapped.
+func TestChildrenOfChildrenThatWaitAtTheEndAreReported(t *testing.T) {
+	t.Parallel()
+	w := newWorld(row(10, 20, rw))
+	tr := New(&script{idle: -1}, w, Options{})
+	if err := tr.Add(w.tasks, false); err != nil {
+		t.Fatal(err)
+	}
+	for _, ev := range []Event{
+		{
+			Kind: model.KindFork, TGID: 5, TID: 5, Time: 300, Space: 1, Section: 9, Flags: Stamped | HasSection,
+			Child: 6, ChildSpace: 2, First: 3, Pages: 10,
+		},
+		{
+			Kind: model.KindFork, TGID: 6, TID: 6, Time: 400, Space: 2, Section: 3, Flags: Stamped | HasSection,
+			Child: 7, ChildSpace: 3, First: 3, Pages: 10,
+		},
+		{Kind: model.KindExit, TGID: 6, TID: 6, Time: 500, Space: 2, Section: 4, Flags: HasSection},
+	} {
+		tr.arrive(&ev)
+	}
+	tr.giveUpWaits()
+	rep := tr.Report()
+	for i := range rep.Spaces {
+		if got := rep.Spaces[i].Picture.String(); !strings.HasPrefix(got, "approximate: ") {
+			t.Errorf("process %d: %s", rep.Spaces[i].Process.PID, got)
+		}
+	}
+	if len(rep.Spaces) != 3 {
+		t.Errorf("%d spaces, want 3", len(rep.Spaces))
+	}
+}
+
 // A read shows what happened until it began, so it is named after that, too.
 func TestAReadIsCalledAfterAllThatWasDoubtedBeforeItBegan(t *testing.T) {
 	t.Parallel()
