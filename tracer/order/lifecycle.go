@@ -185,7 +185,11 @@ func (t *Tracer) begin(sp *addressSpace, at uint64, as state) {
 	sp.backlog = backlog{}
 	for i, ev := range waited {
 		waited[i] = nil
-		t.enter(sp, ev)
+		if t.spaces[sp.id] == sp {
+			t.enter(sp, ev)
+		} else { // it came to its end with one of them, and is not kept
+			t.stray(ev)
+		}
 	}
 	if t.world != nil && t.opts.Verify > 0 {
 		t.auditSoon(sp) // it may not live as long as the next audit of all is away

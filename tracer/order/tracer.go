@@ -329,12 +329,7 @@ func (t *Tracer) arrive(ev *Event) {
 	}
 	sp := t.spaces[ev.Space]
 	if sp == nil {
-		// The event that told of the space was lost, which is known, or the space
-		// is gone: a late mlock, an exit.
-		t.figures.Strays++
-		if ev.Kind == model.KindExit {
-			t.exit(ev)
-		}
+		t.stray(ev)
 		return
 	}
 	if sp.waits() && ev.Kind != KindRow && ev.Kind != KindSeeded {
@@ -342,6 +337,15 @@ func (t *Tracer) arrive(ev *Event) {
 		return
 	}
 	t.enter(sp, ev)
+}
+
+// stray handles an event of an address space that is not known: what told of it was lost, which
+// is known, or it is gone, and this a late mlock, or an exit.
+func (t *Tracer) stray(ev *Event) {
+	t.figures.Strays++
+	if ev.Kind == model.KindExit {
+		t.exit(ev)
+	}
 }
 
 // enter gives an event of a known state to the queue.
