@@ -58,3 +58,20 @@ func FuzzParseFlat(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkReadGroupMemory(b *testing.B) {
+	dir := ""
+	for _, d := range []string{"/sys/fs/cgroup/memory", "/sys/fs/cgroup/system.slice", "/sys/fs/cgroup/init.scope"} {
+		if _, err := ReadGroupMemory(d); err == nil {
+			dir = d
+		}
+	}
+	if dir == "" {
+		b.Skip("no cgroup has the memory controller")
+	}
+	for b.Loop() {
+		if _, err := ReadGroupMemory(dir); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
