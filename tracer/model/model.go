@@ -371,6 +371,9 @@ func (m *Model) exit(op *Operation, b *Exit) Feedback {
 	p.Exited, p.Status, p.NoStatus = true, b.Status, op.Flags&NoStatus != 0
 	m.counts.Exits++
 	sp := m.Space(op.Space)
+	if sp == nil { // it is not known that it had another image
+		sp = m.Space(p.Space)
+	}
 	if sp != nil {
 		c := changeOf(KindExit, op)
 		m.tell(sp, &c)
@@ -380,17 +383,19 @@ func (m *Model) exit(op *Operation, b *Exit) Feedback {
 	if sp == nil || len(sp.procs) > 0 {
 		return Feedback{}
 	}
-	if sp.tree != nil && sp.tree.Doubtful() {
-		sp.picture.approximate(unread)
-	}
+	sp.close()
 	return m.retire(sp)
 }
 
 // gone ends an address space.
 func (m *Model) gone(op *Operation) Feedback {
 	sp := m.Space(op.Space)
+	if sp == nil {
+		return Feedback{}
+	}
+	sp.close()
 	switch {
-	case sp == nil || len(sp.procs) > 0:
+	case len(sp.procs) > 0:
 		return Feedback{}
 	case sp.state == replaced:
 		return m.forget(sp)

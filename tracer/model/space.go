@@ -104,3 +104,10 @@ func (sp *Space) begin(at uint64) {
 	}
 	sp.began, sp.start = at, sp.tree.Packed()
 }
+
+// close says that there is nobody left who could be asked about what is in doubt.
+func (sp *Space) close() {
+	if sp.tree != nil && sp.tree.Doubtful() {
+		sp.picture.approximate(unread)
+	}
+}

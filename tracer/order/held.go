@@ -38,8 +38,8 @@ func (h *held) anyLate() bool {
 
 // flush handles everything that has come: no more will.
 func (t *Tracer) flush(sp *addressSpace) {
-	if sp.q.gap() {
-		t.learn()
+	if sp.q.blocked() && (t.learn() || sp.stale) {
+		sp.q.excuseAll() // what does not come may be lost
 	}
 	sp.q.flush(t.now(), sp.deliver)
 	t.letIn(sp)

@@ -55,6 +55,7 @@ func (t *Tracer) forked(ev *Event) {
 	sp := t.spaces[ev.ChildSpace]
 	if sp == nil {
 		sp = t.newSpace(ev.ChildSpace)
+		sp.stale, sp.lostAt = t.losesSince(ev.Time)
 		if parent := t.spaces[ev.Space]; parent != nil && parent.q.numbered {
 			sp.q.start(ev.First)
 		}
@@ -77,7 +78,7 @@ func (t *Tracer) fork(parent *addressSpace, ev *Event, late bool) {
 		return
 	}
 	// When it was forked is not known of who is polled: its first look is its start.
-	if polled := ev.Flags&model.Polled != 0; polled || !parent.Kept() {
+	if polled := ev.Flags&model.Polled != 0; polled || !parent.Kept() || parent.state == unreadable {
 		t.lay(sp, model.Layout{})
 		if !polled || ev.Flags&Incomplete != 0 {
 			sp.state, t.busy[sp] = seeding, true
@@ -91,7 +92,7 @@ func (t *Tracer) fork(parent *addressSpace, ev *Event, late bool) {
 	}
 	// A child that holds another number of pages lacks something that nobody told of. One
 	// whose parent's section is another's was not copied when it seems.
-	if late || parent.stale || ev.Flags&Stamped == 0 || ev.Pages != 0 && sp.Tree().Pages() != ev.Pages {
+	if late || parent.stale || sp.stale || ev.Flags&Stamped == 0 || ev.Pages != 0 && sp.Tree().Pages() != ev.Pages {
 		t.doubt(sp, space.All, ev.Time, lookReason{op: space.OpReread})
 	}
 	for _, f := range parent.found {
@@ -107,14 +108,15 @@ func (t *Tracer) exec(ev *Event) {
 		sp = t.newSpace(ev.Space)
 	}
 	// A process found amid its exec has the new space already.
+	sp.stale, sp.lostAt = t.losesSince(ev.Time)
 	if ev.Flags&HasSection != 0 {
 		sp.q.start(ev.First)
 	}
 	sp.state = waiting
 	sp.backlog, sp.rows, sp.held = backlog{}, nil, held{}
 	t.crowded(sp)
-	if ev.Flags&Incomplete != 0 {
-		sp.state, t.busy[sp] = seeding, true
+	if ev.Flags&Incomplete != 0 || sp.stale {
+		sp.state, t.busy[sp] = seeding, true // rows may not follow
 	}
 	t.by(ev, model.Exec{
 		Layout: model.Layout{StartBrk: ev.StartBrk, Brk: ev.Brk, Stack: ev.StartStack}, Comm: ev.Comm, Numbered: sp.q.numbered,
@@ -126,6 +128,9 @@ func (t *Tracer) exec(ev *Event) {
 func (t *Tracer) imaged(sp *addressSpace, ev *Event) {
 	rows := sp.rows
 	sp.rows = nil
+	if sp.state != waiting {
+		return // that it has a new image was lost; it is read
+	}
 	if len(rows) == 0 || int64(len(rows)) != ev.Pages || sp.stale {
 		sp.state, t.busy[sp] = seeding, true
 		return
@@ -149,6 +154,10 @@ func (t *Tracer) imaged(sp *addressSpace, ev *Event) {
 func (t *Tracer) seed(sp *addressSpace, look *Look) {
 	sp.sees(look)
 	t.note(sp, look.At, model.Seed{Rows: look.Rows, Ended: look.Until})
+	if sp.stale && sp.lostAt >= look.At {
+		// It need not have seen what was lost. Its end may be among what waits for it.
+		t.doubt(sp, space.All, sp.lostAt, lookReason{op: space.OpReread})
+	}
 	if look.HasSection && sp.q.numbered {
 		// The read may have seen what a section under way had done, and whose
 		// stamp is yet to come.
@@ -198,14 +207,21 @@ func (t *Tracer) begin(sp *addressSpace, at uint64, as state) {
 
 // exit notes the end of a process.
 func (t *Tracer) exit(ev *Event) {
-	if t.model.Process(ev.TGID) == nil {
+	p := t.model.Process(ev.TGID)
+	if p == nil {
 		return
+	}
+	sp := t.spaces[ev.Space]
+	if sp == nil { // it is not known that it had another image
+		if sp = t.spaces[p.Space]; sp != nil {
+			sp.endedAt, sp.whole = ev.Time, false
+		}
 	}
 	forgotten := t.by(ev, model.Exit{Status: ev.Status}).Forgotten
 	if t.world != nil {
 		t.world.Forget(ev.TGID)
 	}
-	if sp := t.spaces[ev.Space]; sp != nil && sp.Inhabitants() == 0 {
+	if sp != nil && sp.Inhabitants() == 0 {
 		t.rest(sp)
 	}
 	t.forget(forgotten)
@@ -213,7 +229,7 @@ func (t *Tracer) exit(ev *Event) {
 
 // bury handles the end of an address space.
 func (t *Tracer) bury(sp *addressSpace, ev *Event) {
-	sp.state = gone
+	sp.state, sp.endedAt = gone, max(sp.endedAt, ev.Time)
 	t.rest(sp)
 	t.forget(t.by(ev, model.Gone{}).Forgotten)
 }

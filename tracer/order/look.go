@@ -212,6 +212,9 @@ func (t *Tracer) ask(sp *addressSpace, req lookRequest) bool {
 func (t *Tracer) idle(began uint64) {
 	now := t.now()
 	t.collect(now)
+	if t.unlisted && t.world != nil {
+		_, _ = t.list() // an error was told
+	}
 	t.unmiss(began)
 	for sp := range t.busy {
 		if t.attend(sp, began, now) {
@@ -264,6 +267,9 @@ func (t *Tracer) collect(now uint64) {
 // accept decides what an answer is good for.
 func (t *Tracer) accept(sp *addressSpace, res lookResult) {
 	if res.err == nil && res.looks[len(res.looks)-1].Space == sp.id {
+		if last := &res.looks[len(res.looks)-1]; sp.stale && last.HasSection {
+			sp.q.excuse(last.Section)
+		}
 		sp.parked, sp.failed = &res, 0
 		t.busy[sp] = true
 		sp.held.after = res.looks[0].At
@@ -287,7 +293,11 @@ func (t *Tracer) accept(sp *addressSpace, res lookResult) {
 	if sp.failed < 3 {
 		return
 	}
-	// Nobody can be asked any more.
+	t.abandoned(sp, now)
+}
+
+// abandoned gives up on a space of which nobody can be asked any more.
+func (t *Tracer) abandoned(sp *addressSpace, now uint64) {
 	t.note(sp, now, model.Approximate("gone before its mappings could be read"))
 	t.unread(sp, now)
 }
@@ -325,6 +335,9 @@ func (t *Tracer) attend(sp *addressSpace, began, now uint64) bool {
 	}
 	t.waitNoMore(sp, began, now)
 	t.unpark(sp, began)
+	if sp.state == seeding && sp.Inhabitants() == 0 && !sp.looking && sp.parked == nil {
+		t.abandoned(sp, now) // who lived in it has another image by now
+	}
 	if !sp.looking && sp.parked == nil && sp.readable() {
 		switch {
 		case sp.state == seeding:
@@ -419,6 +432,11 @@ func (t *Tracer) unpark(sp *addressSpace, began uint64) {
 	if res == nil {
 		return
 	}
+	if sp.waits() && !res.isSeed() { // it was asked for what was believed before
+		sp.parked = nil
+		res.place.leave()
+		return
+	}
 	last := &res.looks[len(res.looks)-1]
 	var ready bool
 	if last.HasSection && sp.q.numbered {
@@ -427,7 +445,7 @@ func (t *Tracer) unpark(sp *addressSpace, began uint64) {
 		ready = began > res.until() && (!sp.q.blocked() || sp.q.oldest() > res.until())
 	}
 	overdue := began > res.since && began-res.since > auditWait
-	if !ready && (!overdue || sp.waits()) && !res.isSeed() {
+	if !ready && !overdue && !res.isSeed() {
 		return
 	}
 	sp.parked = nil
@@ -437,10 +455,6 @@ func (t *Tracer) unpark(sp *addressSpace, began uint64) {
 	case res.isSeed():
 		if sp.state == seeding {
 			t.seed(sp, last)
-			if sp.stale && sp.lostAt >= last.At {
-				// It need not have seen what was lost.
-				t.doubt(sp, space.All, sp.lostAt, lookReason{op: space.OpReread})
-			}
 			t.resynced(sp, last.At)
 		}
 	case !res.audit:

@@ -23,6 +23,7 @@ func (t *Tracer) lose(ev *Event) {
 	} else {
 		t.figures.Lost += ev.Lost
 		t.by(ev, model.Lost(ev.Lost))
+		t.lostAt = ev.Time
 	}
 	if t.world == nil {
 		for _, sp := range t.spaces {
@@ -30,20 +31,7 @@ func (t *Tracer) lose(ev *Event) {
 		}
 		return
 	}
-	tasks, err := t.world.Tasks()
-	if err != nil {
-		t.log.Error("list processes after a loss", "error", err)
-	}
-	living := make(map[int]bool)
-	for _, task := range tasks {
-		living[task.PID] = true
-		t.relist(task)
-	}
-	for p := range t.model.Processes() {
-		if _, is := t.missing[p.PID]; !is && !living[p.PID] && err == nil {
-			t.missing[p.PID] = t.now()
-		}
-	}
+	tasks, err := t.list()
 	for _, sp := range t.spaces {
 		if sp.skips = skipped && sp.q.numbered; !sp.skips {
 			t.staleSince(sp, ev.Time)
@@ -63,6 +51,26 @@ func (t *Tracer) lose(ev *Event) {
 			sp.q.excuseAll()
 		}
 	}
+}
+
+// list compares the processes with those that there are.
+func (t *Tracer) list() ([]Task, error) {
+	t.unlisted = false
+	tasks, err := t.world.Tasks()
+	if err != nil {
+		t.log.Error("list processes after a loss", "error", err)
+	}
+	living := make(map[int]bool)
+	for _, task := range tasks {
+		living[task.PID] = true
+		t.relist(task)
+	}
+	for p := range t.model.Processes() {
+		if _, is := t.missing[p.PID]; !is && !living[p.PID] && err == nil {
+			t.missing[p.PID] = t.now()
+		}
+	}
+	return tasks, err
 }
 
 // learn asks the Source for losses that it has not told of yet, and tells whether there
@@ -127,13 +135,28 @@ func (t *Tracer) relist(task Task) {
 func (t *Tracer) vanish(p *model.Process, at uint64) {
 	if sp := t.spaces[p.Space]; sp != nil {
 		t.note(sp, at, model.Approximate("events were lost and the process is gone"))
+		t.unread(sp, at) // it may have had children since
 	}
 	t.exit(&Event{Kind: model.KindExit, Flags: model.NoStatus, Time: at, TGID: p.PID, TID: p.PID, Space: p.Space})
+}
+
+// losesSince tells whether it is known that records were lost after a time, and when that was
+// known last: what begins with a record that is older, and was in the ring until now, may have
+// lost others. Its end may be one of them: the processes are listed once more.
+func (t *Tracer) losesSince(at uint64) (bool, uint64) {
+	if t.lostAt == 0 || t.lostAt < at {
+		return false, 0
+	}
+	t.unlisted = true
+	return true, t.lostAt
 }
 
 // staleSince marks a tree as wrong from a moment on.
 func (t *Tracer) staleSince(sp *addressSpace, at uint64) {
 	if sp.state == gone || sp.Inhabitants() == 0 {
+		if (sp.waits() || sp.endedAt >= t.wholeAt) && !sp.whole { // the last that it did may be what was lost
+			t.note(sp, at, model.Approximate("events were lost and the process is gone"))
+		}
 		return
 	}
 	sp.stale, sp.lostAt = true, at

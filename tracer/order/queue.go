@@ -273,7 +273,7 @@ func (q *queue) excuse(section uint32) {
 	if !q.numbered {
 		return
 	}
-	q.excused = q.section(&Event{Section: section})
+	q.excused = max(q.excused, q.section(&Event{Section: section}))
 	q.explain()
 }
 

@@ -58,6 +58,8 @@ type addressSpace struct {
 
 	stale   bool   // events were lost
 	lostAt  uint64 // when that was known last
+	endedAt uint64 // when its last process, or it, came to its end
+	whole   bool   // all that it did until then has come, or is known not to have
 	skips   bool   // programs were skipped since: what the queue finds lost makes it stale
 	counted uint64 // how much the queue had found lost when that was looked at
 }

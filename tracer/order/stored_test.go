@@ -14,9 +14,9 @@ import (
 	"github.com/maptrace/maptrace/tracer/stack"
 )
 
-// maps are so many calls that map one page each, beginning with section 3 and page 100, at
+// mapped are so many calls that map one page each, beginning with section 3 and page 100, at
 // times after from.
-func maps(pid int, id, from uint64, n int) (events []Event) {
+func mapped(pid int, id, from uint64, n int) (events []Event) {
 	for i := range uint64(n) {
 		events = append(events, mmap(pid, id, from+i, 3+uint32(i), 100+2*i, 101+2*i))
 	}
@@ -61,7 +61,7 @@ func TestEventsThatAreTooManyToWaitAreALossThatIsHealed(t *testing.T) {
 			tr.idle(0)
 			<-w.began
 		}
-		for _, ev := range maps(5, 1, 5e9, n) {
+		for _, ev := range mapped(5, 1, 5e9, n) {
 			tr.arrive(&ev)
 			if b := tr.stored.Used(); b > tr.mostStoredOfOne {
 				t.Fatalf("%d bytes wait, want %d at most", b, tr.mostStoredOfOne)
@@ -109,8 +109,8 @@ func TestOnlyTheSpaceThatTakesTooMuchLosesWhatWaits(t *testing.T) {
 	if err := tr.Add(w.tasks, false); err != nil {
 		t.Fatal(err)
 	}
-	few := maps(6, 2, 2e9, 20)
-	for _, ev := range slices.Concat(few, maps(5, 1, 2e9, 500)) {
+	few := mapped(6, 2, 2e9, 20)
+	for _, ev := range slices.Concat(few, mapped(5, 1, 2e9, 500)) {
 		tr.arrive(&ev)
 		if used := tr.stored.Used(); used > tr.stored.Most() {
 			t.Fatalf("%d bytes wait, more than %d", used, tr.stored.Most())
@@ -132,7 +132,7 @@ func TestStacksAreGivenUpBeforeEvents(t *testing.T) {
 	}
 	const n = 50
 	tr.mostStoredOfOne = (n + 1) * (&Event{}).bytes()
-	for _, ev := range maps(5, 1, 5e9, n) {
+	for _, ev := range mapped(5, 1, 5e9, n) {
 		ev.Sample = &stack.Sample{Stack: make([]byte, 16<<10)}
 		tr.arrive(&ev)
 	}
@@ -167,7 +167,7 @@ func TestEndsAndChildrenOutliveTheLossOfWhatWaits(t *testing.T) {
 		Child: 6, ChildSpace: 2, First: 1,
 	}
 	shares := Event{Kind: model.KindFork, TGID: 5, TID: 5, Time: 4e9, Space: 1, Flags: model.SharesSpace, Child: 7, ChildSpace: 1}
-	for _, ev := range slices.Concat([]Event{fork, shares, exit(7, 1, 4e9)}, maps(5, 1, 5e9, 100)) {
+	for _, ev := range slices.Concat([]Event{fork, shares, exit(7, 1, 4e9)}, mapped(5, 1, 5e9, 100)) {
 		if ev.Kind == model.KindCall {
 			ev.Section++
 		}
@@ -201,7 +201,7 @@ func TestWhatWaitsForASectionIsBounded(t *testing.T) {
 	const n, room = 500, 100
 	tr := New(&script{}, nil, Options{})
 	tr.mostStoredOfOne = room * (&Event{}).bytes()
-	for _, ev := range slices.Concat(image(5, 1, 100, 3), maps(5, 1, 200, n)[1:]) {
+	for _, ev := range slices.Concat(image(5, 1, 100, 3), mapped(5, 1, 200, n)[1:]) {
 		tr.arrive(&ev)
 		if b := tr.stored.Used(); b > tr.mostStoredOfOne {
 			t.Fatalf("%d bytes wait, more than %d", b, tr.mostStoredOfOne)
@@ -224,7 +224,7 @@ func TestWhatIsHeldDuringAReadIsBounded(t *testing.T) {
 	sp := tr.spaces[1]
 	sp.held.on, sp.held.after = true, 150
 	most := 0
-	for _, ev := range maps(5, 1, 200, n) {
+	for _, ev := range mapped(5, 1, 200, n) {
 		tr.arrive(&ev)
 		most = max(most, tr.stored.Used())
 	}

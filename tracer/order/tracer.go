@@ -96,6 +96,10 @@ type Tracer struct {
 	paths  map[fileID]path
 	// Processes that a listing did not have, and when: their ends are on the way, or lost.
 	missing map[int]uint64
+	lostAt  uint64 // when a loss was known last, 0 for never
+	wholeAt uint64 // until when it is known that none was lost but those
+	// Unlisted says that there are processes that no listing after a loss has shown.
+	unlisted bool
 
 	// The memory of events that wait, and of those that have waited.
 	stored          *budget.Share
@@ -286,6 +290,7 @@ func (t *Tracer) drain(limit int) (int, error) {
 	for n := 0; limit == 0 || n < limit; n++ {
 		err := t.src.Next(&ev)
 		if errors.Is(err, ErrIdle) {
+			t.wholeAt = began
 			t.idle(began)
 			return n, nil
 		}
@@ -361,12 +366,13 @@ func (t *Tracer) enter(sp *addressSpace, ev *Event) {
 		// Every thread is past its last call; whoever shares the space is not.
 		if sp.Inhabitants() <= 1 {
 			t.flush(sp)
-			if ev.Flags&HasSection != 0 && sp.q.shortOf(ev.Section) && t.learn() {
+			if ev.Flags&HasSection != 0 && sp.q.shortOf(ev.Section) && (t.learn() || sp.stale) {
 				sp.q.excuse(ev.Section)
 			}
 			if ev.Flags&HasSection != 0 && sp.q.end(ev.Section, t.now()) {
 				t.note(sp, ev.Time, model.Missed{}) // and nobody is left to be asked
 			}
+			sp.endedAt, sp.whole = ev.Time, ev.Flags&HasSection != 0 && sp.q.numbered
 		}
 		t.exit(ev)
 	case KindGone:

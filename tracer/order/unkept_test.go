@@ -24,7 +24,7 @@ func TestASpaceThatIsGivenUpIsLeftAlone(t *testing.T) {
 	looks := w.looks
 	other := Event{Kind: KindOther, TGID: 5, TID: 5, Space: 1, Section: 3, Flags: Stamped | HasSection, Time: 4e9, NR: 206}
 	fork := Event{
-		Kind: model.KindFork, TGID: 5, TID: 5, Time: 4e9, Space: 1, Section: 6, Flags: Stamped | HasSection,
+		Kind: model.KindFork, TGID: 5, TID: 5, Time: 5e9, Space: 1, Section: 6, Flags: Stamped | HasSection,
 		Child: 6, ChildSpace: 2, First: 1,
 	}
 	lost := Event{Kind: model.KindLost, Lost: 1, Time: 4e9}
