@@ -638,6 +638,25 @@ static void readonly_segment(void)
 	done();
 }
 
+/* Private memory of /dev/zero is anonymous: where it is moved to tells its offset. */
+static void moved_zero(void)
+{
+	int fd = open("/dev/zero", O_RDWR);
+
+	for (int i = 0; i < 3; i++) {
+		unsigned long at = 0x20000000 + i * 0x100000;
+		char *p = map(at, 8, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd);
+
+		if (i == 1) /* once touched it keeps its own */
+			memset(p, 1, 8 * PAGE);
+		if (mremap(p, 8 * PAGE, (i == 2 ? 4 : 8) * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+			   at + 0x2000000) == MAP_FAILED)
+			fail("mremap");
+	}
+	bear();
+	done();
+}
+
 /* Where a mapping begins that is amid others like it is what only the kernel knows. */
 static void alike_below(void)
 {
@@ -682,6 +701,7 @@ int main(int argc, char **argv)
 		{"mounted-file", mounted_file},
 		{"renamed-file", renamed_file},
 		{"readonly-segment", readonly_segment},
+		{"moved-zero", moved_zero},
 		{"alike-below", alike_below},
 	};
 	/* clang-format on */

@@ -243,14 +243,20 @@ func (sp *Space) pictured() Picture {
 	if sp.tree != nil && sp.tree.HeapUnclear() {
 		p.approximate(unclearHeap)
 	}
+	if sp.tree != nil && sp.tree.StackUnclear() {
+		p.approximate(unclearStack)
+	}
 	return p
 }
 
 // aliased says that of some rows it is not known which name their file has.
 const aliased = "a file is mapped that has several names: rows may show another of them"
 
-// unclearHeap says that of some memory it is not known what it is called.
-const unclearHeap = "memory is mapped beside the heap that may be shown as a part of it"
+// unclearHeap and unclearStack say that of some memory it is not known what it is called.
+const (
+	unclearHeap  = "memory is mapped beside the heap that may be shown as a part of it"
+	unclearStack = "memory is mapped beside the stack that may be shown as a part of it"
+)
 
 // ordering is what orders the events.
 func (m *Model) ordering() string {

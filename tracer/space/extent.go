@@ -275,6 +275,34 @@ func (s *Space) HeapUnclear() bool {
 		end > s.brkStart && meet(end, func(_, above *cell) bool { return above.byCall() })
 }
 
+// StackUnclear tells whether a call has mapped memory that is one region with the stack: the
+// kernel may have made one mapping of both, which is called [stack] then, or not.
+func (s *Space) StackUnclear() bool {
+	p := s.list.find(s.stack)
+	if s.stack == 0 || !s.list.has(p) || !s.list.cell(p).rng().Contains(s.stack) || s.list.cell(p).file != 0 {
+		return false
+	}
+	mapped := func(c *cell) bool { return c.op <= OpSetVMA }
+	for q := p; ; {
+		below, ok := s.list.prev(q)
+		if !ok || !s.list.cell(below).alive() || !sameRegion(s.list.cell(below), s.list.cell(q)) {
+			break
+		}
+		if q = below; mapped(s.list.cell(q)) != mapped(s.list.cell(p)) {
+			return true
+		}
+	}
+	for q := p; ; {
+		above := s.list.next(q)
+		if !s.list.has(above) || !s.list.cell(above).alive() || !sameRegion(s.list.cell(q), s.list.cell(above)) {
+			return false
+		}
+		if q = above; mapped(s.list.cell(q)) != mapped(s.list.cell(p)) {
+			return true
+		}
+	}
+}
+
 // Snapshot is a copy of the regions at one moment. It is immutable and may be
 // read by any goroutine.
 type Snapshot struct {

@@ -146,9 +146,10 @@ func (t *tables) learn(known, f *File) {
 const MostName = 79
 
 // otherwise tells whether a file is called otherwise than by a name, either of which may be
-// the last element of a path only. What has no place in a file system is not asked for that.
+// the last element of a path only. What has no place in a file system is not asked for that, but
+// for System V segments: two IPC namespaces may have one of the same number each.
 func (f *File) otherwise(name string) bool {
-	if f.Class != ClassRegular && !strings.HasPrefix(f.Name, "/dev/shm/") {
+	if f.Class != ClassRegular && f.Class != ClassSysV && !strings.HasPrefix(f.Name, "/dev/shm/") {
 		return false
 	}
 	a, b := strings.TrimSuffix(f.Name, procmaps.DeletedSuffix), strings.TrimSuffix(name, procmaps.DeletedSuffix)

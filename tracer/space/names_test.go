@@ -30,6 +30,14 @@ func TestAFileWithSeveralNames(t *testing.T) {
 			s.Reread(Read{Range: r, Rows: rows, Began: time, Ended: time})
 		}
 	}
+	segment := func(at uint64, name string) func(*Space) {
+		return func(s *Space) {
+			time += 10
+			c := Call{Op: OpShmat, Time: time, Ret: int64(at * page), VMA: procmaps.Range{Start: at * page, End: (at + 1) * page}}
+			c.File = File{Dev: procmaps.Device{Minor: 1}, Class: ClassSysV, Name: name}
+			s.Apply(&c)
+		}
+	}
 	other := row(0x20, "/d/c")
 	other.Inode++
 	long := strings.Repeat("n", 90)
@@ -50,6 +58,8 @@ func TestAFileWithSeveralNames(t *testing.T) {
 		"two paths are read":              {[]func(*Space){read(All, row(0x10, "/d/a"), row(0x20, "/e/a"))}, true},
 		"two paths are read of two files": {[]func(*Space){call(0x10, "a"), read(All, row(0x10, "/d/b"), other)}, false},
 		"two names, and then all is read": {[]func(*Space){call(0x10, "a"), call(0x20, "b"), read(All, row(0x10, "/d/b"), row(0x20, "/d/b"))}, false},
+		"one segment, attached twice":     {[]func(*Space){segment(0x10, "SYSV00001111"), segment(0x20, "SYSV00001111")}, false},
+		"segments of two IPC namespaces":  {[]func(*Space){segment(0x10, "SYSV00001111"), segment(0x20, "SYSV00002222")}, true},
 		"a line break":                    {[]func(*Space){call(0x10, `a\012b`), read(All, row(0x10, `/d/a\012b`)), call(0x20, `a\012b`)}, false},
 	} {
 		t.Run(name, func(t *testing.T) {

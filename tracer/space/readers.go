@@ -204,6 +204,7 @@ func (s *Space) mremap(c *Call) {
 		}
 	}
 	s.placeCopies(c, src, dst)
+	s.doubtZero(c, made)
 	if to == addr || oldLen == 0 || flags&mremapDontUnmap != 0 {
 		return
 	}
@@ -212,6 +213,19 @@ func (s *Space) mremap(c *Call) {
 	kept.End = min(src.End, addr+newLen)
 	s.unmap(c, kept, Moved)
 	s.unmap(c, procmaps.Range{Start: kept.End, End: src.End}, Unmapped)
+}
+
+// doubtZero doubts what mremap has made of private mappings of /dev/zero: they are anonymous, and
+// such as were never touched have an offset by their address (mm/vma.c:copy_vma).
+func (s *Space) doubtZero(c *Call, made procmaps.Range) {
+	for i := range s.copied {
+		if e := &s.copied[i]; e.file != 0 && e.mode&procmaps.Shared == 0 {
+			if f := &s.tab.files[e.file]; f.Class == ClassDevice || f.Name == "/dev/zero" {
+				s.doubt(made, c.Time)
+				return
+			}
+		}
+	}
 }
 
 // showsMany notes that c shows that the kernel moves several mappings with one

@@ -221,6 +221,46 @@ func TestWhereTheHeapBeginsAndEnds(t *testing.T) {
 	}
 }
 
+// The same of the stack, of which the kernel makes all by itself.
+func TestMemoryBesideTheStackIsUnclear(t *testing.T) {
+	t.Parallel()
+	grows := func(lo, hi uint64) *Call {
+		c := anonMmap(lo, hi, 20)
+		c.Args[3] |= mapGrowsDown
+		return c
+	}
+	for _, tt := range []struct {
+		name string
+		call *Call
+		want bool
+	}{
+		{"nothing", nil, false},
+		{"memory like it below", grows(0x7c, 0x80), true},
+		{"memory like it above", grows(0x90, 0x94), true},
+		{"memory like it elsewhere", grows(0x60, 0x64), false},
+		{"memory that does not grow", anonMmap(0x7c, 0x80, 20), false},
+		{"a part of it is set to the mode that it has", &Call{Op: OpMprotect, Time: 20, Args: [6]uint64{0x84 * page, page, 3}}, false},
+		{"all of it is mapped anew", grows(0x80, 0x90), false},
+		{"a part of it is", grows(0x82, 0x84), true},
+	} {
+		s := New(Options{})
+		s.SetStack(0x8f*page + 8)
+		s.Reread(Read{Range: All, Began: 10, Op: OpSeed, Rows: []Row{{
+			Mapping: procmaps.Mapping{Range: pages(0x80, 0x90), Mode: 3, Name: "[stack]"}, Flags: GrowsDown, Known: GrowsDown,
+		}}})
+		if tt.call != nil {
+			tt.call.Args[3] |= mapFixed
+			if tt.call.Op == OpMprotect {
+				tt.call.Args[3] = 0
+			}
+			s.Apply(tt.call)
+		}
+		if got := s.StackUnclear(); got != tt.want {
+			t.Errorf("%s: %t", tt.name, got)
+		}
+	}
+}
+
 func TestOriginAndCountFollowTheMemory(t *testing.T) {
 	t.Parallel()
 	s := New(Options{Reports: true})
