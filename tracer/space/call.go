@@ -79,8 +79,11 @@ const (
 	mremapFixed     = 0x2
 	mremapDontUnmap = 0x4
 
+	madvSequential = 2
 	madvDontFork   = 10
 	madvDoFork     = 11
+	madvMergeable  = 12
+	madvDoDump     = 17
 	madvWipeOnFork = 18
 	madvKeepOnFork = 19
 

@@ -252,8 +252,9 @@ func (s *Space) bounds(below, c *cell) bool {
 // byCall reports whether a call made it, or has changed its permissions.
 func (c *cell) byCall() bool { return c.op <= OpSetVMA || c.protAt != c.mapAt }
 
-// HeapUnclear tells whether a call has made, or changed, memory beside the heap that is like
-// it: the kernel may have made one mapping of both, which is called [heap] then, or not.
+// HeapUnclear tells whether memory beside the heap is like it that the kernel may have made one
+// mapping of with it, which is called [heap] then, or not: what a call has made, or changed, or
+// a call has parted by flags that maps does not show.
 func (s *Space) HeapUnclear() bool {
 	if s.brkStart == 0 {
 		return false
@@ -271,36 +272,73 @@ func (s *Space) HeapUnclear() bool {
 		return a.alive() && b.alive() && b.file == 0 && sameRegion(a, b) && outer(a, b)
 	}
 	end := s.pageAlign(s.brk)
-	return meet(s.brkStart, func(below, above *cell) bool { return below.byCall() || end == s.brkStart && above.byCall() }) ||
+	return s.heapParted ||
+		meet(s.brkStart, func(below, above *cell) bool { return below.byCall() || end == s.brkStart && above.byCall() }) ||
 		end > s.brkStart && meet(end, func(_, above *cell) bool { return above.byCall() })
 }
 
-// StackUnclear tells whether a call has mapped memory that is one region with the stack: the
-// kernel may have made one mapping of both, which is called [stack] then, or not.
+// StackUnclear tells the same of the stack, of which the kernel makes all by itself.
 func (s *Space) StackUnclear() bool {
-	p := s.list.find(s.stack)
-	if s.stack == 0 || !s.list.has(p) || !s.list.cell(p).rng().Contains(s.stack) || s.list.cell(p).file != 0 {
-		return false
+	_, mixed := s.around(s.stack)
+	return mixed || s.stackParted
+}
+
+// around returns the memory without a file that is one region with an address, empty if there is
+// none, and whether a call has mapped some of it, and not all.
+func (s *Space) around(addr uint64) (r procmaps.Range, mixed bool) {
+	at := s.list.find(addr)
+	if addr == 0 || !s.list.has(at) {
+		return r, false
+	}
+	c := s.list.cell(at)
+	if r = c.rng(); !r.Contains(addr) || c.file != 0 || !c.alive() {
+		return procmaps.Range{}, false
 	}
 	mapped := func(c *cell) bool { return c.op <= OpSetVMA }
-	for q := p; ; {
-		below, ok := s.list.prev(q)
-		if !ok || !s.list.cell(below).alive() || !sameRegion(s.list.cell(below), s.list.cell(q)) {
+	for p := at; ; {
+		q, ok := s.list.prev(p)
+		if !ok || !s.list.cell(q).alive() || !sameRegion(s.list.cell(q), s.list.cell(p)) || s.bounds(s.list.cell(q), s.list.cell(p)) {
 			break
 		}
-		if q = below; mapped(s.list.cell(q)) != mapped(s.list.cell(p)) {
-			return true
-		}
+		p, r.Start = q, s.list.cell(q).start
+		mixed = mixed || mapped(s.list.cell(p)) != mapped(c)
 	}
-	for q := p; ; {
-		above := s.list.next(q)
-		if !s.list.has(above) || !s.list.cell(above).alive() || !sameRegion(s.list.cell(q), s.list.cell(above)) {
-			return false
+	for p := at; ; {
+		q := s.list.next(p)
+		if !s.list.has(q) || !s.list.cell(q).alive() || !sameRegion(s.list.cell(p), s.list.cell(q)) || s.bounds(s.list.cell(p), s.list.cell(q)) {
+			return r, mixed
 		}
-		if q = above; mapped(s.list.cell(q)) != mapped(s.list.cell(p)) {
-			return true
-		}
+		p, r.End = q, s.list.cell(q).end
+		mixed = mixed || mapped(s.list.cell(p)) != mapped(c)
 	}
+}
+
+// part notes that a call may have parted the stack, or what reaches beyond the heap, by flags that
+// maps does not show: of the pieces maps names only those that have something of either.
+func (s *Space) part(c *Call) {
+	switch {
+	case c.Op != OpMadvise && c.Op != OpMlock && c.Op != OpMbind, c.Op == OpMadvise && !partingAdvice(c.Args[2]):
+		return
+	case c.Sub == SubProcessMadvise:
+		s.stackParted, s.heapParted = true, true // it may name many ranges
+		return
+	}
+	r := s.named(c)
+	cuts := func(whole procmaps.Range) bool {
+		cut := r.Intersect(whole)
+		return !cut.Empty() && cut != whole
+	}
+	if whole, _ := s.around(s.stack); cuts(whole) {
+		s.stackParted = true
+	}
+	if whole, _ := s.around(s.brkStart); cuts(whole) && (whole.Start < s.brkStart || whole.End > s.pageAlign(s.brk)) {
+		s.heapParted = true
+	}
+}
+
+// partingAdvice tells whether an advice sets flags of a mapping, which maps does not show.
+func partingAdvice(advice uint64) bool {
+	return advice <= madvSequential || advice >= madvMergeable && advice <= madvDoDump
 }
 
 // Snapshot is a copy of the regions at one moment. It is immutable and may be

@@ -72,6 +72,7 @@ func (s *Space) Clone(at uint64) (*Space, []procmaps.Range) {
 	child.complete, child.aliased, child.heapFrom = s.complete, s.aliased, s.heapFrom
 	child.userfault, child.movesMany = s.userfault, s.movesMany
 	child.brkStart, child.brk, child.stack = s.brkStart, s.brk, s.stack
+	child.heapParted, child.stackParted = s.heapParted, s.stackParted
 	child.newest, child.horizon = at, at
 	var last cell
 	for ci := range s.list.chunks {

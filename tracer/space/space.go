@@ -64,6 +64,8 @@ type Space struct {
 	brkStart, brk, brkAt uint64
 	heapFrom             uint64 // where the row of the heap began that was read last; 0 if none was
 	stack                uint64 // an address in the main thread's stack
+	// Flags that maps does not show may have parted what is one region with them here.
+	heapParted, stackParted bool
 
 	readers    []reader
 	lastReader uint64 // stamp of the newest that there was, and
@@ -238,6 +240,7 @@ type Effect struct {
 func (s *Space) Apply(c *Call) Effect {
 	s.eff = Effect{}
 	s.displaced, s.doubts = s.displaced[:0], s.doubts[:0]
+	s.part(c) // one that fails may have done a part of it
 	switch {
 	case c.Failed():
 		s.fail(c)

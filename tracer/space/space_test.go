@@ -200,6 +200,8 @@ func TestWhereTheHeapBeginsAndEnds(t *testing.T) {
 		{"a call maps elsewhere", []procmaps.Mapping{heap}, 0x500, 0x502, anonMmap(0x510, 0x512, 20), []string{"500-502 [heap]", "510-512 "}, false},
 		{"a call has set the mode of bss", []procmaps.Mapping{bss, heap}, 0x500, 0x502, mprotect(0x4f0, 0x500), []string{"4f0-502 [heap]"}, true},
 		{"it grows", []procmaps.Mapping{bss, heap}, 0x500, 0x502, &Call{Op: OpBrk, Time: 20, OldBrk: 0x502 * page, Ret: 0x504 * page}, []string{"4f0-500 ", "500-504 [heap]"}, false},
+		{"a page of it is locked", []procmaps.Mapping{bss, heap}, 0x500, 0x502, &Call{Op: OpMlock, Time: 20, Args: [6]uint64{0x500 * page, page}}, []string{"4f0-500 ", "500-502 [heap]"}, false},
+		{"a page is, of what reaches beyond", []procmaps.Mapping{{Range: pages(0x4f0, 0x510), Mode: rw}}, 0x500, 0x500, &Call{Op: OpMlock, Time: 20, Args: [6]uint64{0x508 * page, page}}, []string{"4f0-510 [heap]"}, true},
 		{"it has no page yet, amid what was there", []procmaps.Mapping{{Range: pages(0x4f0, 0x510), Mode: rw}}, 0x500, 0x500, nil, []string{"4f0-510 [heap]"}, false},
 	} {
 		s := New(Options{})
@@ -240,6 +242,11 @@ func TestMemoryBesideTheStackIsUnclear(t *testing.T) {
 		{"memory like it elsewhere", grows(0x60, 0x64), false},
 		{"memory that does not grow", anonMmap(0x7c, 0x80, 20), false},
 		{"a part of it is set to the mode that it has", &Call{Op: OpMprotect, Time: 20, Args: [6]uint64{0x84 * page, page, 3}}, false},
+		{"a page is locked", &Call{Op: OpMlock, Time: 20, Args: [6]uint64{0x84 * page, page}}, true},
+		{"all of it is", &Call{Op: OpMlock, Time: 20, Args: [6]uint64{0x7f * page, 0x20 * page}}, false},
+		{"something else is", &Call{Op: OpMlock, Time: 20, Args: [6]uint64{0x10 * page, page}}, false},
+		{"a page is not to be dumped", &Call{Op: OpMadvise, Time: 20, Args: [6]uint64{0x84 * page, page, 16}}, true},
+		{"a page is given back", &Call{Op: OpMadvise, Time: 20, Args: [6]uint64{0x84 * page, page, 4}}, false},
 		{"all of it is mapped anew", grows(0x80, 0x90), false},
 		{"a part of it is", grows(0x82, 0x84), true},
 	} {
@@ -249,9 +256,8 @@ func TestMemoryBesideTheStackIsUnclear(t *testing.T) {
 			Mapping: procmaps.Mapping{Range: pages(0x80, 0x90), Mode: 3, Name: "[stack]"}, Flags: GrowsDown, Known: GrowsDown,
 		}}})
 		if tt.call != nil {
-			tt.call.Args[3] |= mapFixed
-			if tt.call.Op == OpMprotect {
-				tt.call.Args[3] = 0
+			if tt.call.Op == OpMmap {
+				tt.call.Args[3] |= mapFixed
 			}
 			s.Apply(tt.call)
 		}
