@@ -197,19 +197,26 @@ func decode(t *testing.T, text string) objects {
 	return o
 }
 
-// notRead is told where the CPUs are busy: it may take longer to read a file than a short watch
-// waits.
-const notRead = "code has no names where its file was not read in time"
+// notRead and tooLate are told where the CPUs are busy: it may take longer to read a file than a
+// short watch waits, and names than is waited for at the end.
+const (
+	notRead = "code has no names where its file was not read in time"
+	tooLate = "after the end of the run\n"
+)
+
+func unnamed(stderr string) bool {
+	return strings.Contains(stderr, notRead) || strings.Contains(stderr, tooLate)
+}
 
 // named tells whether code has the names that it should have.
-func (r *result) named() bool { return !strings.Contains(r.stderr, notRead) }
+func (r *result) named() bool { return !unnamed(r.stderr) }
 
 // succeed checks that a run ended well, and silently.
 func succeed(t *testing.T, r result) result {
 	t.Helper()
 	var said []string
 	for line := range strings.Lines(r.stderr) {
-		if !strings.Contains(line, notRead) {
+		if !unnamed(line) {
 			said = append(said, line)
 		}
 	}

@@ -144,7 +144,7 @@ func (t *Tracer) vanish(p *model.Process, at uint64) {
 // known last: what begins with a record that is older, and was in the ring until now, may have
 // lost others. Its end may be one of them: the processes are listed once more.
 func (t *Tracer) losesSince(at uint64) (bool, uint64) {
-	if t.lostAt == 0 || t.lostAt < at {
+	if t.world == nil || t.lostAt == 0 || t.lostAt < at {
 		return false, 0
 	}
 	t.unlisted = true
