@@ -41,8 +41,8 @@ build: ## build ./maptrace
 demo: build ## find the leak of a small program that is built in (needs root)
 	./$(BIN) demo
 
-# One package at a time, of which three tests: several load the machine on purpose, and bound how long
-# what they wait for may take.
+# One package at a time, and three of its tests: several load the machine on purpose,
+# and bound how long what they wait for may take.
 test: ## run the tests, and say at the end which were skipped and why (those that trace need root)
 	$(GO) run ./testdata/runtests -p 1 -parallel 3 -timeout 30m $(PACKAGES)
 

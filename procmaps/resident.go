@@ -273,6 +273,21 @@ func (r *Residency) Guards(in Range) (guards []Range, err error) {
 	return guards, nil
 }
 
+// Guards returns the guard pages of a range as [Residency.Guards] does; none where
+// they cannot be asked for.
+func (p *Process) Guards(in Range) []Range {
+	r, err := p.OpenResidency()
+	if err != nil {
+		return nil
+	}
+	defer r.Close()
+	guards, err := r.Guards(in)
+	if err != nil {
+		return nil
+	}
+	return guards
+}
+
 // count walks span, in which all the ranges lie.
 func (r *Residency) count(span Range, ranges []Range, out []Resident) error {
 	return r.walk(span, func(found []pageRegion, end uint64) uint64 {

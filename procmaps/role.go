@@ -99,10 +99,11 @@ const (
 //   - A thread's stack is the private, anonymous, writable mapping that holds the
 //     thread's stack pointer; where several threads' do, only if each has a piece
 //     of its own between guard pages, or in a row of stacks of the usual size
-//     (glibc 2.42 needs no mapping for guards, so stacks merge). Threads without a known stack pointer, and stacks that glibc
-//     keeps for the next thread, are found by a guard below and the size of the
-//     stacks found already, or the usual 8 MiB. Before 6.7 the kernel may merge a
-//     stack with memory above it, which then counts as stack.
+//     (glibc 2.42 needs no mapping for guards, so stacks merge). Threads without a
+//     known stack pointer, and stacks that glibc keeps for the next thread, are
+//     found by a guard below and the size of the stacks found already, or the usual
+//     8 MiB. Before 6.7 the kernel may merge a stack with memory above it, which
+//     then counts as stack.
 //   - A heap of a malloc arena is what malloc/arena.c:new_heap() and grow_heap()
 //     leave: an aligned 64 MiB, writable at first and then without access. Heaps
 //     without a rest, fully grown, count when there is another of that shape not
@@ -405,11 +406,11 @@ func ownSlots(r Range, owners []Thread) bool {
 	slot := r.Len() / k
 	taken := make(map[uint64]bool)
 	for _, t := range owners {
-		if i := (t.SP - r.Start) / slot; taken[i] {
+		i := (t.SP - r.Start) / slot
+		if taken[i] {
 			return false
-		} else {
-			taken[i] = true
 		}
+		taken[i] = true
 	}
 	return true
 }

@@ -45,21 +45,6 @@ func (p *Process) ThreadInfo() ([]Thread, error) {
 	return threads, nil
 }
 
-// Guards returns the guard pages of a range as [Residency.Guards] does; none where
-// they cannot be asked for.
-func (p *Process) Guards(in Range) []Range {
-	r, err := p.OpenResidency()
-	if err != nil {
-		return nil
-	}
-	defer r.Close()
-	guards, err := r.Guards(in)
-	if err != nil {
-		return nil
-	}
-	return guards
-}
-
 func (p *Process) thread(tid int) (Thread, error) {
 	dir := filepath.Join("task", strconv.Itoa(tid))
 	comm, err := p.read(filepath.Join(dir, "comm"))

@@ -59,11 +59,37 @@ func addsUp(t *testing.T, out string) {
 	}
 }
 
+// startCase starts one of the programs of testdata/cases.
+func startCase(t *testing.T, what string) *helper {
+	t.Helper()
+	path := bpftest.BuildC(t, "../../testdata/cases", "cases")
+	return startHelperWith(t, "", func(cmd *exec.Cmd) { cmd.Path, cmd.Args = path, []string{path, what} })
+}
+
+// watchCase watches one of them, and wants it to live until then.
+func watchCase(t *testing.T, what string) result {
+	t.Helper()
+	h := startCase(t, what)
+	return watchStarted(t, h, "-p", h.pid())
+}
+
+// watchStarted watches what is asked for until a program is to end.
+func watchStarted(t *testing.T, h *helper, target ...string) result {
+	t.Helper()
+	r := succeed(t, maptrace(t, append([]string{"grow", "--for", "12s", "--interval", "300ms", "-o", "json"}, target...)...))
+	if err := h.in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if lived := h.result(); lived.code != 0 {
+		t.Errorf("the program: %+v", lived)
+	}
+	return r
+}
+
 // TestGrowthThatNoMappingShows watches programs whose memory grows, and whose mappings are as
 // large and as resident as ever.
 func TestGrowthThatNoMappingShows(t *testing.T) {
 	t.Parallel()
-	path := bpftest.BuildC(t, "../../testdata/cases", "cases")
 	for _, c := range []struct {
 		what     string // the program's argument
 		verdicts string // of what must be found, if so
@@ -92,14 +118,7 @@ func TestGrowthThatNoMappingShows(t *testing.T) {
 			t.Parallel()
 			needBPF(t)
 			needRoot(t)
-			h := startHelperWith(t, "", func(cmd *exec.Cmd) { cmd.Path, cmd.Args = path, []string{path, c.what} })
-			r := succeed(t, maptrace(t, "grow", "--for", "12s", "--interval", "300ms", "-o", "json", "-p", h.pid()))
-			if err := h.in.Close(); err != nil {
-				t.Fatal(err)
-			}
-			if lived := h.result(); lived.code != 0 {
-				t.Errorf("the program: %+v", lived)
-			}
+			r := watchCase(t, c.what)
 			addsUp(t, r.out)
 			all := whatGrows(t, r.out)
 			at := slices.IndexFunc(all, func(f render.FindingObject) bool { return f.Kind == c.kind })
@@ -113,7 +132,7 @@ func TestGrowthThatNoMappingShows(t *testing.T) {
 				case i != at:
 					t.Error("that does not grow")
 					continue
-				case !strings.Contains(c.verdicts, f.Verdict), !strings.HasPrefix(f.Subject, c.subject):
+				case !strings.Contains(c.verdicts, f.Verdict), !strings.HasPrefix(string(f.Subject), c.subject):
 					t.Errorf("%s of %q, want %s of %q", f.Verdict, f.Subject, c.verdicts, c.subject)
 				case r.named() && ((c.blamed == "") != (f.Blamed == "") || !strings.HasPrefix(f.Blamed, c.blamed)):
 					t.Errorf("%q is blamed, want %q", f.Blamed, c.blamed)
@@ -137,15 +156,7 @@ func TestWhatIsSwappedOutGrows(t *testing.T) {
 	needBPF(t)
 	needRoot(t)
 	swapFile(t)
-	path := bpftest.BuildC(t, "../../testdata/cases", "cases")
-	h := startHelperWith(t, "", func(cmd *exec.Cmd) { cmd.Path, cmd.Args = path, []string{path, "pageout"} })
-	r := succeed(t, maptrace(t, "grow", "--for", "12s", "--interval", "300ms", "-o", "json", "-p", h.pid()))
-	if err := h.in.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if lived := h.result(); lived.code != 0 {
-		t.Errorf("the program: %+v", lived)
-	}
+	r := watchCase(t, "pageout")
 	addsUp(t, r.out)
 	all := whatGrows(t, r.out)
 	if len(all) == 0 {
@@ -161,7 +172,6 @@ func TestWhatIsSwappedOutGrows(t *testing.T) {
 // TestGrowthOfThreadsAndImages watches programs whose threads and images come and go.
 func TestGrowthOfThreadsAndImages(t *testing.T) {
 	t.Parallel()
-	path := bpftest.BuildC(t, "../../testdata/cases", "cases")
 	for _, c := range []struct {
 		what, kind, measure, blamed string
 	}{
@@ -177,14 +187,7 @@ func TestGrowthOfThreadsAndImages(t *testing.T) {
 			if c.what == "hugetlb" {
 				reserveHugePages(t, 100)
 			}
-			h := startHelperWith(t, "", func(cmd *exec.Cmd) { cmd.Path, cmd.Args = path, []string{path, c.what} })
-			r := succeed(t, maptrace(t, "grow", "--for", "12s", "--interval", "300ms", "-o", "json", "-p", h.pid()))
-			if err := h.in.Close(); err != nil {
-				t.Fatal(err)
-			}
-			if lived := h.result(); lived.code != 0 {
-				t.Errorf("the program: %+v", lived)
-			}
+			r := watchCase(t, c.what)
 			addsUp(t, r.out)
 			all := whatGrows(t, r.out)
 			if len(all) == 0 {
@@ -270,15 +273,7 @@ func TestChildrenThatPileUp(t *testing.T) {
 
 func childrenPileUp(t *testing.T, what, from string) {
 	t.Helper()
-	path := bpftest.BuildC(t, "../../testdata/cases", "cases")
-	h := startHelperWith(t, "", func(cmd *exec.Cmd) { cmd.Path, cmd.Args = path, []string{path, what} })
-	r := succeed(t, maptrace(t, "grow", "--for", "12s", "--interval", "300ms", "-o", "json", "-p", h.pid()))
-	if err := h.in.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if lived := h.result(); lived.code != 0 {
-		t.Errorf("the program: %+v", lived)
-	}
+	r := watchCase(t, what)
 	all := whatGrows(t, r.out)
 	if len(all) != 1 {
 		t.Fatalf("%d findings that grow, want one: %+v", len(all), all)
@@ -294,20 +289,12 @@ func childrenPileUp(t *testing.T, what, from string) {
 // TestWhoSplitsMappingsAndWhoIsRefusedMemory watches programs whose calls make none.
 func TestWhoSplitsMappingsAndWhoIsRefusedMemory(t *testing.T) {
 	t.Parallel()
-	path := bpftest.BuildC(t, "../../testdata/cases", "cases")
 	for _, what := range []string{"split", "reserve", "refused"} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			needBPF(t)
 			needRoot(t)
-			h := startHelperWith(t, "", func(cmd *exec.Cmd) { cmd.Path, cmd.Args = path, []string{path, what} })
-			r := succeed(t, maptrace(t, "grow", "--for", "12s", "--interval", "300ms", "-o", "json", "-p", h.pid()))
-			if err := h.in.Close(); err != nil {
-				t.Fatal(err)
-			}
-			if lived := h.result(); lived.code != 0 {
-				t.Errorf("the program: %+v", lived)
-			}
+			r := watchCase(t, what)
 			all := whatGrows(t, r.out)
 			switch what {
 			case "reserve":
@@ -343,16 +330,9 @@ func TestGrowthOfACgroup(t *testing.T) {
 	needBPF(t)
 	needRoot(t)
 	dir := memoryCgroup(t)
-	path := bpftest.BuildC(t, "../../testdata/cases", "cases")
-	h := startHelperWith(t, "", func(cmd *exec.Cmd) { cmd.Path, cmd.Args = path, []string{path, "cached"} })
+	h := startCase(t, "cached")
 	h.move(dir)
-	r := succeed(t, maptrace(t, "grow", "--for", "12s", "--interval", "300ms", "-o", "json", "--cgroup", dir))
-	if err := h.in.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if lived := h.result(); lived.code != 0 {
-		t.Errorf("the program: %+v", lived)
-	}
+	r := watchStarted(t, h, "--cgroup", dir)
 	var group render.GroupObject
 	first, _, _ := strings.Cut(r.out, "\n")
 	if err := json.Unmarshal([]byte(first), &group); err != nil || group.Event != "group" || group.First == nil || group.Last == nil {

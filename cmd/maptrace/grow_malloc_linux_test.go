@@ -49,7 +49,7 @@ func TestGrowTellsALeakFromWhatMallocRetains(t *testing.T) {
 				return
 			}
 			t.Logf("%s: %s", tt.name, worst.Sentence)
-			if worst.Subject != tt.subject || worst.Verdict != tt.verdict || (worst.Blamed == "") != (tt.blamed == "") || !strings.Contains(worst.Blamed, tt.blamed) {
+			if string(worst.Subject) != tt.subject || worst.Verdict != tt.verdict || (worst.Blamed == "") != (tt.blamed == "") || !strings.Contains(worst.Blamed, tt.blamed) {
 				t.Errorf("%s: want %s of %s, by %q", tt.name, tt.verdict, tt.subject, tt.blamed)
 			}
 			m := watch.Malloc

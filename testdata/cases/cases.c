@@ -410,7 +410,9 @@ static void collapse(void)
 	madvise(p, ranges * HUGE, MADV_HUGEPAGE);
 	ready();
 	for (size_t i = 0; goes_on(100);) {
-		if (i < ranges && !madvise(p + i * HUGE, HUGE, MADV_COLLAPSE))
+		if (i == ranges)
+			continue;
+		if (!madvise(p + i * HUGE, HUGE, MADV_COLLAPSE))
 			i++;
 		else /* there may be no huge page now */
 			must(errno != EINVAL, "MADV_COLLAPSE");
@@ -490,10 +492,10 @@ NOINLINE void fill_page(void)
 
 static void *end_at_once(void *arg)
 {
-	char stack[20000];
+	volatile char stack[20000];
 
-	memset(stack, 1, sizeof(stack));
-	return arg ? NULL : (void *)(long)stack[5];
+	memset((void *)stack, 1, sizeof(stack));
+	return arg;
 }
 
 NOINLINE void start_thread(void)
@@ -510,10 +512,11 @@ NOINLINE void keep(void)
 
 static void *keep_on(void *arg)
 {
+	(void)arg;
 	ready();
 	while (goes_on(50))
 		keep();
-	exit(arg != NULL);
+	exit(0);
 }
 
 static void leaderless(void)
@@ -524,88 +527,95 @@ static void leaderless(void)
 	pthread_exit(NULL);
 }
 
-static void again(const char *program)
+static void again(void)
 {
 	for (int n = 0; goes_on(50); n++) {
 		keep();
 		if (n == 80)
-			execl("/proc/self/exe", program, "further", NULL);
+			execl("/proc/self/exe", "cases", "further", NULL);
 	}
+}
+
+static void memfds(void)
+{
+	for (unsigned n = 0; goes_on(50); n++)
+		send_frame(n);
+}
+
+static void written(void)
+{
+	for (unsigned n = 0; goes_on(50); n++)
+		append(new_memfd(n));
+}
+
+static void update_here(void)
+{
+	forked(0);
+}
+
+static void update_in_child(void)
+{
+	forked(1);
+}
+
+static void children(void)
+{
+	crowd(0);
+}
+
+static void workers(void)
+{
+	crowd(1);
 }
 
 int main(int argc, char **argv)
 {
-	const char *what = argc == 2 ? argv[1] : "";
+	/* clang-format off */
+	static const struct {
+		const char *what;
+		void (*run)(void);
+		int every; /* ms: it is run again and again, else once */
+		int says;  /* itself when it is ready */
+	} cases[] = {
+		{"tables", tables, 0, 0},
+		{"memfd", memfds, 0, 0},
+		{"written", written, 0, 0},
+		{"window", window, 0, 0},
+		{"sysv", sysv, 0, 0},
+		{"cache", cache, 0, 0},
+		{"rings", open_ring, 50, 0},
+		{"log", tmp_log, 0, 0},
+		{"update", update_here, 0, 1},
+		{"serve", update_in_child, 0, 1},
+		{"private", private_file, 0, 1},
+		{"reaped", reaped, 0, 1},
+		{"crowd", children, 0, 0},
+		{"workers", workers, 0, 0},
+		{"collapse", collapse, 0, 1},
+		{"freed", freed, 0, 0},
+		{"cached", cached, 0, 0},
+		{"split", split, 0, 0},
+		{"reserve", reserve, 50, 0},
+		{"refused", refused, 0, 1},
+		{"pageout", remember, 50, 0},
+		{"hugetlb", fill_page, 500, 0},
+		{"threads", start_thread, 50, 0},
+		{"leader", leaderless, 0, 1},
+		{"again", again, 0, 0},
+		{"further", keep, 50, 0},
+	};
+	/* clang-format on */
 
-	if (!strcmp(what, "leader"))
-		leaderless();
-
-	if (!strcmp(what, "update") || !strcmp(what, "serve")) {
-		forked(!strcmp(what, "serve"));
+	for (unsigned i = 0; argc == 2 && i < sizeof(cases) / sizeof(cases[0]); i++) {
+		if (strcmp(argv[1], cases[i].what))
+			continue;
+		if (!cases[i].says)
+			ready();
+		if (!cases[i].every)
+			cases[i].run();
+		while (cases[i].every && goes_on(cases[i].every))
+			cases[i].run();
 		return 0;
 	}
-	if (!strcmp(what, "reaped")) {
-		reaped();
-		return 0;
-	}
-	if (!strcmp(what, "private")) {
-		private_file();
-		return 0;
-	}
-	if (!strcmp(what, "collapse")) {
-		collapse();
-		return 0;
-	}
-	if (!strcmp(what, "refused")) {
-		refused();
-		return 0;
-	}
-	ready();
-	if (!strcmp(what, "tables"))
-		tables();
-	else if (!strcmp(what, "memfd"))
-		for (unsigned n = 0; goes_on(50); n++)
-			send_frame(n);
-	else if (!strcmp(what, "written"))
-		for (unsigned n = 0; goes_on(50); n++)
-			append(new_memfd(n));
-	else if (!strcmp(what, "window"))
-		window();
-	else if (!strcmp(what, "sysv"))
-		sysv();
-	else if (!strcmp(what, "log"))
-		tmp_log();
-	else if (!strcmp(what, "split"))
-		split();
-	else if (!strcmp(what, "cached"))
-		cached();
-	else if (!strcmp(what, "crowd") || !strcmp(what, "workers"))
-		crowd(!strcmp(what, "workers"));
-	else if (!strcmp(what, "cache"))
-		cache();
-	else if (!strcmp(what, "rings"))
-		while (goes_on(50))
-			open_ring();
-	else if (!strcmp(what, "reserve"))
-		while (goes_on(50))
-			reserve();
-	else if (!strcmp(what, "pageout"))
-		while (goes_on(50))
-			remember();
-	else if (!strcmp(what, "freed"))
-		freed();
-	else if (!strcmp(what, "hugetlb"))
-		while (goes_on(500))
-			fill_page();
-	else if (!strcmp(what, "threads"))
-		while (goes_on(50))
-			start_thread();
-	else if (!strcmp(what, "again"))
-		again(argv[0]);
-	else if (!strcmp(what, "further"))
-		while (goes_on(50))
-			keep();
-	else
-		return 2;
-	return 0;
+	return 2;
 }

@@ -21,6 +21,7 @@ import (
 // charges are the kernel's figures of one process.
 type charges struct {
 	first, last event.Account
+	at          uint64 // when the last was read
 	known       bool
 	begun       event.Account // the first that has sums
 	summed      event.Account // the last
@@ -40,7 +41,7 @@ func (c *charges) account(at uint64, b event.Account) {
 	if !c.known {
 		c.first, c.known = b, true
 	}
-	c.last, c.fresh = b, true
+	c.last, c.at, c.fresh = b, at, true
 	for _, m := range []*makers[procmaps.HeldID]{&c.makers, &c.writers} {
 		if m.full() {
 			m.keep(c.there(nil))
@@ -163,9 +164,7 @@ func (c *charges) written(holdings map[growth.Key]growth.Holding) uint64 {
 	const uncounted = 64
 	groups := c.last.Slack + c.last.Resident/uncounted
 	for k, h := range holdings {
-		switch k.What {
-		case growth.File, growth.Shm, growth.Memfd, growth.Special:
-		default:
+		if k.What.Private() {
 			groups += h.Resident + h.Swapped
 		}
 	}
@@ -331,14 +330,7 @@ func (a *Attribution) judgeFreed(f *growth.Finding) {
 	was, now := &a.charges.begun, &a.charges.summed
 	grown := float64(now.SumResident) - float64(was.SumResident)
 	freed := float64(now.LazyFree) - float64(was.LazyFree)
-	if f.Label < growth.Grows || f.Measure != growth.Resident || freed <= 0 || freed < most*grown || f.Growth < large*freed {
-		return
-	}
-	switch f.What {
-	case growth.File, growth.Shm, growth.Memfd:
-		return
-	}
-	if f.What.Charged() {
+	if f.Label < growth.Grows || f.Measure != growth.Resident || !f.What.Private() || freed <= 0 || freed < most*grown || f.Growth < large*freed {
 		return
 	}
 	f.Label = growth.Grows
@@ -384,12 +376,8 @@ func (a *Attribution) charge(e *Evidence, all []growth.Finding) {
 			grows[all[i].Key] = all[i].Label >= growth.Grows && all[i].Measure == growth.Resident
 		}
 		for p, n := range a.touched {
-			switch p.key.What {
-			case growth.File, growth.Shm, growth.Memfd, growth.Special:
-			default:
-				if !grows[p.key] { // there pages are touched for the first time
-					by[p] = float64(n)
-				}
+			if p.key.What.Private() && !grows[p.key] { // there pages are touched for the first time
+				by[p] = float64(n)
 			}
 		}
 		e.cause(by)

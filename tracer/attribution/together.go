@@ -26,6 +26,9 @@ type Group struct {
 	// Anon and Shmem are what of the cgroup's charges its processes have, each by its own figures:
 	// what several share counts for each of them. They are 0 if several cgroups are watched.
 	Anon, Shmem uint64
+	// Elsewhere is what is of none of the processes that are watched, at least; 0 if that is little,
+	// or not known.
+	Elsewhere Unowned
 	// Files are those that its processes have open of which there is most more in the page cache
 	// than at first, if that is growing.
 	Files    []FileGrowth
@@ -41,21 +44,9 @@ type FileGrowth struct {
 // Grows tells whether anything was found to grow.
 func (g *Group) Grows() bool { return len(g.Findings) > 0 && g.Findings[0].Label >= growth.Retained }
 
-// Elsewhere is how much of the anonymous memory, and of shared memory and tmpfs, of a cgroup is
-// of none of its processes, at least, in bytes; 0 if that is little, or not known.
-func (g *Group) Elsewhere() (anon, shmem uint64) {
-	const least, part = 1 << 20, 50
-	if g.Anon+g.Shmem == 0 {
-		return 0, 0
-	}
-	rest := func(of, has uint64) uint64 {
-		if of-min(of, has) < max(least, of/part) {
-			return 0
-		}
-		return of - has
-	}
-	return rest(g.Last.Anon, g.Anon), rest(g.Last.Shmem, g.Shmem)
-}
+// Unowned is anonymous memory, and shared memory and tmpfs, that a cgroup is charged for and no
+// process has, in bytes.
+type Unowned struct{ Anon, Shmem uint64 }
 
 // crowd is all traced processes, by their names: a program may grow by having ever more
 // children, none of which does.
@@ -208,6 +199,8 @@ type cgroup struct {
 	began, last uint64
 	first, now  procmaps.GroupMemory
 	anon, shmem uint64 // what of these its processes had then
+	charged     []charged
+	unowned     []Unowned // what none had, at the last readings at which that was known
 	// What of files was in the page cache when they were looked at first; and is.
 	before map[procmaps.FileID]uint64
 	files  []procmaps.CachedFile
@@ -251,16 +244,7 @@ func (g *Growth) group(at uint64, b *event.Group) {
 		g.groups[b.Name] = c
 	}
 	c.now, c.last = b.GroupMemory, at
-	c.anon, c.shmem = 0, 0
-	for _, w := range g.spaces {
-		if ch := &w.charges; !w.exited && len(g.groups) == 1 {
-			c.anon += ch.last.Anon
-			c.shmem += ch.last.Shmem
-			for i := range ch.last.Held {
-				c.shmem += ch.last.Held[i].Bytes()
-			}
-		}
-	}
+	g.settled(c)
 	c.cached(b.Files)
 	c.watch.Observe(time.Duration(at-c.began), map[growth.Key]growth.Holding{
 		{What: growth.GroupAnon}:    {Resident: b.Anon, Swapped: b.Swap},
@@ -269,6 +253,77 @@ func (g *Growth) group(at uint64, b *event.Group) {
 		{What: growth.KernelMemory}: {Resident: b.Kernel},
 		{What: growth.Sockets}:      {Resident: b.Sock},
 	}, nil)
+}
+
+// charged is what a cgroup was charged for at a time.
+type charged struct {
+	at          uint64
+	anon, shmem uint64
+}
+
+// mostCharged readings are kept of what a cgroup is charged for, and so many of the last must agree
+// that some of it is of no process: the kernel's own sums are some seconds old.
+const mostCharged, mustAgree = 64, 5
+
+// settled compares what a cgroup is charged for with what its processes have. Their figures are
+// older, some more than others: what they lack is the least that it was charged for since the
+// oldest of them was read.
+func (g *Growth) settled(c *cgroup) {
+	c.charged = append(c.charged[max(0, len(c.charged)-mostCharged+1):], charged{c.last, c.now.Anon, c.now.Shmem})
+	c.anon, c.shmem = 0, 0
+	if len(g.groups) > 1 { // whose a process is, is not known
+		c.unowned = nil
+		return
+	}
+	oldest, wrong, known, partial := c.last, uint64(0), true, false
+	for _, w := range g.spaces {
+		if w.exited {
+			continue
+		}
+		ch := &w.charges
+		known, partial = known && ch.known, partial || ch.last.Partial
+		oldest, wrong = min(oldest, ch.at), wrong+ch.last.Slack
+		c.anon += ch.last.Anon
+		c.shmem += ch.last.Shmem
+		for i := range ch.last.Held {
+			c.shmem += ch.last.Held[i].Bytes()
+		}
+	}
+	if !known || c.charged[0].at > oldest {
+		c.unowned = nil
+		return
+	}
+	least := charged{anon: c.now.Anon, shmem: c.now.Shmem}
+	for _, was := range slices.Backward(c.charged) {
+		least.anon, least.shmem = min(least.anon, was.anon), min(least.shmem, was.shmem)
+		if was.at <= oldest {
+			break
+		}
+	}
+	none := Unowned{Anon: least.anon - min(least.anon, c.anon+wrong), Shmem: least.shmem - min(least.shmem, c.shmem+wrong)}
+	if partial {
+		none.Shmem = 0
+	}
+	c.unowned = append(c.unowned[max(0, len(c.unowned)-mustAgree+1):], none)
+}
+
+// elsewhere is what is of no process.
+func (c *cgroup) elsewhere() (out Unowned) {
+	const least, part = 1 << 20, 50
+	if len(c.unowned) < mustAgree {
+		return Unowned{}
+	}
+	out = c.unowned[0]
+	for _, u := range c.unowned {
+		out.Anon, out.Shmem = min(out.Anon, u.Anon), min(out.Shmem, u.Shmem)
+	}
+	if out.Anon < max(least, c.now.Anon/part) {
+		out.Anon = 0
+	}
+	if out.Shmem < max(least, c.now.Shmem/part) {
+		out.Shmem = 0
+	}
+	return out
 }
 
 // judge takes back the verdict that a cgroup leaks what the kernel may drop, and that what
@@ -310,7 +365,7 @@ func (c *cgroup) judge(f *growth.Finding) {
 // processes if that is more than what is found of each.
 func (g *Growth) Groups(processes []Process) (out []Group) {
 	for name, c := range g.groups {
-		group := Group{Name: name, Watched: time.Duration(c.last - c.began), Ticks: c.watch.Ticks(), First: c.first, Last: c.now, Anon: c.anon, Shmem: c.shmem}
+		group := Group{Name: name, Watched: time.Duration(c.last - c.began), Ticks: c.watch.Ticks(), First: c.first, Last: c.now, Anon: c.anon, Shmem: c.shmem, Elsewhere: c.elsewhere()}
 		found := c.watch.Findings()
 		for i := range found {
 			c.judge(&found[i])

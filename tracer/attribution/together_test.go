@@ -1,6 +1,7 @@
 package attribution
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 	"testing"
@@ -88,34 +89,62 @@ func TestFilesThatFillThePageCache(t *testing.T) {
 // TestWhatOfACgroupIsOfNoProcess has two processes in a cgroup, and memory that is of neither.
 func TestWhatOfACgroupIsOfNoProcess(t *testing.T) {
 	t.Parallel()
-	const mib = 1 << 20
+	const mib, second = 1 << 20, uint64(time.Second)
 	for _, c := range []struct {
-		name            string
-		anon, shmem     uint64 // of the cgroup
-		wantAnon, wantS uint64
-		another         bool // a cgroup is watched as well
+		name        string
+		anon, shmem uint64 // of the cgroup
+		want        Unowned
+		grows       int64  // by so much a second, and so do the processes
+		own         uint64 // what the processes have of it at first, the least of that and 100 if it is not said
+		late        uint64 // how old their figures are, in seconds
+		looks       uint64 // 10 if it is not said
+		change      func(one *charges)
+		another     bool // a cgroup is watched as well
 	}{
-		{"all is theirs", 100 * mib, 36 * mib, 0, 0, false},
-		{"they share", 90 * mib, 8 * mib, 0, 0, false},
-		{"a little is not", 101*mib - 1, 36 * mib, 0, 0, false},
-		{"a file on tmpfs", 100 * mib, 336 * mib, 0, 300 * mib, false},
-		{"who has it is elsewhere", 150 * mib, 36 * mib, 50 * mib, 0, false},
-		{"it is not known whose they are", 150 * mib, 336 * mib, 0, 0, true},
+		{name: "all is theirs", anon: 100, shmem: 36},
+		{name: "they share", anon: 90, shmem: 8},
+		{name: "a little is not", anon: 101, shmem: 36},
+		{name: "a file on tmpfs", anon: 100, shmem: 336, want: Unowned{Shmem: 300 * mib}},
+		{name: "who has it is elsewhere", anon: 150, shmem: 36, want: Unowned{Anon: 50 * mib}},
+		{name: "it is not known whose they are", anon: 150, shmem: 336, another: true},
+		{name: "they grow, and are read late", anon: 100, shmem: 36, grows: 40, late: 3},
+		{name: "they grow beside a file", anon: 100, shmem: 336, grows: 40, late: 3, want: Unowned{Shmem: 300 * mib}},
+		{name: "they shrink", anon: 1000, shmem: 36, own: 1000, grows: -40, late: 3},
+		{name: "they were read before the cgroup", anon: 150, shmem: 36, late: 20},
+		{name: "it was seen too seldom", anon: 150, shmem: 36, looks: 4},
+		{name: "one was not read yet", anon: 150, shmem: 36, change: func(one *charges) { one.known = false }},
+		{name: "not all descriptors were looked at", anon: 150, shmem: 336, want: Unowned{Anon: 50 * mib}, change: func(one *charges) { one.last.Partial = true }},
+		{name: "their figures may be wrong by as much", anon: 150, shmem: 36, change: func(one *charges) { one.last.Slack = 60 * mib }},
 	} {
 		g := NewGrowth(Options{Names: names{}, Interval: time.Second})
+		var both []*charges
 		for pid := 1; pid <= 2; pid++ {
-			id := uint64(pid)
-			g.spaces[id] = &watched{pid: pid, Attribution: &Attribution{charges: charges{known: true, last: event.Account{
-				Anon: 50 * mib, Shmem: 8 * mib, Held: []event.Held{{Files: []event.HeldFile{{Bytes: 10 * mib}}}},
-			}}}}
+			w := &watched{pid: pid, Attribution: &Attribution{charges: charges{known: true}}}
+			g.spaces[uint64(pid)] = w
+			both = append(both, &w.charges)
 		}
 		if c.another {
 			g.Record(&event.Record{At: 1, Body: event.Group{Name: "/b"}})
 		}
-		g.Record(&event.Record{At: 1, Body: event.Group{Name: "/a", GroupMemory: procmaps.GroupMemory{Anon: c.anon, Shmem: c.shmem}}})
-		groups := g.Groups(nil)
-		if anon, shmem := groups[0].Elsewhere(); anon != c.wantAnon || shmem != c.wantS {
-			t.Errorf("%s: %d and %d MiB, want %d and %d", c.name, anon/mib, shmem/mib, c.wantAnon/mib, c.wantS/mib)
+		of := func(first, looks uint64) uint64 { return uint64(int64(first)+int64(looks)*c.grows) * mib }
+		for i := range cmp.Or(c.looks, 10) {
+			at := 30*second + i*second
+			for _, ch := range both {
+				ch.at = at - c.late*second
+				ch.last = event.Account{
+					Anon:  of(cmp.Or(c.own, min(c.anon, 100)), i-min(i, c.late)) / 2,
+					Shmem: 8 * mib, Held: []event.Held{{Files: []event.HeldFile{{Bytes: 10 * mib}}}},
+				}
+			}
+			if c.change != nil {
+				c.change(both[0])
+			}
+			g.Record(&event.Record{At: at, Body: event.Group{Name: "/a", GroupMemory: procmaps.GroupMemory{
+				Anon: of(c.anon, i), Shmem: c.shmem * mib,
+			}}})
+		}
+		if got := g.Groups(nil)[0].Elsewhere; got != c.want {
+			t.Errorf("%s: %d and %d MiB, want %d and %d", c.name, got.Anon/mib, got.Shmem/mib, c.want.Anon/mib, c.want.Shmem/mib)
 		}
 	}
 }

@@ -66,7 +66,7 @@ type (
 		SharedDirty          uint64 // of those that others map, which were written to
 		LazyFree             uint64 // of all, what was given back with MADV_FREE and is still there
 		Held                 []Held // what it holds by descriptors, or has made, and maps nowhere
-		// Partial says that it has more descriptors than were looked at.
+		// Partial says that not all of its descriptors were looked at.
 		Partial bool
 	}
 

@@ -43,8 +43,10 @@ const (
 	Sockets      // buffers of sockets
 )
 
-// private reports whether it is memory that the process has to itself.
-func (w What) private() bool { return w != File && w != Shm && w != Memfd && !w.Charged() }
+// Private reports whether it is memory that the process has to itself.
+func (w What) Private() bool {
+	return w != File && w != Shm && w != Memfd && w != Special && !w.Charged()
+}
 
 // Charged reports whether it is charged to the process, or its cgroup, beside its mappings.
 func (w What) Charged() bool { return w >= PageTables }

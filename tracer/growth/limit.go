@@ -41,7 +41,7 @@ const (
 // retained does), the interval of its slope reaches to 0, or the limit is years away. Rise is
 // how much what is used of the limit was seen to rise a second.
 func timeTo(f Finding, l Limit, rise float64) (time.Duration, bool) {
-	if f.Label < Retained || l.Measure >= measures || l.Name == RlimitData && !f.What.private() {
+	if f.Label < Retained || l.Measure >= measures || l.Name == RlimitData && !f.What.Private() {
 		return 0, false
 	}
 	r := f.Rates[l.Measure]

@@ -371,9 +371,6 @@ func (m *Model) exit(op *Operation, b *Exit) Feedback {
 	p.Exited, p.Status, p.NoStatus = true, b.Status, op.Flags&NoStatus != 0
 	m.counts.Exits++
 	sp := m.Space(op.Space)
-	if sp == nil { // it is not known that it had another image
-		sp = m.Space(p.Space)
-	}
 	if sp != nil {
 		c := changeOf(KindExit, op)
 		m.tell(sp, &c)
@@ -390,15 +387,15 @@ func (m *Model) exit(op *Operation, b *Exit) Feedback {
 // gone ends an address space.
 func (m *Model) gone(op *Operation) Feedback {
 	sp := m.Space(op.Space)
-	if sp == nil {
+	switch {
+	case sp == nil:
 		return Feedback{}
+	case len(sp.procs) == 0 && sp.state == replaced:
+		return m.forget(sp)
 	}
 	sp.close()
-	switch {
-	case len(sp.procs) > 0:
+	if len(sp.procs) > 0 {
 		return Feedback{}
-	case sp.state == replaced:
-		return m.forget(sp)
 	}
 	return m.retire(sp)
 }

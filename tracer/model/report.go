@@ -255,7 +255,7 @@ const aliased = "a file is mapped that has several names: rows may show another 
 // unclearHeap and unclearStack say that of some memory it is not known what it is called.
 const (
 	unclearHeap  = "memory is mapped beside the heap that may be shown as a part of it"
-	unclearStack = "memory is mapped beside the stack that may be shown as a part of it"
+	unclearStack = "of memory in the stack or beside it, it is not known whether it is called so"
 )
 
 // ordering is what orders the events.

@@ -39,6 +39,21 @@ func anyEvent(b []byte, at uint64) Event {
 	return ev
 }
 
+// ended ends a run of which all has come, as [Tracer.Run] does, without its waits.
+func ended(t *testing.T, tr *Tracer) model.Report {
+	t.Helper()
+	tr.giveUpLooks()
+	if err := tr.stop(0); err != nil {
+		t.Fatal(err)
+	}
+	tr.giveUpWaits()
+	tr.stopLooking()
+	for _, sp := range tr.spaces {
+		tr.flush(sp)
+	}
+	return tr.Report()
+}
+
 // FuzzEvents has any events, losses and ends of processes in any order do no harm, and what is
 // left at the end be reported.
 func FuzzEvents(f *testing.F) {
@@ -79,19 +94,10 @@ func FuzzEvents(f *testing.F) {
 				tr.collect(w.Now())
 			}
 		}
-		if err := tr.stop(0); err != nil {
-			t.Fatal(err)
-		}
 		if _, err := tr.drain(0); err != nil {
 			t.Fatal(err)
 		}
-		tr.giveUpLooks()
-		tr.giveUpWaits()
-		tr.stopLooking()
-		for _, sp := range tr.spaces {
-			tr.flush(sp)
-		}
-		rep := tr.Report()
+		rep := ended(t, tr)
 		for i := range rep.Spaces {
 			tree := tr.Tree(rep.Spaces[i].Process.Space)
 			if tree == nil {

@@ -250,16 +250,7 @@ func FuzzExact(f *testing.F) {
 			k.clock += 50e6
 			k.mu.Unlock()
 		}
-		tr.giveUpLooks()
-		if err := tr.stop(0); err != nil {
-			t.Fatal(err)
-		}
-		tr.giveUpWaits()
-		tr.stopLooking()
-		for _, sp := range tr.spaces {
-			tr.flush(sp)
-		}
-		rep := tr.Report()
+		rep := ended(t, tr)
 		for i := range rep.Spaces {
 			sp := &rep.Spaces[i]
 			is := k.spaces[sp.Process.Space]

@@ -1,6 +1,7 @@
 package order
 
 import (
+	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/space"
 )
@@ -107,8 +108,8 @@ func (t *Tracer) exec(ev *Event) {
 	if sp == nil {
 		sp = t.newSpace(ev.Space)
 	}
-	// A process found amid its exec has the new space already.
 	sp.stale, sp.lostAt = t.losesSince(ev.Time)
+	// A process found amid its exec has the new space already.
 	if ev.Flags&HasSection != 0 {
 		sp.q.start(ev.First)
 	}
@@ -143,7 +144,7 @@ func (t *Tracer) imaged(sp *addressSpace, ev *Event) {
 		if m.Inode == 0 || m.Name == "" || m.Name[0] == '/' {
 			continue
 		}
-		if full := t.path(sp, fileID{m.Dev, m.Inode}, m.Name, m.Start); full != "" {
+		if full := t.path(sp, procmaps.FileID{Dev: m.Dev, Inode: m.Inode}, m.Name, m.Start); full != "" {
 			m.Name = full
 		}
 	}
@@ -212,10 +213,9 @@ func (t *Tracer) exit(ev *Event) {
 		return
 	}
 	sp := t.spaces[ev.Space]
-	if sp == nil { // it is not known that it had another image
-		if sp = t.spaces[p.Space]; sp != nil {
-			sp.endedAt, sp.whole = ev.Time, false
-		}
+	if sp == nil && t.spaces[p.Space] != nil { // it is not known that it had another image
+		sp, ev.Space = t.spaces[p.Space], p.Space
+		sp.endedAt, sp.whole = ev.Time, false
 	}
 	forgotten := t.by(ev, model.Exit{Status: ev.Status}).Forgotten
 	if t.world != nil {

@@ -16,14 +16,14 @@ func (t *Tracer) name(sp *addressSpace, ev *Event) {
 	if ev.Call.Failed() {
 		return
 	}
-	if full := t.path(sp, fileID{f.Dev, f.Inode}, f.Name, uint64(ev.Call.Ret)); full != "" {
+	if full := t.path(sp, procmaps.FileID{Dev: f.Dev, Inode: f.Inode}, f.Name, uint64(ev.Call.Ret)); full != "" {
 		f.Name = full
 	}
 }
 
 // path finds the path of a file that a process has mapped at addr, once per
 // file. A file's inode may be used again: the basename must agree.
-func (t *Tracer) path(sp *addressSpace, id fileID, base string, addr uint64) string {
+func (t *Tracer) path(sp *addressSpace, id procmaps.FileID, base string, addr uint64) string {
 	const maxTries = 3
 	known := t.paths[id]
 	if known.name != "" && basename(known.name) == base {
@@ -32,7 +32,7 @@ func (t *Tracer) path(sp *addressSpace, id fileID, base string, addr uint64) str
 	if t.world == nil || sp.Inhabitants() == 0 || known.tries >= maxTries {
 		return ""
 	}
-	switch known.name = t.world.Path(sp.Owner().PID, addr, id.dev, id.inode); {
+	switch known.name = t.world.Path(sp.Owner().PID, addr, id.Dev, id.Inode); {
 	case basename(known.name) == base:
 		known.tries = 0
 	case known.name != "":

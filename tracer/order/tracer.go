@@ -93,7 +93,7 @@ type Tracer struct {
 
 	spaces map[uint64]*addressSpace
 	busy   map[*addressSpace]bool // those that idle must look after
-	paths  map[fileID]path
+	paths  map[procmaps.FileID]path
 	// Processes that a listing did not have, and when: their ends are on the way, or lost.
 	missing map[int]uint64
 	lostAt  uint64 // when a loss was known last, 0 for never
@@ -119,11 +119,6 @@ type Tracer struct {
 	stopAt     uint64 // what happens later is not our concern; 0 while running
 }
 
-type fileID struct {
-	dev   procmaps.Device
-	inode uint64
-}
-
 type path struct {
 	name  string
 	tries int
@@ -140,7 +135,7 @@ func New(src Source, world World, opts Options) *Tracer {
 	t := &Tracer{
 		opts: opts, src: src, world: world, log: opts.Log,
 		spaces: make(map[uint64]*addressSpace),
-		busy:   make(map[*addressSpace]bool), paths: make(map[fileID]path), missing: make(map[int]uint64),
+		busy:   make(map[*addressSpace]bool), paths: make(map[procmaps.FileID]path), missing: make(map[int]uint64),
 		timer: time.NewTimer(0), stored: budget.New(mostStored), mostStoredOfOne: mostStoredOfOne,
 	}
 	t.model = model.New(t.ModelOptions())

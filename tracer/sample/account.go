@@ -4,6 +4,7 @@ package sample
 
 import (
 	"cmp"
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -117,8 +118,11 @@ func (a *account) read(fs procmaps.FS, p *procmaps.Process, segments *segments, 
 		r.Faults = stat.MinFlt
 		a.sum(p, r, fork, budget)
 	}
-	if files, all, err := p.HeldMemory(mostDescriptors); err == nil { // without the right to see them, none are told
+	switch files, all, err := p.HeldMemory(mostDescriptors); {
+	case err == nil:
 		r.files, r.Partial = files, !all
+	case errors.Is(err, os.ErrPermission): // without the right to see them, none are told
+		r.Partial = true
 	}
 	if of := segments.of(fs, p.PID()); len(of) > 0 && p.SharesIPC(fs) {
 		r.segments = of

@@ -238,12 +238,11 @@ func appendCharges(b []byte, g *attribution.Group) []byte {
 	if g.First.Swap+g.Last.Swap > 0 {
 		b = fmt.Appendf(b, "; swapped out %s (%s)", size(g.Last.Swap), units.Change(float64(g.Last.Swap)-float64(g.First.Swap)))
 	}
-	anon, shmem := g.Elsewhere()
-	if anon > 0 {
-		b = fmt.Appendf(b, "\n%s of the anonymous memory are of none of its processes", size(anon))
+	if n := g.Elsewhere.Anon; n > 0 {
+		b = fmt.Appendf(b, "\n%s of the anonymous memory are of none of the processes that are watched", size(n))
 	}
-	if shmem > 0 {
-		b = fmt.Appendf(b, "\n%s of the shared memory and tmpfs are of none of its processes: in files that they have neither mapped nor open", size(shmem))
+	if n := g.Elsewhere.Shmem; n > 0 {
+		b = fmt.Appendf(b, "\n%s of the shared memory and tmpfs are of none of the processes that are watched, as files are that none has mapped or open", size(n))
 	}
 	return b
 }
@@ -479,7 +478,7 @@ func appendAccount(b []byte, a *attribution.Account) []byte {
 		b = fmt.Appendf(b, "; of %s in all the groups explain %s", units.Change(float64(a.Grown)), units.Change(float64(a.Explained)))
 	}
 	if a.Last.Partial {
-		b = append(b, "; it has more descriptors than were looked at"...)
+		b = append(b, "; not all of its descriptors were looked at"...)
 	}
 	return append(b, '\n')
 }

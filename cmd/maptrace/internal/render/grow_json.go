@@ -31,7 +31,7 @@ type FindingObject struct {
 	Reason   string     `json:"reason"`
 	Kind     string     `json:"kind"`
 	Name     table.Name `json:"name,omitempty"` // of the file or the memory; of memory that was there before, its addresses
-	Subject  string     `json:"subject"`
+	Subject  table.Name `json:"subject"`
 	From     string     `json:"from,omitempty"`   // who made it for itself
 	Blamed   string     `json:"blamed,omitempty"` // who is named in the sentence: who made it for itself, or who keeps it
 	Measure  string     `json:"measure"`          // what the verdict is about: resident, writable, mapped, mappings
@@ -195,6 +195,9 @@ type GroupObject struct {
 	// What of anonymous and shared memory the processes of a cgroup have, each by its own figures.
 	Anon  uint64 `json:"processes_anon,omitempty"`
 	Shmem uint64 `json:"processes_shmem,omitempty"`
+	// What is of none of those that are watched, at least.
+	OtherAnon  uint64 `json:"other_anon,omitempty"`
+	OtherShmem uint64 `json:"other_shmem,omitempty"`
 	// Files are those that are open of which there is most more in the page cache.
 	Files []CachedObject `json:"files,omitempty"`
 }
@@ -237,6 +240,7 @@ func EncodeGroup(enc *json.Encoder, g *attribution.Group, now time.Time) error {
 	o := GroupObject{Event: "group", Time: now, Cgroup: table.Name(g.Name), Seconds: g.Watched.Seconds(), Looks: g.Ticks, Before: g.Before, Now: g.Now}
 	if g.Name != "" {
 		o.First, o.Last, o.Anon, o.Shmem = chargesObject(&g.First), chargesObject(&g.Last), g.Anon, g.Shmem
+		o.OtherAnon, o.OtherShmem = g.Elsewhere.Anon, g.Elsewhere.Shmem
 	}
 	for _, f := range g.Files {
 		o.Files = append(o.Files, CachedObject{table.Name(f.Path), f.Bytes, f.Dirty, f.Grown})
@@ -272,7 +276,7 @@ func findingObject(of *Growth, g *attribution.Finding, now time.Time) FindingObj
 	o := FindingObject{
 		Event: "finding", Time: now, PID: of.PID, NSPID: of.NSPID, Comm: table.Name(of.Comm),
 		Verdict: g.Label.String(), Sentence: Sentence(g), Reason: reason(&g.Finding),
-		Kind: g.What.String(), Name: table.Name(g.Name), Subject: g.Subject, From: g.From.Full, Blamed: g.Blamed().Full, Confidence: g.Confidence(),
+		Kind: g.What.String(), Name: table.Name(g.Name), Subject: table.Name(g.Subject), From: g.From.Full, Blamed: g.Blamed().Full, Confidence: g.Confidence(),
 		Measure: g.Measure.String(), Growth: g.Growth, Slope: g.Slope, SlopeLow: g.SlopeLow, SlopeTop: g.SlopeHigh,
 		Monotone: g.Monotone, Mapped: g.Last.Mapped, Writable: g.Last.Writable, Reserved: g.Last.Reserved, Resident: g.Last.Resident, Swapped: g.Last.Swapped, Huge: g.Last.Huge,
 		Mappings: g.Last.Mappings, Born: g.Born, Died: g.Died, Age: g.MedianAge.Seconds(),

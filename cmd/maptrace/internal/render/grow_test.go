@@ -148,7 +148,7 @@ func grownGroups() []attribution.Group {
 		},
 		{Name: "/quiet", Watched: 30 * time.Second, Ticks: 31, First: procmaps.GroupMemory{Used: 1 << 20, Max: procmaps.Unlimited, Anon: 1 << 20}, Last: procmaps.GroupMemory{Used: 1 << 20, Max: procmaps.Unlimited, Anon: 1 << 20}},
 		{
-			Name: "/dev-shm", Watched: 30 * time.Second, Ticks: 31, Anon: 8 << 20, Shmem: 1 << 20,
+			Name: "/dev-shm", Watched: 30 * time.Second, Ticks: 31, Anon: 8 << 20, Shmem: 1 << 20, Elsewhere: attribution.Unowned{Anon: 12 << 20, Shmem: 59 << 20},
 			First: procmaps.GroupMemory{Used: 80 << 20, Max: procmaps.Unlimited, Anon: 20 << 20, Shmem: 60 << 20},
 			Last:  procmaps.GroupMemory{Used: 80 << 20, Max: procmaps.Unlimited, Anon: 20 << 20, Shmem: 60 << 20},
 		},
