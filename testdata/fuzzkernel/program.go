@@ -54,7 +54,8 @@ func readProgram(r io.Reader) (*program, error) {
 	for lines.Scan() {
 		list, text, _ := strings.Cut(lines.Text(), " ")
 		n, err := strconv.Atoi(list)
-		if err != nil || text == "" {
+		// A carriage return before the end of a line belongs to the end.
+		if text = strings.TrimSpace(text); err != nil || text == "" {
 			return nil, fmt.Errorf("%q is no call of a list", lines.Text())
 		}
 		p.calls = append(p.calls, call{n, text})

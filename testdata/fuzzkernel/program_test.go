@@ -76,6 +76,7 @@ func TestAProgramIsReadBack(t *testing.T) {
 
 func FuzzReadProgram(f *testing.F) {
 	f.Add(generate(1, nil).String())
+	f.Add("threads 1 root 0 settle 0\n0 munmap s 0 4096\r\r\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		p, err := readProgram(strings.NewReader(text))
 		if err != nil {
