@@ -171,8 +171,10 @@ func (r *traced) run(ctx context.Context) Report {
 func (r *traced) mustBeExact(rep Report) {
 	r.t.Helper()
 	s := rep.Stats
-	// A process may end just after something that no call tells of, and says so.
-	if rep.Picture.Why == "gone before its last changes could be read" {
+	// A process may end just after something that no call tells of, and says so. So may a
+	// watch that ends amid changes.
+	switch rep.Picture.Why {
+	case "gone before its last changes could be read", "its latest changes are not read yet":
 		rep.Picture.Why = ""
 	}
 	if s.Lost+s.Missed+s.Violations+s.Drift+s.LostOwners > 0 || rep.Picture.String() != "exact" {
@@ -387,8 +389,18 @@ func TestOrderOfArrivalIsWrong(t *testing.T) {
 	if err := byCommit.Run(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if s := byCommit.Stats(); s.Violations > 0 || s.Missed > 0 {
-		t.Errorf("seed %d: by commit order %d violations, %d sections missed", seed, s.Violations, s.Missed)
+	// What no call did, as the kernel may where memory is short, is not among late.
+	owned, others := make(map[uint32]bool), make(map[uint32]bool)
+	for i := range late {
+		owned[late[i].Section] = true
+	}
+	for i := range kept.events {
+		if ev := &kept.events[i]; ev.Flags&order.HasSection != 0 && !owned[ev.Section] {
+			others[ev.Section] = true
+		}
+	}
+	if s := byCommit.Stats(); s.Violations > 0 || s.Missed > uint64(len(others)) {
+		t.Errorf("seed %d: by commit order %d violations, %d sections missed that %d others may have", seed, s.Violations, s.Missed, len(others))
 	}
 	id := rep.Spaces[0].Process.Space
 	want, got := r.tr.Tree(id).Regions(nil), byCommit.Tree(id).Regions(nil)

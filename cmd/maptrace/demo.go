@@ -60,7 +60,7 @@ func runDemo(ctx context.Context, s streams, length time.Duration) error {
 		attachOptions: attachOptions{
 			target: target{argv: []string{self, leakyCommand, "--duration", length.String()}}, output: "text", calls: await.New(),
 		},
-		interval: max(length/looks, minInterval), top: 5, frames: render.NoStacks, brief: true,
+		interval: max(length/looks, minInterval), top: 5, frames: render.NoStacks,
 		stackRate: tracer.DefaultStackRate, faultRate: defaultFaultRate, budget: defaultBudget,
 	}
 	return o.printing(s, func(out io.Writer) error { return runGrow(ctx, s, o, out) })

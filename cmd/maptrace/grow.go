@@ -46,7 +46,7 @@ type growOptions struct {
 	heapBudget  float64
 	pprof       string
 	folded      string
-	brief       bool // no stacks and no figures, but the culprit in the last line
+	all         bool
 	failOn      []string
 	rules       []attribution.Rule
 }
@@ -98,6 +98,7 @@ More: "maptrace help growth", "maptrace help stacks", "maptrace help targets".`,
 	f.DurationVar(&o.duration, "for", time.Minute, "watch for this long; 0, and a command, for as long as it runs")
 	f.DurationVar(&o.interval, "interval", time.Second, "look at what is mapped and resident this often")
 	f.IntVar(&o.top, "top", 10, "list this many groups of each process; 0 for all")
+	f.BoolVar(&o.all, "all", false, "list the groups that do not grow as well")
 	f.IntVar(&o.frames, "frames", 16, "print this many frames of a stack; 0 for all")
 	f.Var(&o.stackSize, "stack-size", "how much of a stack is copied, up to 64K (default 16K)")
 	f.IntVar(&o.stackRate, "stack-rate", tracer.DefaultStackRate, "stacks of calls that one process may cost a second")
@@ -335,12 +336,9 @@ func (g *growRun) finish(out io.Writer) error {
 		}
 		errs = append(errs, enc.Encode(summary))
 	} else {
-		errs = append(errs, render.WriteGrowthReports(out, g.groups, g.results, g.o.top, g.o.frames, !utf8Locale(os.Getenv)))
-		if g.o.brief {
-			errs = append(errs, render.WriteCulprit(out, g.results))
-		} else {
-			errs = append(errs, summary.Write(out))
-		}
+		o := render.GrowthOptions{Most: g.o.top, All: g.o.all, Frames: g.o.frames, ASCII: !utf8Locale(os.Getenv), Width: columns(out)}
+		notes := func(w io.Writer) error { return summary.Write(w, o.Width) }
+		errs = append(errs, render.WriteGrowth(out, g.groups, g.results, o, notes))
 	}
 	if g.o.verbose {
 		errs = append(errs, summary.WriteEffort(g.err))

@@ -189,7 +189,7 @@ func checkCulprit(t *testing.T, r result) {
 	if len(lines) >= 25 {
 		t.Errorf("%d lines", len(lines))
 	}
-	if !regexp.MustCompile(`^Culprit: .*leaky\.\(\*server\)\.openSession \(leaky\.go:\d+\)$`).MatchString(lines[len(lines)-1]) {
+	if !regexp.MustCompile(`^LEAK  .* allocated by leaky\.\(\*server\)\.openSession \(leaky\.go:\d+\)$`).MatchString(lines[len(lines)-1]) {
 		t.Errorf("the last line does not name the leak:\n%s", r.out)
 	}
 }

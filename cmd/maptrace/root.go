@@ -280,3 +280,18 @@ func isTerminal(w io.Writer) bool {
 	err = conn.Control(func(fd uintptr) { is = term.IsTerminal(int(fd)) })
 	return err == nil && is
 }
+
+// columns is how wide a terminal is; 0 for what is none, or does not say.
+func columns(w io.Writer) int {
+	if !isTerminal(w) {
+		return 0
+	}
+	wide := 0
+	if conn, err := w.(*os.File).SyscallConn(); err == nil {
+		err = conn.Control(func(fd uintptr) { wide, _, _ = term.GetSize(int(fd)) })
+		if err != nil {
+			return 0
+		}
+	}
+	return wide
+}

@@ -149,7 +149,7 @@ type (
 	// the end.
 	Effort struct {
 		Faults uint64 // page faults of all processes, sampled or not
-		// Missing are calls and faults without a stack, by the reason.
+		// Missing are calls and faults without a stack, by the reason, of which [ByChance] is one.
 		Missing     map[string]uint64
 		Unseen      string // why page faults were not seen, if so
 		CountCalls  uint64
@@ -261,3 +261,6 @@ func (GoHeap) body()        {}
 func (HeapUnsampled) body() {}
 func (Malloc) body()        {}
 func (Effort) body()        {}
+
+// ByChance is why most calls and faults of a busy process have no stack: they are sampled.
+const ByChance = "passed over by chance"

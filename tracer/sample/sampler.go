@@ -404,7 +404,7 @@ func (s *Sampler) Finish() {
 	if c, err := s.kernel.StackCounters(); err == nil {
 		s.effort.Faults = c.Faults
 		for why, n := range map[string]uint64{
-			"passed over by chance": c.Chance, "no room in the ring": c.Dropped, "the CPU was at another": c.Busy,
+			event.ByChance: c.Chance, "no room in the ring": c.Dropped, "the CPU was at another": c.Busy,
 			"too many others waited": c.Unread,
 		} {
 			if n > 0 {

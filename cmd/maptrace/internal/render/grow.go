@@ -1,19 +1,19 @@
 package render
 
 import (
-	"cmp"
+	"bytes"
 	"fmt"
 	"io"
 	"iter"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/procmaps/units"
 	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/growth"
-	"github.com/maptrace/maptrace/tracer/heap"
 )
 
 // Growth is what is to be said of one address space that was watched.
@@ -22,94 +22,87 @@ type Growth struct {
 	Accuracy string // how far its tree can be trusted
 }
 
-// Sentence is what a person reads first of a finding.
-func Sentence(f *attribution.Finding) string {
-	var b strings.Builder
-	b.WriteString(subject(f))
-	if f.Keeper().Full != "" {
-		fmt.Fprintf(&b, " (confidence %s)", units.Percent(f.Confidence()))
-	}
-	if k := f.LastWriter(); k != nil {
-		fmt.Fprintf(&b, ", last written by %s (%s, by %d words that stayed),", k.By.Short, units.Percent(k.Share), f.Words)
-	} else if who, share := f.Toucher(); who.Full != "" {
-		fmt.Fprintf(&b, ", touched by %s (%s),", who.Short, units.Percent(share))
-	}
-	if f.SplitBy.Full != "" {
-		fmt.Fprintf(&b, ", split by %s,", f.SplitBy.Short)
-	}
-	fmt.Fprintf(&b, " %s: %s", reason(&f.Finding), f.Label)
-	if f.Limit != nil && f.Label >= growth.Retained {
-		b.WriteString("; " + limit(f.Limit))
-	}
-	if unknownKeeper(f) {
-		b.WriteString("; who keeps it is not known: " + decided(f))
-	}
-	return table.Escape(b.String())
-}
-
-// limit says which limit is reached, and when.
-func limit(r *attribution.Reached) string { return fmt.Sprintf("%s in %s", r.Name, units.Span(r.In)) }
-
-// subject is what the memory is, and who is blamed for it.
-func subject(f *attribution.Finding) string {
-	switch {
-	case f.Blamed().Full == "":
-		return f.Subject
-	case f.Shared:
-		return f.Subject + " kept by " + f.Blamed().Short
-	}
-	return f.Subject + " from " + f.Blamed().Short
-}
-
-// unknownKeeper tells whether memory grows that many share, and nobody can be named.
-func unknownKeeper(f *attribution.Finding) bool {
-	return f.Shared && f.Label >= growth.Grows && f.Blamed().Full == "" && !f.ByKernel() && f.Measure.OfMemory()
-}
-
-// decided is how much is known of who keeps memory that many share.
-func decided(f *attribution.Finding) string {
-	if f.BySample() {
-		return sampled(f.Heap)
-	}
-	if f.Decided == 0 {
-		return "no watched word of it was decided"
-	}
-	said := fmt.Sprintf("of %s %d stayed", units.Count(f.Decided, "watched word"), f.Words)
-	if f.Moved > 0 {
-		said += fmt.Sprintf(", %d of them moved by a garbage collector", f.Moved)
-	}
-	return said
-}
-
-// fewLooks is how many looks are too few for every verdict, the warm-up counted.
-const fewLooks = 15
-
-// sparkWidth is how many characters a trend has.
-const sparkWidth = 20
-
-// trend is the course of a finding's measure.
-func trend(f *attribution.Finding, ascii bool) string {
-	values := make([]float64, len(f.Series))
-	for i, p := range f.Series {
-		values[i] = p.High.Of(f.Measure)
-	}
-	return sparkline(values, sparkWidth, ascii)
+// GrowthOptions say how a report is written. The zero value has every row of what grows,
+// whole stacks, and lines of any length.
+type GrowthOptions struct {
+	Most   int  // groups that are listed of each process and cgroup; 0 for all
+	All    bool // list those that do not grow as well
+	Frames int  // of a stack; 0 for all, NoStacks for no stacks
+	ASCII  bool // trends without block characters, as nothing else has them but names
+	Width  int  // columns of the terminal: text is folded, rows are cut; 0 for neither
 }
 
 // NoStacks leaves out the stacks behind what grows.
 const NoStacks = -1
 
-// WriteGrowthReports writes what grow found, process by process, the worst first.
-// Most bounds the findings that are listed of each, frames those of a stack; 0 for
-// no bound, and [NoStacks] for no stacks. Of several processes, those where nothing grows
-// have a line each, or one together if they are many. With ascii, trends are drawn without
-// block characters, and nothing else but names from the process has others either. What
-// several processes have together comes first.
-func WriteGrowthReports(w io.Writer, groups []attribution.Group, all []Growth, most, frames int, ascii bool) error {
-	var b []byte
+// WriteGrowth writes what grow found: the answer, then process by process, the worst first,
+// what there is to see of it, what several processes have together before that. Processes
+// in which nothing grows have a line each, or one together if they are many. What is known
+// of how the watch went is written by notes, and after it the answer again.
+func WriteGrowth(w io.Writer, groups []attribution.Group, all []Growth, o GrowthOptions, notes func(io.Writer) error) error {
+	r := &growthReport{GrowthOptions: o}
+	said := answer(groups, all)
+	r.answer(said)
 	for i := range groups {
-		b = append(appendGroup(b, &groups[i], most, frames, ascii), '\n')
+		r.group(&groups[i])
 	}
+	r.processes(all)
+	if _, err := w.Write(r.b); err != nil {
+		return err
+	}
+	if err := notes(w); err != nil {
+		return err
+	}
+	r.b = r.b[:0]
+	if len(said) > 0 && slices.ContainsFunc(all, func(g Growth) bool { return g.Grows() }) {
+		r.b = append(r.b, '\n')
+		r.sentence(said[0].sentence)
+	}
+	_, err := w.Write(r.b)
+	return err
+}
+
+// growthReport is a report that is being written.
+type growthReport struct {
+	GrowthOptions
+	b []byte
+}
+
+func (r *growthReport) printf(format string, args ...any) { r.b = fmt.Appendf(r.b, format, args...) }
+
+// text appends a line, folded to the terminal's width.
+func (r *growthReport) text(text string, indent int) {
+	r.b = append(append(r.b, fold(text, r.Width, indent)...), '\n')
+}
+
+// answer appends what a person reads first.
+func (r *growthReport) answer(all []statement) {
+	for i, t := range all[:min(len(all), mostTold)] {
+		r.sentence(t.sentence)
+		if t.why != "" {
+			r.sentence("why " + t.why)
+		}
+		if i == 0 {
+			r.sentence("next " + t.next)
+		}
+	}
+	if n := len(all) - mostTold; n > 0 {
+		r.printf("%s and %d more that grow\n", dots(r.ASCII), n)
+	}
+	if len(all) == 0 {
+		r.b = append(r.b, "UNKNOWN no process was there for long enough to be looked at.\n"...)
+	}
+}
+
+// sentence appends text whose first word has a column of its own.
+func (r *growthReport) sentence(text string) {
+	const column = 6
+	word, rest, _ := strings.Cut(text, " ")
+	r.text(fmt.Sprintf("%-*s %s", column-1, word, rest), column)
+}
+
+// processes appends what there is to see of each process.
+func (r *growthReport) processes(all []Growth) {
 	const few = 3
 	quiet, more := 0, int64(0)
 	for i := range all {
@@ -122,38 +115,30 @@ func WriteGrowthReports(w io.Writer, groups []attribution.Group, all []Growth, m
 	for i := range all {
 		g := &all[i]
 		if g.quiet() && quiet > few {
-			if told++; told > 1 {
-				continue
+			if told++; told == 1 {
+				r.printf("\n%s: nothing grew", units.Count(uint64(quiet), otherProcess(quiet < len(all))))
+				if more > 0 {
+					r.printf(" to the end, but there are %s more than at their first looks", units.Bytes(float64(more)))
+				}
+				r.b = append(r.b, '\n')
 			}
-			if i > 0 {
-				b = append(b, '\n')
-			}
-			b = fmt.Appendf(b, "%s: nothing was seen to grow in any of them", units.Count(uint64(quiet), otherProcess(quiet < len(all))))
-			if more > 0 {
-				b = fmt.Appendf(b, " to the end, but there are %s more than at their first looks", units.Bytes(float64(more)))
-			}
-			b = append(b, '\n')
 			continue
 		}
-		if i > 0 && (g.Grows() || all[i-1].Grows()) {
-			b = append(b, '\n')
+		if i == 0 || g.Grows() || all[i-1].Grows() {
+			r.b = append(r.b, '\n')
 		}
-		b = g.appendHead(b)
-		if g.Uncounted != "" {
-			b = fmt.Appendf(b, ": nothing can be said, as its resident memory cannot be counted: %s\n", table.Escape(g.Uncounted))
-			continue
+		switch head := g.head(); {
+		case g.Uncounted != "":
+			r.text(head+": its resident memory cannot be counted: "+table.Escape(g.Uncounted), 2)
+		case len(all) > 1 && g.quiet() && g.more() > 0:
+			r.text(fmt.Sprintf("%s: nothing grew to the end, but there are %s more than at the first look", head, units.Bytes(float64(g.more()))), 2)
+		case len(all) > 1 && g.quiet():
+			r.text(head+": nothing grew", 2)
+		default:
+			r.text(head, 2)
+			r.findings(g)
 		}
-		if len(all) > 1 && g.quiet() {
-			b = append(b, ": nothing was seen to grow\n"...)
-			continue
-		}
-		b = g.appendFindings(append(b, "\n\n"...), most, frames, ascii)
 	}
-	if len(all) == 0 {
-		b = append(b, "No process was there for long enough to be looked at.\n"...)
-	}
-	_, err := w.Write(b)
-	return err
 }
 
 // quiet tells whether there is nothing to be said of a process.
@@ -167,64 +152,85 @@ func otherProcess(other bool) string {
 	return "process"
 }
 
-// appendGroup appends what several processes have together.
-func appendGroup(b []byte, g *attribution.Group, most, frames int, ascii bool) []byte {
+// group appends what several processes have together.
+func (r *growthReport) group(g *attribution.Group) {
 	if g.Name == "" {
-		b = fmt.Appendf(b, "All %s, %d at first", units.Count(uint64(g.Now), "process"), g.Before)
+		r.printf("\nAll %s, %d at first", units.Count(uint64(g.Now), "process"), g.Before)
 	} else {
-		b = fmt.Appendf(b, "Cgroup %s", table.Escape(g.Name))
+		r.printf("\nCgroup %s", table.Escape(g.Name))
 	}
-	b = fmt.Appendf(b, ": watched for %s, %d looks\n", units.Span(g.Watched), g.Ticks)
+	r.printf(": watched for %s, %d looks\n", units.Span(g.Watched), g.Ticks)
 	if g.Name != "" {
-		b = append(appendCharges(b, g), '\n')
-	}
-	if g.Grows() {
-		b = append(b, '\n')
-	}
-	found := g.Findings
-	if most > 0 && len(found) > most {
-		found = found[:most]
-	}
-	for i := range found {
-		if found[i].Label >= growth.Retained {
-			b = append(append(b, Sentence(&found[i])...), '\n')
-		}
+		r.charges(g)
 	}
 	if !g.Grows() {
-		return b
+		return
 	}
-	b = appendRows(append(b, '\n'), found, ascii)
+	r.rows(g.Findings)
 	if len(g.Files) > 0 {
-		b = append(b, "\nOf files that are open there is more in the page cache:\n"...)
+		r.b = append(r.b, "\nOf files that are open there is more in the page cache:\n"...)
 	}
 	for _, f := range g.Files {
-		b = fmt.Appendf(b, "  %s %s", units.Change(float64(f.Grown)), table.Escape(f.Path))
+		r.printf("  %s %s", units.Change(float64(f.Grown)), table.Escape(f.Path))
 		if f.Dirty > 0 {
-			b = fmt.Appendf(b, " (%s not written back)", units.Bytes(float64(f.Dirty)))
+			r.printf(" (%s not written back)", units.Bytes(float64(f.Dirty)))
 		}
-		b = append(b, '\n')
+		r.b = append(r.b, '\n')
 	}
-	for f := range pointers(found) {
-		b = appendStacks(b, f, frames, ascii)
+	for f := range pointers(g.Findings) {
+		r.stacks(f)
 	}
-	return b
 }
 
-// appendRows appends the table of findings.
-func appendRows(b []byte, found []attribution.Finding, ascii bool) []byte {
-	rows := table.NewAligned(growthColumns(found, ascii))
-	rows.Fit(pointers(found))
-	b = rows.AppendHeader(b)
-	for f := range pointers(found) {
-		b = rows.AppendRow(b, f)
+// rows appends the table of findings, without those that are no more than they were unless
+// all are asked for.
+func (r *growthReport) rows(all []attribution.Finding) {
+	var found []attribution.Finding
+	for _, f := range all {
+		if r.All || f.Label >= growth.Plateau || f.Label > growth.Steady && f.Growth > 0 {
+			found = append(found, f)
+		}
 	}
-	return b
+	if r.Most > 0 && !r.All && len(found) > r.Most {
+		found = found[:r.Most]
+	}
+	if len(found) > 0 {
+		rows := table.NewAligned(r.columns(found))
+		rows.Fit(pointers(found))
+		r.b = append(r.b, '\n')
+		begin := len(r.b)
+		r.b = rows.AppendHeader(r.b)
+		for f := range pointers(found) {
+			r.b = rows.AppendRow(r.b, f)
+		}
+		r.cut(begin)
+	}
+	if n := len(all) - len(found); n > 0 && len(found) > 0 {
+		r.printf("%s and %d more, none of them worse (--all)\n", dots(r.ASCII), n)
+	}
 }
 
-// appendCharges appends what a cgroup is charged for, by its kinds.
-func appendCharges(b []byte, g *attribution.Group) []byte {
+// cut makes the lines from a place on fit the terminal.
+func (r *growthReport) cut(begin int) {
+	if r.Width <= 0 {
+		return
+	}
+	var out []byte
+	end := dots(r.ASCII)
+	for line := range bytes.Lines(r.b[begin:]) {
+		if text := bytes.TrimSuffix(line, []byte("\n")); utf8.RuneCount(text) > r.Width {
+			runes := []rune(string(text))
+			line = []byte(string(runes[:r.Width-utf8.RuneCountInString(end)]) + end + "\n")
+		}
+		out = append(out, line...)
+	}
+	r.b = append(r.b[:begin], out...)
+}
+
+// charges appends what a cgroup is charged for, by its kinds.
+func (r *growthReport) charges(g *attribution.Group) {
 	size := func(n uint64) string { return units.Bytes(float64(n)) }
-	b = fmt.Appendf(b, "%s are charged to it, %s at first", size(g.Last.Used), size(g.First.Used))
+	b := fmt.Appendf(nil, "%s are charged to it, %s at first", size(g.Last.Used), size(g.First.Used))
 	if g.Last.Max != procmaps.Unlimited {
 		b = fmt.Appendf(b, ", of %s", size(g.Last.Max))
 	}
@@ -238,26 +244,13 @@ func appendCharges(b []byte, g *attribution.Group) []byte {
 	if g.First.Swap+g.Last.Swap > 0 {
 		b = fmt.Appendf(b, "; swapped out %s (%s)", size(g.Last.Swap), units.Change(float64(g.Last.Swap)-float64(g.First.Swap)))
 	}
+	r.text(string(b), 2)
 	if n := g.Elsewhere.Anon; n > 0 {
-		b = fmt.Appendf(b, "\n%s of the anonymous memory are of none of the processes that are watched", size(n))
+		r.text(fmt.Sprintf("%s of the anonymous memory are of none of the processes that are watched", size(n)), 2)
 	}
 	if n := g.Elsewhere.Shmem; n > 0 {
-		b = fmt.Appendf(b, "\n%s of the shared memory and tmpfs are of none of the processes that are watched, as files are that none has mapped or open", size(n))
+		r.text(fmt.Sprintf("%s of the shared memory and tmpfs are of none of the processes that are watched, as files are that none has mapped or open", size(n)), 2)
 	}
-	return b
-}
-
-// WriteCulprit writes the code to blame for the worst of what grows in each process, in
-// a line of its own; nothing where it is not known.
-func WriteCulprit(w io.Writer, all []Growth) error {
-	var b []byte
-	for i := range all {
-		if g := &all[i]; g.Grows() && g.Findings[0].Blamed().Full != "" {
-			b = fmt.Appendf(b, "\nCulprit: %s\n", table.Escape(g.Findings[0].Blamed().Short))
-		}
-	}
-	_, err := w.Write(b)
-	return err
 }
 
 // more is by how much the process has grown by the kernel's figures, 0 if that is little.
@@ -269,64 +262,47 @@ func (g *Growth) more() int64 {
 	return 0
 }
 
-func (g *Growth) appendHead(b []byte) []byte {
-	b = fmt.Appendf(b, "Process %d%s (%s)", g.PID, inside(g.NSPID), table.Escape(g.Comm))
+// head says which process it is, and how well it was watched.
+func (g *Growth) head() string {
+	ended := ""
 	if g.Exited {
-		b = append(b, ", ended"...)
+		ended = ", ended"
 	}
-	return fmt.Appendf(b, ": watched for %s, %d looks, tree %s", units.Span(g.Watched), g.Ticks, table.Escape(g.Accuracy))
+	return fmt.Sprintf("Process %d%s (%s)%s: watched for %s, %d looks, accuracy: %s",
+		g.PID, inside(g.NSPID), table.Escape(g.Comm), ended, units.Span(g.Watched), g.Ticks, table.Escape(g.Accuracy))
 }
 
-func (g *Growth) appendFindings(b []byte, most, frames int, ascii bool) []byte {
-	found := g.Findings
-	if most > 0 && len(found) > most {
-		found = found[:most]
-	}
+// findings appends what there is to see of a process: its account, the groups that grow, and
+// the stacks behind them.
+func (r *growthReport) findings(g *Growth) {
+	r.account(g.Account)
+	r.malloc(g.Malloc)
+	r.rows(g.Findings)
 	for i := range g.Refused {
-		b = append(append(b, refusal(&g.Refused[i])...), '\n')
+		r.refused(&g.Refused[i])
 	}
-	if !g.Grows() {
-		if more := g.more(); more > 0 {
-			b = fmt.Appendf(b, "Nothing was seen to grow to the end, but there are %s more than at the first look.\n", units.Bytes(float64(more)))
-		} else {
-			b = append(b, "Nothing was seen to grow.\n"...)
-		}
-		if g.Ticks < fewLooks {
-			b = fmt.Appendf(b, "But %d looks are few to judge by: watch for longer (--for), or look more often (--interval).\n", g.Ticks)
-		}
+	listed := g.Findings
+	if r.Most > 0 && len(listed) > r.Most {
+		listed = listed[:r.Most]
 	}
-	for i := range found {
-		if found[i].Label >= growth.Retained {
-			b = append(append(b, Sentence(&found[i])...), '\n')
-		}
+	for f := range pointers(listed) {
+		r.stacks(f)
 	}
-	b = appendRows(append(b, '\n'), found, ascii)
-	if n := len(g.Findings) - len(found); n > 0 {
-		b = fmt.Appendf(b, "%s and %d more, none of them worse\n", dots(ascii), n)
-	}
-	b = appendAccount(b, g.Account)
-	b = appendMalloc(b, g.Malloc)
-	for i := range g.Refused {
-		b = appendRefused(b, &g.Refused[i], frames, ascii)
-	}
-	for i := range found {
-		b = appendStacks(b, &found[i], frames, ascii)
-	}
-	if g.Unwatched != "" {
+	unknown := slices.ContainsFunc(g.Findings, func(f attribution.Finding) bool { return unknownKeeper(&f) })
+	if unknown && g.Unwatched != "" {
 		to := ""
 		if slices.ContainsFunc(g.Findings, func(f attribution.Finding) bool { return f.Words > 0 }) {
 			to = " to the end"
 		}
-		b = fmt.Appendf(b, "\nWho keeps memory that many share was not watched%s: %s\n", to, table.Escape(g.Unwatched))
+		r.text(fmt.Sprintf("\nWho keeps memory that many share was not watched%s: %s", to, table.Escape(g.Unwatched)), 0)
 	}
-	if g.HeapUnsampled != "" && slices.ContainsFunc(g.Findings, func(f attribution.Finding) bool { return unknownKeeper(&f) }) {
-		b = fmt.Appendf(b, "\nBlocks of heaps were not sampled: %s\n", table.Escape(g.HeapUnsampled))
+	if unknown && g.HeapUnsampled != "" {
+		r.text("\nBlocks of heaps were not sampled: "+table.Escape(g.HeapUnsampled), 0)
 	}
 	if g.Estimated {
-		b = fmt.Appendf(b, "\nOf so many calls, stacks were taken of a random sample: %s came without. What is there of it was counted, and is shared out among the sites of calls like them.\n",
-			units.Bytes(float64(g.Unsampled)))
+		r.text(fmt.Sprintf("\nOf so many calls, stacks were taken of a random sample: %s came without. What is there of it was counted, and is shared out among the sites of calls like them.",
+			units.Bytes(float64(g.Unsampled))), 0)
 	}
-	return b
 }
 
 // pointers yields the address of each element.
@@ -340,13 +316,19 @@ func pointers[T any](all []T) iter.Seq[*T] {
 	}
 }
 
-// growthColumns are the columns of the table of findings: of swap only if there is some.
-func growthColumns(found []attribution.Finding, ascii bool) []table.Column[*attribution.Finding] {
+// columns are the columns of the table of findings: of swap only if there is some, and on a
+// narrow terminal without those that explain least.
+func (r *growthReport) columns(found []attribution.Finding) []table.Column[*attribution.Finding] {
 	right := func(name string, value func(*attribution.Finding) string) table.Column[*attribution.Finding] {
 		return table.Column[*attribution.Finding]{Name: name, Align: table.Right, Value: func(g *attribution.Finding) table.Value { return table.Text(value(g)) }}
 	}
 	left := func(name string, value func(*attribution.Finding) string) table.Column[*attribution.Finding] {
 		return table.Column[*attribution.Finding]{Name: name, Value: func(g *attribution.Finding) table.Value { return table.Text(value(g)) }}
+	}
+	const wide, short = 110, 8
+	width, narrow := sparkWidth, r.Width > 0 && r.Width < wide
+	if narrow {
+		width = short
 	}
 	columns := []table.Column[*attribution.Finding]{
 		left("VERDICT", func(g *attribution.Finding) string { return g.Label.String() }),
@@ -370,14 +352,35 @@ func growthColumns(found []attribution.Finding, ascii bool) []table.Column[*attr
 			}
 			return units.Percent(g.AliveShare)
 		}),
-		left("TREND", func(g *attribution.Finding) string { return trend(g, ascii) }),
+		left("TREND", func(g *attribution.Finding) string { return trend(g, width, r.ASCII) }),
 		left("WHAT", func(g *attribution.Finding) string { return table.Escape(subject(g)) }),
 	}
 	if slices.ContainsFunc(found, func(f attribution.Finding) bool { return f.Peak.Swapped > 0 }) {
 		const beforeMapped = 4
 		columns = slices.Insert(columns, beforeMapped, right("SWAPPED", func(g *attribution.Finding) string { return units.Bytes(float64(g.Last.Swapped)) }))
 	}
+	if narrow {
+		columns = slices.DeleteFunc(columns, func(c table.Column[*attribution.Finding]) bool { return c.Name == "MAPPED" || c.Name == "ALIVE" })
+	}
 	return columns
+}
+
+// sparkWidth is how many characters a trend has where there is room.
+const sparkWidth = 20
+
+// trend is the course of a finding's measure: of what is steady there is none.
+func trend(f *attribution.Finding, width int, ascii bool) string {
+	if f.Label == growth.Steady {
+		if ascii {
+			return strings.Repeat(".", width)
+		}
+		return strings.Repeat("·", width)
+	}
+	values := make([]float64, len(f.Series))
+	for i, p := range f.Series {
+		values[i] = p.High.Of(f.Measure)
+	}
+	return sparkline(values, width, ascii)
 }
 
 // dots stand for what is left out.
@@ -386,57 +389,6 @@ func dots(ascii bool) string {
 		return "..."
 	}
 	return "…"
-}
-
-// appendStacks appends the stacks behind a finding that grows.
-func appendStacks(b []byte, g *attribution.Finding, frames int, ascii bool) []byte {
-	if frames == NoStacks || g.Label < growth.Grows || len(g.Made)+len(g.Touched)+len(g.Kept)+len(g.Keepers)+len(g.Split) == 0 {
-		return b
-	}
-	b = fmt.Appendf(b, "\n%s\n", table.Escape(subject(g)))
-	b = appendUnknown(b, g)
-	b = appendHeap(b, g, frames, ascii)
-	for i, s := range g.Kept {
-		if i == 0 {
-			b = fmt.Appendf(b, "  last written, by %s then left alone for %s and more, by\n", units.Count(g.Words, "watched word"), units.Span(g.Settle))
-		}
-		b = appendCaller(b, &s, frames, ascii)
-	}
-	made, touched := "made by", "touched"
-	if g.Shared { // neither says who keeps it
-		made, touched = "was added when it was full, for", "touched first, to keep it or not"
-	}
-	for _, s := range g.Made {
-		b = fmt.Appendf(b, "  %5s", units.Percent(s.Share))
-		if s.Bytes > 0 {
-			b = fmt.Appendf(b, " (%s)", units.Bytes(float64(s.Bytes)))
-		}
-		b = fmt.Appendf(b, " %s\n", made)
-		b = appendFrames(b, &s, frames, ascii)
-	}
-	for i, s := range g.Split {
-		if i == 0 {
-			b = append(b, "  mappings are split, by a sample of such calls, by\n"...)
-		}
-		b = appendCaller(b, &s, frames, ascii)
-	}
-	for i, s := range g.Touched {
-		if i == 0 {
-			b = fmt.Appendf(b, "  %s, by a sample of %d page faults, by\n", touched, g.Faults)
-		}
-		who := attribution.UnknownPlace
-		if len(s.Frames) > 0 {
-			who = s.Frames[0].Short
-		}
-		b = fmt.Appendf(b, "  %5s %s\n", units.Percent(s.Share), table.Escape(who))
-	}
-	return b
-}
-
-// appendCaller appends a function's share, with its stack.
-func appendCaller(b []byte, s *attribution.Stack, frames int, ascii bool) []byte {
-	b = fmt.Appendf(b, "  %5s %s\n", units.Percent(s.Share), table.Escape(cmp.Or(s.By.Short, attribution.UnknownPlace)))
-	return appendFrames(b, s, frames, ascii)
 }
 
 // charge is how much of a kind is charged, at first and at last, in bytes.
@@ -460,12 +412,12 @@ func appendKinds(b []byte, of string, kinds []charge) []byte {
 	return b
 }
 
-// appendAccount appends what a process is charged for.
-func appendAccount(b []byte, a *attribution.Account) []byte {
+// account appends what a process is charged for.
+func (r *growthReport) account(a *attribution.Account) {
 	if a == nil {
-		return b
+		return
 	}
-	b = appendKinds(b, "\nthe kernel's figures:", []charge{
+	b := appendKinds(nil, "", []charge{
 		{"anonymous", a.First.Anon, a.Last.Anon},
 		{"files", a.First.File, a.Last.File},
 		{"shared memory", a.First.Shmem, a.Last.Shmem},
@@ -475,12 +427,12 @@ func appendAccount(b []byte, a *attribution.Account) []byte {
 	})
 	const worth = 256 << 10 // bytes: the kernel's own figures are not more exact
 	if a.Grown >= worth || a.Grown <= -worth {
-		b = fmt.Appendf(b, "; of %s in all the groups explain %s", units.Change(float64(a.Grown)), units.Change(float64(a.Explained)))
+		b = fmt.Appendf(b, "; of %s in all the rows explain %s", units.Change(float64(a.Grown)), units.Change(float64(a.Explained)))
 	}
 	if a.Last.Partial {
 		b = append(b, "; not all of its descriptors were looked at"...)
 	}
-	return append(b, '\n')
+	r.text(string(bytes.TrimSpace(b)), 2)
 }
 
 // refusal says which calls were refused memory, who has made them, and by which limit.
@@ -513,67 +465,4 @@ func used(l *growth.Limit) string {
 		return fmt.Sprintf("%d of %d", l.Used, l.Max)
 	}
 	return units.Bytes(float64(l.Used)) + " of " + units.Bytes(float64(l.Max))
-}
-
-// appendRefused appends the stacks of calls that were refused memory.
-func appendRefused(b []byte, r *attribution.Refused, frames int, ascii bool) []byte {
-	if frames == NoStacks {
-		return b
-	}
-	for i, s := range r.Asked {
-		if i == 0 {
-			b = fmt.Appendf(b, "\n%s was refused, by a sample of such calls, to\n", r.Op)
-		}
-		b = appendCaller(b, &s, frames, ascii)
-	}
-	return b
-}
-
-// appendUnknown appends why nobody is named, and what would tell more.
-func appendUnknown(b []byte, g *attribution.Finding) []byte {
-	if !unknownKeeper(g) {
-		return b
-	}
-	b = append(b, "  nobody is named: "...)
-	confidence, stayed, more := g.Separation, g.Words > 0, "follows more words"
-	if g.BySample() {
-		confidence, stayed, more = g.Heap.Confidence, len(g.Keepers) > 0, "samples more"
-	}
-	switch {
-	case confidence >= attribution.Sure:
-		return append(b, "the code that keeps it has no name that is known (see maptrace help stacks)\n"...)
-	case g.BySample() && !stayed:
-		b = append(b, sampled(g.Heap)...)
-	case !stayed:
-		b = append(b, "no watched word of it stayed"...)
-	case g.BySample() && g.Keepers[0].Unsure:
-		b = append(b, "the samples do not tell whether the first of these keeps it, or some of its callers"...)
-	case g.BySample() && g.Keepers[0].Dies:
-		b = append(b, "what the first of these makes still goes when it is old: it may be a cache"...)
-	case g.BySample() && g.Heap.Short():
-		b = fmt.Appendf(b, "these explain %s of the growth at most", units.Percent(g.Heap.High/g.Heap.Growth))
-	case g.BySample() && g.Keepers[0].Alive < heap.Fewest:
-		b = fmt.Appendf(b, "of the first of these %s stayed, and a name takes %d", units.Count(uint64(g.Keepers[0].Alive), "sample"), heap.Fewest)
-	case g.BySample() && g.Keepers[0].Times < heap.Fewest:
-		b = fmt.Appendf(b, "of the first of these what stayed was seen to be made %s, and a name takes %d times",
-			often(uint64(g.Keepers[0].Times)), heap.Fewest)
-	default: // which need not be the first of these, where a collector has moved the most
-		b = fmt.Appendf(b, "that one of these keeps more than any other has a confidence of %d %%, and a name takes %s",
-			int(100*confidence), units.Percent(attribution.Sure)) // what is less than that is not rounded to it
-	}
-	return fmt.Appendf(b, "; a longer watch (--for) %s\n", more)
-}
-
-func appendFrames(b []byte, s *attribution.Stack, most int, ascii bool) []byte {
-	for i, f := range s.Frames {
-		if most > 0 && i == most && len(s.Frames) > most+1 {
-			b = fmt.Appendf(b, "        %s %d more\n", dots(ascii), len(s.Frames)-most)
-			break
-		}
-		b = fmt.Appendf(b, "        %s\n", table.Escape(f.Short))
-	}
-	if s.End != "" {
-		b = fmt.Appendf(b, "        (the stack ends here: %s)\n", s.End)
-	}
-	return b
 }

@@ -402,55 +402,76 @@ func Broken(r *attribution.Rule, b attribution.Broken) string {
 	return fmt.Sprintf("%s: %s/min", r.Text, units.Bytes(b.Rate*60))
 }
 
-// Write writes the figures for people.
-func (s *GrowthSummary) Write(w io.Writer) error {
-	whole := s.Ends["root"]
-	b := fmt.Appendf(nil, "\n%d calls, lost %d; %d stacks", s.Calls, s.Lost, s.Stacks)
-	if s.Stacks > 0 {
-		b = fmt.Appendf(b, ", %s whole", units.Percent(float64(whole)/float64(s.Stacks)))
-	}
-	for _, why := range slices.Sorted(maps.Keys(s.Ends)) {
-		if why != "root" {
-			b = fmt.Appendf(b, ", %d %s", s.Ends[why], why)
-		}
+// Write writes what is missing, or was not as it should be, for people; nothing if all is
+// well. Text is folded to a width, unless that is 0.
+func (s *GrowthSummary) Write(w io.Writer, width int) error {
+	var all []string
+	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
+	if s.Lost > 0 {
+		say("lost %d of the kernel's records: what they tell of was read again", s.Lost)
 	}
 	for _, why := range slices.Sorted(maps.Keys(s.Missing)) {
-		b = fmt.Appendf(b, "; %d calls or faults without one: %s", s.Missing[why], why)
+		if why == event.ByChance {
+			continue // as it is meant to be, and told where figures rest on it
+		}
+		say("%d calls or faults are without a stack: %s", s.Missing[why], why)
+	}
+	const few = 0.9
+	if whole := float64(s.Ends["root"]) / float64(max(s.Stacks, 1)); s.Stacks > 0 && whole < few {
+		why := fmt.Sprintf("%s of %d stacks are whole", units.Percent(whole), s.Stacks)
+		for _, end := range slices.Sorted(maps.Keys(s.Ends)) {
+			if end != "root" {
+				why += fmt.Sprintf(", %d %s", s.Ends[end], end)
+			}
+		}
+		all = append(all, why)
 	}
 	if n := s.Memory.Coarsened; n > 0 {
-		b = fmt.Appendf(b, "\nneighbouring extents of %s were made one, as --memory was reached: which of several sites holds what of them is estimated",
+		say("neighbouring extents of %s were made one, as --memory was reached: which of several sites holds what of them is estimated",
 			units.Count(n, "address space"))
 	}
 	if n := s.Memory.Unkept; n > 0 {
-		b = fmt.Appendf(b, "\nthe mappings of %s are not kept, as all have too many: --memory was reached", units.Count(n, "address space"))
+		say("the mappings of %s are not kept, as all have too many: --memory was reached", units.Count(n, "address space"))
 	}
 	if s.Unseen != "" {
-		b = fmt.Appendf(b, "\nno page faults were seen, so who touches memory is not known: %s", table.Escape(s.Unseen))
+		say("no page faults were seen, so who touches memory is not known: %s", table.Escape(s.Unseen))
 	}
-	if h := &s.Heaps; h.Bursts > 0 {
-		b = fmt.Appendf(b, "\n%s of %s sampled, allocators probed for %s of %s: %s of a CPU",
-			units.Count(h.Blocks, "block"), units.Count(h.Calls, "call"), seconds(h.Probed), seconds(h.Watched), units.Percent(h.Cost/max(h.Watched, 1e-9)))
-		if h.Dropped > 0 {
-			b = fmt.Appendf(b, "; %d could not be reported", h.Dropped)
-		}
+	if n := s.Heaps.Dropped; n > 0 {
+		say("%s of heaps could not be reported", units.Count(n, "sample"))
 	}
-	if h := &s.Heaps; h.GoProfiles > 0 {
-		b = fmt.Appendf(b, "\nheap profiles of Go programs were read %s, in %s of CPU time", often(h.GoProfiles), milliseconds(h.GoCPU))
+	if len(all) == 0 {
+		return nil
 	}
-	if n := s.Words.Watched; n > 0 {
-		b = fmt.Appendf(b, "\n%d words were watched: %d stayed, %d were written again and again, %d given back, %d not written, %d missed",
-			n, s.Words.Stayed, s.Words.Rewritten, s.Words.Returned, s.Words.Unwritten, s.Words.Missed)
+	b := []byte{'\n'}
+	for _, text := range all {
+		b = append(append(b, fold(text, width, 2)...), '\n')
 	}
-	b = fmt.Appendf(b, "\n%d page faults, %d sampled; resident pages by %s: %s in all, %s at most at once\n",
-		s.Faults, s.Sampled, s.Counting, milliseconds(s.CountBusy), milliseconds(s.CountMost))
 	_, err := w.Write(b)
 	return err
 }
 
-// WriteEffort writes for people what only those want to know who asked for more.
+// WriteEffort writes for people what was counted, and what the watch has cost.
 func (s *GrowthSummary) WriteEffort(w io.Writer) error {
+	b := fmt.Appendf(nil, "%d calls, lost %d; %d stacks", s.Calls, s.Lost, s.Stacks)
+	if s.Stacks > 0 {
+		b = fmt.Appendf(b, ", %s whole", units.Percent(float64(s.Ends["root"])/float64(s.Stacks)))
+	}
+	b = append(b, '\n')
+	if h := &s.Heaps; h.Bursts > 0 {
+		b = fmt.Appendf(b, "%s of %s sampled, allocators probed for %s of %s: %s of a CPU\n",
+			units.Count(h.Blocks, "block"), units.Count(h.Calls, "call"), seconds(h.Probed), seconds(h.Watched), units.Percent(h.Cost/max(h.Watched, 1e-9)))
+	}
+	if h := &s.Heaps; h.GoProfiles > 0 {
+		b = fmt.Appendf(b, "heap profiles of Go programs were read %s, in %s of CPU time\n", often(h.GoProfiles), milliseconds(h.GoCPU))
+	}
+	if n := s.Words.Watched; n > 0 {
+		b = fmt.Appendf(b, "%d words were watched: %d stayed, %d were written again and again, %d given back, %d not written, %d missed\n",
+			n, s.Words.Stayed, s.Words.Rewritten, s.Words.Returned, s.Words.Unwritten, s.Words.Missed)
+	}
+	b = fmt.Appendf(b, "%d page faults, %d sampled; resident pages by %s: %s in all, %s at most at once\n",
+		s.Faults, s.Sampled, s.Counting, milliseconds(s.CountBusy), milliseconds(s.CountMost))
 	m := &s.Memory
-	b := fmt.Appendf(nil, "kept of %s: %s of stacks (%d evicted), %s of series (%s at most, %d groups evicted), %s of their parts (%s at most)\n",
+	b = fmt.Appendf(b, "kept of %s: %s of stacks (%d evicted), %s of series (%s at most, %d groups evicted), %s of their parts (%s at most)\n",
 		units.Bytes(float64(m.Budget)), units.Bytes(float64(m.Stacks)), m.StacksEvicted,
 		units.Bytes(float64(m.Series)), units.Bytes(float64(m.SeriesPeak)), m.GroupsEvicted,
 		units.Bytes(float64(m.Parts)), units.Bytes(float64(m.PartsPeak)))

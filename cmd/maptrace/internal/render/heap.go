@@ -78,8 +78,8 @@ func sampled(r *heap.Result) string {
 // perMinute is a rate for people.
 func perMinute(rate float64) string { return units.Bytes(rate*60) + "/min" }
 
-// appendHeap appends who keeps a heap.
-func appendHeap(b []byte, f *attribution.Finding, frames int, ascii bool) []byte {
+// heap appends who keeps a heap.
+func (r *growthReport) heap(f *attribution.Finding) {
 	const most, least = 3, 0.02
 	for i := range f.Keepers {
 		k := &f.Keepers[i]
@@ -91,18 +91,17 @@ func appendHeap(b []byte, f *attribution.Finding, frames int, ascii bool) []byte
 					by += " (whose rate is likely, but not known)"
 				}
 			}
-			b = fmt.Appendf(b, "  by %s in %s, what stays is %s (%s to %s), %s of the growth, kept by\n",
+			r.text(fmt.Sprintf("  by %s in %s, what stays is %s (%s to %s), %s of the growth, kept by",
 				by, units.Span(f.Heap.Watched), perMinute(f.Heap.Kept),
-				units.Bytes(f.Heap.Low*60), units.Bytes(f.Heap.High*60), units.Percent(f.Heap.Explained()))
+				units.Bytes(f.Heap.Low*60), units.Bytes(f.Heap.High*60), units.Percent(f.Heap.Explained())), 2)
 		}
 		if i >= most || i > 0 && k.Share < least {
 			break
 		}
-		b = fmt.Appendf(b, "  %5s %s: %s (%s to %s), %s of what it allocates (%d of %s)\n", units.Percent(k.Share), table.Escape(cmp.Or(k.By.Short, attribution.UnknownPlace)),
-			perMinute(k.Kept), units.Bytes(k.Low*60), units.Bytes(k.High*60), units.Percent(k.Survival), k.Alive, units.Count(uint64(k.Samples), "sample"))
-		b = appendFrames(b, &attribution.Stack{Frames: k.Frames, End: k.End}, frames, ascii)
+		r.text(fmt.Sprintf("  %5s %s: %s (%s to %s), %s of what it allocates (%d of %s)", units.Percent(k.Share), table.Escape(cmp.Or(k.By.Short, attribution.UnknownPlace)),
+			perMinute(k.Kept), units.Bytes(k.Low*60), units.Bytes(k.High*60), units.Percent(k.Survival), k.Alive, units.Count(uint64(k.Samples), "sample")), 8)
+		r.stack(k.Frames, k.End)
 	}
-	return b
 }
 
 // HeapsObject is what sampling heaps has cost.

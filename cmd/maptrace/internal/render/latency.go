@@ -207,7 +207,7 @@ func (l latencies) appendWorst(b []byte, clock Clock, frames int) []byte {
 			b = append(b, "        (not known)\n"...)
 			continue
 		}
-		b = appendFrames(b, s, frames, false)
+		b = appendFrames(b, s.Frames, s.End, frames, false)
 	}
 	return b
 }

@@ -24,13 +24,17 @@ type MallocObject struct {
 // leastTrim is what malloc_trim would give back that is worth calling it, in bytes.
 const leastTrim = 1 << 20
 
-// appendMalloc appends what malloc holds.
-func appendMalloc(b []byte, m *attribution.Malloc) []byte {
-	if m == nil {
-		return b
+// malloc appends what malloc holds.
+func (r *growthReport) malloc(m *attribution.Malloc) {
+	if m != nil {
+		r.text(held(m), 2)
 	}
+}
+
+// held is what malloc holds.
+func held(m *attribution.Malloc) string {
 	size := func(n uint64) string { return units.Bytes(float64(n)) }
-	b = fmt.Appendf(b, "\nglibc's malloc has %s in use", size(m.InUse))
+	b := fmt.Appendf(nil, "glibc's malloc has %s in use", size(m.InUse))
 	if m.Before != 0 {
 		b = fmt.Appendf(b, " (%s at first)", size(m.Before))
 	}
@@ -44,5 +48,5 @@ func appendMalloc(b []byte, m *attribution.Malloc) []byte {
 	if !m.Complete {
 		b = fmt.Appendf(b, "; not all of it is known: %s", table.Escape(m.Why))
 	}
-	return append(b, '\n')
+	return string(b)
 }

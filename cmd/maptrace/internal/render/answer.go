@@ -1,0 +1,359 @@
+package render
+
+import (
+	"cmp"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/maptrace/maptrace/procmaps/table"
+	"github.com/maptrace/maptrace/procmaps/units"
+	"github.com/maptrace/maptrace/tracer/attribution"
+	"github.com/maptrace/maptrace/tracer/growth"
+)
+
+// Sentence is what a person reads first of a finding: the verdict, what grows and how
+// fast, who is blamed and how sure that is, and the limit that is reached first.
+func Sentence(f *attribution.Finding) string { return said(f, "") }
+
+// said is the sentence on a finding, with whose memory it is after the verdict.
+func said(f *attribution.Finding, whose string) string {
+	var b strings.Builder
+	b.WriteString(verdict(f.Label) + whose + " ")
+	if f.Label < growth.Retained {
+		b.WriteString(f.Subject + " " + reason(&f.Finding))
+		return table.Escape(b.String())
+	}
+	b.WriteString(claim(f))
+	if who, share := toucher(f); who != "" {
+		fmt.Fprintf(&b, ", touched by %s, %s of it", who, units.Percent(share))
+	}
+	if f.SplitBy.Full != "" {
+		b.WriteString(", split by " + f.SplitBy.Short)
+	}
+	if f.Limit != nil {
+		b.WriteString("; " + limit(f.Limit))
+	}
+	if unknownKeeper(f) {
+		b.WriteString("; who keeps it is not known yet: " + decided(f))
+	}
+	return table.Escape(b.String())
+}
+
+// verdict is the word that a sentence begins with.
+func verdict(l growth.Label) string {
+	if l == growth.Leaks {
+		return "LEAK"
+	}
+	return strings.ToUpper(l.String())
+}
+
+// claim is what grows, how fast, and who is blamed.
+func claim(f *attribution.Finding) string {
+	b := f.Subject + " " + rate(f)
+	switch {
+	case f.Blamed().Full == "":
+		return b
+	case !f.Shared:
+		return b + ", " + doer(f)
+	}
+	share := 0.0
+	if f.BySample() {
+		share = f.Keepers[0].Share
+	} else {
+		share = f.Kept[0].Share
+	}
+	return b + ", " + doer(f) + fmt.Sprintf(", %s of it, %s sure", units.Percent(share), units.Percent(f.Confidence()))
+}
+
+// doer is who is blamed, after what for; "" if nobody is.
+func doer(f *attribution.Finding) string {
+	switch {
+	case f.Blamed().Full == "":
+		return ""
+	case f.Shared:
+		return "kept by " + f.Blamed().Short
+	}
+	return doing(f) + " " + f.Blamed().Short
+}
+
+// doing is what is said of who makes memory that it has to itself.
+func doing(f *attribution.Finding) string {
+	switch f.What {
+	case growth.Processes:
+		return "forked by"
+	case growth.File, growth.Tmpfs:
+		return "mapped by"
+	}
+	return "allocated by"
+}
+
+// subject is what the memory is, and who is blamed for it.
+func subject(f *attribution.Finding) string {
+	if who := doer(f); who != "" {
+		return f.Subject + " " + who
+	}
+	return f.Subject
+}
+
+// toucher is who touches, or was the last to write, most of memory that another has
+// allocated.
+func toucher(f *attribution.Finding) (who string, share float64) {
+	if k := f.LastWriter(); k != nil {
+		return k.By.Short, k.Share
+	}
+	name, share := f.Toucher()
+	return name.Short, share
+}
+
+// rate is how fast it grows: by how much it did, where most of the time it did not.
+func rate(f *attribution.Finding) string {
+	amount := func(n float64) string {
+		switch f.Measure {
+		case growth.Mappings:
+			return fmt.Sprintf("%+.0f mappings", n)
+		case growth.Reserved:
+			return units.Change(n) + " of address space"
+		}
+		return units.Change(n)
+	}
+	if perMinute := f.Slope * 60; perMinute >= 1 {
+		return amount(perMinute) + "/min"
+	}
+	return amount(f.Growth)
+}
+
+// limit says which limit is reached, and when.
+func limit(r *attribution.Reached) string { return fmt.Sprintf("%s in %s", r.Name, units.Span(r.In)) }
+
+// unknownKeeper tells whether memory grows that many share, and nobody can be named.
+func unknownKeeper(f *attribution.Finding) bool {
+	return f.Shared && f.Label >= growth.Grows && f.Blamed().Full == "" && !f.ByKernel() && f.Measure.OfMemory()
+}
+
+// decided is how much is known of who keeps memory that many share.
+func decided(f *attribution.Finding) string {
+	if f.BySample() {
+		return sampled(f.Heap)
+	}
+	if f.Decided == 0 {
+		return "no watched word of it was decided"
+	}
+	said := fmt.Sprintf("of %s %d stayed", units.Count(f.Decided, "watched word"), f.Words)
+	if f.Moved > 0 {
+		said += fmt.Sprintf(", %d of them moved by a garbage collector", f.Moved)
+	}
+	return said
+}
+
+// why is what a verdict rests on.
+func why(f *attribution.Finding) string {
+	b := reason(&f.Finding)
+	switch {
+	case f.Keeper().Full == "":
+	case f.BySample():
+		k := &f.Keepers[0]
+		b += fmt.Sprintf("; %d of %s of what it allocates stayed", k.Alive, units.Count(uint64(k.Samples), "sample"))
+	default:
+		b += fmt.Sprintf("; it was the last to write to most of %s that stayed", units.Count(f.Words, "watched word"))
+	}
+	return table.Escape(b)
+}
+
+// next is what to do about a finding; longer is how to watch for longer, unsampled why
+// blocks of the heap were not sampled.
+func next(f *attribution.Finding, longer, unsampled string) string {
+	switch {
+	case f.Label == growth.Retained:
+		return "it is free inside malloc: see malloc_trim(3), and MALLOC_ARENA_MAX and MALLOC_TRIM_THRESHOLD_ in mallopt(3)"
+	case f.Blamed().Full != "" && !hasLine(f.Blamed().Short) && !hasName(f.Blamed().Short):
+		return "names of functions take the program's symbols: maptrace help stacks"
+	case f.Blamed().Full != "" && f.What == growth.Processes:
+		return "children that " + table.Escape(f.Blamed().Short) + " starts do not end, or are not waited for"
+	case f.Blamed().Full != "" && f.Label == growth.Leaks:
+		return "what " + table.Escape(f.Blamed().Short) + " allocates is not freed; whole stacks: --frames 0, a profile: --pprof FILE"
+	case unknownKeeper(f) && unsampled != "":
+		return "blocks of its heap were not sampled: " + table.Escape(unsampled)
+	case unknownKeeper(f):
+		return "a longer watch samples more: " + longer
+	case f.ByKernel(), f.What.Charged():
+		return "maptrace help growth says what that is, and what bounds it"
+	case f.Blamed().Full == "" && f.Site == 0 && f.What == growth.Anon:
+		return "it was mapped before the watch; who does that shows if it is traced from its start: maptrace grow -- COMMAND"
+	}
+	return "a longer watch tells whether that ends: " + longer
+}
+
+// hasLine tells whether a name has a file and a line.
+func hasLine(name string) bool {
+	return strings.HasSuffix(name, ")") && strings.Contains(path.Base(name), ":")
+}
+
+// hasName tells whether a name is one, and not an offset in a module.
+func hasName(name string) bool { return !strings.Contains(name, "+0x") }
+
+// longer is a longer time than one that something was watched for, as an option.
+func longer(watched time.Duration) string {
+	const times, least = 5, time.Minute
+	if d := times * watched; d > least {
+		return fmt.Sprintf("--for %dm", (d+least-1)/least)
+	}
+	return "--for 1m"
+}
+
+// longer is how to watch a process for longer.
+func (g *Growth) longer() string {
+	if g.Exited {
+		return longer(g.Watched)
+	}
+	return fmt.Sprintf("maptrace grow %s -p %d", longer(g.Watched), g.PID)
+}
+
+// fewLooks is how many looks are too few for every verdict, the warm-up counted.
+const fewLooks = 15
+
+// calm is the sentence on a process of which nothing grows to the end, and what to do. What
+// it has more than at first is told all the same.
+func (g *Growth) calm() (sentence, next string) {
+	worst := g.largest()
+	more, short := g.more(), g.Ticks < fewLooks
+	if more == 0 && worst != nil && worst.Label > growth.Steady {
+		more = int64(worst.Growth)
+	}
+	switch in := units.Length(g.Watched); {
+	case short && more > 0:
+		sentence = fmt.Sprintf("SHORT grew %s in %s", units.Bytes(float64(more)), in)
+		if worst != nil && worst.Growth >= float64(more)/2 {
+			sentence += ", most of it " + worst.Subject
+		}
+		sentence += ": too short to judge"
+	case short:
+		sentence = fmt.Sprintf("SHORT nothing grew in %s, but %s are few to judge by", in, units.Count(uint64(g.Ticks), "look"))
+	case worst != nil && worst.Label > growth.Steady:
+		return Sentence(worst), "what climbs more slowly shows in a longer watch: " + g.longer()
+	case more > 0:
+		return fmt.Sprintf("GROWS +%s in %s, of no mapping in particular", units.Bytes(float64(more)), in), "a longer watch tells more: " + g.longer()
+	default:
+		return "STEADY nothing grew in " + in, "what climbs more slowly shows in a longer watch: " + g.longer()
+	}
+	return table.Escape(sentence), "watch for longer: " + g.longer() + ", or look more often (--interval)"
+}
+
+// largest is the finding that grew the most and may be told beside others' absence: what is
+// steady only if there is nothing else; nil if nothing is more than at first.
+func (g *Growth) largest() *attribution.Finding {
+	var most *attribution.Finding
+	for f := range pointers(g.Findings) {
+		if f.Measure.OfMemory() && f.Growth > 0 && (most == nil || cmp.Or(cmp.Compare(f.Label, most.Label), cmp.Compare(f.Growth, most.Growth)) > 0) {
+			most = f
+		}
+	}
+	return most
+}
+
+// statement is one sentence of an answer, what it rests on, and what to do.
+type statement struct {
+	sentence, why, next string
+	label               growth.Label // the worse come first
+}
+
+// mostTold is how many sentences an answer has.
+const mostTold = 3
+
+// answer is what is to be said of all, the worst first.
+func answer(groups []attribution.Group, all []Growth) (out []statement) {
+	for i := range groups {
+		for f := range pointers(groups[i].Findings) {
+			if f.Label >= growth.Retained {
+				whose := ""
+				if groups[i].Name != "" {
+					whose = " cgroup " + groups[i].Name + ":"
+				}
+				out = append(out, statement{said(f, whose), why(f), next(f, longer(groups[i].Watched), ""), f.Label})
+			}
+		}
+	}
+	for i := range all {
+		g := &all[i]
+		whose := ""
+		if len(all) > 1 {
+			whose = fmt.Sprintf(" %s[%d]:", g.Comm, g.PID)
+		}
+		for r := range pointers(g.Refused) {
+			const worst = growth.Leaks + 1
+			out = append(out, statement{"REFUSED" + table.Escape(whose) + " " + refusal(r), "", "maptrace trace --failed --stack shows each of these calls as it is made", worst})
+		}
+		if g.Uncounted != "" && !g.Grows() {
+			out = append(out, statement{table.Escape("UNKNOWN" + whose + " its resident memory cannot be counted: " + g.Uncounted), "", "maptrace doctor says what is missing", 0})
+		}
+		for f := range pointers(g.Findings) {
+			if f.Label >= growth.Retained {
+				out = append(out, statement{said(f, whose), why(f), next(f, g.longer(), g.HeapUnsampled), f.Label})
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b statement) int { return cmp.Compare(b.label, a.label) })
+	if len(out) > 0 || len(all) == 0 {
+		return out
+	}
+	if len(all) == 1 {
+		sentence, next := all[0].calm()
+		return []statement{{sentence: sentence, next: next}}
+	}
+	return []statement{quietTogether(all)}
+}
+
+// quietTogether is the sentence on several processes of which nothing grows to the end.
+func quietTogether(all []Growth) statement {
+	more, looks := int64(0), 0
+	watched := time.Duration(0)
+	for i := range all {
+		more += all[i].more()
+		looks, watched = max(looks, all[i].Ticks), max(watched, all[i].Watched)
+	}
+	processes, in := units.Count(uint64(len(all)), "process"), units.Length(watched)
+	again := "watch for longer: " + longer(watched)
+	switch {
+	case looks < fewLooks:
+		return statement{sentence: fmt.Sprintf("SHORT %s in %s: too short to judge", grew(more), in), next: again}
+	case more > 0:
+		return statement{sentence: fmt.Sprintf("GROWS +%s in %s, in %s together, but in none of them to the end", units.Bytes(float64(more)), in, processes), next: again}
+	}
+	return statement{sentence: fmt.Sprintf("STEADY nothing grew in %s, in any of %s", in, processes), next: again}
+}
+
+// grew says by how much something grew.
+func grew(more int64) string {
+	if more > 0 {
+		return "grew " + units.Bytes(float64(more))
+	}
+	return "nothing grew"
+}
+
+// fold breaks text into lines of at most width columns between words, those after the first
+// with an indent; with no width it is one line.
+func fold(text string, width, indent int) string {
+	if width <= 0 {
+		return text
+	}
+	var b strings.Builder
+	column := 0
+	for i, word := range strings.Split(text, " ") {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case column+1+n > width:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			column = indent
+		default:
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += n
+	}
+	return b.String()
+}
