@@ -120,10 +120,16 @@ func rate(f *attribution.Finding) string {
 		}
 		return units.Change(n)
 	}
-	if perMinute := f.Slope * 60; perMinute >= 1 {
-		return amount(perMinute) + "/min"
+	perMinute := f.Slope * 60
+	if perMinute < 1 {
+		return amount(f.Growth)
 	}
-	return amount(f.Growth)
+	b := amount(perMinute) + "/min"
+	const worth = 1 << 20
+	if memory := f.Rates[growth.Resident].PerSecond * 60; f.Measure == growth.Mappings && memory >= worth {
+		b += ", " + units.Change(memory) + "/min resident"
+	}
+	return b
 }
 
 // limit says which limit is reached, and when.
@@ -291,7 +297,7 @@ func answer(groups []attribution.Group, all []Growth) (out []statement) {
 		}
 		for f := range pointers(g.Findings) {
 			if f.Label >= growth.Retained {
-				out = append(out, statement{said(f, whose), why(f), next(f, g.longer(), g.HeapUnsampled), f.Label})
+				out = append(out, statement{said(f, whose), why(f), cmp.Or(g.hint(f), next(f, g.longer(), g.HeapUnsampled)), f.Label})
 			}
 		}
 	}
