@@ -30,6 +30,7 @@ type charges struct {
 	tables      tables
 	fresh       bool  // last was not compared with the groups yet
 	off         int64 // see Account.Off
+	totals      totals
 	// Who has made what holds memory without a mapping, as far as that was seen, and who was
 	// the first to map it to write to it.
 	makers, writers makers[procmaps.HeldID]
@@ -42,6 +43,7 @@ func (c *charges) account(at uint64, b event.Account) {
 		c.first, c.known = b, true
 	}
 	c.last, c.at, c.fresh = b, at, true
+	c.totals.add(at, b.Total())
 	for _, m := range []*makers[procmaps.HeldID]{&c.makers, &c.writers} {
 		if m.full() {
 			m.keep(c.there(nil))
@@ -66,6 +68,8 @@ type Account struct {
 	// Grown is by how many bytes what is resident, swapped out, in page tables and of hugetlb
 	// has grown; Explained is the sum of that over all groups.
 	Grown, Explained int64
+	// Rate is how fast that goes, in bytes a second, after a warm-up of a tenth of the time.
+	Rate growth.Rate
 	// Off is what was not explained at the look where that was the most, below 0 if more was
 	// than there is.
 	Off int64
@@ -76,13 +80,49 @@ func (c *charges) figures(found []Finding) *Account {
 	if !c.known {
 		return nil
 	}
-	a := &Account{First: c.first, Last: c.last, Grown: int64(c.last.Total()) - int64(c.first.Total()), Off: c.off}
+	a := &Account{First: c.first, Last: c.last, Grown: int64(c.last.Total()) - int64(c.first.Total()), Rate: c.totals.rate(), Off: c.off}
 	for i := range found {
 		if f := &found[i]; inTotal(f.What) {
 			a.Explained += int64(f.Last.Of(growth.Resident)) - int64(f.First.Of(growth.Resident))
 		}
 	}
 	return a
+}
+
+// totals are what a process had in all, at every stride-th reading.
+type totals struct {
+	t, y         []float64 // seconds, bytes
+	seen, stride int
+}
+
+// mostTotals readings are kept of a process.
+const mostTotals = 256
+
+func (c *totals) add(at, total uint64) {
+	c.stride = max(c.stride, 1)
+	if c.seen%c.stride == 0 {
+		c.t, c.y = append(c.t, float64(at)/1e9), append(c.y, float64(total))
+	}
+	c.seen++
+	if len(c.t) < mostTotals {
+		return
+	}
+	for i := range mostTotals / 2 {
+		c.t[i], c.y[i] = c.t[2*i], c.y[2*i]
+	}
+	c.t, c.y = c.t[:mostTotals/2], c.y[:mostTotals/2]
+	c.stride *= 2
+}
+
+// rate is their direction, once the process has warmed up.
+func (c *totals) rate() growth.Rate {
+	if len(c.t) == 0 {
+		return growth.Rate{}
+	}
+	const warmup = 0.1
+	first, last := c.t[0], c.t[len(c.t)-1]
+	from, _ := slices.BinarySearch(c.t, first+warmup*(last-first))
+	return growth.RateOf(c.t[from:], c.y[from:])
 }
 
 // inTotal tells whether what a group holds is part of the total of its process.
@@ -225,7 +265,7 @@ func (c *charges) sites(use func(site uint32)) {
 
 func (c *charges) bytes() int {
 	const entry = 32
-	return entry * (len(c.makers.of) + len(c.writers.of) + c.stocks.entries() + len(c.tables.areas) + 4*len(c.tables.by))
+	return 16*cap(c.totals.t) + entry*(len(c.makers.of)+len(c.writers.of)+c.stocks.entries()+len(c.tables.areas)+4*len(c.tables.by))
 }
 
 // forget gives up who makes page tables, and what is held: then nobody is named.

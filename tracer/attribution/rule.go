@@ -17,23 +17,24 @@ type Rule struct {
 	limit float64 // bytes a second
 }
 
-// ParseRule reads 'leaks' or 'WHAT growth > SIZE/TIME'; size reads a SIZE, in bytes.
+// ParseRule reads 'leaks', 'growth > SIZE/TIME', which is about all memory of a process, or
+// 'KIND growth > SIZE/TIME'; size reads a SIZE, in bytes.
 func ParseRule(text string, size func(string) (uint64, error)) (Rule, error) {
 	r := Rule{Text: text}
 	words := strings.Fields(strings.ReplaceAll(text, ">", " > "))
 	bad := func(why string) (Rule, error) {
-		return r, fmt.Errorf("%q: %s: want 'leaks', or 'WHAT growth > SIZE/TIME', as 'anon growth > 10MiB/min'", text, why)
+		return r, fmt.Errorf("%q: %s: want 'leaks', 'growth > 10MiB/min' (of all memory), or 'KIND growth > 10MiB/min', as 'heap growth > 1M/s'", text, why)
 	}
 	if len(words) == 1 && words[0] == "leaks" {
 		r.leaks = true
 		return r, nil
 	}
 	n := len(words)
-	if n < 4 || words[n-2] != ">" || words[n-3] != "growth" {
+	if n < 3 || words[n-2] != ">" || words[n-3] != "growth" {
 		return bad("not understood")
 	}
 	name := strings.Join(words[:n-3], " ")
-	if name == "total" || name == "all" {
+	if name == "" || name == "total" || name == "all" {
 		r.total = true
 	} else if what, ok := growth.ParseWhat(name); ok {
 		r.what = what
@@ -43,11 +44,11 @@ func ParseRule(text string, size func(string) (uint64, error)) (Rule, error) {
 	amount, per, ok := strings.Cut(words[n-1], "/")
 	seconds := map[string]float64{"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "hour": 3600}[per]
 	if !ok || seconds == 0 {
-		return bad("no time after /")
+		return bad("no time after / (s, min or h)")
 	}
 	bytes, err := size(amount)
 	if err != nil {
-		return bad("no size before /")
+		return bad("no size before / (64K, 10MiB)")
 	}
 	r.limit = float64(bytes) / seconds
 	return r, nil
@@ -67,6 +68,16 @@ func (r *Rule) CheckGroup(g *Group) (b Broken, broken bool) {
 		return b, false
 	}
 	return r.Check(g.Findings)
+}
+
+// CheckProcess tells whether a process breaks the rule. One on all memory is about what the
+// kernel charges it for, where that was read, and broken if that grows for sure.
+func (r *Rule) CheckProcess(p *Process) (b Broken, broken bool) {
+	if r.total && p.Account != nil {
+		b.Rate = p.Account.Rate.PerSecond
+		return b, b.Rate > r.limit && p.Account.Rate.Low > 0
+	}
+	return r.Check(p.Findings)
 }
 
 // Check tells whether what was found of a process breaks the rule. What malloc retains is no

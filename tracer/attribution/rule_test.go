@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/growth"
 )
 
@@ -43,6 +44,8 @@ func TestRulesOfFailOn(t *testing.T) {
 		{"malloc arena growth > 36G/h", Rule{what: growth.Arena, limit: 36 << 30 / 3600.0}},
 		{"thread   stack growth > 3600/hour", Rule{what: growth.ThreadStack, limit: 1}},
 		{"file growth > 0/m", Rule{what: growth.File}},
+		{"growth > 60M/m", Rule{total: true, limit: 1 << 20}},
+		{"growth>10MiB/min", Rule{total: true, limit: 10 << 20 / 60.0}},
 		{"total growth > 60M/m", Rule{total: true, limit: 1 << 20}},
 		{"all growth > 60M/m", Rule{total: true, limit: 1 << 20}},
 	} {
@@ -56,7 +59,8 @@ func TestRulesOfFailOn(t *testing.T) {
 		"":                          "not understood",
 		"leak":                      "not understood",
 		"leaks leaks":               "not understood",
-		"growth > 1K/s":             "not understood",
+		"growth":                    "not understood",
+		"growth > 1K":               "no time after /",
 		"anon grows > 1K/s":         "not understood",
 		"anon growth < 1K/s":        "not understood",
 		"anon growth >":             "not understood",
@@ -127,6 +131,52 @@ func TestRulesThatAreBroken(t *testing.T) {
 	}
 	if _, broken := leaks.Check([]Finding{found(growth.Anon, growth.Leaks, growth.Mappings, 100)}); !broken {
 		t.Error("mappings leak, and it says nothing")
+	}
+}
+
+// TestARuleOnAllMemoryIsAboutTheAccount has memory grow that no group of the listed kinds has,
+// and memory come and go.
+func TestARuleOnAllMemoryIsAboutTheAccount(t *testing.T) {
+	t.Parallel()
+	const mib, second = 1 << 20, uint64(1e9)
+	course := func(looks int, total func(i int) uint64) *Account {
+		var c charges
+		for i := range looks {
+			c.account(uint64(i)*second/10, event.Account{Resident: total(i) / 2, Swapped: total(i) / 4, PageTables: total(i) / 4})
+		}
+		return c.figures(nil)
+	}
+	step := func(at int) func(int) uint64 {
+		return func(i int) uint64 {
+			if i < at {
+				return 64 * mib
+			}
+			return 512 * mib
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		a      *Account
+		rule   string
+		broken bool
+	}{
+		{"it grows", course(100, func(i int) uint64 { return uint64(i) * mib }), "growth > 599MiB/min", true},
+		{"it grows slower", course(100, func(i int) uint64 { return uint64(i) * mib }), "growth > 601MiB/min", false},
+		{"of a kind nothing is known", course(100, func(i int) uint64 { return uint64(i) * mib }), "anon growth > 1MiB/min", false},
+		{"for an hour", course(36_000, func(i int) uint64 { return uint64(i) * mib / 10 }), "growth > 59MiB/min", true},
+		{"at the beginning", course(100, step(8)), "growth > 0/min", false},
+		{"once", course(100, step(50)), "growth > 10MiB/min", false},
+		{"it comes and goes", course(100, func(i int) uint64 { return uint64(i%7) * mib }), "growth > 0/min", false},
+		{"one look", course(1, func(int) uint64 { return mib }), "growth > 0/min", false},
+		{"it was not read", nil, "growth > 0/min", false},
+	} {
+		r, err := parse(tt.rule)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, broken := r.CheckProcess(&Process{Account: tt.a}); broken != tt.broken {
+			t.Errorf("%s, %q: %v, %+v", tt.name, tt.rule, broken, b)
+		}
 	}
 }
 
