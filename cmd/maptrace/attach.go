@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,6 +36,7 @@ type attachOptions struct {
 	readyFile string
 	verbose   bool
 	poll      time.Duration // how often to look at /proc instead of tracing, for trace; 0 not to
+	counts    bool          // nothing can be said where resident memory may not be counted
 
 	calls *await.Calls // bounds the waiting for what targets can delay
 }
@@ -43,11 +45,13 @@ func (o *attachOptions) addFlags(cmd *cobra.Command) {
 	o.target.addFlags(cmd)
 	o.calls = await.New()
 	f := cmd.Flags()
-	f.StringVarP(&o.output, "output", "o", "text", "form of the output: text, or json (one object a line)")
-	f.StringVar(&o.toFile, "to", "", "write to this file instead of standard output")
-	f.Var(&o.ring, "ring", "size of the ring the kernel writes events to (default 16M)")
-	f.StringVar(&o.readyFile, "ready-file", "", "create this file once everything is attached and read")
+	addOutputFlags(cmd, &o.output, &o.toFile)
+	addOldOutputFlag(cmd, &o.output)
+	f.Var(&o.ring, "ring", "`SIZE` of the ring the kernel writes events to (default 16M)")
+	f.StringVar(&o.readyFile, "ready-file", "", "create `FILE` once everything is attached and read")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "tell more on standard error")
+	group(cmd, groupOutput, "ready-file", "verbose")
+	group(cmd, groupCost, "ring")
 }
 
 // memoryOptions is the flag of commands that keep stacks, and what is made of them.
@@ -62,12 +66,13 @@ const (
 
 // addFlags adds the flag; what says what the memory is for.
 func (o *memoryOptions) addFlags(cmd *cobra.Command, what string) {
-	cmd.Flags().Var(&o.memory, "memory", "memory for "+what+", of all processes together (default 256M)")
+	cmd.Flags().Var(&o.memory, "memory", "`SIZE` of memory for "+what+", of all processes together (default 256M)")
+	group(cmd, groupCost, "memory")
 }
 
 func (o *memoryOptions) check() error {
 	if o.memory != 0 && o.memory < leastMemory || o.memory > mostMemory {
-		return usagef("--memory %d: want at least 16M", uint64(o.memory))
+		return usagef("--memory %s: want at least 16M", &o.memory)
 	}
 	return nil
 }
@@ -77,79 +82,75 @@ func (o *memoryOptions) bytes() uint64 { return cmp.Or(uint64(o.memory), usualMe
 
 // check finds what is wrong with the flags before anything is done.
 func (o *attachOptions) check() error {
-	given := 0
-	if o.living() {
-		given++
-	}
-	if len(o.argv) > 0 {
-		given++
-	}
-	if given != 1 {
-		return usagef("say what to trace: -p PID, --comm NAME, --cgroup PATH, --container NAME, or -- CMD [ARG…]")
-	}
-	for _, pid := range o.pids {
-		if pid <= 0 {
-			return usagef("%d is no process number", pid)
-		}
-	}
-	if o.output != "text" && o.output != "json" {
-		return usagef("output %q: want text or json", o.output)
-	}
-	if o.duration < 0 {
-		return usagef("a time cannot be negative")
+	switch {
+	case o.living() && len(o.argv) > 0:
+		return usagef("say what to trace: processes that are there, or a command after --, not both")
+	case !o.living() && len(o.argv) == 0:
+		return usagef("say what to trace: PID, --comm NAME, --cgroup PATH, --container NAME, or -- CMD [ARG…]")
 	}
 	page := uint64(os.Getpagesize())
 	if r := uint64(o.ring); r != 0 && (r < page || r&(r-1) != 0 || r > 1<<30) {
-		return usagef("--ring %d: want a power of two from %d to 1G", r, page)
+		return usagef("--ring %s: want a power of two from a page to 1G, as 16M", &o.ring)
 	}
 	return nil
 }
 
-// pollValue is the time between two looks on the command line.
-type pollValue time.Duration
-
-func (v *pollValue) String() string {
-	if *v == 0 {
-		return ""
+// arguments takes the numbers of processes, and after -- the command to trace. A command
+// is watched to its end unless it was said for how long.
+func (o *attachOptions) arguments(cmd *cobra.Command, args []string) error {
+	words := args
+	if at := cmd.ArgsLenAtDash(); at >= 0 {
+		words, o.argv = args[:at], args[at:]
 	}
-	return time.Duration(*v).String()
-}
-
-func (v *pollValue) Type() string { return "interval" }
-
-// minPoll is as often as looks are of use: a look takes about a millisecond where
-// many mappings change.
-const minPoll = time.Millisecond
-
-func (v *pollValue) Set(s string) error {
-	d, err := time.ParseDuration(s)
-	if err != nil || d < minPoll {
-		return fmt.Errorf("interval %q: want a time of at least %s, as --poll=50ms", s, minPoll)
+	for i, word := range words {
+		n, ok := processNumber(word)
+		if !ok {
+			return o.noProcess(cmd, words[i:], i == 0)
+		}
+		o.pids = append(o.pids, n)
 	}
-	*v = pollValue(d)
-	return nil
-}
-
-// command takes the arguments after -- as the command to trace. Where the time to
-// watch is given by --for, a command is watched to its end unless it is given.
-func (o *attachOptions) command(cmd *cobra.Command, args []string) error {
-	o.argv = args
-	if cmd.ArgsLenAtDash() != 0 && len(args) > 0 {
-		return usagef("put -- before the command to trace, and nothing else: %s [flags] -- CMD [ARG…]", cmd.CommandPath())
-	}
-	if f := cmd.Flags().Lookup("for"); f != nil && !f.Changed && len(args) > 0 {
+	if len(o.argv) > 0 && !spanGiven(cmd) {
 		o.duration = 0
 	}
 	return nil
 }
 
+// noProcess says what may have been meant by a word that is no process number, with those
+// behind it; it may be the first.
+func (o *attachOptions) noProcess(cmd *cobra.Command, words []string, first bool) error {
+	word := words[0]
+	_, err := parseSpan(word)
+	hint := "want one as 1234"
+	switch named := strings.ContainsFunc(word, isLetter); {
+	case err == nil && o.poll != 0:
+		return usagef("write the interval of --poll with =, as --poll=%s", word)
+	case named && len(o.argv) > 0:
+		hint = "put -- before the whole command to trace"
+	case named && first:
+		hint = fmt.Sprintf("for processes of that name --comm %s; to start a command put -- before it, as %s -- %s",
+			word, cmd.CommandPath(), strings.Join(words, " "))
+	case named:
+		hint = "for processes of that name --comm " + word
+	}
+	return usagef("%q is no process number: %s", word, hint)
+}
+
 // printing runs what prints, to where the output is to go.
 func (o *attachOptions) printing(s streams, run func(out io.Writer) error) error {
 	defer keepFromPipe()()
-	if o.toFile == "" {
-		return run(s.out)
+	err := printTo(s.out, o.toFile, run)
+	if errors.Is(err, unix.EPIPE) {
+		return &codedError{code: exitUnread}
 	}
-	f, err := createFile(o.toFile, os.O_TRUNC, forAll)
+	return err
+}
+
+// printTo runs what prints, to a file if one was named.
+func printTo(out io.Writer, toFile string, run func(out io.Writer) error) error {
+	if toFile == "" {
+		return run(out)
+	}
+	f, err := createFile(toFile, os.O_TRUNC, forAll)
 	if err != nil {
 		return err
 	}
@@ -198,6 +199,11 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts tracer.
 	pids, err := o.find(fs, have)
 	if err != nil {
 		return nil, err
+	}
+	if o.counts {
+		if err = countable(fs, pids, have); err != nil {
+			return nil, err
+		}
 	}
 	a := &attached{o: o, log: logger(s.err, o.verbose), err: s.err, sites: sites}
 	defer func() {

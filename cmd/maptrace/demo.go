@@ -18,7 +18,7 @@ import (
 const leakyCommand = "leaky-program"
 
 func newDemo(s streams) *cobra.Command {
-	length := 4 * time.Second
+	var o attachOptions
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Find the leak of a small program that is built in",
@@ -26,15 +26,16 @@ func newDemo(s streams) *cobra.Command {
 that maps a buffer for each request and unmaps it as it should, fills a cache, and
 leaks its sessions. It prints which memory grows, and ends with the function and
 the line that leak it.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if length <= 0 {
-				return usagef("--duration %s: want a time to run", length)
+			if o.duration == 0 {
+				return usagef("--for 0: want a time to run, as 4s")
 			}
-			return runDemo(cmd.Context(), s, length)
+			return runDemo(cmd.Context(), s, o)
 		},
 	}
-	cmd.Flags().DurationVar(&length, "duration", length, "how long the program runs")
+	addSpanFlag(cmd, span(&o.duration, 4*time.Second), "the program runs for this `TIME`")
+	addOutputFlags(cmd, &o.output, &o.toFile)
 	return cmd
 }
 
@@ -42,15 +43,16 @@ the line that leak it.`,
 func newLeaky() *cobra.Command {
 	var length time.Duration
 	cmd := &cobra.Command{
-		Use: leakyCommand, Hidden: true, Args: cobra.NoArgs,
+		Use: leakyCommand, Hidden: true, Args: noArguments,
 		RunE: func(*cobra.Command, []string) error { return leaky.Run(length) },
 	}
 	cmd.Flags().DurationVar(&length, "duration", time.Second, "how long to run")
 	return cmd
 }
 
-// runDemo is grow of the program, with little to read.
-func runDemo(ctx context.Context, s streams, length time.Duration) error {
+// runDemo is grow of the program, which runs for as long as its user would watch, with
+// little to read.
+func runDemo(ctx context.Context, s streams, user attachOptions) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -58,9 +60,10 @@ func runDemo(ctx context.Context, s streams, length time.Duration) error {
 	const looks = 40
 	o := &growOptions{
 		attachOptions: attachOptions{
-			target: target{argv: []string{self, leakyCommand, "--duration", length.String()}}, output: "text", calls: await.New(),
+			target: target{argv: []string{self, leakyCommand, "--duration", user.duration.String()}},
+			output: user.output, toFile: user.toFile, calls: await.New(),
 		},
-		interval: max(length/looks, minInterval), top: 5, frames: render.NoStacks,
+		interval: max(user.duration/looks, minInterval), top: 5, frames: render.NoStacks,
 		stackRate: tracer.DefaultStackRate, faultRate: defaultFaultRate, budget: defaultBudget,
 	}
 	return o.printing(s, func(out io.Writer) error { return runGrow(ctx, s, o, out) })

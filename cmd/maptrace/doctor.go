@@ -2,6 +2,8 @@ package main
 
 import (
 	"cmp"
+	"encoding/csv"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +22,8 @@ import (
 )
 
 func newDoctor(s streams) *cobra.Command {
-	return &cobra.Command{
+	var form, toFile string
+	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Tell what this kernel and these privileges permit",
 		Long: `doctor tries everything that tracing needs, each for real: every program is
@@ -30,67 +33,168 @@ have, from everything to pmap alone, and what the next one needs. Its exit statu
 is 0 if tracing works, 4 if not.
 
 More: "maptrace help kernels", "maptrace help privileges".`,
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return runDoctor(s.out) },
+		Example: `  maptrace doctor
+  sudo maptrace doctor --json`,
+		Args: noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			return printTo(s.out, toFile, func(out io.Writer) error { return runDoctor(out, form) })
+		},
 	}
+	addOutputFlags(cmd, &form, &toFile)
+	return cmd
 }
 
-func runDoctor(w io.Writer) error {
+// diagnosis is what doctor finds.
+type diagnosis struct {
+	Event     string `json:"event"` // summary
+	Kernel    string `json:"kernel"`
+	User      string `json:"user"`
+	Lockdown  string `json:"lockdown"`
+	Namespace string `json:"pid_namespace"`
+	Works     bool   `json:"works"`
+	Level     int    `json:"level"`
+	Needs     string `json:"needs,omitempty"` // what the level above does
+
+	checks  []checked
+	support support
+}
+
+// checked is one thing that was tried.
+type checked struct {
+	Event   string `json:"event"`   // check
+	Verdict string `json:"verdict"` // ok, less or FAIL
+	Name    string `json:"name"`
+	What    string `json:"what"`
+	Why     string `json:"why,omitempty"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// diagnose tries everything.
+func diagnose() (*diagnosis, error) {
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {
-		return fmt.Errorf("uname: %w", err)
+		return nil, fmt.Errorf("uname: %w", err)
 	}
-	fmt.Fprintf(w, "kernel        %s %s\n", unix.ByteSliceToString(uts.Release[:]), unix.ByteSliceToString(uts.Machine[:]))
-	fmt.Fprintf(w, "user          uid %d, %s\n", os.Geteuid(), capabilities())
-	fmt.Fprintf(w, "lockdown      %s\n", lockdown())
 	nsErr := checkProc(procmaps.Default())
-	fmt.Fprintf(w, "pid namespace %s\n\n", okOr(nsErr, pidNamespace()))
-
-	missing, denied, said := nsErr != nil, false, ""
-	l := support{numbered: true}
+	d := &diagnosis{
+		Event:  "summary",
+		Kernel: unix.ByteSliceToString(uts.Release[:]) + " " + unix.ByteSliceToString(uts.Machine[:]),
+		User:   fmt.Sprintf("uid %d, %s", os.Geteuid(), capabilities()), Lockdown: lockdown(), Namespace: okOr(nsErr, pidNamespace()),
+		Works: nsErr == nil, support: support{numbered: true},
+	}
+	denied := false
 	for _, c := range bpf.Probe() {
-		l.numbered = l.numbered && (c.Name != bpf.SectionCheck || c.Err == nil)
+		d.support.numbered = d.support.numbered && (c.Name != bpf.SectionCheck || c.Err == nil)
 		// Without the permission for a map, what maps the kernel knows cannot be
 		// told either: that looks like an old kernel.
 		if denied && !c.Optional && errors.Is(c.Err, ebpf.ErrNotSupported) {
 			c.Err = errUntold
 		}
+		d.probed(&c, denied)
 		denied = denied || errors.Is(c.Err, os.ErrPermission)
-		verdict := "ok  "
-		switch {
-		case c.Err != nil && c.Optional:
-			verdict = "less"
-		case c.Err != nil:
-			verdict, missing = "FAIL", true
+	}
+	d.smapsCheck()
+	d.lesserCapabilities()
+	d.support.traces = d.Works
+	d.support.lacks = cmp.Or(d.support.lacks, "a kernel with CONFIG_PROC_PAGE_MONITOR")
+	d.support.pollErr = cmp.Or(nsErr, pollCheck()) // without a /proc of ours looks show others
+	d.Level, d.Needs = d.support.level()
+	return d, nil
+}
+
+// probed adds a check of the kernel. Where others were not permitted before it, that it is not
+// permitted either is not said again.
+func (d *diagnosis) probed(c *bpf.Check, denied bool) {
+	r := checked{Verdict: "ok", Name: c.Name, What: c.What}
+	switch {
+	case c.Err == nil && c.Name == bpf.WatchpointCheck && sample.Paranoid(procmaps.Default()):
+		r.Hint = "kernel.perf_event_paranoid is above 2: grow does so with --watchpoints 4, and keeps CAP_SYS_ADMIN for it"
+	case c.Err == nil:
+	case errors.Is(c.Err, os.ErrPermission):
+		if !denied {
+			// What else they advise is for kernels before 5.11.
+			why, _, _ := strings.Cut(oneLine(c.Err), " (MEMLOCK ")
+			r.Why, r.Hint = why, permissionHint()
 		}
-		fmt.Fprintf(w, "%s  %-26s %s\n", verdict, c.Name, c.What)
-		if c.Name == bpf.WatchpointCheck && c.Err == nil && sample.Paranoid(procmaps.Default()) {
-			fmt.Fprintf(w, "      -> kernel.perf_event_paranoid is above 2: grow does so with --watchpoints 4, and keeps CAP_SYS_ADMIN for it\n")
-		}
-		if c.Err != nil {
-			fmt.Fprintf(w, "      %s\n", oneLine(c.Err))
-			if hint := probeHint(c.Err); hint != "" && hint != said {
-				fmt.Fprintf(w, "      -> %s\n", hint)
-				said = hint
-			}
-			if !c.Optional && l.lacks == "" {
-				l.lacks = cmp.Or(probeHint(c.Err), oneLine(c.Err))
-			}
+	default:
+		r.Why, r.Hint = oneLine(c.Err), probeHint(c.Err)
+	}
+	if c.Err != nil {
+		r.Verdict = "less"
+		if !c.Optional {
+			r.Verdict, d.Works = "FAIL", false
+			d.support.lacks = cmp.Or(d.support.lacks, probeHint(c.Err), oneLine(c.Err))
 		}
 	}
-	verdict, missing := smapsCheck(missing)
-	fmt.Fprintf(w, "%s\n", verdict)
-	lesserCapabilities(w)
-	l.traces = !missing
-	l.lacks = cmp.Or(l.lacks, "a kernel with CONFIG_PROC_PAGE_MONITOR")
-	l.pollErr = cmp.Or(nsErr, pollCheck()) // without a /proc of ours looks show others
-	fmt.Fprintf(w, "\n%s\n", l.text())
-	if missing {
-		fmt.Fprintln(w, "tracing does not work here")
-		return &codedError{code: exitUnsupported}
+	d.add(r)
+}
+
+func (d *diagnosis) add(c checked) {
+	c.Event = "check"
+	if n := len(d.checks); n > 0 && d.checks[n-1].Hint == c.Hint {
+		c.Hint = "" // it was said
 	}
-	_, err := fmt.Fprintln(w, "tracing works here")
+	d.checks = append(d.checks, c)
+}
+
+func runDoctor(w io.Writer, form string) error {
+	d, err := diagnose()
+	if err != nil {
+		return err
+	}
+	switch form {
+	case jsonForm:
+		err = d.writeJSON(w)
+	case csvForm:
+		err = d.writeCSV(w)
+	default:
+		_, err = io.WriteString(w, d.text())
+	}
+	if err == nil && !d.Works {
+		err = &codedError{code: exitUnsupported}
+	}
 	return err
+}
+
+// text is what people read.
+func (d *diagnosis) text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "kernel        %s\nuser          %s\nlockdown      %s\npid namespace %s\n\n", d.Kernel, d.User, d.Lockdown, d.Namespace)
+	for _, c := range d.checks {
+		fmt.Fprintf(&b, "%-4s  %-26s %s\n", c.Verdict, c.Name, c.What)
+		if c.Why != "" {
+			fmt.Fprintf(&b, "      %s\n", c.Why)
+		}
+		if c.Hint != "" {
+			fmt.Fprintf(&b, "      -> %s\n", c.Hint)
+		}
+	}
+	fmt.Fprintf(&b, "\n%s\n", d.support.text())
+	if d.Works {
+		b.WriteString("tracing works here\n")
+	} else {
+		b.WriteString("tracing does not work here\n")
+	}
+	return b.String()
+}
+
+func (d *diagnosis) writeJSON(w io.Writer) error {
+	enc := json.NewEncoder(w)
+	for i := range d.checks {
+		if err := enc.Encode(&d.checks[i]); err != nil {
+			return err
+		}
+	}
+	return enc.Encode(d)
+}
+
+func (d *diagnosis) writeCSV(w io.Writer) error {
+	out := csv.NewWriter(w)
+	rows := [][]string{{"verdict", "name", "what", "why", "hint"}}
+	for _, c := range d.checks {
+		rows = append(rows, []string{c.Verdict, c.Name, c.What, c.Why, c.Hint})
+	}
+	return out.WriteAll(rows)
 }
 
 // support is what decides on the support level.
@@ -155,9 +259,9 @@ func pollCheck() error {
 	return errors.Join(err, a.Close())
 }
 
-// lesserCapabilities tells what is less without capabilities that tracing as such
-// does not need.
-func lesserCapabilities(w io.Writer) {
+// lesserCapabilities adds what is less without capabilities that tracing as such does not
+// need.
+func (d *diagnosis) lesserCapabilities() {
 	have, err := privilege.Current()
 	if err != nil {
 		return // the first lines say so
@@ -170,26 +274,26 @@ func lesserCapabilities(w io.Writer) {
 		{unix.CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", "counting their resident memory, and names from files that are theirs alone"},
 		{unix.CAP_CHECKPOINT_RESTORE, "CAP_CHECKPOINT_RESTORE", "names from files that were replaced or deleted"},
 	} {
-		verdict := "ok  "
+		verdict := "ok"
 		if !have.Effective.Has(c.cap) {
 			verdict = "less"
 		}
-		fmt.Fprintf(w, "%s  %-26s %s\n", verdict, c.name, c.what)
+		d.add(checked{Verdict: verdict, Name: c.name, What: c.what})
 	}
 }
 
 // smapsCheck tries what trees are seeded from.
-func smapsCheck(missing bool) (string, bool) {
-	const what = "smaps                      the mappings that are there when tracing begins"
+func (d *diagnosis) smapsCheck() {
+	c := checked{Verdict: "ok", Name: "smaps", What: "the mappings that are there when tracing begins"}
 	p, err := procmaps.Default().Process(os.Getpid())
 	if err == nil {
 		_, err = p.Smaps()
 		err = errors.Join(err, p.Close())
 	}
 	if err != nil {
-		return "FAIL  " + what + "\n      " + oneLine(err) + " (CONFIG_PROC_PAGE_MONITOR)", true
+		c.Verdict, c.Why, d.Works = "FAIL", oneLine(err)+" (CONFIG_PROC_PAGE_MONITOR)", false
 	}
-	return "ok    " + what, missing
+	d.add(c)
 }
 
 // errUntold is the verdict on what only those who may trace can try.
@@ -235,8 +339,13 @@ func permissionHint() string {
 	case inUserNamespace():
 		return "tracing needs capabilities of the host, which root in a user namespace (a rootless container) has not"
 	case os.Geteuid() != 0:
-		return "tracing needs root, or CAP_BPF and CAP_PERFMON, and CAP_SYS_PTRACE for other users' processes" +
-			" (setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep maptrace)"
+		hint := "tracing needs root, or CAP_BPF and CAP_PERFMON, and CAP_SYS_PTRACE for other users' processes, of which" +
+			" grow needs CAP_DAC_READ_SEARCH too (setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep maptrace)"
+		need := privilege.Of(unix.CAP_BPF, unix.CAP_PERFMON)
+		if state, err := privilege.Current(); err == nil && state.Effective&need != 0 && need&^state.Effective != 0 {
+			hint += ": missing is " + inCapitals(need&^state.Effective)
+		}
+		return hint
 	case strings.HasPrefix(lockdown(), "confidentiality"):
 		return "the kernel is locked down for confidentiality: boot with lockdown=integrity or without"
 	}

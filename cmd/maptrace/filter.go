@@ -1,11 +1,8 @@
 package main
 
 import (
-	"fmt"
 	"path"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/procmaps"
@@ -59,41 +56,4 @@ func (f *filter) shows(e *render.Event) bool {
 		return name != "" && (whole || base)
 	}
 	return true
-}
-
-// sizeValue is a number of bytes on the command line: 4096, 64K, 1M, 2G.
-type sizeValue uint64
-
-func (v *sizeValue) String() string {
-	if *v == 0 {
-		return ""
-	}
-	return strconv.FormatUint(uint64(*v), 10)
-}
-
-func (v *sizeValue) Type() string { return "size" }
-
-func (v *sizeValue) Set(s string) error {
-	n, err := parseSize(s)
-	if err != nil {
-		return err
-	}
-	*v = sizeValue(n)
-	return nil
-}
-
-// parseSize reads a number of bytes: 65536, 64K, 64KiB.
-func parseSize(s string) (uint64, error) {
-	t := strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(s), "B"), "I")
-	shift := 0
-	if n := len(t); n > 0 {
-		if i := strings.IndexByte("KMGT", t[n-1]); i >= 0 {
-			shift, t = 10*(i+1), t[:n-1]
-		}
-	}
-	n, err := strconv.ParseUint(t, 10, 64)
-	if err != nil || n<<shift>>shift != n {
-		return 0, fmt.Errorf("size %q: want a number of bytes, or one with K, M, G or T", s)
-	}
-	return n << shift, nil
 }

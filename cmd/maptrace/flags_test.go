@@ -8,9 +8,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
@@ -25,75 +27,6 @@ func inProcess(t *testing.T, args ...string) result {
 	var out, stderr bytes.Buffer
 	code := run(t.Context(), append([]string{"maptrace"}, args...), streams{strings.NewReader(""), &out, &stderr})
 	return result{code, out.String(), stderr.String()}
-}
-
-func TestUsage(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		name string
-		args string
-		want string // in the one line on standard error
-	}{
-		{"no target", "trace", "say what to trace"},
-		{"an empty command", "trace --", "say what to trace"},
-		{"a process and a command", "trace -p 1 -- true", "say what to trace"},
-		{"a name and a command", "trace --comm sh -- true", "say what to trace"},
-		{"a word beside a process", "trace -p 1 2", "put -- before the command"},
-		{"a command without dashes", "trace true", "put -- before the command"},
-		{"a target before the dashes", "trace true -- false", "put -- before the command"},
-		{"process 0", "trace -p 0", "0 is no process number"},
-		{"a negative process", "trace -p -5", "-5 is no process number"},
-		{"a process that is no number", "trace -p x", `invalid argument "x"`},
-		{"a process beyond every number", "trace -p 99999999999999999999", "invalid argument"},
-		{"an unknown form", "trace -p 1 -o xml", `output "xml": want text or json`},
-		{"an unknown kind", "trace -p 1 --kind slab", `kind "slab": want anon, file`},
-		{"one unknown kind of two", "trace -p 1 --kind anon,slab", `kind "slab"`},
-		{"an unknown operation", "trace -p 1 --op map", `operation "map": want one of mmap,`},
-		{"a broken glob", "trace -p 1 --path [", `path glob "["`},
-		{"a size in furlongs", "trace -p 1 --min-size 3F", `size "3F"`},
-		{"a negative size", "trace -p 1 --min-size=-1", `size "-1"`},
-		{"a size beyond 64 bits", "trace -p 1 --min-size 99999999T", `size "99999999T"`},
-		{"a thread that is no number", "trace -p 1 --tid x", `invalid argument "x"`},
-		{"a negative count", "trace -p 1 --count -1", "cannot be negative"},
-		{"a negative duration", "trace -p 1 --duration -1s", "cannot be negative"},
-		{"a duration without a unit", "trace -p 1 --duration 5", `invalid argument "5"`},
-		{"a negative interval of tables", "trace -p 1 --table-every -1s", "cannot be negative"},
-		{"a count of lines that are not printed", "trace -p 1 --summary-only --count 3", "--summary-only leaves out"},
-		{"a ring that is no power of two", "trace -p 1 --ring 3M", "want a power of two"},
-		{"a ring below a page", "trace -p 1 --ring 2K", "want a power of two"},
-		{"a ring beyond what the kernel takes", "trace -p 1 --ring 2G", "want a power of two"},
-		{"looks too often", "trace -p 1 --poll=1us", "want a time of at least 1ms"},
-		{"looks now and then", "trace -p 1 --poll=often", `interval "often"`},
-		{"looks at an interval that is a word by itself", "trace --poll 50ms -p 1", "put -- before the command"},
-		{"looks and stacks", "trace -p 1 --poll --stack", "--poll sees what has changed, and no calls"},
-		{"looks and threads", "trace -p 1 --poll --tid 1", "--poll sees what has changed, and no calls"},
-		{"looks and errors", "trace -p 1 --poll --failed", "--poll sees what has changed, and no calls"},
-		{"looks and audits", "trace -p 1 --poll --verify", "--poll sees what has changed, and no calls"},
-		{"looks and a ring", "trace -p 1 --poll --ring 1M", "--ring is for what --poll does without"},
-		{"growth by looks", "grow -p 1 --poll", "unknown flag: --poll"},
-		{"latencies by looks", "lat -p 1 --poll=1s", "unknown flag: --poll"},
-		{"an unknown flag", "trace --bogus", "unknown flag: --bogus"},
-		{"an unknown command", "bogus", `unknown command "bogus"`},
-		{"an unknown shell", "completion nosh", `unknown command "nosh"`},
-		{"too much for a shell", "completion bash x", "unknown command"},
-		{"arguments of doctor", "doctor x", "unknown command"},
-		{"arguments of version", "version x", "unknown command"},
-		{"arguments of demo", "demo x", "unknown command"},
-		{"a demo of no length", "demo --duration 0s", "want a time to run"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			got := inProcess(t, strings.Fields(tt.args)...)
-			if got.code != exitUsage {
-				t.Errorf("exit code %d, want %d", got.code, exitUsage)
-			}
-			checkOneLine(t, got.stderr, tt.want)
-			if got.out != "" {
-				t.Errorf("standard output: %q", got.out)
-			}
-		})
-	}
 }
 
 // checkOneLine checks that there is one line of complaint, with want in it.
@@ -194,8 +127,99 @@ func TestSizes(t *testing.T) {
 	if s := new(sizeValue).String(); s != "" {
 		t.Errorf("no size prints as %q, which help would show as a default", s)
 	}
-	if v := sizeValue(65536); v.String() != "65536" {
-		t.Errorf("64K prints as %q", v.String())
+	for v, want := range map[sizeValue]string{65536: "64K", 65537: "65537", 3 << 20: "3M", 5 << 40: "5T", 1 << 50: "1024T"} {
+		if v.String() != want {
+			t.Errorf("%d prints as %q, want %q", uint64(v), v.String(), want)
+		}
+	}
+}
+
+func TestTimesAsPeopleWriteThem(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]time.Duration{
+		"10": 10 * time.Second, "0": 0, "0.5": 500 * time.Millisecond, "10s": 10 * time.Second, "1m": time.Minute, "1min": time.Minute,
+		"1d": 24 * time.Hour, "1m30s": 90 * time.Second, "1.5h": 90 * time.Minute, "1d12h": 36 * time.Hour, "500ms": 500 * time.Millisecond,
+		"100us": 100 * time.Microsecond, "100µs": 100 * time.Microsecond, "7ns": 7, "2sec": 2 * time.Second, "106751d": 106751 * 24 * time.Hour,
+	} {
+		if got, err := parseSpan(text); err != nil || got != want {
+			t.Errorf("%q is %v, %v; want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "x", "s", "10x", "1 m", "10s5", ".", "1..2", "-1", "-1s", "+1", "1e3", "inf", "NaN", "0x10", "106752d", "1d-1h", "١s"} {
+		if got, err := parseSpan(text); err == nil {
+			t.Errorf("%q is %v", text, got)
+		}
+	}
+	for d, want := range map[time.Duration]string{
+		0: "0s", time.Minute: "1m", time.Hour: "1h", 90 * time.Second: "1m30s", 10 * time.Second: "10s", 100 * time.Microsecond: "100µs", 70 * time.Minute: "1h10m",
+	} {
+		if got := spanText(d); got != want {
+			t.Errorf("%d is written %q, want %q", d, got, want)
+		}
+	}
+	var d time.Duration
+	var auto bool
+	for _, v := range []spanValue{{to: &d}, {&d, &auto}} {
+		err := v.Set("auto")
+		if want := v.auto != nil; (err == nil) != want || auto != want {
+			t.Errorf("auto: %v, %v", auto, err)
+		}
+	}
+	v := spanValue{&d, &auto}
+	if s := v.String(); s != "auto" {
+		t.Errorf("auto is %q", s)
+	}
+	if err := v.Set("5m"); err != nil || auto || d != 5*time.Minute || v.String() != "5m" {
+		t.Errorf("after auto: %v, %v, %v", d, auto, err)
+	}
+}
+
+// TestOldSpellingsAreTheSameFlags sets the same by each of its names.
+func TestOldSpellingsAreTheSameFlags(t *testing.T) {
+	t.Parallel()
+	options := func(line string) string {
+		var o attachOptions
+		cmd := &cobra.Command{Use: "any"}
+		o.addFlags(cmd)
+		addSpanFlag(cmd, span(&o.duration, time.Minute), "")
+		err := cmd.ParseFlags(strings.Fields(line))
+		if err == nil {
+			err = o.arguments(cmd, cmd.Flags().Args())
+		}
+		if err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+		return fmt.Sprintf("%v %s %s %v", o.pids, o.output, o.duration, o.argv)
+	}
+	for _, tt := range []struct{ now, before, want string }{
+		{"--for 5s 1", "--duration 5s -p 1", "[1] text 5s []"},
+		{"--json 1", "-o json -p 1", "[1] json 1m0s []"},
+		{"--json --json 1", "--output=json -p 1", "[1] json 1m0s []"},
+		{"--csv 1", "-o csv -p 1", "[1] csv 1m0s []"},
+		{"1", "-o text -p 1", "[1] text 1m0s []"},
+		{"1 2 3", "-p 1,2 -p 3", "[1 2 3] text 1m0s []"},
+		{"--for 2 /proc/7", "--for 2s --pid 7", "[7] text 2s []"},
+		{"--json -- a -b", "-o json -- a -b", "[] json 0s [a -b]"},
+		{"--for 1m -- a", "--duration 60 -- a", "[] text 1m0s [a]"},
+	} {
+		for _, line := range []string{tt.now, tt.before} {
+			if got := options(line); got != tt.want {
+				t.Errorf("%s: %s, want %s", line, got, tt.want)
+			}
+		}
+	}
+	for _, name := range []string{"trace", "grow", "lat"} {
+		help := inProcess(t, name, "--help").out
+		for _, flag := range []string{"--for ", "--json ", "--csv ", "--to "} {
+			if !strings.Contains(help, flag) {
+				t.Errorf("the help of %s lacks %s", name, flag)
+			}
+		}
+		for _, flag := range []string{"--duration", "-o,", "--output"} {
+			if strings.Contains(help, flag) {
+				t.Errorf("the help of %s shows the old %s", name, flag)
+			}
+		}
 	}
 }
 
@@ -278,7 +302,6 @@ func TestReport(t *testing.T) {
 		{"a kernel that is too old", fmt.Errorf("tracepoint: %w", ebpf.ErrNotSupported), exitUnsupported, "'maptrace doctor' tells"},
 		{"a clock that cannot be compared", fmt.Errorf("attach: %w", tracer.ErrForeignClock), exitUnsupported, "start maptrace from a child"},
 		{"no memory in the kernel", fmt.Errorf("create map: %w", syscall.ENOMEM), exitError, "try a smaller --ring"},
-		{"nobody reads", fmt.Errorf("write: %w", syscall.EPIPE), exitError, "nobody reads the output"},
 		{"drift", &codedError{exitDrift, errors.New("3 places")}, exitDrift, "3 places"},
 		{"a command's status is no error of ours", &codedError{code: 7}, 7, ""},
 		{"the wrong usage in a chain", fmt.Errorf("a: %w", usagef("b")), exitUsage, "a: b"},

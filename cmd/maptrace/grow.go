@@ -54,7 +54,7 @@ type growOptions struct {
 func newGrow(s streams) *cobra.Command {
 	var o growOptions
 	cmd := &cobra.Command{
-		Use:   "grow [flags] {-p PID | --comm NAME | --cgroup PATH | --container NAME | -- CMD [ARG…]}",
+		Use:   "grow [flags] {PID… | --comm NAME | -- CMD [ARG…]}",
 		Short: "Name the mappings that grow, and the code that grows them",
 		Long: `grow watches the traced processes for a while, and says which memory grows, how
 fast, who makes it, who touches it, and whether it is a leak.
@@ -76,12 +76,12 @@ For code by its name the program's symbols are needed, for lines its debug
 information; without, frames are module+address.
 
 More: "maptrace help growth", "maptrace help stacks", "maptrace help targets".`,
-		Example: `  maptrace grow -p 1234                        watch for a minute
-  maptrace grow --for 10m -p 1234 -o json      the same, longer, for programs
+		Example: `  maptrace grow 1234                        watch for a minute
+  maptrace grow --for 10m --json 1234       the same, longer, for programs
   maptrace grow --pprof leak.pb.gz -- ./server  then: go tool pprof -http : leak.pb.gz
-  maptrace grow --fail-on 'anon growth > 10MiB/min' -- ./test`,
+  maptrace grow --fail-on 'growth > 10MiB/min' -- ./test`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.command(cmd, args); err != nil {
+			if err := o.arguments(cmd, args); err != nil {
 				return err
 			}
 			if err := o.check(); err != nil {
@@ -93,22 +93,28 @@ More: "maptrace help growth", "maptrace help stacks", "maptrace help targets".`,
 		},
 	}
 	o.attachOptions.addFlags(cmd)
+	o.counts = true
 	o.memoryOptions.addFlags(cmd, "the stacks, single calls and the history that are kept")
 	f := cmd.Flags()
-	f.DurationVar(&o.duration, "for", time.Minute, "watch for this long; 0, and a command, for as long as it runs")
-	f.DurationVar(&o.interval, "interval", time.Second, "look at what is mapped and resident this often")
-	f.IntVar(&o.top, "top", 10, "list this many groups of each process; 0 for all")
+	addSpanFlag(cmd, span(&o.duration, time.Minute), "watch for this `TIME`; 0, and a command, for as long as it runs")
+	f.Var(span(&o.interval, time.Second), "interval", "look at what is mapped and resident each `TIME`")
+	f.IntVar(&o.top, "top", 10, "list `N` groups of each process; 0 for all")
 	f.BoolVar(&o.all, "all", false, "list the groups that do not grow as well")
-	f.IntVar(&o.frames, "frames", 16, "print this many frames of a stack; 0 for all")
-	f.Var(&o.stackSize, "stack-size", "how much of a stack is copied, up to 64K (default 16K)")
-	f.IntVar(&o.stackRate, "stack-rate", tracer.DefaultStackRate, "stacks of calls that one process may cost a second")
-	f.IntVar(&o.faultRate, "fault-rate", defaultFaultRate, "stacks of page faults that one process may cost a second; 0 for none: then who touches memory, and who keeps a heap, is not known")
-	f.IntVar(&o.watchpoints, "watchpoints", keeper.DefaultWords, "debug registers to use in each thread, to tell who keeps memory of heaps that many share; 0 for none")
-	f.Float64Var(&o.budget, "smaps-budget", defaultBudget, "percentage of the time that counting resident pages may keep the target's mmap lock")
-	f.Float64Var(&o.heapBudget, "heap-budget", defaultHeapBudget, "percentage of one CPU that telling who keeps a malloc heap may take from a process: its allocator is probed meanwhile; 0 leaves it alone, and does not read the profiles of Go programs")
-	f.StringVar(&o.pprof, "pprof", "", "write a profile for go tool pprof to this file")
-	f.StringVar(&o.folded, "folded", "", "write folded stacks, for flame graphs, to this file")
-	f.StringArrayVar(&o.failOn, "fail-on", nil, "exit with status 6 if this is so: 'leaks', or 'WHAT growth > SIZE/TIME' (repeatable)")
+	f.IntVar(&o.frames, "frames", 16, "print `N` frames of a stack; 0 for all")
+	f.Var(&o.stackSize, "stack-size", "`SIZE` of what is copied of a stack, up to 64K (default 16K)")
+	f.IntVar(&o.stackRate, "stack-rate", tracer.DefaultStackRate, "stacks of calls that one process may cost a second: `N`")
+	f.IntVar(&o.faultRate, "fault-rate", defaultFaultRate, "stacks of page faults that one process may cost a second: `N`; 0 for none: then who touches memory, and who keeps a heap, is not known")
+	f.IntVar(&o.watchpoints, "watchpoints", keeper.DefaultWords, "use `N` debug registers in each thread, to tell who keeps memory of heaps that many share; 0 for none")
+	o.budget, o.heapBudget = defaultBudget, defaultHeapBudget
+	f.Var((*percentValue)(&o.budget), "smaps-budget", "`PERCENT` of the time that counting resident pages may keep the target's mmap lock")
+	f.Var((*percentValue)(&o.heapBudget), "heap-budget", "`PERCENT` of one CPU that telling who keeps a malloc heap may take from a process: its allocator is probed meanwhile; 0 leaves it alone, and does not read the profiles of Go programs")
+	f.StringVar(&o.pprof, "pprof", "", "write a profile for go tool pprof to `FILE`")
+	f.StringVar(&o.folded, "folded", "", "write folded stacks, for flame graphs, to `FILE`")
+	f.StringArrayVar(&o.failOn, "fail-on", nil, "exit with status 6 if `RULE` is so: 'leaks', or 'growth > 10MiB/min' (repeatable)")
+	group(cmd, groupWhat, "interval", "fail-on")
+	group(cmd, groupOutput, "top", "all", "frames", "pprof", "folded")
+	group(cmd, groupCost, "stack-size", "stack-rate", "fault-rate", "smaps-budget", "heap-budget")
+	group(cmd, groupPrivileges, "watchpoints")
 	return cmd
 }
 
@@ -138,23 +144,23 @@ func (o *growOptions) check() error {
 	}
 	switch {
 	case o.interval < minInterval:
-		return usagef("--interval %s: want at least %s", o.interval, minInterval)
+		return usagef("--interval %s: want at least %s", spanText(o.interval), minInterval)
 	case o.duration != 0 && o.duration < 3*o.interval:
-		return usagef("--for %s: want at least three times --interval %s, or nothing can be said", o.duration, o.interval)
-	case o.top < 0 || o.frames < 0:
-		return usagef("--top and --frames cannot be negative")
+		return usagef("--for %s: want at least three times --interval %s, or nothing can be said", spanText(o.duration), spanText(o.interval))
+	case o.top < 0:
+		return usagef("--top %d: want a number of groups, or 0 for all", o.top)
+	case o.frames < 0:
+		return usagef("--frames %d: want a number of frames, or 0 for all", o.frames)
 	case o.stackSize > tracer.MaxStackBytes || o.stackSize != 0 && o.stackSize < 512:
-		return usagef("--stack-size %d: want 512 to 64K", uint64(o.stackSize))
-	case o.stackRate < 1 || o.faultRate < 0:
-		return usagef("--stack-rate must be at least 1, --fault-rate cannot be negative")
+		return usagef("--stack-size %s: want 512 to 64K", &o.stackSize)
+	case o.stackRate < 1 || o.stackRate > maxStackRate:
+		return usagef("--stack-rate %d: want 1 to %d", o.stackRate, maxStackRate)
+	case o.faultRate < 0 || o.faultRate > maxStackRate:
+		return usagef("--fault-rate %d: want 0 to %d", o.faultRate, maxStackRate)
 	case o.watchpoints < 0 || o.watchpoints > maxWatchpoints:
 		return usagef("--watchpoints %d: want 0 to %d", o.watchpoints, maxWatchpoints)
-	case o.stackRate > maxStackRate || o.faultRate > maxStackRate:
-		return usagef("--stack-rate and --fault-rate: want at most %d", maxStackRate)
-	case !(o.budget > 0 && o.budget <= 100): // which NaN is not
-		return usagef("--smaps-budget %g: want a percentage", o.budget)
-	case !(o.heapBudget >= 0 && o.heapBudget <= 100):
-		return usagef("--heap-budget %g: want a percentage", o.heapBudget)
+	case o.budget == 0:
+		return usagef("--smaps-budget 0: want a percentage above 0, as 2")
 	}
 	for _, text := range o.failOn {
 		r, err := attribution.ParseRule(text, parseSize)
@@ -335,6 +341,8 @@ func (g *growRun) finish(out io.Writer) error {
 			errs = append(errs, render.EncodeGrowth(enc, &g.results[i], g.clock.Time(now)))
 		}
 		errs = append(errs, enc.Encode(summary))
+	} else if g.o.output == csvForm {
+		errs = append(errs, render.WriteFindingsCSV(out, g.groups, g.results, g.clock.Time(now)))
 	} else {
 		o := render.GrowthOptions{Most: g.o.top, All: g.o.all, Frames: g.o.frames, ASCII: !utf8Locale(os.Getenv), Width: columns(out)}
 		notes := func(w io.Writer) error { return summary.Write(w, o.Width) }
@@ -364,7 +372,7 @@ func (g *growRun) broken() error {
 			unjudged = fmt.Sprintf("process %d: %s", p.PID, p.Uncounted)
 		}
 		for _, r := range g.o.rules {
-			if b, broken := r.Check(p.Findings); broken {
+			if b, broken := r.CheckProcess(p); broken {
 				said = append(said, fmt.Sprintf("process %d: %s", p.PID, render.Broken(&r, b)))
 			}
 		}

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -67,19 +66,16 @@ func findTopic(args []string) (docs.Topic, bool) {
 // unknownTopic is the error for a word that help does not know, with those that it
 // may have been meant to be.
 func unknownTopic(root *cobra.Command, args []string) error {
-	// What is near to a word is cobra's to say, which it does of commands only.
-	known := &cobra.Command{SuggestionsMinimumDistance: 2}
-	add := func(name string) { known.AddCommand(&cobra.Command{Use: name, Run: func(*cobra.Command, []string) {}}) }
+	var names []string
 	for _, c := range root.Commands() {
 		if c.IsAvailableCommand() {
-			add(c.Name())
+			names = append(names, c.Name())
 		}
 	}
 	for _, t := range docs.Topics() {
-		add(t.Name)
+		names = append(names, t.Name)
 	}
-	near := known.SuggestionsFor(args[0])
-	slices.Sort(near)
+	near := nearest(args[0], names)
 	hint := "see 'maptrace help'"
 	if len(near) > 0 {
 		hint = "did you mean " + strings.Join(near, " or ") + "?"

@@ -30,7 +30,7 @@ type latOptions struct {
 func newLat(s streams) *cobra.Command {
 	var o latOptions
 	cmd := &cobra.Command{
-		Use:   "lat [flags] {-p PID | --comm NAME | --cgroup PATH | --container NAME | -- CMD [ARG…]}",
+		Use:   "lat [flags] {PID… | --comm NAME | -- CMD [ARG…]}",
 		Short: "Measure how long mapping calls take, and the mmap lock",
 		Long: `lat measures for a while (or until ^C, or until the command ends) how long the
 mapping calls of the traced processes take, how long they wait for the mmap lock
@@ -51,11 +51,11 @@ calls of the process; by its end; and from outside ("remote"): by readers of
 begins. Of clone, only what copies the address space is measured, as fork.
 
 More: "maptrace help latency", "maptrace help stacks", "maptrace help targets".`,
-		Example: `  maptrace lat -p 1234
+		Example: `  maptrace lat 1234
   maptrace lat --for 1m --slow 1ms --top 20 --comm postgres
-  maptrace lat -o json -- ./server --port 80`,
+  maptrace lat --json -- ./server --port 80`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.command(cmd, args); err != nil {
+			if err := o.arguments(cmd, args); err != nil {
 				return err
 			}
 			if err := o.check(); err != nil {
@@ -67,10 +67,12 @@ More: "maptrace help latency", "maptrace help stacks", "maptrace help targets".`
 	o.attachOptions.addFlags(cmd)
 	o.memoryOptions.addFlags(cmd, "single calls, stacks and the names of their code")
 	f := cmd.Flags()
-	f.DurationVar(&o.duration, "for", 10*time.Second, "measure for this long; 0, and a command, for as long as it runs")
-	f.DurationVar(&o.slow, "slow", tracer.DefaultSlow, "what a slow call takes at least")
-	f.IntVar(&o.top, "top", 10, "show this many of the longest calls, and of the sites")
-	f.IntVar(&o.frames, "frames", 16, "print this many frames of a stack; 0 for all")
+	addSpanFlag(cmd, span(&o.duration, 10*time.Second), "measure for this `TIME`; 0, and a command, for as long as it runs")
+	f.Var(span(&o.slow, tracer.DefaultSlow), "slow", "a call is slow that takes this `TIME` or more")
+	f.IntVar(&o.top, "top", 10, "show `N` of the longest calls, and of the sites")
+	f.IntVar(&o.frames, "frames", 16, "print `N` frames of a stack; 0 for all")
+	group(cmd, groupWhat, "slow")
+	group(cmd, groupOutput, "top", "frames")
 	return cmd
 }
 
@@ -81,11 +83,11 @@ func (o *latOptions) check() error {
 	}
 	switch {
 	case o.slow <= 0:
-		return usagef("--slow %s: want a time", o.slow)
+		return usagef("--slow 0: want a time, as 100us")
 	case o.top < 1:
 		return usagef("--top %d: want at least 1", o.top)
 	case o.frames < 0:
-		return usagef("--frames cannot be negative")
+		return usagef("--frames %d: want a number of frames, or 0 for all", o.frames)
 	}
 	return nil
 }
@@ -143,9 +145,12 @@ func (m *meter) end(out io.Writer) error {
 	report := m.Report()
 	l.Processes, l.Accuracy = int(report.Stats.Processes), report.Picture.String()
 	w := bufio.NewWriterSize(out, 64<<10)
-	if m.o.output == "json" {
+	switch m.o.output {
+	case jsonForm:
 		err = render.WriteLatenciesJSON(w, &l, m.clock, m.clock.Time(now))
-	} else {
+	case csvForm:
+		err = render.WriteLatenciesCSV(w, &l)
+	default:
 		err = render.WriteLatencies(w, &l, m.clock, m.o.frames)
 	}
 	return errors.Join(err, w.Flush())

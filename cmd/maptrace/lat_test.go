@@ -12,33 +12,6 @@ import (
 	"time"
 )
 
-func TestUsageOfLat(t *testing.T) {
-	t.Parallel()
-	for args, want := range map[string]string{
-		"lat":                          "say what to trace",
-		"lat -p 1 -- true":             "say what to trace",
-		"lat true":                     "put -- before the command",
-		"lat -p 1 -o xml":              `output "xml": want text or json`,
-		"lat -p 1 --slow 0s":           "--slow 0s: want a time",
-		"lat -p 1 --slow 5":            `invalid argument "5"`,
-		"lat -p 1 --top 0":             "--top 0: want at least 1",
-		"lat -p 1 --frames -1":         "--frames cannot be negative",
-		"lat -p 1 --for -1s":           "cannot be negative",
-		"lat -p 1 --no-such-flag":      "unknown flag",
-		"lat -p 1 --to /no/such/place": "no such file or directory",
-	} {
-		got := inProcess(t, strings.Fields(args)...)
-		code := exitUsage
-		if strings.Contains(args, "--to ") {
-			code = exitError
-		}
-		if got.code != code || got.out != "" {
-			t.Errorf("maptrace %s: exit code %d, want %d; printed %q", args, got.code, code, got.out)
-		}
-		checkOneLine(t, got.stderr, want)
-	}
-}
-
 // The members of the objects of lat -o json, as their readers know them.
 type (
 	jsonHist struct {

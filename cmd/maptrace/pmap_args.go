@@ -175,11 +175,10 @@ func (o *pmapOptions) setExtra(name, arg string) (err error) {
 	case "human":
 		o.human = true
 	case "watch":
-		var seconds float64
-		if seconds, err = strconv.ParseFloat(arg, 64); err != nil || !(seconds >= 0.01 && seconds <= 1e6) {
-			return pmapMistake("--watch %q: want seconds, from 0.01 to 1000000", arg)
+		const least, most = 10 * time.Millisecond, 1e6 * time.Second
+		if o.watch, err = parseSpan(arg); err != nil || o.watch < least || o.watch > most {
+			return pmapMistake("--watch %q: want a time from 10ms to 1000000s, as 2 (seconds), 500ms or 1m", arg)
 		}
-		o.watch = time.Duration(seconds * float64(time.Second))
 	case "changed":
 		o.changed = true
 	case "raw-names":

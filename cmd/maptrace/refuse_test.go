@@ -74,7 +74,7 @@ func TestWithoutCapabilities(t *testing.T) {
 		for _, want := range []string{
 			"user          uid 65534, has none of the capabilities that matter; lacks CAP_BPF",
 			"\nFAIL  ring buffer ", "\nFAIL  tp_btf/sys_exit ", "\nok    smaps ",
-			"      -> tracing needs root, or CAP_BPF and CAP_PERFMON",
+			"      creating map: map create: operation not permitted\n      -> tracing needs root, or CAP_BPF and CAP_PERFMON",
 			"\nless  CAP_SYS_PTRACE             processes of other users",
 			"\n   1  everything: ", "\n   2  tracing: ", "\n-> 3  trace --poll: ", "\n   4  pmap: ",
 			"\nlevel 2 needs: tracing needs root, or CAP_BPF and CAP_PERFMON",
@@ -83,6 +83,9 @@ func TestWithoutCapabilities(t *testing.T) {
 			if !strings.Contains(r.out, want) {
 				t.Errorf("no %q in:\n%s", want, r.out)
 			}
+		}
+		if n := strings.Count(r.out, "not permitted"); n != 1 || strings.Contains(r.out, "RemoveMemlock") {
+			t.Errorf("that it is not permitted is told %d times:\n%s", n, r.out)
 		}
 		// It is not the kernel that is too old.
 		if strings.Contains(r.out, "this kernel lacks it") {
@@ -205,13 +208,18 @@ func TestDemoThatNobodyReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	cmd := exec.Command(binary(t), "demo", "--duration", "100ms")
-	cmd.Stdout = w
-	res := launch(t, cmd).result()
-	if res.code != exitError {
-		t.Errorf("exit code %d, want %d", res.code, exitError)
+	pmap := exec.Command(binary(t), "pmap", strconv.Itoa(os.Getpid()))
+	pmap.Stdout = w
+	want := launch(t, pmap).result().code
+	for _, args := range [][]string{
+		{"demo", "--for", "100ms"}, {"trace", "--", "true"}, {"lat", "--", "true"}, {"grow", "--json", "--", "sleep", "0.2"}, {"trace", "--poll", "--", "sleep", "0.1"},
+	} {
+		cmd := exec.Command(binary(t), args...)
+		cmd.Stdout = w
+		if r := launch(t, cmd).result(); r.code != want || r.stderr != "" {
+			t.Errorf("%q: exit code %d, want %d as of pmap; standard error %q", args, r.code, want, r.stderr)
+		}
 	}
-	checkOneLine(t, res.stderr, "nobody reads the output any more")
 }
 
 func TestPmap(t *testing.T) {

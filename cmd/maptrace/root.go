@@ -16,6 +16,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/maptrace/maptrace/procmaps"
@@ -35,6 +36,9 @@ const (
 	exitUnsupported exitCode = 4
 	exitDrift       exitCode = 5
 	exitGrowth      exitCode = 6
+	// exitUnread is what a shell makes of SIGPIPE: nobody reads the output any more, and
+	// nothing is said of that.
+	exitUnread exitCode = 128 + exitCode(unix.SIGPIPE)
 )
 
 // streams are where a command reads and writes.
@@ -79,8 +83,22 @@ func run(ctx context.Context, args []string, s streams) exitCode {
 		return report(s.err, runPmap(ctx, s, "maptrace", args))
 	}
 	root := newRoot(s)
+	// Cobra would read its flags as those of the root.
+	if word, ok := commandOf(args); ok && !strings.HasPrefix(word, "__") {
+		if cmd, _, err := root.Find([]string{word}); err == nil && cmd == root {
+			return report(s.err, unknownCommand(root, word))
+		}
+	}
 	root.SetArgs(args)
 	return report(s.err, root.ExecuteContext(ctx))
+}
+
+// commandOf is the word of a command line that names the command.
+func commandOf(args []string) (string, bool) {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return "", false
+	}
+	return args[0], true
 }
 
 // meansPmap tells whether a command line without a command is one of pmap: it
@@ -139,8 +157,6 @@ func explain(err error) string {
 		// It says what to do.
 	case errors.Is(err, ebpf.ErrNotSupported):
 		hint = "'maptrace doctor' tells what this kernel lacks"
-	case errors.Is(err, syscall.EPIPE):
-		hint = "nobody reads the output any more"
 	case errors.Is(err, syscall.ENOMEM):
 		hint = "the kernel has no memory for the programs or the ring: try a smaller --ring"
 	}
@@ -164,14 +180,13 @@ putting anything into it.
 Exit status: 0 done; 1 error; 2 wrong usage; 3 the target is gone or not there; 4
 not permitted or not supported; 5 drift was found, or could not be ruled out; 6 a
 limit of grow --fail-on was broken.`,
-		Example: `  maptrace pmap -x 1234          the table pmap -x prints
-  maptrace trace -p 1234         every change of a running process' mappings
+		Example: `  maptrace grow 1234             which memory grows, and the code that grows it
+  maptrace trace 1234            every change of a running process' mappings
   maptrace trace -- make all     the same for a command and its children
-  maptrace grow -p 1234          which memory grows, and the code that grows it
+  maptrace pmap -x 1234          the table pmap -x prints
   maptrace demo                  see it find the leak of a small program`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if ask {
 				return printVersion(s)
@@ -182,9 +197,7 @@ limit of grow --fail-on was broken.`,
 	// Cobra's own --version would be -v too, which is something else to the commands,
 	// and would link text/template: 2 MB.
 	root.Flags().BoolVar(&ask, "version", false, "print the version")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return &codedError{exitUsage, err}
-	})
+	root.SetFlagErrorFunc(flagMistake)
 	root.AddCommand(newTrace(s), newGrow(s), newLat(s), newPmap(s), newDoctor(s), newDemo(s), newLeaky(), newVersion(s))
 	root.SetHelpCommand(newHelp(s))
 	root.InitDefaultHelpCmd() // now, to be like the others
@@ -202,6 +215,9 @@ limit of grow --fail-on was broken.`,
 	root.InitDefaultCompletionCmd() // likewise
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {
+			for _, shell := range c.Commands() {
+				shell.Args = noArguments
+			}
 			c.Args, c.RunE = noCommand, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 		}
 	}
@@ -212,7 +228,7 @@ limit of grow --fail-on was broken.`,
 // noCommand refuses arguments of commands that only have subcommands.
 func noCommand(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return fmt.Errorf("unknown command %q; see '%s --help'", args[0], cmd.CommandPath())
+		return unknownCommand(cmd, args[0])
 	}
 	return nil
 }
@@ -242,7 +258,7 @@ func newVersion(s streams) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE:  func(*cobra.Command, []string) error { return printVersion(s) },
 	}
 }

@@ -1,15 +1,19 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/privilege"
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/container"
@@ -29,11 +33,12 @@ type target struct {
 
 func (t *target) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.IntSliceVarP(&t.pids, "pid", "p", nil, "trace this process (repeatable)")
-	f.StringSliceVar(&t.comms, "comm", nil, "trace the processes of this name (repeatable)")
-	f.StringArrayVar(&t.cgroups, "cgroup", nil, "trace the processes of this cgroup (a path) or systemd unit, those that enter it later too (repeatable)")
-	f.StringArrayVar(&t.containers, "container", nil, "trace the processes of this container, by the prefix of its ID or name, those that enter it later too (repeatable)")
+	f.VarP(numbersValue{&t.pids, processWord}, "pid", "p", "trace the process `PID`, as an argument does (repeatable)")
+	f.StringSliceVar(&t.comms, "comm", nil, "trace the processes called `NAME` (repeatable)")
+	f.StringArrayVar(&t.cgroups, "cgroup", nil, "trace the processes of this cgroup (a `PATH`) or systemd unit, those that enter it later too (repeatable)")
+	f.StringArrayVar(&t.containers, "container", nil, "trace the processes of this container, by the prefix of its ID or `NAME`, those that enter it later too (repeatable)")
 	f.BoolVar(&t.noFollow, "no-follow", false, "leave children alone, those there and those to come")
+	group(cmd, groupTarget, "pid", "comm", "cgroup", "container", "no-follow")
 }
 
 // living tells whether processes that are there are asked for.
@@ -175,4 +180,43 @@ func ourselves(fs procmaps.FS, pid int) bool {
 func descendants(fs procmaps.FS, pids []int) ([]int, error) {
 	all, err := tracer.Descendants(fs, pids)
 	return slices.DeleteFunc(all, func(pid int) bool { return pid == os.Getpid() }), err
+}
+
+// countable refuses processes of which none may have its resident memory counted, and says
+// what that takes: to learn it after a minute of watching is too late.
+func countable(fs procmaps.FS, pids []int, have privilege.Set) error {
+	var denied error
+	for _, pid := range pids {
+		err := mayCount(fs, pid)
+		if !errors.Is(err, os.ErrPermission) {
+			return nil // it may, or is gone by now, or has something else in the way, which is told later
+		}
+		denied = cmp.Or(denied, err)
+	}
+	if denied == nil {
+		return nil
+	}
+	missing := privilege.Of(unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH) &^ have
+	if missing == 0 {
+		return denied // a security module forbids it
+	}
+	return &codedError{exitUnsupported, fmt.Errorf("%v: to count the resident memory of other users' processes takes %s too, or root", denied, inCapitals(missing))} //nolint:errorlint // what it wraps takes less
+}
+
+// inCapitals names capabilities as capabilities(7) does.
+func inCapitals(s privilege.Set) string {
+	return strings.ReplaceAll(strings.ToUpper(s.String()), ",", " and ")
+}
+
+func mayCount(fs procmaps.FS, pid int) error {
+	p, err := fs.Process(pid)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	r, err := p.OpenResidency()
+	if err != nil {
+		return fmt.Errorf("process %d: %w", pid, err)
+	}
+	return r.Close()
 }

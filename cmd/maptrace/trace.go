@@ -37,7 +37,7 @@ type traceOptions struct {
 func newTrace(s streams) *cobra.Command {
 	var o traceOptions
 	cmd := &cobra.Command{
-		Use:   "trace [flags] {-p PID | --comm NAME | --cgroup PATH | --container NAME | -- CMD [ARG…]}",
+		Use:   "trace [flags] {PID… | --comm NAME | -- CMD [ARG…]}",
 		Short: "Print every change of a process' mappings as it happens",
 		Long: `trace prints one line for each change of the mappings of the traced processes
 and their descendants, and at the end a pmap-style table of each process with
@@ -54,7 +54,7 @@ user.slice). No daemon is asked. Processes that enter later are looked for once 
 second. Where a process goes by another number in its container, that follows its
 own in parentheses: 1234(7)/1235.
 
-It ends when the traced processes have, after --duration or --count, or at ^C.
+It ends when the traced processes have, after --for or --count, or at ^C.
 The exit status is that of the command, if one was started; what the command
 itself prints goes where it always goes, so use --to to keep the two apart.
 
@@ -65,13 +65,13 @@ which call or thread it was, nor a child whose parent has ended meanwhile.
 
 More: "maptrace help columns", "maptrace help figures", "maptrace help targets",
 "maptrace help accuracy".`,
-		Example: `  maptrace trace -p 1234
+		Example: `  maptrace trace 1234
   maptrace trace --container web
   maptrace trace --op mmap,munmap,brk --min-size 1M -- ./server --port 80
-  maptrace trace -p 1234 --summary-only --duration 10s -o json
-  maptrace trace --poll=50ms -p 1234             without privilege`,
+  maptrace trace --summary-only --for 10s --json 1234
+  maptrace trace --poll=50ms 1234             without privilege`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.command(cmd, args); err != nil {
+			if err := o.arguments(cmd, args); err != nil {
 				return err
 			}
 			if err := o.check(); err != nil {
@@ -83,21 +83,24 @@ More: "maptrace help columns", "maptrace help figures", "maptrace help targets",
 	o.attachOptions.addFlags(cmd)
 	o.memoryOptions.addFlags(cmd, "single calls, the stacks of --stack and the names of their code")
 	f := cmd.Flags()
-	f.StringSliceVar(&o.ops, "op", nil, "only these operations: mmap, munmap, brk, mremap, mprotect, madvise, stack, fork, exec, …")
-	f.Var(&o.minSize, "min-size", "only changes of at least this size (64K, 1M, …)")
-	f.StringSliceVar(&o.kinds, "kind", nil, "only these mappings: anon, file, heap, stack, shm, special")
-	f.StringVar(&o.glob, "path", "", "only mappings whose path or its last element matches this glob")
-	f.IntSliceVar(&o.tids, "tid", nil, "only changes made by this thread (repeatable)")
+	f.StringSliceVar(&o.ops, "op", nil, "only these operations: `OP,…` of mmap, munmap, brk, mremap, mprotect, madvise, stack, fork, exec, …")
+	f.Var(&o.minSize, "min-size", "only changes of at least this `SIZE` (64K, 1M, …)")
+	f.StringSliceVar(&o.kinds, "kind", nil, "only these mappings: `KIND,…` of anon, file, heap, stack, shm, special")
+	f.StringVar(&o.glob, "path", "", "only mappings whose path or its last element matches `GLOB`")
+	f.Var(numbersValue{&o.tids, "thread"}, "tid", "only changes made by the thread `TID` (repeatable)")
 	f.BoolVar(&o.failed, "failed", false, "also calls that failed, with their error, and those that seccomp suppressed")
-	f.DurationVar(&o.duration, "duration", 0, "stop after this long")
-	f.IntVar(&o.count, "count", 0, "stop after this many lines")
+	addSpanFlag(cmd, span(&o.duration, 0), "stop after this `TIME` (10s, 5m, …)")
+	f.IntVar(&o.count, "count", 0, "stop after `N` lines")
 	f.BoolVar(&o.summary, "summary-only", false, "print no changes, only the tables and figures at the end")
-	f.DurationVar(&o.tableEvery, "table-every", 0, "also print the tables this often")
+	f.Var(span(&o.tableEvery, 0), "table-every", "also print the tables after each `TIME`")
 	f.BoolVar(&o.verify, "verify", false, "compare the tree with /proc/PID/maps all the time; exit status 5 if they ever differ, or could not be compared")
 	f.BoolVar(&o.stack, "stack", false, "print the stack of each call that makes memory larger, or lets it be written")
-	f.Var((*pollValue)(&o.poll), "poll", "trace nothing: look at /proc/PID/maps this often, which needs no privilege")
+	f.Var((*pollValue)(&o.poll), "poll", "trace nothing: look at /proc/PID/maps each `TIME`, which needs no privilege")
 	f.Lookup("poll").NoOptDefVal = tracer.DefaultPoll.String()
 	f.BoolVar(&o.paths, "show-path", false, "whole paths instead of their last element")
+	group(cmd, groupWhat, "op", "min-size", "kind", "path", "tid", "failed", "count", "verify")
+	group(cmd, groupOutput, "summary-only", "table-every", "stack", "show-path")
+	group(cmd, groupPrivileges, "poll")
 	return cmd
 }
 
@@ -108,19 +111,22 @@ func (o *traceOptions) check() error {
 	}
 	for _, k := range o.kinds {
 		if _, err := procmaps.ParseKind(k); err != nil {
-			return usagef("%w", err)
+			return usagef("--kind: %w", err)
 		}
 	}
 	for _, op := range o.ops {
 		if !slices.Contains(operations, op) {
-			return usagef("operation %q: want one of %s", op, strings.Join(operations, ", "))
+			return usagef("--op %q: want one of %s", op, strings.Join(operations, ", "))
 		}
 	}
 	if _, err := path.Match(o.glob, ""); err != nil {
-		return usagef("path glob %q: %w", o.glob, err)
+		return usagef("--path %q: a bracket is not closed: want a pattern as 'lib*.so'", o.glob)
 	}
 	if o.count > 0 && o.summary {
-		return usagef("--count counts the lines that --summary-only leaves out: use --duration")
+		return usagef("--count counts the lines that --summary-only leaves out: use --for")
+	}
+	if o.output == csvForm && o.tableEvery > 0 {
+		return usagef("--table-every prints several tables, and --csv is one: use --json")
 	}
 	if o.stack && o.summary {
 		return usagef("--stack prints stacks with the lines that --summary-only leaves out")
@@ -131,8 +137,8 @@ func (o *traceOptions) check() error {
 	if o.poll != 0 && (o.stack || o.failed || o.verify || len(o.tids) > 0) {
 		return usagef("--poll sees what has changed, and no calls: not with --stack, --failed, --tid or --verify")
 	}
-	if o.count < 0 || o.tableEvery < 0 {
-		return usagef("--count and --table-every cannot be negative")
+	if o.count < 0 {
+		return usagef("--count %d: want a number of lines, as 100", o.count)
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ type tracePrinter struct {
 	filter  filter
 	out     *bufio.Writer
 	enc     *json.Encoder
+	csv     render.EventsCSV
 	line    []byte
 	events  []render.Event
 	printed int
@@ -68,8 +69,11 @@ func (p *tracePrinter) begin(out io.Writer) error {
 	if p.o.tableEvery > 0 {
 		p.tables = p.Now() + uint64(p.o.tableEvery)
 	}
-	if p.o.output == "text" && !p.o.summary {
-		p.line = p.text.AppendHeader(p.line[:0])
+	p.csv = render.NewEventsCSV(p.clock)
+	if p.o.output != jsonForm && !p.o.summary {
+		if p.line = p.text.AppendHeader(p.line[:0]); p.o.output == csvForm {
+			p.line = p.csv.AppendHeader(p.line[:0])
+		}
 		if _, err := p.out.Write(p.line); err != nil {
 			return err
 		}
@@ -95,7 +99,7 @@ func (p *tracePrinter) stackOf(id uint32) []string {
 	frames, end := p.sites.StackNames(id)
 	s := make([]string, len(frames))
 	for i, f := range frames {
-		if s[i] = f.Short; p.o.output == "json" {
+		if s[i] = f.Short; p.o.output != textForm {
 			s[i] = f.Full
 		}
 	}
@@ -129,9 +133,12 @@ func (p *tracePrinter) Change(c *tracer.Change) {
 			e.Stack = []string{"(its stack is not here: there are too many a second, and a random sample is taken)"}
 		}
 		// Errors are kept by the writer and reported by idle.
-		if p.o.output == "json" {
+		switch p.o.output {
+		case jsonForm:
 			p.line = e.AppendJSON(p.line[:0], p.clock)
-		} else {
+		case csvForm:
+			p.line = p.csv.Append(p.line[:0], e)
+		default:
 			p.line = p.text.Append(p.line[:0], e)
 		}
 		_, _ = p.out.Write(p.line)
@@ -167,9 +174,14 @@ func (p *tracePrinter) end() error {
 	if err != nil {
 		return err
 	}
-	if p.o.output == "json" {
+	switch p.o.output {
+	case jsonForm:
 		err = p.enc.Encode(render.Summary(&r, untracked, p.clock.Time(p.Now())))
-	} else {
+	case csvForm: // it has no place for figures
+		if accuracy := r.Picture.String(); accuracy != "exact" {
+			fmt.Fprintf(p.err, "maptrace: accuracy: %s\n", table.Escape(accuracy))
+		}
+	default:
 		if _, err = fmt.Fprintln(p.out); err == nil {
 			err = render.WriteSummary(p.out, &r, untracked, p.clock)
 		}
@@ -178,10 +190,16 @@ func (p *tracePrinter) end() error {
 }
 
 func (p *tracePrinter) writeTables(r *tracer.Report) error {
+	if p.o.output == csvForm {
+		if !p.o.summary {
+			return nil // one file has the columns of one table
+		}
+		return render.WriteTablesCSV(p.out, r.Spaces, p.Tree, p.clock.Time(p.Now()))
+	}
 	for i := range r.Spaces {
 		sp := &r.Spaces[i]
 		tree := p.Tree(sp.Process.Space)
-		if p.o.output == "json" {
+		if p.o.output == jsonForm {
 			if err := p.enc.Encode(render.Table(sp, tree, p.clock.Time(p.Now()))); err != nil {
 				return err
 			}

@@ -134,7 +134,7 @@ func growing(name string, more ...string) leakFinder {
 		name: name, bin: "maptrace",
 		attach: func(b *bench, pid int, out string) []string {
 			return append([]string{
-				b.maptrace, "grow", "--for", "0", "-o", "json", "--to", out, "--ready-file", out + ".ready", "-p", fmt.Sprint(pid),
+				b.maptrace, "grow", "--for", "0", "--json", "--to", out, "--ready-file", out + ".ready", "-p", fmt.Sprint(pid),
 			}, more...)
 		},
 		attached: func(_ *child, out string) (bool, error) {

@@ -112,7 +112,7 @@ func (b *bench) crowded(ctx context.Context, bin string, c *crowd, t *table) err
 	}()
 	grow := watched{name: c.title, out: b.file("node")}
 	ready := grow.out + ".ready"
-	argv := append([]string{b.maptrace, "grow", "--for", c.takes.String(), "-o", "json", "--to", grow.out, "--ready-file", ready}, c.more...)
+	argv := append([]string{b.maptrace, "grow", "--for", c.takes.String(), "--json", "--to", grow.out, "--ready-file", ready}, c.more...)
 	begin := func() error { _, failed := in.Write([]byte("\n")); return failed }
 	if !c.ends { // what is there is found, and read, all at once
 		if err = begin(); err != nil {
@@ -208,7 +208,7 @@ func coarsened(out *growOutput) error {
 
 func mib(kib float64) string { return fmt.Sprintf("%.0f", kib/1024) }
 
-// growOutput is what grow -o json has said.
+// growOutput is what grow --json has said.
 type growOutput struct {
 	Processes int
 	Leaking   map[int][]string // by process: each who leaks there

@@ -80,9 +80,9 @@ var (
 		},
 	}
 	maptraceJSON = peer{
-		name: "maptrace trace -o json", bin: "maptrace",
+		name: "maptrace trace --json", bin: "maptrace",
 		start: func(b *bench, cmd []string) []string {
-			return append([]string{b.maptrace, "trace", "-o", "json", "--to", os.DevNull, "--"}, cmd...)
+			return append([]string{b.maptrace, "trace", "--json", "--to", os.DevNull, "--"}, cmd...)
 		},
 	}
 )

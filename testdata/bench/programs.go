@@ -197,7 +197,7 @@ func timedResult(path string) (took time.Duration, peakKB int64, err error) {
 // is the run that brings everything into memory.
 func (b *bench) callsOf(ctx context.Context, script string) (uint64, error) {
 	path := b.file("summary")
-	c, err := start(b.maptrace, "trace", "--summary-only", "-o", "json", "--to", path, "--", script)
+	c, err := start(b.maptrace, "trace", "--summary-only", "--json", "--to", path, "--", script)
 	if err != nil {
 		return 0, err
 	}

@@ -70,7 +70,7 @@ func (b *bench) soak(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, endMixture(dir), os.RemoveAll(dir)) }()
 	trace := watched{name: "trace --verify", out: b.file("trace")}
-	trace.child = newChild(b.maptrace, "trace", "--summary-only", "--verify", "-o", "json", "--to", trace.out, "--duration", b.soakFor.String(),
+	trace.child = newChild(b.maptrace, "trace", "--summary-only", "--verify", "--json", "--to", trace.out, "--for", b.soakFor.String(),
 		"--", "sh", "-c", mixture, "sh", churn, dir, postgres)
 	if err = trace.start(); err != nil {
 		return err
@@ -85,7 +85,7 @@ func (b *bench) soak(ctx context.Context) (err error) {
 		return err
 	}
 	grow := watched{name: "grow", out: b.file("grow")}
-	grow.child = newChild(b.maptrace, "grow", "-o", "json", "--to", grow.out, "--for", b.soakFor.String(), "-p", strconv.Itoa(shell))
+	grow.child = newChild(b.maptrace, "grow", "--json", "--to", grow.out, "--for", b.soakFor.String(), "-p", strconv.Itoa(shell))
 	if err = grow.start(); err != nil {
 		return err
 	}
@@ -208,7 +208,7 @@ func childNamed(pid int, comm string) int {
 	return 0
 }
 
-// traceSummary is the last object that trace -o json writes.
+// traceSummary is the last object that trace --json writes.
 type traceSummary struct {
 	Calls, Processes, Audits                   uint64
 	Lost, Missed, Drift, Violations, Untracked uint64

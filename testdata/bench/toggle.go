@@ -52,7 +52,7 @@ func (b *bench) here() tracing {
 // command is maptrace as people run it.
 func (b *bench) command() tracing {
 	return tracing{name: maptraceJSON.name, slice: 2 * b.slice, on: func(ctx context.Context, pid int) (func() error, error) {
-		c, err := b.beginMaptrace(ctx, pid, "trace", "-o", "json", "--to", "/dev/null")
+		c, err := b.beginMaptrace(ctx, pid, "trace", "--json", "--to", "/dev/null")
 		if err != nil {
 			return nil, err
 		}
@@ -62,8 +62,8 @@ func (b *bench) command() tracing {
 
 // lat is maptrace measuring how long the calls take.
 func (b *bench) lat() tracing {
-	return tracing{name: "maptrace lat -o json", slice: 2 * b.slice, on: func(ctx context.Context, pid int) (func() error, error) {
-		c, err := b.beginMaptrace(ctx, pid, "lat", "-o", "json", "--to", "/dev/null", "--for", "0")
+	return tracing{name: "maptrace lat --json", slice: 2 * b.slice, on: func(ctx context.Context, pid int) (func() error, error) {
+		c, err := b.beginMaptrace(ctx, pid, "lat", "--json", "--to", "/dev/null", "--for", "0")
 		if err != nil {
 			return nil, err
 		}

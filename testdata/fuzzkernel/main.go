@@ -226,7 +226,7 @@ func (f *fuzzer) try(ctx context.Context, p *program, verify bool) (v *verdict, 
 	if err = os.WriteFile(file, []byte(p.String()), 0o644); err != nil { //nolint:gosec // nobody reads it
 		return nil, err
 	}
-	args := []string{"trace", "-o", "json", "--summary-only", "--to", output}
+	args := []string{"trace", "--json", "--summary-only", "--to", output}
 	if verify {
 		args = append(args, "--verify")
 	}

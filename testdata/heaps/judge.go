@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Finding is what is read of an object of "maptrace grow -o json".
+// Finding is what is read of an object of "maptrace grow --json".
 type Finding struct {
 	Event    string `json:"event"`
 	PID      int    `json:"pid"`

@@ -35,7 +35,7 @@ func (b *Built) Watch(ctx context.Context, maptrace, dir string, duration time.D
 		return Result{}, ctx.Err()
 	}
 	pid := p.Process.Pid
-	cmd := exec.CommandContext(ctx, maptrace, "grow", "--for", duration.String(), "-p", strconv.Itoa(pid), "-o", "json")
+	cmd := exec.CommandContext(ctx, maptrace, "grow", "--for", duration.String(), "-p", strconv.Itoa(pid), "--json")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err = cmd.Run(); err != nil {

@@ -46,7 +46,7 @@ const (
 func (t *table) plan(k *kernel) []step {
 	steps := []step{{Name: stepDoctor, Argv: []string{"/bin/maptrace", "doctor"}}}
 	trace := step{Name: stepTrace, Argv: []string{
-		"/bin/maptrace", "trace", "-o", "json", "--verify", "--to", "/tmp/events", "--", "/bin/story",
+		"/bin/maptrace", "trace", "--json", "--verify", "--to", "/tmp/events", "--", "/bin/story",
 	}}
 	if k.refused != "" {
 		return append(steps, trace,
@@ -66,7 +66,7 @@ func (t *table) plan(k *kernel) []step {
 	}
 	if k.no32 == "" {
 		steps = append(steps, step{Name: stepSmall, Argv: []string{
-			"/bin/maptrace", "trace", "-o", "json", "--verify", "--summary-only", "--", "/bin/story32",
+			"/bin/maptrace", "trace", "--json", "--verify", "--summary-only", "--", "/bin/story32",
 		}})
 	}
 	return append(steps, trace,
@@ -83,7 +83,7 @@ func (t *table) plan(k *kernel) []step {
 
 func grow(length string) []string {
 	return []string{
-		"/bin/maptrace", "grow", "-o", "json", "--interval", "200ms", "--smaps-budget", "100",
+		"/bin/maptrace", "grow", "--json", "--interval", "200ms", "--smaps-budget", "100",
 		"--to", "/tmp/growth", "--", "/bin/story", "leak", length,
 	}
 }

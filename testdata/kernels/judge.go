@@ -227,7 +227,7 @@ func judgeSuite(k *kernel, s *suite, r *result, v *verdict) {
 	}
 }
 
-// event is what is looked at of a line of maptrace trace -o json.
+// event is what is looked at of a line of maptrace trace --json.
 type event struct {
 	Event   string `json:"event"`
 	PID     int    `json:"pid"`

@@ -12,7 +12,7 @@ import (
 	"github.com/maptrace/maptrace/tracer/space"
 )
 
-// The objects of -o json, one a line. Their names are stable: new ones may come,
+// The objects of --json, one a line. Their names are stable: new ones may come,
 // none changes its meaning. Sizes are in bytes; addresses are strings, since
 // numbers above 2^53 do not survive every reader.
 

@@ -12,7 +12,7 @@ import (
 	"github.com/maptrace/maptrace/tracer/stack"
 )
 
-// The objects of lat -o json. Times are in ns.
+// The objects of lat --json. Times are in ns.
 
 type histObject struct {
 	Count   uint64         `json:"count"`
