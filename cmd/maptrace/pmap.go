@@ -82,7 +82,15 @@ func runPmap(ctx context.Context, s streams, name string, args []string) error {
 	if err = o.loadRC(say); err != nil {
 		return err
 	}
-	err = newPmapRun(s, o, say).run(ctx)
+	if o.duration > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, o.duration)
+		defer cancel()
+	}
+	err = printTo(s.out, o.toFile, func(out io.Writer) error {
+		s.out = out
+		return newPmapRun(s, o, say).run(ctx)
+	})
 	if errors.As(err, &coded) && coded.cause != nil {
 		say(coded.Error())
 		err = &codedError{code: coded.code}

@@ -33,6 +33,8 @@ type pmapOptions struct {
 	human, rawNames bool
 	watch           time.Duration
 	count           int
+	duration        time.Duration // with watch
+	toFile          string
 	changed         bool
 
 	answer string // what -h or -V asked for, and then nothing else counts
@@ -63,7 +65,9 @@ var pmapFlags = []getopt.Option{
 	{Long: "kind", Extra: true, Arg: "KIND,…", Help: "only anon, file, heap, stack, shm, special"},
 	{Long: "group", Extra: true, Arg: "BY", Help: "add rows up by kind, path or mode"},
 	{Long: "human", Extra: true, Help: "sizes with units: 96K, 1.2M"},
-	{Long: "watch", Extra: true, Arg: "SECONDS", Help: "print again and again, with what changed"},
+	{Long: "to", Extra: true, Arg: "FILE", Help: "write to FILE instead of standard output"},
+	{Long: "watch", Extra: true, Arg: "TIME", Help: "print again and again, with what changed: 2 (seconds), 1m"},
+	{Long: "for", Extra: true, Arg: "TIME", Help: "with --watch: end after this time"},
 	{Long: "changed", Extra: true, Help: "with --watch: only rows that changed since the start"},
 	{Long: "count", Extra: true, Arg: "N", Help: "with --watch: end after N tables"},
 	{Long: "raw-names", Extra: true, Help: "leave control characters in names alone on a terminal"},
@@ -179,6 +183,12 @@ func (o *pmapOptions) setExtra(name, arg string) (err error) {
 		if o.watch, err = parseSpan(arg); err != nil || o.watch < least || o.watch > most {
 			return pmapMistake("--watch %q: want a time from 10ms to 1000000s, as 2 (seconds), 500ms or 1m", arg)
 		}
+	case "for":
+		if o.duration, err = parseSpan(arg); err != nil || o.duration == 0 {
+			return pmapMistake("--for %q: %w", arg, errSpan)
+		}
+	case "to":
+		o.toFile = arg
 	case "changed":
 		o.changed = true
 	case "raw-names":
@@ -259,8 +269,8 @@ func (o *pmapOptions) checkExtra(layout bool) error {
 		return pmapMistake("--human is for people, --json and --csv for programs")
 	case o.group != "" && layout:
 		return pmapMistake("--group has columns of its own: leave out -c, -C, -d, -x, -X")
-	case o.watch == 0 && (o.changed || o.count > 0):
-		return pmapMistake("--changed and --count go with --watch")
+	case o.watch == 0 && (o.changed || o.count > 0 || o.duration > 0):
+		return pmapMistake("--changed, --count and --for go with --watch")
 	case o.watch > 0 && layout:
 		return pmapMistake("--watch has columns of its own: leave out -c, -C, -d, -x, -X")
 	case o.watch > 0 && o.group != "":

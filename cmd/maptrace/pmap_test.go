@@ -89,9 +89,9 @@ func TestPmapArguments(t *testing.T) {
 		{"groups of nothing", "--group x 1", `--group "x": want kind, path, mode`},
 		{"a kind nobody knows", "--kind heap,x 1", `kind "x": want anon, file, heap, stack, shm or special`},
 		{"no rows", "--top 0 1", `--top "0": want a number above 0`},
-		{"no time", "--watch 0 1", `--watch "0": want seconds, from 0.01 to 1000000`},
-		{"not a number of seconds", "--watch nan 1", `--watch "nan": want seconds, from 0.01 to 1000000`},
-		{"changes of what is not watched", "--changed 1", "--changed and --count go with --watch"},
+		{"no time", "--watch 0 1", `--watch "0": want a time from 10ms to 1000000s, as 2 (seconds), 500ms or 1m`},
+		{"not a number of seconds", "--watch nan 1", `--watch "nan": want a time from 10ms to 1000000s, as 2 (seconds), 500ms or 1m`},
+		{"changes of what is not watched", "--changed 1", "--changed, --count and --for go with --watch"},
 		{"a table to watch", "--watch 1 -x 1", "--watch has columns of its own: leave out -c, -C, -d, -x, -X"},
 		{"groups to watch", "--watch 1 --group kind 1", "--watch and --group are mutually exclusive"},
 		{"values to watch", "--watch 1 --csv 1", "--watch prints tables, or with --json objects, not --csv"},
@@ -324,6 +324,22 @@ func watching(t *testing.T, args ...string) (p *process, tables func() int) {
 	}
 	eventually(t, "a table", func() bool { return tables() > 0 })
 	return p, tables
+}
+
+func TestPmapEndsAfterATimeAndWritesToAFile(t *testing.T) {
+	t.Parallel()
+	h := startHelper(t, "calls", "/dev/null")
+	file := filepath.Join(t.TempDir(), "tables")
+	r := succeed(t, maptrace(t, "pmap", "--watch", "50ms", "--for", "0.5s", "--to", file, "--json", h.pid()))
+	text, err := os.ReadFile(file)
+	if n := strings.Count(string(text), "\n"); err != nil || r.out != "" || n < 2 || n > 11 {
+		t.Errorf("%v, %d objects, and %q", err, n, r.out)
+	}
+	r = maptrace(t, "pmap", "--to", "/no/such/place", h.pid())
+	if r.code != exitError || r.out != "" {
+		t.Errorf("exit code %d, %q", r.code, r.out)
+	}
+	checkOneLine(t, r.stderr, "open /no/such/place: no such file or directory")
 }
 
 func TestPmapWatchEndsWithTheProcess(t *testing.T) {
