@@ -33,7 +33,9 @@ import (
 type growOptions struct {
 	attachOptions
 	memoryOptions
+	auto      bool // --for auto: it ends when all is certain
 	interval  time.Duration
+	paced     bool // --interval auto: as long as it is watched for
 	top       int
 	frames    int
 	stackSize sizeValue
@@ -84,6 +86,9 @@ More: "maptrace help growth", "maptrace help stacks", "maptrace help targets".`,
 			if err := o.arguments(cmd, args); err != nil {
 				return err
 			}
+			if o.auto = o.auto && o.duration > 0; o.paced {
+				o.interval = o.pace()
+			}
 			if err := o.check(); err != nil {
 				return err
 			}
@@ -96,8 +101,9 @@ More: "maptrace help growth", "maptrace help stacks", "maptrace help targets".`,
 	o.counts = true
 	o.memoryOptions.addFlags(cmd, "the stacks, single calls and the history that are kept")
 	f := cmd.Flags()
-	addSpanFlag(cmd, span(&o.duration, time.Minute), "watch for this `TIME`; 0, and a command, for as long as it runs")
-	f.Var(span(&o.interval, time.Second), "interval", "look at what is mapped and resident each `TIME`")
+	o.duration, o.auto, o.paced = time.Minute, true, true
+	addSpanFlag(cmd, spanValue{&o.duration, &o.auto}, "watch for this `TIME`; auto: until a leak is certain, a minute at most; 0, and a command: for as long as it runs")
+	f.Var(spanValue{&o.interval, &o.paced}, "interval", "look at what is mapped and resident each `TIME`; auto: as --for has it, 100ms to 1s")
 	f.IntVar(&o.top, "top", 10, "list `N` groups of each process; 0 for all")
 	f.BoolVar(&o.all, "all", false, "list the groups that do not grow as well")
 	f.IntVar(&o.frames, "frames", 16, "print `N` frames of a stack; 0 for all")
@@ -134,6 +140,17 @@ const (
 	// blockRate is how many blocks of one heap are sampled a second.
 	blockRate = 512
 )
+
+// pace is how often to look: 60 times and more in all, but no more often than ten times a
+// second, and each second at least. What may be over in seconds, as a command, is looked at
+// four times a second.
+func (o *growOptions) pace() time.Duration {
+	const looks, least, unknown, most = 60, 100 * time.Millisecond, 250 * time.Millisecond, time.Second
+	if o.auto || o.duration == 0 {
+		return unknown
+	}
+	return min(max(o.duration/looks, least), most)
+}
 
 // maxStackRate is more stacks a second than anything can read.
 const maxStackRate = 1_000_000
@@ -209,6 +226,7 @@ type growRun struct {
 	sampler *sample.Sampler
 	results []render.Growth
 	groups  []attribution.Group
+	certain attribution.Certainty
 	drawn   bool   // a line of progress is on the terminal
 	shown   uint64 // when the last was drawn
 
@@ -268,16 +286,24 @@ func (g *growRun) close() error {
 	return errors.Join(errs...)
 }
 
-// Idle implements tracer.Sink: it says on a terminal how far it is.
+// Idle implements tracer.Sink: it says on a terminal how far it is, and ends what need not go
+// on.
 func (g *growRun) Idle() error {
 	now := g.Now()
 	g.Publish(now)
-	if !isTerminal(g.err) || now-g.shown < uint64(time.Second) {
+	shows := isTerminal(g.err)
+	if !shows && !g.o.auto || now-g.shown < uint64(time.Second) {
 		return nil // verdicts cost more than looks, and nobody reads faster
 	}
 	g.shown = now
 	view := g.View()
 	if view == nil {
+		return nil
+	}
+	if g.o.auto && g.certain.Take(view) {
+		g.stop()
+	}
+	if !shows {
 		return nil
 	}
 	line := fmt.Sprintf("watched %s", units.Span(view.Watched+time.Duration(now-view.At)))

@@ -2,8 +2,11 @@ package main
 
 import (
 	"bytes"
+	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestWithoutPageFaultsNothingIsAskedForThatTheyBegin has the kernel prepared for blocks and
@@ -34,6 +37,44 @@ func TestWithoutPageFaultsNothingIsAskedForThatTheyBegin(t *testing.T) {
 		}
 		if got := stderr.String(); strings.Contains(got, "--fault-rate 0") != tt.told || !tt.told && got != "" {
 			t.Errorf("%s: %q", tt.name, got)
+		}
+	}
+}
+
+// TestAWatchEndsWhenALeakIsCertain lets grow choose for how long to watch.
+func TestAWatchEndsWhenALeakIsCertain(t *testing.T) {
+	t.Parallel()
+	needBPF(t)
+	h := launch(t, exec.Command(binary(t), leakyCommand, "--duration", "100s"))
+	began := time.Now()
+	r := succeed(t, maptrace(t, "grow", strconv.Itoa(h.Process.Pid)))
+	// On a busy machine it is not as certain as early: then it ends by itself after a minute.
+	const most = 70 * time.Second
+	if took := time.Since(began); took > most {
+		t.Errorf("it took %v", took)
+	}
+	if !strings.HasPrefix(r.out, "LEAK ") {
+		t.Errorf("not first that it leaks:\n%s", r.out)
+	}
+	if err := h.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLooksAreAsOftenAsTheWatchNeedsThem(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		o    growOptions
+		want time.Duration
+	}{
+		{growOptions{attachOptions: attachOptions{duration: time.Minute}, auto: true}, 250 * time.Millisecond},
+		{growOptions{}, 250 * time.Millisecond}, // a command
+		{growOptions{attachOptions: attachOptions{duration: time.Second}}, 100 * time.Millisecond},
+		{growOptions{attachOptions: attachOptions{duration: 30 * time.Second}}, 500 * time.Millisecond},
+		{growOptions{attachOptions: attachOptions{duration: time.Hour}}, time.Second},
+	} {
+		if got := tt.o.pace(); got != tt.want {
+			t.Errorf("watched for %v, auto %t: looks each %v, want %v", tt.o.duration, tt.o.auto, got, tt.want)
 		}
 	}
 }

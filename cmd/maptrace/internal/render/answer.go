@@ -169,6 +169,12 @@ func why(f *attribution.Finding) string {
 	return table.Escape(b)
 }
 
+// minor tells whether what a finding is about is little beside the worst of its process.
+func minor(f, worst *attribution.Finding) bool {
+	const part = 0.05
+	return f.Measure.OfMemory() && worst.Measure.OfMemory() && f.Growth < part*worst.Growth
+}
+
 // next is what to do about a finding; longer is how to watch for longer, unsampled why
 // blocks of the heap were not sampled.
 func next(f *attribution.Finding, longer, unsampled string) string {
@@ -224,7 +230,7 @@ const fewLooks = 15
 // calm is the sentence on a process of which nothing grows to the end, and what to do. What
 // it has more than at first is told all the same.
 func (g *Growth) calm() (sentence, next string) {
-	worst := g.largest()
+	worst, early := g.largest(), g.early()
 	more, short := g.more(), g.Ticks < fewLooks
 	if more == 0 && worst != nil && worst.Label > growth.Steady {
 		more = int64(worst.Growth)
@@ -240,6 +246,9 @@ func (g *Growth) calm() (sentence, next string) {
 		sentence = fmt.Sprintf("SHORT nothing grew in %s, but %s are few to judge by", in, units.Count(uint64(g.Ticks), "look"))
 	case worst != nil && worst.Label > growth.Steady:
 		return Sentence(worst), "what climbs more slowly shows in a longer watch: " + g.longer()
+	case more > 0 && early != nil && gained(early) >= float64(more)/2:
+		return table.Escape(fmt.Sprintf("PLATEAU %s grew %s at the beginning of the watch, and not since", early.Subject, units.Bytes(gained(early)))),
+			"what climbs more slowly shows in a longer watch: " + g.longer()
 	case more > 0:
 		return fmt.Sprintf("GROWS +%s in %s, of no mapping in particular", units.Bytes(float64(more)), in), "a longer watch tells more: " + g.longer()
 	default:
@@ -258,6 +267,23 @@ func (g *Growth) largest() *attribution.Finding {
 		}
 	}
 	return most
+}
+
+// early is the finding that holds the most that was not there at first, the warm-up included;
+// nil if none does.
+func (g *Growth) early() *attribution.Finding {
+	var most *attribution.Finding
+	for f := range pointers(g.Findings) {
+		if gained(f) > 0 && (most == nil || gained(f) > gained(most)) {
+			most = f
+		}
+	}
+	return most
+}
+
+// gained is how much more a finding holds than at first, swap included.
+func gained(f *attribution.Finding) float64 {
+	return f.Last.Of(growth.Resident) - f.First.Of(growth.Resident)
 }
 
 // statement is one sentence of an answer, what it rests on, and what to do.
@@ -296,7 +322,7 @@ func answer(groups []attribution.Group, all []Growth) (out []statement) {
 			out = append(out, statement{table.Escape("UNKNOWN" + whose + " its resident memory cannot be counted: " + g.Uncounted), "", "maptrace doctor says what is missing", 0})
 		}
 		for f := range pointers(g.Findings) {
-			if f.Label >= growth.Retained {
+			if f.Label >= growth.Retained && !minor(f, &g.Findings[0]) {
 				out = append(out, statement{said(f, whose), why(f), cmp.Or(g.hint(f), next(f, g.longer(), g.HeapUnsampled)), f.Label})
 			}
 		}
@@ -317,8 +343,13 @@ func quietTogether(all []Growth) statement {
 	more, looks := int64(0), 0
 	watched := time.Duration(0)
 	for i := range all {
-		more += all[i].more()
 		looks, watched = max(looks, all[i].Ticks), max(watched, all[i].Watched)
+	}
+	for i := range all {
+		if g := &all[i]; g.more() > 0 { // it is this one that was seen too seldom, if any
+			more += g.more()
+			looks = min(looks, g.Ticks)
+		}
 	}
 	processes, in := units.Count(uint64(len(all)), "process"), units.Length(watched)
 	again := "watch for longer: " + longer(watched)

@@ -129,11 +129,11 @@ func (r *growthReport) processes(all []Growth) {
 		}
 		switch head := g.head(); {
 		case g.Uncounted != "":
-			r.text(head+": its resident memory cannot be counted: "+table.Escape(g.Uncounted), 2)
+			r.text(head+"; its resident memory cannot be counted: "+table.Escape(g.Uncounted), 2)
 		case len(all) > 1 && g.quiet() && g.more() > 0:
-			r.text(fmt.Sprintf("%s: nothing grew to the end, but there are %s more than at the first look", head, units.Bytes(float64(g.more()))), 2)
+			r.text(fmt.Sprintf("%s; nothing grew to the end, but there are %s more than at the first look", head, units.Bytes(float64(g.more()))), 2)
 		case len(all) > 1 && g.quiet():
-			r.text(head+": nothing grew", 2)
+			r.text(head+"; nothing grew", 2)
 		default:
 			r.text(head, 2)
 			r.findings(g)

@@ -199,6 +199,8 @@ func TestNothingGrowsIsNotSaidOfMoreThanThereWas(t *testing.T) {
 		return g
 	}
 	steady := watches()[1].Findings[0]
+	early := steady
+	early.Subject, early.First, early.Last = "cache", growth.Holding{Resident: 2 << 20}, growth.Holding{Resident: 12 << 20}
 	churns := steady
 	churns.Label, churns.Growth, churns.Subject = growth.Churns, 8<<20, "[he\x1bap]"
 	churns.Reason = []growth.Note{{Kind: growth.Churned}}
@@ -215,6 +217,8 @@ func TestNothingGrowsIsNotSaidOfMoreThanThereWas(t *testing.T) {
 		{[]Growth{with(1<<20, 9, steady, churns)}, "SHORT grew 8.0 MiB in 9 s"},
 		{[]Growth{with(11<<20, 90, steady)}, "GROWS +11.0 MiB in 9 s, of no mapping in particular\n"},
 		{[]Growth{with(0, 90, steady)}, "STEADY nothing grew in 9 s\n"},
+		{[]Growth{with(11<<20, 90, steady, early)}, "PLATEAU cache grew 10.0 MiB at the beginning of the watch, and not since\n"},
+		{[]Growth{with(11<<20, 5, steady), with(0, 90)}, "SHORT grew 11.0 MiB in 9 s: too short to judge\n"},
 		{[]Growth{with(0, 90, steady, plateau)}, `PLATEAU [he\x1bap] grew 188.0 MiB in 60 s, but not in the last 20 s` + "\n"},
 		{[]Growth{with(11<<20, 90), with(11<<20, 90)}, "GROWS +22.0 MiB in 9 s, in 2 processes together, but in none of them to the end\n"},
 		{[]Growth{with(0, 9), with(0, 9)}, "SHORT nothing grew in 9 s: too short to judge\n"},
@@ -241,7 +245,7 @@ func TestGrowthReports(t *testing.T) {
 	const want = `UNKNOWN its resident memory cannot be counted: permission denied
 next  maptrace doctor says what is missing
 
-Process 4714 (secret): watched for 30 s, 0 looks, accuracy: exact: its resident memory cannot be counted: permission denied
+Process 4714 (secret): watched for 30 s, 0 looks, accuracy: exact; its resident memory cannot be counted: permission denied
 `
 	if got != want {
 		t.Errorf("of what cannot be counted it says %q, want %q", got, want)
