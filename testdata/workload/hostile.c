@@ -17,8 +17,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
+#include <linux/bpf.h>
 #include <linux/filter.h>
 #include <linux/io_uring.h>
+#include <linux/perf_event.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -676,6 +678,33 @@ static void alike_below(void)
 	done();
 }
 
+/* What is mapped of anonymous inodes has one inode number, whatever it is. */
+static void one_inode(void)
+{
+	struct perf_event_attr event = {
+		.type = PERF_TYPE_SOFTWARE,
+		.config = PERF_COUNT_SW_DUMMY,
+		.size = sizeof(event),
+	};
+	union bpf_attr array = {
+		.map_type = BPF_MAP_TYPE_ARRAY,
+		.key_size = 4,
+		.value_size = 64,
+		.max_entries = 64,
+		.map_flags = BPF_F_MMAPABLE,
+	};
+
+	int perf = syscall(SYS_perf_event_open, &event, 0, -1, -1, 0);
+	int bpf = syscall(SYS_bpf, BPF_MAP_CREATE, &array, sizeof(array));
+
+	if (perf < 0 || bpf < 0)
+		unsupported("perf events or BPF maps");
+	map(0x20000000, 1, PROT_READ, MAP_SHARED, perf);
+	map(0x20100000, 1, PROT_READ, MAP_SHARED, bpf);
+	map(0x20200000, 1, PROT_READ, MAP_SHARED, perf);
+	done();
+}
+
 int main(int argc, char **argv)
 {
 	/* clang-format off */
@@ -703,6 +732,7 @@ int main(int argc, char **argv)
 		{"readonly-segment", readonly_segment},
 		{"moved-zero", moved_zero},
 		{"alike-below", alike_below},
+		{"one-inode", one_inode},
 	};
 	/* clang-format on */
 

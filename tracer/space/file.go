@@ -57,14 +57,25 @@ func (f *File) known() bool { return f.Inode != 0 || f.Dev != procmaps.Device{} 
 type FileID uint32
 
 // fileKey is what makes two files the same. A SysV segment's inode number is
-// its shmid, which may equal the number of another inode on the same device.
+// its shmid, which may equal the number of another inode on the same device. Files of
+// anon_inode_getfile have one inode, whatever they are for, and names that never change.
 type fileKey struct {
 	dev   procmaps.Device
 	inode uint64
 	sysv  bool
+	name  string // of an anonymous inode
 }
 
-func (f *File) key() fileKey { return fileKey{f.Dev, f.Inode, f.Class == ClassSysV} }
+func (f *File) key() fileKey {
+	k := fileKey{dev: f.Dev, inode: f.Inode, sysv: f.Class == ClassSysV}
+	if (f.Class == 0 || f.Class == ClassAnonInode) && strings.HasPrefix(f.Name, anonInodePrefix) {
+		k.name = f.Name
+	}
+	return k
+}
+
+// anonInodePrefix begins the names of anonymous inodes in maps (fs/anon_inodes.c).
+const anonInodePrefix = "anon_inode:"
 
 // nameID names an interned name; 0 is none.
 type nameID uint32
@@ -235,7 +246,7 @@ func (t *tables) classOf(dev procmaps.Device, name string) Class {
 		return ClassMemfd
 	case strings.HasPrefix(name, "/anon_hugepage"), strings.HasPrefix(name, "/dev/hugepages/"):
 		return ClassHugeTLB
-	case strings.HasPrefix(name, "anon_inode:"):
+	case strings.HasPrefix(name, anonInodePrefix):
 		return ClassAnonInode
 	case strings.HasPrefix(name, "/dev/"):
 		return ClassDevice

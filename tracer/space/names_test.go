@@ -76,3 +76,33 @@ func TestAFileWithSeveralNames(t *testing.T) {
 		})
 	}
 }
+
+// TestAnonymousInodesAreToldApartByName maps a perf buffer and a BPF map, which have one inode,
+// as calls and as rows.
+func TestAnonymousInodesAreToldApartByName(t *testing.T) {
+	t.Parallel()
+	const perf, bpf = "anon_inode:[perf_event]", "anon_inode:bpf-map"
+	id := File{Dev: procmaps.Device{Minor: 16}, Inode: 1038}
+	at := func(i int) procmaps.Range {
+		return procmaps.Range{Start: uint64(0x10*(i+1)) * page, End: uint64(0x10*(i+1)+1) * page}
+	}
+	for _, names := range [][]string{{perf, bpf}, {bpf, perf}, {perf, bpf, perf}} {
+		called, read := New(Options{}), New(Options{})
+		var rows []Row
+		for i, name := range names {
+			f := id
+			f.Class, f.Name = ClassAnonInode, name
+			r := at(i)
+			called.Apply(&Call{Op: OpMmap, Time: uint64(i + 1), Args: [6]uint64{r.Start, page, 1, mapFixed | 1}, Ret: int64(r.Start), File: f})
+			rows = append(rows, Row{Mapping: procmaps.Mapping{Range: r, Mode: procmaps.Read | procmaps.Shared, Dev: id.Dev, Inode: id.Inode, Name: name}})
+		}
+		read.Reread(Read{Range: All, Rows: rows, Began: 1, Ended: 1})
+		for i, name := range names {
+			for how, s := range map[string]*Space{"called": called, "read": read} {
+				if got := s.Regions(nil); len(got) != len(names) || got[i].Name != name || s.Aliased() {
+					t.Errorf("%s, %v: %v, aliased %t", how, names, got, s.Aliased())
+				}
+			}
+		}
+	}
+}

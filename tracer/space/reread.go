@@ -100,7 +100,8 @@ func (s *Space) checkNames(came procmaps.Range, rows []Row) {
 		read[s.tab.files[id].key()] = ""
 	}
 	for i := range rows {
-		k := fileKey{dev: rows[i].Dev, inode: rows[i].Inode}
+		f := File{Dev: rows[i].Dev, Inode: rows[i].Inode, Class: s.tab.classOf(rows[i].Dev, rows[i].Name), Name: rows[i].Name}
+		k := f.key()
 		if last, is := read[k]; is {
 			read[k] = strings.TrimSuffix(rows[i].Name, procmaps.DeletedSuffix)
 			s.aliased = s.aliased || last != "" && last != read[k]
