@@ -31,6 +31,7 @@ type traceOptions struct {
 	tableEvery time.Duration
 	verify     bool
 	paths      bool
+	all        bool
 	stack      bool
 }
 
@@ -41,7 +42,9 @@ func newTrace(s streams) *cobra.Command {
 		Short: "Print every change of a process' mappings as it happens",
 		Long: `trace prints one line for each change of the mappings of the traced processes
 and their descendants, and at the end a pmap-style table of each process with
-what has changed since the start, and how far all of it can be trusted.
+what has changed since the start (--all for the rest), and how far all of it can
+be trusted. If resident memory grew meanwhile, it says so: no mapping need change
+for that, and "maptrace grow" tells which it is.
 
 Columns: the time; process and thread; the operation; the address; the change of
 the mapped size in KiB with its sign, or the size of the range where nothing came
@@ -99,7 +102,8 @@ More: "maptrace help columns", "maptrace help figures", "maptrace help targets",
 	f.Lookup("poll").NoOptDefVal = tracer.DefaultPoll.String()
 	f.BoolVar(&o.paths, "show-path", false, "whole paths instead of their last element")
 	group(cmd, groupWhat, "op", "min-size", "kind", "path", "tid", "failed", "count", "verify")
-	group(cmd, groupOutput, "summary-only", "table-every", "stack", "show-path")
+	f.BoolVar(&o.all, "all", false, "tables with the rows that are as at first, too")
+	group(cmd, groupOutput, "all", "summary-only", "table-every", "stack", "show-path")
 	group(cmd, groupPrivileges, "poll")
 	return cmd
 }

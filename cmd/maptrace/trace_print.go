@@ -10,10 +10,13 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
+	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
+	"github.com/maptrace/maptrace/procmaps/units"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/budget"
 	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/sample"
 	"github.com/maptrace/maptrace/tracer/site"
 )
 
@@ -29,9 +32,13 @@ type tracePrinter struct {
 	line    []byte
 	events  []render.Event
 	printed int
-	tables  uint64              // when the next are due, by the session's clock
-	sites   *site.Sites         // nil unless stacks are asked for
-	stacks  map[uint32][]string // of the sites printed so far
+	grown   struct { // the process whose resident memory has grown the most
+		pid   int
+		bytes uint64
+	}
+	tables uint64              // when the next are due, by the session's clock
+	sites  *site.Sites         // nil unless stacks are asked for
+	stacks map[uint32][]string // of the sites printed so far
 }
 
 func openTrace(s streams, o *traceOptions) (_ *tracePrinter, err error) {
@@ -58,7 +65,11 @@ func (p *tracePrinter) run(ctx context.Context, out io.Writer) error {
 	if err := p.begin(out); err != nil {
 		return err
 	}
-	return p.attached.run(ctx, tracer.RunOptions{Sinks: []tracer.Sink{p}}, p.end)
+	o := tracer.RunOptions{Sinks: []tracer.Sink{p}}
+	if p.o.output == textForm {
+		o.Samplers = []tracer.Sampler{sample.NewRSS(procmaps.Default(), p.Now, p.Emit)}
+	}
+	return p.attached.run(ctx, o, p.end)
 }
 
 // begin prints what is above the first event.
@@ -148,8 +159,28 @@ func (p *tracePrinter) Change(c *tracer.Change) {
 	}
 }
 
-// Record implements tracer.Sink: nothing is sampled.
-func (p *tracePrinter) Record(*event.Record) {}
+// Record implements tracer.Sink: it keeps whose resident memory has grown the most.
+func (p *tracePrinter) Record(r *event.Record) {
+	rss, ok := r.Body.(event.RSS)
+	if !ok || rss.Last < rss.First {
+		return
+	}
+	if grown := rss.Last - rss.First; grown > p.grown.bytes {
+		p.grown.pid, p.grown.bytes = r.PID, grown
+	}
+}
+
+// hint says that resident memory grew, which no change of mappings need tell of, and what
+// to run.
+func (p *tracePrinter) hint() error {
+	const worth = 1 << 20
+	if p.grown.bytes < worth {
+		return nil
+	}
+	_, err := fmt.Fprintf(p.out, "\nThe resident memory of process %d grew by %s: maptrace grow %d\n",
+		p.grown.pid, units.Bytes(float64(p.grown.bytes)), p.grown.pid)
+	return err
+}
 
 // Idle implements tracer.Sink: it writes out what was printed, and tables when they are
 // due.
@@ -183,7 +214,7 @@ func (p *tracePrinter) end() error {
 		}
 	default:
 		if _, err = fmt.Fprintln(p.out); err == nil {
-			err = render.WriteSummary(p.out, &r, untracked, p.clock)
+			err = errors.Join(render.WriteSummary(p.out, &r, untracked, p.clock), p.hint())
 		}
 	}
 	return errors.Join(err, p.out.Flush())
@@ -208,7 +239,7 @@ func (p *tracePrinter) writeTables(r *tracer.Report) error {
 		if _, err := fmt.Fprintln(p.out); err != nil {
 			return err
 		}
-		if err := render.WriteTable(p.out, sp, tree, p.clock, p.o.paths); err != nil {
+		if err := render.WriteTable(p.out, sp, tree, p.clock, p.o.paths, p.o.all); err != nil {
 			return err
 		}
 	}

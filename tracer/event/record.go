@@ -145,6 +145,10 @@ type (
 		Why      string
 	}
 
+	// RSS is what of a process was resident at its beginning and at the end, in bytes, by the
+	// kernel's own sum (VmRSS).
+	RSS struct{ First, Last uint64 }
+
 	// Effort is what sampling has cost and what it has missed, of all processes, at
 	// the end.
 	Effort struct {
@@ -259,6 +263,7 @@ func (BlockBlind) body()    {}
 func (HeapWindow) body()    {}
 func (GoHeap) body()        {}
 func (HeapUnsampled) body() {}
+func (RSS) body()           {}
 func (Malloc) body()        {}
 func (Effort) body()        {}
 

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
+	"github.com/maptrace/maptrace/procmaps/units"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/space"
 )
@@ -51,8 +53,9 @@ func liveColumns(paths bool) []table.Column[liveRow] {
 }
 
 // WriteTable writes the pmap-style table of one address space, from its tree:
-// what is mapped, what of that was not when tracing it began, and what is gone.
-func WriteTable(w io.Writer, r *tracer.SpaceReport, tree *space.Space, clock Clock, paths bool) error {
+// what is mapped, what of that was not when tracing it began, and what is gone. Rows that
+// are as they were then are only counted, unless all are asked for.
+func WriteTable(w io.Writer, r *tracer.SpaceReport, tree *space.Space, clock Clock, paths, all bool) error {
 	snap := tree.Snapshot()
 	diff := space.Diff(r.Start.Snapshot(), snap)
 	rows := make([]liveRow, 0, len(snap.Regions)+len(diff.Gone))
@@ -76,13 +79,34 @@ func WriteTable(w io.Writer, r *tracer.SpaceReport, tree *space.Space, clock Clo
 	b = fmt.Appendf(b, "  since %s, %s\n", clock.Text(r.Began), table.Escape(r.Picture.Line(clock.Text)))
 	a := table.NewAligned(liveColumns(paths))
 	b = a.AppendHeader(b)
+	began := make(map[procmaps.Mapping]bool)
+	for _, m := range r.Start.Snapshot().Regions {
+		began[m.Mapping] = true
+	}
+	same := uint64(0)
 	for _, row := range rows {
-		b = a.AppendRow(b, row)
+		end := len(b)
+		b = a.AppendRow(b, row) // the totals are of all
+		if !all && !row.gone && row.delta == 0 && began[row.Mapping] {
+			b = b[:end]
+			same++
+		}
 	}
 	b = a.AppendRule(b)
 	b = a.AppendTotals(b, "total kB")
-	_, err := w.Write(append(b, '\n'))
+	if same > 0 {
+		b = fmt.Appendf(b, "%s as at first: --all lists them\n", isOrAre(same, "row"))
+	}
+	_, err := w.Write(b)
 	return err
+}
+
+// isOrAre is a number of things that something is said of.
+func isOrAre(n uint64, what string) string {
+	if n == 1 {
+		return "1 " + what + " is"
+	}
+	return units.Count(n, what) + " are"
 }
 
 // WriteSummary writes the figures of a run, in the words that docs/figures.md explains.
