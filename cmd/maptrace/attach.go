@@ -42,6 +42,7 @@ type attachOptions struct {
 }
 
 func (o *attachOptions) addFlags(cmd *cobra.Command) {
+	cmd.Flags().SortFlags = false // they are grouped, in the order in which they are of use
 	o.target.addFlags(cmd)
 	o.calls = await.New()
 	f := cmd.Flags()

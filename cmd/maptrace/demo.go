@@ -23,9 +23,9 @@ func newDemo(s streams) *cobra.Command {
 		Use:   "demo",
 		Short: "Find the leak of a small program that is built in",
 		Long: `demo starts a small program and does to it what "maptrace grow" does: a server
-that maps a buffer for each request and unmaps it as it should, fills a cache, and
-leaks its sessions. It prints which memory grows, and ends with the function and
-the line that leak it.`,
+that maps a buffer for each request and unmaps it as it should, fills a cache,
+and leaks its sessions. It prints which memory grows, and ends with the function
+and the line that leak it.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.duration == 0 {

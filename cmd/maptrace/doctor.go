@@ -29,8 +29,8 @@ func newDoctor(s streams) *cobra.Command {
 		Long: `doctor tries everything that tracing needs, each for real: every program is
 loaded, attached and detached again. For what does not work it says why, and
 which capability or setting would help. Then it shows the support level that you
-have, from everything to pmap alone, and what the next one needs. Its exit status
-is 0 if tracing works, 4 if not.
+have, from everything to pmap alone, and what the next one needs. Its exit
+status is 0 if tracing works, 4 if not.
 
 More: "maptrace help kernels", "maptrace help privileges".`,
 		Example: `  maptrace doctor

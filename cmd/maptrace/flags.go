@@ -15,7 +15,7 @@ import (
 // The groups that the flags of a command are listed in, in this order.
 const (
 	groupTarget     = "Which processes"
-	groupWhat       = "What"
+	groupWhat       = "What to watch"
 	groupOutput     = "Output"
 	groupCost       = "Cost"
 	groupPrivileges = "Privileges"

@@ -62,25 +62,26 @@ func newGrow(s streams) *cobra.Command {
 fast, who makes it, who touches it, and whether it is a leak.
 
 Memory is judged by who made it, not by its address: the functions whose calls
-made it larger (mmap, brk, mremap, mprotect, shmat), the file it is of, or, if it
-was there before, what it is for. The verdicts: leaks (grows all the time and gives
-nothing back), grows, retained (grew, but by memory that is free inside malloc),
-plateau (grew, and is flat now), sawtooth, churns (comes and goes), steady. What is
-mapped is counted, and what is resident at each look, where something has changed;
-who touches it is estimated from a sample of page faults, and who keeps memory of
-heaps that many share from a sample of malloc's blocks, whose allocator is probed
-within --heap-budget, and from words that are watched with the CPU's debug
-registers: of such a heap nobody is named with less than 95 % confidence.
+made it larger (mmap, brk, mremap, mprotect, shmat), the file it is of, or, if
+it was there before, what it is for. The verdicts: leaks (grows all the time and
+gives nothing back), grows, retained (grew, but by memory that is free inside
+malloc), plateau (grew, and is flat now), sawtooth, churns (comes and goes),
+steady. What is mapped is counted, and what is resident at each look, where
+something has changed; who touches it is estimated from a sample of page faults,
+and who keeps memory of heaps that many share from a sample of malloc's blocks,
+whose allocator is probed within --heap-budget, and from words that are watched
+with the CPU's debug registers: of such a heap nobody is named with less than 95
+% confidence.
 
 It ends when the traced processes have, after --for, or at ^C. A command that is
-started is watched to its end unless --for says otherwise; it is not stopped then.
-For code by its name the program's symbols are needed, for lines its debug
+started is watched to its end unless --for says otherwise; it is not stopped
+then. For code by its name the program's symbols are needed, for lines its debug
 information; without, frames are module+address.
 
 More: "maptrace help growth", "maptrace help stacks", "maptrace help targets".`,
-		Example: `  maptrace grow 1234                        watch for a minute
-  maptrace grow --for 10m --json 1234       the same, longer, for programs
-  maptrace grow --pprof leak.pb.gz -- ./server  then: go tool pprof -http : leak.pb.gz
+		Example: `  maptrace grow 1234                     watch for a minute
+  maptrace grow --for 10m --json 1234    the same, longer, for programs
+  maptrace grow --pprof leak.gz -- ./a   then: go tool pprof -http : leak.gz
   maptrace grow --fail-on 'growth > 10MiB/min' -- ./test`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.arguments(cmd, args); err != nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/maptrace/maptrace/cmd/maptrace/docs"
 )
@@ -83,11 +84,52 @@ func unknownTopic(root *cobra.Command, args []string) error {
 	return usagef("no command or topic is called %q; %s", strings.Join(args, " "), hint)
 }
 
-// listTopics lists the topics below the help of the root command.
-func listTopics(w io.Writer) {
-	fmt.Fprint(w, "\nTopics:\n")
-	for _, t := range docs.Topics() {
-		fmt.Fprintf(w, "  %-13s %s\n", t.Name, t.Short)
+// helpColumns is how wide a help text is at most.
+const helpColumns = 80
+
+// writeHelp prints what a command does: how it is written and examples first, as most who
+// ask look for these.
+func writeHelp(w io.Writer, c *cobra.Command) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s.\n\nUsage:\n", strings.TrimSuffix(c.Short, "."))
+	if c.Runnable() {
+		fmt.Fprintf(&b, "  %s\n", c.UseLine())
 	}
-	fmt.Fprint(w, "\nUse \"maptrace help TOPIC\" for one of them.\n")
+	if c.HasAvailableSubCommands() {
+		fmt.Fprintf(&b, "  %s [command]\n", c.CommandPath())
+	}
+	if c.Example != "" {
+		fmt.Fprintf(&b, "\nExamples:\n%s\n", c.Example)
+	}
+	if c.Long != "" {
+		fmt.Fprintf(&b, "\n%s\n", strings.TrimSpace(c.Long))
+	}
+	if c.HasAvailableSubCommands() {
+		b.WriteString("\nAvailable Commands:\n")
+		for _, sub := range c.Commands() {
+			if sub.IsAvailableCommand() || sub.Name() == "help" {
+				fmt.Fprintf(&b, "  %-*s %s\n", sub.NamePadding(), sub.Name(), sub.Short)
+			}
+		}
+	}
+	for _, name := range flagGroups {
+		flags := pflag.NewFlagSet(name, pflag.ContinueOnError)
+		flags.SortFlags = false
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if groupOf(f) == name {
+				flags.AddFlag(f)
+			}
+		})
+		if flags.HasAvailableFlags() {
+			fmt.Fprintf(&b, "\n%s:\n%s", name, flags.FlagUsagesWrapped(helpColumns))
+		}
+	}
+	if !c.HasParent() {
+		b.WriteString("\nTopics:\n")
+		for _, t := range docs.Topics() {
+			fmt.Fprintf(&b, "  %-13s %s\n", t.Name, t.Short)
+		}
+		b.WriteString("\nUse \"maptrace help COMMAND\" or \"maptrace help TOPIC\" for one of them.\n")
+	}
+	_, _ = io.WriteString(w, b.String()) // cobra asks for no error
 }

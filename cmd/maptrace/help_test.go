@@ -4,8 +4,10 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
 
 	"github.com/maptrace/maptrace/cmd/maptrace/docs"
 )
@@ -82,6 +84,72 @@ func TestCommandsSayWhichTopicsAreAboutThem(t *testing.T) {
 			if len(found) == 0 {
 				t.Errorf("%s names no topic", c.Name())
 			}
+		}
+	}
+}
+
+// commandLines are the words of every command that is shown.
+func commandLines(c *cobra.Command) (all [][]string) {
+	all = append(all, strings.Fields(c.CommandPath())[1:])
+	for _, sub := range c.Commands() {
+		if !sub.Hidden {
+			all = append(all, commandLines(sub)...)
+		}
+	}
+	return all
+}
+
+func TestHelpFitsIntoEightyColumns(t *testing.T) {
+	t.Parallel()
+	check := func(what, text string) {
+		for line := range strings.Lines(text) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > helpColumns {
+				t.Errorf("%s: %d columns: %s", what, n, line)
+			}
+		}
+	}
+	for _, words := range commandLines(newRoot(streams{})) {
+		r := inProcess(t, append(words, "--help")...)
+		if r.code != exitOK || len(r.out) < 100 {
+			t.Errorf("%q: exit code %d, %q", words, r.code, r.out)
+		}
+		check(strings.Join(words, " "), r.out)
+	}
+}
+
+func TestHelpTellsWhichCommandToTake(t *testing.T) {
+	t.Parallel()
+	root := newRoot(streams{})
+	text := inProcess(t, "--help").out
+	_, section, ok := strings.Cut(text, "\nWhich command?\n\n")
+	section, _, _ = strings.Cut(section, "\n\n")
+	lines := strings.Split(section, "\n")
+	if !ok || len(lines) < 5 || len(lines) > 7 {
+		t.Fatalf("%d lines:\n%s", len(lines), text)
+	}
+	for _, line := range lines {
+		_, command, ok := strings.Cut(line, "   maptrace ")
+		if wrong := wrongCommands(root, "`maptrace "+command+"`"); !ok || len(wrong) > 0 {
+			t.Errorf("%q: %q", line, wrong)
+		}
+	}
+}
+
+// TestFlagsAreInGroups wants every flag of the commands with many to have its place.
+func TestFlagsAreInGroups(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"trace", "grow", "lat"} {
+		help := inProcess(t, name, "--help").out
+		last := -1
+		for _, g := range []string{"Usage", "Examples", groupTarget, groupWhat, groupOutput, groupCost} {
+			at := strings.Index(help, "\n"+g+":\n")
+			if at <= last {
+				t.Errorf("%s: %s is not where it belongs:\n%s", name, g, help)
+			}
+			last = at
+		}
+		if _, others, _ := strings.Cut(help, "\n"+groupOther+":\n"); strings.Count(others, "--") != 1 || !strings.Contains(others, "--help") {
+			t.Errorf("%s: flags without a group:\n%s", name, others)
 		}
 	}
 }

@@ -39,16 +39,17 @@ which code the time goes to, and the longest calls with their stacks.
 
 Every call is counted, in the kernel: numbers, totals and maxima are exact, and
 percentiles are at most 6.25 % off. Which code makes the calls is estimated: of
-each operation 250 calls a second are sent with their stacks, and as many of those
-that --slow calls slow; where there are more, a random sample. The longest are
-always sent. A call's duration includes what measuring it takes, less than a
+each operation 250 calls a second are sent with their stacks, and as many of
+those that --slow calls slow; where there are more, a random sample. The longest
+are always sent. A call's duration includes what measuring it takes, less than a
 microsecond.
 
-Operations in parentheses are no mapping calls: holds of the lock by page faults,
-of which since Linux 6.4 mostly the first in a new mapping takes it; by other system
-calls of the process; by its end; and from outside ("remote"): by readers of
-/proc/PID/smaps, by the kernel's own threads, and by maptrace itself when it
-begins. Of clone, only what copies the address space is measured, as fork.
+Operations in parentheses are no mapping calls: holds of the lock by page
+faults, of which since Linux 6.4 mostly the first in a new mapping takes it; by
+other system calls of the process; by its end; and from outside ("remote"): by
+readers of /proc/PID/smaps, by the kernel's own threads, and by maptrace itself
+when it begins. Of clone, only what copies the address space is measured, as
+fork.
 
 More: "maptrace help latency", "maptrace help stacks", "maptrace help targets".`,
 		Example: `  maptrace lat 1234

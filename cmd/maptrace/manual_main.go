@@ -57,6 +57,10 @@ func writeShare(dir, version string) error {
 	for _, t := range docs.Topics() {
 		topics = append(topics, manual.Topic(t))
 	}
+	sections, err := topicSections()
+	if err != nil {
+		return err
+	}
 	var out bytes.Buffer
 	s := streams{nil, &out, &out}
 	pages, err := manual.Pages(newRoot(s), manual.Options{
@@ -72,7 +76,9 @@ func writeShare(dir, version string) error {
 			"pmap":     {"pmap(1)", "proc(5)"},
 			"doctor":   {"capabilities(7)"},
 		},
-		Topics: topics,
+		Topics:  topics,
+		Groups:  flagGroups,
+		GroupOf: groupOf, Sections: sections,
 	})
 	if err != nil {
 		return err
@@ -92,6 +98,35 @@ func writeShare(dir, version string) error {
 		}
 	}
 	return nil
+}
+
+// parts are those of topics that the pages of commands have too: every column and figure.
+var parts = []struct{ command, topic, heading, title string }{
+	{"trace", "columns", "The columns of a change", "Columns of a change"},
+	{"trace", "columns", "The columns of the table", "Columns of the table"},
+	{"trace", "figures", "Figures of trace", "Figures"},
+	{"grow", "growth", "The columns", "Columns"},
+	{"grow", "figures", "Figures of grow", "Figures"},
+	{"lat", "latency", "The columns", "Columns"},
+	{"lat", "figures", "Figures of lat", "Figures"},
+	{"pmap", "tables", "The columns", "Columns"},
+}
+
+// topicSections are these parts, by command.
+func topicSections() (map[string][]manual.Section, error) {
+	sections := make(map[string][]manual.Section)
+	for _, p := range parts {
+		topic, ok := findTopic([]string{p.topic})
+		if !ok {
+			return nil, fmt.Errorf("there is no topic %s", p.topic)
+		}
+		text, ok := topic.Section(p.heading)
+		if !ok {
+			return nil, fmt.Errorf("topic %s has no section %q", p.topic, p.heading)
+		}
+		sections[p.command] = append(sections[p.command], manual.Section{Title: p.title, Text: text})
+	}
+	return sections, nil
 }
 
 func writeFile(path, text string) error {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/maptrace/maptrace/cmd/maptrace/docs"
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/testdata/tool"
 )
 
@@ -101,6 +102,14 @@ func TestEveryCommandOptionAndTopicHasItsPlaceInTheManual(t *testing.T) {
 		t.Errorf("%d pages for %d commands and topics (%v): %q", len(pages), n, err, pages)
 	}
 	lacksPages(t, dir, pages)
+	for command, names := range columnNames(t) {
+		text := strings.ReplaceAll(page("maptrace-"+command, "1"), `\-`, "-")
+		for _, name := range names {
+			if !strings.Contains(text, name) {
+				t.Errorf("maptrace-%s(1) does not explain %s", command, name)
+			}
+		}
+	}
 	if text := page("maptrace-pmap", "1"); !strings.Contains(text, ".TP\n\\fB42\\fP\n") {
 		t.Error("maptrace-pmap(1) has not the exit statuses of pmap")
 	}
@@ -112,6 +121,31 @@ func TestEveryCommandOptionAndTopicHasItsPlaceInTheManual(t *testing.T) {
 		}
 	}
 	lintManual(t, pages)
+}
+
+// columnNames are the columns and final figures that commands print.
+func columnNames(t *testing.T) map[string][]string {
+	t.Helper()
+	heading := func(golden, begin string) []string {
+		text, err := os.ReadFile("internal/render/testdata/" + golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, begin) {
+				return strings.Fields(line)
+			}
+		}
+		t.Fatalf("%s has no line that begins with %s", golden, begin)
+		return nil
+	}
+	return map[string][]string{
+		"trace": append(strings.Fields(string((&render.Text{}).AppendHeader(nil))),
+			"Kbytes", "Delta", "Ops", "events", "failed", "sections", "missed", "other", "late", "re-reads", "audits", "lost", "drift", "violations", "ordering", "accuracy"),
+		"grow": append(heading("growth.txt", "VERDICT "), "calls", "stacks", "words were watched", "page faults", "resident pages by"),
+		"lat": {"OPERATION", "COUNT", "FAILED", "TOTAL", "P50", "P90", "P99", "P99.9", "MAX", "WRITE", "CALLS", "WAIT", "HOLD", "TIME", "PID/TID", "SIZE", "DURATION", "STACK"},
+		"pmap": {"Address", "Kbytes", "RSS", "Dirty", "Mode", "Mapping", "Offset", "Device", "Perm", "Inode", "Pss", "Swap", "VmFlags", "Rows", "Kind", "Delta", "Last"},
+	}
 }
 
 // lacksPages tells of pages that others refer to and that are not there.

@@ -29,12 +29,12 @@ func newPmap(s streams) *cobra.Command {
 		// Only the manual has these: the help is to be pmap's.
 		Long: `pmap prints a table of each process' mappings: the bytes that pmap(1) of procps
 4.0.7 prints, or with --compat 4.0.2 that version's. Options may be bundled,
-repeated and cut short, as there. A PID may be /proc/PID. It reads /proc, once, and
-uses no eBPF: for processes of one's own it needs no privileges.
+repeated and cut short, as there. A PID may be /proc/PID. It reads /proc, once,
+and uses no eBPF: for processes of one's own it needs no privileges.
 
-The options that only maptrace has choose and order rows, add them up, print them for
-programs, or print again and again what changed. Under the name pmap (a link to
-maptrace, say) the program is this command.
+The options that only maptrace has choose and order rows, add them up, print
+them for programs, or print again and again what changed. Under the name pmap (a
+link to maptrace, say) the program is this command.
 
 More: "maptrace help tables".`,
 		Example: `  maptrace pmap -x 1234                       sizes, resident and dirty memory

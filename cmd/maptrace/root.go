@@ -171,20 +171,26 @@ func newRoot(s streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "maptrace",
 		Short: "A live pmap: which mappings a process has, and what changes them",
-		Long: `maptrace is a live pmap. It shows the memory mappings of a process, and traces
-every change of them as the kernel makes it, without stopping the process or
-putting anything into it.
+		Long: `Which command?
 
-"maptrace [options] PID" is "maptrace pmap [options] PID".
+    A process gets larger and larger    maptrace grow PID
+    A test must not leak                maptrace grow --fail-on leaks -- CMD
+    Which call has mapped this?         maptrace trace PID
+    mmap is slow, threads wait for it   maptrace lat PID
+    Where is the memory, now?           maptrace pmap -x PID
+    A first look at what changes        maptrace pmap --watch 2 --changed PID
+    No root, or it does not work        maptrace doctor
 
-Exit status: 0 done; 1 error; 2 wrong usage; 3 the target is gone or not there; 4
-not permitted or not supported; 5 drift was found, or could not be ruled out; 6 a
-limit of grow --fail-on was broken.`,
-		Example: `  maptrace grow 1234             which memory grows, and the code that grows it
-  maptrace trace 1234            every change of a running process' mappings
-  maptrace trace -- make all     the same for a command and its children
-  maptrace pmap -x 1234          the table pmap -x prints
-  maptrace demo                  see it find the leak of a small program`,
+maptrace shows the memory mappings of a process, and traces every change of them
+as the kernel makes it, without stopping the process or putting anything into
+it. "maptrace [options] PID" is "maptrace pmap [options] PID".
+
+Exit status: 0 done; 1 error; 2 wrong usage; 3 the target is gone or not there;
+4 not permitted or not supported; 5 drift was found, or could not be ruled out;
+6 a limit of grow --fail-on was broken.`,
+		Example: `  maptrace grow 1234           which memory grows, and the code that grows it
+  maptrace trace -- make all   every change of a command's mappings
+  maptrace demo                see it find the leak of a small program`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -201,13 +207,7 @@ limit of grow --fail-on was broken.`,
 	root.AddCommand(newTrace(s), newGrow(s), newLat(s), newPmap(s), newDoctor(s), newDemo(s), newLeaky(), newVersion(s))
 	root.SetHelpCommand(newHelp(s))
 	root.InitDefaultHelpCmd() // now, to be like the others
-	commandHelp := root.HelpFunc()
-	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
-		commandHelp(cmd, args)
-		if cmd == root {
-			listTopics(s.out)
-		}
-	})
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(s.out, cmd) })
 	root.Args = noCommand
 	root.SetIn(s.in)
 	root.SetOut(s.out)
@@ -217,12 +217,29 @@ limit of grow --fail-on was broken.`,
 		if c.Name() == "completion" {
 			for _, shell := range c.Commands() {
 				shell.Args = noArguments
+				if how, ok := shellHowTo[shell.Name()]; ok {
+					shell.Short, shell.Long = "Print what completes maptrace's words in "+shell.Name(), how
+				}
 			}
 			c.Args, c.RunE = noCommand, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 		}
 	}
 	checkUsage(root)
 	return root
+}
+
+// shellHowTo says how to have words completed by a shell.
+var shellHowTo = map[string]string{
+	"bash": `Packages, and "make install", install this. Without, for all users; the package
+bash-completion is needed:
+
+    maptrace completion bash >/etc/bash_completion.d/maptrace`,
+	"zsh": `Packages, and "make install", install this. Without, for all users:
+
+    maptrace completion zsh >/usr/local/share/zsh/site-functions/_maptrace`,
+	"fish": `Packages, and "make install", install this. Without:
+
+    maptrace completion fish >~/.config/fish/completions/maptrace.fish`,
 }
 
 // noCommand refuses arguments of commands that only have subcommands.

@@ -47,24 +47,25 @@ be trusted. If resident memory grew meanwhile, it says so: no mapping need chang
 for that, and "maptrace grow" tells which it is.
 
 Columns: the time; process and thread; the operation; the address; the change of
-the mapped size in KiB with its sign, or the size of the range where nothing came
-or went; the mode; the mapping; and what became of what was there.
+the mapped size in KiB with its sign, or the size of the range where nothing
+came or went; the mode; the mapping; and what became of what was there.
 
 --container takes the prefix of the ID or name of a running container of docker,
-containerd, cri-o or podman, or POD/NAME, or NAMESPACE/POD/NAME; --cgroup a path of
-/proc/PID/cgroup, a directory below /sys/fs/cgroup, or a systemd unit (nginx,
-user.slice). No daemon is asked. Processes that enter later are looked for once a
-second. Where a process goes by another number in its container, that follows its
-own in parentheses: 1234(7)/1235.
+containerd, cri-o or podman, or POD/NAME, or NAMESPACE/POD/NAME; --cgroup a path
+of /proc/PID/cgroup, a directory below /sys/fs/cgroup, or a systemd unit (nginx,
+user.slice). No daemon is asked. Processes that enter later are looked for once
+a second. Where a process goes by another number in its container, that follows
+its own in parentheses: 1234(7)/1235.
 
 It ends when the traced processes have, after --for or --count, or at ^C.
 The exit status is that of the command, if one was started; what the command
 itself prints goes where it always goes, so use --to to keep the two apart.
 
-With --poll nothing is attached to the kernel, and no privilege is needed for one's
-own processes: their maps are read again and again, and what differs is printed,
-marked as seen by polling. What comes and goes between two looks is not seen, nor
-which call or thread it was, nor a child whose parent has ended meanwhile.
+With --poll nothing is attached to the kernel, and no privilege is needed for
+one's own processes: their maps are read again and again, and what differs is
+printed, marked as seen by polling. What comes and goes between two looks is not
+seen, nor which call or thread it was, nor a child whose parent has ended
+meanwhile.
 
 More: "maptrace help columns", "maptrace help figures", "maptrace help targets",
 "maptrace help accuracy".`,

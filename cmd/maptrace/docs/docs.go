@@ -54,6 +54,13 @@ func parse(file, text string) (Topic, error) {
 	return Topic{Name: name, Short: short, Text: unlink(strings.Trim(body, "\n") + "\n")}, nil
 }
 
+// Section is what stands below a heading of the second level.
+func (t Topic) Section(heading string) (text string, ok bool) {
+	_, text, ok = strings.Cut(t.Text, "## "+heading+"\n\n")
+	text, _, _ = strings.Cut(text, "\n## ")
+	return strings.TrimRight(text, "\n") + "\n", ok
+}
+
 // link is a link to another file of the source. Its text says enough where there is
 // nothing to click on.
 var link = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\[([^\]]+)\]\([^):]+\)`) })

@@ -43,6 +43,18 @@ type Options struct {
 	// that has to do with them.
 	SeeAlso map[string][]string
 	Topics  []Topic
+	// Groups are the headings that flags are listed under, in their order, and GroupOf is
+	// that of a flag. Without, flags stand under none.
+	Groups  []string
+	GroupOf func(*pflag.Flag) string
+	// Sections are more of the page of a command, by its name: parts of topics, mostly.
+	Sections map[string][]Section
+}
+
+// Section is a part of a page.
+type Section struct {
+	Title string
+	Text  string // Markdown
 }
 
 // manual is what pages have in common.
@@ -72,7 +84,7 @@ func Pages(root *cobra.Command, o Options) ([]Page, error) {
 		if d.exits == nil {
 			d.exits = general
 		}
-		if err := d.fill(o.Help); err != nil {
+		if err := d.fill(&o); err != nil {
 			return nil, fmt.Errorf("manual of %s: %w", c.CommandPath(), err)
 		}
 		for _, other := range commands {
@@ -125,15 +137,15 @@ type form struct{ literal, value string }
 type exit struct{ code, meaning string }
 
 // fill takes what a command says of itself.
-func (d *description) fill(help func(*cobra.Command) (string, error)) error {
+func (d *description) fill(o *Options) error {
 	d.InitDefaultHelpFlag()
 	d.prose = dropExitStatus(d.Long)
 	if !d.DisableFlagParsing {
 		d.synopsis = synopsis(d.Command)
-		d.groups = []optionGroup{flagOptions(d.Command)}
+		d.groups = flagOptions(d.Command, o)
 		return nil
 	}
-	text, err := help(d.Command)
+	text, err := o.Help(d.Command)
 	if err != nil {
 		return fmt.Errorf("help: %w", err)
 	}
@@ -160,10 +172,28 @@ func synopsis(c *cobra.Command) (lines []string) {
 	return lines
 }
 
-// flagOptions are the flags of a command, and those it has from above.
-func flagOptions(c *cobra.Command) (g optionGroup) {
+// flagOptions are the flags of a command, and those it has from above, by their groups.
+func flagOptions(c *cobra.Command, opts *Options) (groups []optionGroup) {
+	if opts.GroupOf == nil {
+		opts = &Options{Groups: []string{""}, GroupOf: func(*pflag.Flag) string { return "" }}
+	}
+	for _, name := range opts.Groups {
+		g := optionGroup{heading: name}
+		g.add(c, func(f *pflag.Flag) bool { return opts.GroupOf(f) == name })
+		if len(g.options) > 0 {
+			groups = append(groups, g)
+		}
+	}
+	if len(groups) == 1 {
+		groups[0].heading = "" // which says nothing by itself
+	}
+	return groups
+}
+
+// add adds the flags of a command that are in the group.
+func (g *optionGroup) add(c *cobra.Command, in func(*pflag.Flag) bool) {
 	add := func(f *pflag.Flag) {
-		if f.Hidden || f.Deprecated != "" {
+		if f.Hidden || f.Deprecated != "" || !in(f) {
 			return
 		}
 		value, usage := pflag.UnquoteUsage(f)
@@ -182,7 +212,6 @@ func flagOptions(c *cobra.Command) (g optionGroup) {
 	}
 	c.NonInheritedFlags().VisitAll(add)
 	c.InheritedFlags().VisitAll(add)
-	return g
 }
 
 // zero tells whether a flag's default is one that pflag's help leaves out.

@@ -90,6 +90,9 @@ func (m *manual) command(d *description) string {
 	if d.Example != "" {
 		p.section("EXAMPLES", examples(d.Example))
 	}
+	for _, s := range m.Sections[d.Name()] {
+		p.section(strings.ToUpper(s.Title), s.Text)
+	}
 	p.section("SEE ALSO", references(d.seeAlso))
 	return p.roff()
 }
