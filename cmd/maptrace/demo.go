@@ -36,6 +36,7 @@ and the line that leak it.`,
 	}
 	addSpanFlag(cmd, span(&o.duration, 4*time.Second), "the program runs for this `TIME`")
 	addOutputFlags(cmd, &o.output, &o.toFile)
+	addFlagCompletion(cmd)
 	return cmd
 }
 

@@ -41,6 +41,7 @@ More: "maptrace help kernels", "maptrace help privileges".`,
 		},
 	}
 	addOutputFlags(cmd, &form, &toFile)
+	addFlagCompletion(cmd)
 	return cmd
 }
 

@@ -122,6 +122,7 @@ More: "maptrace help growth", "maptrace help stacks", "maptrace help targets".`,
 	group(cmd, groupOutput, "top", "all", "frames", "pprof", "folded")
 	group(cmd, groupCost, "stack-size", "stack-rate", "fault-rate", "smaps-budget", "heap-budget")
 	group(cmd, groupPrivileges, "watchpoints")
+	addTargetCompletion(cmd)
 	return cmd
 }
 

@@ -20,6 +20,8 @@ func TestLimitsAreJudgedWhateverTheCommandEndsWith(t *testing.T) {
 	}{
 		{"a leak, and success", "leaks", "50ms", leak + "0", exitGrowth, "leaks"},
 		{"a leak, and a failure", "leaks", "50ms", leak + "3", exitGrowth, "leaks"},
+		{"all memory, and success", "growth > 1MiB/min", "50ms", leak + "0", exitGrowth, "growth > 1MiB/min: "},
+		{"all memory below the limit", "growth > 10GiB/min", "50ms", leak + "0", exitOK, ""},
 		{"no leak, and a failure", "file growth > 1GiB/s", "50ms", leak + "3", 3, ""},
 		{"nothing that was looked at", "leaks", "1m", "exit 0", exitUnsupported, "--fail-on cannot be judged: no process was there for long enough"},
 		{"nothing that was looked at, and a failure", "leaks", "1m", "exit 3", exitUnsupported, "--fail-on cannot be judged: no process was there for long enough"},

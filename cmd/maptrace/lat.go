@@ -74,6 +74,7 @@ More: "maptrace help latency", "maptrace help stacks", "maptrace help targets".`
 	f.IntVar(&o.frames, "frames", 16, "print `N` frames of a stack; 0 for all")
 	group(cmd, groupWhat, "slow")
 	group(cmd, groupOutput, "top", "frames")
+	addTargetCompletion(cmd)
 	return cmd
 }
 

@@ -143,7 +143,7 @@ func columnNames(t *testing.T) map[string][]string {
 		"trace": append(strings.Fields(string((&render.Text{}).AppendHeader(nil))),
 			"Kbytes", "Delta", "Ops", "events", "failed", "sections", "missed", "other", "late", "re-reads", "audits", "lost", "drift", "violations", "ordering", "accuracy"),
 		"grow": append(heading("growth.txt", "VERDICT "), "calls", "stacks", "words were watched", "page faults", "resident pages by"),
-		"lat": {"OPERATION", "COUNT", "FAILED", "TOTAL", "P50", "P90", "P99", "P99.9", "MAX", "WRITE", "CALLS", "WAIT", "HOLD", "TIME", "PID/TID", "SIZE", "DURATION", "STACK"},
+		"lat":  {"OPERATION", "COUNT", "FAILED", "TOTAL", "P50", "P90", "P99", "P99.9", "MAX", "WRITE", "CALLS", "WAIT", "HOLD", "TIME", "PID/TID", "SIZE", "DURATION", "STACK"},
 		"pmap": {"Address", "Kbytes", "RSS", "Dirty", "Mode", "Mapping", "Offset", "Device", "Perm", "Inode", "Pss", "Swap", "VmFlags", "Rows", "Kind", "Delta", "Last"},
 	}
 }

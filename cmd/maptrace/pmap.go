@@ -42,6 +42,7 @@ More: "maptrace help tables".`,
   maptrace pmap --group kind --human 1234     where the memory is, by what it is for
   maptrace pmap --watch 10 --changed 1234     what grows, from one table to the next`,
 		DisableFlagParsing: true,
+		ValidArgsFunction:  completePmap,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runPmap(cmd.Context(), s, "maptrace pmap", args)
 		},

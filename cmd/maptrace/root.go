@@ -90,7 +90,7 @@ func run(ctx context.Context, args []string, s streams) exitCode {
 		}
 	}
 	root.SetArgs(args)
-	return report(s.err, root.ExecuteContext(ctx))
+	return report(s.err, root.ExecuteContext(forCompletion(ctx, root, args)))
 }
 
 // commandOf is the word of a command line that names the command.
@@ -200,6 +200,12 @@ Exit status: 0 done; 1 error; 2 wrong usage; 3 the target is gone or not there;
 			return cmd.Help()
 		},
 	}
+	root.ValidArgsFunction = func(_ *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		if begun == "" || len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return completePIDs(nil)(begun) // of pmap, without its name
+	}
 	// Cobra's own --version would be -v too, which is something else to the commands,
 	// and would link text/template: 2 MB.
 	root.Flags().BoolVar(&ask, "version", false, "print the version")
@@ -277,6 +283,8 @@ func newVersion(s streams) *cobra.Command {
 		Short: "Print the version",
 		Args:  noArguments,
 		RunE:  func(*cobra.Command, []string) error { return printVersion(s) },
+
+		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 }
 

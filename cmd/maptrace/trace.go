@@ -106,6 +106,7 @@ More: "maptrace help columns", "maptrace help figures", "maptrace help targets",
 	f.BoolVar(&o.all, "all", false, "tables with the rows that are as at first, too")
 	group(cmd, groupOutput, "all", "summary-only", "table-every", "stack", "show-path")
 	group(cmd, groupPrivileges, "poll")
+	addTargetCompletion(cmd)
 	return cmd
 }
 

@@ -193,6 +193,17 @@ func (v numbersValue) String() string { return "" } // which help would show as 
 
 func (v numbersValue) Type() string { return v.what }
 
+// GetSlice says to who completes words that the flag may be given again.
+func (v numbersValue) GetSlice() (words []string) {
+	if v.to == nil {
+		return nil
+	}
+	for _, n := range *v.to {
+		words = append(words, strconv.Itoa(n))
+	}
+	return words
+}
+
 // Set takes what pgrep(1) and pidof(1) print too.
 func (v numbersValue) Set(s string) error {
 	words := strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' })

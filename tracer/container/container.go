@@ -145,6 +145,13 @@ func list[T fmt.Stringer](all []T) string {
 	return strings.Join(names, ", ")
 }
 
+// Containers lists the containers that have running processes, by ID, with those of their
+// names that could be read.
+func (f Finder) Containers() ([]*Container, error) {
+	all, _, err := f.containers()
+	return all, err
+}
+
 // containers lists the containers that have running processes, by ID. Doubts are
 // what of their names could not be read.
 func (f Finder) containers() (all []*Container, doubts []error, err error) {
