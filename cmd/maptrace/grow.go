@@ -360,7 +360,8 @@ func (g *growRun) finish(out io.Writer) error {
 		Coarsened: report.Stats.Coarsened, Unkept: report.Stats.Unkept,
 	}
 	var errs []error
-	if g.o.output == "json" {
+	switch g.o.output {
+	case jsonForm:
 		enc := json.NewEncoder(table.JSONWriter(out))
 		for i := range g.groups {
 			errs = append(errs, render.EncodeGroup(enc, &g.groups[i], g.clock.Time(now)))
@@ -369,9 +370,9 @@ func (g *growRun) finish(out io.Writer) error {
 			errs = append(errs, render.EncodeGrowth(enc, &g.results[i], g.clock.Time(now)))
 		}
 		errs = append(errs, enc.Encode(summary))
-	} else if g.o.output == csvForm {
+	case csvForm:
 		errs = append(errs, render.WriteFindingsCSV(out, g.groups, g.results, g.clock.Time(now)))
-	} else {
+	default:
 		o := render.GrowthOptions{Most: g.o.top, All: g.o.all, Frames: g.o.frames, ASCII: !utf8Locale(os.Getenv), Width: columns(out)}
 		notes := func(w io.Writer) error { return summary.Write(w, o.Width) }
 		errs = append(errs, render.WriteGrowth(out, g.groups, g.results, o, notes))

@@ -68,8 +68,8 @@ func writeShare(dir, version string) error {
 		Date:    date,
 		Help: func(c *cobra.Command) (string, error) {
 			out.Reset()
-			err := c.Help()
-			return out.String(), err
+			helpErr := c.Help()
+			return out.String(), helpErr
 		},
 		SeeAlso: map[string][]string{
 			"maptrace": {"pmap(1)", "proc(5)"},
