@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -185,6 +186,8 @@ func next(f *attribution.Finding, longer, unsampled string) string {
 		return "names of functions take the program's symbols: maptrace help stacks"
 	case f.Blamed().Full != "" && f.What == growth.Processes:
 		return "children that " + table.Escape(f.Blamed().Short) + " starts do not end, or are not waited for"
+	case f.Blamed().Full != "" && f.Label == growth.Leaks && f.AliveOf > 0 && f.AliveShare < nearlyAll && !f.Shared:
+		return fmt.Sprintf("%s of what %s allocates is not freed: for whom is below; a profile: --pprof FILE", units.Percent(f.AliveShare), table.Escape(f.Blamed().Short))
 	case f.Blamed().Full != "" && f.Label == growth.Leaks:
 		return "what " + table.Escape(f.Blamed().Short) + " allocates is not freed; whole stacks: --frames 0, a profile: --pprof FILE"
 	case unknownKeeper(f) && unsampled != "":
@@ -198,6 +201,9 @@ func next(f *attribution.Finding, longer, unsampled string) string {
 	}
 	return "a longer watch tells whether that ends: " + longer
 }
+
+// nearlyAll is the share of what somebody allocates that stays from which on all of it does.
+const nearlyAll = 0.9
 
 // hasLine tells whether a name has a file and a line.
 func hasLine(name string) bool {
@@ -371,14 +377,14 @@ func grew(more int64) string {
 }
 
 // fold breaks text into lines of at most width columns between words, those after the first
-// with an indent; with no width it is one line.
+// with an indent; with no width it is one line. A number and its unit are one word.
 func fold(text string, width, indent int) string {
 	if width <= 0 {
 		return text
 	}
 	var b strings.Builder
 	column := 0
-	for i, word := range strings.Split(text, " ") {
+	for i, word := range words(text) {
 		n := utf8.RuneCountInString(word)
 		switch {
 		case i == 0:
@@ -393,4 +399,19 @@ func fold(text string, width, indent int) string {
 		column += n
 	}
 	return b.String()
+}
+
+// unit is what stands behind numbers.
+var unit = regexp.MustCompile(`^(?:B|[KMGTPE]iB|%|s|min|h|days)(?:[^A-Za-z].*)?$`)
+
+// words are the words of a text, numbers with their units.
+func words(text string) (out []string) {
+	for word := range strings.SplitSeq(text, " ") {
+		if n := len(out); n > 0 && unit.MatchString(word) && strings.ContainsAny(out[n-1], "0123456789") {
+			out[n-1] += " " + word
+			continue
+		}
+		out = append(out, word)
+	}
+	return out
 }

@@ -485,6 +485,9 @@ func TestLinesFitATerminal(t *testing.T) {
 	if got, want := fold(text, 20, 6), "LEAK a\n      word-that-is-longer-than-a-line\n      and some more"; got != want {
 		t.Errorf("folded to %q, want %q", got, want)
 	}
+	if got, want := fold("page tables 260.0 KiB (+60.0 KiB); 90 % of it", 30, 2), "page tables 260.0 KiB\n  (+60.0 KiB); 90 % of it"; got != want {
+		t.Errorf("folded to %q, want %q", got, want)
+	}
 	if got := fold(text, 0, 6); got != text {
 		t.Errorf("without a width: %q", got)
 	}
