@@ -5,6 +5,9 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/growth"
 )
 
 // View is what was found up to a moment. Nobody changes it once it is published, so
@@ -23,8 +26,29 @@ type ProcessView struct {
 	Space   uint64
 	Exited  bool
 	Watched time.Duration
-	Ticks   int      // how often it had been observed when it was judged
-	Worst   *Finding // nil if there is none
+	Ticks   int // how often it had been observed when it was judged
+	// Findings are the worst of what was found, the worst first: those that grew, and one
+	// that did not if there are none; at most viewFindings.
+	Findings []Finding
+	// First and Last are what the kernel charged it for at first and at last; zero if that
+	// was not read.
+	First, Last Charges
+}
+
+// Charges are what a process is charged for, in bytes.
+type Charges struct{ Anon, File, Shmem, Swapped, PageTables, Hugetlb uint64 }
+
+// chargesOf are the kernel's figures without what they come with.
+func chargesOf(a *event.Account) Charges {
+	return Charges{Anon: a.Anon, File: a.File, Shmem: a.Shmem, Swapped: a.Swapped, PageTables: a.PageTables, Hugetlb: a.Hugetlb}
+}
+
+// Worst is the worst finding there is, nil if there is none.
+func (p *ProcessView) Worst() *Finding {
+	if len(p.Findings) == 0 {
+		return nil
+	}
+	return &p.Findings[0]
 }
 
 // Worst is the worst finding there is, nil if there is none.
@@ -32,7 +56,7 @@ func (v *View) Worst() *Finding {
 	if len(v.Processes) == 0 {
 		return nil
 	}
-	return v.Processes[0].Worst
+	return v.Processes[0].Worst()
 }
 
 // views hand what the owner of a Growth knows to others.
@@ -44,7 +68,7 @@ type views struct {
 
 // verdict is what an address space was last judged to be, for views.
 type verdict struct {
-	worst *Finding
+	found []Finding
 	ticks int // as of which observation; 0 for none
 	turn  int // of whose judging it was
 }
@@ -55,6 +79,9 @@ const (
 	// viewMost is how many processes are judged anew for one view: the others' verdicts
 	// are those of an earlier one. To judge all of a node takes longer than to observe it.
 	viewMost = 16
+	// viewFindings is how many findings of a process are told: the evidence for one costs
+	// more than all verdicts.
+	viewFindings = 6
 )
 
 // View returns the newest view, nil if there is none yet, and asks for another. Any
@@ -81,7 +108,7 @@ func (g *Growth) Publish(now uint64) {
 		}
 		view.Processes = append(view.Processes, ProcessView{
 			PID: w.pid, NSPID: w.nspid, Comm: w.comm, Space: id, Exited: w.exited, Watched: w.watchedTo(now),
-			Ticks: w.seen.ticks, Worst: w.seen.worst,
+			Ticks: w.seen.ticks, Findings: w.seen.found, First: chargesOf(&w.charges.first), Last: chargesOf(&w.charges.last),
 		})
 	}
 	slices.SortFunc(view.Processes, func(a, b ProcessView) int {
@@ -107,16 +134,24 @@ func (g *Growth) judge() {
 		g.turn++
 		w.seen = verdict{ticks: w.Ticks(), turn: g.turn}
 		all := w.findings()
-		for _, e := range w.evidence(all, all[:min(len(all), 1)]) { // evidence costs more than verdicts
-			f := g.namer.finding(w.Attribution, &e, w.limits)
-			w.seen.worst = &f
+		for _, e := range w.evidence(all, all[:worthTelling(all)]) {
+			w.seen.found = append(w.seen.found, g.namer.finding(w.Attribution, &e, w.limits))
 		}
 	}
 }
 
-func (p *ProcessView) rank() float64 {
-	if p.Worst == nil {
-		return 0
+// worthTelling is how many of all findings a view has.
+func worthTelling(all []growth.Finding) int {
+	n := min(len(all), 1)
+	for n < min(len(all), viewFindings) && all[n].Label >= growth.Plateau {
+		n++
 	}
-	return rank(&p.Worst.Finding)
+	return n
+}
+
+func (p *ProcessView) rank() float64 {
+	if w := p.Worst(); w != nil {
+		return rank(&w.Finding)
+	}
+	return 0
 }

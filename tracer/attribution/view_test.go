@@ -66,8 +66,8 @@ func TestAViewHasTheWorstProcessFirst(t *testing.T) {
 	var got []row
 	for _, p := range v.Processes {
 		r := row{p.PID, p.Ticks, "none"}
-		if p.Worst != nil {
-			r.Label = p.Worst.Label.String()
+		if worst := p.Worst(); worst != nil {
+			r.Label = worst.Label.String()
 		}
 		got = append(got, r)
 	}
@@ -75,8 +75,55 @@ func TestAViewHasTheWorstProcessFirst(t *testing.T) {
 	if d := cmp.Diff([]row{{2, 30, growth.Leaks.String()}, {1, 30, "none"}}, got); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
-	if v.Worst() != v.Processes[0].Worst || v.Watched != 40*time.Second-1 || (&View{}).Worst() != nil {
+	if v.Worst() != &v.Processes[0].Findings[0] || v.Watched != 40*time.Second-1 || (&View{}).Worst() != nil {
 		t.Errorf("%+v", v)
+	}
+}
+
+func TestAViewTellsWhatGrewAndWhatIsCharged(t *testing.T) {
+	t.Parallel()
+	g := NewGrowth(Options{Names: names{}, Interval: time.Second})
+	process(g, 1, 1)
+	for i, anon := range []uint64{100, 200, 300} {
+		g.Record(&event.Record{At: uint64(i+1) * 1e9, Space: 1, PID: 1, Body: event.Account{Comm: "server", Anon: anon, PageTables: 7}})
+	}
+	grows(g, 1, 30)
+	g.View()
+	g.Publish(40e9)
+	p := g.View().Processes[0]
+	if want := (Charges{Anon: 100, PageTables: 7}); p.First != want {
+		t.Errorf("charged at first: %+v, want %+v", p.First, want)
+	}
+	if want := (Charges{Anon: 300, PageTables: 7}); p.Last != want {
+		t.Errorf("charged at last: %+v, want %+v", p.Last, want)
+	}
+	if p.Comm != "server" || len(p.Findings) == 0 || p.Worst() != &p.Findings[0] || (&ProcessView{}).Worst() != nil {
+		t.Errorf("%+v", p)
+	}
+}
+
+func TestFewOfManyFindingsAreTold(t *testing.T) {
+	t.Parallel()
+	labels := func(all ...growth.Label) (out []growth.Finding) {
+		for _, l := range all {
+			out = append(out, growth.Finding{Label: l})
+		}
+		return out
+	}
+	const steady, churns, plateau, grows, leaks = growth.Steady, growth.Churns, growth.Plateau, growth.Grows, growth.Leaks
+	for _, tt := range []struct {
+		all  []growth.Finding
+		want int
+	}{
+		{nil, 0},
+		{labels(steady, steady), 1},
+		{labels(churns, steady), 1},
+		{labels(leaks, grows, plateau, churns, steady), 3},
+		{labels(leaks, leaks, leaks, leaks, leaks, leaks, leaks), viewFindings},
+	} {
+		if got := worthTelling(tt.all); got != tt.want {
+			t.Errorf("%d of %d, want %d", got, len(tt.all), tt.want)
+		}
 	}
 }
 
