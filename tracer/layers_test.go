@@ -135,6 +135,23 @@ func TestNobodyAboveAsksForTheSource(t *testing.T) {
 	}
 }
 
+// What draws on a terminal is given what it draws, and does not know where that is from.
+func TestTheLiveViewKnowsNothingOfTheTracer(t *testing.T) {
+	t.Parallel()
+	for _, p := range list(t, "./cmd/maptrace/internal/tui") {
+		for _, d := range p.Deps {
+			if strings.HasPrefix(d, module+"tracer") || strings.HasPrefix(d, module+"bpf") || strings.HasPrefix(d, "github.com/cilium/ebpf") {
+				t.Errorf("%s depends on %s", p.ImportPath, d)
+			}
+		}
+		for _, i := range p.Imports {
+			if strings.HasPrefix(i, module) && i != module+"procmaps/table" && i != module+"procmaps/units" {
+				t.Errorf("%s imports %s", p.ImportPath, i)
+			}
+		}
+	}
+}
+
 // isLive tells whether an expression is the type *tracer.Live, or *tracer.Poll.
 func isLive(e ast.Expr) bool {
 	star, ok := e.(*ast.StarExpr)
