@@ -16,6 +16,7 @@ import (
 
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/privilege"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/tui"
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/procmaps/units"
@@ -23,7 +24,6 @@ import (
 	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/budget"
 	"github.com/maptrace/maptrace/tracer/export"
-	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/keeper"
 	"github.com/maptrace/maptrace/tracer/sample"
 	"github.com/maptrace/maptrace/tracer/site"
@@ -228,9 +228,10 @@ type growRun struct {
 	sampler *sample.Sampler
 	results []render.Growth
 	groups  []attribution.Group
+	live    *liveView
+	looks   render.LiveGrowth
 	certain attribution.Certainty
-	drawn   bool   // a line of progress is on the terminal
-	shown   uint64 // when the last was drawn
+	judged  uint64 // when it was last asked whether all is certain
 
 	pprof, folded *output // nil unless asked for
 }
@@ -240,8 +241,10 @@ func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err
 	memory := budget.Of(o.bytes())
 	sites := site.New(site.Options{MaxBytes: memory.Stacks, MaxFileBytes: int(o.bytes()), Calls: o.calls})
 	settle := sample.SettleFor(o.duration)
+	seen, s := o.openLive(s, true)
+	defer seen.close()
 	g := &growRun{
-		o: o, memory: memory,
+		o: o, memory: memory, live: seen,
 		Growth: attribution.NewGrowth(attribution.Options{Names: sites, Interval: o.interval, Settle: settle, Memory: memory}),
 	}
 	defer func() { err = errors.Join(err, g.close(), sites.Close()) }()
@@ -288,53 +291,39 @@ func (g *growRun) close() error {
 	return errors.Join(errs...)
 }
 
-// Idle implements tracer.Sink: it says on a terminal how far it is, and ends what need not go
-// on.
+// Idle implements tracer.Sink: it shows what was found so far, and ends what need not go on.
 func (g *growRun) Idle() error {
 	now := g.Now()
 	g.Publish(now)
-	shows := isTerminal(g.err)
-	if !shows && !g.o.auto || now-g.shown < uint64(time.Second) {
-		return nil // verdicts cost more than looks, and nobody reads faster
+	if g.o.auto && now-g.judged >= uint64(time.Second) { // verdicts cost more than looks
+		g.judged = now
+		if view := g.View(); view != nil && g.certain.Take(view) {
+			g.stop()
+		}
 	}
-	g.shown = now
+	if !g.live.isDue(now) {
+		return nil
+	}
 	view := g.View()
-	if view == nil {
-		return nil
+	head := tui.Head{Command: "maptrace grow", About: g.live.about(g.PIDs()), Time: elapsed(0, g.o.duration), Foot: "^C for the answer so far"}
+	if view != nil {
+		head.Time = elapsed(view.Watched+time.Duration(now-view.At), g.o.duration)
+		if len(view.Processes) > 1 {
+			head.About = units.Count(uint64(len(view.Processes)), "process")
+		}
 	}
-	if g.o.auto && g.certain.Take(view) {
-		g.stop()
+	seen := g.looks.Look(head, view)
+	if g.live.screen {
+		g.live.Show(seen)
+	} else {
+		g.live.Show(&tui.Status{Text: head.About + ", " + head.Time + ": " + seen.Sentence, Style: seen.Style, Foot: head.Foot})
 	}
-	if !shows {
-		return nil
-	}
-	line := fmt.Sprintf("watched %s", units.Span(view.Watched+time.Duration(now-view.At)))
-	if g.o.duration > 0 {
-		line += " of " + units.Span(g.o.duration)
-	}
-	if worst := view.Worst(); worst != nil && worst.Label >= growth.Plateau {
-		line += ": " + render.Sentence(worst)
-	}
-	g.progress(line)
 	return nil
-}
-
-// progress draws the line of progress over the one before; "" takes it away.
-func (g *growRun) progress(line string) {
-	const columns = 79
-	if line == "" && !g.drawn {
-		return
-	}
-	if r := []rune(line); len(r) > columns {
-		line = string(r[:columns])
-	}
-	g.drawn = line != ""
-	fmt.Fprintf(g.err, "\r\x1b[K%s", line)
 }
 
 // finish prints what was found.
 func (g *growRun) finish(out io.Writer) error {
-	g.progress("")
+	g.live.close()
 	now := g.Now()
 	accuracy := make(map[uint64]string)
 	report := g.Report()
