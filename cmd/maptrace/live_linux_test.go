@@ -232,6 +232,23 @@ func TestAScreenIsGoneWhileItsJobIsStopped(t *testing.T) {
 	}
 }
 
+func TestPmapRefreshesInPlaceAndLeavesTheLastTable(t *testing.T) {
+	t.Parallel()
+	target := leak(t)
+	p := openPane(t)
+	p.types("%s pmap --watch 0.2 --count 5 --changed %d; echo status $?", binary(t), target.Process.Pid)
+	p.shows(`^\^C to end`)
+	p.shows(`^status 0`)
+	if all := p.all(); strings.Count(all, " s since the start\n") != 1 || strings.Contains(all, "^C to end") {
+		t.Errorf("there is not the last table alone:\n%s", all)
+	}
+	p.types("TERM=dumb %s pmap --watch 0.2 --count 5 --changed %d; echo dumb $?", binary(t), target.Process.Pid)
+	p.shows(`^dumb 0`)
+	if n := strings.Count(p.all(), " s since the start\n"); n != 1+5 {
+		t.Errorf("a terminal that cannot be drawn on has %d tables, want 5", n-1)
+	}
+}
+
 // Where a command is started nothing is drawn: it may use the terminal itself.
 func TestACommandHasTheTerminalForItself(t *testing.T) {
 	t.Parallel()

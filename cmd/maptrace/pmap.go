@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -90,7 +91,15 @@ func runPmap(ctx context.Context, s streams, name string, args []string) error {
 	}
 	err = printTo(s.out, o.toFile, func(out io.Writer) error {
 		s.out = out
-		return newPmapRun(s, o, say).run(ctx)
+		r := newPmapRun(s, o, say)
+		if o.watch > 0 && !o.json {
+			seen, above := openLive(s, true)
+			defer seen.close()
+			if seen != nil && seen.screen {
+				r.live, s = seen, above
+			}
+		}
+		return r.run(ctx)
 	})
 	if errors.As(err, &coded) && coded.cause != nil {
 		say(coded.Error())
@@ -177,6 +186,12 @@ type pmapRun struct {
 	// order is what --sort and --top ask of rows that are not mappings.
 	order table.Selection
 	shm   procmaps.Device
+
+	live   *liveView    // where --watch refreshes its tables in place, nil if it appends them
+	tables bytes.Buffer // those that are being made meanwhile
+	taken  int          // how much of that is in seen
+	seen   []byte       // the same tables with as many columns as are seen
+	last   string       // the last tables that were made
 }
 
 func newPmapRun(s streams, o *pmapOptions, say func(string)) *pmapRun {
@@ -216,7 +231,10 @@ func utf8Locale(getenv func(string) string) bool {
 
 // run prints all processes, once or with --watch until the end.
 func (r *pmapRun) run(ctx context.Context) error {
-	if r.o.watch > 0 {
+	switch {
+	case r.live != nil:
+		return r.refresh(ctx)
+	case r.o.watch > 0:
 		return r.watch(ctx)
 	}
 	code, err := r.all(r.o.pids)

@@ -2,12 +2,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os/signal"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/tui"
 	"github.com/maptrace/maptrace/procmaps/table"
+	"github.com/maptrace/maptrace/procmaps/units"
 	"github.com/maptrace/maptrace/tracer/await"
 )
 
@@ -171,6 +177,40 @@ func appendCSV[R any](p *table.Process, columns []table.Column[R], rows []R, hea
 	return b
 }
 
+// refresh is watch with the tables in the place of those before; the last stay.
+func (r *pmapRun) refresh(ctx context.Context) error {
+	out := r.out
+	r.out = &r.tables
+	r.chooseForm()
+	err := r.watch(ctx)
+	r.live.close()
+	_, failed := io.WriteString(out, r.last)
+	return errors.Join(err, failed)
+}
+
+// showTables shows the tables that were made, where they are refreshed in place.
+func (r *pmapRun) showTables() {
+	if r.live == nil {
+		return
+	}
+	r.last = r.tables.String()
+	seen := string(r.seen) + r.last[r.taken:]
+	r.tables.Reset()
+	r.taken, r.seen = 0, r.seen[:0]
+	about := units.Count(uint64(len(r.o.pids)), "process")
+	keep := 0
+	if len(r.o.pids) == 1 {
+		about = strconv.Itoa(r.o.pids[0])
+		if !r.o.quiet {
+			keep = 2 // the rule and the totals
+		}
+	}
+	r.live.Show(&tui.Tables{
+		Head: tui.Head{Command: "maptrace pmap", About: about, Time: "every " + r.o.watch.String(), Foot: "^C to end"},
+		Rows: strings.Split(strings.TrimRight(seen, "\n"), "\n"), Keep: keep,
+	})
+}
+
 // watch prints every process again and again, until none is left, the count is
 // reached or a signal comes.
 func (r *pmapRun) watch(ctx context.Context) error {
@@ -204,6 +244,7 @@ func (r *pmapRun) watch(ctx context.Context) error {
 				return nil
 			}
 		}
+		r.showTables()
 		if now.err != nil {
 			return now.err
 		}
@@ -258,8 +299,11 @@ func (r *pmapRun) showChanges(w *watched, p *table.Process) error {
 	}
 	rows := w.Next(p)
 	columns := table.WatchColumns(r.opts)
-	a := table.NewAligned(columns)
-	a.Fit(slices.Values(rows))
+	whole := fitted(columns, rows)
+	var seen *table.Aligned[table.WatchRow]
+	if r.live != nil {
+		seen = fitted(seenColumns(columns, r.live.width()), rows)
+	}
 	if r.o.changed {
 		rows = slices.DeleteFunc(rows, func(row table.WatchRow) bool { return !row.Changed() })
 	}
@@ -267,5 +311,35 @@ func (r *pmapRun) showChanges(w *watched, p *table.Process) error {
 	if err != nil {
 		return pmapMistake("%w", err)
 	}
-	return r.write(append(appendTable(b, a, rows, r.o.quiet), '\n'))
+	if seen != nil {
+		r.seen = append(append(r.seen, r.tables.Bytes()[r.taken:]...), b...)
+		r.seen = append(appendTable(r.seen, seen, rows, r.o.quiet), '\n')
+	}
+	err = r.write(append(appendTable(b, whole, rows, r.o.quiet), '\n'))
+	r.taken = r.tables.Len()
+	return err
+}
+
+// fitted are columns that are as wide as the rows need.
+func fitted[R any](columns []table.Column[R], rows []R) *table.Aligned[R] {
+	a := table.NewAligned(columns)
+	a.Fit(slices.Values(rows))
+	return a
+}
+
+// seenColumns are those of the columns of --watch that leave room for the names of mappings
+// on a screen of that width.
+func seenColumns(columns []table.Column[table.WatchRow], width int) []table.Column[table.WatchRow] {
+	const all, most, some = 112, 80, 60
+	var without []string
+	switch {
+	case width >= all:
+	case width >= most:
+		without = []string{"size_last", "rss_last"}
+	case width >= some:
+		without = []string{"size_last", "rss_last", "dirty_kb", "mode", "size_delta"}
+	default:
+		without = []string{"size_last", "rss_last", "dirty_kb", "mode", "size_delta", "size_kb", "rss_kb"}
+	}
+	return slices.DeleteFunc(slices.Clone(columns), func(c table.Column[table.WatchRow]) bool { return slices.Contains(without, c.Key) })
 }

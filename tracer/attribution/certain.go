@@ -36,7 +36,7 @@ func (c *Certainty) Take(v *View) bool {
 	var now certain
 	for i := range v.Processes {
 		p := &v.Processes[i]
-		switch f := p.Worst; {
+		switch f := p.Worst(); {
 		case f == nil || f.Label < growth.Grows:
 		case f.Label < growth.Leaks || f.Confidence() < certainBy:
 			*c = Certainty{}

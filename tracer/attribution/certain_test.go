@@ -51,7 +51,11 @@ func TestWhatIsCertainIsNotWatchedForLonger(t *testing.T) {
 		for s := 1; s <= 60 && got == 0; s++ {
 			v := &View{Watched: time.Duration(s) * time.Second}
 			for i, f := range tt.worst(s) {
-				v.Processes = append(v.Processes, ProcessView{Space: uint64(i) + 1, Worst: f})
+				p := ProcessView{Space: uint64(i) + 1}
+				if f != nil {
+					p.Findings = []Finding{*f}
+				}
+				v.Processes = append(v.Processes, p)
 			}
 			if c.Take(v) {
 				got = s
