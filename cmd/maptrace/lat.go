@@ -5,12 +5,15 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/tui"
+	"github.com/maptrace/maptrace/procmaps/units"
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/budget"
@@ -99,7 +102,9 @@ func runLat(ctx context.Context, s streams, o *latOptions, out io.Writer) (err e
 	memory := budget.OfTrace(o.bytes())
 	sites := site.New(site.Options{MaxBytes: memory.Stacks, MaxFileBytes: int(o.bytes()), Calls: o.calls})
 	defer func() { err = errors.Join(err, sites.Close()) }()
-	m := &meter{o: o, Timings: attribution.NewTimings(sites, o.top)}
+	seen, s := o.openLive(s, true)
+	defer seen.close()
+	m := &meter{o: o, live: seen, Timings: attribution.NewTimings(sites, o.top)}
 	opts := tracer.Options{KeepExited: 512, Memory: memory.Extents, Rows: memory.Rows}
 	kernel := tracer.LiveOptions{Latency: &tracer.LatencyOptions{Slow: o.slow}}
 	if m.attached, err = attach(s, &o.attachOptions, kernel, opts, sites); err != nil {
@@ -115,6 +120,7 @@ type meter struct {
 	*attached
 	*attribution.Timings
 	o      *latOptions
+	live   *liveView
 	began  uint64
 	raised uint64 // from how long on a call is always told
 }
@@ -127,13 +133,39 @@ func (m *meter) Record(*event.Record) {}
 func (m *meter) Idle() error {
 	if longest := m.Longest(); longest > m.raised {
 		m.raised = longest
-		return m.Info().Latency.RaiseWorst(longest)
+		if err := m.Info().Latency.RaiseWorst(longest); err != nil {
+			return err
+		}
 	}
+	if !m.live.isDue(m.Now()) {
+		return nil
+	}
+	return m.show()
+}
+
+// show shows what was counted so far.
+func (m *meter) show() error {
+	ops, err := m.Info().Latency.Latencies()
+	if err != nil {
+		return err
+	}
+	l := attribution.Counted(ops)
+	l.Measured, l.Slow, l.Processes = time.Duration(m.Now()-m.began), m.o.slow, len(m.PIDs())
+	head := tui.Head{Command: "maptrace lat", About: m.live.about(m.PIDs()), Time: elapsed(l.Measured, m.o.duration), Foot: "^C for the answer so far"}
+	if m.live.screen {
+		m.live.Show(&tui.Tables{Head: head, Rows: render.LatencyTables(&l)})
+		return nil
+	}
+	calls, slow := l.Calls()
+	m.live.Show(&tui.Status{
+		Text: fmt.Sprintf("%s, %s: %s, %d slow", head.About, head.Time, units.Count(calls, "mapping call"), slow), Foot: head.Foot,
+	})
 	return nil
 }
 
 // end prints what was measured.
 func (m *meter) end(out io.Writer) error {
+	m.live.close()
 	now := m.Now()
 	ops, err := m.Info().Latency.Latencies()
 	if err != nil {

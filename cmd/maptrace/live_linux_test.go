@@ -249,6 +249,23 @@ func TestPmapRefreshesInPlaceAndLeavesTheLastTable(t *testing.T) {
 	}
 }
 
+func TestLatShowsWhatItHasCounted(t *testing.T) {
+	t.Parallel()
+	needBPF(t)
+	target := leak(t)
+	p := openPane(t)
+	p.types("%s lat --for 0 -p %d; echo status $?", binary(t), target.Process.Pid)
+	seen := p.shows(`^munmap +\d+`)
+	if !strings.HasPrefix(seen, "maptrace lat ") || !strings.HasSuffix(strings.TrimRight(seen, "\n"), "\n"+foot) {
+		t.Errorf("the screen is not whole:\n%s", seen)
+	}
+	p.tmux("send-keys", "C-c")
+	p.shows(`^status 0`)
+	if all := p.all(); strings.Contains(all, foot) || strings.Count(all, "Duration of the calls") != 1 {
+		t.Errorf("the answer is not there, or the screen is:\n%s", all)
+	}
+}
+
 // Where a command is started nothing is drawn: it may use the terminal itself.
 func TestACommandHasTheTerminalForItself(t *testing.T) {
 	t.Parallel()

@@ -229,13 +229,19 @@ func (m *Timings) Longest() uint64 {
 	return 0
 }
 
+// Counted are the results without what was sampled: those of a moment amid.
+func Counted(ops []model.Latency) Latencies {
+	slices.SortStableFunc(ops, func(a, b model.Latency) int {
+		return cmp.Or(cmp.Compare(b.Duration.Sum, a.Duration.Sum), cmp.Compare(b.Hold.Sum, a.Hold.Sum))
+	})
+	return Latencies{Ops: ops}
+}
+
 // Results puts everything in order, and gives it its names. Ops are what all calls took,
 // as counted. Call it once.
 func (m *Timings) Results(ops []model.Latency) Latencies {
-	l := Latencies{Ops: ops, Sent: m.sent}
-	slices.SortStableFunc(l.Ops, func(a, b model.Latency) int {
-		return cmp.Or(cmp.Compare(b.Duration.Sum, a.Duration.Sum), cmp.Compare(b.Hold.Sum, a.Hold.Sum))
-	})
+	l := Counted(ops)
+	l.Sent = m.sent
 	all := make([]*timedSite, 0, len(m.bySite))
 	for _, s := range m.bySite {
 		s.estimate()

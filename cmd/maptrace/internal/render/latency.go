@@ -36,19 +36,7 @@ var quantiles = [...]float64{0.5, 0.9, 0.99, 0.999}
 // frames of their stacks; 0 for all.
 func WriteLatencies(w io.Writer, all *attribution.Latencies, clock Clock, frames int) error {
 	l := latencies{all}
-	calls, slow := l.Calls()
-	b := fmt.Appendf(nil, "%s of %s in %.1f s, %d of them took %s or more\n",
-		units.Count(calls, "mapping call"), units.Count(uint64(l.Processes), "process"), l.Measured.Seconds(), slow, units.Nanos(uint64(l.Slow)))
-	if calls > 0 {
-		b = append(b, "\nDuration of the calls\n"...)
-		b = appendRowHead(b, "FAILED")
-		for i := range l.Ops {
-			if o := &l.Ops[i]; o.Call {
-				b = appendRow(b, o.Name, strconv.FormatUint(o.Failed, 10), &o.Duration)
-			}
-		}
-	}
-	b = l.appendLock(b)
+	b := l.appendTables(nil)
 	for i := range l.Ops {
 		if o := &l.Ops[i]; max(o.Duration.N, o.Hold.N) >= worthHistogram {
 			b = appendHistograms(b, o)
@@ -59,6 +47,29 @@ func WriteLatencies(w io.Writer, all *attribution.Latencies, clock Clock, frames
 	b = l.appendMissing(b)
 	_, err := w.Write(b)
 	return err
+}
+
+// LatencyTables are the lines of the tables of what was counted, without what was sampled.
+func LatencyTables(all *attribution.Latencies) []string {
+	return strings.Split(strings.TrimSuffix(string(latencies{all}.appendTables(nil)), "\n"), "\n")
+}
+
+// appendTables appends how many calls there were, and the tables of how long they took and
+// of the lock.
+func (l latencies) appendTables(b []byte) []byte {
+	calls, slow := l.Calls()
+	b = fmt.Appendf(b, "%s of %s in %.1f s, %d of them took %s or more\n",
+		units.Count(calls, "mapping call"), units.Count(uint64(l.Processes), "process"), l.Measured.Seconds(), slow, units.Nanos(uint64(l.Slow)))
+	if calls > 0 {
+		b = append(b, "\nDuration of the calls\n"...)
+		b = appendRowHead(b, "FAILED")
+		for i := range l.Ops {
+			if o := &l.Ops[i]; o.Call {
+				b = appendRow(b, o.Name, strconv.FormatUint(o.Failed, 10), &o.Duration)
+			}
+		}
+	}
+	return l.appendLock(b)
 }
 
 // worthHistogram is how many there must be for a histogram.
