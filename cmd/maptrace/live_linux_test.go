@@ -232,6 +232,29 @@ func TestAScreenIsGoneWhileItsJobIsStopped(t *testing.T) {
 	}
 }
 
+// A trace of a program that does nothing for a while says that it goes on, and loses no line.
+func TestAQuietTraceSaysThatItGoesOn(t *testing.T) {
+	t.Parallel()
+	needBPF(t)
+	target := leak(t)
+	p := openPane(t)
+	const lines = 300
+	p.types("%s trace --count %d -p %d", binary(t), lines, target.Process.Pid)
+	p.shows(` mmap `)
+	for range 2 {
+		target.signal(syscall.SIGSTOP)
+		p.shows(fmt.Sprintf(`^%d maptrace, \d+ s: \d+ lines; \^C for the tables$`, target.Process.Pid))
+		target.signal(syscall.SIGCONT)
+		p.until("nothing but lines", func(seen string) bool { return !strings.Contains(seen, "^C for") })
+	}
+	p.prompts()
+	all := p.all()
+	got := regexp.MustCompile(`(?m)^\d\d:\d\d:\d\d\.\d{6} +\d+/`).FindAllString(all, -1)
+	if len(got) != lines || strings.Contains(all, "^C for") {
+		t.Errorf("%d lines of %d, or a status among them:\n%s", len(got), lines, all)
+	}
+}
+
 func TestPmapRefreshesInPlaceAndLeavesTheLastTable(t *testing.T) {
 	t.Parallel()
 	target := leak(t)

@@ -151,10 +151,19 @@ func (o *traceOptions) check() error {
 
 // runTrace sets everything up, runs, and prints the end.
 func runTrace(ctx context.Context, s streams, o *traceOptions, out io.Writer) (err error) {
+	var seen *liveView
+	if o.toFile != "" || !isPipe(s.out) { // whose reader may print the lines on the terminal
+		seen, s = o.openLive(s, false)
+		defer seen.close()
+	}
+	if o.toFile == "" {
+		out = s.out // which scrolls above what is seen
+	}
 	p, err := openTrace(s, o)
 	if err != nil {
 		return err
 	}
+	p.live = seen
 	defer func() { err = errors.Join(err, p.close()) }()
 	return p.run(ctx, out)
 }

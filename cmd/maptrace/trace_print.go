@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/tui"
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/procmaps/units"
@@ -32,13 +33,16 @@ type tracePrinter struct {
 	line    []byte
 	events  []render.Event
 	printed int
-	grown   struct { // the process whose resident memory has grown the most
+	live    *liveView
+	above   bool                // lines scroll above what is shown
+	began   uint64              // by the session's clock
+	tables  uint64              // when the next are due, by the session's clock
+	sites   *site.Sites         // nil unless stacks are asked for
+	stacks  map[uint32][]string // of the sites printed so far
+	grown   struct {            // the process whose resident memory has grown the most
 		pid   int
 		bytes uint64
 	}
-	tables uint64              // when the next are due, by the session's clock
-	sites  *site.Sites         // nil unless stacks are asked for
-	stacks map[uint32][]string // of the sites printed so far
 }
 
 func openTrace(s streams, o *traceOptions) (_ *tracePrinter, err error) {
@@ -74,6 +78,7 @@ func (p *tracePrinter) run(ctx context.Context, out io.Writer) error {
 
 // begin prints what is above the first event.
 func (p *tracePrinter) begin(out io.Writer) error {
+	p.began, p.above = p.Now(), p.live != nil && out == io.Writer(p.live)
 	p.text = render.Text{Clock: p.clock, Paths: p.o.paths}
 	p.out = bufio.NewWriterSize(out, 64<<10)
 	p.enc = json.NewEncoder(table.JSONWriter(p.out))
@@ -183,7 +188,7 @@ func (p *tracePrinter) hint() error {
 }
 
 // Idle implements tracer.Sink: it writes out what was printed, and tables when they are
-// due.
+// due. Where nothing is printed it shows that all goes on.
 func (p *tracePrinter) Idle() error {
 	if now := p.Now(); p.o.tableEvery > 0 && now >= p.tables {
 		p.tables = now + uint64(p.o.tableEvery)
@@ -192,11 +197,32 @@ func (p *tracePrinter) Idle() error {
 			return err
 		}
 	}
+	if p.live != nil {
+		p.show()
+	}
 	return p.out.Flush()
+}
+
+// show shows how far it is, if nothing was printed for a while.
+func (p *tracePrinter) show() {
+	now := p.Now()
+	if p.above && p.out.Buffered() > 0 {
+		p.live.Hide()
+		p.live.due = now + liveEvery
+	}
+	if !p.live.isDue(now) {
+		return
+	}
+	text := p.live.about(p.PIDs()) + ", " + elapsed(time.Duration(now-p.began), p.o.duration)
+	if !p.o.summary {
+		text += ": " + units.Count(uint64(p.printed), "line")
+	}
+	p.live.Show(&tui.Status{Text: text, Foot: "^C for the tables"})
 }
 
 // end prints the tables and figures.
 func (p *tracePrinter) end() error {
+	p.live.close()
 	r := p.Report()
 	if err := p.writeTables(&r); err != nil {
 		return err
