@@ -75,7 +75,7 @@ func toASCII(s string) string {
 			return '?'
 		}
 		return r
-	}, s)
+	}, strings.ReplaceAll(s, "…", "..."))
 }
 
 // wrap breaks a text at spaces into lines of so many columns, and words where they are
