@@ -232,6 +232,22 @@ func TestAScreenIsGoneWhileItsJobIsStopped(t *testing.T) {
 	}
 }
 
+// Where there is no shell to continue it, ^Z does nothing, as ever.
+func TestWhatNobodyWouldContinueIsNotStopped(t *testing.T) {
+	t.Parallel()
+	needBPF(t)
+	target := leak(t)
+	p := openPane(t)
+	p.types("exec %s grow --for 0 -p %d", binary(t), target.Process.Pid)
+	p.watching(80, 24)
+	for range 2 {
+		before, _, _ := strings.Cut(p.seen(), "\n")
+		p.tmux("send-keys", "C-z")
+		p.until("a later screen", func(seen string) bool { return !strings.HasPrefix(seen, before) })
+		p.watching(80, 24)
+	}
+}
+
 // A trace of a program that does nothing for a while says that it goes on, and loses no line.
 func TestAQuietTraceSaysThatItGoesOn(t *testing.T) {
 	t.Parallel()
@@ -265,10 +281,15 @@ func TestPmapRefreshesInPlaceAndLeavesTheLastTable(t *testing.T) {
 	if all := p.all(); strings.Count(all, " s since the start\n") != 1 || strings.Contains(all, "^C to end") {
 		t.Errorf("there is not the last table alone:\n%s", all)
 	}
+	p.tmux("clear-history")
+	p.types("clear; echo before; %s pmap --watch 1 %d; echo missing $?", binary(t), 1<<30)
+	if seen := p.shows(`^missing 42`); !strings.HasPrefix(seen, "before\npmap: ") {
+		t.Errorf("a screen was drawn for nobody:\n%s", p.all())
+	}
 	p.types("TERM=dumb %s pmap --watch 0.2 --count 5 --changed %d; echo dumb $?", binary(t), target.Process.Pid)
 	p.shows(`^dumb 0`)
-	if n := strings.Count(p.all(), " s since the start\n"); n != 1+5 {
-		t.Errorf("a terminal that cannot be drawn on has %d tables, want 5", n-1)
+	if n := strings.Count(p.all(), " s since the start\n"); n != 5 {
+		t.Errorf("a terminal that cannot be drawn on has %d tables, want 5", n)
 	}
 }
 

@@ -188,27 +188,24 @@ func (r *pmapRun) refresh(ctx context.Context) error {
 	return errors.Join(err, failed)
 }
 
-// showTables shows the tables that were made, where they are refreshed in place.
-func (r *pmapRun) showTables() {
-	if r.live == nil {
-		return
-	}
+// take takes the tables that were made, and gives what is seen of them where they are
+// refreshed in place.
+func (r *pmapRun) take() *tui.Tables {
 	r.last = r.tables.String()
 	seen := string(r.seen) + r.last[r.taken:]
 	r.tables.Reset()
 	r.taken, r.seen = 0, r.seen[:0]
-	about := units.Count(uint64(len(r.o.pids)), "process")
-	keep := 0
+	about, keep := units.Count(uint64(len(r.o.pids)), "process"), 0
 	if len(r.o.pids) == 1 {
 		about = strconv.Itoa(r.o.pids[0])
 		if !r.o.quiet {
 			keep = 2 // the rule and the totals
 		}
 	}
-	r.live.Show(&tui.Tables{
+	return &tui.Tables{
 		Head: tui.Head{Command: "maptrace pmap", About: about, Time: "every " + r.o.watch.String(), Foot: "^C to end"},
 		Rows: strings.Split(strings.TrimRight(seen, "\n"), "\n"), Keep: keep,
-	})
+	}
 }
 
 // watch prints every process again and again, until none is left, the count is
@@ -244,13 +241,16 @@ func (r *pmapRun) watch(ctx context.Context) error {
 				return nil
 			}
 		}
-		r.showTables()
+		seen := r.take()
 		if now.err != nil {
 			return now.err
 		}
 		if n == 1 && now.code != exitOK {
 			// Who was never there is an error; who ends while watched is not.
 			return &codedError{code: now.code}
+		}
+		if r.live != nil {
+			r.live.Show(seen)
 		}
 		if pids = now.alive; len(pids) == 0 || n == r.o.count {
 			return nil
