@@ -49,7 +49,6 @@ func openLive(s streams, whole bool) (*liveView, streams) {
 		Foreground: func() bool { return inForeground(f) },
 		Color:      colors(os.Getenv("TERM"), os.Getenv("NO_COLOR")),
 		ASCII:      !utf8Locale(os.Getenv),
-		Status:     !l.screen,
 	})
 	if s.err = l; same {
 		s.out = l
@@ -57,12 +56,16 @@ func openLive(s streams, whole bool) (*liveView, streams) {
 	return l, s
 }
 
-// openLive is openLive of a run that may start a command.
+// openLive is openLive of a run that attaches to processes first, or starts a command.
 func (o *attachOptions) openLive(s streams, whole bool) (*liveView, streams) {
 	if len(o.argv) > 0 {
 		return nil, s
 	}
-	return openLive(s, whole)
+	l, s := openLive(s, whole)
+	if l != nil {
+		l.Show(&tui.Status{Text: "attaching"})
+	}
+	return l, s
 }
 
 // width is that of the terminal.

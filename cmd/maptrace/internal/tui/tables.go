@@ -22,14 +22,14 @@ func (t *Tables) Lines(f Form) []Line {
 type Status struct {
 	Text  string
 	Style Style
-	Foot  string // what ^C does, seen whole where there is room
+	Foot  string // what ^C does, if that is to be said, and seen whole where there is room
 }
 
 // Lines implements [View].
 func (s *Status) Lines(f Form) []Line {
-	foot := "; " + f.clean(s.Foot)
-	if f.Width < narrow {
-		foot = ""
+	foot := ""
+	if s.Foot != "" && f.Width >= narrow {
+		foot = "; " + f.clean(s.Foot)
 	}
 	return []Line{{{Text: cut(f.clean(s.Text), f.Width-width(foot), f.ASCII), Style: s.Style}, {Text: foot, Style: Dim}}}
 }

@@ -21,8 +21,6 @@ type Options struct {
 	Foreground func() bool
 	Color      bool
 	ASCII      bool
-	// Status has one line drawn where the cursor is, instead of a screen.
-	Status bool
 }
 
 // Terminal is one that views are drawn on. What is to be drawn is given to a goroutine of
@@ -40,7 +38,8 @@ type Terminal struct {
 	once sync.Once
 
 	mu     sync.Mutex // of all below, and of writing
-	size   Size       // of what is drawn; zero if nothing is
+	size   Size       // of the terminal when it was drawn on; zero if nothing is drawn
+	inline bool       // what is drawn is a line, not a screen
 	broken bool       // a write failed: nothing is drawn any more
 	closed bool
 	amid   bool // what was written last does not end a line
@@ -81,7 +80,8 @@ func still(w io.Writer, o Options) *Terminal {
 	return &Terminal{w: w, o: o, wake: make(chan struct{}, 1), end: make(chan struct{})}
 }
 
-// Show has a view drawn, instead of the one before.
+// Show has a view drawn, instead of the one before: a [Status] where the cursor is, all others
+// as a screen.
 func (t *Terminal) Show(v View) {
 	if t == nil {
 		return
@@ -157,7 +157,12 @@ func (t *Terminal) draw() {
 	if size.Width < least.Width || size.Height < least.Height {
 		return
 	}
-	if t.o.Status {
+	_, inline := (*v).(*Status)
+	if inline != t.inline {
+		t.erase()
+		t.inline = inline
+	}
+	if inline {
 		// The last column stays free, for a line there is wrapped by some when they are
 		// resized, and the cursor is left where what is typed does no harm.
 		f := Form{Size{size.Width - 1, 1}, t.o.ASCII}
@@ -200,7 +205,7 @@ func (t *Terminal) erase() {
 		return
 	}
 	b := []byte("\r\x1b[K")
-	if !t.o.Status {
+	if !t.inline {
 		size := t.o.Size()
 		b = t.place(nil, size)
 		for i := range size.Height {

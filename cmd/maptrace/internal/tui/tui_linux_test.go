@@ -265,7 +265,7 @@ func TestNoByteOfATargetSteersTheTerminal(t *testing.T) {
 		"status": &Status{Text: hostile, Foot: hostile},
 	}
 	for name, v := range views {
-		for _, o := range []Options{{}, {Color: true}, {ASCII: true}, {Status: true}} {
+		for _, o := range []Options{{}, {Color: true}, {ASCII: true}} {
 			s := newScreen(t, Size{300, 60})
 			on(t, s, o).show(v)
 			rest := sequences.ReplaceAllString(s.raw.String(), "")
@@ -275,7 +275,7 @@ func TestNoByteOfATargetSteersTheTerminal(t *testing.T) {
 					break
 				}
 			}
-			if name != "status" && !o.Status && !strings.Contains(rest, `x\x1b[2J\x9b2J`) {
+			if name != "status" && !strings.Contains(rest, `x\x1b[2J\x9b2J`) {
 				t.Errorf("%s does not say what was there: %q", name, rest)
 			}
 		}
@@ -304,7 +304,7 @@ func TestColorsAreForWhatTheyMean(t *testing.T) {
 func TestLinesScrollAboveAStatus(t *testing.T) {
 	t.Parallel()
 	s := newScreen(t, Size{80, 5})
-	term := on(t, s, Options{Status: true})
+	term := on(t, s, Options{})
 	status := &Status{Text: "4711 server, 12 s: 0 lines", Foot: "^C for the tables"}
 	var want strings.Builder
 	for i := range 50 {
@@ -327,6 +327,27 @@ func TestLinesScrollAboveAStatus(t *testing.T) {
 	}
 }
 
+func TestAStatusAndAScreenTakeTurns(t *testing.T) {
+	t.Parallel()
+	s := newScreen(t, Size{80, 24})
+	fmt.Fprintln(s, "before")
+	term := on(t, s, Options{})
+	for range 3 {
+		term.show(&Status{Text: "attaching"})
+		if got := strings.TrimSpace(s.visible()); !strings.HasSuffix(got, "attaching") || strings.Contains(got, "grow") {
+			t.Errorf("a status, and nothing of a screen, is not seen:\n%s", got)
+		}
+		term.show(growing())
+		if got := s.visible(); !strings.HasPrefix(got, "maptrace grow") || strings.Contains(got, "attaching") {
+			t.Errorf("a screen, and nothing of a status, is not seen:\n%s", got)
+		}
+	}
+	term.Close()
+	if got := strings.TrimRight(s.scrolled()+s.visible(), "\n"); got != "before" {
+		t.Errorf("there is left: %q", got)
+	}
+}
+
 func TestAStatusFitsItsLine(t *testing.T) {
 	t.Parallel()
 	status := &Status{Text: strings.Repeat("much to say ", 20), Foot: "^C for the answer so far"}
@@ -335,7 +356,7 @@ func TestAStatusFitsItsLine(t *testing.T) {
 		{40, 24}: "much to say much to say much to say mu…\n",
 	} {
 		s := newScreen(t, size)
-		on(t, s, Options{Status: true}).show(status)
+		on(t, s, Options{}).show(status)
 		if got, _, _ := strings.Cut(s.visible(), "\n"); got+"\n" != want {
 			t.Errorf("%v: %q, want %q", size, got, want)
 		}
@@ -384,7 +405,7 @@ func TestATerminalThatIsGoneIsDrawnOnNoMore(t *testing.T) {
 func TestManyMayUseATerminal(t *testing.T) {
 	t.Parallel()
 	var w lines
-	term := New(&w, Options{Size: func() Size { return Size{80, 24} }, Status: true})
+	term := New(&w, Options{Size: func() Size { return Size{80, 24} }})
 	var all sync.WaitGroup
 	const writers, each = 4, 200
 	for range writers {
