@@ -189,7 +189,8 @@ func (t *Terminal) draw() {
 // place has all that is visible scroll away, unless that was done for a screen of this size.
 // While something is drawn, the cursor is in its first line, and so it is when a terminal
 // that is resized has moved that: then this brings it back to the top, and what is above
-// where it came from.
+// where it came from. What a terminal has scrolled away by itself when it became smaller, it
+// keeps.
 func (t *Terminal) place(b []byte, size Size) []byte {
 	if t.size != size {
 		b = append(b, strings.Repeat("\n", max(size.Height-1, 0))...)
