@@ -169,6 +169,16 @@ func (p *Process) OpenResidency() (*Residency, error) {
 	return r, err
 }
 
+// CanCount returns why the resident pages of the process may not be counted, nil if they may.
+// It opens pagemap, which checks that (fs/proc/task_mmu.c:pagemap_open), and takes no lock.
+func (p *Process) CanCount() error {
+	f, err := p.openMemory(".", "pagemap")
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 func (p *Process) openResidency(dir string, scan bool) (*Residency, error) {
 	name := filepath.Join(dir, "pagemap")
 	f, err := p.openMemory(dir, "pagemap")

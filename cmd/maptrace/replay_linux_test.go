@@ -214,7 +214,7 @@ func TestAReplayPrintsWhatTheLiveRunPrinted(t *testing.T) {
 			if tt.more.ring != 0 && !strings.Contains(want[0].out.String(), " lost ") {
 				t.Error("nothing was lost")
 			}
-			if tt.argv[0] == goserver[0] && !strings.Contains(want[1].out.String(), "heap profiles of Go programs were read") {
+			if tt.argv[0] == goserver[0] && !strings.Contains(want[1].out.String(), "of the program's own heap profile") {
 				t.Errorf("no profile was read: %s", &want[1].out)
 			}
 			t.Log(strings.Join(printed, ", "))

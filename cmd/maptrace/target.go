@@ -214,9 +214,8 @@ func mayCount(fs procmaps.FS, pid int) error {
 		return err
 	}
 	defer p.Close()
-	r, err := p.OpenResidency()
-	if err != nil {
+	if err := p.CanCount(); err != nil {
 		return fmt.Errorf("process %d: %w", pid, err)
 	}
-	return r.Close()
+	return nil
 }

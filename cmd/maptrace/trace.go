@@ -43,8 +43,8 @@ func newTrace(s streams) *cobra.Command {
 		Long: `trace prints one line for each change of the mappings of the traced processes
 and their descendants, and at the end a pmap-style table of each process with
 what has changed since the start (--all for the rest), and how far all of it can
-be trusted. If resident memory grew meanwhile, it says so: no mapping need change
-for that, and "maptrace grow" tells which it is.
+be trusted. If resident memory grew meanwhile, it says so: no mapping need
+change for that, and "maptrace grow" tells which it is.
 
 Columns: the time; process and thread; the operation; the address; the change of
 the mapped size in KiB with its sign, or the size of the range where nothing

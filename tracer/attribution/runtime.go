@@ -2,7 +2,7 @@ package attribution
 
 import (
 	"path"
-	"regexp"
+	"strings"
 
 	"github.com/maptrace/maptrace/tracer/growth"
 )
@@ -22,19 +22,12 @@ const (
 	DotNET
 )
 
-// runtimes are the names of their programs, or of the libraries that programs embed. A
-// version is the first group.
-var runtimes = []struct {
-	is   Runtime
-	name *regexp.Regexp
-}{
-	{CPython, regexp.MustCompile(`^(?:lib)?python(\d\.\d+)?[dmut]*(?:\.so.*)?$`)},
-	{Node, regexp.MustCompile(`^(?:node|nodejs|libnode\.so.*)$`)},
-	{JVM, regexp.MustCompile(`^(?:java|libjvm\.so)$`)},
-	{Ruby, regexp.MustCompile(`^(?:lib)?ruby-?(\d\.\d+)?(?:\.so.*)?$`)},
-	{PHP, regexp.MustCompile(`^(?:lib)?php(?:-fpm|-cgi)?(\d\.\d+)?(?:\.so.*)?$`)},
-	{BEAM, regexp.MustCompile(`^beam(?:\.smp)?$`)},
-	{DotNET, regexp.MustCompile(`^(?:dotnet|libcoreclr\.so)$`)},
+// runtimes are the names of their programs, and of the libraries that programs embed, without
+// versions and what stands behind these.
+var runtimes = map[string]Runtime{
+	"python": CPython, "libpython": CPython, "node": Node, "nodejs": Node, "libnode": Node, "java": JVM, "libjvm": JVM,
+	"ruby": Ruby, "libruby": Ruby, "libruby-": Ruby, "php": PHP, "php-fpm": PHP, "php-cgi": PHP, "libphp": PHP,
+	"beam": BEAM, "dotnet": DotNET, "libcoreclr": DotNET,
 }
 
 // Runtime is what runs the process, with its version where a file's name has it, by the
@@ -55,14 +48,13 @@ func (p *Process) Runtime() (r Runtime, version string) {
 }
 
 // RuntimeOf is the runtime that a file of a name is the program or the library of, with the
-// version that is in the name.
+// version that is in the name: "python3.11", "libruby-3.1.so.3.1".
 func RuntimeOf(name string) (r Runtime, version string) {
-	for i := range runtimes {
-		if m := runtimes[i].name.FindStringSubmatch(name); m != nil {
-			if len(m) > 1 {
-				version = m[1]
-			}
-			return runtimes[i].is, version
+	name, _, library := strings.Cut(strings.TrimSuffix(name, ".smp"), ".so")
+	base := strings.TrimRight(name, "0123456789.dmut") // letters are of builds of Python
+	for _, end := range []string{name, base, strings.TrimRight(name, "0123456789.")} {
+		if r = runtimes[end]; r != Native && library == strings.HasPrefix(end, "lib") {
+			return r, strings.TrimRight(name[len(end):], "dmut")
 		}
 	}
 	return Native, ""

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -401,13 +400,18 @@ func fold(text string, width, indent int) string {
 	return b.String()
 }
 
-// unit is what stands behind numbers.
-var unit = regexp.MustCompile(`^(?:B|[KMGTPE]iB|%|s|min|h|days)(?:[^A-Za-z].*)?$`)
+// unitsOf are what stands behind numbers.
+var unitsOf = [...]string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "%", "s", "min", "h", "days"}
+
+// isUnit tells whether a word is a unit, with what ends a part of a sentence behind it.
+func isUnit(word string) bool {
+	return slices.Contains(unitsOf[:], strings.TrimRight(word, "),;:.")) || strings.HasSuffix(strings.TrimRight(word, "),;:."), "iB/min")
+}
 
 // words are the words of a text, numbers with their units.
 func words(text string) (out []string) {
 	for word := range strings.SplitSeq(text, " ") {
-		if n := len(out); n > 0 && unit.MatchString(word) && strings.ContainsAny(out[n-1], "0123456789") {
+		if n := len(out); n > 0 && isUnit(word) && strings.ContainsAny(out[n-1], "0123456789") {
 			out[n-1] += " " + word
 			continue
 		}
