@@ -78,7 +78,7 @@ func (l *Live) NextBlock(b *HeapBlock) error {
 		Weight: float64(uint64(1) << r.Chance), Header: r.Header, OldHeader: r.OldHeader, Words: r.Words,
 	}
 	if b.What == BlockBorn {
-		// Where the instruction that returns was probed, the one before is of the same function.
+		// Where it was the instruction that returns, package site finds out.
 		b.Sample = *sampleOf(&r.Stack)
 		b.Sample.Returned = true
 	}

@@ -159,6 +159,16 @@ func (m *Module) leaves(n symbol.Named) (points []heap.Point) {
 	return points
 }
 
+// returning tells whether a pc is that of an instruction by which a function of an allocator
+// returns and is probed: it has not returned yet.
+func (s *Sites) returning(pc uint64) bool {
+	e, ok := s.tree.At(pc)
+	p := s.place(pc)
+	return ok && p.module != nil && slices.ContainsFunc(p.module.points, func(at heap.Point) bool {
+		return at.Function == heap.Leave && at.Offset == pc-e.Start+e.Offset
+	})
+}
+
 // GoProgram is the file with Go's runtime that a process executes, the program or a library
 // of it, and its bias, false if there is none. The tree is its address space.
 func (s *Sites) GoProgram(pid int, tree *space.Space) (m *symbol.Module, bias uint64, ok bool) {

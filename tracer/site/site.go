@@ -299,6 +299,11 @@ func (s *Sites) Site(pid int, tree *space.Space, sample *stack.Sample) uint32 {
 	clear(s.found)
 	s.unwind.Top = tree.End()
 	var end stack.End
+	if sample.Returned && s.returning(sample.Regs.PC) {
+		still := *sample
+		still.Returned = false
+		sample = &still
+	}
 	s.pcs, end = s.unwind.Unwind(sample, s.codeAt, s.pcs[:0])
 	if end == stack.EndTruncated && s.keepsFramePointers() {
 		// Go's runtime works on another stack than the code that calls it.
