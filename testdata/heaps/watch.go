@@ -13,17 +13,19 @@ import (
 	"github.com/maptrace/maptrace/testdata/leaks"
 )
 
-// settle is what the programs have to warm up before they are watched, and more how long
-// they may run on while the tool starts and ends.
+// settle is what the programs have to warm up before they are watched, start what the tool may
+// take to begin where the CPUs are busy, and more how long they may run on while it starts and
+// ends.
 const (
 	settle = 2 * time.Second
+	start  = 10 * time.Second
 	more   = time.Minute
 )
 
 // Watch runs the program, with dir as its working directory, and "maptrace grow" on it
 // for some time.
 func (b *Built) Watch(ctx context.Context, maptrace, dir string, duration time.Duration) (Result, error) {
-	rate := b.RateFor(settle + duration)
+	rate := b.RateFor(settle + start + duration)
 	p, err := leaks.Begin(ctx, dir, b.Argv(settle+duration+more, rate))
 	if err != nil {
 		return Result{}, err
