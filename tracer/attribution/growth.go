@@ -60,6 +60,7 @@ type watched struct {
 	pid       int
 	nspid     int // in its own pid namespace, where it is another
 	comm      string
+	title     string // what it shows in place of its arguments, if it does
 	exe       string
 	exited    bool
 	ended     uint64 // when, CLOCK_MONOTONIC in ns
@@ -77,6 +78,7 @@ type Process struct {
 	PID      int
 	NSPID    int // in the process' own pid namespace, where it is another
 	Comm     string
+	Title    string // what it shows in place of its arguments, "" for nothing: "postgres: checkpointer"
 	Exe      string // the path of its program, "" if it is not known
 	Exited   bool
 	Watched  time.Duration
@@ -225,6 +227,8 @@ func (g *Growth) Record(r *event.Record) {
 		}
 	case event.Executable:
 		w.exe = string(b)
+	case event.Title:
+		w.title = string(b)
 	case event.Limits:
 		w.limits.Add(growth.Reading{At: w.since(r.At), Limits: growth.Limits(b)})
 	case event.Account:
@@ -314,7 +318,7 @@ func (g *Growth) Processes(now uint64) []Process {
 			continue
 		}
 		p := Process{
-			PID: w.pid, NSPID: w.nspid, Comm: w.comm, Exe: w.exe, Exited: w.exited, Watched: w.watchedTo(now), Ticks: w.Ticks(),
+			PID: w.pid, NSPID: w.nspid, Comm: w.comm, Title: w.title, Exe: w.exe, Exited: w.exited, Watched: w.watchedTo(now), Ticks: w.Ticks(),
 			Space: id, Estimated: w.Estimated(), Unsampled: w.Unsampled(), Uncounted: w.uncounted, Unwatched: w.unwatched,
 			HeapUnsampled: w.unsampledHeap, Malloc: w.malloc.figures(),
 			Refused: g.namer.refused(&w.rare, w.limits),

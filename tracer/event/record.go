@@ -33,6 +33,10 @@ type (
 	// beginning.
 	Executable string
 
+	// Title is what a process shows in place of its arguments, as servers do whose processes
+	// share a name: "postgres: checkpointer".
+	Title string
+
 	// Limits are those that a process may reach, and what it has used of them.
 	Limits growth.Limits
 
@@ -264,6 +268,7 @@ func (HeapWindow) body()    {}
 func (GoHeap) body()        {}
 func (HeapUnsampled) body() {}
 func (RSS) body()           {}
+func (Title) body()         {}
 func (Malloc) body()        {}
 func (Effort) body()        {}
 

@@ -104,6 +104,22 @@ func (s *Sampler) openJob(t *target) func() func() {
 	}
 }
 
+// titleOf is what a process has written over its arguments, "" if that is none: one text,
+// which begins with a name and a colon, as setproctitle(3) has it.
+func titleOf(p *procmaps.Process) string {
+	const most = 80 // bytes
+	line, err := p.Cmdline()
+	if err != nil {
+		return ""
+	}
+	text := strings.TrimRight(string(line), "\x00 ")
+	name, rest, ok := strings.Cut(text, ": ")
+	if !ok || rest == "" || strings.ContainsAny(name, "/ \x00") || strings.Contains(rest, "\x00") {
+		return ""
+	}
+	return text[:min(len(text), most)]
+}
+
 // openPages has the errors of [procmaps.Process.OpenResidency]. It holds one
 // descriptor: there may be hundreds of processes.
 func openPages(fs procmaps.FS, p *procmaps.Process, piece uint64) (*pageCount, error) {
@@ -135,11 +151,12 @@ func (s *Sampler) countJob(t *target, limits bool, begun *accountBegin) func() f
 	return func() func() {
 		pages.count()
 		var ls growth.Limits
+		var title string
 		var charged *accountRead
 		if limits || account {
 			if p, err := fs.Process(t.pid); err == nil {
 				if limits {
-					ls = limitsOf(fs, p)
+					ls, title = limitsOf(fs, p), titleOf(p)
 				}
 				if account {
 					charged = t.account.read(fs, p, &s.segments, fork, s.opts.Budget)
@@ -154,6 +171,9 @@ func (s *Sampler) countJob(t *target, limits bool, begun *accountBegin) func() f
 			now := s.kernel.Now()
 			if ls != nil {
 				s.emit(t, now, event.Limits(ls))
+			}
+			if title != "" {
+				s.emit(t, now, event.Title(title))
 			}
 			if charged != nil {
 				t.account.due = now + max(uint64(s.opts.Interval)/2, uint64(float64(begun.took+charged.took)*max(1/accountShare, float64(len(s.spaces))/accountsShare)))

@@ -317,7 +317,7 @@ func answer(groups []attribution.Group, all []Growth) (out []statement) {
 		g := &all[i]
 		whose := ""
 		if len(all) > 1 {
-			whose = fmt.Sprintf(" %s[%d]:", g.Comm, g.PID)
+			whose = fmt.Sprintf(" %s[%d]:", cmp.Or(g.Title, g.Comm), g.PID)
 		}
 		for r := range pointers(g.Refused) {
 			const worst = growth.Leaks + 1

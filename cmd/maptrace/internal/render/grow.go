@@ -2,6 +2,7 @@ package render
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"iter"
@@ -269,7 +270,7 @@ func (g *Growth) head() string {
 		ended = ", ended"
 	}
 	return fmt.Sprintf("Process %d%s (%s)%s: watched for %s, %d looks, accuracy: %s",
-		g.PID, inside(g.NSPID), table.Escape(g.Comm), ended, units.Span(g.Watched), g.Ticks, table.Escape(g.Accuracy))
+		g.PID, inside(g.NSPID), table.Escape(cmp.Or(g.Title, g.Comm)), ended, units.Span(g.Watched), g.Ticks, table.Escape(g.Accuracy))
 }
 
 // findings appends what there is to see of a process: its account, the groups that grow, and

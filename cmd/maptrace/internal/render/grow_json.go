@@ -87,6 +87,7 @@ type WatchObject struct {
 	PID       int        `json:"pid"`
 	NSPID     int        `json:"ns_pid,omitempty"`
 	Comm      table.Name `json:"comm"`
+	Title     table.Name `json:"title,omitempty"` // what it shows in place of its arguments
 	Exited    bool       `json:"exited"`
 	Seconds   float64    `json:"seconds"`
 	Looks     int        `json:"looks"`
@@ -258,7 +259,7 @@ func EncodeGroup(enc *json.Encoder, g *attribution.Group, now time.Time) error {
 // EncodeGrowth writes a process and its findings, an object each.
 func EncodeGrowth(enc *json.Encoder, g *Growth, now time.Time) error {
 	err := enc.Encode(WatchObject{
-		Event: "watch", Time: now, PID: g.PID, NSPID: g.NSPID, Comm: table.Name(g.Comm), Exited: g.Exited, Seconds: g.Watched.Seconds(),
+		Event: "watch", Time: now, PID: g.PID, NSPID: g.NSPID, Comm: table.Name(g.Comm), Title: table.Name(g.Title), Exited: g.Exited, Seconds: g.Watched.Seconds(),
 		Looks: g.Ticks, Picture: g.Accuracy, Estimated: g.Estimated, Unsampled: g.Unsampled,
 		Uncounted: g.Uncounted, Unwatched: g.Unwatched, HeapUnsampled: g.HeapUnsampled, Malloc: (*MallocObject)(g.Malloc),
 		Account: accountObject(g.Account), Refused: refusedObjects(g.Refused),

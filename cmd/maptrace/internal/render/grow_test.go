@@ -110,7 +110,7 @@ func watches() []Growth {
 			},
 			Accuracy: "exact",
 		},
-		{Process: attribution.Process{PID: 4712, Comm: "worker", Exited: true, Watched: 9 * time.Second, Ticks: 9, Findings: []attribution.Finding{shrinks}}, Accuracy: "not kept"},
+		{Process: attribution.Process{PID: 4712, Comm: "postgres", Title: "postgres: check\x1bpointer", Exited: true, Watched: 9 * time.Second, Ticks: 9, Findings: []attribution.Finding{shrinks}}, Accuracy: "not kept"},
 		{Process: attribution.Process{PID: 4713, Comm: "idle", Watched: 30 * time.Second, Ticks: 31}, Accuracy: "approximate: events were lost"},
 	}
 }
