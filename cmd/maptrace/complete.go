@@ -330,10 +330,11 @@ func completePmap(_ *cobra.Command, args []string, begun string) ([]string, cobr
 			return nil, noFiles
 		}
 		words, directive := pmapValue(o, value)
-		for i := range words {
-			words[i] = name + "=" + words[i]
+		out := make([]string, len(words))
+		for i, word := range words {
+			out[i] = name + "=" + word
 		}
-		return words, directive
+		return out, directive
 	}
 	if strings.HasPrefix(begun, "-") {
 		return pmapOptionWords(), noFiles

@@ -129,7 +129,7 @@ func TestOthersProcessesNeedMore(t *testing.T) {
 	checkOneLine(t, r.stderr, "takes CAP_DAC_READ_SEARCH too, or root\n")
 	h.unharmed()
 	// Of what is ours there is something to say.
-	own := helperOfNobody(t, "churn")
+	own := helperOfNobody(t, "calls", "/dev/null")
 	watch, _, _ = growLines(t, succeed(t, as(toTraceOthers, append(slices.Clip(grow), "-p", own.pid())...)).out)
 	if watch.Looks == 0 {
 		t.Errorf("grow of one's own process beside another's: %+v", watch)
