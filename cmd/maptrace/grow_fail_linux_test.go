@@ -18,8 +18,8 @@ func TestLimitsAreJudgedWhateverTheCommandEndsWith(t *testing.T) {
 		code    exitCode
 		stderr  string
 	}{
-		{"a leak, and success", "leaks", "50ms", leak + "0", exitGrowth, "leaks"},
-		{"a leak, and a failure", "leaks", "50ms", leak + "3", exitGrowth, "leaks"},
+		{"a leak, and success", "leaks", "50ms", leak + "0", exitGrowth, "LEAK "},
+		{"a leak, and a failure", "leaks", "50ms", leak + "3", exitGrowth, "LEAK "},
 		{"all memory, and success", "growth > 1MiB/min", "50ms", leak + "0", exitGrowth, "growth > 1MiB/min: "},
 		{"all memory below the limit", "growth > 10GiB/min", "50ms", leak + "0", exitOK, ""},
 		{"no leak, and a failure", "file growth > 1GiB/s", "50ms", leak + "3", 3, ""},
