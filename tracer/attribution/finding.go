@@ -132,6 +132,18 @@ func (f *Finding) Keeper() stack.Name {
 	return f.Kept[0].By
 }
 
+// KeptShare is the part of what stays that is of [Finding.Keeper], from 0 to 1; 0 if that is
+// nobody.
+func (f *Finding) KeptShare() float64 {
+	switch {
+	case f.Keeper() == nobody:
+		return 0
+	case f.BySample():
+		return f.Keepers[0].Share
+	}
+	return f.Kept[0].Share
+}
+
 // Blamed is the function that is named for the growth, no name if none is: of memory that
 // many share who keeps it, never who made it larger; of other memory, who made it.
 func (f *Finding) Blamed() stack.Name {

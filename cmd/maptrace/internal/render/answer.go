@@ -60,13 +60,7 @@ func claim(f *attribution.Finding) string {
 	case !f.Shared:
 		return b + ", " + doer(f)
 	}
-	share := 0.0
-	if f.BySample() {
-		share = f.Keepers[0].Share
-	} else {
-		share = f.Kept[0].Share
-	}
-	return b + ", " + doer(f) + fmt.Sprintf(", %s of it, %s sure", units.Percent(share), units.Percent(f.Confidence()))
+	return b + ", " + doer(f) + fmt.Sprintf(", %s of it, %s sure", units.Percent(f.KeptShare()), units.Percent(f.Confidence()))
 }
 
 // doer is who is blamed, after what for; "" if nobody is.

@@ -419,13 +419,13 @@ func (s *GrowthSummary) Write(w io.Writer, width int) error {
 	}
 	const few = 0.9
 	if whole := float64(s.Ends["root"]) / float64(max(s.Stacks, 1)); s.Stacks > 0 && whole < few {
-		why := fmt.Sprintf("%s of %d stacks are whole", units.Percent(whole), s.Stacks)
+		why := fmt.Appendf(nil, "%s of %d stacks are whole", units.Percent(whole), s.Stacks)
 		for _, end := range slices.Sorted(maps.Keys(s.Ends)) {
 			if end != "root" {
-				why += fmt.Sprintf(", %d %s", s.Ends[end], end)
+				why = fmt.Appendf(why, ", %d %s", s.Ends[end], end)
 			}
 		}
-		all = append(all, why)
+		all = append(all, string(why))
 	}
 	if n := s.Memory.Coarsened; n > 0 {
 		say("neighbouring extents of %s were made one, as --memory was reached: which of several sites holds what of them is estimated",
