@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"time"
@@ -66,6 +67,9 @@ func runDemo(ctx context.Context, s streams, user attachOptions) error {
 		},
 		interval: max(user.duration/looks, minInterval), top: 5, frames: render.NoStacks,
 		stackRate: tracer.DefaultStackRate, faultRate: defaultFaultRate, budget: defaultBudget,
+	}
+	if isTerminal(s.err) {
+		fmt.Fprintf(s.err, "maptrace: a small server runs for %s, and one of its functions leaks\n", spanText(user.duration))
 	}
 	return o.printing(s, func(out io.Writer) error { return runGrow(ctx, s, o, out) })
 }
