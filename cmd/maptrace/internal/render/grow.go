@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/tui"
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/procmaps/units"
@@ -371,17 +373,19 @@ const sparkWidth = 20
 
 // trend is the course of a finding's measure: of what is steady there is none.
 func trend(f *attribution.Finding, width int, ascii bool) string {
-	if f.Label == growth.Steady {
-		if ascii {
-			return strings.Repeat(".", width)
-		}
-		return strings.Repeat("·", width)
-	}
 	values := make([]float64, len(f.Series))
 	for i, p := range f.Series {
 		values[i] = p.High.Of(f.Measure)
 	}
-	return sparkline(values, width, ascii)
+	least := math.Inf(1)
+	switch {
+	case f.Label == growth.Steady:
+	case f.Measure.OfMemory():
+		least = tui.LeastMove
+	default:
+		least = 1
+	}
+	return tui.Trend(values, width, least, ascii)
 }
 
 // dots stand for what is left out.

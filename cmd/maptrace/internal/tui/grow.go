@@ -125,7 +125,7 @@ func (c *Class) line(f Form) Line {
 	}
 	s := padRight(c.Name, name) + padLeft(units.Bytes(float64(c.Bytes)), size) + padLeft(units.Change(float64(c.Grown)), size)
 	if f.Width >= narrow {
-		s += "   " + Trend(c.Series, trend, f.ASCII)
+		s += "   " + Trend(c.Series, trend, LeastMove, f.ASCII)
 	}
 	return Text(s)
 }
@@ -173,14 +173,14 @@ func findings(f Form, rows []Finding) []Line {
 		{"RESIDENT", true, func(r *Finding) Span { return Span{Text: r.Resident} }},
 		{"MAPPED", true, func(r *Finding) Span { return Span{Text: r.Mapped} }},
 		{"ALIVE", true, func(r *Finding) Span { return Span{Text: r.Alive} }},
-		{"TREND", false, func(r *Finding) Span { return Span{Text: Trend(r.Series, long, f.ASCII)} }},
+		{"TREND", false, func(r *Finding) Span { return Span{Text: Trend(r.Series, long, LeastMove, f.ASCII)} }},
 		{"WHAT", false, func(r *Finding) Span { return Span{Text: r.What} }},
 	}
 	switch {
 	case f.Width >= broad:
 	case f.Width >= narrow:
 		columns = slices.Delete(columns, 4, 6) // MAPPED, ALIVE
-		columns[4].cell = func(r *Finding) Span { return Span{Text: Trend(r.Series, short, f.ASCII)} }
+		columns[4].cell = func(r *Finding) Span { return Span{Text: Trend(r.Series, short, LeastMove, f.ASCII)} }
 	default:
 		columns = []column[Finding]{columns[0], columns[2], columns[7]}
 	}

@@ -12,16 +12,17 @@ const (
 	sparkASCII, flatASCII  = "_.-=+*#@", "."
 )
 
-// What moves by less than this is flat: the least number of bytes, and a part of the most.
-const (
-	leastMove   = 64 << 10
-	partOfMoved = 256
-)
+// LeastMove is how many bytes memory moves by at least, or it is flat.
+const LeastMove = 64 << 10
 
-// Trend draws sizes in bytes as a line of at most so many characters; of more values than
-// these, each shows the most of its share. It is drawn to a scale on which little movement
-// looks little: from the lowest to the highest, but at least a quarter of that.
-func Trend(values []float64, columns int, ascii bool) string {
+// partOfMoved is the part of the most that all moves by at least, or it is flat.
+const partOfMoved = 256
+
+// Trend draws values as a line of at most so many characters; of more values than these,
+// each shows the most of its share. What moves by less than least is flat. It is drawn to a
+// scale on which little movement looks little: from the lowest to the highest, but at least a
+// quarter of that.
+func Trend(values []float64, columns int, least float64, ascii bool) string {
 	levels, flat := []rune(sparkBlocks), flatBlock
 	if ascii {
 		levels, flat = []rune(sparkASCII), flatASCII
@@ -39,7 +40,7 @@ func Trend(values []float64, columns int, ascii bool) string {
 		}
 		low, high = min(low, most[i]), max(high, most[i])
 	}
-	if moved := high - low; moved < max(leastMove, high/partOfMoved) {
+	if moved := high - low; moved < max(least, high/partOfMoved) {
 		return strings.Repeat(flat, n)
 	}
 	const part = 4

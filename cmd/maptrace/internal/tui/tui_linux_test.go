@@ -450,10 +450,10 @@ func TestTrends(t *testing.T) {
 		{"what moves little", ramp(16*mib, 14.7*mib, 4), 8, "▃▂▁▁", "-.__"},
 		{"a peak among many", append(ramp(0, 0, 100), append([]float64{mib}, ramp(0, 0, 99)...)...), 4, "▁▁█▁", "__@_"},
 	} {
-		if got := Trend(tt.values, tt.columns, false); got != tt.want {
+		if got := Trend(tt.values, tt.columns, LeastMove, false); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
-		if got := Trend(tt.values, tt.columns, true); got != tt.ascii {
+		if got := Trend(tt.values, tt.columns, LeastMove, true); got != tt.ascii {
 			t.Errorf("%s in ASCII: %q, want %q", tt.name, got, tt.ascii)
 		}
 	}
