@@ -124,7 +124,7 @@ func TestGrowRefreshesInPlaceAndLeavesTheAnswer(t *testing.T) {
 	p.types("for i in $(seq %d); do echo before $i; done", before)
 	p.shows(fmt.Sprintf(`^before %d$`, before))
 	p.types("%s grow --for 0 -p %d; echo status $?", binary(t), target.Process.Pid)
-	p.shows(`^(grows|leaks) .* from leaky`)
+	p.shows(`^(grows|leaks) .* allocated by leaky`)
 	seen := p.shows(`openSession`)
 	p.watching(80, 24)
 	if !strings.HasPrefix(seen, fmt.Sprintf("maptrace grow   %d ", target.Process.Pid)) || strings.Contains(seen, "before ") {
