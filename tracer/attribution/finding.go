@@ -386,6 +386,7 @@ func (a *Attribution) subject(k growth.Key, born bool) string {
 		name = k.What.String()
 	case seen.name != "":
 		name = seen.name
+	case seen.role == procmaps.RoleArena && k.Site != 0: // what else is in its row is one
 	case seen.role == procmaps.RoleArena, seen.role == procmaps.RoleThreadStack:
 		name = seen.role.String()
 	}
