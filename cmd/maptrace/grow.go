@@ -306,12 +306,17 @@ func (g *growRun) Idle() error {
 		return nil
 	}
 	view := g.View()
-	head := tui.Head{Command: "maptrace grow", About: g.live.about(g.PIDs()), Time: elapsed(0, g.o.duration), Foot: "^C for the answer so far"}
+	head := tui.Head{Command: "maptrace grow", About: g.live.about(g.PIDs()), Foot: "^C for the answer so far"}
+	var watched time.Duration
 	if view != nil {
-		head.Time = elapsed(view.Watched+time.Duration(now-view.At), g.o.duration)
+		watched = view.Watched + time.Duration(now-view.At)
 		if len(view.Processes) > 1 {
 			head.About = units.Count(uint64(len(view.Processes)), "process")
 		}
+	}
+	head.Time = elapsed(watched, g.o.duration)
+	if g.o.auto {
+		head.Time += " at most"
 	}
 	seen := g.looks.Look(head, view)
 	if g.live.screen {
