@@ -220,7 +220,7 @@ func (g *Growth) longer() string {
 	if g.Exited {
 		return longer(g.Watched)
 	}
-	return fmt.Sprintf("maptrace grow %s -p %d", longer(g.Watched), g.PID)
+	return fmt.Sprintf("maptrace grow %s %d", longer(g.Watched), g.PID)
 }
 
 // fewLooks is how many looks are too few for every verdict, the warm-up counted.
