@@ -34,7 +34,7 @@ type Line struct {
 // the one place that makes names for people.
 func (l *Line) Name() stack.Name {
 	short := l.short()
-	n := stack.Name{Full: l.at(l.Function), Short: l.at(short)}
+	n := stack.Name{Full: l.at(l.Function), Short: l.at(short), Module: l.Module}
 	if l.Outer.Full != "" {
 		n.Full += " in " + l.Outer.Full
 		n.Short += " in " + l.Outer.Short

@@ -19,7 +19,7 @@ func TestPeopleReadNeitherTemplateArgumentsNorImportPaths(t *testing.T) {
 		{
 			"of C++",
 			Line{Module: "shop", Function: push, Linkage: "_ZNSt6vectorI5OrderSaIS0_EE9push_backERKS0_"},
-			stack.Name{Full: push + " (shop)", Short: "std::vector<...>::push_back (shop)"},
+			stack.Name{Full: push + " (shop)", Short: "std::vector<...>::push_back (shop)", Module: "shop"},
 		},
 		{
 			"inlined into another",
@@ -27,22 +27,22 @@ func TestPeopleReadNeitherTemplateArgumentsNorImportPaths(t *testing.T) {
 				Module: "shop", Function: "take", File: "/src/shop.cc", Line: 7,
 				Outer: stack.Name{Full: push, Short: "std::vector<...>::push_back"},
 			},
-			stack.Name{Full: "take (shop.cc:7) in " + push, Short: "take (shop.cc:7) in std::vector<...>::push_back"},
+			stack.Name{Full: "take (shop.cc:7) in " + push, Short: "take (shop.cc:7) in std::vector<...>::push_back", Module: "shop"},
 		},
 		{
 			"of Go",
 			Line{Module: "shop", Function: "github.com/acme/shop/session.(*Store).Login", File: "/src/login.go", Line: 12, Go: true},
-			stack.Name{Full: "github.com/acme/shop/session.(*Store).Login (login.go:12)", Short: "session.(*Store).Login (login.go:12)"},
+			stack.Name{Full: "github.com/acme/shop/session.(*Store).Login (login.go:12)", Short: "session.(*Store).Login (login.go:12)", Module: "shop"},
 		},
 		{
 			"of a JIT compiler",
 			Line{Module: "[jit]", Function: "LazyCompile:*grow<long> /srv/a.js:3"},
-			stack.Plain("LazyCompile:*grow<long> /srv/a.js:3 ([jit])"),
+			stack.Name{Full: "LazyCompile:*grow<long> /srv/a.js:3 ([jit])", Short: "LazyCompile:*grow<long> /srv/a.js:3 ([jit])", Module: "[jit]"},
 		},
 		{
 			"of a file that is called as a program likes",
 			Line{Module: "a<long>/b", Function: "a<long>/b+0x10", Unnamed: true, Go: true},
-			stack.Plain("a<long>/b+0x10"),
+			stack.Name{Full: "a<long>/b+0x10", Short: "a<long>/b+0x10", Module: "a<long>/b"},
 		},
 	} {
 		if d := cmp.Diff(c.want, c.line.Name()); d != "" {

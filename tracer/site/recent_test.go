@@ -11,6 +11,9 @@ import (
 )
 
 // numberOf makes a site of a stack, innermost first: one function an address.
+// unnamed is what the only function of the tests' file is called.
+var unnamed = stack.Name{Full: "x+0x1000", Short: "x+0x1000", Module: "x"}
+
 func numberOf(s *Sites, addrs ...uint64) uint32 {
 	s.frames = s.frames[:0]
 	for _, a := range addrs {
@@ -88,7 +91,7 @@ func TestASiteThatIsUsedKeepsItsFunction(t *testing.T) {
 		fill(s, 1<<20+i*1000, 1000)
 		s.Use(used)
 	}
-	if g, who := s.Group(used), s.Function(used); g != first || who != stack.Plain("x+0x1000") {
+	if g, who := s.Group(used), s.Function(used); g != first || who != unnamed {
 		t.Errorf("it is of group %d, %q", g, who)
 	}
 }
@@ -129,12 +132,12 @@ func TestASiteWithoutItsStackIsStillOfItsFunction(t *testing.T) {
 		t.Errorf("the number %d is given again", third)
 	}
 	for _, id := range []uint32{first, second, third} {
-		if g, who := s.Group(id), s.Function(id); g != group || who != stack.Plain("x+0x1000") {
+		if g, who := s.Group(id), s.Function(id); g != group || who != unnamed {
 			t.Errorf("site %d is of group %d, %q", id, g, who)
 		}
 	}
 	frames, end := s.StackNames(second)
-	if d := cmp.Diff([]any{[]stack.Name{stack.Plain("x+0x1000")}, "its stack is no longer kept"}, []any{frames, end}); d != "" {
+	if d := cmp.Diff([]any{[]stack.Name{unnamed}, "its stack is no longer kept"}, []any{frames, end}); d != "" {
 		t.Error(d)
 	}
 }
@@ -155,7 +158,7 @@ func TestSitesThatAreForgottenAreOne(t *testing.T) {
 			t.Errorf("site %d is of group %d, %q, %d lines", id, g, who, len(lines))
 		}
 	}
-	if who := s.Function(first); who != stack.Plain("x+0x1000") {
+	if who := s.Function(first); who != unnamed {
 		t.Errorf("the group is of %q", who)
 	}
 }

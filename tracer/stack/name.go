@@ -5,6 +5,8 @@ package stack
 type Name struct {
 	Full  string // for programs
 	Short string // for people, who read neither template arguments nor import paths
+	// Module is the name of the file that its code is in; "" if that is not known.
+	Module string
 }
 
 // Plain is a name that is no shorter for people.

@@ -143,8 +143,13 @@ func decided(f *attribution.Finding) string {
 		return "no watched word of it was decided"
 	}
 	said := fmt.Sprintf("of %s %d stayed", units.Count(f.Decided, "watched word"), f.Words)
-	if f.Moved > 0 {
-		said += fmt.Sprintf(", %d of them moved by a garbage collector", f.Moved)
+	switch {
+	case f.Moved > 0:
+		return said + fmt.Sprintf(", %d of them moved by a garbage collector", f.Moved)
+	case f.Words > 0 && f.Separation < attribution.Sure:
+		return said + ", and of no function is it sure that it keeps the most"
+	case f.Words > 0:
+		return said + ", but the code that keeps it has no name"
 	}
 	return said
 }
@@ -169,6 +174,18 @@ func minor(f, worst *attribution.Finding) bool {
 	return f.Measure.OfMemory() && worst.Measure.OfMemory() && f.Growth < part*worst.Growth
 }
 
+// flattened puts first what has grown far more than anything that still does, but is flat by
+// now: that is what most of the process is.
+func (g *Growth) flattened(out []statement) []statement {
+	const far, worth = 20, 16 << 20
+	most := g.largest()
+	if len(out) == 0 || most == nil || most.Label != growth.Plateau || most.Growth < worth || g.Findings[0].Measure.OfMemory() && most.Growth < far*g.Findings[0].Growth {
+		return out
+	}
+	s := statement{said(most, ""), "", cmp.Or(g.hint(most), next(most, g.longer(), g.HeapUnsampled)), most.Label}
+	return slices.Insert(out, 0, s)
+}
+
 // next is what to do about a finding; longer is how to watch for longer, unsampled why
 // blocks of the heap were not sampled.
 func next(f *attribution.Finding, longer, unsampled string) string {
@@ -182,9 +199,9 @@ func next(f *attribution.Finding, longer, unsampled string) string {
 	case f.Blamed().Full != "" && f.Label == growth.Leaks && f.AliveOf > 0 && f.AliveShare < nearlyAll && !f.Shared:
 		return fmt.Sprintf("%s of what %s allocates is not freed: for whom is below; a profile: --pprof FILE", units.Percent(f.AliveShare), table.Escape(f.Blamed().Short))
 	case f.Blamed().Full != "" && f.Label == growth.Leaks:
-		return "what " + table.Escape(f.Blamed().Short) + " allocates is not freed; whole stacks: --frames 0, a profile: --pprof FILE"
+		return "see who should free what " + table.Escape(f.Blamed().Short) + " allocates; if it may be a cache that still fills: " + longer
 	case unknownKeeper(f) && unsampled != "":
-		return "blocks of its heap were not sampled: " + table.Escape(unsampled)
+		return "a sample of what it allocates would tell, but: " + table.Escape(unsampled)
 	case unknownKeeper(f):
 		return "a longer watch samples more: " + longer
 	case f.ByKernel(), f.What.Charged():
@@ -261,7 +278,7 @@ func (g *Growth) calm() (sentence, next string) {
 func (g *Growth) largest() *attribution.Finding {
 	var most *attribution.Finding
 	for f := range pointers(g.Findings) {
-		if f.Measure.OfMemory() && f.Growth > 0 && (most == nil || cmp.Or(cmp.Compare(f.Label, most.Label), cmp.Compare(f.Growth, most.Growth)) > 0) {
+		if f.Measure.OfMemory() && f.Growth > 0 && f.Label < growth.Retained && (most == nil || cmp.Or(cmp.Compare(f.Label, most.Label), cmp.Compare(f.Growth, most.Growth)) > 0) {
 			most = f
 		}
 	}
@@ -327,6 +344,9 @@ func answer(groups []attribution.Group, all []Growth) (out []statement) {
 		}
 	}
 	slices.SortStableFunc(out, func(a, b statement) int { return cmp.Compare(b.label, a.label) })
+	if len(all) == 1 {
+		out = all[0].flattened(out)
+	}
 	if len(out) > 0 || len(all) == 0 {
 		return out
 	}

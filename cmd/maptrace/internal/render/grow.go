@@ -59,6 +59,7 @@ func WriteGrowth(w io.Writer, groups []attribution.Group, all []Growth, o Growth
 	r.b = r.b[:0]
 	if len(said) > 0 && slices.ContainsFunc(all, func(g Growth) bool { return g.Grows() }) {
 		r.b = append(r.b, '\n')
+		r.sentence("next " + said[0].next)
 		r.sentence(said[0].sentence)
 	}
 	_, err := w.Write(r.b)

@@ -462,8 +462,29 @@ func TestTheLastLineNamesTheCulprit(t *testing.T) {
 		t.Errorf("there are stacks:\n%s", b.String())
 	}
 	first, _, _ := strings.Cut(b.String(), "\n")
-	if !strings.HasPrefix(first, `LEAK  [ anon ] +60.0 MiB/min, allocated by lea\x1bk (server.c:88)`) || !strings.HasSuffix(b.String(), "\nsomething was lost\n\n"+first+"\n") {
+	if !strings.HasPrefix(first, `LEAK  [ anon ] +60.0 MiB/min, allocated by lea\x1bk (server.c:88)`) || !strings.Contains(b.String(), "\nsomething was lost\n\nnext  ") || !strings.HasSuffix(b.String(), "\n"+first+"\n") {
 		t.Errorf("not at both ends:\n%s", b.String())
+	}
+}
+
+// TestWhatGrewFarMoreComesFirst has a leak beside a heap that has grown far more, and is flat.
+func TestWhatGrewFarMoreComesFirst(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		grew float64
+		want string
+	}{
+		{700 << 20, "PLATEAU heap of a runtime grew 700.0 MiB in 60 s, but not in the last 20 s\nnext  "},
+		{100 << 20, "LEAK  [ anon ] +60.0 MiB/min, "},
+	} {
+		g := watches()[0]
+		flat := g.Findings[1]
+		flat.Subject, flat.Label, flat.Growth = "heap of a runtime", growth.Plateau, tt.grew
+		flat.Reason = []growth.Note{{Kind: growth.Grew, Size: tt.grew, Time: time.Minute}, {Kind: growth.Stopped, Time: 20 * time.Second}}
+		g.Findings = []attribution.Finding{g.Findings[0], flat}
+		if got := growthText(t, []Growth{g}, 10, 16, true); !strings.HasPrefix(got, tt.want) || !strings.Contains(got, "\nLEAK  [ anon ] +60.0 MiB/min") {
+			t.Errorf("want %q first, and the leak in\n%s", tt.want, got)
+		}
 	}
 }
 
@@ -535,20 +556,20 @@ func TestSentences(t *testing.T) {
 		},
 		{
 			"shared, and kept by one, perhaps", func(g *attribution.Finding) { *g = shared; g.Separation = 0.94 },
-			"GROWS Go heap +15.0 MiB/min; who keeps it is not known yet: of 31 watched words 20 stayed",
+			"GROWS Go heap +15.0 MiB/min; who keeps it is not known yet: of 31 watched words 20 stayed, and of no function is it sure that it keeps the most",
 		},
 		{
 			"shared, and leaked by nobody knows whom", func(g *attribution.Finding) {
 				g.Shared, g.Kept, g.Words, g.Decided = true, shared.Kept, 1, 1
 			},
-			"LEAK [ anon ] +60.0 MiB/min; memory.max in 41 min; who keeps it is not known yet: of 1 watched word 1 stayed",
+			"LEAK [ anon ] +60.0 MiB/min; memory.max in 41 min; who keeps it is not known yet: of 1 watched word 1 stayed, and of no function is it sure that it keeps the most",
 		},
 		{
 			"shared, and kept by a function without a name", func(g *attribution.Finding) {
 				*g = shared
 				g.Kept = []attribution.Stack{{Share: 1}}
 			},
-			"GROWS Go heap +15.0 MiB/min; who keeps it is not known yet: of 31 watched words 20 stayed",
+			"GROWS Go heap +15.0 MiB/min; who keeps it is not known yet: of 31 watched words 20 stayed, but the code that keeps it has no name",
 		},
 		{
 			"shared, and not watched", func(g *attribution.Finding) {

@@ -2,6 +2,7 @@ package render
 
 import (
 	"cmp"
+	"fmt"
 	"path"
 	"slices"
 	"strconv"
@@ -11,23 +12,35 @@ import (
 	"github.com/maptrace/maptrace/tracer/stack"
 )
 
-// hint says what gives names to the functions of a program that a runtime runs; "" if they
-// have some, or the machine's own code is to blame.
+// hint says what gives names to the functions of a program that a runtime runs, if they have
+// none, and what tells of its objects; "" if the machine's own code is to blame.
 func (g *Growth) hint(f *attribution.Finding) string {
 	runtime, version := g.Runtime()
-	if runtime == attribution.Native || scripted(f) || f.Blamed().Full != "" && !ofRuntime(f.Blamed().Full) {
+	if runtime == attribution.Native || f.Blamed().Full != "" && !ofRuntime(f.Blamed()) {
 		return ""
+	}
+	objects, names := "", !scripted(f)
+	switch runtime {
+	case attribution.CPython:
+		objects = "which objects there are, and who made them, is told by python -X tracemalloc"
+	case attribution.Node:
+		objects = "which objects there are, and what holds them, is in a heap snapshot (node --heapsnapshot-signal=SIGUSR2)"
+	case attribution.JVM:
+		objects = fmt.Sprintf("which objects there are is told by: jcmd %d GC.class_histogram", cmp.Or(g.NSPID, g.PID))
+	}
+	if !names {
+		return objects
 	}
 	switch runtime {
 	case attribution.CPython:
 		if minor, err := strconv.Atoi(strings.TrimPrefix(version, "3.")); err == nil && minor < 12 {
-			return "Python " + version + " gives its functions no names: 3.12 and later do, started with -X perf; until then see python -X tracemalloc"
+			return "Python " + version + " gives its functions no names: 3.12 and later do, started with -X perf; " + objects
 		}
-		return "Python gives its functions names if it is started with -X perf, or with PYTHONPERFSUPPORT=1 in its environment (3.12 and later)"
+		return "Python gives its functions names if it is started with -X perf (3.12 and later); " + objects
 	case attribution.Node:
-		return "node gives its functions names if it is started with --perf-basic-prof (NODE_OPTIONS)"
+		return "node gives its functions names if it is started with --perf-basic-prof (NODE_OPTIONS); " + objects
 	case attribution.JVM:
-		return "Java's methods have names after: jcmd " + strconv.Itoa(cmp.Or(g.NSPID, g.PID)) + " Compiler.perfmap (JDK 17 and later; once they are compiled)"
+		return fmt.Sprintf("Java's methods have names after: jcmd %d Compiler.perfmap (JDK 17 and later; once they are compiled); %s", cmp.Or(g.NSPID, g.PID), objects)
 	case attribution.Ruby:
 		return "Ruby gives its functions names if it is started with --yjit --yjit-perf (3.3 and later)"
 	case attribution.PHP:
@@ -50,9 +63,10 @@ func place(name string) string {
 }
 
 // ofRuntime tells whether a function is the runtime's own.
-func ofRuntime(name string) bool {
-	r, _ := attribution.RuntimeOf(place(name))
-	return r != attribution.Native || place(name) == jitted
+func ofRuntime(name stack.Name) bool {
+	file := cmp.Or(name.Module, place(name.Full))
+	r, _ := attribution.RuntimeOf(file)
+	return r != attribution.Native || name.Full == jitted
 }
 
 // jitted is where code is that no file holds. A function there that has a name has it from

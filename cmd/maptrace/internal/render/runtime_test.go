@@ -1,0 +1,48 @@
+package render
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/maptrace/maptrace/tracer/attribution"
+	"github.com/maptrace/maptrace/tracer/stack"
+)
+
+// TestWhatGivesNamesToScriptsIsSaid has programs of several runtimes, with and without names.
+func TestWhatGivesNamesToScriptsIsSaid(t *testing.T) {
+	t.Parallel()
+	inModule := func(module, name string) stack.Name { return stack.Name{Full: name, Short: name, Module: module} }
+	for _, tt := range []struct {
+		exe    string
+		from   stack.Name
+		frames []stack.Name
+		want   string // in what is said, "" for no hint
+	}{
+		{"/usr/bin/python3.11", stack.Name{}, named("python3.11+0x62d080"), "Python 3.11 gives its functions no names: 3.12"},
+		{"/usr/bin/python3.11", name("python3.11+0x62d080"), nil, "Python 3.11"},
+		{"/usr/bin/python3.11", name("PyList_New (python3.11)"), nil, "Python 3.11"},
+		{"/usr/bin/python3.11", inModule("python3.11", "PyByteArray_Resize (bytearrayobject.c:233)"), nil, "Python 3.11"},
+		{"/usr/bin/python3.13", stack.Name{}, nil, "Python gives its functions names if it is started with -X perf"},
+		{"/usr/bin/python3.13", stack.Name{}, named("leak_list (leak.py)", "PyEval (python3.13)"), "which objects there are, and who made them"},
+		{"/usr/bin/python3.13", inModule("[jit]", "leak_list (leak.py)"), nil, ""},
+		{"/usr/bin/python3.13", inModule("ext.so", "leak_new (ext.c:20)"), nil, ""},
+		{"/usr/bin/python3.13", name("leak_new (ext.cpython-313-x86_64-linux-gnu.so)"), nil, ""},
+		{"/usr/bin/node", name("v8::base::OS::SetPermissions (node)"), nil, "--perf-basic-prof"},
+		{"/usr/bin/node", stack.Name{}, named("remember (app.js:2)"), "which objects there are, and what holds them, is in a heap snapshot"},
+		{"/usr/lib/jvm/java-17/bin/java", name("Unsafe_AllocateMemory0 (libjvm.so)"), named("[jit]"), "jcmd 1 Compiler.perfmap"},
+		{"/usr/lib/jvm/java-17/bin/java", stack.Name{}, named("Leak.keep ([jit])"), "which objects there are is told by: jcmd 1 GC.class_histogram"},
+		{"/usr/bin/ruby3.3", stack.Name{}, nil, "--yjit-perf"},
+		{"/usr/sbin/php-fpm8.2", stack.Name{}, nil, "opcache.jit_debug"},
+		{"/usr/lib/erlang/erts-13/bin/beam.smp", stack.Name{}, nil, "+JPperf"},
+		{"/usr/bin/dotnet", stack.Name{}, nil, "DOTNET_PerfMapEnabled=1"},
+		{"/usr/sbin/nginx", stack.Name{}, nil, ""},
+	} {
+		g := watches()[0]
+		f := g.Findings[0]
+		g.Exe, g.NSPID, g.Findings = tt.exe, 1, nil
+		f.From, f.Touched, f.Kept, f.Made = tt.from, nil, nil, []attribution.Stack{{Frames: tt.frames}}
+		if got := g.hint(&f); !strings.Contains(got, tt.want) || tt.want == "" && got != "" {
+			t.Errorf("%s, %q, %v: %q, want %q", tt.exe, tt.from.Full, tt.frames, got, tt.want)
+		}
+	}
+}
