@@ -235,7 +235,7 @@ func longer(watched time.Duration) string {
 // longer is how to watch a process for longer.
 func (g *Growth) longer() string {
 	if g.Exited {
-		return longer(g.Watched)
+		return "let it run for longer"
 	}
 	return fmt.Sprintf("maptrace grow %s %d", longer(g.Watched), g.PID)
 }

@@ -191,7 +191,7 @@ func (r *growthReport) group(g *attribution.Group) {
 func (r *growthReport) rows(all []attribution.Finding) {
 	var found []attribution.Finding
 	for _, f := range all {
-		if r.All || f.Label >= growth.Plateau || f.Label > growth.Steady && f.Growth > 0 {
+		if r.All || f.Label >= growth.Plateau || f.Label > growth.Steady && f.Growth >= tui.LeastMove {
 			found = append(found, f)
 		}
 	}
