@@ -72,6 +72,7 @@ type Attribution struct {
 	profile   *heap.Profile   // of the program's own; nil if it has none
 	goArenas  map[uint64]bool // where Go's runtime has its heap: addresses by goArena
 
+	narrow    bool   // it is a program of 32 bits
 	unsampled uint64 // bytes of memory made by calls without a stack
 	estimated bool
 }

@@ -26,6 +26,7 @@ type piece struct {
 // but those of the kernel, in address order.
 func (a *Attribution) Plan(tree *space.Space) {
 	regions := tree.Regions(make([]space.Region, 0, tree.Totals().Extents))
+	a.narrow = narrow(regions)
 	purposes := procmaps.Infer(mappings(regions), nil, nil)
 	a.pieces, a.stakes = slices.Grow(a.pieces[:0], tree.Totals().Extents), a.stakes[:0]
 	places := make(map[stake]uint32)
@@ -438,4 +439,19 @@ func (a *Attribution) forgetTouchers(most int) {
 		a.touched[part{k.key, 0}] += a.touched[k]
 		delete(a.touched, k)
 	}
+}
+
+// narrow tells whether all mappings of the program's own are below 4 GiB, as those of a
+// program of 32 bits are, and no stack of another.
+func narrow(regions []space.Region) bool {
+	const top = 1 << 32
+	own := false
+	for i := range regions {
+		if r := &regions[i]; r.Kind != procmaps.KindSpecial {
+			if own = true; r.End > top {
+				return false
+			}
+		}
+	}
+	return own
 }

@@ -98,6 +98,9 @@ type Process struct {
 	Account *Account
 	// Refused are calls that were refused memory, the most frequent first.
 	Refused []Refused
+	// Narrow says that it is a program of 32 bits: its calls are found by reading what they
+	// have done, so that who makes them is not known.
+	Narrow bool
 	// Malloc is what glibc's malloc holds; nil if it was not read.
 	Malloc *Malloc
 	// Unwatched says why no words were watched, or from some time on no more, if so:
@@ -320,7 +323,7 @@ func (g *Growth) Processes(now uint64) []Process {
 		p := Process{
 			PID: w.pid, NSPID: w.nspid, Comm: w.comm, Title: w.title, Exe: w.exe, Exited: w.exited, Watched: w.watchedTo(now), Ticks: w.Ticks(),
 			Space: id, Estimated: w.Estimated(), Unsampled: w.Unsampled(), Uncounted: w.uncounted, Unwatched: w.unwatched,
-			HeapUnsampled: w.unsampledHeap, Malloc: w.malloc.figures(),
+			HeapUnsampled: w.unsampledHeap, Narrow: w.narrow, Malloc: w.malloc.figures(),
 			Refused: g.namer.refused(&w.rare, w.limits),
 		}
 		for _, e := range w.Evidence() {

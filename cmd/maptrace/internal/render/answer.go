@@ -168,6 +168,14 @@ func why(f *attribution.Finding) string {
 	return table.Escape(b)
 }
 
+// narrow says why nobody is named in a program of 32 bits; "" of others.
+func (g *Growth) narrow(f *attribution.Finding) string {
+	if !g.Narrow || f.Blamed().Full != "" {
+		return ""
+	}
+	return "it is a 32-bit program: what its calls do is seen, and not the code that makes them"
+}
+
 // minor tells whether what a finding is about is little beside the worst of its process.
 func minor(f, worst *attribution.Finding) bool {
 	const part = 0.05
@@ -339,7 +347,7 @@ func answer(groups []attribution.Group, all []Growth) (out []statement) {
 		}
 		for f := range pointers(g.Findings) {
 			if f.Label >= growth.Retained && !minor(f, &g.Findings[0]) {
-				out = append(out, statement{said(f, whose), why(f), cmp.Or(g.hint(f), next(f, g.longer(), g.HeapUnsampled)), f.Label})
+				out = append(out, statement{said(f, whose), why(f), cmp.Or(g.hint(f), g.narrow(f), next(f, g.longer(), g.HeapUnsampled)), f.Label})
 			}
 		}
 	}

@@ -488,6 +488,20 @@ func TestWhatGrewFarMoreComesFirst(t *testing.T) {
 	}
 }
 
+func TestWhyNobodyIsNamedInAProgramOf32BitsIsSaid(t *testing.T) {
+	t.Parallel()
+	for _, blamed := range []bool{false, true} {
+		g := watches()[0]
+		g.Narrow, g.Findings = true, g.Findings[:1]
+		if !blamed {
+			g.Findings[0].From = stack.Name{}
+		}
+		if got := growthText(t, []Growth{g}, 10, 16, true); strings.Contains(got, "\nnext  it is a 32-bit program: ") == blamed {
+			t.Errorf("somebody is named: %t\n%s", blamed, got)
+		}
+	}
+}
+
 // TestLinesFitATerminal has a terminal of 80 columns.
 func TestLinesFitATerminal(t *testing.T) {
 	t.Parallel()
