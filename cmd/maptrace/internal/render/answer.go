@@ -13,6 +13,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps/units"
 	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 // Sentence is what a person reads first of a finding: the verdict, what grows and how
@@ -208,6 +209,8 @@ func next(f *attribution.Finding, longer, unsampled string) string {
 		return fmt.Sprintf("%s of what %s allocates is not freed: for whom is below; a profile: --pprof FILE", units.Percent(f.AliveShare), table.Escape(f.Blamed().Short))
 	case f.Blamed().Full != "" && f.Label == growth.Leaks:
 		return "see who should free what " + table.Escape(f.Blamed().Short) + " allocates; if it may be a cache that still fills: " + longer
+	case f.Blamed().Full == "" && untabled(f):
+		return "the stacks of its calls end in code that has no unwind tables, as musl's: maptrace help stacks"
 	case unknownKeeper(f) && unsampled != "":
 		return "a sample of what it allocates would tell, but: " + table.Escape(unsampled)
 	case unknownKeeper(f):
@@ -218,6 +221,19 @@ func next(f *attribution.Finding, longer, unsampled string) string {
 		return "it was mapped before the watch; who does that shows if it is traced from its start: maptrace grow -- COMMAND"
 	}
 	return "a longer watch tells whether that ends: " + longer
+}
+
+// untabled tells whether most of what made memory was called through code that cannot be
+// unwound.
+func untabled(f *attribution.Finding) bool {
+	const most = 0.5
+	share := 0.0
+	for i := range f.Made {
+		if f.Made[i].End == stack.EndNoFDE.String() {
+			share += f.Made[i].Share
+		}
+	}
+	return share > most
 }
 
 // nearlyAll is the share of what somebody allocates that stays from which on all of it does.

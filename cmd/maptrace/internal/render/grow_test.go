@@ -488,6 +488,21 @@ func TestWhatGrewFarMoreComesFirst(t *testing.T) {
 	}
 }
 
+// TestStacksThatCannotBeUnwoundAreTheReason has what is known to be made, and by whom not.
+func TestStacksThatCannotBeUnwoundAreTheReason(t *testing.T) {
+	t.Parallel()
+	for end, want := range map[string]bool{"no-fde": true, "truncated": false, "": false} {
+		g := watches()[0]
+		g.Findings = g.Findings[:1]
+		f := &g.Findings[0]
+		f.From, f.Shared, f.Touched = stack.Name{}, true, nil
+		f.Made = []attribution.Stack{{Share: 0.9, Frames: named("mmap (server)"), End: end}, {Share: 0.1, Frames: named("x (y.c:1)")}}
+		if got := growthText(t, []Growth{g}, 10, 16, true); strings.Contains(got, "\nnext  the stacks of its calls end in code that has no unwind tables") != want {
+			t.Errorf("ended by %q:\n%s", end, got)
+		}
+	}
+}
+
 func TestWhyNobodyIsNamedInAProgramOf32BitsIsSaid(t *testing.T) {
 	t.Parallel()
 	for _, blamed := range []bool{false, true} {
