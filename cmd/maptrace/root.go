@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/privilege"
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/tracer"
@@ -151,6 +152,9 @@ func explain(err error) string {
 		hint = permissionHint() + "; 'maptrace trace --poll' needs none of that for your own processes"
 	case errors.Is(err, fs.ErrPermission):
 		hint = "other users' processes need root or CAP_SYS_PTRACE"
+		if s, err := privilege.Current(); err == nil && s.Permitted.Has(unix.CAP_SYS_PTRACE) {
+			hint = "CAP_SYS_PTRACE is there: a security module or a sandbox forbids it"
+		}
 	case errors.Is(err, tracer.ErrArchitecture):
 		hint = "'maptrace trace --poll' and 'maptrace pmap' need none"
 	case errors.Is(err, tracer.ErrForeignClock):
