@@ -152,7 +152,7 @@ func explain(err error) string {
 		hint = permissionHint() + "; 'maptrace trace --poll' needs none of that for your own processes"
 	case errors.Is(err, fs.ErrPermission):
 		hint = "other users' processes need root or CAP_SYS_PTRACE"
-		if s, err := privilege.Current(); err == nil && s.Permitted.Has(unix.CAP_SYS_PTRACE) {
+		if s, failed := privilege.Current(); failed == nil && s.Permitted.Has(unix.CAP_SYS_PTRACE) {
 			hint = "CAP_SYS_PTRACE is there: a security module or a sandbox forbids it"
 		}
 	case errors.Is(err, tracer.ErrArchitecture):
