@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -86,8 +85,7 @@ type Client struct {
 	waiting map[uint64]chan await.Answer[response]
 	err     error           // why there will be no more answers
 	stalled map[string]bool // files that have not answered in time, some of them
-	keeping [mostBlocks]*remoteFile
-	oldest  int // of those
+	blocks  []block         // those used last come first
 }
 
 // mostStalled is how many of those are remembered.
@@ -240,12 +238,13 @@ type remoteFile struct {
 	name   string
 	key    await.Of // of the process that it was found by
 
-	changes bool                  // all the time: nothing is kept of it
-	last    atomic.Pointer[block] // nil if it is not kept
+	changes bool // all the time: nothing is kept of it
 }
 
-// block is what was read last, for those who read little at a time.
+// block is what was read of a file at a multiple of blockBytes, for those who read little
+// at a time: the tables of one program are read by turns.
 type block struct {
+	file uint64
 	at   int64
 	data []byte
 }
@@ -253,19 +252,36 @@ type block struct {
 const (
 	// blockBytes is what is read at least.
 	blockBytes = 64 << 10
-	// mostBlocks is of how many files it is kept: there may be thousands that are open.
+	// mostBlocks is how many are kept, of all files: there may be thousands that are open.
 	mostBlocks = 32
 )
 
-// keep notes that a file keeps a block, and has another drop its own.
-func (c *Client) keep(f *remoteFile) {
+// kept is a block if it is kept, or else nil.
+func (c *Client) kept(file uint64, at int64) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if old := c.keeping[c.oldest]; old != nil {
-		old.last.Store(nil)
+	i := slices.IndexFunc(c.blocks, func(b block) bool { return b.file == file && b.at == at })
+	if i < 0 {
+		return nil
 	}
-	c.keeping[c.oldest] = f
-	c.oldest = (c.oldest + 1) % mostBlocks
+	b := c.blocks[i]
+	copy(c.blocks[1:], c.blocks[:i])
+	c.blocks[0] = b
+	return b.data
+}
+
+// keep keeps a block in place of the one that was not used for the longest time.
+func (c *Client) keep(b block) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.blocks = slices.Insert(c.blocks[:min(len(c.blocks), mostBlocks-1)], 0, b)
+}
+
+// drop keeps no block of a file any more.
+func (c *Client) drop(file uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.blocks = slices.DeleteFunc(c.blocks, func(b block) bool { return b.file == file })
 }
 
 func (f *remoteFile) do(op string, r *request) (response, error) {
@@ -301,17 +317,16 @@ func (f *remoteFile) piece(off int64, most int) ([]byte, error) {
 		a, err := f.do("read", &request{Op: opRead, Off: off, Len: min(most, mostRead)})
 		return a.Data, err
 	}
-	if b := f.last.Load(); b != nil && off >= b.at && off-b.at < int64(len(b.data)) {
-		return b.data[off-b.at:], nil
+	at := off - off%blockBytes
+	data := f.client.kept(f.number, at)
+	if data == nil {
+		a, err := f.do("read", &request{Op: opRead, Off: at, Len: blockBytes})
+		if data = a.Data; err != nil {
+			return data[min(int(off-at), len(data)):], err // there may be more when it is asked again
+		}
+		f.client.keep(block{f.number, at, data})
 	}
-	a, err := f.do("read", &request{Op: opRead, Off: off, Len: blockBytes})
-	if err != nil {
-		return a.Data, err // there may be more when it is asked again
-	}
-	if f.last.Swap(&block{off, a.Data}) == nil {
-		f.client.keep(f)
-	}
-	return a.Data, nil
+	return data[min(int(off-at), len(data)):], nil
 }
 
 func (f *remoteFile) stat() (os.FileInfo, error) {
@@ -333,7 +348,7 @@ func (f *remoteFile) kind() (int64, error) {
 }
 
 func (f *remoteFile) close() error {
-	f.last.Store(nil)
+	f.client.drop(f.number)
 	f.client.send(&request{Op: opClose, File: f.number}) // it was only read: nobody need know what comes of it
 	return nil
 }

@@ -129,39 +129,67 @@ func TestErrorsOfAnotherProcessAreThoseOfThisOne(t *testing.T) {
 	}
 }
 
-func TestWhatWasReadLastIsKeptOfAFewFiles(t *testing.T) {
+func TestWhatWasReadLastIsKept(t *testing.T) {
 	t.Parallel()
 	c, _ := serveHere(t)
 	dir := t.TempDir()
-	var files []*File
-	for i := range 3 * mostBlocks {
-		name := filepath.Join(dir, strconv.Itoa(i))
-		if err := os.WriteFile(name, bytes.Repeat([]byte{byte(i)}, 2*blockBytes), 0o600); err != nil {
+	open := func(name string, content []byte) *File {
+		t.Helper()
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		f, _, err := c.open("/", name, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer f.Close()
-		files = append(files, f)
+		return f
 	}
-	for _, off := range []int64{0, 1, blockBytes} {
-		for i, f := range files {
-			var b [1]byte
-			if _, err := f.ReadAt(b[:], off); err != nil || b[0] != byte(i) {
-				t.Errorf("file %d at %d: %d, %v", i, off, b[0], err)
-			}
+	asked := func() uint64 {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(c.blocks) > mostBlocks {
+			t.Errorf("%d blocks are kept, at most %d", len(c.blocks), mostBlocks)
 		}
-		kept := 0
-		for _, f := range files {
-			if f.there.last.Load() != nil {
-				kept++
-			}
+		return c.last
+	}
+	read := func(f *File, off int64, want byte) {
+		t.Helper()
+		var b [2]byte
+		if _, err := f.ReadAt(b[:], off); err != nil || b != [2]byte{want, want} {
+			t.Errorf("at %d: %d, %v, want %d", off, b, err, want)
 		}
-		if kept != mostBlocks {
-			t.Errorf("at %d: what was read is kept of %d files, want %d", off, kept, mostBlocks)
+	}
+
+	// As the tables of a program are read: by turns, in no order.
+	f := open("tables", bytes.Repeat([]byte{7}, mostBlocks*blockBytes+1))
+	before := asked()
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 1000 {
+		read(f, r.Int64N(mostBlocks*blockBytes-2), 7)
+	}
+	if n := asked() - before; n > mostBlocks {
+		t.Errorf("%d blocks were asked for %d times", mostBlocks, n)
+	}
+	// One that is used stays, others come and go.
+	for i := range 3 * mostBlocks {
+		other := open(strconv.Itoa(i), bytes.Repeat([]byte{byte(i)}, 2*blockBytes))
+		defer other.Close()
+		read(other, 1, byte(i))
+		before = asked()
+		if read(f, 0, 7); i > 0 && asked() != before {
+			t.Error("what is used all the time is asked for again")
 		}
+	}
+	before = asked()
+	if read(f, 1, 7); asked() != before {
+		t.Error("what was used last is asked for again")
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if slices.ContainsFunc(c.blocks, func(b block) bool { return b.file == f.there.number }) {
+		t.Error("what was read of a file is kept when it is closed")
 	}
 }
 
