@@ -2,6 +2,7 @@ package procmaps
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -99,6 +100,11 @@ func (k Kind) String() string {
 		return kindNames[k]
 	}
 	return "kind(" + strconv.Itoa(int(k)) + ")"
+}
+
+// KindNames are the words that [ParseKind] takes.
+func KindNames() []string {
+	return slices.DeleteFunc(slices.Clone(kindNames[:]), func(name string) bool { return name == "" })
 }
 
 // ParseKind is the inverse of Kind.String.

@@ -214,9 +214,6 @@ func completeContainers(string) (out []string, _ cobra.ShellCompDirective) {
 	return out, noFiles
 }
 
-// kindNames are those of mappings.
-var kindNames = []string{"anon", "file", "heap", "stack", "shm", "special"}
-
 // valueCompleter is what completes the value of a flag, nil if it is a file.
 func valueCompleter(f *pflag.Flag, args []string) completer {
 	switch f.Name {
@@ -233,7 +230,7 @@ func valueCompleter(f *pflag.Flag, args []string) completer {
 	case "op":
 		return listOf(operations)
 	case "kind":
-		return listOf(kindNames)
+		return listOf(procmaps.KindNames())
 	case "fail-on":
 		return oneOf("leaks", "growth > 10MiB/min", "heap growth > 1MiB/min")
 	case "path":
@@ -371,7 +368,7 @@ func pmapOptionWords() (out []string) {
 func pmapValue(o *getopt.Option, begun string) ([]string, cobra.ShellCompDirective) {
 	switch o.Long {
 	case "kind":
-		return listOf(kindNames)(begun)
+		return listOf(procmaps.KindNames())(begun)
 	case "group":
 		return table.Groupings, noFiles
 	case "sort":

@@ -29,7 +29,7 @@ func completed(t *testing.T, words ...string) (all []string, directive cobra.She
 }
 
 // commOf is the name of a process.
-func commOfPID(t *testing.T, pid string) string {
+func commOf(t *testing.T, pid string) string {
 	t.Helper()
 	text, err := os.ReadFile("/proc/" + pid + "/comm")
 	if err != nil {
@@ -41,7 +41,7 @@ func commOfPID(t *testing.T, pid string) string {
 func TestWordsAreCompleted(t *testing.T) {
 	t.Parallel()
 	h := startHelper(t, "calls", "/dev/null")
-	comm := commOfPID(t, h.pid())
+	comm := commOf(t, h.pid())
 	const files = cobra.ShellCompDirectiveDefault
 	for _, tt := range []struct {
 		line string // its last word is what is completed
@@ -109,7 +109,7 @@ func TestWordsAreCompleted(t *testing.T) {
 			t.Errorf("%s: want %q and not %q:\n%s", tt.line, tt.want, tt.not, strings.Join(all, "\n"))
 		}
 	}
-	for _, k := range kindNames {
+	for _, k := range procmaps.KindNames() {
 		if _, err := procmaps.ParseKind(k); err != nil {
 			t.Errorf("%s is offered, and %v", k, err)
 		}
@@ -142,7 +142,7 @@ func TestNoNameThatIsOfferedIsOneAShellObeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := launch(t, exec.Command(evil, "100"))
-	eventually(t, "it is called so", func() bool { return commOfPID(t, strconv.Itoa(p.Process.Pid)) == "$(id>x)" })
+	eventually(t, "it is called so", func() bool { return commOf(t, strconv.Itoa(p.Process.Pid)) == "$(id>x)" })
 	for _, words := range [][]string{{"grow", ""}, {"grow", "--comm", ""}} {
 		if all, _ := completed(t, words...); strings.ContainsAny(strings.Join(all, ""), "$`>") {
 			t.Errorf("%q offers:\n%s", words, strings.Join(all, "\n"))
@@ -207,7 +207,7 @@ done`,
 func TestCompletionInTheShells(t *testing.T) {
 	t.Parallel()
 	h := startHelper(t, "calls", "/dev/null")
-	comm := commOfPID(t, h.pid())
+	comm := commOf(t, h.pid())
 	for shell, script := range shellScripts {
 		t.Run(shell, func(t *testing.T) {
 			t.Parallel()

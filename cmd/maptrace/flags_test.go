@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/privilege"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/tracer"
@@ -297,7 +298,7 @@ func TestReport(t *testing.T) {
 		{"wrong usage", usagef("which %q?", "one"), exitUsage, `which "one"?`},
 		{"a target that is gone", fmt.Errorf("process 7: %w", procmaps.ErrGone), exitGone, "process 7: "},
 		{"a kernel thread", fmt.Errorf("process 2: %w", tracer.ErrNoMemory), exitError, "no memory of its own"},
-		{"another user's process", fmt.Errorf("process 7: %w", fs.ErrPermission), exitUnsupported, "need root or CAP_SYS_PTRACE"},
+		{"another user's process", fmt.Errorf("process 7: %w", fs.ErrPermission), exitUnsupported, "process 7: permission denied: "},
 		{"BPF is not permitted", fmt.Errorf("%w: %w", tracer.ErrPermission, unix.EPERM), exitUnsupported, "CAP_BPF and CAP_PERFMON"},
 		{"a kernel that is too old", fmt.Errorf("tracepoint: %w", ebpf.ErrNotSupported), exitUnsupported, "'maptrace doctor' tells"},
 		{"a clock that cannot be compared", fmt.Errorf("attach: %w", tracer.ErrForeignClock), exitUnsupported, "start maptrace from a child"},
@@ -326,6 +327,20 @@ func TestReport(t *testing.T) {
 				t.Errorf("%q does not say who speaks", b.String())
 			}
 		})
+	}
+}
+
+func TestForeignHint(t *testing.T) {
+	t.Parallel()
+	for have, want := range map[privilege.Set]string{
+		0:                                 "need root or CAP_SYS_PTRACE",
+		privilege.Of(unix.CAP_BPF):        "need root or CAP_SYS_PTRACE",
+		privilege.Of(unix.CAP_SYS_PTRACE): "a security module or a sandbox",
+		privilege.Of(unix.CAP_SYS_PTRACE, unix.CAP_SYS_ADMIN): "a security module or a sandbox",
+	} {
+		if got := foreignHint(have); !strings.Contains(got, want) {
+			t.Errorf("with %v: %q lacks %q", have, got, want)
+		}
 	}
 }
 

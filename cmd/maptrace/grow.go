@@ -79,7 +79,7 @@ then. For code by its name the program's symbols are needed, for lines its debug
 information; without, frames are module+address.
 
 More: "maptrace help growth", "maptrace help stacks", "maptrace help targets".`,
-		Example: `  maptrace grow 1234                     watch for a minute
+		Example: `  maptrace grow 1234                     until it is certain, or a minute
   maptrace grow --for 10m --json 1234    the same, longer, for programs
   maptrace grow --pprof leak.gz -- ./a   then: go tool pprof -http : leak.gz
   maptrace grow --fail-on 'growth > 10MiB/min' -- ./test`,
@@ -231,7 +231,8 @@ type growRun struct {
 	live    *liveView
 	looks   render.LiveGrowth
 	certain attribution.Certainty
-	judged  uint64 // when it was last asked whether all is certain
+	judge   uint64 // when all is to be judged again, by the session's clock
+	judged  int    // how often it was
 
 	pprof, folded *output // nil unless asked for
 }
@@ -295,9 +296,9 @@ func (g *growRun) close() error {
 func (g *growRun) Idle() error {
 	now := g.Now()
 	g.Publish(now)
-	if g.o.auto && now-g.judged >= uint64(time.Second) { // verdicts cost more than looks
-		g.judged = now
-		if view := g.View(); view != nil && g.certain.Take(view) {
+	if now >= g.judge {
+		g.judge = now + g.judgeAgain()
+		if view := g.View(); view != nil && g.o.auto && g.certain.Take(view) {
 			g.stop()
 		}
 	}
@@ -305,7 +306,7 @@ func (g *growRun) Idle() error {
 		return nil
 	}
 	view := g.View()
-	head := tui.Head{Command: "maptrace grow", About: g.live.about(g.PIDs()), Foot: "^C for the answer so far"}
+	head := tui.Head{Command: "maptrace grow", About: g.about(), Foot: "^C for the answer so far"}
 	var watched time.Duration
 	if view != nil {
 		watched = view.Watched + time.Duration(now-view.At)
@@ -324,6 +325,18 @@ func (g *growRun) Idle() error {
 		g.live.Show(&tui.Status{Text: head.About + ", " + head.Time + ": " + seen.Sentence, Style: seen.Style, Foot: head.Foot})
 	}
 	return nil
+}
+
+// judgeAgain is after how long to judge again, in ns: each second where that may end the
+// watch. Else it is to have the code named by the end, when there is little time for that,
+// and becomes ever rarer: verdicts cost more than looks.
+func (g *growRun) judgeAgain() uint64 {
+	const first, most = time.Second / 2, time.Minute
+	if g.o.auto {
+		return uint64(time.Second)
+	}
+	g.judged++
+	return uint64(min(first<<min(g.judged, 10), most))
 }
 
 // finish prints what was found.

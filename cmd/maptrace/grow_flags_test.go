@@ -2,11 +2,16 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 )
 
 // TestWithoutPageFaultsNothingIsAskedForThatTheyBegin has the kernel prepared for blocks and
@@ -46,15 +51,35 @@ func TestAWatchEndsWhenALeakIsCertain(t *testing.T) {
 	t.Parallel()
 	needBPF(t)
 	h := launch(t, exec.Command(binary(t), leakyCommand, "--duration", "100s"))
-	began := time.Now()
-	r := succeed(t, maptrace(t, "grow", strconv.Itoa(h.Process.Pid)))
-	// On a busy machine it is not as certain as early: then it ends by itself after a minute.
-	const most = 70 * time.Second
-	if took := time.Since(began); took > most {
-		t.Errorf("it took %v", took)
+	r := succeed(t, maptrace(t, "grow", "--json", strconv.Itoa(h.Process.Pid)))
+	var watch render.WatchObject
+	var worst render.FindingObject
+	dec := json.NewDecoder(strings.NewReader(r.out))
+	if err := errors.Join(dec.Decode(&watch), dec.Decode(&worst)); err != nil {
+		t.Fatalf("%v:\n%s", err, r.out)
 	}
-	if !strings.HasPrefix(r.out, "LEAK ") {
-		t.Errorf("not first that it leaks:\n%s", r.out)
+	const least, most = 20, 59 // seconds
+	if watch.Seconds < least || watch.Seconds > most || worst.Verdict != "leaks" {
+		t.Errorf("after %.0f s: %s", watch.Seconds, worst.Sentence)
+	}
+	if err := h.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTheEndOfATraceSaysWhatHasGrown has memory become resident.
+func TestTheEndOfATraceSaysWhatHasGrown(t *testing.T) {
+	t.Parallel()
+	needBPF(t)
+	h := launch(t, exec.Command(binary(t), leakyCommand, "--duration", "100s"))
+	pid := strconv.Itoa(h.Process.Pid)
+	r := succeed(t, maptrace(t, "trace", "--summary-only", "--for", "3s", pid))
+	want := regexp.MustCompile(`\nThe resident memory of process ` + pid + ` grew by \d+\.\d MiB: maptrace grow ` + pid + `\n$`)
+	if !want.MatchString(r.out) || !strings.Contains(r.out, " as at first: --all lists them\n") {
+		t.Errorf("its last line, or that of the table, is another:\n%s", r.out)
+	}
+	if all := succeed(t, maptrace(t, "trace", "--summary-only", "--all", "--for", "1s", pid)); strings.Contains(all.out, "as at first") {
+		t.Errorf("--all leaves rows out:\n%s", all.out)
 	}
 	if err := h.Process.Kill(); err != nil {
 		t.Error(err)

@@ -231,12 +231,7 @@ func (p *rated) checkRate(t *testing.T, n int, f *render.FindingObject) {
 	case "mappings":
 		return
 	}
-	// The few programs of a short run may have to share their CPUs with other tests.
-	within := 0.1
-	if long {
-		within = 0.05
-	}
-	if f.Slope > 0 && least > 200<<10 && (f.Slope < (1-within)*least || f.Slope > (1+within)*most) {
+	if f.Slope > 0 && least > 200<<10 && (f.Slope < 0.95*least || f.Slope > 1.05*most) {
 		t.Errorf("rate of function %d, %s: found %.0f a second, it made %.0f to %.0f", n, f.Measure, f.Slope, least, most)
 	}
 }

@@ -151,7 +151,7 @@ func (m *meter) show() error {
 	}
 	l := attribution.Counted(ops)
 	l.Measured, l.Slow, l.Processes = time.Duration(m.Now()-m.began), m.o.slow, len(m.PIDs())
-	head := tui.Head{Command: "maptrace lat", About: m.live.about(m.PIDs()), Time: elapsed(l.Measured, m.o.duration), Foot: "^C for the answer so far"}
+	head := tui.Head{Command: "maptrace lat", About: m.about(), Time: elapsed(l.Measured, m.o.duration), Foot: "^C for the answer so far"}
 	if m.live.screen {
 		m.live.Show(&tui.Tables{Head: head, Rows: render.LatencyTables(&l)})
 		return nil

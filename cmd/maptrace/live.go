@@ -12,7 +12,6 @@ import (
 
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/tui"
-	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/units"
 )
 
@@ -27,7 +26,6 @@ type liveView struct {
 	file   *os.File
 	screen bool // a whole one
 	due    uint64
-	comm   string // of the process, where there is one
 }
 
 // liveEvery is how often what is seen is made anew: verdicts cost more than looks, and
@@ -137,6 +135,15 @@ func terminalSize(f *os.File) (size tui.Size) {
 	return size
 }
 
+// columns is how wide a terminal is; 0 for what is none, or does not say.
+func columns(w io.Writer) int {
+	if !isTerminal(w) {
+		return 0
+	}
+	f, _ := w.(*os.File)
+	return terminalSize(f).Width
+}
+
 // inForeground tells whether we are who uses a terminal. One that is not the one that
 // controls us has nobody else.
 func inForeground(f *os.File) bool {
@@ -150,28 +157,18 @@ func inForeground(f *os.File) bool {
 }
 
 // about says which processes are traced: the one, or how many.
-func (l *liveView) about(pids []int) string {
+func (a *attached) about() string {
+	pids := a.PIDs()
 	if len(pids) != 1 {
 		return units.Count(uint64(len(pids)), "process")
 	}
-	if l.comm == "" {
-		l.comm = commOf(pids[0])
+	r := a.Report()
+	for i := range r.Spaces {
+		if p := &r.Spaces[i].Process; p.PID == pids[0] && !p.Exited {
+			return render.Who(p.PID, p.Comm)
+		}
 	}
-	return render.Who(pids[0], l.comm)
-}
-
-// commOf is the name of a process, empty if it is not there any more.
-func commOf(pid int) string {
-	p, err := procmaps.Default().Process(pid)
-	if err != nil {
-		return ""
-	}
-	defer p.Close()
-	comm, err := p.Comm()
-	if err != nil {
-		return ""
-	}
-	return comm
+	return render.Who(pids[0], "") // its mappings are not read yet
 }
 
 // elapsed says how far a watch is, of which the whole length is known if it is not 0.

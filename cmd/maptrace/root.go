@@ -151,10 +151,11 @@ func explain(err error) string {
 	case errors.Is(err, tracer.ErrPermission):
 		hint = permissionHint() + "; 'maptrace trace --poll' needs none of that for your own processes"
 	case errors.Is(err, fs.ErrPermission):
-		hint = "other users' processes need root or CAP_SYS_PTRACE"
-		if s, failed := privilege.Current(); failed == nil && s.Permitted.Has(unix.CAP_SYS_PTRACE) {
-			hint = "CAP_SYS_PTRACE is there: a security module or a sandbox forbids it"
+		var have privilege.Set // of a process that cannot know it: none
+		if s, failed := privilege.Current(); failed == nil {
+			have = s.Permitted
 		}
+		hint = foreignHint(have)
 	case errors.Is(err, tracer.ErrArchitecture):
 		hint = "'maptrace trace --poll' and 'maptrace pmap' need none"
 	case errors.Is(err, tracer.ErrForeignClock):
@@ -168,6 +169,14 @@ func explain(err error) string {
 		return msg
 	}
 	return msg + ": " + hint
+}
+
+// foreignHint says why a process with these capabilities may not read another.
+func foreignHint(have privilege.Set) string {
+	if have.Has(unix.CAP_SYS_PTRACE) {
+		return "CAP_SYS_PTRACE is there: a security module or a sandbox forbids it"
+	}
+	return "other users' processes need root or CAP_SYS_PTRACE"
 }
 
 func newRoot(s streams) *cobra.Command {
@@ -317,26 +326,7 @@ func isTerminal(w io.Writer) bool {
 	if !ok {
 		return false
 	}
-	conn, err := f.SyscallConn() // Fd would make the file blocking
-	if err != nil {
-		return false
-	}
 	is := false
-	err = conn.Control(func(fd uintptr) { is = term.IsTerminal(int(fd)) })
-	return err == nil && is
-}
-
-// columns is how wide a terminal is; 0 for what is none, or does not say.
-func columns(w io.Writer) int {
-	if !isTerminal(w) {
-		return 0
-	}
-	wide := 0
-	if conn, err := w.(*os.File).SyscallConn(); err == nil {
-		err = conn.Control(func(fd uintptr) { wide, _, _ = term.GetSize(int(fd)) })
-		if err != nil {
-			return 0
-		}
-	}
-	return wide
+	control(f, func(fd int) { is = term.IsTerminal(fd) })
+	return is
 }

@@ -213,7 +213,7 @@ func (p *tracePrinter) show() {
 	if !p.live.isDue(now) {
 		return
 	}
-	text := p.live.about(p.PIDs()) + ", " + elapsed(time.Duration(now-p.began), p.o.duration)
+	text := p.about() + ", " + elapsed(time.Duration(now-p.began), p.o.duration)
 	if !p.o.summary {
 		text += ": " + units.Count(uint64(p.printed), "line")
 	}

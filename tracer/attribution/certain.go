@@ -8,8 +8,8 @@ import (
 )
 
 // Certainty tells when a longer watch would not say anything else: when what grows the most
-// has been a leak of the same function for a while, and no other process grows by what is
-// not as certain. The zero value has seen nothing.
+// has been a leak of the same function for a while, and all else that grows, but for what is
+// minor, is as certain. The zero value has seen nothing.
 type Certainty struct {
 	said  certain
 	since time.Duration
@@ -36,13 +36,15 @@ func (c *Certainty) Take(v *View) bool {
 	var now certain
 	for i := range v.Processes {
 		p := &v.Processes[i]
-		switch f := p.Worst(); {
-		case f == nil || f.Label < growth.Grows:
-		case f.Label < growth.Leaks || f.Confidence() < certainBy:
-			*c = Certainty{}
-			return false
-		case i == 0:
-			now = certain{p.Space, f.Key, f.Blamed()}
+		for k := range p.Findings {
+			switch f := &p.Findings[k]; {
+			case f.Label < growth.Grows || f.Minor(&p.Findings[0]):
+			case f.Label < growth.Leaks || f.Confidence() < certainBy:
+				*c = Certainty{}
+				return false
+			case i == 0 && k == 0:
+				now = certain{p.Space, f.Key, f.Blamed()}
+			}
 		}
 	}
 	if now == (certain{}) || now != c.said {

@@ -144,6 +144,12 @@ func (f *Finding) KeptShare() float64 {
 	return f.Kept[0].Share
 }
 
+// Minor tells whether what it grew by is little beside what another grew by.
+func (f *Finding) Minor(beside *Finding) bool {
+	const part = 0.05
+	return f.Measure.OfMemory() && beside.Measure.OfMemory() && f.Growth < part*beside.Growth
+}
+
 // Blamed is the function that is named for the growth, no name if none is: of memory that
 // many share who keeps it, never who made it larger; of other memory, who made it.
 func (f *Finding) Blamed() stack.Name {

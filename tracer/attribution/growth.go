@@ -108,6 +108,9 @@ type Process struct {
 	Unwatched string
 }
 
+// Name is what the process is called: by the title that it shows, if it does.
+func (p *Process) Name() string { return cmp.Or(p.Title, p.Comm) }
+
 // NewGrowth returns a Growth that has seen nothing.
 func NewGrowth(opts Options) *Growth {
 	return &Growth{

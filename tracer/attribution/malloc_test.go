@@ -258,7 +258,7 @@ func TestAHeapThatIsRetainedIsNobodys(t *testing.T) {
 			g.Publish(0)
 			g.View()
 			g.Publish(r.now)
-			if worst := g.View().Worst(); worst == nil || worst.Label != want {
+			if worst := g.View().Processes[0].Worst(); worst == nil || worst.Label != want {
 				t.Errorf("of what is shown meanwhile the worst is %+v", worst)
 			}
 		})

@@ -50,12 +50,15 @@ func (p *Process) Runtime() (r Runtime, version string) {
 // RuntimeOf is the runtime that a file of a name is the program or the library of, with the
 // version that is in the name: "python3.11", "libruby-3.1.so.3.1".
 func RuntimeOf(name string) (r Runtime, version string) {
+	const digits = "0123456789."
 	name, _, library := strings.Cut(strings.TrimSuffix(name, ".smp"), ".so")
-	base := strings.TrimRight(name, "0123456789.dmut") // letters are of builds of Python
-	for _, end := range []string{name, base, strings.TrimRight(name, "0123456789.")} {
-		if r = runtimes[end]; r != Native && library == strings.HasPrefix(end, "lib") {
-			return r, strings.TrimRight(name[len(end):], "dmut")
-		}
+	// Builds of Python have letters behind the version.
+	if plain := strings.TrimRight(name, "dmut"); plain != strings.TrimRight(plain, digits) {
+		name = plain
 	}
-	return Native, ""
+	base := strings.TrimRight(name, digits)
+	if r = runtimes[base]; r == Native || library != strings.HasPrefix(base, "lib") {
+		return Native, ""
+	}
+	return r, name[len(base):]
 }

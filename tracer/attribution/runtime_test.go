@@ -29,6 +29,11 @@ func TestRuntimesAreKnownByTheirFiles(t *testing.T) {
 		{"/usr/share/dotnet/dotnet", "", DotNET, ""},
 		{"/usr/sbin/nginx", "/usr/share/python3.11.txt", Native, ""},
 		{"", "/usr/bin/nodejs-helper", Native, ""},
+		{"/usr/bin/javad", "", Native, ""},
+		{"/usr/bin/phpmd", "", Native, ""},
+		{"/usr/bin/python3.11", "/opt/lib/libpython3.12.so", CPython, "3.11"},
+		{"/usr/lib/java", "", JVM, ""},
+		{"/usr/bin/libjvm", "", Native, ""},
 	} {
 		p := Process{Exe: tt.exe}
 		f := Finding{}

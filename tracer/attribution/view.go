@@ -21,8 +21,8 @@ type View struct {
 // ProcessView is what was found of one address space.
 type ProcessView struct {
 	PID     int
-	NSPID   int // in the process' own pid namespace, where it is another
-	Comm    string
+	NSPID   int    // in the process' own pid namespace, where it is another
+	Name    string // see [Process.Name]
 	Space   uint64
 	Exited  bool
 	Watched time.Duration
@@ -38,8 +38,8 @@ type ProcessView struct {
 // Charges are what a process is charged for, in bytes.
 type Charges struct{ Anon, File, Shmem, Swapped, PageTables, Hugetlb uint64 }
 
-// chargesOf are the kernel's figures without what they come with.
-func chargesOf(a *event.Account) Charges {
+// ChargesOf are the kernel's figures without what they come with.
+func ChargesOf(a *event.Account) Charges {
 	return Charges{Anon: a.Anon, File: a.File, Shmem: a.Shmem, Swapped: a.Swapped, PageTables: a.PageTables, Hugetlb: a.Hugetlb}
 }
 
@@ -49,14 +49,6 @@ func (p *ProcessView) Worst() *Finding {
 		return nil
 	}
 	return &p.Findings[0]
-}
-
-// Worst is the worst finding there is, nil if there is none.
-func (v *View) Worst() *Finding {
-	if len(v.Processes) == 0 {
-		return nil
-	}
-	return v.Processes[0].Worst()
 }
 
 // views hand what the owner of a Growth knows to others.
@@ -107,8 +99,8 @@ func (g *Growth) Publish(now uint64) {
 			continue
 		}
 		view.Processes = append(view.Processes, ProcessView{
-			PID: w.pid, NSPID: w.nspid, Comm: w.comm, Space: id, Exited: w.exited, Watched: w.watchedTo(now),
-			Ticks: w.seen.ticks, Findings: w.seen.found, First: chargesOf(&w.charges.first), Last: chargesOf(&w.charges.last),
+			PID: w.pid, NSPID: w.nspid, Name: cmp.Or(w.title, w.comm), Space: id, Exited: w.exited, Watched: w.watchedTo(now),
+			Ticks: w.seen.ticks, Findings: w.seen.found, First: ChargesOf(&w.charges.first), Last: ChargesOf(&w.charges.last),
 		})
 	}
 	slices.SortFunc(view.Processes, func(a, b ProcessView) int {

@@ -14,13 +14,15 @@ type RSS struct {
 	now   func() uint64
 	emit  func(*event.Record)
 	first map[int]begunRSS
+	begun int // processes that have begun
 }
 
 type begunRSS struct {
 	space, bytes uint64
 }
 
-// mostRSS is of how many processes it is told: those that were there first.
+// mostRSS is of how many processes it is told: of those that were there first, so that
+// nothing is read for each of a storm.
 const mostRSS = 256
 
 // NewRSS returns a sampler whose records, stamped by now, go to emit.
@@ -32,7 +34,7 @@ func NewRSS(fs procmaps.FS, now func() uint64, emit func(*event.Record)) *RSS {
 func (r *RSS) Change(c *tracer.Change) {
 	switch c.Kind {
 	case tracer.KindBegin:
-		if c.Process == nil || len(r.first) >= mostRSS {
+		if r.begun++; c.Process == nil || r.begun > mostRSS {
 			return
 		}
 		pid := c.Process.PID

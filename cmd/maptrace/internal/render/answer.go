@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/procmaps/units"
@@ -137,22 +136,27 @@ func unknownKeeper(f *attribution.Finding) bool {
 
 // decided is how much is known of who keeps memory that many share.
 func decided(f *attribution.Finding) string {
-	if f.BySample() {
-		return sampled(f.Heap)
-	}
-	if f.Decided == 0 {
-		return "no watched word of it was decided"
-	}
-	said := fmt.Sprintf("of %s %d stayed", units.Count(f.Decided, "watched word"), f.Words)
+	said, stayed, confidence := "no watched word of it was decided", int(f.Words), f.Separation
 	switch {
-	case f.Moved > 0:
-		return said + fmt.Sprintf(", %d of them moved by a garbage collector", f.Moved)
-	case f.Words > 0 && f.Separation < attribution.Sure:
-		return said + ", and of no function is it sure that it keeps the most"
-	case f.Words > 0:
-		return said + ", but the code that keeps it has no name"
+	case f.BySample():
+		said, stayed, confidence = sampled(f.Heap), f.Heap.Alive, f.Heap.Confidence
+	case f.Decided > 0 && f.Moved > 0:
+		return fmt.Sprintf("%s, %d of them moved by a garbage collector", watched(f), f.Moved)
+	case f.Decided > 0:
+		said = watched(f)
 	}
-	return said
+	switch {
+	case stayed == 0:
+		return said
+	case confidence < attribution.Sure:
+		return said + ", and of no function is it sure that it keeps the most"
+	}
+	return said + ", but the code that keeps it has no name"
+}
+
+// watched is how many of the words that were watched stayed.
+func watched(f *attribution.Finding) string {
+	return fmt.Sprintf("of %s %d stayed", units.Count(f.Decided, "watched word"), f.Words)
 }
 
 // why is what a verdict rests on.
@@ -169,6 +173,11 @@ func why(f *attribution.Finding) string {
 	return table.Escape(b)
 }
 
+// next is what to do about a finding of the process.
+func (g *Growth) next(f *attribution.Finding) string {
+	return cmp.Or(g.hint(f), g.narrow(f), next(f, g.longer(), g.HeapUnsampled))
+}
+
 // narrow says why nobody is named in a program of 32 bits; "" of others.
 func (g *Growth) narrow(f *attribution.Finding) string {
 	if !g.Narrow || f.Blamed().Full != "" {
@@ -177,22 +186,14 @@ func (g *Growth) narrow(f *attribution.Finding) string {
 	return "it is a 32-bit program: what its calls do is seen, and not the code that makes them"
 }
 
-// minor tells whether what a finding is about is little beside the worst of its process.
-func minor(f, worst *attribution.Finding) bool {
-	const part = 0.05
-	return f.Measure.OfMemory() && worst.Measure.OfMemory() && f.Growth < part*worst.Growth
-}
-
-// flattened puts first what has grown far more than anything that still does, but is flat by
-// now: that is what most of the process is.
-func (g *Growth) flattened(out []statement) []statement {
-	const far, worth = 20, 16 << 20
-	most := g.largest()
-	if len(out) == 0 || most == nil || most.Label != growth.Plateau || most.Growth < worth || g.Findings[0].Measure.OfMemory() && most.Growth < far*g.Findings[0].Growth {
-		return out
+// flat is what has grown far more than anything that still does, but is flat by now: what
+// most of the growth was; nil if there is nothing like that.
+func (g *Growth) flat() *attribution.Finding {
+	const worth = 16 << 20
+	if most := g.largest(); most != nil && most.Label == growth.Plateau && most.Growth >= worth && g.Grows() && g.Findings[0].Minor(most) {
+		return most
 	}
-	s := statement{said(most, ""), "", cmp.Or(g.hint(most), next(most, g.longer(), g.HeapUnsampled)), most.Label}
-	return slices.Insert(out, 0, s)
+	return nil
 }
 
 // next is what to do about a finding; longer is how to watch for longer, unsampled why
@@ -208,13 +209,17 @@ func next(f *attribution.Finding, longer, unsampled string) string {
 	case f.Blamed().Full != "" && f.Label == growth.Leaks && f.AliveOf > 0 && f.AliveShare < nearlyAll && !f.Shared:
 		return fmt.Sprintf("%s of what %s allocates is not freed: for whom is below; a profile: --pprof FILE", units.Percent(f.AliveShare), table.Escape(f.Blamed().Short))
 	case f.Blamed().Full != "" && f.Label == growth.Leaks:
-		return "see who should free what " + table.Escape(f.Blamed().Short) + " allocates; if it may be a cache that still fills: " + longer
+		does := "allocates"
+		if f.Shared {
+			does = "keeps"
+		}
+		return fmt.Sprintf("see who should free what %s %s; if it may be a cache that still fills: %s", table.Escape(f.Blamed().Short), does, longer)
 	case f.Blamed().Full == "" && untabled(f):
 		return "the stacks of its calls end in code that has no unwind tables, as musl's: maptrace help stacks"
 	case unknownKeeper(f) && unsampled != "":
 		return "a sample of what it allocates would tell, but: " + table.Escape(unsampled)
 	case unknownKeeper(f):
-		return "a longer watch samples more: " + longer
+		return "a longer watch may tell: " + longer
 	case f.ByKernel(), f.What.Charged():
 		return "maptrace help growth says what that is, and what bounds it"
 	case f.Blamed().Full == "" && f.Site == 0 && f.What == growth.Anon:
@@ -329,7 +334,7 @@ func gained(f *attribution.Finding) float64 {
 // statement is one sentence of an answer, what it rests on, and what to do.
 type statement struct {
 	sentence, why, next string
-	label               growth.Label // the worse come first
+	label               growth.Label // the worst come first
 }
 
 // mostTold is how many sentences an answer has.
@@ -352,7 +357,7 @@ func answer(groups []attribution.Group, all []Growth) (out []statement) {
 		g := &all[i]
 		whose := ""
 		if len(all) > 1 {
-			whose = fmt.Sprintf(" %s[%d]:", cmp.Or(g.Title, g.Comm), g.PID)
+			whose = fmt.Sprintf(" %s[%d]:", g.Name(), g.PID)
 		}
 		for r := range pointers(g.Refused) {
 			const worst = growth.Leaks + 1
@@ -361,16 +366,16 @@ func answer(groups []attribution.Group, all []Growth) (out []statement) {
 		if g.Uncounted != "" && !g.Grows() {
 			out = append(out, statement{table.Escape("UNKNOWN" + whose + " its resident memory cannot be counted: " + g.Uncounted), "", "maptrace doctor says what is missing", 0})
 		}
+		if f := g.flat(); f != nil { // with its reason in the sentence
+			out = append(out, statement{said(f, whose), "", g.next(f), g.Findings[0].Label})
+		}
 		for f := range pointers(g.Findings) {
-			if f.Label >= growth.Retained && !minor(f, &g.Findings[0]) {
-				out = append(out, statement{said(f, whose), why(f), cmp.Or(g.hint(f), g.narrow(f), next(f, g.longer(), g.HeapUnsampled)), f.Label})
+			if f.Label >= growth.Retained && !f.Minor(&g.Findings[0]) {
+				out = append(out, statement{said(f, whose), why(f), g.next(f), f.Label})
 			}
 		}
 	}
 	slices.SortStableFunc(out, func(a, b statement) int { return cmp.Compare(b.label, a.label) })
-	if len(all) == 1 {
-		out = all[0].flattened(out)
-	}
 	if len(out) > 0 || len(all) == 0 {
 		return out
 	}
@@ -411,49 +416,4 @@ func grew(more int64) string {
 		return "grew " + units.Bytes(float64(more))
 	}
 	return "nothing grew"
-}
-
-// fold breaks text into lines of at most width columns between words, those after the first
-// with an indent; with no width it is one line. A number and its unit are one word.
-func fold(text string, width, indent int) string {
-	if width <= 0 {
-		return text
-	}
-	var b strings.Builder
-	column := 0
-	for i, word := range words(text) {
-		n := utf8.RuneCountInString(word)
-		switch {
-		case i == 0:
-		case column+1+n > width:
-			b.WriteString("\n" + strings.Repeat(" ", indent))
-			column = indent
-		default:
-			b.WriteByte(' ')
-			column++
-		}
-		b.WriteString(word)
-		column += n
-	}
-	return b.String()
-}
-
-// unitsOf are what stands behind numbers.
-var unitsOf = [...]string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "%", "s", "min", "h", "days"}
-
-// isUnit tells whether a word is a unit, with what ends a part of a sentence behind it.
-func isUnit(word string) bool {
-	return slices.Contains(unitsOf[:], strings.TrimRight(word, "),;:.")) || strings.HasSuffix(strings.TrimRight(word, "),;:."), "iB/min")
-}
-
-// words are the words of a text, numbers with their units.
-func words(text string) (out []string) {
-	for word := range strings.SplitSeq(text, " ") {
-		if n := len(out); n > 0 && isUnit(word) && strings.ContainsAny(out[n-1], "0123456789") {
-			out[n-1] += " " + word
-			continue
-		}
-		out = append(out, word)
-	}
-	return out
 }

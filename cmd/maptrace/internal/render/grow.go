@@ -2,14 +2,12 @@ package render
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"io"
 	"iter"
 	"math"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/tui"
 	"github.com/maptrace/maptrace/procmaps"
@@ -66,6 +64,15 @@ func WriteGrowth(w io.Writer, groups []attribution.Group, all []Growth, o Growth
 	return err
 }
 
+// fold breaks text into lines of at most width columns, those after the first with an indent;
+// with no width it is one line.
+func fold(text string, width, indent int) string {
+	if width <= 0 {
+		return text
+	}
+	return strings.Join(tui.Wrap(text, width, indent, false), "\n")
+}
+
 // growthReport is a report that is being written.
 type growthReport struct {
 	GrowthOptions
@@ -77,6 +84,12 @@ func (r *growthReport) printf(format string, args ...any) { r.b = fmt.Appendf(r.
 // text appends a line, folded to the terminal's width.
 func (r *growthReport) text(text string, indent int) {
 	r.b = append(append(r.b, fold(text, r.Width, indent)...), '\n')
+}
+
+// note appends a line below an empty one.
+func (r *growthReport) note(text string) {
+	r.b = append(r.b, '\n')
+	r.text(text, 0)
 }
 
 // answer appends what a person reads first.
@@ -91,7 +104,7 @@ func (r *growthReport) answer(all []statement) {
 		}
 	}
 	if n := len(all) - mostTold; n > 0 {
-		r.printf("%s and %d more that grow\n", dots(r.ASCII), n)
+		r.printf("%s and %d more\n", tui.Dots(r.ASCII), n)
 	}
 	if len(all) == 0 {
 		r.b = append(r.b, "UNKNOWN no process was there for long enough to be looked at.\n"...)
@@ -199,18 +212,22 @@ func (r *growthReport) rows(all []attribution.Finding) {
 		found = found[:r.Most]
 	}
 	if len(found) > 0 {
+		written := make([]tui.Finding, len(found))
+		for i := range found {
+			written[i] = row(&found[i])
+		}
 		rows := table.NewAligned(r.columns(found))
-		rows.Fit(pointers(found))
+		rows.Fit(pointers(written))
 		r.b = append(r.b, '\n')
 		begin := len(r.b)
 		r.b = rows.AppendHeader(r.b)
-		for f := range pointers(found) {
+		for f := range pointers(written) {
 			r.b = rows.AppendRow(r.b, f)
 		}
 		r.cut(begin)
 	}
 	if n := len(all) - len(found); n > 0 && len(found) > 0 {
-		r.printf("%s and %d more, none of them worse (--all)\n", dots(r.ASCII), n)
+		r.printf("%s and %d more, none of them worse (--all)\n", tui.Dots(r.ASCII), n)
 	}
 }
 
@@ -220,13 +237,8 @@ func (r *growthReport) cut(begin int) {
 		return
 	}
 	var out []byte
-	end := dots(r.ASCII)
-	for line := range bytes.Lines(r.b[begin:]) {
-		if text := bytes.TrimSuffix(line, []byte("\n")); utf8.RuneCount(text) > r.Width {
-			runes := []rune(string(text))
-			line = []byte(string(runes[:r.Width-utf8.RuneCountInString(end)]) + end + "\n")
-		}
-		out = append(out, line...)
+	for line := range strings.Lines(string(r.b[begin:])) {
+		out = append(append(out, tui.Cut(strings.TrimSuffix(line, "\n"), r.Width, r.ASCII)...), '\n')
 	}
 	r.b = append(r.b[:begin], out...)
 }
@@ -273,7 +285,7 @@ func (g *Growth) head() string {
 		ended = ", ended"
 	}
 	return fmt.Sprintf("Process %d%s (%s)%s: watched for %s, %d looks, accuracy: %s",
-		g.PID, inside(g.NSPID), table.Escape(cmp.Or(g.Title, g.Comm)), ended, units.Span(g.Watched), g.Ticks, table.Escape(g.Accuracy))
+		g.PID, inside(g.NSPID), table.Escape(g.Name()), ended, units.Span(g.Watched), g.Ticks, table.Escape(g.Accuracy))
 }
 
 // findings appends what there is to see of a process: its account, the groups that grow, and
@@ -298,14 +310,14 @@ func (r *growthReport) findings(g *Growth) {
 		if slices.ContainsFunc(g.Findings, func(f attribution.Finding) bool { return f.Words > 0 }) {
 			to = " to the end"
 		}
-		r.text(fmt.Sprintf("\nWho keeps memory that many share was not watched%s: %s", to, table.Escape(g.Unwatched)), 0)
+		r.note(fmt.Sprintf("Who keeps memory that many share was not watched%s: %s", to, table.Escape(g.Unwatched)))
 	}
 	if unknown && g.HeapUnsampled != "" {
-		r.text("\nBlocks of heaps were not sampled: "+table.Escape(g.HeapUnsampled), 0)
+		r.note("Blocks of heaps were not sampled: " + table.Escape(g.HeapUnsampled))
 	}
 	if g.Estimated {
-		r.text(fmt.Sprintf("\nOf so many calls, stacks were taken of a random sample: %s came without. What is there of it was counted, and is shared out among the sites of calls like them.",
-			units.Bytes(float64(g.Unsampled))), 0)
+		r.note(fmt.Sprintf("Of so many calls, stacks were taken of a random sample: %s came without. What is there of it was counted, and is shared out among the sites of calls like them.",
+			units.Bytes(float64(g.Unsampled))))
 	}
 }
 
@@ -320,81 +332,58 @@ func pointers[T any](all []T) iter.Seq[*T] {
 	}
 }
 
-// columns are the columns of the table of findings: of swap only if there is some, and on a
+// columns are those of the table of findings: of swap only if there is some, and on a
 // narrow terminal without those that explain least.
-func (r *growthReport) columns(found []attribution.Finding) []table.Column[*attribution.Finding] {
-	right := func(name string, value func(*attribution.Finding) string) table.Column[*attribution.Finding] {
-		return table.Column[*attribution.Finding]{Name: name, Align: table.Right, Value: func(g *attribution.Finding) table.Value { return table.Text(value(g)) }}
+func (r *growthReport) columns(found []attribution.Finding) []table.Column[*tui.Finding] {
+	column := func(name string, align table.Align, value func(*tui.Finding) string) table.Column[*tui.Finding] {
+		return table.Column[*tui.Finding]{Name: name, Align: align, Value: func(f *tui.Finding) table.Value { return table.Text(value(f)) }}
 	}
-	left := func(name string, value func(*attribution.Finding) string) table.Column[*attribution.Finding] {
-		return table.Column[*attribution.Finding]{Name: name, Value: func(g *attribution.Finding) table.Value { return table.Text(value(g)) }}
-	}
-	const wide, short = 110, 8
-	width, narrow := sparkWidth, r.Width > 0 && r.Width < wide
+	const long, short = 20, 8 // of a trend
+	width, narrow := long, r.Width > 0 && r.Width < tui.Broad
 	if narrow {
 		width = short
 	}
-	columns := []table.Column[*attribution.Finding]{
-		left("VERDICT", func(g *attribution.Finding) string { return g.Label.String() }),
-		right("GREW", func(g *attribution.Finding) string {
-			if g.Measure == growth.Mappings {
-				return fmt.Sprintf("%+.0f maps", g.Growth)
-			}
-			return units.Change(g.Growth)
-		}),
-		right("PER MIN", func(g *attribution.Finding) string {
-			if g.Measure == growth.Mappings {
-				return fmt.Sprintf("%+.0f maps", g.Slope*60)
-			}
-			return units.Change(g.Slope * 60)
-		}),
-		right("RESIDENT", func(g *attribution.Finding) string { return units.Bytes(float64(g.Last.Resident)) }),
-		right("MAPPED", func(g *attribution.Finding) string { return units.Bytes(float64(g.Last.Mapped)) }),
-		right("ALIVE", func(g *attribution.Finding) string {
-			if g.AliveOf == 0 {
-				return "-"
-			}
-			return units.Percent(g.AliveShare)
-		}),
-		left("TREND", func(g *attribution.Finding) string { return trend(g, width, r.ASCII) }),
-		left("WHAT", func(g *attribution.Finding) string { return table.Escape(subject(g)) }),
+	columns := []table.Column[*tui.Finding]{
+		column("VERDICT", table.Left, func(f *tui.Finding) string { return f.Verdict }),
+		column("GREW", table.Right, func(f *tui.Finding) string { return f.Grew }),
+		column("PER MIN", table.Right, func(f *tui.Finding) string { return f.PerMinute }),
+		column("RESIDENT", table.Right, func(f *tui.Finding) string { return f.Resident }),
 	}
 	if slices.ContainsFunc(found, func(f attribution.Finding) bool { return f.Peak.Swapped > 0 }) {
-		const beforeMapped = 4
-		columns = slices.Insert(columns, beforeMapped, right("SWAPPED", func(g *attribution.Finding) string { return units.Bytes(float64(g.Last.Swapped)) }))
+		columns = append(columns, column("SWAPPED", table.Right, func(f *tui.Finding) string { return f.Swapped }))
 	}
-	if narrow {
-		columns = slices.DeleteFunc(columns, func(c table.Column[*attribution.Finding]) bool { return c.Name == "MAPPED" || c.Name == "ALIVE" })
+	if !narrow {
+		columns = append(columns,
+			column("MAPPED", table.Right, func(f *tui.Finding) string { return f.Mapped }),
+			column("ALIVE", table.Right, func(f *tui.Finding) string { return f.Alive }))
 	}
-	return columns
+	return append(columns,
+		column("TREND", table.Left, func(f *tui.Finding) string { return f.Trend(width, r.ASCII) }),
+		column("WHAT", table.Left, func(f *tui.Finding) string { return table.Escape(f.What) }))
 }
 
-// sparkWidth is how many characters a trend has where there is room.
-const sparkWidth = 20
-
-// trend is the course of a finding's measure: of what is steady there is none.
-func trend(f *attribution.Finding, width int, ascii bool) string {
-	values := make([]float64, len(f.Series))
-	for i, p := range f.Series {
-		values[i] = p.High.Of(f.Measure)
+// row is a finding as it is written.
+func row(f *attribution.Finding) tui.Finding {
+	size := func(n uint64) string { return units.Bytes(float64(n)) }
+	row := tui.Finding{
+		Verdict: f.Label.String(), Style: style(f.Label),
+		Grew: units.Change(f.Growth), PerMinute: units.Change(f.Slope * 60),
+		Resident: size(f.Last.Resident), Swapped: size(f.Last.Swapped), Mapped: size(f.Last.Mapped), Alive: "-",
+		What: subject(f), Least: tui.LeastMove,
 	}
-	least := math.Inf(1)
-	switch {
-	case f.Label == growth.Steady:
-	case f.Measure.OfMemory():
-		least = tui.LeastMove
-	default:
-		least = 1
+	if f.Measure == growth.Mappings {
+		row.Grew, row.PerMinute, row.Least = fmt.Sprintf("%+.0f maps", f.Growth), fmt.Sprintf("%+.0f maps", f.Slope*60), 1
 	}
-	return tui.Trend(values, width, least, ascii)
-}
-
-// dots stand for what is left out.
-func dots(ascii bool) string {
-	if ascii {
-		return "..."
+	if f.Label == growth.Steady {
+		row.Least = math.Inf(1) // of what is steady there is no course
 	}
-	return "…"
+	if f.AliveOf > 0 {
+		row.Alive = units.Percent(f.AliveShare)
+	}
+	for _, p := range f.Series {
+		row.Series = append(row.Series, p.High.Of(f.Measure))
+	}
+	return row
 }
 
 // charge is how much of a kind is charged, at first and at last, in bytes.
@@ -423,14 +412,12 @@ func (r *growthReport) account(a *attribution.Account) {
 	if a == nil {
 		return
 	}
-	b := appendKinds(nil, "", []charge{
-		{"anonymous", a.First.Anon, a.Last.Anon},
-		{"files", a.First.File, a.Last.File},
-		{"shared memory", a.First.Shmem, a.Last.Shmem},
-		{"swapped out", a.First.Swapped, a.Last.Swapped},
-		{"page tables", a.First.PageTables, a.Last.PageTables},
-		{"hugetlb", a.First.Hugetlb, a.Last.Hugetlb},
-	})
+	first, last := kinds(attribution.ChargesOf(&a.First)), kinds(attribution.ChargesOf(&a.Last))
+	var all []charge
+	for i, name := range kindNames {
+		all = append(all, charge{name, first[i], last[i]})
+	}
+	b := appendKinds(nil, "", all)
 	const worth = 256 << 10 // bytes: the kernel's own figures are not more exact
 	if a.Grown >= worth || a.Grown <= -worth {
 		b = fmt.Appendf(b, "; of %s in all the rows explain %s", units.Change(float64(a.Grown)), units.Change(float64(a.Explained)))

@@ -12,7 +12,7 @@ import (
 )
 
 // Who is a process as one is named beside others.
-func Who(pid int, comm string) string { return strconv.Itoa(pid) + " " + table.Escape(comm) }
+func Who(pid int, name string) string { return strconv.Itoa(pid) + " " + table.Escape(name) }
 
 // LiveGrowth makes what is seen of grow of a view, while it watches; nil is one that there
 // is not yet. It is for one watch, and keeps how what is charged has changed from one view
@@ -34,14 +34,14 @@ const classes = 6
 const longestCourse = 512
 
 // kinds are the kinds of memory that are charged, as [attribution.Charges] has them.
-func kinds(c *attribution.Charges) [classes]uint64 {
+func kinds(c attribution.Charges) [classes]uint64 {
 	return [...]uint64{c.Anon, c.File, c.Shmem, c.Swapped, c.PageTables, c.Hugetlb}
 }
 
 var kindNames = [classes]string{"anonymous", "files", "shared memory", "swapped out", "page tables", "hugetlb"}
 
 func (c *course) add(charges *attribution.Charges) {
-	for i, v := range kinds(charges) {
+	for i, v := range kinds(*charges) {
 		values := append(c.values[i], float64(v))
 		if len(values) > longestCourse {
 			for k := range len(values) / 2 {
@@ -63,24 +63,24 @@ func (l *LiveGrowth) Look(head tui.Head, v *attribution.View) *tui.Grow {
 	worst := &v.Processes[0]
 	g.Sentence, g.Style = SoFar(worst)
 	if len(v.Processes) > 1 {
-		g.Sentence = Who(worst.PID, worst.Comm) + ": " + g.Sentence
+		g.Sentence = Who(worst.PID, worst.Name) + ": " + g.Sentence
 	}
 	g.Account = l.account(worst)
 	for i := range worst.Findings {
 		if f := &worst.Findings[i]; f.Label >= growth.Plateau {
-			g.Findings = append(g.Findings, liveFinding(f))
+			g.Findings = append(g.Findings, row(f))
 		}
 	}
 	for i := range v.Processes[1:] {
 		p := &v.Processes[1+i]
-		row := tui.Process{Name: Who(p.PID, p.Comm), Finding: tui.Finding{Verdict: growth.Steady.String(), PerMinute: "-"}}
+		other := tui.Process{Name: Who(p.PID, p.Name), Finding: tui.Finding{Verdict: growth.Steady.String(), PerMinute: "-"}}
 		if p.Exited {
-			row.Name += ", ended"
+			other.Name += ", ended"
 		}
 		if f := p.Worst(); f != nil && f.Label >= growth.Plateau {
-			row.Finding = liveFinding(f)
+			other.Finding = row(f)
 		}
-		g.Others = append(g.Others, row)
+		g.Others = append(g.Others, other)
 	}
 	return g
 }
@@ -114,7 +114,7 @@ func (l *LiveGrowth) keep(v *attribution.View) {
 
 // account are the kinds of which there is or was some.
 func (l *LiveGrowth) account(p *attribution.ProcessView) (out []tui.Class) {
-	first, last := kinds(&p.First), kinds(&p.Last)
+	first, last := kinds(p.First), kinds(p.Last)
 	for i := range classes {
 		if first[i] == 0 && last[i] == 0 {
 			continue
@@ -134,7 +134,7 @@ func SoFar(p *attribution.ProcessView) (string, tui.Style) {
 		return Sentence(f), style(f.Label)
 	}
 	var grown int64
-	first, last := kinds(&p.First), kinds(&p.Last)
+	first, last := kinds(p.First), kinds(p.Last)
 	for i := range classes {
 		grown += int64(last[i]) - int64(first[i])
 	}
@@ -160,23 +160,4 @@ func style(l growth.Label) tui.Style {
 		return tui.Warn
 	}
 	return tui.Plain
-}
-
-func liveFinding(f *attribution.Finding) tui.Finding {
-	row := tui.Finding{
-		Verdict: f.Label.String(), Style: style(f.Label),
-		Grew: units.Change(f.Growth), PerMinute: units.Change(f.Slope * 60),
-		Resident: units.Bytes(float64(f.Last.Resident)), Mapped: units.Bytes(float64(f.Last.Mapped)), Alive: "-",
-		What: table.Escape(subject(f)),
-	}
-	if f.Measure == growth.Mappings {
-		row.Grew, row.PerMinute = fmt.Sprintf("%+.0f maps", f.Growth), fmt.Sprintf("%+.0f maps", f.Slope*60)
-	}
-	if f.AliveOf > 0 {
-		row.Alive = units.Percent(f.AliveShare)
-	}
-	for _, p := range f.Series {
-		row.Series = append(row.Series, p.High.Of(f.Measure))
-	}
-	return row
 }

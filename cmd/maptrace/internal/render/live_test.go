@@ -75,21 +75,21 @@ func TestALookHasWhatGrowsAndWhatIsCharged(t *testing.T) {
 	for i := range uint64(3) {
 		view := &attribution.View{Processes: []attribution.ProcessView{
 			{
-				PID: 12, Comm: "a\x1b[2J", Space: 1, Ticks: fewLooks, Findings: []attribution.Finding{found(growth.Leaks, "[heap]"), maps},
+				PID: 12, Name: "a\x1b[2J", Space: 1, Ticks: fewLooks, Findings: []attribution.Finding{found(growth.Leaks, "[heap]"), maps},
 				First: attribution.Charges{Anon: 100}, Last: attribution.Charges{Anon: 100 + i, Hugetlb: 7},
 			},
-			{PID: 13, Comm: "b", Space: 2, Exited: true, Findings: []attribution.Finding{found(growth.Churns, "[stack]")}},
-			{PID: 14, Comm: "c", Space: 3, Findings: []attribution.Finding{found(growth.Plateau, "cache.db")}},
+			{PID: 13, Name: "b", Space: 2, Exited: true, Findings: []attribution.Finding{found(growth.Churns, "[stack]")}},
+			{PID: 14, Name: "c", Space: 3, Findings: []attribution.Finding{found(growth.Plateau, "cache.db")}},
 		}}
 		l.Look(head, view)
 		got = l.Look(head, view) // the same, which is one point of the course
 	}
-	row := tui.Finding{
-		Verdict: "leaks", Style: tui.Bad, Grew: "+4.0 MiB", PerMinute: "+15.0 MiB", Resident: "9.0 MiB", Mapped: "12.0 MiB", Alive: "-",
-		Series: []float64{5 << 20, 9 << 20}, What: "[heap]",
+	heap := tui.Finding{
+		Verdict: "leaks", Style: tui.Bad, Grew: "+4.0 MiB", PerMinute: "+15.0 MiB", Resident: "9.0 MiB", Swapped: "0 B", Mapped: "12.0 MiB", Alive: "-",
+		Series: []float64{5 << 20, 9 << 20}, Least: tui.LeastMove, What: "[heap]",
 	}
-	more, flat := row, row
-	more.Verdict, more.Style, more.Grew, more.PerMinute, more.Alive, more.What, more.Series = "grows", tui.Warn, "+30 maps", "+120 maps", "50 %", "[ anon ]", []float64{0, 0}
+	more, flat := heap, heap
+	more.Verdict, more.Style, more.Grew, more.PerMinute, more.Alive, more.What, more.Series, more.Least = "grows", tui.Warn, "+30 maps", "+120 maps", "50 %", "[ anon ]", []float64{0, 0}, 1
 	flat.Verdict, flat.Style, flat.What = "plateau", tui.Plain, "cache.db"
 	leak := found(growth.Leaks, "[heap]")
 	want := &tui.Grow{
@@ -98,7 +98,7 @@ func TestALookHasWhatGrowsAndWhatIsCharged(t *testing.T) {
 			{Name: "anonymous", Bytes: 102, Grown: 2, Series: []float64{100, 101, 102}},
 			{Name: "hugetlb", Bytes: 7, Grown: 7, Series: []float64{7, 7, 7}},
 		},
-		Findings: []tui.Finding{row, more},
+		Findings: []tui.Finding{heap, more},
 		Others: []tui.Process{
 			{Name: "13 b, ended", Finding: tui.Finding{Verdict: "steady", PerMinute: "-"}},
 			{Name: "14 c", Finding: flat},

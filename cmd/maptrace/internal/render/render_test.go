@@ -426,7 +426,7 @@ func TestTableAndSummary(t *testing.T) {
 	r, tree := report(t)
 	var text bytes.Buffer
 	for _, paths := range []bool{false, true} {
-		if err := WriteTable(&text, &r.Spaces[0], tree, clock, paths, false); err != nil {
+		if err := WriteTable(&text, &r.Spaces[0], tree, clock, paths, paths); err != nil {
 			t.Fatal(err)
 		}
 	}

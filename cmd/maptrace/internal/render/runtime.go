@@ -16,7 +16,7 @@ import (
 // none, and what tells of its objects; "" if the machine's own code is to blame.
 func (g *Growth) hint(f *attribution.Finding) string {
 	runtime, version := g.Runtime()
-	if runtime == attribution.Native || f.Blamed().Full != "" && !ofRuntime(f.Blamed()) {
+	if runtime == attribution.Native || !f.What.Private() || f.Blamed().Full != "" && !ofRuntime(f.Blamed()) {
 		return ""
 	}
 	objects, names := "", !scripted(f)
@@ -40,7 +40,7 @@ func (g *Growth) hint(f *attribution.Finding) string {
 	case attribution.Node:
 		return "node gives its functions names if it is started with --perf-basic-prof (NODE_OPTIONS); " + objects
 	case attribution.JVM:
-		return fmt.Sprintf("Java's methods have names after: jcmd %d Compiler.perfmap (JDK 17 and later; once they are compiled); %s", cmp.Or(g.NSPID, g.PID), objects)
+		return fmt.Sprintf("Java's methods have names after: jcmd %d Compiler.perfmap, if that was not done (JDK 17 and later; once they are compiled); %s", cmp.Or(g.NSPID, g.PID), objects)
 	case attribution.Ruby:
 		return "Ruby gives its functions names if it is started with --yjit --yjit-perf (3.3 and later)"
 	case attribution.PHP:

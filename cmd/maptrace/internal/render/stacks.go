@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 
+	"github.com/maptrace/maptrace/cmd/maptrace/internal/tui"
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/procmaps/units"
 	"github.com/maptrace/maptrace/tracer/attribution"
@@ -80,7 +81,7 @@ func (r *growthReport) stack(frames []stack.Name, end string) {
 func appendFrames(b []byte, frames []stack.Name, end string, most int, ascii bool) []byte {
 	for i, f := range frames {
 		if most > 0 && i == most && len(frames) > most+1 {
-			b = fmt.Appendf(b, "        %s %d more\n", dots(ascii), len(frames)-most)
+			b = fmt.Appendf(b, "        %s %d more\n", tui.Dots(ascii), len(frames)-most)
 			break
 		}
 		b = fmt.Appendf(b, "        %s\n", table.Escape(f.Short))

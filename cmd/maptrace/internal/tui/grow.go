@@ -39,12 +39,18 @@ type Class struct {
 type Finding struct {
 	Verdict string
 	Style   Style
-	// What it grew by, in all and in a minute, what of it is resident and mapped, and how
-	// much of what came is there, as they are written.
-	Grew, PerMinute, Resident, Mapped, Alive string
+	// What it grew by, in all and in a minute, what of it is resident, swapped out and
+	// mapped, and how much of what came is there, as they are written.
+	Grew, PerMinute, Resident, Swapped, Mapped, Alive string
 
 	Series []float64
+	Least  float64 // what the series moves by at least, or it is flat
 	What   string
+}
+
+// Trend is its course.
+func (f *Finding) Trend(columns int, ascii bool) string {
+	return trend(f.Series, columns, f.Least, ascii)
 }
 
 // Process is one of many, with the worst that was found of it.
@@ -53,11 +59,11 @@ type Process struct {
 	Finding
 }
 
-// narrow is a screen that has room for what matters most, and broad one with room for all.
-const (
-	narrow = 60
-	broad  = 100
-)
+// narrow is a screen that has room for what matters most.
+const narrow = 60
+
+// Broad is a terminal from which on there is room for all columns of what was found.
+const Broad = 100
 
 // first is the first line: whose screen it is, and on the right how far it is.
 func (h *Head) first(f Form) Line {
@@ -67,7 +73,7 @@ func (h *Head) first(f Form) Line {
 	if f.Width < narrow {
 		left, room = strings.TrimPrefix(h.Command, "maptrace ")+" "+h.About, f.Width-1-width(time)
 	}
-	left = cut(f.clean(left), room-1, f.ASCII)
+	left = Cut(f.clean(left), room-1, f.ASCII)
 	return Line{{Text: left}, {Text: strings.Repeat(" ", max(room-width(left), 1)) + time, Style: Dim}}
 }
 
@@ -78,7 +84,7 @@ func (h *Head) screen(f Form, body []Line, keep int) []Line {
 	if room := f.Height - around; len(body) > room {
 		at := max(room-1-keep, 0)
 		left := len(body) - at - keep
-		more := Line{{Text: dots(f) + " " + units.Count(uint64(left), "more line"), Style: Dim}}
+		more := Line{{Text: Dots(f.ASCII) + " " + units.Count(uint64(left), "more line"), Style: Dim}}
 		body = slices.Concat(body[:at], []Line{more}, body[len(body)-min(keep, len(body)):])
 	}
 	lines := append([]Line{h.first(f)}, body...)
@@ -88,18 +94,11 @@ func (h *Head) screen(f Form, body []Line, keep int) []Line {
 	return append(lines, Line{{Text: h.Foot, Style: Dim}})[:f.Height]
 }
 
-func dots(f Form) string {
-	if f.ASCII {
-		return "..."
-	}
-	return "…"
-}
-
 // Lines implements [View].
 func (g *Grow) Lines(f Form) []Line {
 	const indent, margin = "  ", 4
 	var body []Line
-	for _, s := range wrap(f.clean(g.Sentence), f.Width-margin) {
+	for _, s := range Wrap(f.clean(g.Sentence), f.Width-margin, 0, true) {
 		body = append(body, Line{{Text: indent}, {Text: s, Style: g.Style}})
 	}
 	if len(g.Account) > 0 {
@@ -118,14 +117,14 @@ func (g *Grow) Lines(f Form) []Line {
 }
 
 func (c *Class) line(f Form) Line {
-	const name, amount, trend = 13, 12, 16
+	const name, amount, course = 13, 12, 16
 	size := amount
 	if f.Width < narrow {
 		size--
 	}
 	s := padRight(c.Name, name) + padLeft(units.Bytes(float64(c.Bytes)), size) + padLeft(units.Change(float64(c.Grown)), size)
 	if f.Width >= narrow {
-		s += "   " + Trend(c.Series, trend, LeastMove, f.ASCII)
+		s += "   " + trend(c.Series, course, LeastMove, f.ASCII)
 	}
 	return Text(s)
 }
@@ -173,14 +172,14 @@ func findings(f Form, rows []Finding) []Line {
 		{"RESIDENT", true, func(r *Finding) Span { return Span{Text: r.Resident} }},
 		{"MAPPED", true, func(r *Finding) Span { return Span{Text: r.Mapped} }},
 		{"ALIVE", true, func(r *Finding) Span { return Span{Text: r.Alive} }},
-		{"TREND", false, func(r *Finding) Span { return Span{Text: Trend(r.Series, long, LeastMove, f.ASCII)} }},
+		{"TREND", false, func(r *Finding) Span { return Span{Text: r.Trend(long, f.ASCII)} }},
 		{"WHAT", false, func(r *Finding) Span { return Span{Text: r.What} }},
 	}
 	switch {
-	case f.Width >= broad:
+	case f.Width >= Broad:
 	case f.Width >= narrow:
 		columns = slices.Delete(columns, 4, 6) // MAPPED, ALIVE
-		columns[4].cell = func(r *Finding) Span { return Span{Text: Trend(r.Series, short, LeastMove, f.ASCII)} }
+		columns[4].cell = func(r *Finding) Span { return Span{Text: r.Trend(short, f.ASCII)} }
 	default:
 		columns = []column[Finding]{columns[0], columns[2], columns[7]}
 	}

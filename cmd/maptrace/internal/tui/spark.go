@@ -18,11 +18,11 @@ const LeastMove = 64 << 10
 // partOfMoved is the part of the most that all moves by at least, or it is flat.
 const partOfMoved = 256
 
-// Trend draws values as a line of at most so many characters; of more values than these,
+// trend draws values as a line of at most so many characters; of more values than these,
 // each shows the most of its share. What moves by less than least is flat. It is drawn to a
 // scale on which little movement looks little: from the lowest to the highest, but at least a
 // quarter of that.
-func Trend(values []float64, columns int, least float64, ascii bool) string {
+func trend(values []float64, columns int, least float64, ascii bool) string {
 	levels, flat := []rune(sparkBlocks), flatBlock
 	if ascii {
 		levels, flat = []rune(sparkASCII), flatASCII

@@ -31,5 +31,5 @@ func (s *Status) Lines(f Form) []Line {
 	if s.Foot != "" && f.Width >= narrow {
 		foot = "; " + f.clean(s.Foot)
 	}
-	return []Line{{{Text: cut(f.clean(s.Text), f.Width-width(foot), f.ASCII), Style: s.Style}, {Text: foot, Style: Dim}}}
+	return []Line{{{Text: Cut(f.clean(s.Text), f.Width-width(foot), f.ASCII), Style: s.Style}, {Text: foot, Style: Dim}}}
 }

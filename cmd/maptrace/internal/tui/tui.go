@@ -74,7 +74,7 @@ type View interface {
 func (l Line) append(b []byte, f Form, color bool) []byte {
 	room := f.Width
 	for _, s := range l {
-		text := cut(f.clean(s.Text), room, f.ASCII)
+		text := Cut(f.clean(s.Text), room, f.ASCII)
 		room -= width(text)
 		if params := sgr[s.Style]; color && params != "" && text != "" {
 			b = append(append(append(append(b, "\x1b["...), params...), 'm'), text...)

@@ -114,8 +114,8 @@ func growing() *Grow {
 			{"page tables", 200 << 10, 0, ramp(200<<10, 200<<10, 16)},
 		},
 		Findings: []Finding{
-			{"grows", Warn, "+4.0 MiB", "+15.0 MiB", "9.0 MiB", "12.0 MiB", "-", ramp(8*mib, 12*mib, 16), "[heap]"},
-			{"plateau", Plain, "+512.0 KiB", "0 B", "1.5 MiB", "2.0 MiB", "-", append(ramp(mib, 1.5*mib, 8), ramp(1.5*mib, 1.5*mib, 8)...), "cache.db"},
+			{"grows", Warn, "+4.0 MiB", "+15.0 MiB", "9.0 MiB", "0 B", "12.0 MiB", "-", ramp(8*mib, 12*mib, 16), LeastMove, "[heap]"},
+			{"plateau", Plain, "+512.0 KiB", "0 B", "1.5 MiB", "0 B", "2.0 MiB", "-", append(ramp(mib, 1.5*mib, 8), ramp(1.5*mib, 1.5*mib, 8)...), LeastMove, "cache.db"},
 		},
 	}
 }
@@ -258,7 +258,7 @@ func TestNoByteOfATargetSteersTheTerminal(t *testing.T) {
 		"grow": &Grow{
 			Head: Head{Command: hostile, About: hostile, Time: hostile, Foot: hostile}, Sentence: strings.Repeat(hostile+" ", 9),
 			Account:  []Class{{Name: hostile}},
-			Findings: []Finding{{hostile, Bad, hostile, hostile, hostile, hostile, hostile, nil, hostile}},
+			Findings: []Finding{{hostile, Bad, hostile, hostile, hostile, hostile, hostile, hostile, nil, 0, hostile}},
 			Others:   []Process{{hostile, Finding{Verdict: hostile, What: hostile}}},
 		},
 		"tables": &Tables{Rows: []string{hostile, hostile}},
@@ -450,10 +450,10 @@ func TestTrends(t *testing.T) {
 		{"what moves little", ramp(16*mib, 14.7*mib, 4), 8, "▃▂▁▁", "-.__"},
 		{"a peak among many", append(ramp(0, 0, 100), append([]float64{mib}, ramp(0, 0, 99)...)...), 4, "▁▁█▁", "__@_"},
 	} {
-		if got := Trend(tt.values, tt.columns, LeastMove, false); got != tt.want {
+		if got := trend(tt.values, tt.columns, LeastMove, false); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
-		if got := Trend(tt.values, tt.columns, LeastMove, true); got != tt.ascii {
+		if got := trend(tt.values, tt.columns, LeastMove, true); got != tt.ascii {
 			t.Errorf("%s in ASCII: %q, want %q", tt.name, got, tt.ascii)
 		}
 	}
@@ -462,21 +462,35 @@ func TestTrends(t *testing.T) {
 func TestTextIsBrokenWhereItMayBe(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		text string
-		room int
-		want []string
+		text         string
+		room, indent int
+		want         []string
 	}{
-		{"", 10, nil},
-		{"one two three", 0, nil},
-		{"one two three", 7, []string{"one two", "three"}},
-		{"one two three", 80, []string{"one two three"}},
-		{"a verylongword", 6, []string{"a", "verylo", "ngword"}},
-		{"名前名前 x", 4, []string{"名前", "名前", "x"}},
-		{"名", 1, []string{"名"}},
+		{"", 10, 0, nil},
+		{"one two three", 0, 0, nil},
+		{"one two three", 7, 0, []string{"one two", "three"}},
+		{"one two three", 80, 0, []string{"one two three"}},
+		{"one two three", 7, 3, []string{"one two", "   thre", "   e"}},
+		{"one two three", 8, 8, nil},
+		{"why   one two", 9, 6, []string{"why   one", "      two"}},
+		{"a verylongword", 6, 0, []string{"a", "verylo", "ngword"}},
+		{"a verylongword", 6, 2, []string{"a", "  very", "  long", "  word"}},
+		{"名前名前 x", 4, 0, []string{"名前", "名前", "x"}},
+		{"名", 1, 0, []string{"名"}},
+		{"grew 260.0 KiB (+60.0 KiB); 90 % of it", 16, 2, []string{"grew 260.0 KiB", "  (+60.0 KiB);", "  90 % of it"}},
+		{"a B or a s", 4, 0, []string{"a B", "or a", "s"}},
 	} {
-		if d := cmp.Diff(tt.want, wrap(tt.text, tt.room)); d != "" {
+		if d := cmp.Diff(tt.want, Wrap(tt.text, tt.room, tt.indent, true)); d != "" {
 			t.Errorf("%q in %d columns (-want +got):\n%s", tt.text, tt.room, d)
 		}
+	}
+}
+
+func TestNamesAreNotBrokenWhereTheyMayBeLonger(t *testing.T) {
+	t.Parallel()
+	want := []string{"a", "  verylongword", "  b"}
+	if d := cmp.Diff(want, Wrap("a verylongword b", 6, 2, false)); d != "" {
+		t.Errorf("-want +got:\n%s", d)
 	}
 }
 
@@ -484,16 +498,16 @@ func FuzzWrap(f *testing.F) {
 	f.Add("one two 名前 e\u0301", 3)
 	f.Fuzz(func(t *testing.T, text string, room int) {
 		room = min(max(room, 2), 200)
-		joined := strings.Join(wrap(text, room), "")
+		joined := strings.Join(Wrap(text, room, 0, true), "")
 		if strings.ReplaceAll(joined, " ", "") != strings.ReplaceAll(text, " ", "") {
 			t.Errorf("%q became %q", text, joined)
 		}
-		for _, line := range wrap(text, room) {
+		for _, line := range append(Wrap(text, room, 0, true), Wrap(text, room, room/2, true)...) {
 			if width(line) > room {
 				t.Errorf("%q is wider than %d", line, room)
 			}
 		}
-		if w := width(cut(text, room, false)); w > room {
+		if w := width(Cut(text, room, false)); w > room {
 			t.Errorf("%q is cut to %d columns of %d", text, w, room)
 		}
 	})

@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -47,15 +48,20 @@ func width(s string) (n int) {
 	return n
 }
 
-// cut is as much of a text as fits into so many columns. That something is missing shows.
-func cut(s string, room int, ascii bool) string {
+// Dots stand for what is left out.
+func Dots(ascii bool) string {
+	if ascii {
+		return "..."
+	}
+	return "…"
+}
+
+// Cut is as much of a text as fits into so many columns. That something is missing shows.
+func Cut(s string, room int, ascii bool) string {
 	if width(s) <= room {
 		return s
 	}
-	dots := "…"
-	if ascii {
-		dots = "..."
-	}
+	dots := Dots(ascii)
 	room -= width(dots)
 	if room < 0 {
 		return ""
@@ -78,40 +84,68 @@ func toASCII(s string) string {
 	}, strings.ReplaceAll(s, "…", "..."))
 }
 
-// wrap breaks a text at spaces into lines of so many columns, and words where they are
-// longer.
-func wrap(s string, room int) (lines []string) {
-	if room < 1 {
+// Wrap breaks a text at spaces into lines of so many columns. Lines after the first have an
+// indent. A number and its unit are one word. Words that are longer have a line of their own,
+// or are broken as well.
+func Wrap(s string, columns, indent int, broken bool) (lines []string) {
+	room := columns - indent
+	if columns < 1 || room < 1 {
 		return nil
 	}
-	line, used := "", 0
+	line, left := "", columns
 	end := func() {
 		lines = append(lines, strings.TrimRight(line, " "))
-		line, used = "", 0
+		line, left = strings.Repeat(" ", indent), room
 	}
-	for _, word := range strings.SplitAfter(s, " ") {
-		if n := width(strings.TrimRight(word, " ")); used > 0 && used+n > room {
+	begun := false // there is a word in the line
+	for _, word := range words(s) {
+		n := width(strings.TrimRight(word, " "))
+		if begun && n > left {
 			end()
+			begun = false
 		}
-		for width(strings.TrimRight(word, " ")) > room {
-			at, n := 0, 0
-			for i, r := range word {
-				if n += runeWidth(r); n > room {
-					at = i
-					break
-				}
-			}
+		for broken && n > left {
+			at := fitting(word, left)
 			if at == 0 {
 				break // not even one character fits
 			}
-			lines = append(lines, word[:at])
+			line += word[:at]
+			end()
 			word = word[at:]
+			n = width(strings.TrimRight(word, " "))
 		}
 		line += word
-		used += width(word)
+		left -= width(word)
+		begun = begun || n > 0
 	}
-	if strings.Trim(line, " ") != "" {
+	if begun {
 		end()
 	}
 	return lines
+}
+
+// fitting is how many bytes of a text fit into so many columns.
+func fitting(s string, room int) int {
+	for i, r := range s {
+		if room -= runeWidth(r); room < 0 {
+			return i
+		}
+	}
+	return len(s)
+}
+
+// unitNames stand behind numbers.
+var unitNames = [...]string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "KiB/min", "MiB/min", "GiB/min", "%", "s", "min", "h", "days"}
+
+// words are the words of a text with the spaces behind them, numbers with their units.
+func words(s string) (out []string) {
+	for word := range strings.SplitAfterSeq(s, " ") {
+		unit := slices.Contains(unitNames[:], strings.TrimRight(word, "),;:. "))
+		if n := len(out); n > 0 && unit && strings.ContainsAny(out[n-1], "0123456789") {
+			out[n-1] += word
+			continue
+		}
+		out = append(out, word)
+	}
+	return out
 }
