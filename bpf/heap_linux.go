@@ -238,6 +238,8 @@ func (h *Hooks) ForgetHeap(space uint64) error {
 
 // HeapCalls are the calls of an address space so far.
 func (h *Hooks) HeapCalls(space uint64) (HeapCalls, error) {
+	h.closing.RLock()
+	defer h.closing.RUnlock()
 	var n mmMmHeap
 	if err := h.coll.Maps[mmMapHeaps].Lookup(space, &n); err != nil {
 		return HeapCalls{}, fmt.Errorf("read calls of the heap: %w", err)

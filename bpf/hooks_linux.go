@@ -29,6 +29,9 @@ type Hooks struct {
 	coll  *ebpf.Collection
 	links []io.Closer
 	tasks *link.Iter
+	// closing is held by Close, and to read by calls that may come after it, since nobody
+	// waits for them any more, while they use descriptors.
+	closing sync.RWMutex
 
 	events, stacks, timings, blocks ring
 
@@ -308,7 +311,9 @@ func (h *Hooks) Trace(tgids ...int) ([]Task, error) {
 // List returns the traced processes that have an address space, as the kernel
 // has them now. It walks all tasks of the machine, about a microsecond each.
 func (h *Hooks) List() ([]Task, error) {
+	h.closing.RLock()
 	rd, err := h.tasks.Open()
+	h.closing.RUnlock()
 	if err != nil {
 		return nil, fmt.Errorf("list tasks: %w", err)
 	}
@@ -453,6 +458,8 @@ func (h *Hooks) Detach() error {
 // Close detaches and frees everything. It may be called more than once. Calls of others that
 // nobody waits for any more may come after it: they fail.
 func (h *Hooks) Close() error {
+	h.closing.Lock()
+	defer h.closing.Unlock()
 	errs := []error{h.Detach()}
 	if h.tasks != nil {
 		errs = append(errs, h.tasks.Close())
