@@ -1,7 +1,6 @@
 package tracer
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -77,11 +76,7 @@ func refused(t *testing.T, seed, oneIn int, d time.Duration) {
 	r.add(false, pid)
 	ctx, cancel = context.WithCancel(t.Context())
 	defer cancel()
-	go func() {
-		if line, _ := bufio.NewReader(out).ReadString('\n'); line == "done\n" {
-			r.ends(cancel)
-		}
-	}()
+	go r.endsAfter(out, cancel)
 	rep = r.run(ctx)
 	r.mustBeExact(rep)
 	r.mustEqualMaps(rep, pid)
