@@ -1,8 +1,8 @@
 package regular
 
 import (
+	"bufio"
 	"cmp"
-	"encoding/gob"
 	"errors"
 	"fmt"
 	"io"
@@ -59,20 +59,26 @@ type response struct {
 	Kind int64
 	// Names are of what is in a directory.
 	Names []string
-	// Failed says that there was an error: Errno, or one of those that have no number.
-	Failed  bool
-	Took    time.Duration
-	EOF     bool
-	Irreg   bool
+	Took  time.Duration
+	// Failed is the error, if there was one; Errno and Message are that of one that is no other.
+	Failed  failure
 	Errno   syscall.Errno
 	Message string
 }
+
+type failure uint8
+
+const (
+	failedOther failure = iota + 1
+	failedEOF
+	failedNot
+)
 
 // mostRead is as much as is read at once: a file that gives some is not one that stalls.
 const mostRead = 256 << 10
 
 // mostNames is as many as are listed of a directory.
-const mostNames = 1 << 16
+const mostNames = 1 << 14
 
 // Client is the process that opens and reads files for this one.
 type Client struct {
@@ -80,7 +86,6 @@ type Client struct {
 	conn  net.Conn
 
 	mu      sync.Mutex // of what is written, and of the rest
-	enc     *gob.Encoder
 	last    uint64
 	waiting map[uint64]chan await.Answer[response]
 	err     error           // why there will be no more answers
@@ -94,7 +99,7 @@ const mostStalled = 1 << 10
 // Start has files opened and read by who serves at the other end of a connection, until
 // the client is closed. Calls bounds the waiting.
 func Start(conn net.Conn, calls *await.Calls) *Client {
-	c := &Client{calls: calls, conn: conn, enc: gob.NewEncoder(conn), waiting: make(map[uint64]chan await.Answer[response]), stalled: make(map[string]bool)}
+	c := &Client{calls: calls, conn: conn, waiting: make(map[uint64]chan await.Answer[response]), stalled: make(map[string]bool)}
 	go c.receive()
 	server.Store(c)
 	return c
@@ -108,10 +113,10 @@ func (c *Client) Close() error {
 
 // receive hands out answers to those who wait for them.
 func (c *Client) receive() {
-	dec := gob.NewDecoder(c.conn)
+	in := bufio.NewReader(c.conn)
 	for {
 		var r response
-		err := dec.Decode(&r)
+		err := receive(in, &r)
 		c.mu.Lock()
 		if err != nil {
 			c.err = fmt.Errorf("the process that reads files has ended: %w", err)
@@ -138,13 +143,16 @@ func (c *Client) send(r *request) <-chan await.Answer[response] {
 	defer c.mu.Unlock()
 	c.last++
 	r.ID = c.last
-	if c.err == nil {
+	err := c.err
+	if err == nil {
 		c.waiting[r.ID] = answer
-		c.err = c.enc.Encode(r)
+		if err = send(c.conn, r); !errors.Is(err, errWire) {
+			c.err = err
+		}
 	}
-	if c.err != nil {
+	if err != nil {
 		delete(c.waiting, r.ID)
-		answer <- await.Answer[response]{Err: c.err}
+		answer <- await.Answer[response]{Err: err}
 	}
 	return answer
 }
@@ -180,11 +188,11 @@ func (c *Client) call(key any, name string, r *request) (response, error) {
 // error is that of the call, nil if it has none.
 func (r *response) error() error {
 	switch {
-	case !r.Failed:
+	case r.Failed == 0:
 		return nil
-	case r.EOF:
+	case r.Failed == failedEOF:
 		return io.EOF
-	case r.Irreg:
+	case r.Failed == failedNot:
 		return ErrNot
 	case r.Errno != 0:
 		return r.Errno

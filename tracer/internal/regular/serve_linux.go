@@ -1,7 +1,7 @@
 package regular
 
 import (
-	"encoding/gob"
+	"bufio"
 	"errors"
 	"io"
 	"net"
@@ -16,11 +16,11 @@ import (
 // Serve opens and reads files for a [Client] at the other end of a connection, until that
 // ends. Each request has a goroutine: one that waits for ever keeps none of the others.
 func Serve(conn net.Conn) error {
-	s := &serving{files: make(map[uint64]*os.File), enc: gob.NewEncoder(conn)}
-	dec := gob.NewDecoder(conn)
+	s := &serving{files: make(map[uint64]*os.File), conn: conn}
+	in := bufio.NewReader(conn)
 	for {
 		var r request
-		if err := dec.Decode(&r); errors.Is(err, io.EOF) {
+		if err := receive(in, &r); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
@@ -34,21 +34,39 @@ type serving struct {
 	files map[uint64]*os.File
 	last  uint64
 
-	out sync.Mutex
-	enc *gob.Encoder
+	out  sync.Mutex // of writing
+	conn net.Conn
 }
 
 func (s *serving) answer(r *request) {
 	began := time.Now()
 	a, err := s.do(r)
 	a.ID, a.Took = r.ID, time.Since(began)
-	if err != nil {
-		a.Failed, a.EOF, a.Irreg, a.Message = true, errors.Is(err, io.EOF), errors.Is(err, ErrNot), err.Error()
-		_ = errors.As(err, &a.Errno) // 0 if it has none
-	}
+	a.fail(err)
 	s.out.Lock()
 	defer s.out.Unlock()
-	_ = s.enc.Encode(&a) // it fails if the client is gone, as its requests do
+	// It fails if the client is gone, as its requests do.
+	if err = send(s.conn, &a); errors.Is(err, errWire) {
+		a = response{ID: a.ID, Took: a.Took}
+		a.fail(err)
+		_ = send(s.conn, &a)
+	}
+}
+
+// fail says that there was an error, if there was.
+func (r *response) fail(err error) {
+	if err == nil {
+		return
+	}
+	switch r.Failed = failedOther; {
+	case errors.Is(err, io.EOF):
+		r.Failed = failedEOF
+	case errors.Is(err, ErrNot):
+		r.Failed = failedNot
+	}
+	_ = errors.As(err, &r.Errno) // 0 if it has none
+	r.Message = err.Error()
+	r.Message = r.Message[:min(len(r.Message), mostText)]
 }
 
 func (s *serving) do(r *request) (a response, err error) {
