@@ -22,16 +22,22 @@ const std = "std"
 // licences are those of the modules that may be linked, as SPDX names them. A module
 // that is not here is not handed out before somebody has read its licence.
 var licences = map[string]string{
-	std:                                  "BSD-3-Clause",
-	"github.com/cilium/ebpf":             "MIT",
-	"github.com/ianlancetaylor/demangle": "BSD-3-Clause",
-	"github.com/maptrace/maptrace":       "Apache-2.0",
-	"github.com/spf13/cobra":             "Apache-2.0",
-	"github.com/spf13/pflag":             "BSD-3-Clause",
-	"github.com/ulikunitz/xz":            "BSD-3-Clause",
-	"golang.org/x/arch":                  "BSD-3-Clause",
-	"golang.org/x/sys":                   "BSD-3-Clause",
-	"golang.org/x/term":                  "BSD-3-Clause",
+	std:                                    "BSD-3-Clause",
+	"github.com/charmbracelet/x/ansi":      "MIT",
+	"github.com/cilium/ebpf":               "MIT",
+	"github.com/clipperhouse/displaywidth": "MIT",
+	"github.com/clipperhouse/uax29/v2":     "MIT",
+	"github.com/ianlancetaylor/demangle":   "BSD-3-Clause",
+	"github.com/lucasb-eyer/go-colorful":   "MIT",
+	"github.com/maptrace/maptrace":         "Apache-2.0",
+	"github.com/mattn/go-runewidth":        "MIT",
+	"github.com/rivo/uniseg":               "MIT",
+	"github.com/spf13/cobra":               "Apache-2.0",
+	"github.com/spf13/pflag":               "BSD-3-Clause",
+	"github.com/ulikunitz/xz":              "BSD-3-Clause",
+	"golang.org/x/arch":                    "BSD-3-Clause",
+	"golang.org/x/sys":                     "BSD-3-Clause",
+	"golang.org/x/term":                    "BSD-3-Clause",
 }
 
 func licence(module string) (string, error) {

@@ -3,50 +3,12 @@ package tui
 import (
 	"slices"
 	"strings"
-	"unicode"
+
+	"github.com/charmbracelet/x/ansi"
 )
 
-// wide are the blocks of characters that take two columns: the Hangul, CJK and full-width
-// forms, and pictures.
-var wide = [...][2]rune{
-	{0x1100, 0x115f},
-	{0x2e80, 0x303e},
-	{0x3041, 0xa4cf},
-	{0xac00, 0xd7a3},
-	{0xf900, 0xfaff},
-	{0xfe30, 0xfe6f},
-	{0xff00, 0xff60},
-	{0xffe0, 0xffe6},
-	{0x1f300, 0x1faff},
-	{0x20000, 0x3fffd},
-}
-
-// runeWidth is how many columns a printable character takes.
-func runeWidth(r rune) int {
-	if r < wide[0][0] {
-		if r >= 0x300 && unicode.In(r, unicode.Mn, unicode.Me) {
-			return 0
-		}
-		return 1
-	}
-	for _, w := range wide {
-		if w[0] <= r && r <= w[1] {
-			return 2
-		}
-	}
-	if unicode.In(r, unicode.Mn, unicode.Me) {
-		return 0
-	}
-	return 1
-}
-
 // width is how many columns a text takes.
-func width(s string) (n int) {
-	for _, r := range s {
-		n += runeWidth(r)
-	}
-	return n
-}
+func width(s string) int { return ansi.StringWidth(s) }
 
 // Dots stand for what is left out.
 func Dots(ascii bool) string {
@@ -57,22 +19,7 @@ func Dots(ascii bool) string {
 }
 
 // Cut is as much of a text as fits into so many columns. That something is missing shows.
-func Cut(s string, room int, ascii bool) string {
-	if width(s) <= room {
-		return s
-	}
-	dots := Dots(ascii)
-	room -= width(dots)
-	if room < 0 {
-		return ""
-	}
-	for i, r := range s {
-		if room -= runeWidth(r); room < 0 {
-			return s[:i] + dots
-		}
-	}
-	return s
-}
+func Cut(s string, room int, ascii bool) string { return ansi.Truncate(s, room, Dots(ascii)) }
 
 // toASCII replaces all characters that are not ASCII.
 func toASCII(s string) string {
@@ -99,24 +46,23 @@ func Wrap(s string, columns, indent int, broken bool) (lines []string) {
 	}
 	begun := false // there is a word in the line
 	for _, word := range words(s) {
-		n := width(strings.TrimRight(word, " "))
+		text := strings.TrimRight(word, " ")
+		n := width(text)
 		if begun && n > left {
 			end()
 			begun = false
 		}
-		for broken && n > left {
-			at := fitting(word, left)
-			if at == 0 {
-				break // not even one character fits
+		if at := len(ansi.Truncate(text, left, "")); broken && n > left && at > 0 {
+			pieces := append([]string{text[:at]}, strings.Split(ansi.Hardwrap(text[at:], room, true), "\n")...)
+			for _, piece := range pieces[:len(pieces)-1] {
+				line += piece
+				end()
 			}
-			line += word[:at]
-			end()
-			word = word[at:]
-			n = width(strings.TrimRight(word, " "))
+			word = pieces[len(pieces)-1] + word[len(text):]
 		}
 		line += word
 		left -= width(word)
-		begun = begun || n > 0
+		begun = begun || text != ""
 	}
 	if begun {
 		end()
@@ -124,24 +70,15 @@ func Wrap(s string, columns, indent int, broken bool) (lines []string) {
 	return lines
 }
 
-// fitting is how many bytes of a text fit into so many columns.
-func fitting(s string, room int) int {
-	for i, r := range s {
-		if room -= runeWidth(r); room < 0 {
-			return i
-		}
-	}
-	return len(s)
-}
-
 // unitNames stand behind numbers.
 var unitNames = [...]string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "KiB/min", "MiB/min", "GiB/min", "%", "s", "min", "h", "days"}
 
-// words are the words of a text with the spaces behind them, numbers with their units.
+// words are the words of a text with the spaces behind them, and before the first, numbers
+// with their units.
 func words(s string) (out []string) {
 	for word := range strings.SplitAfterSeq(s, " ") {
 		unit := slices.Contains(unitNames[:], strings.TrimRight(word, "),;:. "))
-		if n := len(out); n > 0 && unit && strings.ContainsAny(out[n-1], "0123456789") {
+		if n := len(out); n > 0 && (word == " " || strings.Trim(out[n-1], " ") == "" || unit && strings.ContainsAny(out[n-1], "0123456789")) {
 			out[n-1] += word
 			continue
 		}
