@@ -45,6 +45,7 @@ func openLive(s streams, whole bool) (*liveView, streams) {
 	l.Terminal = tui.New(f, tui.Options{
 		Size:       func() tui.Size { return terminalSize(f) },
 		Foreground: func() bool { return inForeground(f) },
+		Kind:       os.Getenv("TERM"),
 		Color:      colors(os.Getenv("TERM"), os.Getenv("NO_COLOR")),
 		ASCII:      !utf8Locale(os.Getenv),
 	})

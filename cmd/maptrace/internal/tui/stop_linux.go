@@ -15,7 +15,8 @@ type sigaction [64]byte
 // stopProcess does what SIGTSTP does to a process that does not catch it. What the runtime
 // has set once for a signal it leaves, though nobody is notified any more (signal.Reset):
 // then nothing happens. And SIGSTOP would stop a process for good that has no shell to
-// continue it, as "ssh -t HOST maptrace" is, where SIGTSTP does nothing.
+// continue it, as "ssh -t HOST maptrace" is, where SIGTSTP does nothing; there bubbletea's
+// Suspend waits for ever, for a SIGCONT.
 func stopProcess() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -5,11 +5,14 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/colorprofile"
+	"github.com/charmbracelet/x/ansi"
 )
 
 // Options are those of a [Terminal].
@@ -19,6 +22,7 @@ type Options struct {
 	// Foreground tells whether what we draw is wanted: a job in the background does not
 	// draw over what is typed. If it is nil, it always is.
 	Foreground func() bool
+	Kind       string // TERM
 	Color      bool
 	ASCII      bool
 }
@@ -26,6 +30,10 @@ type Options struct {
 // Terminal is one that views are drawn on. What is to be drawn is given to a goroutine of
 // its own: whoever has it to give does not wait for a terminal that is stopped (^S). All
 // its methods may be called by any goroutine.
+//
+// While something is drawn there is a program of bubbletea. It ends before anything else is
+// written, and what it has drawn is taken away: so lines are written by who prints them, in
+// order and none is lost, as those of its Println are at the end.
 //
 // A nil Terminal draws nothing.
 type Terminal struct {
@@ -37,16 +45,20 @@ type Terminal struct {
 	over sync.WaitGroup
 	once sync.Once
 
-	mu     sync.Mutex // of all below, and of writing
-	size   Size       // of the terminal when it was drawn on; zero if nothing is drawn
-	inline bool       // what is drawn is a line, not a screen
-	broken bool       // a write failed: nothing is drawn any more
-	closed bool
-	amid   bool // what was written last does not end a line
+	mu      sync.Mutex // of all below
+	program *tea.Program
+	form    Form // of what that draws
+	amid    bool // what was written last does not end a line
+
+	broken atomic.Bool // a write failed: nothing is drawn any more
+	ending atomic.Bool // the program ends: it draws nothing any more
 }
 
 // least is the smallest screen that is drawn on.
 var least = Size{Width: 20, Height: 5}
+
+// perSecond is how often is drawn at most.
+const perSecond = 10
 
 // New returns a terminal that draws on w, until Close.
 func New(w io.Writer, o Options) *Terminal {
@@ -87,6 +99,11 @@ func (t *Terminal) Show(v View) {
 		return
 	}
 	t.view.Store(&v)
+	t.again()
+}
+
+// again has what is to be seen drawn.
+func (t *Terminal) again() {
 	select {
 	case t.wake <- struct{}{}:
 	default: // what draws next draws this
@@ -113,9 +130,6 @@ func (t *Terminal) Close() {
 		close(t.end)
 		t.over.Wait()
 		t.Hide()
-		t.mu.Lock()
-		t.closed = true
-		t.mu.Unlock()
 	})
 }
 
@@ -129,20 +143,9 @@ func (t *Terminal) Write(p []byte) (int, error) {
 		t.amid = p[n-1] != '\n'
 	}
 	if t.view.Load() != nil {
-		select {
-		case t.wake <- struct{}{}:
-		default:
-		}
+		t.again()
 	}
 	return n, err
-}
-
-// send writes all at once. A terminal that is gone is drawn on no more; that is for whoever
-// prints the answer to report.
-func (t *Terminal) send(b []byte) {
-	if _, err := t.w.Write(b); err != nil && !errors.Is(err, syscall.EAGAIN) {
-		t.broken = true
-	}
 }
 
 // draw draws what is to be seen now.
@@ -150,72 +153,61 @@ func (t *Terminal) draw() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	v := t.view.Load()
-	if v == nil || t.closed || t.broken || t.amid || t.o.Foreground != nil && !t.o.Foreground() {
+	if v == nil || t.broken.Load() || t.amid || t.o.Foreground != nil && !t.o.Foreground() {
 		return
 	}
-	size := t.o.Size()
-	if size.Width < least.Width || size.Height < least.Height {
-		return
-	}
-	_, inline := (*v).(*Status)
-	if inline != t.inline {
-		t.erase()
-		t.inline = inline
-	}
-	if inline {
+	form := Form{t.o.Size(), t.o.ASCII}
+	fits := form.Width >= least.Width && form.Height >= least.Height
+	if _, line := (*v).(*Status); line {
 		// The last column stays free, for a line there is wrapped by some when they are
-		// resized, and the cursor is left where what is typed does no harm.
-		f := Form{Size{size.Width - 1, 1}, t.o.ASCII}
-		b := []byte("\r\x1b[K")
-		for _, line := range (*v).Lines(f) {
-			b = line.append(b, f, t.o.Color)
-		}
-		t.size = size
-		t.send(append(b, '\r'))
+		// resized.
+		form.Size = Size{form.Width - 1, 1}
+	}
+	if form != t.form {
+		t.erase()
+	}
+	if !fits {
 		return
 	}
-	b := t.place(nil, size)
-	f := Form{size, t.o.ASCII}
-	lines := (*v).Lines(f)
-	for i := range size.Height {
-		b = append(b, "\x1b["+strconv.Itoa(i+1)+"H\x1b[K"...)
-		if i < len(lines) {
-			b = lines[i].append(b, f, t.o.Color)
-		}
+	if t.program == nil {
+		t.begin(model{form, *v})
+		return
 	}
-	t.send(append(b, "\x1b[H"...))
+	t.program.Send(*v)
 }
 
-// place has all that is visible scroll away, unless that was done for a screen of this size.
-// While something is drawn, the cursor is in its first line, and so it is when a terminal
-// that is resized has moved that: then this brings it back to the top, and what is above
-// where it came from. What a terminal has scrolled away by itself when it became smaller, it
-// keeps.
-func (t *Terminal) place(b []byte, size Size) []byte {
-	if t.size != size {
-		b = append(b, strings.Repeat("\n", max(size.Height-1, 0))...)
+// begin starts a program that draws a model. It is given no input, nor a file to write to: it would ask that
+// for its size, and take over signals and the mode of the terminal.
+func (t *Terminal) begin(m model) {
+	profile := colorprofile.NoTTY
+	if t.o.Color {
+		profile = colorprofile.ANSI
 	}
-	t.size = size
-	return b
+	t.form = m.form
+	t.program = tea.NewProgram(m, tea.WithInput(nil), tea.WithOutput(drawing{t}), tea.WithEnvironment([]string{"TERM=" + t.o.Kind}),
+		tea.WithWindowSize(m.form.Width, m.form.Height), tea.WithColorProfile(profile), tea.WithFPS(perSecond),
+		tea.WithoutSignalHandler(), tea.WithoutCatchPanics())
+	go t.program.Run() //nolint:errcheck // it ends when it is told to; see drawing
 }
 
-// erase takes away what is drawn. To clear the screen at once would have some terminals keep
-// what is drawn in the scrollback.
+// erase ends the program and takes away what it has drawn, line by line from the first, where
+// the cursor is. The program itself would clear the screen at once, and some terminals keep in
+// the scrollback what is cleared so.
 func (t *Terminal) erase() {
-	if t.size == (Size{}) || t.broken {
+	if t.program == nil {
 		return
 	}
-	b := []byte("\r\x1b[K")
-	if !t.inline {
-		size := t.o.Size()
-		b = t.place(nil, size)
-		for i := range size.Height {
-			b = append(b, "\x1b["+strconv.Itoa(i+1)+"H\x1b[K"...)
-		}
-		b = append(b, "\x1b[H"...)
+	t.ending.Store(true)
+	t.program.Quit()
+	t.program.Wait()
+	t.program = nil
+	t.ending.Store(false)
+	lines := t.form.Height
+	if lines > 1 {
+		lines = max(lines, t.o.Size().Height) // it may be resized
 	}
-	t.size = Size{}
-	t.send(b)
+	blank := strings.Repeat(ansi.EraseLineRight+ansi.CUD1, lines)
+	_, _ = io.WriteString(drawing{t}, ansi.SaveCursor+blank+ansi.RestoreCursor+ansi.EraseScreenBelow) // see there
 }
 
 // stop does what SIGTSTP asks for (^Z), on a terminal where nothing is drawn.
@@ -224,4 +216,20 @@ func (t *Terminal) stop() {
 	defer t.mu.Unlock()
 	t.erase()
 	stopProcess()
+}
+
+// drawing is what a program writes to. On a terminal that is gone is drawn no more; that is
+// for whoever prints the answer to report.
+type drawing struct{ *Terminal }
+
+// Write implements io.Writer.
+func (d drawing) Write(p []byte) (int, error) {
+	if d.broken.Load() || d.ending.Load() {
+		return len(p), nil
+	}
+	n, err := d.w.Write(p)
+	if err != nil && !errors.Is(err, syscall.EAGAIN) {
+		d.broken.Store(true)
+	}
+	return n, err
 }

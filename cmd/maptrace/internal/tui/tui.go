@@ -2,22 +2,22 @@
 // place, or a line of status below what scrolls. It is given views, which are values that
 // nobody changes any more, and knows of nothing that they are made of.
 //
-// It only writes. The terminal is never put into raw mode, is asked nothing, and neither
-// the alternate screen nor a hidden cursor is used: so ^C and ^Z are signals as ever, and
-// whatever ends the process, kill -9 and a panic too, leaves nothing to be restored but
-// text. A screen takes the place of what is visible, which scrolls away before it, and is
-// erased line by line at the end: what is printed then stays in the scrollback, and what
-// was drawn does not.
-//
-// A library for that (bubbletea 2.1 with lipgloss 2.1) was measured and left out: their
-// packages allocate 46 KB before main begins, where all others together allocate 128 KB,
-// which makes "maptrace pmap" start 4 % later (0.28 ms) though it draws nothing; and lines
-// that are printed above its view are queued and dropped at the end, where trace may lose
-// none. Colors are the terminal's own red and yellow, so that there is nothing to convert
-// for terminals with few.
+// They are drawn by bubbletea, of which no more is used than draws: the terminal is never
+// put into raw mode, is asked nothing, and neither the alternate screen nor a hidden cursor
+// is used. So ^C and ^Z are signals as ever, and whatever ends the process, kill -9 and a
+// panic too, leaves nothing to be restored but text. A screen takes the place of what is
+// visible, which scrolls away before it, and is taken away at the end: what is printed then
+// stays in the scrollback, and what was drawn does not.
 package tui
 
-import "github.com/maptrace/maptrace/procmaps/table"
+import (
+	"strings"
+
+	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
+
+	"github.com/maptrace/maptrace/procmaps/table"
+)
 
 // Style is what a text means, which is all that colors are for.
 type Style uint8
@@ -30,8 +30,24 @@ const (
 	Bad         // what leaks
 )
 
-// sgr are the parameters that select a style, of those that all terminals with colors have.
-var sgr = [...]string{Plain: "", Dim: "2", Warn: "33", Bad: "31"}
+// paint is how a style looks. Colors are the terminal's own, so that there is nothing to
+// convert for terminals with few.
+//
+// lipgloss would do that too, but it cannot be linked: before main begins it looks for what
+// standard output can show, and where that is a terminal of tmux it runs "tmux info", from
+// the PATH and with whatever privileges there are.
+func (s Style) paint(text string) string {
+	var style ansi.Style
+	switch s {
+	case Dim:
+		style = style.Faint()
+	case Warn:
+		style = style.ForegroundColor(ansi.Yellow)
+	case Bad:
+		style = style.ForegroundColor(ansi.Red)
+	}
+	return style.Styled(text)
+}
 
 // Span is a text of one style.
 type Span struct {
@@ -70,18 +86,42 @@ type View interface {
 	Lines(f Form) []Line
 }
 
-// append appends a line as it is written to a terminal.
-func (l Line) append(b []byte, f Form, color bool) []byte {
-	room := f.Width
-	for _, s := range l {
-		text := Cut(f.clean(s.Text), room, f.ASCII)
-		room -= width(text)
-		if params := sgr[s.Style]; color && params != "" && text != "" {
-			b = append(append(append(append(b, "\x1b["...), params...), 'm'), text...)
-			b = append(b, "\x1b[m"...)
-			continue
+// draw is a view as it is drawn.
+func (f Form) draw(v View) string {
+	var b strings.Builder
+	for i, line := range v.Lines(f) {
+		if i > 0 {
+			b.WriteByte('\n')
 		}
-		b = append(b, text...)
+		var l strings.Builder
+		for _, s := range line {
+			l.WriteString(s.Style.paint(f.clean(s.Text)))
+		}
+		b.WriteString(Cut(l.String(), f.Width, f.ASCII))
 	}
-	return b
+	return b.String()
+}
+
+// model is what bubbletea draws: a view until it is sent another, in one form.
+type model struct {
+	form Form
+	view View
+}
+
+// Init implements tea.Model.
+func (m model) Init() tea.Cmd { return nil }
+
+// Update implements tea.Model.
+func (m model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	if view, ok := msg.(View); ok {
+		m.view = view
+	}
+	return m, nil
+}
+
+// View implements tea.Model. The cursor stays where it was, in the first line: terminals that
+// are resized move what is drawn together with that.
+func (m model) View() tea.View {
+	const unchanged = -1
+	return tea.View{Content: m.form.draw(m.view), Cursor: &tea.Cursor{Shape: unchanged}, DisableBracketedPasteMode: true}
 }

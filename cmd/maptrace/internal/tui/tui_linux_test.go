@@ -2,6 +2,7 @@ package tui
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,9 +12,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/charmbracelet/x/vt"
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 )
 
 var update = flag.Bool("update", false, "write the goldens anew")
@@ -43,15 +46,18 @@ func newScreen(t *testing.T, size Size) *screen {
 func on(t *testing.T, s *screen, o Options) *Terminal {
 	t.Helper()
 	o.Size = func() Size { return Size{s.Width(), s.Height()} }
+	o.Kind = cmp.Or(o.Kind, "xterm-256color")
 	term := still(s, o)
 	t.Cleanup(term.Close)
 	return term
 }
 
-// show is Show that waits.
+// show is Show that waits, in a bubble.
 func (t *Terminal) show(v View) {
 	t.view.Store(&v)
 	t.draw()
+	time.Sleep(time.Second)
+	synctest.Wait()
 }
 
 // visible is what is seen.
@@ -168,31 +174,33 @@ func TestScreens(t *testing.T) {
 				}
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
-					s := newScreen(t, size)
-					on(t, s, Options{Color: true, ASCII: ascii}).show(v.view)
-					got := s.visible()
-					if n := strings.Count(got, "\n"); n != size.Height {
-						t.Errorf("%d lines", n)
-					}
-					if ascii && strings.ContainsFunc(s.raw.String(), func(r rune) bool { return r >= 0x80 }) {
-						t.Error("not all of it is ASCII")
-					}
-					path := filepath.Join("testdata", name)
-					if v.name == "live-grow" && !ascii && size.Width >= 80 {
-						path = filepath.Join(drawn, name)
-					}
-					if *update {
-						if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+					synctest.Test(t, func(t *testing.T) {
+						s := newScreen(t, size)
+						on(t, s, Options{Color: true, ASCII: ascii}).show(v.view)
+						got := s.visible()
+						if n := strings.Count(got, "\n"); n != size.Height {
+							t.Errorf("%d lines", n)
+						}
+						if ascii && strings.ContainsFunc(s.raw.String(), func(r rune) bool { return r >= 0x80 }) {
+							t.Error("not all of it is ASCII")
+						}
+						path := filepath.Join("testdata", name)
+						if v.name == "live-grow" && !ascii && size.Width >= 80 {
+							path = filepath.Join(drawn, name)
+						}
+						if *update {
+							if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+								t.Fatal(err)
+							}
+						}
+						want, err := os.ReadFile(path)
+						if err != nil {
 							t.Fatal(err)
 						}
-					}
-					want, err := os.ReadFile(path)
-					if err != nil {
-						t.Fatal(err)
-					}
-					if d := cmp.Diff(string(want), got); d != "" {
-						t.Errorf("-want +got:\n%s", d)
-					}
+						if d := gocmp.Diff(string(want), got); d != "" {
+							t.Errorf("-want +got:\n%s", d)
+						}
+					})
 				})
 			}
 		}
@@ -201,181 +209,197 @@ func TestScreens(t *testing.T) {
 
 func TestWhatWasDrawnLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
-	s := newScreen(t, Size{80, 24})
-	for i := range 30 {
-		fmt.Fprintf(s, "before %d\n", i)
-	}
-	term := on(t, s, Options{})
-	for range 3 {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScreen(t, Size{80, 24})
+		for i := range 30 {
+			fmt.Fprintf(s, "before %d\n", i)
+		}
+		term := on(t, s, Options{})
+		for range 3 {
+			term.show(growing())
+		}
+		fmt.Fprintln(term, "a message")
 		term.show(growing())
-	}
-	fmt.Fprintln(term, "a message")
-	term.show(growing())
-	if strings.Contains(s.visible(), "message") {
-		t.Errorf("a message is in the screen:\n%s", s.visible())
-	}
-	term.Close()
-	fmt.Fprintln(term, "the answer")
-	term.show(growing()) // which it does not any more
-	all := strings.Join(strings.Fields(s.scrolled()+s.visible()), " ")
-	want := ""
-	for i := range 30 {
-		want += fmt.Sprintf("before %d ", i)
-	}
-	if want += "a message the answer"; all != want {
-		t.Errorf("there is\n%s\nwant\n%s", all, want)
-	}
+		if strings.Contains(s.visible(), "message") {
+			t.Errorf("a message is in the screen:\n%s", s.visible())
+		}
+		term.Close()
+		fmt.Fprintln(term, "the answer")
+		term.Show(growing()) // which it does not any more
+		all := strings.Join(strings.Fields(s.scrolled()+s.visible()), " ")
+		want := ""
+		for i := range 30 {
+			want += fmt.Sprintf("before %d ", i)
+		}
+		if want += "a message the answer"; all != want {
+			t.Errorf("there is\n%s\nwant\n%s", all, want)
+		}
+	})
 }
 
 func TestAScreenHasTheSizeOfTheTerminal(t *testing.T) {
 	t.Parallel()
-	s := newScreen(t, Size{80, 24})
-	term := on(t, s, Options{})
-	for _, size := range []Size{{80, 24}, {120, 40}, {40, 24}, {100, 10}, {80, 24}} {
-		s.Resize(size.Width, size.Height)
-		term.show(growing())
-		fresh := newScreen(t, size)
-		on(t, fresh, Options{}).show(growing())
-		if d := cmp.Diff(fresh.visible(), s.visible()); d != "" {
-			t.Errorf("%v (-want +got):\n%s", size, d)
+	synctest.Test(t, func(t *testing.T) {
+		s := newScreen(t, Size{80, 24})
+		term := on(t, s, Options{})
+		for _, size := range []Size{{80, 24}, {120, 40}, {40, 24}, {100, 10}, {80, 24}} {
+			s.Resize(size.Width, size.Height)
+			term.show(growing())
+			fresh := newScreen(t, size)
+			on(t, fresh, Options{}).show(growing())
+			if d := gocmp.Diff(fresh.visible(), s.visible()); d != "" {
+				t.Errorf("%v (-want +got):\n%s", size, d)
+			}
 		}
-	}
-	s.raw.Reset()
-	s.Resize(10, 4)
-	term.show(growing())
-	if s.raw.Len() > 0 {
-		t.Errorf("there is no room, and it drew %q", s.raw.String())
-	}
+		s.Resize(10, 4)
+		term.show(growing())
+		if got := s.visible(); strings.TrimSpace(got) != "" {
+			t.Errorf("there is no room, and it drew\n%s", got)
+		}
+	})
 }
 
-// sequences are all that steer the terminal.
-var sequences = regexp.MustCompile(`\x1b(\[\d+H\x1b\[K|\[H|\[K|\[(2|31|33)?m)|\r|\n`)
+// sequences are all that steer the terminal: moves of the cursor, and it hidden for as long;
+// what is erased from there on; styles.
+var sequences = regexp.MustCompile(`\x1b[78]|\x1b\[(\d*[ABCX]|[JK]|\?25[hl]|(2|31|33)?m)|\r|\n`)
 
 func TestNoByteOfATargetSteersTheTerminal(t *testing.T) {
 	t.Parallel()
-	hostile := "x\x1b[2J\x9b2J\r\n\t\x07\x00\xff\u202e\u200f\x7f"
-	views := map[string]View{
-		"grow": &Grow{
-			Head: Head{Command: hostile, About: hostile, Time: hostile, Foot: hostile}, Sentence: strings.Repeat(hostile+" ", 9),
-			Account:  []Class{{Name: hostile}},
-			Findings: []Finding{{hostile, Bad, hostile, hostile, hostile, hostile, hostile, hostile, nil, 0, hostile}},
-			Others:   []Process{{hostile, Finding{Verdict: hostile, What: hostile}}},
-		},
-		"tables": &Tables{Rows: []string{hostile, hostile}},
-		"status": &Status{Text: hostile, Foot: hostile},
-	}
-	for name, v := range views {
-		for _, o := range []Options{{}, {Color: true}, {ASCII: true}} {
-			s := newScreen(t, Size{300, 60})
-			on(t, s, o).show(v)
-			rest := sequences.ReplaceAllString(s.raw.String(), "")
-			for _, r := range rest {
-				if r < ' ' || r == 0x7f || r >= 0x80 && !strings.ContainsRune("…·"+sparkBlocks, r) {
-					t.Errorf("%s writes %q: %q", name, r, rest)
-					break
+	synctest.Test(t, func(t *testing.T) {
+		hostile := "x\x1b[2J\x9b2J\r\n\t\x07\x00\xff\u202e\u200f\x7f"
+		views := map[string]View{
+			"grow": &Grow{
+				Head: Head{Command: hostile, About: hostile, Time: hostile, Foot: hostile}, Sentence: strings.Repeat(hostile+" ", 9),
+				Account:  []Class{{Name: hostile}},
+				Findings: []Finding{{hostile, Bad, hostile, hostile, hostile, hostile, hostile, hostile, nil, 0, hostile}},
+				Others:   []Process{{hostile, Finding{Verdict: hostile, What: hostile}}},
+			},
+			"tables": &Tables{Rows: []string{hostile, hostile}},
+			"status": &Status{Text: hostile, Foot: hostile},
+		}
+		for name, v := range views {
+			for _, o := range []Options{{}, {Color: true}, {ASCII: true}, {Kind: "vt100"}, {Kind: "linux", Color: true}} {
+				s := newScreen(t, Size{300, 60})
+				on(t, s, o).show(v)
+				rest := sequences.ReplaceAllString(s.raw.String(), "")
+				for _, r := range rest {
+					if r < ' ' || r == 0x7f || r >= 0x80 && !strings.ContainsRune("…·"+sparkBlocks, r) {
+						t.Errorf("%s writes %q: %q", name, r, rest)
+						break
+					}
+				}
+				if name != "status" && !strings.Contains(rest, `x\x1b[2J\x9b2J`) {
+					t.Errorf("%s does not say what was there: %q", name, rest)
 				}
 			}
-			if name != "status" && !strings.Contains(rest, `x\x1b[2J\x9b2J`) {
-				t.Errorf("%s does not say what was there: %q", name, rest)
-			}
 		}
-	}
+	})
 }
 
 func TestColorsAreForWhatTheyMean(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
-		view      View
-		red, warn bool
-	}{{growing(), false, true}, {leaking(), true, true}, {tabular(), false, false}} {
-		s := newScreen(t, Size{80, 24})
-		on(t, s, Options{Color: true}).show(tt.view)
-		if red, warn := strings.Contains(s.raw.String(), "\x1b[31m"), strings.Contains(s.raw.String(), "\x1b[33m"); red != tt.red || warn != tt.warn {
-			t.Errorf("red %v, want %v; yellow %v, want %v", red, tt.red, warn, tt.warn)
+	synctest.Test(t, func(t *testing.T) {
+		for _, tt := range []struct {
+			view      View
+			red, warn bool
+		}{{growing(), false, true}, {leaking(), true, true}, {tabular(), false, false}} {
+			s := newScreen(t, Size{80, 24})
+			on(t, s, Options{Color: true}).show(tt.view)
+			if red, warn := strings.Contains(s.raw.String(), "\x1b[31m"), strings.Contains(s.raw.String(), "\x1b[33m"); red != tt.red || warn != tt.warn {
+				t.Errorf("red %v, want %v; yellow %v, want %v", red, tt.red, warn, tt.warn)
+			}
+			s = newScreen(t, Size{80, 24})
+			on(t, s, Options{}).show(tt.view)
+			if strings.Contains(s.raw.String(), "m") && regexp.MustCompile(`\x1b\[[\d;]*m`).MatchString(s.raw.String()) {
+				t.Error("there are colors where none are wanted")
+			}
 		}
-		s = newScreen(t, Size{80, 24})
-		on(t, s, Options{}).show(tt.view)
-		if strings.Contains(s.raw.String(), "m") && regexp.MustCompile(`\x1b\[[\d;]*m`).MatchString(s.raw.String()) {
-			t.Error("there are colors where none are wanted")
-		}
-	}
+	})
 }
 
 func TestLinesScrollAboveAStatus(t *testing.T) {
 	t.Parallel()
-	s := newScreen(t, Size{80, 5})
-	term := on(t, s, Options{})
-	status := &Status{Text: "4711 server, 12 s: 0 lines", Foot: "^C for the tables"}
-	var want strings.Builder
-	for i := range 50 {
-		term.show(status)
-		if got := s.visible(); !strings.Contains(got, "0 lines; ^C for the tables\n") {
-			t.Fatalf("there is no status:\n%s", got)
+	synctest.Test(t, func(t *testing.T) {
+		s := newScreen(t, Size{80, 5})
+		term := on(t, s, Options{})
+		status := &Status{Text: "4711 server, 12 s: 0 lines", Foot: "^C for the tables"}
+		var want strings.Builder
+		for i := range 50 {
+			term.show(status)
+			if got := s.visible(); !strings.Contains(got, "0 lines; ^C for the tables\n") {
+				t.Fatalf("there is no status:\n%s", got)
+			}
+			fmt.Fprintf(term, "line %d\n", i)
+			fmt.Fprintf(&want, "line %d\n", i)
 		}
-		fmt.Fprintf(term, "line %d\n", i)
-		fmt.Fprintf(&want, "line %d\n", i)
-	}
-	fmt.Fprint(term, "half of")
-	term.show(status) // which would be amid a line
-	fmt.Fprint(term, " a line\n")
-	want.WriteString("half of a line\n")
-	term.show(status)
-	term.Hide()
-	term.Close()
-	if got := strings.TrimRight(s.scrolled()+s.visible(), "\n") + "\n"; got != want.String() {
-		t.Errorf("-want +got:\n%s", cmp.Diff(want.String(), got))
-	}
+		fmt.Fprint(term, "half of")
+		term.show(status) // which would be amid a line
+		fmt.Fprint(term, " a line\n")
+		want.WriteString("half of a line\n")
+		term.show(status)
+		term.Hide()
+		term.Close()
+		if got := strings.TrimRight(s.scrolled()+s.visible(), "\n") + "\n"; got != want.String() {
+			t.Errorf("-want +got:\n%s", gocmp.Diff(want.String(), got))
+		}
+	})
 }
 
 func TestAStatusAndAScreenTakeTurns(t *testing.T) {
 	t.Parallel()
-	s := newScreen(t, Size{80, 24})
-	fmt.Fprintln(s, "before")
-	term := on(t, s, Options{})
-	for range 3 {
-		term.show(&Status{Text: "attaching"})
-		if got := strings.TrimSpace(s.visible()); !strings.HasSuffix(got, "attaching") || strings.Contains(got, "grow") {
-			t.Errorf("a status, and nothing of a screen, is not seen:\n%s", got)
+	synctest.Test(t, func(t *testing.T) {
+		s := newScreen(t, Size{80, 24})
+		fmt.Fprintln(s, "before")
+		term := on(t, s, Options{})
+		for range 3 {
+			term.show(&Status{Text: "attaching"})
+			if got := strings.TrimSpace(s.visible()); !strings.HasSuffix(got, "attaching") || strings.Contains(got, "grow") {
+				t.Errorf("a status, and nothing of a screen, is not seen:\n%s", got)
+			}
+			term.show(growing())
+			if got := s.visible(); !strings.HasPrefix(got, "maptrace grow") || strings.Contains(got, "attaching") {
+				t.Errorf("a screen, and nothing of a status, is not seen:\n%s", got)
+			}
 		}
-		term.show(growing())
-		if got := s.visible(); !strings.HasPrefix(got, "maptrace grow") || strings.Contains(got, "attaching") {
-			t.Errorf("a screen, and nothing of a status, is not seen:\n%s", got)
+		term.Close()
+		if got := strings.TrimRight(s.scrolled()+s.visible(), "\n"); got != "before" {
+			t.Errorf("there is left: %q", got)
 		}
-	}
-	term.Close()
-	if got := strings.TrimRight(s.scrolled()+s.visible(), "\n"); got != "before" {
-		t.Errorf("there is left: %q", got)
-	}
+	})
 }
 
 func TestAStatusFitsItsLine(t *testing.T) {
 	t.Parallel()
-	status := &Status{Text: strings.Repeat("much to say ", 20), Foot: "^C for the answer so far"}
-	for size, want := range map[Size]string{
-		{80, 24}: "much to say much to say much to say much to say much…; ^C for the answer so far\n",
-		{40, 24}: "much to say much to say much to say mu…\n",
-	} {
-		s := newScreen(t, size)
-		on(t, s, Options{}).show(status)
-		if got, _, _ := strings.Cut(s.visible(), "\n"); got+"\n" != want {
-			t.Errorf("%v: %q, want %q", size, got, want)
+	synctest.Test(t, func(t *testing.T) {
+		status := &Status{Text: strings.Repeat("much to say ", 20), Foot: "^C for the answer so far"}
+		for size, want := range map[Size]string{
+			{80, 24}: "much to say much to say much to say much to say much…; ^C for the answer so far\n",
+			{40, 24}: "much to say much to say much to say mu…\n",
+		} {
+			s := newScreen(t, size)
+			on(t, s, Options{}).show(status)
+			if got, _, _ := strings.Cut(s.visible(), "\n"); got+"\n" != want {
+				t.Errorf("%v: %q, want %q", size, got, want)
+			}
 		}
-	}
+	})
 }
 
 func TestAJobInTheBackgroundDoesNotDraw(t *testing.T) {
 	t.Parallel()
-	s := newScreen(t, Size{80, 24})
-	front := false
-	term := on(t, s, Options{Foreground: func() bool { return front }})
-	term.show(growing())
-	if s.raw.Len() > 0 {
-		t.Errorf("it drew %q", s.raw.String())
-	}
-	front = true
-	if term.show(growing()); s.raw.Len() == 0 {
-		t.Error("it drew nothing when it came to the foreground")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s := newScreen(t, Size{80, 24})
+		front := false
+		term := on(t, s, Options{Foreground: func() bool { return front }})
+		term.show(growing())
+		if s.raw.Len() > 0 {
+			t.Errorf("it drew %q", s.raw.String())
+		}
+		front = true
+		if term.show(growing()); s.raw.Len() == 0 {
+			t.Error("it drew nothing when it came to the foreground")
+		}
+	})
 }
 
 // gone is a terminal that is not there any more.
@@ -388,17 +412,50 @@ func (g *gone) Write([]byte) (int, error) {
 
 func TestATerminalThatIsGoneIsDrawnOnNoMore(t *testing.T) {
 	t.Parallel()
-	w := new(gone)
-	term := still(w, Options{Size: func() Size { return Size{80, 24} }})
-	for range 3 {
-		term.show(growing())
+	synctest.Test(t, func(t *testing.T) {
+		w := new(gone)
+		term := still(w, Options{Size: func() Size { return Size{80, 24} }})
+		for range 3 {
+			term.show(growing())
+		}
+		term.Close()
+		if w.writes != 1 {
+			t.Errorf("it was written to %d times", w.writes)
+		}
+		if _, err := fmt.Fprintln(term, "the answer"); err == nil {
+			t.Error("whoever prints the answer is not told")
+		}
+	})
+}
+
+// stuck is a terminal that takes nothing until it is told to (^S, ^Q).
+type stuck struct {
+	*screen
+	asked, goOn chan struct{}
+	once        sync.Once
+}
+
+func (s *stuck) Write(p []byte) (int, error) {
+	s.once.Do(func() { close(s.asked) })
+	<-s.goOn
+	return s.screen.Write(p)
+}
+
+func TestWhoHasSomethingToShowDoesNotWaitForTheTerminal(t *testing.T) {
+	t.Parallel()
+	s := &stuck{screen: newScreen(t, Size{80, 24}), asked: make(chan struct{}), goOn: make(chan struct{})}
+	term := New(s, Options{Kind: "xterm", Size: func() Size { return Size{80, 24} }})
+	term.Show(growing())
+	<-s.asked
+	for range 100 {
+		term.Show(leaking())
 	}
+	close(s.goOn)
+	fmt.Fprintln(term, "a line")
 	term.Close()
-	if w.writes != 1 {
-		t.Errorf("it was written to %d times", w.writes)
-	}
-	if _, err := fmt.Fprintln(term, "the answer"); err == nil {
-		t.Error("whoever prints the answer is not told")
+	fmt.Fprintln(term, "the answer")
+	if got := strings.TrimRight(s.scrolled()+s.visible(), "\n"); got != "a line\nthe answer" {
+		t.Errorf("there is\n%s", got)
 	}
 }
 
@@ -480,7 +537,7 @@ func TestTextIsBrokenWhereItMayBe(t *testing.T) {
 		{"grew 260.0 KiB (+60.0 KiB); 90 % of it", 16, 2, []string{"grew 260.0 KiB", "  (+60.0 KiB);", "  90 % of it"}},
 		{"a B or a s", 4, 0, []string{"a B", "or a", "s"}},
 	} {
-		if d := cmp.Diff(tt.want, Wrap(tt.text, tt.room, tt.indent, true)); d != "" {
+		if d := gocmp.Diff(tt.want, Wrap(tt.text, tt.room, tt.indent, true)); d != "" {
 			t.Errorf("%q in %d columns (-want +got):\n%s", tt.text, tt.room, d)
 		}
 	}
@@ -489,7 +546,7 @@ func TestTextIsBrokenWhereItMayBe(t *testing.T) {
 func TestNamesAreNotBrokenWhereTheyMayBeLonger(t *testing.T) {
 	t.Parallel()
 	want := []string{"a", "  verylongword", "  b"}
-	if d := cmp.Diff(want, Wrap("a verylongword b", 6, 2, false)); d != "" {
+	if d := gocmp.Diff(want, Wrap("a verylongword b", 6, 2, false)); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
 }
