@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -181,6 +182,9 @@ type attached struct {
 	err     io.Writer
 	reader  *tracer.Reader // nil without sites
 
+	early *early      // signals that came before it runs
+	ended atomic.Bool // by a signal
+
 	verify    bool // audits were asked for
 	announced bool // the file that says that we are ready is there, if it was asked for
 }
@@ -188,6 +192,12 @@ type attached struct {
 // attach checks the targets before it touches the kernel, opens a session, and makes the
 // processes known. Nothing is told before run.
 func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts tracer.Options, sites *site.Sites) (_ *attached, err error) {
+	soon := catchEarly()
+	defer func() {
+		if err != nil {
+			soon.release()
+		}
+	}()
 	fs := procmaps.Default()
 	if err = checkProc(fs); err != nil {
 		return nil, err
@@ -206,7 +216,7 @@ func attach(s streams, o *attachOptions, kernel tracer.LiveOptions, opts tracer.
 			return nil, err
 		}
 	}
-	a := &attached{o: o, log: logger(s.err, o.verbose), err: s.err, sites: sites}
+	a := &attached{o: o, log: logger(s.err, o.verbose), err: s.err, sites: sites, early: soon}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
@@ -374,7 +384,10 @@ func (a *attached) run(ctx context.Context, o tracer.RunOptions, finish func() e
 	a.drop(ctx) // what the command may do it has by now
 	o.Samplers = append(o.Samplers, &dropper{attached: a, ctx: run})
 	if a.cmd != nil {
-		pass, err := a.cmd.PassSignals(func() { time.AfterFunc(commandPatience, a.stop) })
+		pass, err := a.cmd.PassSignals(func() {
+			a.ended.Store(true)
+			time.AfterFunc(commandPatience, a.stop)
+		})
 		if err != nil {
 			return err
 		}
@@ -384,8 +397,14 @@ func (a *attached) run(ctx context.Context, o tracer.RunOptions, finish func() e
 		run, cancel = signal.NotifyContext(ctx, endSignals()...)
 		defer cancel()
 	}
+	if sig := a.early.release(); sig != nil {
+		return a.endEarly(sig, finish)
+	}
 	guard := guardMemory(run, a.Info().Memory, a.stop)
 	err := a.Run(run, o)
+	if run.Err() != nil && ctx.Err() == nil {
+		a.ended.Store(true)
+	}
 	full := guard()
 	if err == nil {
 		err = finish()
@@ -397,6 +416,18 @@ func (a *attached) run(ctx context.Context, o tracer.RunOptions, finish func() e
 		return a.exitStatus(err)
 	}
 	return errors.Join(err, a.verdict())
+}
+
+// endEarly has finish say what there is to say where the end was asked for before the
+// processes were watched. A command is not let go then, as if the signal had ended it.
+func (a *attached) endEarly(sig os.Signal, finish func() error) error {
+	a.ended.Store(true)
+	err := cmp.Or(finish(), a.verdict())
+	if n, ok := sig.(unix.Signal); ok && err == nil && a.cmd != nil {
+		const ofSignals = 128 // as shells have it
+		err = &codedError{code: ofSignals + exitCode(n)}
+	}
+	return err
 }
 
 // announce creates the file that was asked for. A FIFO that nobody reads yet is waited for
@@ -442,6 +473,28 @@ func (a *attached) reportUnnamed() {
 	if n, name := a.reader.Stalled(); n > 0 {
 		fmt.Fprintf(a.err, "maptrace: code has no names where its file was not read in time (files: %d): %s: %s\n",
 			n, table.Escape(name), await.ErrStalled)
+	}
+}
+
+// early takes the signals that ask for the end while processes are attached to, which takes a
+// second: what ended us then would leave no answer.
+type early struct{ sigs chan os.Signal }
+
+func catchEarly() *early {
+	e := &early{make(chan os.Signal, 1)} // one is enough
+	signal.Notify(e.sigs, endSignals()...)
+	return e
+}
+
+// release leaves signals to others, who may take them already, and returns one that came
+// before; nil if none did.
+func (e *early) release() os.Signal {
+	signal.Stop(e.sigs)
+	select {
+	case sig := <-e.sigs:
+		return sig
+	default:
+		return nil
 	}
 }
 

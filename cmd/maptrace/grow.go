@@ -370,6 +370,7 @@ func (g *growRun) finish(out io.Writer) error {
 	switch g.o.output {
 	case jsonForm:
 		enc := json.NewEncoder(table.JSONWriter(out))
+		errs = append(errs, render.EncodeAnswer(enc, g.groups, g.results, g.ended.Load(), g.clock.Time(now)))
 		for i := range g.groups {
 			errs = append(errs, render.EncodeGroup(enc, &g.groups[i], g.clock.Time(now)))
 		}
@@ -380,7 +381,7 @@ func (g *growRun) finish(out io.Writer) error {
 	case csvForm:
 		errs = append(errs, render.WriteFindingsCSV(out, g.groups, g.results, g.clock.Time(now)))
 	default:
-		o := render.GrowthOptions{Most: g.o.top, All: g.o.all, Frames: g.o.frames, ASCII: !utf8Locale(os.Getenv), Width: columns(out)}
+		o := render.GrowthOptions{Most: g.o.top, All: g.o.all, Frames: g.o.frames, ASCII: !utf8Locale(os.Getenv), Width: columns(out), Interrupted: g.ended.Load()}
 		notes := func(w io.Writer) error { return summary.Write(w, o.Width) }
 		errs = append(errs, render.WriteGrowth(out, g.groups, g.results, o, notes))
 	}

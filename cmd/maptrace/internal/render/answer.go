@@ -286,9 +286,8 @@ func (g *Growth) calm() (sentence, next string) {
 		if worst != nil && worst.Growth >= float64(more)/2 {
 			sentence += ", most of it " + worst.Subject
 		}
-		sentence += ": too short to judge"
 	case short:
-		sentence = fmt.Sprintf("SHORT nothing grew in %s, but %s are few to judge by", in, units.Count(uint64(g.Ticks), "look"))
+		sentence = fmt.Sprintf("SHORT watched for %s, with %s", in, units.Count(uint64(g.Ticks), "look"))
 	case worst != nil && worst.Label > growth.Steady:
 		return Sentence(worst), "what climbs more slowly shows in a longer watch: " + g.longer()
 	case more > 0 && early != nil && gained(early) >= float64(more)/2:
@@ -299,7 +298,7 @@ func (g *Growth) calm() (sentence, next string) {
 	default:
 		return "STEADY nothing grew in " + in, "what climbs more slowly shows in a longer watch: " + g.longer()
 	}
-	return table.Escape(sentence), "watch for longer: " + g.longer() + ", or look more often (--interval)"
+	return table.Escape(sentence + ": too short to judge"), "watch for longer: " + g.longer() + ", or look more often (--interval)"
 }
 
 // largest is the finding that grew the most and may be told beside others' absence: what is
@@ -335,13 +334,24 @@ func gained(f *attribution.Finding) float64 {
 type statement struct {
 	sentence, why, next string
 	label               growth.Label // the worst come first
+	of                  *Growth      // the process that it is about; nil if it is about several, or a cgroup
+}
+
+// verdict is what a statement begins with, in the words that findings have.
+func (s *statement) verdict() string {
+	word, _, _ := strings.Cut(s.sentence, " ")
+	if word == verdict(growth.Leaks) {
+		return growth.Leaks.String()
+	}
+	return strings.ToLower(word)
 }
 
 // mostTold is how many sentences an answer has.
 const mostTold = 3
 
-// answer is what is to be said of all, the worst first.
-func answer(groups []attribution.Group, all []Growth) (out []statement) {
+// answer is what is to be said of all, the worst first. Interrupted says that somebody has
+// ended the watch.
+func answer(groups []attribution.Group, all []Growth, interrupted bool) (out []statement) {
 	for i := range groups {
 		for f := range pointers(groups[i].Findings) {
 			if f.Label >= growth.Retained {
@@ -349,7 +359,7 @@ func answer(groups []attribution.Group, all []Growth) (out []statement) {
 				if groups[i].Name != "" {
 					whose = " cgroup " + groups[i].Name + ":"
 				}
-				out = append(out, statement{said(f, whose), why(f), next(f, longer(groups[i].Watched), ""), f.Label})
+				out = append(out, statement{said(f, whose), why(f), next(f, longer(groups[i].Watched), ""), f.Label, nil})
 			}
 		}
 	}
@@ -361,29 +371,33 @@ func answer(groups []attribution.Group, all []Growth) (out []statement) {
 		}
 		for r := range pointers(g.Refused) {
 			const worst = growth.Leaks + 1
-			out = append(out, statement{"REFUSED" + table.Escape(whose) + " " + refusal(r), "", "maptrace trace --failed --stack shows each of these calls as it is made", worst})
+			out = append(out, statement{"REFUSED" + table.Escape(whose) + " " + refusal(r), "", "maptrace trace --failed --stack shows each of these calls as it is made", worst, g})
 		}
 		if g.Uncounted != "" && !g.Grows() {
-			out = append(out, statement{table.Escape("UNKNOWN" + whose + " its resident memory cannot be counted: " + g.Uncounted), "", "maptrace doctor says what is missing", 0})
+			out = append(out, statement{table.Escape("UNKNOWN" + whose + " its resident memory cannot be counted: " + g.Uncounted), "", "maptrace doctor says what is missing", 0, g})
 		}
 		if f := g.flat(); f != nil { // with its reason in the sentence
-			out = append(out, statement{said(f, whose), "", g.next(f), g.Findings[0].Label})
+			out = append(out, statement{said(f, whose), "", g.next(f), g.Findings[0].Label, g})
 		}
 		for f := range pointers(g.Findings) {
 			if f.Label >= growth.Retained && !f.Minor(&g.Findings[0]) {
-				out = append(out, statement{said(f, whose), why(f), g.next(f), f.Label})
+				out = append(out, statement{said(f, whose), why(f), g.next(f), f.Label, g})
 			}
 		}
 	}
 	slices.SortStableFunc(out, func(a, b statement) int { return cmp.Compare(b.label, a.label) })
-	if len(out) > 0 || len(all) == 0 {
+	switch {
+	case len(out) > 0:
 		return out
-	}
-	if len(all) == 1 {
+	case len(all) == 1:
 		sentence, next := all[0].calm()
-		return []statement{{sentence: sentence, next: next}}
+		return []statement{{sentence: sentence, next: next, of: &all[0]}}
+	case len(all) > 1:
+		return []statement{quietTogether(all)}
+	case interrupted:
+		return []statement{{sentence: "SHORT ended before the first look: too short to judge", next: "let it watch for some seconds at least"}}
 	}
-	return []statement{quietTogether(all)}
+	return []statement{{sentence: "UNKNOWN no process was there for long enough to be looked at", next: "look more often (--interval 10ms), or have it run for longer"}}
 }
 
 // quietTogether is the sentence on several processes of which nothing grows to the end.
@@ -402,18 +416,12 @@ func quietTogether(all []Growth) statement {
 	processes, in := units.Count(uint64(len(all)), "process"), units.Length(watched)
 	again := "watch for longer: " + longer(watched)
 	switch {
+	case looks < fewLooks && more > 0:
+		return statement{sentence: fmt.Sprintf("SHORT grew %s in %s: too short to judge", units.Bytes(float64(more)), in), next: again}
 	case looks < fewLooks:
-		return statement{sentence: fmt.Sprintf("SHORT %s in %s: too short to judge", grew(more), in), next: again}
+		return statement{sentence: fmt.Sprintf("SHORT watched %s for %s, with %s: too short to judge", processes, in, units.Count(uint64(looks), "look")), next: again}
 	case more > 0:
 		return statement{sentence: fmt.Sprintf("GROWS +%s in %s, in %s together, but in none of them to the end", units.Bytes(float64(more)), in, processes), next: again}
 	}
 	return statement{sentence: fmt.Sprintf("STEADY nothing grew in %s, in any of %s", in, processes), next: again}
-}
-
-// grew says by how much something grew.
-func grew(more int64) string {
-	if more > 0 {
-		return "grew " + units.Bytes(float64(more))
-	}
-	return "nothing grew"
 }

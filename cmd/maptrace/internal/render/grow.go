@@ -31,6 +31,8 @@ type GrowthOptions struct {
 	Frames int  // of a stack; 0 for all, NoStacks for no stacks
 	ASCII  bool // trends without block characters, as nothing else has them but names
 	Width  int  // columns of the terminal: text is folded, rows are cut; 0 for neither
+
+	Interrupted bool // somebody has ended the watch, as by ^C
 }
 
 // NoStacks leaves out the stacks behind what grows.
@@ -42,7 +44,7 @@ const NoStacks = -1
 // of how the watch went is written by notes, and after it the answer again.
 func WriteGrowth(w io.Writer, groups []attribution.Group, all []Growth, o GrowthOptions, notes func(io.Writer) error) error {
 	r := &growthReport{GrowthOptions: o}
-	said := answer(groups, all)
+	said := answer(groups, all, o.Interrupted)
 	r.answer(said)
 	for i := range groups {
 		r.group(&groups[i])
@@ -105,9 +107,6 @@ func (r *growthReport) answer(all []statement) {
 	}
 	if n := len(all) - mostTold; n > 0 {
 		r.printf("%s and %d more\n", tui.Dots(r.ASCII), n)
-	}
-	if len(all) == 0 {
-		r.b = append(r.b, "UNKNOWN no process was there for long enough to be looked at.\n"...)
 	}
 }
 

@@ -14,9 +14,42 @@ import (
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/event"
+	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/site"
 	"github.com/maptrace/maptrace/tracer/stack"
 )
+
+// AnswerObject is one sentence of what a person reads first, the worst first.
+type AnswerObject struct {
+	Event string    `json:"event"` // "answer"
+	Time  time.Time `json:"time"`
+	// PID, NSPID and Comm are those of the process that it is about; of several processes
+	// together, and of cgroups, the number is 0.
+	PID   int        `json:"pid"`
+	NSPID int        `json:"ns_pid,omitempty"`
+	Comm  table.Name `json:"comm"`
+	// Verdict is one of a finding, or "short" (to judge), "refused" (calls were refused
+	// memory), or "unknown" (pages cannot be counted, or nothing was there to be looked at).
+	Verdict  string `json:"verdict"`
+	Sentence string `json:"sentence"`
+	Why      string `json:"why,omitempty"` // what it rests on, if that is not in the sentence
+	Next     string `json:"next"`          // what to do about it
+}
+
+// EncodeAnswer writes what is to be said of all, an object each sentence. Interrupted says
+// that somebody has ended the watch, as by ^C.
+func EncodeAnswer(enc *json.Encoder, groups []attribution.Group, all []Growth, interrupted bool, now time.Time) error {
+	for _, s := range answer(groups, all, interrupted) {
+		o := AnswerObject{Event: "answer", Time: now, Verdict: s.verdict(), Sentence: s.sentence, Why: s.why, Next: s.next}
+		if s.of != nil {
+			o.PID, o.NSPID, o.Comm = s.of.PID, s.of.NSPID, table.Name(s.of.Comm)
+		}
+		if err := enc.Encode(o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // FindingObject is one finding of grow. Sizes are in bytes, times in seconds,
 // shares from 0 to 1.
@@ -29,6 +62,7 @@ type FindingObject struct {
 	Verdict  string     `json:"verdict"`
 	Sentence string     `json:"sentence"`
 	Reason   string     `json:"reason"`
+	Next     string     `json:"next,omitempty"` // what to do about it, if it grows
 	Kind     string     `json:"kind"`
 	Name     table.Name `json:"name,omitempty"` // of the file or the memory; of memory that was there before, its addresses
 	Subject  table.Name `json:"subject"`
@@ -251,7 +285,12 @@ func EncodeGroup(enc *json.Encoder, g *attribution.Group, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		err = enc.Encode(findingObject(&Growth{}, &g.Findings[i], now))
+		f := &g.Findings[i]
+		o := findingObject(&Growth{}, f, now)
+		if f.Label >= growth.Retained {
+			o.Next = next(f, longer(g.Watched), "")
+		}
+		err = enc.Encode(o)
 	}
 	return err
 }
@@ -268,7 +307,12 @@ func EncodeGrowth(enc *json.Encoder, g *Growth, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		err = enc.Encode(findingObject(g, &g.Findings[i], now))
+		f := &g.Findings[i]
+		o := findingObject(g, f, now)
+		if f.Label >= growth.Retained {
+			o.Next = g.next(f)
+		}
+		err = enc.Encode(o)
 	}
 	return err
 }

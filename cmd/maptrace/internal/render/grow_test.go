@@ -213,7 +213,7 @@ func TestNothingGrowsIsNotSaidOfMoreThanThereWas(t *testing.T) {
 	}{
 		{[]Growth{with(11<<20, 9, steady)}, "SHORT grew 11.0 MiB in 9 s: too short to judge\n"},
 		{[]Growth{with(11<<20, 9, steady, churns)}, `SHORT grew 11.0 MiB in 9 s, most of it [he\x1bap]: too short to judge` + "\n"},
-		{[]Growth{with(1<<20, 9, steady)}, "SHORT nothing grew in 9 s, but 9 looks are few to judge by\n"}, // of 200 MiB
+		{[]Growth{with(1<<20, 9, steady)}, "SHORT watched for 9 s, with 9 looks: too short to judge\n"}, // of 200 MiB
 		{[]Growth{with(1<<20, 9, steady, churns)}, "SHORT grew 8.0 MiB in 9 s"},
 		{[]Growth{with(11<<20, 90, steady)}, "GROWS +11.0 MiB in 9 s, of no mapping in particular\n"},
 		{[]Growth{with(0, 90, steady)}, "STEADY nothing grew in 9 s\n"},
@@ -221,9 +221,9 @@ func TestNothingGrowsIsNotSaidOfMoreThanThereWas(t *testing.T) {
 		{[]Growth{with(11<<20, 5, steady), with(0, 90)}, "SHORT grew 11.0 MiB in 9 s: too short to judge\n"},
 		{[]Growth{with(0, 90, steady, plateau)}, `PLATEAU [he\x1bap] grew 188.0 MiB in 60 s, but not in the last 20 s` + "\n"},
 		{[]Growth{with(11<<20, 90), with(11<<20, 90)}, "GROWS +22.0 MiB in 9 s, in 2 processes together, but in none of them to the end\n"},
-		{[]Growth{with(0, 9), with(0, 9)}, "SHORT nothing grew in 9 s: too short to judge\n"},
+		{[]Growth{with(0, 9), with(0, 9)}, "SHORT watched 2 processes for 9 s, with 9 looks: too short to judge\n"},
 		{[]Growth{with(0, 90), with(0, 90)}, "STEADY nothing grew in 9 s, in any of 2 processes\n"},
-		{nil, "UNKNOWN no process was there for long enough to be looked at.\n"},
+		{nil, "UNKNOWN no process was there for long enough to be looked at\nnext  look more often"},
 	} {
 		got := growthText(t, tt.all, 10, 16, true)
 		if !strings.HasPrefix(got, tt.want) {
@@ -320,6 +320,9 @@ func TestGrowthAsJSON(t *testing.T) {
 		if err := EncodeGrowth(enc, &all[i], now); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := EncodeAnswer(enc, nil, all, false, now); err != nil {
+		t.Fatal(err)
 	}
 	if err := enc.Encode(summary(now)); err != nil {
 		t.Fatal(err)
