@@ -356,13 +356,28 @@ func (a *attached) commandStatus() (int, error) {
 
 // zombie tells whether nothing of the command is left but its exit status.
 func (a *attached) zombie() bool {
+	ended, known := a.state()
+	return known && ended
+}
+
+// running tells whether the command has not ended.
+func (a *attached) running() bool {
+	ended, known := a.state()
+	return known && !ended
+}
+
+// state tells whether the command has ended, where that can be known.
+func (a *attached) state() (ended, known bool) {
 	p, err := procmaps.Default().Process(a.cmd.PID())
 	if err != nil {
-		return false
+		return false, false
 	}
 	defer p.Close()
 	st, err := p.Stat()
-	return err == nil && st.Ended()
+	if err != nil {
+		return false, false
+	}
+	return st.Ended(), true
 }
 
 // run lets everything go, and calls finish when it is over. It returns the error
@@ -411,6 +426,7 @@ func (a *attached) run(ctx context.Context, o tracer.RunOptions, finish func() e
 	}
 	err = errors.Join(err, full)
 	a.reportUnnamed()
+	a.reportRunning()
 	// A command that outlives the tracing is not waited for, whatever went wrong.
 	if a.cmd != nil && a.Ready() && run.Err() == nil {
 		return a.exitStatus(err)
@@ -428,6 +444,15 @@ func (a *attached) endEarly(sig os.Signal, finish func() error) error {
 		err = &codedError{code: ofSignals + exitCode(n)}
 	}
 	return err
+}
+
+// reportRunning says that the command goes on though the time is over. Who sends it a signal
+// knows whether it ends at that.
+func (a *attached) reportRunning() {
+	if a.cmd == nil || !a.Ready() || a.ended.Load() || !a.running() {
+		return
+	}
+	fmt.Fprintf(a.err, "maptrace: process %d (%s) goes on running\n", a.cmd.PID(), table.Escape(filepath.Base(a.o.argv[0])))
 }
 
 // announce creates the file that was asked for. A FIFO that nobody reads yet is waited for

@@ -69,3 +69,42 @@ func TestAnEndBeforeTheFirstLookIsAnsweredToo(t *testing.T) {
 	}
 	target.unharmed()
 }
+
+// TestACommandThatGoesOnIsTold ends a watch before its command.
+func TestACommandThatGoesOnIsTold(t *testing.T) {
+	t.Parallel()
+	needBPF(t)
+	// Its input ends with this test, and so does the command.
+	in, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	defer w.Close()
+	for _, args := range [][]string{
+		{"grow", "--interval", "50ms", "--for", "300ms"}, {"trace", "--summary-only", "--for", "100ms"}, {"lat", "--for", "100ms"},
+	} {
+		pidFile := filepath.Join(t.TempDir(), "pid")
+		// Who holds its errors open is waited for, so they are not ours.
+		cmd := exec.Command(binary(t), append(args, "--to", os.DevNull, "--", "/bin/sh", "-c", `exec >/dev/null 2>&1; echo $$ >"$0"; while read line; do :; done`, pidFile)...)
+		cmd.Stdin = in
+		r := launch(t, cmd).result()
+		var pid int
+		text, err := os.ReadFile(pidFile)
+		if err == nil {
+			_, err = fmt.Sscan(string(text), &pid)
+		}
+		if err != nil {
+			t.Fatalf("%q: %v; got %+v", args, err, r)
+		}
+		if want := fmt.Sprintf("maptrace: process %d (sh) goes on running\n", pid); r.code != exitOK || r.stderr != want {
+			t.Errorf("%q: got %+v, want %q", args, r, want)
+		}
+		if err := syscall.Kill(pid, 0); err != nil {
+			t.Errorf("%q: it does not go on: %v", args, err)
+		}
+		if r := maptrace(t, append(args, "--to", os.DevNull, "--", "true")...); r.stderr != "" {
+			t.Errorf("%q: of a command that has ended it says %q", args, r.stderr)
+		}
+	}
+}
