@@ -281,6 +281,12 @@ func TestPmapRefreshesInPlaceAndLeavesTheLastTable(t *testing.T) {
 	if all := p.all(); strings.Count(all, " s since the start\n") != 1 || strings.Contains(all, "^C to end") {
 		t.Errorf("there is not the last table alone:\n%s", all)
 	}
+	// Lines that wrap are one here.
+	for line := range strings.Lines(p.tmux("capture-pane", "-p", "-J", "-S", "-")) {
+		if n := len([]rune(strings.TrimRight(line, " \n"))); n > 80 && !strings.Contains(line, "pmap --watch") {
+			t.Errorf("the last table has a line of %d columns: %s", n, line)
+		}
+	}
 	p.tmux("clear-history")
 	p.types("clear; echo before; %s pmap --watch 1 %d; echo missing $?", binary(t), 1<<30)
 	if seen := p.shows(`^missing 42`); !strings.HasPrefix(seen, "before\npmap: ") {

@@ -189,8 +189,6 @@ type pmapRun struct {
 
 	live   *liveView    // where --watch refreshes its tables in place, nil if it appends them
 	tables bytes.Buffer // those that are being made meanwhile
-	taken  int          // how much of that is in seen
-	seen   []byte       // the same tables with as many columns as are seen
 	last   string       // the last tables that were made
 }
 

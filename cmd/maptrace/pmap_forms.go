@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/signal"
 	"slices"
 	"strconv"
@@ -188,13 +189,10 @@ func (r *pmapRun) refresh(ctx context.Context) error {
 	return errors.Join(err, failed)
 }
 
-// take takes the tables that were made, and gives what is seen of them where they are
-// refreshed in place.
+// take takes the tables that were made, where they are refreshed in place.
 func (r *pmapRun) take() *tui.Tables {
 	r.last = r.tables.String()
-	seen := string(r.seen) + r.last[r.taken:]
 	r.tables.Reset()
-	r.taken, r.seen = 0, r.seen[:0]
 	about, keep := units.Count(uint64(len(r.o.pids)), "process"), 0
 	if len(r.o.pids) == 1 {
 		about = strconv.Itoa(r.o.pids[0])
@@ -204,7 +202,7 @@ func (r *pmapRun) take() *tui.Tables {
 	}
 	return &tui.Tables{
 		Head: tui.Head{Command: "maptrace pmap", About: about, Time: "every " + r.o.watch.String(), Foot: "^C to end"},
-		Rows: strings.Split(strings.TrimRight(seen, "\n"), "\n"), Keep: keep,
+		Rows: strings.Split(strings.TrimRight(r.last, "\n"), "\n"), Keep: keep,
 	}
 }
 
@@ -299,25 +297,41 @@ func (r *pmapRun) showChanges(w *watched, p *table.Process) error {
 	}
 	rows := w.Next(p)
 	columns := table.WatchColumns(r.opts)
-	whole := fitted(columns, rows)
-	var seen *table.Aligned[table.WatchRow]
-	if r.live != nil {
-		seen = fitted(seenColumns(columns, r.live.width()), rows)
+	order := columns // by one that is not seen, too
+	width := r.width()
+	if width > 0 {
+		columns = seenColumns(columns, width)
 	}
+	whole := fitted(columns, rows)
 	if r.o.changed {
 		rows = slices.DeleteFunc(rows, func(row table.WatchRow) bool { return !row.Changed() })
 	}
-	rows, err := table.Order(columns, rows, r.order.By, r.order.Top)
+	rows, err := table.Order(order, rows, r.order.By, r.order.Top)
 	if err != nil {
 		return pmapMistake("%w", err)
 	}
-	if seen != nil {
-		r.seen = append(append(r.seen, r.tables.Bytes()[r.taken:]...), b...)
-		r.seen = append(appendTable(r.seen, seen, rows, r.o.quiet), '\n')
+	b = append(b, cutTo(width, !utf8Locale(os.Getenv), appendTable(nil, whole, rows, r.o.quiet))...)
+	return r.write(append(b, '\n'))
+}
+
+// width is that of the terminal that tables of --watch are seen on, which may change; 0 if
+// they go elsewhere, and are whole.
+func (r *pmapRun) width() int {
+	if r.live != nil {
+		return r.live.width()
 	}
-	err = r.write(append(appendTable(b, whole, rows, r.o.quiet), '\n'))
-	r.taken = r.tables.Len()
-	return err
+	return columns(r.out)
+}
+
+// cutTo cuts lines to a width, unless that is 0, with a mark that may be ASCII.
+func cutTo(width int, ascii bool, lines []byte) (out []byte) {
+	if width == 0 {
+		return lines
+	}
+	for line := range strings.Lines(string(lines)) {
+		out = append(append(out, tui.Cut(strings.TrimSuffix(line, "\n"), width, ascii)...), '\n')
+	}
+	return out
 }
 
 // fitted are columns that are as wide as the rows need.

@@ -55,10 +55,17 @@ func openFile(t *testing.T, name string) *os.File {
 // pseudoTerminal opens both sides of a terminal, and returns that of its user.
 func pseudoTerminal(t *testing.T) *os.File {
 	t.Helper()
+	_, user := terminalPair(t)
+	return user
+}
+
+// terminalPair opens a terminal, and returns both sides: what draws it, and its user's.
+func terminalPair(t *testing.T) (master, user *os.File) {
+	t.Helper()
 	if _, err := os.Stat("/dev/ptmx"); err != nil {
 		t.Skipf("there are no pseudo terminals here: %v", err)
 	}
-	master := openFile(t, "/dev/ptmx")
+	master = openFile(t, "/dev/ptmx")
 	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -66,5 +73,24 @@ func pseudoTerminal(t *testing.T) *os.File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return openFile(t, "/dev/pts/"+strconv.Itoa(n))
+	return master, openFile(t, "/dev/pts/"+strconv.Itoa(n))
+}
+
+func TestTablesOfAWatchFitTheTerminal(t *testing.T) {
+	t.Parallel()
+	const of = "0123456789\n日本語日本語\nab\n"
+	for _, tt := range []struct {
+		width int
+		ascii bool
+		want  string
+	}{
+		{0, false, of},
+		{80, false, of},
+		{8, false, "0123456…\n日本語…\nab\n"},
+		{8, true, "01234...\n日本...\nab\n"},
+	} {
+		if got := string(cutTo(tt.width, tt.ascii, []byte(of))); got != tt.want {
+			t.Errorf("in %d columns, ASCII %t: %q, want %q", tt.width, tt.ascii, got, tt.want)
+		}
+	}
 }
