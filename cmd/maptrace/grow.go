@@ -370,14 +370,13 @@ func (g *growRun) finish(out io.Writer) error {
 	switch g.o.output {
 	case jsonForm:
 		enc := json.NewEncoder(table.JSONWriter(out))
-		errs = append(errs, render.EncodeAnswer(enc, g.groups, g.results, g.ended.Load(), g.clock.Time(now)))
 		for i := range g.groups {
 			errs = append(errs, render.EncodeGroup(enc, &g.groups[i], g.clock.Time(now)))
 		}
 		for i := range g.results {
 			errs = append(errs, render.EncodeGrowth(enc, &g.results[i], g.clock.Time(now)))
 		}
-		errs = append(errs, enc.Encode(summary))
+		errs = append(errs, render.EncodeAnswer(enc, g.groups, g.results, g.ended.Load(), g.clock.Time(now)), enc.Encode(summary))
 	case csvForm:
 		errs = append(errs, render.WriteFindingsCSV(out, g.groups, g.results, g.clock.Time(now)))
 	default:

@@ -60,7 +60,7 @@ func TestAnEndBeforeTheFirstLookIsAnsweredToo(t *testing.T) {
 			line, _, _ := strings.Cut(r.out, "\n")
 			var a render.AnswerObject
 			if err := json.Unmarshal([]byte(line), &a); err != nil || a.Event != "answer" || a.Verdict != "short" || a.Next == "" {
-				t.Errorf("the first line is %s (%v)", line, err)
+				t.Errorf("without a process it begins with %s (%v)", line, err)
 			}
 		}
 	}
