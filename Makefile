@@ -60,6 +60,9 @@ test-long: ## 30 seeds of the exactness test, 200 of the verdicts, every real pr
 accounts: ## what grow explains of real programs, beside the kernel's own figures (needs root, and the programs; 10 minutes)
 	MAPTRACE_LONG=1 $(GO) test -count=1 -timeout 30m -run AccountsOfReal -v ./cmd/maptrace
 
+screens: ## what grow shows of real programs that leak, on a terminal of 80x24 (needs root, and the programs; 10 minutes)
+	MAPTRACE_LONG=1 $(GO) test -count=1 -timeout 30m -run ScreensOfReal -v ./cmd/maptrace
+
 # How long each program is watched, and how many right names are wanted.
 HEAPS_FOR   ?= 25s
 HEAPS_RIGHT ?= 0
@@ -178,4 +181,4 @@ uninstall: ## remove what "make install" installed
 clean: ## remove what was built
 	rm -rf $(BIN) coverage.out dist
 
-.PHONY: help build demo test test-race test-long heaps test-faults soak node test-kernels test-kernels-all bench bench-pmap bench-go fuzz fuzz-kernel cover lint cross fmt generate check-generated check dist check-dist test-packages share install uninstall clean
+.PHONY: help build demo test test-race test-long accounts screens heaps test-faults soak node test-kernels test-kernels-all bench bench-pmap bench-go fuzz fuzz-kernel cover lint cross fmt generate check-generated check dist check-dist test-packages share install uninstall clean

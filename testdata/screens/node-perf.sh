@@ -1,0 +1,5 @@
+#!/bin/sh
+# needs: node
+node --perf-basic-prof "$SRC/sessions.js" &
+echo "watch $!"
+wait

@@ -1,0 +1,5 @@
+#!/bin/sh
+# needs: node
+node "$SRC/sessions.js" &
+echo "watch $!"
+wait
