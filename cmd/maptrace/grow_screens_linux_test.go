@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // screenTells is what is in the first lines of a screen on something that grows.
@@ -104,12 +106,7 @@ func leaking(t *testing.T, script string) string {
 	_, needs, _ := strings.Cut(string(text), "# needs: ")
 	needs, _, _ = strings.Cut(needs, "\n")
 	for program := range strings.FieldsSeq(needs) {
-		// Those of pyenv and rustup are there, and may have nothing to run.
-		if err = exec.Command(program, "--version").Run(); err != nil {
-			if _, found := exec.LookPath(program); found != nil || strings.Contains(program, "python") || program == "rustc" {
-				t.Skipf("%s is not installed", program)
-			}
-		}
+		tool.Need(t, program)
 	}
 	if script, err = filepath.Abs(script); err != nil {
 		t.Fatal(err)

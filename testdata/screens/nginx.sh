@@ -7,8 +7,8 @@ daemon off;
 pid $PWD/nginx.pid;
 error_log $PWD/error.log;
 worker_processes 1;
-worker_rlimit_nofile 60000;
-events { worker_connections 50000; }
+worker_rlimit_nofile $(ulimit -Hn);
+events { worker_connections 15000; }
 http {
 	access_log off;
 	client_header_timeout 1h;
@@ -28,7 +28,8 @@ until [ -S nginx.sock ]; do sleep 0.1; done
 cat >ask.py <<'P'
 import resource, socket, time
 
-resource.setrlimit(resource.RLIMIT_NOFILE, (60000, 60000))
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 kept = []
 
 
@@ -40,8 +41,8 @@ def ask(text):
 
 
 while True:
-    for _ in range(4):
-        kept.append(ask(b"GET /index.html HTTP/1.1\r\nCookie: " + b"c" * 3000))
+    for _ in range(2):
+        kept.append(ask(b"GET /index.html HTTP/1.1\r\nCookie: " + b"c" * 7000))
         s = ask(b"GET /index.html HTTP/1.0\r\n\r\n")
         while s.recv(1 << 16):
             pass

@@ -38,7 +38,11 @@ func said(f *attribution.Finding, whose string) string {
 		b.WriteString("; " + limit(f.Limit))
 	}
 	if unknownKeeper(f) {
-		b.WriteString("; who keeps it is not known yet: " + decided(f))
+		yet := " yet"
+		if collected(f) {
+			yet = "" // nor will it be
+		}
+		b.WriteString("; who keeps it is not known" + yet + ": " + decided(f))
 	}
 	return table.Escape(b.String())
 }
@@ -136,22 +140,45 @@ func unknownKeeper(f *attribution.Finding) bool {
 
 // decided is how much is known of who keeps memory that many share.
 func decided(f *attribution.Finding) string {
-	said, stayed, confidence := "no watched word of it was decided", int(f.Words), f.Separation
+	const noName, notSure = "the code that keeps it has no name", "of no function is it sure that it keeps the most"
 	switch {
+	case f.BySample() && (f.Heap.Alive == 0 || len(f.Keepers) == 0):
+		return sampled(f.Heap)
+	case f.BySample() && f.Heap.Confidence >= attribution.Sure:
+		return noName
 	case f.BySample():
-		said, stayed, confidence = sampled(f.Heap), f.Heap.Alive, f.Heap.Confidence
-	case f.Decided > 0 && f.Moved > 0:
-		return fmt.Sprintf("%s, %d of them moved by a garbage collector", watched(f), f.Moved)
-	case f.Decided > 0:
-		said = watched(f)
+		return cmp.Or(unsure(f, likeliest(f), "what its functions keep explains"), notSure+" ("+confident(f.Heap.Confidence)+")")
+	case f.Decided == 0:
+		return "no watched word of it was decided"
+	case collected(f):
+		return fmt.Sprintf("a garbage collector moves it (%d of %s that stayed)", f.Moved, units.Count(f.Words, "watched word"))
+	case pooled(f) && f.Separation < attribution.Sure:
+		return "its blocks may be handed out in pieces, and " + notSure
+	case f.Words == 0:
+		return watched(f)
+	case f.Separation < attribution.Sure:
+		return watched(f) + ", and " + notSure
 	}
-	switch {
-	case stayed == 0:
-		return said
-	case confidence < attribution.Sure:
-		return said + ", and of no function is it sure that it keeps the most"
+	return watched(f) + ", but " + noName
+}
+
+// collected tells whether a garbage collector was the last to write most of what stays, by
+// words that were watched.
+func collected(f *attribution.Finding) bool { return !f.BySample() && 2*f.Moved > f.Words }
+
+// pooled tells whether who asks for the blocks that stay need not be who keeps what is in them.
+func pooled(f *attribution.Finding) bool {
+	return f.Heap != nil && len(f.Keepers) > 0 && f.Keepers[0].Pools
+}
+
+// likeliest is what the function is called that keeps the most by a sample that names nobody:
+// by its name only if the most is more than half.
+func likeliest(f *attribution.Finding) string {
+	const most = 0.5
+	if k := &f.Keepers[0]; k.Share > most && k.By.Short != "" {
+		return k.By.Short
 	}
-	return said + ", but the code that keeps it has no name"
+	return "the likeliest function"
 }
 
 // watched is how many of the words that were watched stayed.
@@ -163,6 +190,10 @@ func watched(f *attribution.Finding) string {
 func why(f *attribution.Finding) string {
 	b := reason(&f.Finding)
 	switch {
+	case unknownKeeper(f) && f.BySample() && len(f.Keepers) > 0:
+		b += "; " + sampled(f.Heap)
+	case unknownKeeper(f) && pooled(f) && f.Decided > 0:
+		b += "; " + watched(f)
 	case f.Keeper().Full == "":
 	case f.BySample():
 		k := &f.Keepers[0]
@@ -218,6 +249,8 @@ func next(f *attribution.Finding, longer, unsampled string) string {
 		return "the stacks of its calls end in code that has no unwind tables, as musl's: maptrace help stacks"
 	case unknownKeeper(f) && unsampled != "":
 		return "a sample of what it allocates would tell, but: " + table.Escape(unsampled)
+	case unknownKeeper(f) && len(f.Keepers) > 0:
+		return "who may keep it is below; a longer watch may tell: " + longer
 	case unknownKeeper(f):
 		return "a longer watch may tell: " + longer
 	case f.ByKernel(), f.What.Charged():

@@ -301,7 +301,9 @@ func (r *growthReport) findings(g *Growth) {
 		listed = listed[:r.Most]
 	}
 	for f := range pointers(listed) {
-		r.stacks(f)
+		if r.All || !f.Minor(&g.Findings[0]) { // as sentences are told
+			r.stacks(f)
+		}
 	}
 	unknown := slices.ContainsFunc(g.Findings, func(f attribution.Finding) bool { return unknownKeeper(&f) })
 	if unknown && g.Unwatched != "" {

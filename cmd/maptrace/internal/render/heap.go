@@ -80,7 +80,7 @@ func perMinute(rate float64) string { return units.Bytes(rate*60) + "/min" }
 
 // heap appends who keeps a heap.
 func (r *growthReport) heap(f *attribution.Finding) {
-	const most, least = 3, 0.02
+	const most = 3
 	for i := range f.Keepers {
 		k := &f.Keepers[i]
 		if i == 0 {
@@ -91,11 +91,15 @@ func (r *growthReport) heap(f *attribution.Finding) {
 					by += " (whose rate is likely, but not known)"
 				}
 			}
-			r.text(fmt.Sprintf("  by %s in %s, what stays is %s (%s to %s), %s of the growth, kept by",
+			kept := "kept by"
+			if pooled(f) {
+				kept = "asked for, in blocks that may be handed out in pieces, by"
+			}
+			r.text(fmt.Sprintf("  by %s in %s, what stays is %s (%s to %s), %s of the growth, %s",
 				by, units.Span(f.Heap.Watched), perMinute(f.Heap.Kept),
-				units.Bytes(f.Heap.Low*60), units.Bytes(f.Heap.High*60), units.Percent(f.Heap.Explained())), 2)
+				units.Bytes(f.Heap.Low*60), units.Bytes(f.Heap.High*60), units.Percent(f.Heap.Explained()), kept), 2)
 		}
-		if i >= most || i > 0 && k.Share < least {
+		if i >= most || i > 0 && k.Share < leastShare {
 			break
 		}
 		r.text(fmt.Sprintf("  %5s %s: %s (%s to %s), %s of what it allocates (%d of %s)", units.Percent(k.Share), table.Escape(cmp.Or(k.By.Short, attribution.UnknownPlace)),

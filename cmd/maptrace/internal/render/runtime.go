@@ -22,25 +22,29 @@ func (g *Growth) hint(f *attribution.Finding) string {
 	objects, names := "", !scripted(f)
 	switch runtime {
 	case attribution.CPython:
-		objects = "which objects there are, and who made them, is told by python -X tracemalloc"
+		objects = "python -X tracemalloc tells which objects there are, and who made them"
 	case attribution.Node:
-		objects = "which objects there are, and what holds them, is in a heap snapshot (node --heapsnapshot-signal=SIGUSR2)"
+		objects = "a heap snapshot (node --heapsnapshot-signal=SIGUSR2) tells which objects there are, and what holds them"
 	case attribution.JVM:
-		objects = fmt.Sprintf("which objects there are is told by: jcmd %d GC.class_histogram", cmp.Or(g.NSPID, g.PID))
+		objects = fmt.Sprintf("jcmd %d GC.class_histogram tells which objects there are", cmp.Or(g.NSPID, g.PID))
 	}
 	if !names {
 		return objects
 	}
 	switch runtime {
 	case attribution.CPython:
-		if minor, err := strconv.Atoi(strings.TrimPrefix(version, "3.")); err == nil && minor < 12 {
-			return "Python " + version + " gives its functions no names: 3.12 and later do, started with -X perf; " + objects
+		const least = 12
+		switch minor, err := strconv.Atoi(strings.TrimPrefix(version, "3.")); {
+		case err != nil:
+			return "started with python -X perf (3.12 and later) its functions have names; " + objects
+		case minor < least:
+			return "Python " + version + " gives its functions no names (3.12 and later do, with -X perf); " + objects
 		}
-		return "Python gives its functions names if it is started with -X perf (3.12 and later); " + objects
+		return "started with python -X perf its functions have names; " + objects
 	case attribution.Node:
-		return "node gives its functions names if it is started with --perf-basic-prof (NODE_OPTIONS); " + objects
+		return objects + "; started with node --perf-basic-prof (or that in NODE_OPTIONS) its functions have names"
 	case attribution.JVM:
-		return fmt.Sprintf("Java's methods have names after: jcmd %d Compiler.perfmap, if that was not done (JDK 17 and later; once they are compiled); %s", cmp.Or(g.NSPID, g.PID), objects)
+		return fmt.Sprintf("%s; jcmd %d Compiler.perfmap gives the methods names that are compiled by then (JDK 17 and later)", objects, cmp.Or(g.NSPID, g.PID))
 	case attribution.Ruby:
 		return "Ruby gives its functions names if it is started with --yjit --yjit-perf (3.3 and later)"
 	case attribution.PHP:

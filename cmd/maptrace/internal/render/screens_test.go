@@ -12,6 +12,7 @@ import (
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/heap"
+	"github.com/maptrace/maptrace/tracer/space"
 	"github.com/maptrace/maptrace/tracer/stack"
 )
 
@@ -41,6 +42,13 @@ func TestScreens(t *testing.T) {
 		f.Subject, f.Label, f.Kept, f.Words, f.Decided, f.Separation = "[heap]", growth.Leaks, nil, 0, 0, 0
 		f.Reason = append(f.Reason, growth.Note{Kind: growth.NeverShrank})
 	}
+	several := func() []Growth {
+		all := watches()
+		for i := range all {
+			all[i].Estimated, all[i].Unwatched = false, ""
+		}
+		return all
+	}
 	for file, tt := range map[string]struct {
 		g    Growth
 		want string // what is in the first ten lines
@@ -62,6 +70,37 @@ func TestScreens(t *testing.T) {
 			shared.Made = []attribution.Stack{{Share: 1, Bytes: 8 << 20, Frames: []stack.Name{stack.Plain("python3.11+0x62d080")}}}
 			g.Findings = []attribution.Finding{*shared}
 		}), `^GROWS pymalloc .*/min; who keeps it is not known yet[^\x00]*\nnext  Python 3\.11 gives its functions no names`},
+		"grow-callers": {one(func(g *Growth, _, shared *attribution.Finding) {
+			sampled(shared, 0)
+			shared.Heap.Keepers[0].Unsure, shared.Keepers[0].Unsure = true, true
+			g.Findings = []attribution.Finding{*shared}
+		}), `^LEAK  \[heap\] .*/min; who keeps it is not known yet: the samples do not\s+tell whether login \(server\.c:78\) keeps it`},
+		"grow-pools": {one(func(g *Growth, _, shared *attribution.Finding) {
+			kept := shared.Kept
+			sampled(shared, 0)
+			shared.Heap.Keepers[0].Pools, shared.Keepers[0].Pools = true, true
+			shared.Kept, shared.Words, shared.Decided, shared.Separation = kept, 4, 4, 0.3
+			g.Findings = []attribution.Finding{*shared}
+		}), `^LEAK  \[heap\] .*/min; who keeps it is not known yet: its blocks may be`},
+		"grow-collector": {one(func(g *Growth, _, shared *attribution.Finding) {
+			g.Exe, g.Comm = "/usr/bin/node", "node"
+			shared.Subject, shared.Separation, shared.Moved = "V8 heap", 0, shared.Words
+			g.Findings = []attribution.Finding{*shared}
+		}), `^GROWS V8 heap .*/min; who keeps it is not known: a garbage collector\s+moves\s+it [^\x00]*\nnext  a heap snapshot`},
+		"grow-retained": {one(func(g *Growth, leak, _ *attribution.Finding) {
+			leak.Label, leak.Subject, leak.Shared, leak.Limit = growth.Retained, "[heap]", true, nil
+			leak.Reason = append(leak.Reason, growth.Note{Kind: growth.InUseLess, Size: 400 << 10}, growth.Note{Kind: growth.Trimmable, Size: 31 << 20})
+			g.Findings = []attribution.Finding{*leak}
+		}), `^RETAINED \[heap\] .*/min\nwhy   [^\x00]*free\s+inside malloc`},
+		"grow-refused": {one(func(g *Growth, _, _ *attribution.Finding) {
+			g.Refused = []attribution.Refused{{
+				Op: space.OpMmap, Calls: 150, Bytes: 1 << 20, By: name("open_segment (cases.c:356)"),
+				Limits: []growth.Limit{{Name: "RLIMIT_AS", Used: 63 << 20, Max: 64 << 20}},
+			}}
+		}), `^REFUSED mmap of 1\.0 MiB was refused 150 times \(ENOMEM\), asked for by\s+open_segment`},
+		"grow-uncounted": {one(func(g *Growth, _, _ *attribution.Finding) {
+			g.Uncounted, g.Account = "permission denied", nil
+		}), `^UNKNOWN its resident memory cannot be counted: permission denied`},
 		"grow-short": {one(func(g *Growth, _, _ *attribution.Finding) {
 			g.Watched, g.Ticks = 5*time.Second, 5
 		}), `^SHORT grew 30\.0 MiB in 5 s: too short to judge`},
@@ -71,21 +110,32 @@ func TestScreens(t *testing.T) {
 			g.Account = &quiet
 		}), `^STEADY nothing grew in 30 s`},
 	} {
-		const columns, first = 80, 10
-		var b strings.Builder
-		if err := WriteGrowth(&b, nil, []Growth{tt.g}, GrowthOptions{Most: 10, Frames: 16, Width: columns}, noNotes); err != nil {
-			t.Fatal(err)
-		}
-		golden(t, filepath.Join("screens", file+".80x24.txt"), b.String())
-		lines := strings.SplitAfter(b.String(), "\n")
-		top := strings.Join(lines[:min(first, len(lines))], "")
-		if !regexp.MustCompile(tt.want).MatchString(top) || !strings.Contains(top, "\nnext  ") {
-			t.Errorf("%s: its first lines do not tell:\n%s", file, top)
-		}
-		for _, line := range lines {
-			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > columns {
-				t.Errorf("%s: %d columns: %s", file, n, line)
-			}
+		screen(t, file, []Growth{tt.g}, false, tt.want)
+	}
+	screen(t, "grow-several", several(), false, `^LEAK  server\[4711\]: \[ anon \] .*/min, allocated by`)
+	screen(t, "grow-gone", nil, false, `^UNKNOWN no process was there for long enough`)
+	screen(t, "grow-interrupted", nil, true, `^SHORT ended before the first look: too short to judge`)
+}
+
+// screen compares an answer on a terminal of 80 columns with what it was, and wants its
+// first ten lines to tell.
+func screen(t *testing.T, file string, all []Growth, interrupted bool, want string) {
+	t.Helper()
+	const columns, first = 80, 10
+	var b strings.Builder
+	o := GrowthOptions{Most: 10, Frames: 16, Width: columns, Interrupted: interrupted}
+	if err := WriteGrowth(&b, nil, all, o, noNotes); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, filepath.Join("screens", file+".80x24.txt"), b.String())
+	lines := strings.SplitAfter(b.String(), "\n")
+	top := strings.Join(lines[:min(first, len(lines))], "")
+	if !regexp.MustCompile(want).MatchString(top) || !strings.Contains(top, "\nnext  ") {
+		t.Errorf("%s: its first lines do not tell:\n%s", file, top)
+	}
+	for _, line := range lines {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > columns {
+			t.Errorf("%s: %d columns: %s", file, n, line)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package render
 import (
 	"cmp"
 	"fmt"
+	"strings"
 
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/tui"
 	"github.com/maptrace/maptrace/procmaps/table"
@@ -12,6 +13,13 @@ import (
 	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/stack"
 )
+
+// leastShare is the share from which on who keeps memory is told.
+const leastShare = 0.02
+
+// leastTouched is the share from which on who touches memory is told: what is less is
+// rounded to nothing.
+const leastTouched = 0.005
 
 // stacks appends the stacks behind a finding that grows. Of memory that many share, who
 // made it larger and who touched it first is told only if nobody is known to keep it.
@@ -24,14 +32,18 @@ func (r *growthReport) stacks(g *attribution.Finding) {
 		r.text("  nobody is named: "+nobody(g), 2)
 	}
 	r.heap(g)
+	known := g.Keeper().Full != ""
 	for i, s := range g.Kept {
+		if known && g.BySample() || collected(g) || i > 0 && s.Share < leastShare {
+			break // words say less than blocks, and nothing where a collector wrote them last
+		}
 		if i == 0 {
 			r.text(fmt.Sprintf("  last written, by %s then left alone for %s and more, by", units.Count(g.Words, "watched word"), units.Span(g.Settle)), 2)
 		}
 		r.caller(&s)
 	}
-	if !g.Shared || g.Keeper().Full == "" {
-		r.makers(g)
+	if !g.Shared || !known {
+		r.makers(g, len(g.Keepers)+len(g.Kept) == 0)
 	}
 	for i, s := range g.Split {
 		if i == 0 {
@@ -41,13 +53,17 @@ func (r *growthReport) stacks(g *attribution.Finding) {
 	}
 }
 
-// makers appends who allocated memory, and who touches it.
-func (r *growthReport) makers(g *attribution.Finding) {
+// makers appends who allocated memory, and who touches it. For whom memory that many share
+// was added says little, and is told where nothing else is known.
+func (r *growthReport) makers(g *attribution.Finding, nothing bool) {
 	made, touched := doing(g), "touched"
 	if g.Shared { // neither says who keeps it
 		made, touched = "was added when it was full, for", "touched first, to keep it or not"
 	}
 	for _, s := range g.Made {
+		if g.Shared && !nothing {
+			break
+		}
 		r.printf("  %5s", units.Percent(s.Share))
 		if s.Bytes > 0 {
 			r.printf(" (%s)", units.Bytes(float64(s.Bytes)))
@@ -58,6 +74,9 @@ func (r *growthReport) makers(g *attribution.Finding) {
 	for i, s := range g.Touched {
 		if i == 0 {
 			r.printf("  %s, by a sample of %d page faults, by\n", touched, g.Faults)
+		}
+		if i > 0 && s.Share < leastTouched {
+			break
 		}
 		who := attribution.UnknownPlace
 		if len(s.Frames) > 0 {
@@ -74,7 +93,10 @@ func (r *growthReport) caller(s *attribution.Stack) {
 }
 
 func (r *growthReport) stack(frames []stack.Name, end string) {
-	r.b = appendFrames(r.b, frames, end, r.Frames, r.ASCII)
+	const indent = 10
+	for line := range strings.Lines(string(appendFrames(nil, frames, end, r.Frames, r.ASCII))) {
+		r.text(strings.TrimSuffix(line, "\n"), indent)
+	}
 }
 
 // appendFrames appends most frames of a stack, all with 0, and why there are no more.
@@ -111,28 +133,48 @@ func nobody(g *attribution.Finding) string {
 	if g.BySample() {
 		confidence, stayed, more = g.Heap.Confidence, len(g.Keepers) > 0, "samples more"
 	}
-	var b string
+	b := ""
 	switch {
 	case confidence >= attribution.Sure:
 		return "the code that keeps it has no name that is known (see maptrace help stacks)"
+	case collected(g):
+		return "a garbage collector moves what stays: who wrote it last tells nothing"
+	case pooled(g) && stayed:
+		b = "who asks for blocks may hand them out in pieces, and watched words do not tell who keeps those (" + confident(confidence) + ")"
 	case g.BySample() && !stayed:
 		b = sampled(g.Heap)
 	case !stayed:
 		b = "no watched word of it stayed"
-	case g.BySample() && g.Keepers[0].Unsure:
-		b = "the samples do not tell whether the first of these keeps it, or some of its callers"
-	case g.BySample() && g.Keepers[0].Dies:
-		b = "what the first of these makes still goes when it is old: it may be a cache"
-	case g.BySample() && g.Heap.Short():
-		b = fmt.Sprintf("these explain %s of the growth at most", units.Percent(g.Heap.High/g.Heap.Growth))
-	case g.BySample() && g.Keepers[0].Alive < heap.Fewest:
-		b = fmt.Sprintf("of the first of these %s stayed, and a name takes %d", units.Count(uint64(g.Keepers[0].Alive), "sample"), heap.Fewest)
-	case g.BySample() && g.Keepers[0].Times < heap.Fewest:
-		b = fmt.Sprintf("of the first of these what stayed was seen to be made %s, and a name takes %d times",
-			often(uint64(g.Keepers[0].Times)), heap.Fewest)
-	default: // which need not be the first of these, where a collector has moved the most
-		b = fmt.Sprintf("that one of these keeps more than any other has a confidence of %d %%, and a name takes %s",
-			int(100*confidence), units.Percent(attribution.Sure)) // what is less than that is not rounded to it
+	case g.BySample():
+		b = unsure(g, "the first of these", "these explain")
+	}
+	if b == "" { // which need not be the first of these, where a collector has moved the most
+		b = "that one of these keeps more than any other has a confidence of " + confident(confidence)
 	}
 	return b + "; a longer watch (--for) " + more
+}
+
+// confident is a confidence that is too small, beside what a name takes: what is less than
+// that is not rounded to it.
+func confident(confidence float64) string {
+	return fmt.Sprintf("%d %%, and a name takes %s", int(100*confidence), units.Percent(attribution.Sure))
+}
+
+// unsure is why a sample of blocks that stayed names nobody, but that others may keep as
+// much; "" if it is only that. First is what the function is called that keeps the most, and
+// all how it begins what they explain together.
+func unsure(g *attribution.Finding, first, all string) string {
+	switch k := &g.Keepers[0]; {
+	case k.Unsure:
+		return "the samples do not tell whether " + first + " keeps it, or some of its callers"
+	case k.Dies:
+		return "what " + first + " makes still goes when it is old: it may be a cache"
+	case g.Heap.Short():
+		return fmt.Sprintf("%s %s of the growth at most", all, units.Percent(g.Heap.High/g.Heap.Growth))
+	case k.Alive < heap.Fewest:
+		return fmt.Sprintf("of %s %s stayed, and a name takes %d", first, units.Count(uint64(k.Alive), "sample"), heap.Fewest)
+	case k.Times < heap.Fewest:
+		return fmt.Sprintf("of %s what stayed was seen to be made %s, and a name takes %d times", first, often(uint64(k.Times)), heap.Fewest)
+	}
+	return ""
 }
