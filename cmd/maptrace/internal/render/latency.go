@@ -115,7 +115,7 @@ func appendRow(b []byte, name, extra string, h *latency.Hist) []byte {
 }
 
 // barWidth is the length of the longest bar.
-const barWidth = 12
+const barWidth = 10
 
 // appendHistograms appends the histograms of one operation side by side.
 func appendHistograms(b []byte, o *tracer.Latency) []byte {
@@ -190,7 +190,7 @@ func (l latencies) appendWorst(b []byte, clock Clock, frames int) []byte {
 		return b
 	}
 	b = append(b, "\nThe longest calls\n"...)
-	b = fmt.Appendf(b, "%-15s %-13s %-13s %9s %8s %6s %6s %5s\n", "TIME", "PID/TID", "OPERATION", "SIZE", "DURATION", "WAIT", "HOLD", "STACK")
+	b = fmt.Appendf(b, "%-15s %-13s %-11s %9s %8s %6s %6s %5s\n", "TIME", "PID/TID", "OPERATION", "SIZE", "DURATION", "WAIT", "HOLD", "STACK")
 	numbers := make(map[string]int)
 	var stacks []*attribution.Stack
 	for i := range l.Worst {
@@ -204,7 +204,7 @@ func (l latencies) appendWorst(b []byte, clock Clock, frames int) []byte {
 			stacks = append(stacks, &c.Stack)
 			numbers[key] = len(stacks)
 		}
-		b = fmt.Appendf(b, "%s %-13s %-13s %9s %8s %6s %6s %5s", clock.Text(c.Time),
+		b = fmt.Appendf(b, "%s %-13s %-11s %9s %8s %6s %6s %5s", clock.Text(c.Time),
 			string(appendIDs(nil, c.PID, c.NSPID, c.TID)), c.Name, size, units.Nanos(c.Duration), units.Nanos(c.Wait), units.Nanos(c.Hold),
 			"#"+strconv.Itoa(numbers[key]))
 		if e := errnoOf(&c.Call); e != 0 {
@@ -225,7 +225,7 @@ func (l latencies) appendWorst(b []byte, clock Clock, frames int) []byte {
 
 // appendMissing says what the figures lack, and how good they are.
 func (l latencies) appendMissing(b []byte) []byte {
-	b = append(b, "\nNumbers, totals and maxima are of every call; percentiles are at most 6.25 % off.\n"...)
+	b = append(b, "\nNumbers, totals and maxima are of every call; percentiles at most 6.25 % off.\n"...)
 	for _, m := range []struct {
 		n    uint64
 		what string
