@@ -415,3 +415,25 @@ func TestWhereAScreenIsDrawn(t *testing.T) {
 		t.Error("what is a pipe is not known")
 	}
 }
+
+// TestTablesOfGroupsFitTheTerminal has tables of --group on terminals of several widths:
+// names are whole where there is room, and what tells least goes first.
+func TestTablesOfGroupsFitTheTerminal(t *testing.T) {
+	t.Parallel()
+	target := leak(t)
+	for width, want := range map[uint16]struct{ there, gone string }{
+		60:  {"RSS", "Dirty"},
+		80:  {"Dirty", "Swap"},
+		200: {"Hugetlb", "nothing"},
+	} {
+		text := onTerminal(t, width, 24, binary(t), "pmap", "--group", "kind", strconv.Itoa(target.Process.Pid))
+		if !strings.Contains(text, want.there) || strings.Contains(text, want.gone) || !strings.Contains(text, " anon\n") {
+			t.Errorf("in %d columns want %s, and no %s:\n%s", width, want.there, want.gone, text)
+		}
+		for line := range strings.Lines(text) {
+			if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > int(width) && !strings.Contains(line, ": ") {
+				t.Errorf("in %d columns there is a line of %d: %s", width, n, line)
+			}
+		}
+	}
+}

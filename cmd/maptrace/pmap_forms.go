@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -55,9 +56,8 @@ func (r *pmapRun) groups(p *table.Process) error {
 	if err != nil {
 		return pmapMistake("%w", err)
 	}
-	a := table.NewAligned(columns)
-	a.Fit(slices.Values(groups))
-	b := appendTable(nil, a, groups, r.o.quiet)
+	width := r.width()
+	b := cutTo(width, !utf8Locale(os.Getenv), appendTable(nil, seenGroups(columns, groups, width), groups, r.o.quiet))
 	if !r.o.quiet && p.PageTablesKB > 0 {
 		b = append(r.opts.AppendAmount(append(b, "\nand page tables of "...), p.PageTablesKB), '\n')
 	}
@@ -314,8 +314,24 @@ func (r *pmapRun) showChanges(w *watched, p *table.Process) error {
 	return r.write(append(b, '\n'))
 }
 
-// width is that of the terminal that tables of --watch are seen on, which may change; 0 if
-// they go elsewhere, and are whole.
+// seenGroups is a table of --group without as many of the columns that tell least as leaves
+// room for the names on a terminal of that width, 0 for none.
+func seenGroups(columns []table.Column[table.Group], groups []table.Group, width int) *table.Aligned[table.Group] {
+	const names = 23 // as "malloc arena (inferred)"
+	a := fitted(columns, groups)
+	for _, least := range []string{"hugetlb_kb", "huge_kb", "noreserve_kb", "committed_kb", "swap_kb", "pss_kb", "dirty_kb", "size_percent", "rows", "reserved_kb", "rss_percent"} {
+		head := a.AppendHeader(nil)
+		if width == 0 || bytes.LastIndexByte(bytes.TrimRight(head, " \n"), ' ')+1+names <= width {
+			break
+		}
+		columns = slices.DeleteFunc(slices.Clone(columns), func(c table.Column[table.Group]) bool { return c.Key == least })
+		a = fitted(columns, groups)
+	}
+	return a
+}
+
+// width is that of the terminal that tables of --watch and --group are seen on, which may
+// change; 0 if they go elsewhere, and are whole.
 func (r *pmapRun) width() int {
 	if r.live != nil {
 		return r.live.width()
