@@ -22,7 +22,8 @@ const leastShare = 0.02
 const leastTouched = 0.005
 
 // stacks appends the stacks behind a finding that grows. Of memory that many share, who
-// made it larger and who touched it first is told only if nobody is known to keep it.
+// made it larger and who touched it first is told only if nobody is known to keep it, nor
+// blocks tell who may.
 func (r *growthReport) stacks(g *attribution.Finding) {
 	if r.Frames == NoStacks || g.Label < growth.Grows || len(g.Made)+len(g.Touched)+len(g.Kept)+len(g.Keepers)+len(g.Split) == 0 {
 		return
@@ -32,9 +33,9 @@ func (r *growthReport) stacks(g *attribution.Finding) {
 		r.text("  nobody is named: "+nobody(g), 2)
 	}
 	r.heap(g)
-	known := g.Keeper().Full != ""
+	blocks := g.BySample() && len(g.Keepers) > 0 // tell who keeps it, or who may
 	for i, s := range g.Kept {
-		if known && g.BySample() || collected(g) || i > 0 && s.Share < leastShare {
+		if blocks || collected(g) || i > 0 && s.Share < leastShare {
 			break // words say less than blocks, and nothing where a collector wrote them last
 		}
 		if i == 0 {
@@ -42,7 +43,7 @@ func (r *growthReport) stacks(g *attribution.Finding) {
 		}
 		r.caller(&s)
 	}
-	if !g.Shared || !known {
+	if !g.Shared || !blocks && g.Keeper().Full == "" {
 		r.makers(g, len(g.Keepers)+len(g.Kept) == 0)
 	}
 	for i, s := range g.Split {
