@@ -37,6 +37,7 @@ type tracePrinter struct {
 	above   bool                // lines scroll above what is shown
 	began   uint64              // by the session's clock
 	tables  uint64              // when the next are due, by the session's clock
+	tabled  bool                // a table was printed
 	sites   *site.Sites         // nil unless stacks are asked for
 	stacks  map[uint32][]string // of the sites printed so far
 	grown   struct {            // the process whose resident memory has grown the most
@@ -262,9 +263,12 @@ func (p *tracePrinter) writeTables(r *tracer.Report) error {
 			}
 			continue
 		}
-		if _, err := fmt.Fprintln(p.out); err != nil {
-			return err
+		if !p.o.summary || p.tabled {
+			if _, err := fmt.Fprintln(p.out); err != nil {
+				return err
+			}
 		}
+		p.tabled = true
 		if err := render.WriteTable(p.out, sp, tree, p.clock, p.o.paths, p.o.all); err != nil {
 			return err
 		}

@@ -441,6 +441,33 @@ func TestTableAndSummary(t *testing.T) {
 	checkPrintable(t, text.String())
 }
 
+// TestATableOfWhatHasNotChangedIsALine has a tree that is as it was at first.
+func TestATableOfWhatHasNotChangedIsALine(t *testing.T) {
+	t.Parallel()
+	r, tree := report(t)
+	sp := r.Spaces[0]
+	for _, tt := range []struct {
+		start space.Packed
+		all   bool
+		lines int
+		last  string
+	}{
+		{tree.Packed(), false, 2, "4 rows, 1.1 MiB in all, are as at first: --all lists them"},
+		{tree.Packed(), true, 8, "total kB             1116        -"},
+		{sp.Start, false, 10, "1 row is as at first: --all lists them"},
+	} {
+		var text bytes.Buffer
+		sp.Start = tt.start
+		if err := WriteTable(&text, &sp, tree, clock, false, tt.all); err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")
+		if len(lines) != tt.lines || lines[len(lines)-1] != tt.last {
+			t.Errorf("with all %t: want %d lines, the last %q:\n%s", tt.all, tt.lines, tt.last, text.String())
+		}
+	}
+}
+
 func TestTableAndSummaryAsJSON(t *testing.T) {
 	t.Parallel()
 	r, tree := report(t)

@@ -77,6 +77,7 @@ func WriteTable(w io.Writer, r *tracer.SpaceReport, tree *space.Space, clock Clo
 		b = fmt.Appendf(b, " (exited, %s)", r.Process.ExitText())
 	}
 	b = fmt.Appendf(b, "  since %s, %s\n", clock.Text(r.Began), table.Escape(r.Picture.Line(clock.Text)))
+	head := len(b)
 	a := table.NewAligned(liveColumns(paths))
 	b = a.AppendHeader(b)
 	began := make(map[procmaps.Mapping]bool)
@@ -91,6 +92,11 @@ func WriteTable(w io.Writer, r *tracer.SpaceReport, tree *space.Space, clock Clo
 			b = b[:end]
 			same++
 		}
+	}
+	if n := uint64(len(rows)); n > 0 && n == same {
+		b = fmt.Appendf(b[:head], "%s, %s in all, are as at first: --all lists them\n", units.Count(n, "row"), units.Bytes(float64(snap.Totals.Mapped)))
+		_, err := w.Write(b)
+		return err
 	}
 	b = a.AppendRule(b)
 	b = a.AppendTotals(b, "total kB")
