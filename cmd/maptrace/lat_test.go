@@ -247,7 +247,7 @@ func TestLatPassesTheStatusOfTheCommandOn(t *testing.T) {
 	}
 	for _, want := range []string{
 		" mapping calls of ", "\nDuration of the calls\n", "\nmmap ", "\nfork ", "\nWaiting for the mmap lock\n", "\nHolding it",
-		"|@@@@@@@@@@@@", "\nBy site, estimated from ", "at most 6.25 % off.\n",
+		"|@@@@@@@@@@", "\nBy site, estimated from ", "at most 6.25 % off.\n",
 	} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("the text lacks %q:\n%s", want, b)

@@ -231,6 +231,8 @@ func (g *Growth) flat() *attribution.Finding {
 // blocks of the heap were not sampled.
 func next(f *attribution.Finding, longer, unsampled string) string {
 	switch {
+	case f.Label == growth.Retained && untrimmable(f):
+		return "it is free between blocks that are in use, where malloc_trim(3) does not help: allocate what lives long apart from what does not, or try another malloc"
 	case f.Label == growth.Retained:
 		return "it is free inside malloc: see malloc_trim(3), and MALLOC_ARENA_MAX and MALLOC_TRIM_THRESHOLD_ in mallopt(3)"
 	case f.Blamed().Full != "" && !hasLine(f.Blamed().Short) && !hasName(f.Blamed().Short):
@@ -259,6 +261,11 @@ func next(f *attribution.Finding, longer, unsampled string) string {
 		return "it was mapped before the watch; who does that shows if it is traced from its start: maptrace grow -- COMMAND"
 	}
 	return "a longer watch tells whether that ends: " + longer
+}
+
+// untrimmable tells whether malloc can give back hardly anything of what it retains.
+func untrimmable(f *attribution.Finding) bool {
+	return slices.ContainsFunc(f.Reason, func(n growth.Note) bool { return n.Kind == growth.Trimmable && n.Size < leastTrim })
 }
 
 // untabled tells whether most of what made memory was called through code that cannot be

@@ -92,6 +92,11 @@ func TestScreens(t *testing.T) {
 			leak.Reason = append(leak.Reason, growth.Note{Kind: growth.InUseLess, Size: 400 << 10}, growth.Note{Kind: growth.Trimmable, Size: 31 << 20})
 			g.Findings = []attribution.Finding{*leak}
 		}), `^RETAINED \[heap\] .*/min\nwhy   [^\x00]*free\s+inside malloc`},
+		"grow-holes": {one(func(g *Growth, leak, _ *attribution.Finding) {
+			leak.Label, leak.Subject, leak.Shared, leak.Limit = growth.Retained, "[heap]", true, nil
+			leak.Reason = append(leak.Reason, growth.Note{Kind: growth.InUseLess, Size: 400 << 10}, growth.Note{Kind: growth.Trimmable, Size: 100 << 10})
+			g.Findings = []attribution.Finding{*leak}
+		}), `^RETAINED \[heap\] .*/min\nwhy   [^\x00]*hardly any of\s+it back\)\nnext  it is free between blocks`},
 		"grow-refused": {one(func(g *Growth, _, _ *attribution.Finding) {
 			g.Refused = []attribution.Refused{{
 				Op: space.OpMmap, Calls: 150, Bytes: 1 << 20, By: name("open_segment (cases.c:356)"),
