@@ -60,7 +60,7 @@ test-long: ## 30 seeds of the exactness test, 200 of the verdicts, every real pr
 accounts: ## what grow explains of real programs, beside the kernel's own figures (needs root, and the programs; 10 minutes)
 	MAPTRACE_LONG=1 $(GO) test -count=1 -timeout 30m -run AccountsOfReal -v ./cmd/maptrace
 
-screens: ## what grow shows of real programs that leak, on a terminal of 80x24 (needs root, and the programs; 10 minutes)
+screens: ## what grow shows of real programs that leak, on a terminal of 80x24 (needs root, and the programs; 15 minutes)
 	MAPTRACE_LONG=1 $(GO) test -count=1 -timeout 30m -run ScreensOfReal -v ./cmd/maptrace
 
 # How long each program is watched, and how many right names are wanted.

@@ -23,7 +23,7 @@ import (
 // 2 %, or 1 MiB. It prints a table.
 func TestAccountsOfRealPrograms(t *testing.T) {
 	if os.Getenv("MAPTRACE_LONG") != "1" {
-		t.Skip("takes ten minutes: set MAPTRACE_LONG=1")
+		t.Skip("takes ten minutes: make accounts")
 	}
 	needBPF(t)
 	needRoot(t)

@@ -75,7 +75,7 @@ func TestWhatAScreenDoesNotSayIsNoticed(t *testing.T) {
 // known, and what to do. It prints the screens.
 func TestScreensOfRealPrograms(t *testing.T) {
 	if os.Getenv("MAPTRACE_LONG") != "1" {
-		t.Skip("takes ten minutes: set MAPTRACE_LONG=1")
+		t.Skip("takes a quarter of an hour: make screens")
 	}
 	needBPF(t)
 	needRoot(t)

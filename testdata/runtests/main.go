@@ -295,10 +295,10 @@ func (r *report) end() error {
 var packages = map[string]string{
 	"addr2line": "binutils", "nm": "binutils", "objcopy": "binutils", "objdump": "binutils", "readelf": "binutils", "strip": "binutils",
 	"aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross", "aarch64-linux-gnu-objdump": "binutils-aarch64-linux-gnu",
-	"java": "default-jdk-headless", "javac": "default-jdk-headless",
+	"java": "default-jdk-headless", "javac": "default-jdk-headless", "jcmd": "default-jdk-headless",
 	"libjemalloc.a": "libjemalloc-dev", "libjemalloc.so.2": "libjemalloc-dev", "libmimalloc.so.2": "libmimalloc2.0",
 	"libtcmalloc_minimal.so.4": "libtcmalloc-minimal4", "musl-gcc": "musl-tools", "Python.h": "python3-dev",
-	"gcc": "gcc libc6-dev", "node": "nodejs", "pmap": "procps", "postgres": "postgresql",
+	"gcc": "gcc libc6-dev", "node": "nodejs", "pmap": "procps", "postgres": "postgresql", "initdb": "postgresql", "psql": "postgresql-client",
 	"qemu-aarch64": "qemu-user", "qemu-aarch64-static": "qemu-user-static",
 	"nsenter": "util-linux", "runuser": "util-linux", "setpriv": "util-linux", "unshare": "util-linux",
 }
