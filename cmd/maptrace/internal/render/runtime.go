@@ -24,7 +24,7 @@ func (g *Growth) hint(f *attribution.Finding) string {
 	case attribution.CPython:
 		objects = "python -X tracemalloc tells which objects there are, and who made them"
 	case attribution.Node:
-		objects = "a heap snapshot (node --heapsnapshot-signal=SIGUSR2) tells which objects there are, and what holds them"
+		objects = "a heap snapshot tells which objects there are, and what holds them (start node with --heapsnapshot-signal=SIGUSR2)"
 	case attribution.JVM:
 		objects = fmt.Sprintf("jcmd %d GC.class_histogram tells which objects there are", cmp.Or(g.NSPID, g.PID))
 	}
@@ -42,7 +42,7 @@ func (g *Growth) hint(f *attribution.Finding) string {
 		}
 		return "started with python -X perf its functions have names; " + objects
 	case attribution.Node:
-		return objects + "; started with node --perf-basic-prof (or that in NODE_OPTIONS) its functions have names"
+		return objects + "; started with --perf-basic-prof its functions have names"
 	case attribution.JVM:
 		return fmt.Sprintf("%s; jcmd %d Compiler.perfmap gives the methods names that are compiled by then (JDK 17 and later)", objects, cmp.Or(g.NSPID, g.PID))
 	case attribution.Ruby:
