@@ -171,6 +171,16 @@ func pooled(f *attribution.Finding) bool {
 	return f.Heap != nil && len(f.Keepers) > 0 && f.Keepers[0].Pools
 }
 
+// asker is who asks for more than half of the blocks that stay, and for more than any other
+// by their intervals; "" if nobody is.
+func asker(f *attribution.Finding) string {
+	const most = 0.5
+	if k := &f.Keepers[0]; k.Share <= most || len(f.Keepers) > 1 && k.Low <= f.Keepers[1].High {
+		return ""
+	}
+	return f.Keepers[0].By.Short
+}
+
 // likeliest is what the function is called that keeps the most by a sample that names nobody:
 // by its name only if the most is more than half.
 func likeliest(f *attribution.Finding) string {
@@ -251,6 +261,8 @@ func next(f *attribution.Finding, longer, unsampled string) string {
 		return "the stacks of its calls end in code that has no unwind tables, as musl's: maptrace help stacks"
 	case unknownKeeper(f) && unsampled != "":
 		return "a sample of what it allocates would tell, but: " + table.Escape(unsampled)
+	case unknownKeeper(f) && pooled(f) && asker(f) != "":
+		return "most of it is asked for by " + table.Escape(asker(f)) + ", for others perhaps; a longer watch may tell: " + longer
 	case unknownKeeper(f) && len(f.Keepers) > 0:
 		return "who may keep it is below; a longer watch may tell: " + longer
 	case unknownKeeper(f):

@@ -762,6 +762,22 @@ func TestWhyNobodyIsNamed(t *testing.T) {
 			"who keeps it is not known yet: its blocks may be handed out in pieces, and of no function is it sure that it keeps the most\n" +
 				"why   grew 8.0 MiB in 30 s; of 31 watched words 20 stayed\nnext  who may keep it is below; a longer watch may tell",
 		},
+		{
+			"what is handed out in pieces, asked for by one", func(g *attribution.Finding) {
+				sampledBlocks(heap.Keeper{Alive: 9, Times: 9, Share: 0.6, Low: 3, High: 5, Pools: true}, 0)(g)
+				g.Keepers = append(g.Keepers, attribution.HeapKeeper{Keeper: heap.Keeper{Share: 0.4, Low: 1, High: 2.9}})
+				g.Separation = 0.949
+			},
+			"next  most of it is asked for by main.leak (main.go:47), for others perhaps; a longer watch may tell",
+		},
+		{
+			"what is handed out in pieces, asked for by two", func(g *attribution.Finding) {
+				sampledBlocks(heap.Keeper{Alive: 9, Times: 9, Share: 0.6, Low: 3, High: 5, Pools: true}, 0)(g)
+				g.Keepers = append(g.Keepers, attribution.HeapKeeper{Keeper: heap.Keeper{Share: 0.4, Low: 1, High: 3.1}})
+				g.Separation = 0.949
+			},
+			"next  who may keep it is below; a longer watch may tell",
+		},
 	} {
 		all := watches()[:1]
 		f := all[0].Findings[1]
