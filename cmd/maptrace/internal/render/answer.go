@@ -148,12 +148,12 @@ func decided(f *attribution.Finding) string {
 		return noName
 	case f.BySample():
 		return cmp.Or(unsure(f, likeliest(f), "what its functions keep explains"), notSure+" ("+confident(f.Heap.Confidence)+")")
+	case pooled(f) && f.Separation < attribution.Sure:
+		return "its blocks may be handed out in pieces, and " + notSure
 	case f.Decided == 0:
 		return "no watched word of it was decided"
 	case collected(f):
 		return fmt.Sprintf("a garbage collector moves it (%d of %s that stayed)", f.Moved, units.Count(f.Words, "watched word"))
-	case pooled(f) && f.Separation < attribution.Sure:
-		return "its blocks may be handed out in pieces, and " + notSure
 	case f.Words == 0:
 		return watched(f)
 	case f.Separation < attribution.Sure:

@@ -771,6 +771,13 @@ func TestWhyNobodyIsNamed(t *testing.T) {
 			"next  most of it is asked for by main.leak (main.go:47), for others perhaps; a longer watch may tell",
 		},
 		{
+			"what is handed out in pieces, and no word of it was decided", func(g *attribution.Finding) {
+				sampledBlocks(heap.Keeper{Alive: 9, Times: 9, Pools: true}, 0)(g)
+				g.Words, g.Decided, g.Kept, g.Separation = 0, 0, nil, 0
+			},
+			"who keeps it is not known yet: its blocks may be handed out in pieces, and of no function is it sure",
+		},
+		{
 			"what is handed out in pieces, asked for by two", func(g *attribution.Finding) {
 				sampledBlocks(heap.Keeper{Alive: 9, Times: 9, Share: 0.6, Low: 3, High: 5, Pools: true}, 0)(g)
 				g.Keepers = append(g.Keepers, attribution.HeapKeeper{Keeper: heap.Keeper{Share: 0.4, Low: 1, High: 3.1}})

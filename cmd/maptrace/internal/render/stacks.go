@@ -140,7 +140,7 @@ func nobody(g *attribution.Finding) string {
 		return "the code that keeps it has no name that is known (see maptrace help stacks)"
 	case collected(g):
 		return "a garbage collector moves what stays: who wrote it last tells nothing"
-	case pooled(g) && stayed:
+	case pooled(g) && !g.BySample():
 		b = "who asks for blocks may hand them out in pieces, and watched words do not tell who keeps those (" + confident(confidence) + ")"
 	case g.BySample() && !stayed:
 		b = sampled(g.Heap)
