@@ -74,9 +74,9 @@ with the CPU's debug registers: of such a heap nobody is named with less than 95
 % confidence.
 
 It ends when the traced processes have, after --for, or at ^C. A command that is
-started is watched to its end unless --for says otherwise; it is not stopped
-then. For code by its name the program's symbols are needed, for lines its debug
-information; without, frames are module+address.
+started is watched to its end unless --for says otherwise; it goes on running
+then, and its number is told. For code by its name the program's symbols are
+needed, for lines its debug information; without, frames are module+address.
 
 More: "maptrace help growth", "maptrace help stacks", "maptrace help targets".`,
 		Example: `  maptrace grow 1234                     until it is certain, or a minute
