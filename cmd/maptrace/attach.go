@@ -426,7 +426,9 @@ func (a *attached) run(ctx context.Context, o tracer.RunOptions, finish func() e
 	}
 	err = errors.Join(err, full)
 	a.reportUnnamed()
-	a.reportRunning()
+	if err == nil { // else there is something more important to say, or nobody to say it to
+		a.reportRunning()
+	}
 	// A command that outlives the tracing is not waited for, whatever went wrong.
 	if a.cmd != nil && a.Ready() && run.Err() == nil {
 		return a.exitStatus(err)
