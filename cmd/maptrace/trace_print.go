@@ -254,6 +254,7 @@ func (p *tracePrinter) writeTables(r *tracer.Report) error {
 		}
 		return render.WriteTablesCSV(p.out, r.Spaces, p.Tree, p.clock.Time(p.Now()))
 	}
+	o := render.TableOptions{Paths: p.o.paths, All: p.o.all, Brief: len(r.Spaces) > 1}
 	for i := range r.Spaces {
 		sp := &r.Spaces[i]
 		tree := p.Tree(sp.Process.Space)
@@ -269,7 +270,7 @@ func (p *tracePrinter) writeTables(r *tracer.Report) error {
 			}
 		}
 		p.tabled = true
-		if err := render.WriteTable(p.out, sp, tree, p.clock, p.o.paths, p.o.all); err != nil {
+		if err := render.WriteTable(p.out, sp, tree, p.clock, o); err != nil {
 			return err
 		}
 	}

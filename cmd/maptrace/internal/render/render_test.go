@@ -426,7 +426,7 @@ func TestTableAndSummary(t *testing.T) {
 	r, tree := report(t)
 	var text bytes.Buffer
 	for _, paths := range []bool{false, true} {
-		if err := WriteTable(&text, &r.Spaces[0], tree, clock, paths, paths); err != nil {
+		if err := WriteTable(&text, &r.Spaces[0], tree, clock, TableOptions{Paths: paths, All: paths}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -448,22 +448,23 @@ func TestATableOfWhatHasNotChangedIsALine(t *testing.T) {
 	sp := r.Spaces[0]
 	for _, tt := range []struct {
 		start space.Packed
-		all   bool
+		o     TableOptions
 		lines int
 		last  string
 	}{
-		{tree.Packed(), false, 2, "4 rows, 1.1 MiB in all, are as at first: --all lists them"},
-		{tree.Packed(), true, 8, "total kB             1116        -"},
-		{sp.Start, false, 10, "1 row is as at first: --all lists them"},
+		{tree.Packed(), TableOptions{Brief: true}, 2, "4 rows, 1.1 MiB in all, are as at first: --all lists them"},
+		{tree.Packed(), TableOptions{Brief: true, All: true}, 8, "total kB             1116        -"},
+		{tree.Packed(), TableOptions{}, 5, "4 rows are as at first: --all lists them"},
+		{sp.Start, TableOptions{Brief: true}, 10, "1 row is as at first: --all lists them"},
 	} {
 		var text bytes.Buffer
 		sp.Start = tt.start
-		if err := WriteTable(&text, &sp, tree, clock, false, tt.all); err != nil {
+		if err := WriteTable(&text, &sp, tree, clock, tt.o); err != nil {
 			t.Fatal(err)
 		}
 		lines := strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")
 		if len(lines) != tt.lines || lines[len(lines)-1] != tt.last {
-			t.Errorf("with all %t: want %d lines, the last %q:\n%s", tt.all, tt.lines, tt.last, text.String())
+			t.Errorf("with %+v: want %d lines, the last %q:\n%s", tt.o, tt.lines, tt.last, text.String())
 		}
 	}
 }

@@ -52,10 +52,17 @@ func liveColumns(paths bool) []table.Column[liveRow] {
 	}
 }
 
+// TableOptions say how a table is written. The zero value has the rows that have changed.
+type TableOptions struct {
+	Paths bool // whole paths instead of their last element
+	All   bool // the rows that are as at first, too
+	Brief bool // a line for a table in which nothing has changed
+}
+
 // WriteTable writes the pmap-style table of one address space, from its tree:
 // what is mapped, what of that was not when tracing it began, and what is gone. Rows that
 // are as they were then are only counted, unless all are asked for.
-func WriteTable(w io.Writer, r *tracer.SpaceReport, tree *space.Space, clock Clock, paths, all bool) error {
+func WriteTable(w io.Writer, r *tracer.SpaceReport, tree *space.Space, clock Clock, o TableOptions) error {
 	snap := tree.Snapshot()
 	diff := space.Diff(r.Start.Snapshot(), snap)
 	rows := make([]liveRow, 0, len(snap.Regions)+len(diff.Gone))
@@ -78,7 +85,7 @@ func WriteTable(w io.Writer, r *tracer.SpaceReport, tree *space.Space, clock Clo
 	}
 	b = fmt.Appendf(b, "  since %s, %s\n", clock.Text(r.Began), table.Escape(r.Picture.Line(clock.Text)))
 	head := len(b)
-	a := table.NewAligned(liveColumns(paths))
+	a := table.NewAligned(liveColumns(o.Paths))
 	b = a.AppendHeader(b)
 	began := make(map[procmaps.Mapping]bool)
 	for _, m := range r.Start.Snapshot().Regions {
@@ -88,12 +95,12 @@ func WriteTable(w io.Writer, r *tracer.SpaceReport, tree *space.Space, clock Clo
 	for _, row := range rows {
 		end := len(b)
 		b = a.AppendRow(b, row) // the totals are of all
-		if !all && !row.gone && row.delta == 0 && began[row.Mapping] {
+		if !o.All && !row.gone && row.delta == 0 && began[row.Mapping] {
 			b = b[:end]
 			same++
 		}
 	}
-	if n := uint64(len(rows)); n > 0 && n == same {
+	if n := uint64(len(rows)); o.Brief && n > 0 && n == same {
 		b = fmt.Appendf(b[:head], "%s, %s in all, are as at first: --all lists them\n", units.Count(n, "row"), units.Bytes(float64(snap.Totals.Mapped)))
 		_, err := w.Write(b)
 		return err
