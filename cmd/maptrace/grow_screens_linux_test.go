@@ -42,7 +42,8 @@ func untold(screen string, width int) (missing []string) {
 		}
 	}
 	for _, line := range lines {
-		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > width {
+		// A name that is longer than a line is not broken: it is to be copied whole.
+		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > width && strings.Contains(strings.TrimSpace(line), " ") {
 			missing = append(missing, fmt.Sprintf("a line of %d columns: %s", n, line))
 		}
 	}

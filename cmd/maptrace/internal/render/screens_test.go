@@ -106,6 +106,17 @@ func TestScreens(t *testing.T) {
 		"grow-uncounted": {one(func(g *Growth, _, _ *attribution.Finding) {
 			g.Uncounted, g.Account = "permission denied", nil
 		}), `^UNKNOWN its resident memory cannot be counted: permission denied`},
+		"grow-long-names": {one(func(g *Growth, leak, shared *attribution.Finding) {
+			long := "std::panicking::catch_unwind::do_call::<{closure#0}, isize> (panicking.rs:581) in __rust_begin_short_backtrace"
+			for _, f := range []*attribution.Finding{leak, shared} {
+				f.From, f.Subject = name(long), "memory of /a/file/with/a/name/that/has/many/elements/and/is/longer than a terminal"
+				f.Touched = []attribution.Stack{{Share: 0.9, Frames: named(long)}}
+				f.Kept = []attribution.Stack{{Share: 0.9, By: name(long), Frames: named(long)}}
+				f.Made = []attribution.Stack{{Share: 0.9, Frames: named(long)}}
+			}
+			shared.Separation = 0
+			g.Findings = []attribution.Finding{*leak, *shared}
+		}), `^LEAK  memory of [^\x00]*/min, allocated by\s+std::panicking`},
 		"grow-short": {one(func(g *Growth, _, _ *attribution.Finding) {
 			g.Watched, g.Ticks = 5*time.Second, 5
 		}), `^SHORT grew 30\.0 MiB in 5 s: too short to judge`},

@@ -17,6 +17,9 @@ import (
 // leastShare is the share from which on who keeps memory is told.
 const leastShare = 0.02
 
+// indent is that of what is said of a function, where its name is too long for a line.
+const indent = 8
+
 // leastTouched is the share from which on who touches memory is told: what is less is
 // rounded to nothing.
 const leastTouched = 0.005
@@ -28,7 +31,7 @@ func (r *growthReport) stacks(g *attribution.Finding) {
 	if r.Frames == NoStacks || g.Label < growth.Grows || len(g.Made)+len(g.Touched)+len(g.Kept)+len(g.Keepers)+len(g.Split) == 0 {
 		return
 	}
-	r.printf("\n%s\n", table.Escape(subject(g)))
+	r.note(table.Escape(subject(g)))
 	if unknownKeeper(g) {
 		r.text("  nobody is named: "+nobody(g), 2)
 	}
@@ -83,20 +86,19 @@ func (r *growthReport) makers(g *attribution.Finding, nothing bool) {
 		if len(s.Frames) > 0 {
 			who = s.Frames[0].Short
 		}
-		r.printf("  %5s %s\n", units.Percent(s.Share), table.Escape(who))
+		r.text(fmt.Sprintf("  %5s %s", units.Percent(s.Share), table.Escape(who)), indent)
 	}
 }
 
 // caller appends a function's share, with its stack.
 func (r *growthReport) caller(s *attribution.Stack) {
-	r.printf("  %5s %s\n", units.Percent(s.Share), table.Escape(cmp.Or(s.By.Short, attribution.UnknownPlace)))
+	r.text(fmt.Sprintf("  %5s %s", units.Percent(s.Share), table.Escape(cmp.Or(s.By.Short, attribution.UnknownPlace))), indent)
 	r.stack(s.Frames, s.End)
 }
 
 func (r *growthReport) stack(frames []stack.Name, end string) {
-	const indent = 10
 	for line := range strings.Lines(string(appendFrames(nil, frames, end, r.Frames, r.ASCII))) {
-		r.text(strings.TrimSuffix(line, "\n"), indent)
+		r.text(strings.TrimSuffix(line, "\n"), indent+2)
 	}
 }
 
