@@ -374,6 +374,7 @@ type prober struct {
 	pid    int
 	space  uint64
 	budget float64 // share of a CPU
+	stacks int     // that are copied a second
 	over   chan struct{}
 	ending sync.Once
 	done   chan struct{}
@@ -409,7 +410,7 @@ func cpuTime(pid int) (time.Duration, error) {
 
 func newProber(s *Sampler, t *target) *prober {
 	p := &prober{
-		kernel: s.kernel, now: s.kernel.Now, calls: s.opts.Calls, fs: s.opts.FS, pid: t.pid, space: t.space, budget: s.opts.HeapBudget,
+		kernel: s.kernel, now: s.kernel.Now, calls: s.opts.Calls, fs: s.opts.FS, pid: t.pid, space: t.space, budget: s.opts.HeapBudget, stacks: s.opts.BlockRate,
 		over: make(chan struct{}), done: make(chan struct{}),
 	}
 	go p.run()
@@ -581,7 +582,7 @@ func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration
 	if err != nil {
 		return 0, err
 	}
-	each := pricesOf(price, all)
+	each := pricesOf(price, all, p.stacks)
 	probes, err := p.kernel.ProbeHeap(p.pid, all, files, number)
 	if err != nil {
 		return 0, err
@@ -714,10 +715,14 @@ func (p *prober) closeFiles() (err error) {
 }
 
 // prices are what calls of a process' allocators take longer by while they are probed.
-type prices struct{ alloc, leave, free time.Duration } // leave is of an allocation, too
+type prices struct {
+	alloc, leave, free time.Duration // leave is of an allocation, too
+	stacks             int           // that are copied a second, about
+}
 
 // pricesOf takes the dearest of several functions for all: which are called is not counted.
-func pricesOf(p tracer.HeapPrice, all []heap.Allocator) (out prices) {
+func pricesOf(p tracer.HeapPrice, all []heap.Allocator, stacks int) (out prices) {
+	out.stacks = stacks
 	for i := range all {
 		for _, at := range all[i].Points {
 			entry := p.Emulated
@@ -739,10 +744,13 @@ func pricesOf(p tracer.HeapPrice, all []heap.Allocator) (out prices) {
 
 // cost is what the calls between two counts took longer by in a time.
 func (p prices) cost(before, after tracer.HeapCalls, took time.Duration) time.Duration {
-	const stacks = 512 // a second, at most
+	// The kernel side counts them by eighths of a second, the first of which begins with the
+	// burst, and takes up to twice as many where there are many calls.
+	const window = time.Second / 8
+	stacks := 2 * float64(p.stacks) / 8 * float64((took+window-1)/window)
 	allocs, leaves, frees := after.Allocs-before.Allocs, after.Leaves-before.Leaves, after.Frees-before.Frees
 	return time.Duration(allocs-leaves)*p.alloc + time.Duration(leaves)*p.leave + time.Duration(frees)*p.free +
-		time.Duration(min(float64(allocs), 1+stacks*took.Seconds())*float64(priceStack))
+		time.Duration(min(float64(allocs), stacks)*float64(priceStack))
 }
 
 // tell has a window told, in which there were so many calls.
