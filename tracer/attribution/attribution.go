@@ -405,12 +405,11 @@ func (a *Attribution) Profile(at uint64, b event.GoHeap) {
 // Sampled tells whether enough blocks of the memory of an extent are sampled to tell who
 // keeps it: blocks that are not handed out in pieces. Or the program itself does so.
 func (a *Attribution) Sampled(e *space.Extent) bool {
-	const enough = 50
 	key, _ := a.key(e)
 	if a.profiled(key) {
 		return true
 	}
-	return a.heap != nil && a.heap.Count(key) >= enough && !a.heap.Large(key)
+	return a.heap != nil && a.heap.Count(key) >= heap.Enough && !a.heap.Large(key)
 }
 
 // Outcome books what became of a word of an extent: first is the group of sites that was

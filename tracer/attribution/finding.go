@@ -106,9 +106,16 @@ type Reached struct {
 }
 
 // BySample tells whether who keeps the memory is known, or not, by a sample of its blocks:
-// watched words say less, but for what is handed out in pieces of blocks.
+// watched words say less, but for what is handed out in pieces of blocks, and where there is
+// next to no sample.
 func (f *Finding) BySample() bool {
-	return f.Heap != nil && (len(f.Heap.Keepers) == 0 || !f.Heap.Keepers[0].Pools)
+	switch {
+	case f.Heap == nil || len(f.Heap.Keepers) > 0 && f.Heap.Keepers[0].Pools:
+		return false
+	case f.Words > 0 && f.Heap.Poor():
+		return false
+	}
+	return true
 }
 
 // nobody is who has no name.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/model"
 	"github.com/maptrace/maptrace/tracer/stack"
 )
@@ -101,6 +102,37 @@ func TestAHeapIsOfWhomTheWordsSeparate(t *testing.T) {
 				t.Errorf("touched by %q, last written by %v: of a heap that is no subject", who, f.LastWriter())
 			}
 		})
+	}
+}
+
+// TestWordsTellWhereThereIsNextToNoSample has a sample of few blocks beside words that stayed.
+func TestWordsTellWhereThereIsNextToNoSample(t *testing.T) {
+	t.Parallel()
+	keeper, sampled := stack.Plain("keeper"), stack.Plain("sampled")
+	poor := heap.Result{Samples: heap.Enough - 1, Seen: 0.01, High: 10, Growth: 100, Keepers: []heap.Keeper{{}}}
+	for name, change := range map[string]struct {
+		by     func(f *Finding)
+		sample bool
+	}{
+		"next to none":            {func(*Finding) {}, false},
+		"no words":                {func(f *Finding) { f.Words = 0 }, true},
+		"many samples":            {func(f *Finding) { f.Heap.Samples = heap.Enough }, true},
+		"all that there are":      {func(f *Finding) { f.Heap.Seen = 1 }, true},
+		"they explain the growth": {func(f *Finding) { f.Heap.High = 90 }, true},
+	} {
+		result := poor
+		f := Finding{
+			Evidence: Evidence{Heap: &result, Words: 20, Separation: 0.99, Shared: true},
+			Kept:     []Stack{{By: keeper}}, Keepers: []HeapKeeper{{By: sampled}},
+		}
+		change.by(&f)
+		want := keeper
+		if change.sample {
+			want = nobody
+		}
+		if got := f.Keeper(); f.BySample() != change.sample || got != want {
+			t.Errorf("%s: by a sample %v, want %v; kept by %q, want %q", name, f.BySample(), change.sample, got, want)
+		}
 	}
 }
 

@@ -71,6 +71,7 @@ type Result struct {
 	// Samples are all of the group, and Alive those of them that are there.
 	Samples, Alive int
 	Watched        time.Duration
+	Seen           float64 // the part of that in which allocations were seen; 0 of a profile
 	// Kept is what all keep a second, with its interval, and Growth what the group grows by.
 	Kept, Low, High float64
 	Growth          float64
@@ -89,6 +90,16 @@ type SiteEstimate struct {
 
 // Short tells whether what is kept explains too little of the growth, even at the most.
 func (r *Result) Short() bool { return r.Source == ByBlocks && r.High < floor*r.Growth }
+
+// Enough is how many samples of a group are enough to tell who keeps it, mostly.
+const Enough = 50
+
+// Poor tells whether the sample says next to nothing: it is small, though not as there is little
+// to see, and explains too little of the growth.
+func (r *Result) Poor() bool {
+	const most = 0.5
+	return r.Samples < Enough && r.Seen < most && r.Short()
+}
 
 // Explained is how much of the growth the keepers explain, from 0 on.
 func (r *Result) Explained() float64 {
@@ -145,6 +156,7 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, path f
 		of[s.Site] = append(of[s.Site], s)
 	}
 	e.work, e.reaches = b.worked(), b.reaches()
+	r.Seen = b.probedSince(0).Seconds() / r.Watched.Seconds()
 	e.recent()
 	survival := make(map[uint32]float64)
 	for _, f := range part(e.tallies(every), path) {

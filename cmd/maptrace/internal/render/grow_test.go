@@ -799,7 +799,7 @@ func TestWhyNobodyIsNamed(t *testing.T) {
 // sampledBlocks gives a finding a sample of blocks, of which one function keeps the most.
 func sampledBlocks(k heap.Keeper, confidence float64) func(*attribution.Finding) {
 	return func(g *attribution.Finding) {
-		g.Heap = &heap.Result{Samples: 40, Alive: k.Alive, Confidence: confidence, Keepers: []heap.Keeper{k}}
+		g.Heap = &heap.Result{Samples: 400, Alive: k.Alive, Confidence: confidence, Keepers: []heap.Keeper{k}}
 		g.Keepers = []attribution.HeapKeeper{{Keeper: k, By: name("main.leak (main.go:47)")}}
 	}
 }
