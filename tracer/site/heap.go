@@ -60,6 +60,11 @@ var throwing = []string{
 	"_Znwm", "_Znam", "_ZnwmSt11align_val_t", "_ZnamSt11align_val_t", "tc_new", "tc_newarray", "mi_new",
 }
 
+// often are those of all that programs call the most. They come first: probes are put on and
+// taken off one after the other, and each waits for the lock of the address space, so that the
+// last ones stay the longest.
+var often = []string{"malloc", "calloc", "realloc", "free", "_Znwm", "_Znam", "_ZdlPv", "_ZdlPvm", "_ZdaPv"}
+
 // wanted are all names of functions of allocators, with what they do. They are made when
 // they are needed: most commands start without.
 var wanted = sync.OnceValue(func() map[string]heap.Function {
@@ -115,10 +120,13 @@ func (m *Module) allocator() []heap.Point {
 	if !whole {
 		return nil // it has some function of that name, or frees what others allocate
 	}
-	throws := make(map[uint64]bool) // by offset: one place may have several names
+	throws, usual := make(map[uint64]bool), make(map[uint64]bool) // by offset: one place may have several names
 	for _, n := range found {
 		if slices.Contains(throwing, n.Name) {
 			throws[n.Offset] = true
+		}
+		if slices.Contains(often, n.Name) {
+			usual[n.Offset] = true
 		}
 	}
 	var buf [probeBytes]byte
@@ -133,16 +141,20 @@ func (m *Module) allocator() []heap.Point {
 		}
 		last = n.Offset
 		function := wanted()[n.Name]
+		var points []heap.Point
 		if throws[n.Offset] {
-			leaves := m.leaves(n)
-			if len(leaves) == 0 {
+			if points = m.leaves(n); len(points) == 0 {
 				continue // where it returns is not known
 			}
 			function = heap.ThrowingNew
-			m.points = append(m.points, leaves...)
 		}
 		skip, emulated := probePoint(m.sym.Code(n.Offset, buf[:]), arch(), function == heap.Free)
-		m.points = append(m.points, heap.Point{Offset: n.Offset + uint64(skip), Function: function, Stepped: !emulated})
+		points = append(points, heap.Point{Offset: n.Offset + uint64(skip), Function: function, Stepped: !emulated})
+		if usual[n.Offset] {
+			m.points = append(points, m.points...)
+		} else {
+			m.points = append(m.points, points...)
+		}
 	}
 	return m.points
 }

@@ -148,3 +148,37 @@ func TestReturnsOfFunctionsThatMayThrowAreNotProbed(t *testing.T) {
 		t.Errorf("seen to return (-want +got):\n%s", d)
 	}
 }
+
+// TestWhatIsCalledOftenIsProbedFirst has an allocator with functions of many names.
+func TestWhatIsCalledOftenIsProbedFirst(t *testing.T) {
+	t.Parallel()
+	_, pid, f, syms := runThrowing(t)
+	s := New(Options{})
+	defer s.Close()
+	all := s.Allocators(pid, treeOf(t, pid))
+	if len(all) == 0 {
+		t.Fatal("no allocator")
+	}
+	of := func(at uint64) string {
+		for _, load := range f.Progs {
+			for _, sym := range syms {
+				if load.Type == elf.PT_LOAD && at-load.Off < load.Filesz && at-load.Off+load.Vaddr-sym.Value < sym.Size {
+					return sym.Name
+				}
+			}
+		}
+		return ""
+	}
+	rare := ""
+	for _, p := range all[0].Points {
+		switch name := of(p.Offset); {
+		case !slices.Contains(often, name):
+			rare = name
+		case rare != "":
+			t.Errorf("%s is probed after %s", name, rare)
+		}
+	}
+	if rare == "" {
+		t.Error("nothing is called seldom")
+	}
+}
