@@ -622,12 +622,12 @@ func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration
 			// What frees costs less to see: it is seen for longer.
 			closed := make(chan error, 1)
 			go func() { closed <- probes.CloseAllocs() }()
-			var e error
-			after, going, e = p.wait(heapPeriod, before, each, 1)
-			if err = errors.Join(e, probes.Close(), <-closed); err != nil {
+			var e1, e2 error
+			after, going, e1 = p.wait(heapPeriod, before, each, 1)
+			w.Until, e2 = p.takeOff(probes, after)
+			if err = errors.Join(e1, e2, <-closed); err != nil {
 				return rate, err
 			}
-			w.Until = p.now()
 			cost += each.cost(last, after, 0)
 			last = after
 		}
@@ -636,6 +636,25 @@ func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration
 			return rate, errOver
 		}
 		return rate, nil
+	}
+}
+
+// takeOff takes all probes off, and returns until when calls that free were seen, of which
+// there were so many before: the breakpoints go at once, long before the kernel is done.
+func (p *prober) takeOff(probes tracer.HeapProbes, calls tracer.HeapCalls) (until uint64, err error) {
+	until = p.now()
+	closed := make(chan error, 1)
+	go func() { closed <- probes.Close() }()
+	for {
+		select {
+		case err = <-closed:
+			return until, err
+		case <-time.After(time.Millisecond):
+		}
+		at := p.now()
+		if after, e := p.kernel.HeapCalls(p.space); e == nil && after.Frees > calls.Frees {
+			until, calls = at, after
+		}
 	}
 }
 
