@@ -22,7 +22,7 @@ struct heap_call {
 	__u64 result;	  /* of posix_memalign(3): where the address will be; else 0 */
 	__u64 cookie;	  /* of the probe that has seen it */
 	__u64 freed;	  /* the sample that the thread has just freed; 0: none */
-	__u64 word;	  /* its second word, before */
+	__u64 words[3];	  /* the one before it and its first two, as they were */
 	__u64 sampled;	  /* the sample that it has just got; 0: none */
 };
 
@@ -74,6 +74,7 @@ struct mm_block unused_block __attribute__((unused));
 struct mm_contents unused_contents __attribute__((unused));
 struct mm_heap unused_heap __attribute__((unused));
 enum mm_block_what unused_block_what __attribute__((unused));
+enum mm_changed unused_changed __attribute__((unused));
 enum mm_heap_function unused_heap_function __attribute__((unused));
 
 #if defined(__TARGET_ARCH_x86)
@@ -144,9 +145,7 @@ static __noinline int send_end(struct space *sp, __u32 what, __u64 addr, struct 
 	b->space = sp->id;
 	b->addr = addr;
 	b->what = what;
-	if (call && what == MM_BLOCK_MARK) {
-		b->header = call->word;
-	} else if (call) {
+	if (call) {
 		b->size = call->size;
 		b->old = call->old;
 		b->header = word_before(addr);
@@ -177,6 +176,8 @@ static __noinline int send_block(struct task_struct *task, struct space *sp, __u
 	s->block.old = call->old;
 	s->block.header = word_before(addr);
 	s->block.old_header = call->old_header;
+	s->block.first = 0;
+	bpf_probe_read_user(&s->block.first, sizeof(s->block.first), (void *)addr);
 	s->block.what = MM_BLOCK_BORN;
 	s->head.id = 0;
 	s->head.chained = 0;
@@ -222,27 +223,38 @@ static __noinline int sample_block(struct task_struct *task, struct space *sp, _
 	return 0;
 }
 
-static __always_inline __u64 second_word(__u64 addr)
+/* Reads the word before a block and its first two; returns 0 if they are there. */
+static __always_inline long first_words(__u64 *words, __u64 addr)
 {
-	__u64 word = 0;
-
-	bpf_probe_read_user(&word, sizeof(word), (void *)(addr + sizeof(word)));
-	return word;
+	return bpf_probe_read_user(words, 3 * sizeof(*words), (void *)(addr - sizeof(*words)));
 }
 
-/* Tells what the freeing of the thread's last sample has left in it. */
-static __always_inline void note_mark(struct space *sp, struct heap_call *c)
+/* Tells what the freeing of the thread's last sample has left of it. */
+static __noinline int note_mark(struct space *sp, struct heap_call *c)
 {
-	__u64 word, addr = c->freed;
+	__u64 words[3], addr = c->freed;
+	struct mm_block *b;
 
-	if (!addr)
-		return;
 	c->freed = 0;
-	word = second_word(addr);
-	if (word == c->word)
-		return;
-	c->word = word;
-	send_end(sp, MM_BLOCK_MARK, addr, c);
+	if (first_words(words, addr))
+		return 0;
+	b = bpf_ringbuf_reserve(&block_ring, sizeof(*b), 0);
+	if (!b) {
+		count(MM_C_BLOCK_DROPPED);
+		return 0;
+	}
+	__builtin_memset(b, 0, sizeof(*b));
+	b->time = bpf_ktime_get_ns();
+	b->space = sp->id;
+	b->addr = addr;
+	b->what = MM_BLOCK_MARK;
+	b->header = words[2];
+	b->first = c->words[1];
+	b->size = (words[0] != c->words[0] ? MM_CHANGED_BEFORE : 0) |
+		  (words[1] != c->words[1] ? MM_CHANGED_FIRST : 0) |
+		  (words[2] != c->words[2] ? MM_CHANGED_SECOND : 0);
+	submit(b);
+	return 0;
 }
 
 /* Tells what the thread has put into its last sample by now. */
@@ -297,7 +309,8 @@ static __always_inline bool call_begins(struct pt_regs *ctx)
 		count(MM_C_BLOCK_DROPPED);
 		return false;
 	}
-	note_mark(sp, c);
+	if (c->freed)
+		note_mark(sp, c);
 	if (c->sampled)
 		send_contents(sp, c);
 	/* One that did not return, by longjmp or as its probe was gone, is above us. */
@@ -461,9 +474,10 @@ int mm_heap_free(struct pt_regs *ctx)
 	if (!sp || !key.addr)
 		return 0;
 	__sync_fetch_and_add(&heap->frees, 1);
-	c = bpf_task_storage_get(&heap_calls, task, 0, 0);
+	c = bpf_task_storage_get(&heap_calls, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (c) {
-		note_mark(sp, c);
+		if (c->freed && c->freed != key.addr) /* else one function has called another */
+			note_mark(sp, c);
 		if (c->sampled && c->sampled != key.addr)
 			send_contents(sp, c);
 		c->sampled = 0;
@@ -472,10 +486,8 @@ int mm_heap_free(struct pt_regs *ctx)
 	if (bpf_map_delete_elem(&blocks, &key))
 		return 0;
 	send_end(sp, MM_BLOCK_FREED, key.addr, NULL);
-	if (c) {
+	if (c && !first_words(c->words, key.addr))
 		c->freed = key.addr;
-		c->word = second_word(key.addr);
-	}
 	return 0;
 }
 

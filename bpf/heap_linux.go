@@ -30,8 +30,18 @@ const (
 	BlockFreed    = BlockWhat(mmMmBlockWhatMM_BLOCK_FREED)    // a sample was seen to be freed
 	BlockReused   = BlockWhat(mmMmBlockWhatMM_BLOCK_REUSED)   // its address was given out again: it was freed before
 	BlockMoved    = BlockWhat(mmMmBlockWhatMM_BLOCK_MOVED)    // it was realloc(3)ated: Addr and Size are new
-	BlockMark     = BlockWhat(mmMmBlockWhatMM_BLOCK_MARK)     // its free has changed its second word to Header
+	BlockMark     = BlockWhat(mmMmBlockWhatMM_BLOCK_MARK)     // what freeing it has changed: its second word is Header now
 	BlockContents = BlockWhat(mmMmBlockWhatMM_BLOCK_CONTENTS) // what was in it a moment after, when it was surely there
+)
+
+// Changed are the words of a block that freeing it has changed, as bits.
+type Changed uint8
+
+// The words.
+const (
+	ChangedBefore = Changed(mmMmChangedMM_CHANGED_BEFORE) // the one before it
+	ChangedFirst  = Changed(mmMmChangedMM_CHANGED_FIRST)
+	ChangedSecond = Changed(mmMmChangedMM_CHANGED_SECOND)
 )
 
 // Block is what happened to a block of a malloc heap.
@@ -47,8 +57,12 @@ type Block struct {
 	// that before the old one when it began: of glibc they have the size of the chunk. 0 if
 	// they could not be read. The Header of BlockMark is the block's second word.
 	Header, OldHeader uint64
-	Words             [BlockWords]uint64 // BlockContents; those beyond the block's end say nothing
-	Stack             Stack              // BlockBorn: of who called the allocator
+	// First is the block's first word when a BlockBorn returned, or when that of a BlockMark
+	// was freed.
+	First   uint64
+	Changed Changed            // BlockMark
+	Words   [BlockWords]uint64 // BlockContents; those beyond the block's end say nothing
+	Stack   Stack              // BlockBorn: of who called the allocator
 }
 
 // BlockWords is how many words of a block are told.
@@ -280,10 +294,13 @@ func decodeBlock(raw []byte, b *Block) error {
 	st := b.Stack
 	*b = Block{
 		What: BlockWhat(m.What), Time: m.Time, Space: m.Space, Addr: m.Addr, Size: m.Size, Old: m.Old, Chance: m.Chance,
-		Header: m.Header, OldHeader: m.OldHeader,
+		Header: m.Header, OldHeader: m.OldHeader, First: m.First,
 	}
 	switch b.What {
 	case BlockBorn:
+	case BlockMark:
+		b.Changed, b.Size = Changed(m.Size), 0
+		return nil
 	case BlockContents:
 		words := unsafe.Slice((*byte)(unsafe.Pointer(&b.Words)), unsafe.Sizeof(b.Words))
 		if copy(words, raw[len(head):]) < len(words) {

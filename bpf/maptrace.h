@@ -231,6 +231,13 @@ enum mm_heap_function {
 	MM_HEAP_FUNCTION_BITS = 8, /* of a cookie; the others number the burst */
 };
 
+/* The words of a block that freeing it has changed. */
+enum mm_changed {
+	MM_CHANGED_BEFORE = 1, /* the one before it */
+	MM_CHANGED_FIRST = 2,
+	MM_CHANGED_SECOND = 4,
+};
+
 /* What a record of the ring of blocks is about. */
 enum mm_block_what {
 	MM_BLOCK_BORN,	 /* it was allocated; an mm_stack follows, with its stack */
@@ -238,8 +245,9 @@ enum mm_block_what {
 	MM_BLOCK_REUSED, /* its address was given out again, so it was freed before */
 	MM_BLOCK_MOVED,	 /* it was realloc(3)ated: it is at "addr" now, with another size */
 	/*
-	 * Freeing it has changed its second word to "header": told by the thread's next call of
-	 * the allocator, so nobody has the block yet.
+	 * What freeing it has left: "header" is its second word, and "size" has the bits of
+	 * mm_changed. Told by the thread's next call of the allocator, so nobody has the block
+	 * yet.
 	 */
 	MM_BLOCK_MARK,
 	/*
@@ -258,6 +266,7 @@ struct mm_block {
 	/* The words before the block, and before the old one: of glibc, their chunks' sizes. */
 	__u64 header;
 	__u64 old_header;
+	__u64 first; /* the block's first word when the call returned; of MM_BLOCK_MARK: when it was freed */
 	__u8 what;
 	__u8 chance; /* its probability of being sent was 2^-chance */
 	__u8 pad[6];

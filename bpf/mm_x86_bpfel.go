@@ -28,7 +28,7 @@ type mmHeapCall struct {
 	Result    uint64
 	Cookie    uint64
 	Freed     uint64
-	Word      uint64
+	Words     [3]uint64
 	Sampled   uint64
 }
 
@@ -68,6 +68,7 @@ type mmMmBlock struct {
 	Old       uint64
 	Header    uint64
 	OldHeader uint64
+	First     uint64
 	What      uint8
 	Chance    uint8
 	Pad       [6]uint8
@@ -106,6 +107,14 @@ type mmMmCall struct {
 	Chance uint8
 }
 
+type mmMmChanged uint32
+
+const (
+	mmMmChangedMM_CHANGED_BEFORE mmMmChanged = 1
+	mmMmChangedMM_CHANGED_FIRST  mmMmChanged = 2
+	mmMmChangedMM_CHANGED_SECOND mmMmChanged = 4
+)
+
 type mmMmContents struct {
 	_     structs.HostLayout
 	Block struct {
@@ -117,6 +126,7 @@ type mmMmContents struct {
 		Old       uint64
 		Header    uint64
 		OldHeader uint64
+		First     uint64
 		What      uint8
 		Chance    uint8
 		Pad       [6]uint8
@@ -457,6 +467,7 @@ type mmScratch struct {
 		Old       uint64
 		Header    uint64
 		OldHeader uint64
+		First     uint64
 		What      uint8
 		Chance    uint8
 		Pad       [6]uint8
@@ -569,6 +580,7 @@ const (
 	mmVarUnusedBlock        = "unused_block"
 	mmVarUnusedBlockWhat    = "unused_block_what"
 	mmVarUnusedCall         = "unused_call"
+	mmVarUnusedChanged      = "unused_changed"
 	mmVarUnusedContents     = "unused_contents"
 	mmVarUnusedCounter      = "unused_counter"
 	mmVarUnusedFileCall     = "unused_file_call"
@@ -704,6 +716,7 @@ type mmVariableSpecs struct {
 	UnusedBlock        *ebpf.VariableSpec `ebpf:"unused_block"`
 	UnusedBlockWhat    *ebpf.VariableSpec `ebpf:"unused_block_what"`
 	UnusedCall         *ebpf.VariableSpec `ebpf:"unused_call"`
+	UnusedChanged      *ebpf.VariableSpec `ebpf:"unused_changed"`
 	UnusedContents     *ebpf.VariableSpec `ebpf:"unused_contents"`
 	UnusedCounter      *ebpf.VariableSpec `ebpf:"unused_counter"`
 	UnusedFileCall     *ebpf.VariableSpec `ebpf:"unused_file_call"`
@@ -818,6 +831,7 @@ type mmVariables struct {
 	UnusedBlock        *ebpf.Variable `ebpf:"unused_block"`
 	UnusedBlockWhat    *ebpf.Variable `ebpf:"unused_block_what"`
 	UnusedCall         *ebpf.Variable `ebpf:"unused_call"`
+	UnusedChanged      *ebpf.Variable `ebpf:"unused_changed"`
 	UnusedContents     *ebpf.Variable `ebpf:"unused_contents"`
 	UnusedCounter      *ebpf.Variable `ebpf:"unused_counter"`
 	UnusedFileCall     *ebpf.Variable `ebpf:"unused_file_call"`

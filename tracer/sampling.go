@@ -82,8 +82,12 @@ type HeapBlock struct {
 	// BlockBorn, that before the old one when it began; 0 if they could not be read. The
 	// Header of BlockMark is the block's second word.
 	Header, OldHeader uint64
-	Words             [8]uint64    // BlockContents; those beyond the block's end say nothing
-	Sample            stack.Sample // BlockBorn: of who has called the allocator
+	// First is the block's first word when a BlockBorn returned, or when that of a BlockMark
+	// was freed.
+	First   uint64
+	Changed BlockChanged // BlockMark
+	Words   [8]uint64    // BlockContents; those beyond the block's end say nothing
+	Sample  stack.Sample // BlockBorn: of who has called the allocator
 }
 
 // BlockWhat says what a HeapBlock tells.
@@ -95,8 +99,18 @@ const (
 	BlockFreed                     // a sample was seen to be freed
 	BlockReused                    // its address was given out again: it was freed before
 	BlockMoved                     // it was realloc(3)ated: Addr and Size are new
-	BlockMark                      // a sample that was freed: that has changed its second word to Header
+	BlockMark                      // what freeing a sample has changed: its second word is Header now
 	BlockContents                  // what was in a sample a moment after, when it was surely there
+)
+
+// BlockChanged are the words of a block that freeing it has changed, as bits.
+type BlockChanged uint8
+
+// The words.
+const (
+	ChangedBefore BlockChanged = 1 << iota // the one before it
+	ChangedFirst
+	ChangedSecond
 )
 
 // Touch is a piece of memory in which a page fault was.

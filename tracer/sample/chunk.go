@@ -5,8 +5,10 @@ package sample
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"math/bits"
 	"slices"
 
+	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/internal/regular"
 )
 
@@ -21,7 +23,12 @@ import (
 // A block is there if its size, its chunk's flag in the next one, and its first words are
 // what they were when it was known to be there; else its place may have been given to
 // another. It is gone if the size is another, the next chunk says so, or
-// its second word is the key. Other allocators write little or nothing.
+// its second word is the key.
+//
+// Other allocators have their own ways. What a free changes is learned from those that are
+// seen (freeTraces): the word before a block, as musl does, or the first one of it, by which
+// tcmalloc and mimalloc link what is free. Where it is always the same word, a block is there
+// if that word and its contents are what they were. Where it is none, contents tell nothing.
 const (
 	prevInUse  = 1
 	isMmapped  = 2
@@ -70,6 +77,77 @@ func (m *freeMarks) learn(word uint64) {
 // marks tells whether a word marks a freed block.
 func (m freeMarks) marks(word uint64) bool { return m[word] >= sureMark }
 
+// sign is by what the contents of a block tell that it is there.
+type sign uint8
+
+const (
+	noSign   sign = iota // nothing
+	byChunk              // glibc's chunks
+	byBefore             // the word before it, and its own
+	byFirst              // its first word, if its owner has written that, and all of its own
+)
+
+// freeTraces learns which words of blocks a free changes, of those of a size.
+type freeTraces [65]struct{ before, first trace } // by the number of bits of the size
+
+// trace is how many of some frees have changed a word.
+type trace struct{ frees, changed int }
+
+func (t *trace) learn(changed bool) {
+	t.frees++
+	if changed {
+		t.changed++
+	}
+}
+
+// learn takes what the free of a block has changed. A first word that its owner has not
+// written is what the free before has left in it, and may be the same again.
+func (t *freeTraces) learn(b *sampledBlock, mark *tracer.HeapBlock) {
+	of := &t[bits.Len64(b.size)]
+	of.before.learn(mark.Changed&tracer.ChangedBefore != 0)
+	if mark.First != b.first {
+		of.first.learn(mark.Changed&tracer.ChangedFirst != 0)
+	}
+}
+
+// sign is by what it is known that a block of a size is there. Small blocks are freed alike,
+// whatever their sizes; so a size that no other is freed of is known, too.
+func (t *freeTraces) sign(size uint64) sign {
+	const small = 13 // bits: up to 8 KiB
+	from, to := bits.Len64(size), bits.Len64(size)
+	if from <= small {
+		from, to = 0, small
+	}
+	var before, first []trace
+	for i := from; i <= to; i++ {
+		before, first = append(before, t[i].before), append(first, t[i].first)
+	}
+	switch {
+	case always(before):
+		return byBefore
+	case always(first):
+		return byFirst
+	}
+	return noSign
+}
+
+// always tells whether frees change a word, of all sizes.
+func always(all []trace) bool {
+	const (
+		enough, some  = 64, 8
+		least, nearly = 0.97, 0.85 // nearly is of some
+	)
+	var sum trace
+	for _, t := range all {
+		sum.frees += t.frees
+		sum.changed += t.changed
+		if t.frees >= some && float64(t.changed) < nearly*float64(t.frees) {
+			return false
+		}
+	}
+	return sum.frees >= enough && float64(sum.changed) >= least*float64(sum.frees)
+}
+
 // twins are the contents of samples: of those that there have been before it does not tell
 // whether a block is still the same.
 type twins struct {
@@ -101,6 +179,7 @@ func (t *twins) has(size uint64, words []uint64) bool {
 type contents struct {
 	id     uint64
 	addr   uint64
+	chunk  bool // it is a chunk of glibc
 	gone   bool // its memory is not there
 	header uint64
 	words  [8]uint64
@@ -114,8 +193,8 @@ func (h *heapWatch) look() {
 	var ask []contents
 	for addr, all := range h.blocks {
 		b := all[len(all)-1]
-		if b.header != 0 {
-			ask = append(ask, contents{id: b.id, addr: addr})
+		if b.sign != noSign {
+			ask = append(ask, contents{id: b.id, addr: addr, chunk: b.sign == byChunk})
 		}
 	}
 	pid := h.t.pid
@@ -148,15 +227,15 @@ func (h *heapWatch) compare(c *contents, at uint64) {
 		return // it has ended meanwhile, and another is there
 	}
 	b := all[len(all)-1]
-	freed := c.gone || c.header&^chunkFlags != b.header&^chunkFlags || c.linked && c.next&prevInUse == 0 ||
-		h.marks.marks(c.words[1])
+	freed := c.gone || b.sign == byChunk &&
+		(c.header&^chunkFlags != b.header&^chunkFlags || c.linked && c.next&prevInUse == 0 || h.marks.marks(c.words[1]))
 	switch {
 	case freed:
 		for _, old := range all {
 			h.end(old, at, false)
 		}
 		h.forget(c.addr)
-	case b.known == 0 || !slices.Equal(c.words[:b.known], b.words[:b.known]):
+	case b.known == 0 || !slices.Equal(c.words[:b.known], b.words[:b.known]) || b.sign == byBefore && c.header != b.header:
 		// It may have been freed, or its owner has written to it.
 		for _, old := range all {
 			h.blind(old, at)
@@ -184,6 +263,7 @@ func readBlocks(pid int, all []contents) error {
 		for _, c := range gone {
 			c.gone = true
 		}
+		some = slices.DeleteFunc(some, func(c *contents) bool { return !c.chunk })
 		if err = readNext(pid, some); err != nil {
 			return err
 		}
@@ -220,6 +300,9 @@ func readWords(pid int, some []*contents, words int) (gone []*contents, err erro
 
 // readNext reads what the chunks after those of blocks say.
 func readNext(pid int, some []*contents) error {
+	if len(some) == 0 {
+		return nil
+	}
 	addrs := make([]uint64, len(some))
 	for i, c := range some {
 		addrs[i] = c.addr - 8 + c.header&^chunkFlags // where it has its size

@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/tracer"
 )
 
 func TestAWordBeforeABlockIsItsChunksSizeOrNot(t *testing.T) {
@@ -63,6 +65,53 @@ func TestMarksOfFreedBlocksAreLearned(t *testing.T) {
 	}
 }
 
+// TestWhatAFreeChangesIsLearned has frees of several allocators.
+func TestWhatAFreeChangesIsLearned(t *testing.T) {
+	t.Parallel()
+	const before, first, both = tracer.ChangedBefore, tracer.ChangedFirst, tracer.ChangedBefore | tracer.ChangedFirst
+	type frees struct {
+		n       int
+		size    uint64
+		changed tracer.BlockChanged
+		written bool // by its owner, the first word
+	}
+	for _, tt := range []struct {
+		name  string
+		frees []frees
+		size  uint64
+		want  sign
+	}{
+		{"nothing was freed", nil, 64, noSign},
+		{"a list through the first words", []frees{{100, 64, first, true}}, 64, byFirst},
+		{"what its owner left alone", []frees{{100, 64, first, true}, {1000, 64, 0, false}}, 64, byFirst},
+		{"the smallest block", []frees{{100, 64, first, true}}, 8, byFirst},
+		{"too few", []frees{{63, 64, first, true}, {1000, 64, 0, false}}, 64, noSign},
+		{"most of them", []frees{{95, 64, first, true}, {5, 64, 0, true}}, 64, noSign},
+		{"nearly all", []frees{{98, 64, first, true}, {2, 64, 0, true}}, 64, byFirst},
+		{"another size, of small ones", []frees{{100, 64, first, true}}, 5000, byFirst},
+		{"another size, of large ones", []frees{{100, 64, first, true}}, 9000, noSign},
+		{"a large one", []frees{{100, 9000, first, true}}, 9001, byFirst},
+		{"one size is freed otherwise", []frees{{1000, 64, first, true}, {10, 300, 0, true}}, 64, noSign},
+		{"a header", []frees{{100, 64, before, false}}, 12, byBefore},
+		{"a header and words", []frees{{100, 64, both, true}}, 64, byBefore},
+		{"now this word, now that", []frees{{100, 64, first, true}, {100, 64, before, true}}, 64, noSign},
+	} {
+		var m freeTraces
+		for _, f := range tt.frees {
+			mark := tracer.HeapBlock{Changed: f.changed}
+			if f.written {
+				mark.First = 7
+			}
+			for range f.n {
+				m.learn(&sampledBlock{size: f.size}, &mark)
+			}
+		}
+		if got := m.sign(tt.size); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
+	}
+}
+
 // TestBlocksAreReadWhereTheyAreThere reads our own memory, in which there is a hole.
 func TestBlocksAreReadWhereTheyAreThere(t *testing.T) {
 	t.Parallel()
@@ -83,16 +132,17 @@ func TestBlocksAreReadWhereTheyAreThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask := []contents{
-		{id: 1, addr: at + 16},
-		{id: 2, addr: at + uint64(page) + 16},
-		{id: 3, addr: at + uint64(2*page) + 16},
-		{id: 4, addr: 16},
-		{id: 5, addr: at + 16},
-		{id: 6, addr: at + uint64(page) - 24}, // it ends with the page
-		{id: 7, addr: at + uint64(page) - 8},  // it would not
+		{id: 1, chunk: true, addr: at + 16},
+		{id: 2, chunk: true, addr: at + uint64(page) + 16},
+		{id: 3, chunk: true, addr: at + uint64(2*page) + 16},
+		{id: 4, chunk: true, addr: 16},
+		{id: 5, chunk: true, addr: at + 16},
+		{id: 6, chunk: true, addr: at + uint64(page) - 24}, // it ends with the page
+		{id: 7, chunk: true, addr: at + uint64(page) - 8},  // it would not
 	}
-	for range 600 { // more than are read at once
-		ask = append(ask, contents{id: 8, addr: at + 16})
+	ask = append(ask, contents{id: 9, addr: at + 16}) // another allocator's
+	for range 600 {                                   // more than are read at once
+		ask = append(ask, contents{id: 8, chunk: true, addr: at + 16})
 	}
 	if err = readBlocks(os.Getpid(), ask); err != nil {
 		t.Fatal(err)
@@ -102,6 +152,9 @@ func TestBlocksAreReadWhereTheyAreThere(t *testing.T) {
 		whole := c.id == 1 || c.id == 5 || c.id == 8
 		if c.gone != gone || whole && (c.header != 0x71 || [2]uint64(c.words[:2]) != [2]uint64{100, 200} || !c.linked || c.next != 0x31) {
 			t.Errorf("%d: %+v", i, c)
+		}
+		if c.id == 9 && (c.linked || c.next != 0) {
+			t.Errorf("what is no chunk: %+v", c)
 		}
 		if n := uint64(page / 8); c.id == 6 && (c.header != n-4 || c.words != [8]uint64{n - 3, n - 2}) {
 			t.Errorf("of one that ends with the page: %+v", c)

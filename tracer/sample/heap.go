@@ -66,6 +66,8 @@ type heapWatch struct {
 	due    uint64                     // when the samples are to be looked at next
 	busy   bool                       // a worker looks at them
 	marks  freeMarks
+	traces freeTraces
+	freed  map[uint64]*sampledBlock // whose free was seen just now, by address
 	twins  twins
 	found  uint64 // when the allocators were looked for
 }
@@ -74,7 +76,9 @@ type heapWatch struct {
 type sampledBlock struct {
 	id     uint64
 	addr   uint64
-	header uint64    // the word before it; 0 if that is not a chunk's of glibc
+	header uint64    // the word before it
+	first  uint64    // its first word when it was allocated
+	sign   sign      // by what its contents tell that it is there
 	words  [8]uint64 // what was in it when it was surely there
 	known  int       // how many of them are its own; 0 if they are not known
 	size   uint64    // bytes
@@ -259,18 +263,26 @@ func (h *heapWatch) take(b *tracer.HeapBlock) {
 	case tracer.BlockMark:
 		// While only frees are seen, another may have the block by now.
 		if h.prober.sees(b.Time) {
-			h.marks.learn(b.Header)
+			if b.Changed&tracer.ChangedSecond != 0 {
+				h.marks.learn(b.Header)
+			}
+			if freed := h.freed[b.Addr]; freed != nil {
+				h.traces.learn(freed, b)
+			}
 		}
+		delete(h.freed, b.Addr)
 	case tracer.BlockContents:
 		for _, m := range h.blocks[b.Addr] {
 			m.words, m.known = b.Words, min(int(m.size/8), len(m.words))
-			if h.twins.has(m.size, m.words[:m.known]) {
+			unwritten := m.sign == byFirst && m.words[0] == m.first
+			if h.twins.has(m.size, m.words[:m.known]) || unwritten {
 				h.blind(m, b.Time) // another may take its place unnoticed
 			}
 		}
 	case tracer.BlockFreed, tracer.BlockReused:
 		for _, old := range h.blocks[b.Addr] {
 			h.end(old, b.Time, b.What == tracer.BlockFreed)
+			h.noteFreed(old)
 		}
 		h.byID -= len(h.blocks[b.Addr])
 		delete(h.blocks, b.Addr)
@@ -285,11 +297,9 @@ func (h *heapWatch) take(b *tracer.HeapBlock) {
 		}
 		delete(h.blocks, b.Old)
 		for _, m := range moved {
-			m.addr, m.header, m.known, m.size = b.Addr, 0, 0, b.Size
-			if _, ok := chunkOf(b.Size, b.Header); ok {
-				m.header = b.Header
-			} else {
-				h.blind(m, b.Time)
+			m.addr, m.header, m.known, m.size = b.Addr, b.Header, 0, b.Size
+			if m.sign = h.signOf(b.Size, b.Header); m.sign != byChunk {
+				h.blind(m, b.Time) // what it was when it came there is not told
 			}
 		}
 		h.blocks[b.Addr] = append(h.blocks[b.Addr], moved...)
@@ -318,16 +328,33 @@ func (h *heapWatch) born(b *tracer.HeapBlock) {
 	}
 	h.last++
 	h.byID++
-	block := &sampledBlock{id: h.last, addr: b.Addr, size: b.Size, blind: !glibc}
-	if glibc {
-		block.header = b.Header
-	}
+	block := &sampledBlock{id: h.last, addr: b.Addr, size: b.Size, header: b.Header, first: b.First, sign: h.signOf(b.Size, b.Header)}
+	block.blind = block.sign == noSign
 	h.blocks[b.Addr] = append(h.blocks[b.Addr], block)
 	h.run.effort.Heaps.Blocks++
 	at := h.run.opts.Site(h.t.pid, tree, &b.Sample)
 	h.run.emit(h.t, b.Time, event.Block{
 		ID: block.id, Addr: b.Addr, Site: at, Bytes: size, Weight: b.Weight, Blind: block.blind,
 	})
+}
+
+// signOf is by what the contents of a block tell that it is there.
+func (h *heapWatch) signOf(size, header uint64) sign {
+	if _, ok := chunkOf(size, header); ok {
+		return byChunk
+	}
+	return h.traces.sign(size)
+}
+
+// mostFreed is how many blocks are remembered whose free was seen, and not yet what it left.
+const mostFreed = 1 << 12
+
+// noteFreed remembers a block until it is told what its free has left.
+func (h *heapWatch) noteFreed(b *sampledBlock) {
+	if h.freed == nil || len(h.freed) >= mostFreed {
+		h.freed = make(map[uint64]*sampledBlock)
+	}
+	h.freed[b.addr] = b
 }
 
 func (h *heapWatch) end(b *sampledBlock, at uint64, seen bool) {
