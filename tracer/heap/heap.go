@@ -27,6 +27,7 @@ package heap
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -236,21 +237,21 @@ type work struct {
 
 // worked estimates it. It is no less than the time in all, as a multiple of that of the
 // windows: while calls are seen a program is slower, and never faster. How much slower tell
-// page faults, which what makes a heap larger has in windows and beside. Where there are
-// nearly none, CPU time may tell of more, of which less is known: the price of seeing calls
-// must be taken off.
+// page faults, which what makes a heap larger has in windows and beside, and CPU time, of
+// which less is known: the price of seeing calls must be taken off. So that counts for a few
+// page faults, and decides where there are fewer.
 func (b *Book) worked() (w work) {
-	const few, cluster, unsure, all = 4, 1.5, 5, 0.99
+	const cluster, unsure, all = 1.5, 3, 0.99
 	watched, probed := b.Watched(), b.probedSince(0)
 	if float64(probed) > all*float64(watched) {
 		return work{times: 1, least: 1}
 	}
 	w.least = float64(watched) / float64(max(probed, 1))
-	faults := float64(max(b.work.Faults, 1))
-	w.times, w.pieces = 1+float64(b.work.Beside)/faults, faults/cluster
-	if byCPU := 1 + float64(b.work.CPUBeside)/float64(max(b.work.CPU, time.Microsecond)); b.work.Faults < few && byCPU > w.times {
-		w.times, w.pieces = byCPU, unsure
-	}
+	faults, beside := float64(b.work.Faults), float64(b.work.Beside)
+	more := float64(b.work.CPUBeside) / float64(max(b.work.CPU, time.Microsecond))
+	more = max(more, w.least-1)
+	w.pieces = unsure + faults/cluster
+	w.times = 1 + more*(unsure+beside/max(more, math.SmallestNonzeroFloat64)/cluster)/w.pieces
 	w.times = max(w.times, w.least)
 	return w
 }

@@ -173,11 +173,11 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, path f
 			survival[site] = k.Survival
 		}
 	}
-	r.Sites = e.sites(all, survival)
 	e.strangers = b.strangers(touches, path)
-	r.judge(rate, e.scale, func(_ *rand.Rand, grown, sum float64) float64 {
+	scale := r.judge(rate, scalingOf(e.work), func(_ *rand.Rand, grown, sum float64) float64 {
 		return min(max(grown/slack-sum, 0), e.strangers*grown)
 	})
+	r.Sites = e.sites(all, survival, scale)
 	return r
 }
 
@@ -269,12 +269,41 @@ func (e *estimator) recent() {
 	e.slower = e.work.times / e.work.least
 }
 
-// scale draws how much larger all rates may be, or smaller: it is the same for all.
-func (e *estimator) scale(r *rand.Rand) float64 {
-	if e.work.pieces == 0 {
+// scaling is how many times as large all rates may be as their best estimates: it is the same
+// for all, so that it does not tell who keeps more.
+type scaling struct {
+	pieces float64 // of how many independent pieces the estimate is the mean; 0 if it is exact
+	least  float64 // it is no less
+}
+
+func scalingOf(w work) scaling {
+	s := scaling{pieces: w.pieces, least: 1}
+	if s.pieces > 0 {
+		r := rand.New(rand.NewPCG(1, 0))
+		drawn := make([]float64, draws)
+		for i := range drawn {
+			drawn[i] = gamma(r, s.pieces) / s.pieces
+		}
+		low, _ := interval(drawn)
+		s.least = max(low, w.least/w.times)
+	}
+	return s
+}
+
+func (s *scaling) draw(r *rand.Rand) float64 {
+	if s.pieces == 0 {
 		return 1
 	}
-	return max(gamma(r, e.work.pieces)/e.work.pieces, e.work.least/e.work.times)
+	return max(gamma(r, s.pieces)/s.pieces, s.least)
+}
+
+// fit makes one as small as it must be for the sum of what all keep not to be more than what a
+// heap has grown by, if it may be that small.
+func (s *scaling) fit(scale, sum, grown float64) float64 {
+	if sum*scale <= slack*grown {
+		return scale
+	}
+	return min(scale, max(s.least, grown/sum))
 }
 
 // decided tells whether a sample says something of what becomes of its like.
@@ -378,15 +407,12 @@ func (e *estimator) keeper(f *function, blocks []*block) Keeper {
 		unseen = unseen || d.seen < 1
 	}
 	k.known = known
-	r := rand.New(rand.NewPCG(1, 0)) // the same samples give the same answer
-	all := make([]float64, draws)
-	var sum float64
-	for i := range all {
-		keeps := known.keeps(r)
-		sum += keeps
-		all[i] = keeps * e.scale(r)
-	}
 	if unseen { // deaths may not have been seen
+		r := rand.New(rand.NewPCG(1, 0)) // the same samples give the same answer
+		var sum float64
+		for range draws {
+			sum += known.keeps(r)
+		}
 		k.Kept = min(sum/draws, k.Kept)
 	}
 	if k.Allocated > 0 {
@@ -394,7 +420,6 @@ func (e *estimator) keeper(f *function, blocks []*block) Keeper {
 	} else {
 		k.Survival, _, _ = e.survival(blocks)
 	}
-	k.Low, k.High = interval(all)
 	return k
 }
 
@@ -402,12 +427,14 @@ func (e *estimator) keeper(f *function, blocks []*block) Keeper {
 func (e *estimator) draw(blocks []*block) *draw {
 	d := new(draw)
 	var bytes, seen float64
-	alive := float64(alive(blocks))
+	there, old := float64(alive(blocks)), 0.0 // old are those of which it is known whether they are
 	exact := true
 	times := make(map[int]bool)
 	for _, s := range blocks {
 		switch {
+		case s.ended == 0 && !e.decided(s):
 		case s.ended == 0:
+			old++
 			if s.Blind {
 				d.blind++
 			}
@@ -432,7 +459,10 @@ func (e *estimator) draw(blocks []*block) *draw {
 		times[e.book.windowOf(s.At)] = true
 	}
 	n := float64(len(blocks))
-	d.seen, d.blind, d.found = seen/n, d.blind/max(alive, 1), d.found/max(n-alive, 1)
+	d.seen, d.found = seen/n, d.found/max(n-there, 1)
+	if d.blind /= max(old, 1); old == 0 {
+		d.blind = 1
+	}
 	d.rate = e.slower * bytes / e.probed.Seconds()
 	if !exact || e.work.pieces > 0 {
 		d.times = float64(len(times))
@@ -442,13 +472,13 @@ func (e *estimator) draw(blocks []*block) *draw {
 }
 
 // sites estimates what each site has allocated and keeps, with the part that survives.
-func (e *estimator) sites(all []*block, survival map[uint32]float64) (out []SiteEstimate) {
+func (e *estimator) sites(all []*block, survival map[uint32]float64, scale float64) (out []SiteEstimate) {
 	bytes := make(map[uint32]float64)
 	for _, s := range all {
 		bytes[s.Site] += e.book.stands(s)
 	}
 	for _, site := range slices.Sorted(maps.Keys(bytes)) {
-		allocated := e.work.times * bytes[site]
+		allocated := scale * e.work.times * bytes[site]
 		out = append(out, SiteEstimate{site, allocated, allocated * survival[site]})
 	}
 	return out
@@ -536,6 +566,9 @@ func (e *estimator) survival(blocks []*block) (stays, late, counts float64) {
 	var oldest uint64
 	for _, s := range blocks {
 		end, stands := cmp.Or(s.ended, e.now), e.book.stands(s)
+		if !e.decided(s) {
+			end = e.reach(s) // it may have died since, and not have been looked at
+		}
 		if s.ended == 0 && s.Blind { // it need not be
 			age := time.Duration(e.reach(s) - s.At)
 			dead := stands * (1 - later(age))
@@ -595,12 +628,12 @@ const sameness = 20
 // prior is of the distributions of parts and rates (Jeffreys).
 const prior = 0.5
 
-// judge orders the keepers, and says how sure the first of them is, and what all keep. Scale
-// draws how much larger what they keep may be. Unseen draws what somebody else may keep of
-// what grows by so much, of which they keep a sum.
-func (r *Result) judge(rate growth.Rate, scale func(*rand.Rand) float64, unseen func(r *rand.Rand, grown, sum float64) float64) {
+// judge orders the keepers, and says how sure the first of them is, what each and all keep, and
+// how many times as large all estimates are best taken as they were. Unseen draws what somebody
+// else may keep of what grows by so much, of which they keep a sum.
+func (r *Result) judge(rate growth.Rate, scale scaling, unseen func(r *rand.Rand, grown, sum float64) float64) float64 {
 	if len(r.Keepers) == 0 {
-		return
+		return 1
 	}
 	slices.SortFunc(r.Keepers, func(x, y Keeper) int {
 		return cmp.Or(cmp.Compare(y.Kept, x.Kept), cmp.Compare(x.function, y.function))
@@ -608,8 +641,15 @@ func (r *Result) judge(rate growth.Rate, scale func(*rand.Rand) float64, unseen 
 	for i := range r.Keepers {
 		r.Kept += r.Keepers[i].Kept
 	}
+	best := scale.fit(1, r.Kept, rate.PerSecond)
+	r.Kept *= best
+	keeps := make([][]float64, len(r.Keepers))
 	for i := range r.Keepers {
-		r.Keepers[i].Share = r.Keepers[i].Kept / math.Max(r.Kept, math.SmallestNonzeroFloat64)
+		k := &r.Keepers[i]
+		k.Allocated *= best
+		k.Kept *= best
+		k.Share = k.Kept / math.Max(r.Kept, math.SmallestNonzeroFloat64)
+		keeps[i] = make([]float64, draws)
 	}
 	rnd := rand.New(rand.NewPCG(1, 0))
 	deviation := (rate.High - rate.Low) / 4
@@ -617,15 +657,19 @@ func (r *Result) judge(rate growth.Rate, scale func(*rand.Rand) float64, unseen 
 	wins := 0
 	for n := range draws {
 		grown := max(rate.PerSecond+deviation*rnd.NormFloat64(), 0)
-		scale := scale(rnd)
 		var sum, first, others float64
 		for i := range r.Keepers {
-			k := r.Keepers[i].known.keeps(rnd) * scale
-			sum += k
+			keeps[i][n] = r.Keepers[i].known.keeps(rnd)
+			sum += keeps[i][n]
+		}
+		scale := scale.fit(scale.draw(rnd), sum, grown)
+		sum *= scale
+		for i := range r.Keepers {
+			keeps[i][n] *= scale
 			if i == 0 {
-				first = k
+				first = keeps[i][n]
 			} else {
-				others = max(others, k)
+				others = max(others, keeps[i][n])
 			}
 		}
 		sums[n] = sum
@@ -635,13 +679,16 @@ func (r *Result) judge(rate growth.Rate, scale func(*rand.Rand) float64, unseen 
 		}
 	}
 	r.Low, r.High = interval(sums)
-	const absurd = 4
-	if r.Low > slack*rate.High || r.Kept > absurd*rate.High {
-		return // more than there is: what is known of them is wrong
+	for i := range r.Keepers {
+		r.Keepers[i].Low, r.Keepers[i].High = interval(keeps[i])
+	}
+	if r.Low > slack*rate.High {
+		return best // more than there is: what is known of them is wrong
 	}
 	if k := &r.Keepers[0]; min(k.Alive, k.Times) >= Fewest && !k.Pools && !k.Unsure && !k.Dies && !r.Short() {
 		r.Confidence = float64(wins) / (draws + 1) // it is never certain
 	}
+	return best
 }
 
 // Touch is how many page faults of a group a site has.

@@ -43,6 +43,7 @@ type program struct {
 	unseen  float64       // bytes a second that grow beside, by a function that has no sample
 	// Fragments is how many bytes a second it grows by that nobody keeps.
 	fragments float64
+	seems     float64       // how many times as much as it is its work beside windows seems to be, 0 for 1
 	drained   float64       // bytes a second of what is kept that nobody sees given back
 	since     time.Duration // since when there is the memory that grows
 }
@@ -61,7 +62,7 @@ func (p *program) run(seed uint64) (r Result, kept float64) {
 	inWindow := func(at time.Duration) bool { return at%p.every < p.window }
 	for from := time.Duration(0); from < p.watch; from += p.every {
 		to := from + p.window
-		w := Window{From: uint64(from) + 1, To: uint64(to), CPU: p.window, CPUBeside: p.every - p.window}
+		w := Window{From: uint64(from) + 1, To: uint64(to), CPU: p.window, CPUBeside: time.Duration(max(p.seems, 1) * float64(p.every-p.window))}
 		if from == 0 {
 			w.CPUBeside = 0
 		}
@@ -198,6 +199,11 @@ func TestTheKeeperIsNamedOrNobody(t *testing.T) {
 			caller{stack: []string{"malloc", "read_config", "main"}, bytes: 500, rate: 20_000, once: true, kept: 1},
 			caller{stack: []string{"malloc", "register", "main"}, bytes: 50, rate: 100, kept: 1}, churn,
 		), "register", false},
+		"how much is done beside windows seems to be far more": {func() program {
+			p := quick(server...)
+			p.seems = 6
+			return p
+		}(), "login", true},
 		"a cache is older than the memory that grows": {func() program {
 			p := quick(
 				caller{stack: []string{"malloc", "cache_put", "main"}, bytes: 500, rate: 4000, life: 6 * time.Second, ageless: true},
@@ -372,8 +378,8 @@ func TestJoinedWindowsWereProbedForAsLongAsBothWere(t *testing.T) {
 	}
 }
 
-// TestWorkIsEstimated wants few page faults believed rather than CPU time, most of which is the
-// price of seeing calls; that tells of more only where there are none.
+// TestWorkIsEstimated wants page faults believed rather than CPU time, most of which is the
+// price of seeing calls, but for where there are few.
 func TestWorkIsEstimated(t *testing.T) {
 	t.Parallel()
 	const ms = uint64(1e6)
@@ -384,7 +390,8 @@ func TestWorkIsEstimated(t *testing.T) {
 		want           float64
 	}{
 		{"by page faults", 100, 900, time.Millisecond, time.Millisecond, 10},
-		{"by few", 2, 998, 10 * time.Millisecond, 100 * time.Millisecond, 500},
+		{"by few and CPU time", 2, 998, 10 * time.Millisecond, 100 * time.Millisecond, 161},
+		{"by none where some are likely, and CPU time", 0, 2000, time.Millisecond, 119 * time.Millisecond, 564},
 		{"by CPU time where there are none", 0, 0, time.Millisecond, 49 * time.Millisecond, 50},
 		{"by the time, if nothing else tells of more", 100, 0, time.Millisecond, 0, 10},
 	} {

@@ -271,8 +271,7 @@ func (p *Profile) Keepers(rate growth.Rate, path func(site uint32) []Place) (r R
 			r.Keepers = append(r.Keepers, k)
 		}
 	}
-	exact := func(*rand.Rand) float64 { return 1 }
-	r.judge(rate, exact, func(rnd *rand.Rand, grown, sum float64) float64 {
+	r.judge(rate, scaling{least: 1}, func(rnd *rand.Rand, grown, sum float64) float64 {
 		notSampled := rnd.ExpFloat64() * max(p.rate, 1) / w.length.Seconds()
 		return max(grown/(headroom*slack)-sum, notSampled)
 	})
@@ -337,11 +336,5 @@ func (p *Profile) keeper(f *function, of map[uint32][]*change, w *period) Keeper
 	k.Allocated = allocated / d.seconds
 	k.Kept = max(min(d.came.bytes-d.went.bytes-d.floating, d.whole), 0) / d.seconds
 	k.Survival = k.Kept / max(k.Allocated, math.SmallestNonzeroFloat64)
-	rnd := rand.New(rand.NewPCG(1, 0)) // the same samples give the same answer
-	drawn := make([]float64, draws)
-	for i := range drawn {
-		drawn[i] = d.keeps(rnd)
-	}
-	k.Low, k.High = interval(drawn)
 	return k
 }
