@@ -174,7 +174,8 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, path f
 		}
 	}
 	e.strangers = b.strangers(touches, path)
-	scale := r.judge(rate, scalingOf(e.work), func(_ *rand.Rand, grown, sum float64) float64 {
+	// As far as blocks are what grows, and not of strangers, somebody of them keeps them.
+	scale := r.judge(rate, scalingOf(e.work), floor*(1-e.strangers), func(_ *rand.Rand, grown, sum float64) float64 {
 		return min(max(grown/slack-sum, 0), e.strangers*grown)
 	})
 	r.Sites = e.sites(all, survival, scale)
@@ -273,19 +274,20 @@ func (e *estimator) recent() {
 // for all, so that it does not tell who keeps more.
 type scaling struct {
 	pieces float64 // of how many independent pieces the estimate is the mean; 0 if it is exact
-	least  float64 // it is no less
+	// It is no less than the one, and hardly more than the other.
+	least, most float64
 }
 
 func scalingOf(w work) scaling {
-	s := scaling{pieces: w.pieces, least: 1}
+	s := scaling{pieces: w.pieces, least: 1, most: 1}
 	if s.pieces > 0 {
 		r := rand.New(rand.NewPCG(1, 0))
 		drawn := make([]float64, draws)
 		for i := range drawn {
 			drawn[i] = gamma(r, s.pieces) / s.pieces
 		}
-		low, _ := interval(drawn)
-		s.least = max(low, w.least/w.times)
+		low, high := interval(drawn)
+		s.least, s.most = max(low, w.least/w.times), high
 	}
 	return s
 }
@@ -298,12 +300,16 @@ func (s *scaling) draw(r *rand.Rand) float64 {
 }
 
 // fit makes one as small as it must be for the sum of what all keep not to be more than what a
-// heap has grown by, if it may be that small.
-func (s *scaling) fit(scale, sum, grown float64) float64 {
-	if sum*scale <= slack*grown {
-		return scale
+// heap has grown by, and as large as it must be for it not to be less than they must keep of
+// that, if it may be that small, or large.
+func (s *scaling) fit(scale, sum, grown, theirs float64) float64 {
+	switch {
+	case sum*scale > slack*grown:
+		return min(scale, max(s.least, grown/sum))
+	case sum*scale < theirs*grown:
+		return max(scale, min(s.most, theirs*grown/max(sum, math.SmallestNonzeroFloat64)))
 	}
-	return min(scale, max(s.least, grown/sum))
+	return scale
 }
 
 // decided tells whether a sample says something of what becomes of its like.
@@ -629,9 +635,10 @@ const sameness = 20
 const prior = 0.5
 
 // judge orders the keepers, and says how sure the first of them is, what each and all keep, and
-// how many times as large all estimates are best taken as they were. Unseen draws what somebody
-// else may keep of what grows by so much, of which they keep a sum.
-func (r *Result) judge(rate growth.Rate, scale scaling, unseen func(r *rand.Rand, grown, sum float64) float64) float64 {
+// how many times as large all estimates are best taken as they were. Theirs is the part of the
+// growth that they keep, at least, if it is known what grows. Unseen draws what somebody else may
+// keep of what grows by so much, of which they keep a sum.
+func (r *Result) judge(rate growth.Rate, scale scaling, theirs float64, unseen func(r *rand.Rand, grown, sum float64) float64) float64 {
 	if len(r.Keepers) == 0 {
 		return 1
 	}
@@ -641,7 +648,7 @@ func (r *Result) judge(rate growth.Rate, scale scaling, unseen func(r *rand.Rand
 	for i := range r.Keepers {
 		r.Kept += r.Keepers[i].Kept
 	}
-	best := scale.fit(1, r.Kept, rate.PerSecond)
+	best := scale.fit(1, r.Kept, rate.PerSecond, theirs)
 	r.Kept *= best
 	keeps := make([][]float64, len(r.Keepers))
 	for i := range r.Keepers {
@@ -662,7 +669,7 @@ func (r *Result) judge(rate growth.Rate, scale scaling, unseen func(r *rand.Rand
 			keeps[i][n] = r.Keepers[i].known.keeps(rnd)
 			sum += keeps[i][n]
 		}
-		scale := scale.fit(scale.draw(rnd), sum, grown)
+		scale := scale.fit(scale.draw(rnd), sum, grown, theirs)
 		sum *= scale
 		for i := range r.Keepers {
 			keeps[i][n] *= scale

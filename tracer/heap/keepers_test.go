@@ -276,6 +276,33 @@ func TestTheKeeperIsNamedOrNobody(t *testing.T) {
 	}
 }
 
+// TestHowMuchMoreIsDoneGivesWay wants what is uncertain for all alike to fit what a heap grows by,
+// as far as it is.
+func TestHowMuchMoreIsDoneGivesWay(t *testing.T) {
+	t.Parallel()
+	s := scaling{least: 0.2, most: 3}
+	for _, c := range []struct {
+		name             string
+		scale, sum, want float64
+	}{
+		{"they explain it", 1, 100, 1},
+		{"they would keep too much", 1, 400, 0.25},
+		{"they would keep too much, however much more is done", 1, 1000, 0.2},
+		{"it is as little as it may be", 0.1, 1000, 0.1},
+		{"they would explain too little", 0.5, 50, 0.8},
+		{"they would explain too little, however much more is done", 1, 10, 3},
+		{"it is as much as it may be", 4, 5, 4},
+		{"they keep nothing", 1, 0, 3},
+	} {
+		if got := s.fit(c.scale, c.sum, 100, 0.4); math.Abs(got-c.want) > 1e-9 {
+			t.Errorf("%s: %g, want %g", c.name, got, c.want)
+		}
+	}
+	if got := (&scaling{least: 1, most: 1}).fit(1, 1000, 100, 0); got != 1 {
+		t.Errorf("one that is exact: %g", got)
+	}
+}
+
 func TestWhatIsKeptIsEstimated(t *testing.T) {
 	t.Parallel()
 	p := program{callers: server, watch: time.Minute, every: 500 * time.Millisecond, window: 20 * time.Millisecond, quota: 8}
