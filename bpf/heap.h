@@ -13,6 +13,12 @@
 
 volatile const __u32 block_quota = 0; /* samples of a space in a window; 0: none */
 
+/*
+ * ns: of a burst is expected what there was in the last one, so that all of its calls have
+ * about the same chance, and the samples the same weight.
+ */
+#define LASTING (30 * 1000000000UL)
+
 /* The call of the allocator that a thread is in. */
 struct heap_call {
 	__u64 sp; /* when it began; 0: it is in none */
@@ -210,8 +216,8 @@ static __noinline int sample_block(struct task_struct *task, struct space *sp, _
 	m = bpf_map_lookup_elem(&block_meters, &index);
 	if (!m)
 		return 0;
-	chance = meter_chance(m, now, quota ? quota : 1);
-	more = meter_chance(&sp->blocks, now, block_quota);
+	chance = meter_chance(m, now, quota ? quota : 1, LASTING);
+	more = meter_chance(&sp->blocks, now, block_quota, LASTING);
 	m->seen++;
 	if (!taken(chance))
 		return 0;

@@ -1247,16 +1247,16 @@ static __noinline int send_name(struct task_struct *task, struct pending *p, __u
  * The chance with which the next of something is to be taken, as the k of 2^-k: all
  * that a window has at first, up to the quota, then ever less, so that no more than
  * about three times the quota is taken however much there is. A window begins with
- * what the one before it needed. Threads that race may count one for two. Whoever
- * asks counts in "seen".
+ * what the one before it needed, if that began less than "lasts" ns ago. Threads that race may
+ * count one for two. Whoever asks counts in "seen".
  */
-static __always_inline __u32 meter_chance(struct meter *m, __u64 now, __u32 quota)
+static __always_inline __u32 meter_chance(struct meter *m, __u64 now, __u32 quota, __u64 lasts)
 {
 	__u64 passed = now - m->began;
 	__u32 base = 0, k;
 
 	if (passed > WINDOW) {
-		if (passed < 2 * WINDOW) {
+		if (passed < lasts) {
 			for (; base < MM_TOP_CHANCE && m->seen >> base > quota; base++)
 				;
 		}
@@ -1542,9 +1542,9 @@ __noinline int growth_wanted(struct space *sp, struct pending *p, __u32 caller)
 	m = bpf_map_lookup_elem(&callers, &index);
 	if (!m)
 		return 0;
-	if (meter_chance(&sp->calls, now, stack_quota)) {
-		chance = meter_chance(m, now, quota ? quota : 1);
-		more = meter_chance(&sp->stacks, now, stack_quota);
+	if (meter_chance(&sp->calls, now, stack_quota, 2 * WINDOW)) {
+		chance = meter_chance(m, now, quota ? quota : 1, 2 * WINDOW);
+		more = meter_chance(&sp->stacks, now, stack_quota, 2 * WINDOW);
 		m->seen++;
 	}
 	sp->calls.seen++;
@@ -1566,7 +1566,7 @@ __noinline int rare_wanted(struct space *sp, struct pending *p)
 
 	if (!sp || !p)
 		return 0;
-	chance = meter_chance(&sp->rare, bpf_ktime_get_ns(), stack_quota);
+	chance = meter_chance(&sp->rare, bpf_ktime_get_ns(), stack_quota, 2 * WINDOW);
 	sp->rare.seen++;
 	p->chance = chance < MM_TOP_CHANCE ? chance : MM_TOP_CHANCE;
 	return taken(p->chance);
@@ -1674,7 +1674,7 @@ int mm_fault(struct bpf_perf_event_data *ctx)
 	if (block_quota)
 		count_heap_fault(sp, ctx->ip, addr);
 	note_piece(sp, addr);
-	chance = meter_chance(&sp->faults, bpf_ktime_get_ns(), fault_quota);
+	chance = meter_chance(&sp->faults, bpf_ktime_get_ns(), fault_quota, 2 * WINDOW);
 	sp->faults.seen++;
 	if (taken(chance))
 		send_stack(sp, MM_OP_FAULT, addr, chance);

@@ -266,7 +266,8 @@ struct mm_block {
 	/* The words before the block, and before the old one: of glibc, their chunks' sizes. */
 	__u64 header;
 	__u64 old_header;
-	__u64 first; /* the block's first word when the call returned; of MM_BLOCK_MARK: when it was freed */
+	/* The block's first word when the call returned; of MM_BLOCK_MARK: when it was freed. */
+	__u64 first;
 	__u8 what;
 	__u8 chance; /* its probability of being sent was 2^-chance */
 	__u8 pad[6];

@@ -141,7 +141,7 @@ const (
 	defaultHeapBudget = 1
 	// blockRate is how many blocks of one heap are sampled a second, as long as its
 	// allocator is probed: an eighth of it in a burst, about.
-	blockRate = 2048
+	blockRate = 8192
 )
 
 // pace is how often to look: 60 times and more in all, but no more often than ten times a
