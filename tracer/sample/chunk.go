@@ -187,41 +187,55 @@ type contents struct {
 	linked bool   // next was read
 }
 
-// look has a worker read the blocks that are waited for.
-func (h *heapWatch) look() {
+// contain notes what is in a block that is surely there.
+func (h *heapWatch) contain(b *sampledBlock, words [8]uint64) {
+	known := min(int(b.size/8), len(words))
+	if b.known == known && slices.Equal(b.words[:known], words[:known]) {
+		return
+	}
+	b.words, b.known = words, known
+	b.twin = h.twins.has(b.size, words[:known])
+}
+
+// look has a worker read the blocks that are waited for, and were allocated since a time.
+func (h *heapWatch) look(since uint64) {
 	h.busy = true
 	var ask []contents
 	for addr, all := range h.blocks {
 		b := all[len(all)-1]
-		if b.sign != noSign {
+		if b.sign != noSign && b.at >= since {
 			ask = append(ask, contents{id: b.id, addr: addr, chunk: b.sign == byChunk})
 		}
 	}
-	pid := h.t.pid
+	pid, now := h.t.pid, h.run.kernel.Now
 	h.run.ask(func() func() {
 		began := threadTime()
 		err := readBlocks(pid, ask)
-		took := readPrice * (threadTime() - began)
+		took, read := readPrice*(threadTime()-began), now()
 		return func() {
 			h.busy = false
 			if h.t.heap != h {
 				return
 			}
-			at := h.run.kernel.Now()
-			h.due = at + max(uint64(blocksEvery), uint64(float64(took)/h.run.opts.HeapBudget))
+			at := now()
+			if after := at + uint64(float64(took)/h.run.opts.HeapBudget); since == 0 {
+				h.due = max(at+uint64(blocksEvery), after)
+			} else {
+				h.due = max(h.due, after)
+			}
 			if err != nil { // what was not read tells nothing
 				h.blindAll(at)
 				return
 			}
 			for i := range ask {
-				h.compare(&ask[i], at)
+				h.compare(&ask[i], read, at)
 			}
 		}
 	})
 }
 
-// compare draws the conclusions of what was found of a block.
-func (h *heapWatch) compare(c *contents, at uint64) {
+// compare draws the conclusions of what was found of a block when it was read.
+func (h *heapWatch) compare(c *contents, read, at uint64) {
 	all := h.blocks[c.addr]
 	if len(all) == 0 || all[len(all)-1].id != c.id {
 		return // it has ended meanwhile, and another is there
@@ -235,6 +249,13 @@ func (h *heapWatch) compare(c *contents, at uint64) {
 			h.end(old, at, false)
 		}
 		h.forget(c.addr)
+	case h.prober.follows(b.at, read): // it would have been seen to be freed
+		h.contain(b, c.words)
+	case b.twin, b.sign == byFirst && b.words[0] == b.first:
+		// Another may have taken its place unnoticed.
+		for _, old := range all {
+			h.blind(old, at)
+		}
 	case b.known == 0 || !slices.Equal(c.words[:b.known], b.words[:b.known]) || b.sign == byBefore && c.header != b.header:
 		// It may have been freed, or its owner has written to it.
 		for _, old := range all {

@@ -51,6 +51,9 @@ const (
 	mostSamples = 1 << 14
 	// blocksEvery is the time between two looks at the samples.
 	blocksEvery = time.Second
+	// written is how long after a window those that were allocated in it are looked at, while
+	// it is still seen whether they are freed: their owners have filled them by then.
+	written = uint64(10 * time.Millisecond)
 	// mostTold is how many records of blocks are taken at once.
 	mostTold = 4096
 )
@@ -64,6 +67,7 @@ type heapWatch struct {
 	byID   int                        // how many there are
 	last   uint64                     // the number of the newest
 	due    uint64                     // when the samples are to be looked at next
+	seen   uint64                     // the end of the last window whose samples were looked at
 	busy   bool                       // a worker looks at them
 	marks  freeMarks
 	traces freeTraces
@@ -81,6 +85,8 @@ type sampledBlock struct {
 	sign   sign      // by what its contents tell that it is there
 	words  [8]uint64 // what was in it when it was surely there
 	known  int       // how many of them are its own; 0 if they are not known
+	twin   bool      // another had these
+	at     uint64    // when it was allocated
 	size   uint64    // bytes
 	blind  bool
 }
@@ -189,8 +195,13 @@ func (s *Sampler) lookAtHeaps(now uint64) {
 			h.prober.use(s.opts.Allocators(t.pid, tree))
 		}
 		h.tellWindows(now)
-		if !h.busy && now >= h.due && len(h.blocks) > 0 {
-			h.look()
+		switch from, to := h.prober.window(); {
+		case h.busy || len(h.blocks) == 0:
+		case now >= h.due:
+			h.look(0)
+		case to > h.seen && now >= to+written:
+			h.seen = to
+			h.look(from)
 		}
 	}
 }
@@ -273,11 +284,7 @@ func (h *heapWatch) take(b *tracer.HeapBlock) {
 		delete(h.freed, b.Addr)
 	case tracer.BlockContents:
 		for _, m := range h.blocks[b.Addr] {
-			m.words, m.known = b.Words, min(int(m.size/8), len(m.words))
-			unwritten := m.sign == byFirst && m.words[0] == m.first
-			if h.twins.has(m.size, m.words[:m.known]) || unwritten {
-				h.blind(m, b.Time) // another may take its place unnoticed
-			}
+			h.contain(m, b.Words)
 		}
 	case tracer.BlockFreed, tracer.BlockReused:
 		for _, old := range h.blocks[b.Addr] {
@@ -328,7 +335,7 @@ func (h *heapWatch) born(b *tracer.HeapBlock) {
 	}
 	h.last++
 	h.byID++
-	block := &sampledBlock{id: h.last, addr: b.Addr, size: b.Size, header: b.Header, first: b.First, sign: h.signOf(b.Size, b.Header)}
+	block := &sampledBlock{id: h.last, addr: b.Addr, size: b.Size, at: b.Time, header: b.Header, first: b.First, sign: h.signOf(b.Size, b.Header)}
 	block.blind = block.sign == noSign
 	h.blocks[b.Addr] = append(h.blocks[b.Addr], block)
 	h.run.effort.Heaps.Blocks++
@@ -414,6 +421,7 @@ type prober struct {
 	spent      event.Heaps
 	cost       time.Duration // of this burst
 	from, to   uint64        // when allocations were seen last
+	off        uint64        // from when on frees were not seen any more; 0 while they are
 	// Of the goroutine that probes.
 	used   time.Duration // CPU time of the process, at the end of the last window
 	faults uint64        // the same of its page faults
@@ -619,6 +627,7 @@ func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration
 		return 0, errors.Join(err, probes.Close())
 	}
 	defer func() {
+		p.unsee()
 		err = errors.Join(err, probes.Close()) // it may be closed already
 		if after, e := p.kernel.HeapCalls(p.space); e == nil {
 			p.pay(each.cost(last, after, 0))
@@ -669,6 +678,7 @@ func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration
 // takeOff takes all probes off, and returns until when calls that free were seen, of which
 // there were so many before: the breakpoints go at once, long before the kernel is done.
 func (p *prober) takeOff(probes tracer.HeapProbes, calls tracer.HeapCalls) (until uint64, err error) {
+	p.unsee()
 	until = p.now()
 	closed := make(chan error, 1)
 	go func() { closed <- probes.Close() }()
@@ -815,7 +825,28 @@ func (p *prober) tell(w event.HeapWindow, calls uint64, cost time.Duration) {
 func (p *prober) see(from, to uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.from, p.to = from, to
+	p.from, p.to, p.off = from, to, 0
+}
+
+// unsee notes that frees are not seen any more, from now on.
+func (p *prober) unsee() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.off = p.now()
+}
+
+// window is that in which allocations were seen last; to is 0 while they are.
+func (p *prober) window() (from, to uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.from, p.to
+}
+
+// follows tells whether frees were seen from a time to another without a pause.
+func (p *prober) follows(from, to uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.from != 0 && from >= p.from && (p.off == 0 || to < p.off)
 }
 
 // sees tells whether allocations were seen at a time.
