@@ -85,7 +85,17 @@ type Book struct {
 	windows []window
 	now     uint64 // of the newest that was told
 	work    Window // sums of all windows
+	faults  map[growth.Key][]fault
 }
+
+// fault is a page fault.
+type fault struct {
+	at   uint64
+	site uint32
+}
+
+// mostFaults is how many of a group are kept.
+const mostFaults = 1 << 12
 
 // group sums up the samples of one group that are kept.
 type group struct {
@@ -96,7 +106,7 @@ type group struct {
 
 // New returns an empty book.
 func New() *Book {
-	return &Book{blocks: make(map[uint64]*block), groups: make(map[growth.Key]group), thin: 1}
+	return &Book{blocks: make(map[uint64]*block), groups: make(map[growth.Key]group), faults: make(map[growth.Key][]fault), thin: 1}
 }
 
 // Count is how many samples of a group are kept, whether or not they are there.
@@ -208,6 +218,19 @@ func (b *Book) Window(w Window) {
 	b.windows = append(kept, b.windows[len(kept)*2:]...)
 }
 
+// Fault is told of a page fault in memory of a group.
+func (b *Book) Fault(key growth.Key, at uint64, site uint32) {
+	all := b.faults[key]
+	if len(all) >= mostFaults { // every second is as good
+		kept := all[:0]
+		for i := 0; i < len(all); i += 2 {
+			kept = append(kept, all[i])
+		}
+		all = kept
+	}
+	b.faults[key] = append(all, fault{at, site})
+}
+
 // windowOf is the index of the window that a time is in, or of the one after it.
 func (b *Book) windowOf(at uint64) int {
 	i, _ := slices.BinarySearchFunc(b.windows, at, func(w window, at uint64) int { return cmp.Compare(w.Until, at) })
@@ -235,13 +258,16 @@ type work struct {
 	pieces float64 // of how many independent pieces it is the mean; 0 if everything was seen
 }
 
+// cluster is how many page faults come together, about.
+const cluster = 1.5
+
 // worked estimates it. It is no less than the time in all, as a multiple of that of the
 // windows: while calls are seen a program is slower, and never faster. How much slower tell
 // page faults, which what makes a heap larger has in windows and beside, and CPU time, of
 // which less is known: the price of seeing calls must be taken off. So that counts for a few
 // page faults, and decides where there are fewer.
 func (b *Book) worked() (w work) {
-	const cluster, unsure, all = 1.5, 3, 0.99
+	const unsure, all = 3, 0.99
 	watched, probed := b.Watched(), b.probedSince(0)
 	if float64(probed) > all*float64(watched) {
 		return work{times: 1, least: 1}
@@ -256,10 +282,16 @@ func (b *Book) worked() (w work) {
 	return w
 }
 
+// inWindow tells whether all calls were seen at a time.
+func (b *Book) inWindow(at uint64) bool {
+	i := b.windowOf(at)
+	return i < len(b.windows) && at >= b.windows[i].From && at < b.windows[i].To
+}
+
 // stands is how many bytes of its window a sample stands for. Those that were seen before or
 // after a window, while the probes were put on or taken off, stand for nothing.
 func (b *Book) stands(s *block) float64 {
-	if i := b.windowOf(s.At); i < len(b.windows) && s.At >= b.windows[i].From && s.At < b.windows[i].To {
+	if b.inWindow(s.At) {
 		return s.Weight * float64(s.Bytes)
 	}
 	return 0
@@ -309,6 +341,12 @@ func (b *Book) Watched() time.Duration {
 
 // Fold has the samples of groups for which own gives another be of that.
 func (b *Book) Fold(own func(growth.Key) growth.Key) {
+	for key, all := range b.faults {
+		if to := own(key); to != key {
+			delete(b.faults, key)
+			b.faults[to] = append(b.faults[to], all[:min(len(all), max(mostFaults-len(b.faults[to]), 0))]...)
+		}
+	}
 	clear(b.groups)
 	for _, s := range b.blocks {
 		s.Key = own(s.Key)

@@ -173,7 +173,7 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, path f
 			survival[site] = k.Survival
 		}
 	}
-	e.strangers = b.strangers(touches, path)
+	e.strangers = b.strangers(key, touches, path)
 	// As far as blocks are what grows, and not of strangers, somebody of them keeps them.
 	scale := r.judge(rate, scalingOf(e.work), floor*(1-e.strangers), func(_ *rand.Rand, grown, sum float64) float64 {
 		return min(max(grown/slack-sum, 0), e.strangers*grown)
@@ -497,6 +497,16 @@ func interval(drawn []float64) (low, high float64) {
 	return drawn[int(tail*draws)], drawn[int((1-tail)*draws)]
 }
 
+// estimateOf is their mean, and the interval, which may lie beside the mean of a few that are
+// far from the others.
+func estimateOf(drawn []float64) (mean, low, high float64) {
+	for _, x := range drawn {
+		mean += x / draws
+	}
+	low, high = interval(drawn)
+	return mean, min(low, mean), max(high, mean)
+}
+
 // life is how old a sample got, or is, and what it stands for.
 type life struct {
 	age   time.Duration
@@ -649,13 +659,10 @@ func (r *Result) judge(rate growth.Rate, scale scaling, theirs float64, unseen f
 		r.Kept += r.Keepers[i].Kept
 	}
 	best := scale.fit(1, r.Kept, rate.PerSecond, theirs)
-	r.Kept *= best
 	keeps := make([][]float64, len(r.Keepers))
 	for i := range r.Keepers {
 		k := &r.Keepers[i]
 		k.Allocated *= best
-		k.Kept *= best
-		k.Share = k.Kept / math.Max(r.Kept, math.SmallestNonzeroFloat64)
 		keeps[i] = make([]float64, draws)
 	}
 	rnd := rand.New(rand.NewPCG(1, 0))
@@ -685,9 +692,11 @@ func (r *Result) judge(rate growth.Rate, scale scaling, theirs float64, unseen f
 			wins++
 		}
 	}
-	r.Low, r.High = interval(sums)
+	r.Kept, r.Low, r.High = estimateOf(sums)
 	for i := range r.Keepers {
-		r.Keepers[i].Low, r.Keepers[i].High = interval(keeps[i])
+		k := &r.Keepers[i]
+		k.Kept, k.Low, k.High = estimateOf(keeps[i])
+		k.Share = k.Kept / math.Max(r.Kept, math.SmallestNonzeroFloat64)
 	}
 	if r.Low > slack*rate.High {
 		return best // more than there is: what is known of them is wrong
@@ -707,7 +716,11 @@ type Touch struct {
 // strangers is the part of page faults that functions have which no sample's stack leads
 // through, of whatever group, at most: who keeps what makes a heap larger touches it, and so
 // do others.
-func (b *Book) strangers(touches []Touch, path func(site uint32) []Place) float64 {
+//
+// Of faults whose stacks end within an allocator it is not known whose they are. But those in
+// a window are of calls that were seen, and of these there are samples: where most are such,
+// one that has none cannot have many of them.
+func (b *Book) strangers(key growth.Key, touches []Touch, path func(site uint32) []Place) float64 {
 	sites, known := make(map[uint32]bool), make(map[string]bool)
 	for _, s := range b.blocks {
 		if sites[s.Site] {
@@ -719,19 +732,42 @@ func (b *Book) strangers(touches []Touch, path func(site uint32) []Place) float6
 		}
 	}
 	const few = 4 // faults that may have been others'
-	var strange, sum float64
+	var strange, sum, within float64
 	for _, t := range touches {
 		places := path(t.Site)
 		own := slices.IndexFunc(places, func(p Place) bool { return !p.Serves })
 		if own < 0 || places[own].Cut {
-			continue // the stack ends within an allocator
+			within += float64(t.Faults)
+			continue
 		}
 		sum += float64(t.Faults)
 		if !known[places[own].Function] {
 			strange += float64(t.Faults)
 		}
 	}
+	if within > sum {
+		return (strange + few + within*few/(b.faultsSeen(key, path)+few)) / (sum + within + few)
+	}
 	return (strange + few) / (sum + few)
+}
+
+// faultsSeen is how many page faults within allocators were in windows, as far as their calls
+// are samples.
+func (b *Book) faultsSeen(key growth.Key, path func(site uint32) []Place) (seen float64) {
+	var samples, calls float64
+	for _, s := range b.blocks {
+		samples++
+		calls += s.Weight
+	}
+	for _, f := range b.faults[key] {
+		if !b.inWindow(f.at) {
+			continue
+		}
+		if places := path(f.site); !slices.ContainsFunc(places, func(p Place) bool { return !p.Serves && !p.Cut }) {
+			seen++
+		}
+	}
+	return seen / cluster * samples / max(calls, 1)
 }
 
 // beta draws from the beta distribution.

@@ -579,3 +579,65 @@ func TestTheSumsOfGroupsAreThoseOfTheirSamples(t *testing.T) {
 		t.Errorf("groups %v", b.groups)
 	}
 }
+
+// TestFaultsWithinAllocatorsAreOfThoseWhoCallThem has page faults whose stacks end within
+// malloc(3): those in windows are of who has samples.
+func TestFaultsWithinAllocatorsAreOfThoseWhoCallThem(t *testing.T) {
+	t.Parallel()
+	const known, within, other = 1, 2, 3
+	key := growth.Key{What: growth.Heap}
+	path := func(site uint32) []Place {
+		return map[uint32][]Place{
+			known:  {{Function: "malloc", Serves: true}, {Function: "keep"}},
+			within: {{Function: "malloc", Serves: true}, {Cut: true}},
+			other:  {{Function: "fill"}, {Function: "main"}},
+		}[site]
+	}
+	for _, tt := range []struct {
+		name    string
+		touches []Touch
+		inside  int // of the faults within malloc(3): in windows
+		weight  float64
+		want    float64
+	}{
+		{"none was in a window", []Touch{{within, 1000}}, 0, 1, 1},
+		{"some were", []Touch{{within, 1000}}, 24, 1, 4 / (24/cluster + 4)},
+		{"of few of their calls there is a sample", []Touch{{within, 1000}}, 24, 16, 4 / (1/cluster*24/16 + 4)},
+		{"most are known", []Touch{{within, 1000}, {known, 1001}}, 0, 1, 4. / 1005},
+		{"most are another's", []Touch{{within, 1000}, {other, 1001}}, 24, 1, 1},
+		{"a part is another's", []Touch{{within, 1000}, {other, 500}}, 240, 1, (500 + 1000*4/(240/cluster+4)) / 1500},
+	} {
+		b := New()
+		for i := range uint64(100) {
+			b.Window(Window{From: 1000*i + 1, To: 1000*i + 100})
+		}
+		b.Born(Block{ID: 1, At: 50, Site: known, Key: key, Bytes: 64, Weight: tt.weight})
+		for i := range 1000 {
+			at := uint64(i%100)*1000 + 500
+			if i < tt.inside {
+				at -= 450
+			}
+			b.Fault(key, at, within)
+			b.Fault(key, at, other) // not within an allocator: it tells nothing
+			b.Fault(growth.Key{What: growth.Anon}, 50, within)
+		}
+		if got := b.strangers(key, tt.touches, path); math.Abs(got-tt.want) > 0.01 {
+			t.Errorf("%s: %.3f, want %.3f", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestFaultsThatAreKeptAreBounded tells of many.
+func TestFaultsThatAreKeptAreBounded(t *testing.T) {
+	t.Parallel()
+	a, c := growth.Key{What: growth.Heap}, growth.Key{What: growth.Anon}
+	b := New()
+	for i := range uint64(5 * mostFaults) {
+		b.Fault(a, i, 1)
+		b.Fault(c, i, 1)
+	}
+	b.Fold(func(growth.Key) growth.Key { return a })
+	if n := len(b.faults[a]); n < mostFaults/2 || n > mostFaults || len(b.faults) != 1 {
+		t.Errorf("%d of one group, in %d groups", n, len(b.faults))
+	}
+}
