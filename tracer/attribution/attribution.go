@@ -373,7 +373,7 @@ func (a *Attribution) Block(at uint64, e *space.Extent, b event.Block) {
 	if blame.Missing() {
 		return // of which group it is is not known
 	}
-	a.book().Born(heap.Block{ID: b.ID, At: at, Site: b.Site, Key: a.own(key), Bytes: b.Bytes, Weight: b.Weight, Blind: b.Blind})
+	a.book().Born(heap.Block{ID: b.ID, At: at, Site: b.Site, Key: a.own(key), Bytes: b.Bytes, Weight: b.Weight, Blind: b.Blind, Class: b.Class})
 	a.sites.Use(b.Site)
 }
 

@@ -184,7 +184,7 @@ func (a *Attribution) evidence(all, found []growth.Finding) []Evidence {
 			continue
 		}
 		if out[i].Shared && a.heap != nil && a.heap.Count(f.Key) > 0 {
-			r := a.heap.Keepers(f.Key, a.keptRate(&f), touches[f.Key], a.sites.Path)
+			r := a.heap.Keepers(f.Key, a.keptRate(&f), touches[f.Key], a.malloc.inUse(), a.sites.Path)
 			out[i].Heap = &r
 		}
 	}

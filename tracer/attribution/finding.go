@@ -2,6 +2,7 @@ package attribution
 
 import (
 	"cmp"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -128,7 +129,7 @@ func (f *Finding) Keeper() stack.Name {
 		return nobody
 	}
 	if f.BySample() {
-		if len(f.Keepers) == 0 || f.Heap.Confidence < Sure {
+		if len(f.Keepers) == 0 || f.Heap.Confidence < Sure || f.Disputed() {
 			return nobody
 		}
 		return f.Keepers[0].By
@@ -137,6 +138,23 @@ func (f *Finding) Keeper() stack.Name {
 		return nobody
 	}
 	return f.Kept[0].By
+}
+
+// Disputed tells whether a sample of blocks and watched words say of memory that different
+// functions keep it: none of the words that stayed was last written on behalf of the one that
+// keeps the most by the sample, which was to be expected of some of them.
+func (f *Finding) Disputed() bool {
+	if !f.BySample() || len(f.Keepers) == 0 {
+		return false
+	}
+	k := &f.Keepers[0]
+	const written = 0.8 // of the words of what it keeps it writes so many, itself or by others
+	if math.Pow(1-written*k.Share, float64(f.Words)) >= 1-Sure {
+		return false
+	}
+	return !slices.ContainsFunc(f.Kept, func(s Stack) bool {
+		return len(s.Frames) == 0 || s.End != "" || slices.Contains(s.Frames, k.By)
+	})
 }
 
 // KeptShare is the part of what stays that is of [Finding.Keeper], from 0 to 1; 0 if that is

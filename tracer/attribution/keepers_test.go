@@ -239,3 +239,38 @@ func estimates(strata []stratum, people int) []float64 {
 	}
 	return masses
 }
+
+// TestNobodyIsNamedWhereSampleAndWordsDisagree has words that stayed beside a sample of blocks.
+func TestNobodyIsNamedWhereSampleAndWordsDisagree(t *testing.T) {
+	t.Parallel()
+	cache, leak := stack.Plain("cache"), stack.Plain("leak")
+	on := func(end string, frames ...stack.Name) Stack { return Stack{Share: 0.5, Frames: frames, End: end} }
+	for _, tt := range []struct {
+		name     string
+		share    float64
+		words    uint64
+		kept     []Stack
+		disputed bool
+	}{
+		{"another wrote all", 1, 2, []Stack{on("", leak)}, true},
+		{"it wrote some", 1, 2, []Stack{on("", leak), on("", stack.Plain("memcpy"), cache)}, false},
+		{"one word", 1, 1, []Stack{on("", leak)}, false},
+		{"it keeps half of it", 0.5, 2, []Stack{on("", leak)}, false},
+		{"it keeps half of it, of many words", 0.5, 8, []Stack{on("", leak)}, true},
+		{"who wrote them is not known", 1, 9, []Stack{on("truncated", leak)}, false},
+		{"nor by a name", 1, 9, []Stack{on("")}, false},
+		{"there are none", 1, 0, nil, false},
+	} {
+		f := Finding{
+			Evidence: Evidence{Heap: &heap.Result{Samples: 400, Confidence: 0.99, High: 1}, Words: tt.words, Shared: true},
+			Keepers:  []HeapKeeper{{Keeper: heap.Keeper{Share: tt.share}, By: cache}}, Kept: tt.kept,
+		}
+		want := cache
+		if tt.disputed {
+			want = nobody
+		}
+		if got := f.Keeper(); f.Disputed() != tt.disputed || got != want {
+			t.Errorf("%s: disputed %v, want %v; kept by %q", tt.name, f.Disputed(), tt.disputed, got)
+		}
+	}
+}

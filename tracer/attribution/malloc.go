@@ -8,6 +8,7 @@ import (
 
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/heap"
 )
 
 // What glibc's malloc holds.
@@ -47,6 +48,7 @@ type judged struct {
 type reading struct {
 	at     time.Duration
 	arenas []event.Arena
+	sizes  []uint64
 }
 
 const (
@@ -82,7 +84,7 @@ func (m *mallocs) add(at time.Duration, b event.Malloc) {
 		clear(m.complete[len(kept):])
 		m.complete = kept
 	}
-	m.complete = append(m.complete, reading{at, b.Arenas})
+	m.complete = append(m.complete, reading{at, b.Arenas, b.Sizes})
 }
 
 // bytes is what is kept, about.
@@ -115,6 +117,38 @@ func (m *mallocs) figures() *Malloc {
 		}
 	}
 	return &f
+}
+
+// inUse gives by how many blocks of some classes in use grows a second, at most, in the second
+// half of what was read; nil where that is not known.
+func (m *mallocs) inUse() heap.InUse {
+	if m == nil {
+		return nil
+	}
+	n := len(m.complete)
+	if n == 0 {
+		return nil
+	}
+	half := (m.complete[0].at + m.complete[n-1].at) / 2
+	late := slices.DeleteFunc(slices.Clone(m.complete), func(r reading) bool { return r.at < half || r.sizes == nil })
+	if len(late) < fewestReadings {
+		return nil
+	}
+	times := make([]float64, len(late))
+	for i, r := range late {
+		times[i] = r.at.Seconds()
+	}
+	return func(classes func(uint8) bool) float64 {
+		blocks := make([]float64, len(late))
+		for i, r := range late {
+			for class, n := range r.sizes {
+				if classes(uint8(class)) {
+					blocks[i] += float64(n)
+				}
+			}
+		}
+		return max(growth.RateOf(times, blocks).High, 0)
+	}
 }
 
 // side is which arenas a group's memory is of.

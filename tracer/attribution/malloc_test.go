@@ -2,6 +2,7 @@ package attribution
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -281,5 +282,35 @@ func TestWhatIsInUseIsEstimatedOnceForEachReading(t *testing.T) {
 	shorter.From += 20 * time.Second
 	if now := m.use(&shorter); now == nil || now.from <= u.from {
 		t.Errorf("of a shorter time: %+v", now)
+	}
+}
+
+// TestWhatIsInUseGrowsByClasses has readings of which one class grows, in the second half.
+func TestWhatIsInUseGrowsByClasses(t *testing.T) {
+	t.Parallel()
+	only := func(class uint8) func(uint8) bool { return func(c uint8) bool { return c == class } }
+	m := newMallocs()
+	if m.inUse() != nil || (*mallocs)(nil).inUse() != nil {
+		t.Error("without a reading it is known")
+	}
+	for i := range 20 {
+		sizes := make([]uint64, 64)
+		sizes[3], sizes[4], sizes[5] = 1000, 1000, uint64(5000-10*i)
+		if i > 10 {
+			sizes[4] += uint64(50 * (i - 10))
+		}
+		m.add(time.Duration(i)*time.Second, event.Malloc{Arenas: []event.Arena{arena(1, 0)}, Complete: true, Sizes: sizes})
+	}
+	rate := m.inUse()
+	if rate == nil {
+		t.Fatal("it is not known")
+	}
+	for class, want := range map[uint8]float64{3: 0, 4: 50, 5: 0, 6: 0} {
+		if got := rate(only(class)); math.Abs(got-want) > 1 {
+			t.Errorf("class %d grows by %.1f blocks a second, want %.0f", class, got, want)
+		}
+	}
+	if got := rate(func(uint8) bool { return true }); math.Abs(got-40) > 1 {
+		t.Errorf("all grow by %.1f blocks a second, want 40", got)
 	}
 }

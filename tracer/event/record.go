@@ -109,6 +109,7 @@ type (
 		Weight float64
 		// Blind says that its contents do not show whether it was freed.
 		Blind bool
+		Class uint8 // of its size: see package malloc
 	}
 
 	// BlockEnd says that a sample is no more.
@@ -143,6 +144,9 @@ type (
 	Malloc struct {
 		Arenas []Arena
 		Mapped uint64 // bytes of blocks that have mappings of their own
+		// Sizes are how many blocks are in use, by the classes of package malloc; nil if they
+		// were not counted.
+		Sizes []uint64
 		// Complete says that all arenas were read, and that what was found in them is what
 		// malloc counts; Why says what is missing if not.
 		Complete bool

@@ -47,6 +47,7 @@ type Block struct {
 	Bytes  uint64
 	Weight float64 // how many allocations of its window it stands for
 	Blind  bool    // contents do not tell whether it is alive
+	Class  uint8   // of its size, of those that are counted in use; 0 if it is not known
 }
 
 // block is one with its end.

@@ -42,7 +42,11 @@ type Keeper struct {
 	// Dies says that what it makes still dies when it is old: it may be a cache that gives
 	// back all of it in the end.
 	Dies bool
+	// Replaces says that as many blocks may be freed of what was there before as it seems to
+	// keep: it may be a cache. It is told of the first.
+	Replaces bool
 
+	portions map[uint8]portion
 	function string
 	known    estimate
 }
@@ -140,9 +144,9 @@ const (
 const Fewest = 5
 
 // Keepers estimates who keeps a group that grows by so many bytes a second, with the
-// interval of that. Touches are of a sample of its page faults. Path gives the functions of a
+// interval of that. Touches are of a sample of its page faults. InUse is nil if that is not known. Path gives the functions of a
 // site, innermost first.
-func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, path func(site uint32) []Place) (r Result) {
+func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, inUse InUse, path func(site uint32) []Place) (r Result) {
 	r.Watched, r.Growth = b.Watched(), rate.PerSecond
 	e := estimator{book: b, key: key, now: b.now, watched: r.Watched}
 	every := b.ordered()
@@ -166,6 +170,7 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, path f
 		}
 		slices.SortFunc(blocks, func(a, b *block) int { return cmp.Compare(a.ID, b.ID) })
 		k := e.keeper(f, blocks)
+		k.portions = b.portions(e.own(blocks))
 		if k.Alive > 0 {
 			r.Keepers = append(r.Keepers, k)
 		}
@@ -175,7 +180,7 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, path f
 	}
 	e.strangers = b.strangers(key, touches, path)
 	// As far as blocks are what grows, and not of strangers, somebody of them keeps them.
-	scale := r.judge(rate, scalingOf(e.work), floor*(1-e.strangers), func(_ *rand.Rand, grown, sum float64) float64 {
+	scale := r.judge(rate, scalingOf(e.work), floor*(1-e.strangers), inUse, func(_ *rand.Rand, grown, sum float64) float64 {
 		return min(max(grown/slack-sum, 0), e.strangers*grown)
 	})
 	r.Sites = e.sites(all, survival, scale)
@@ -646,9 +651,10 @@ const prior = 0.5
 
 // judge orders the keepers, and says how sure the first of them is, what each and all keep, and
 // how many times as large all estimates are best taken as they were. Theirs is the part of the
-// growth that they keep, at least, if it is known what grows. Unseen draws what somebody else may
+// growth that they keep, at least, if it is known what grows. InUse bounds
+// what the first keeps. Unseen draws what somebody else may
 // keep of what grows by so much, of which they keep a sum.
-func (r *Result) judge(rate growth.Rate, scale scaling, theirs float64, unseen func(r *rand.Rand, grown, sum float64) float64) float64 {
+func (r *Result) judge(rate growth.Rate, scale scaling, theirs float64, inUse InUse, unseen func(r *rand.Rand, grown, sum float64) float64) float64 {
 	if len(r.Keepers) == 0 {
 		return 1
 	}
@@ -668,7 +674,8 @@ func (r *Result) judge(rate growth.Rate, scale scaling, theirs float64, unseen f
 	rnd := rand.New(rand.NewPCG(1, 0))
 	deviation := (rate.High - rate.Low) / 4
 	sums := make([]float64, draws)
-	wins := 0
+	wins, replaced := 0, 0
+	most, counted := inUse.most(&r.Keepers[0])
 	for n := range draws {
 		grown := max(rate.PerSecond+deviation*rnd.NormFloat64(), 0)
 		var sum, first, others float64
@@ -687,8 +694,14 @@ func (r *Result) judge(rate growth.Rate, scale scaling, theirs float64, unseen f
 			}
 		}
 		sums[n] = sum
-		excess := max(sum-slack*grown, 0)
-		if first-excess > max(others, unseen(rnd, grown, sum)) {
+		freed := 0.0
+		if counted {
+			if freed = max(first-most, 0); freed > first/2 {
+				replaced++
+			}
+		}
+		excess := max(sum-slack*grown, freed, 0)
+		if first-excess > max(others, unseen(rnd, grown, sum-freed)) {
 			wins++
 		}
 	}
@@ -698,10 +711,12 @@ func (r *Result) judge(rate growth.Rate, scale scaling, theirs float64, unseen f
 		k.Kept, k.Low, k.High = estimateOf(keeps[i])
 		k.Share = k.Kept / math.Max(r.Kept, math.SmallestNonzeroFloat64)
 	}
-	if r.Low > slack*rate.High {
+	const absurd = 1.5
+	if r.Kept > absurd*rate.High {
 		return best // more than there is: what is known of them is wrong
 	}
-	if k := &r.Keepers[0]; min(k.Alive, k.Times) >= Fewest && !k.Pools && !k.Unsure && !k.Dies && !r.Short() {
+	r.Keepers[0].Replaces = replaced > draws/2
+	if k := &r.Keepers[0]; min(k.Alive, k.Times) >= Fewest && !k.Pools && !k.Unsure && !k.Dies && !k.Replaces && !r.Short() {
 		r.Confidence = float64(wins) / (draws + 1) // it is never certain
 	}
 	return best

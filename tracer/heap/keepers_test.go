@@ -46,6 +46,7 @@ type program struct {
 	seems     float64       // how many times as much as it is its work beside windows seems to be, 0 for 1
 	drained   float64       // bytes a second of what is kept that nobody sees given back
 	since     time.Duration // since when there is the memory that grows
+	inUse     float64       // how many blocks in use there are more in a second; 0 if it is not known
 }
 
 // run samples it, and returns who keeps it and what it truly kept a second.
@@ -82,7 +83,7 @@ func (p *program) run(seed uint64) (r Result, kept float64) {
 				if c.beside || at < p.since {
 					in = old
 				}
-				b.Born(Block{ID: id, At: uint64(at) + 1, Site: uint32(i + 1), Key: in, Bytes: c.bytes, Weight: weight, Blind: p.blind})
+				b.Born(Block{ID: id, At: uint64(at) + 1, Site: uint32(i + 1), Key: in, Bytes: c.bytes, Weight: weight, Blind: p.blind, Class: p.class(&c)})
 				if rnd.Float64() < c.kept {
 					continue
 				}
@@ -112,7 +113,7 @@ func (p *program) run(seed uint64) (r Result, kept float64) {
 	}
 	rate := kept + p.unseen + p.fragments - p.drained
 	touches := []Touch{{Site: 1, Faults: uint64(kept)}, {Site: uint32(len(p.callers) + 1), Faults: uint64(p.unseen)}}
-	r = b.Keepers(key, growth.Rate{PerSecond: rate, Low: rate * 0.9, High: rate * 1.1}, touches, func(site uint32) (path []Place) {
+	r = b.Keepers(key, growth.Rate{PerSecond: rate, Low: rate * 0.9, High: rate * 1.1}, touches, p.blocksInUse(), func(site uint32) (path []Place) {
 		if int(site) > len(p.callers) {
 			return []Place{{Function: "stranger"}, {Function: "main"}}
 		}
@@ -122,6 +123,22 @@ func (p *program) run(seed uint64) (r Result, kept float64) {
 		return path
 	})
 	return r, kept
+}
+
+// blocksInUse gives by how many blocks of whatever class in use grows.
+func (p *program) blocksInUse() InUse {
+	if p.inUse == 0 {
+		return nil
+	}
+	return func(func(uint8) bool) float64 { return p.inUse }
+}
+
+// class is that of what a caller allocates.
+func (p *program) class(c *caller) uint8 {
+	if p.blind {
+		return 0
+	}
+	return uint8(1 + c.bytes%40)
 }
 
 func poisson(r *rand.Rand, mean float64) (n int) {
@@ -168,6 +185,16 @@ func TestTheKeeperIsNamedOrNobody(t *testing.T) {
 			caller{stack: []string{"malloc", "lru_put", "main"}, bytes: 1000, rate: 2000, life: 60 * time.Second},
 			caller{stack: []string{"malloc", "login", "main"}, bytes: 500, rate: 1000, kept: 1}, churn,
 		), "login", false},
+		"what is in use does not grow by what a cache holds": {func() program {
+			p := quick(caller{stack: []string{"malloc", "lru_put", "main"}, bytes: 500, rate: 400, kept: 1}, churn)
+			p.inUse = 100
+			return p
+		}(), "", false},
+		"what is in use grows by as much as one keeps": {func() program {
+			p := quick(server...)
+			p.inUse = 300
+			return p
+		}(), "login", true},
 		"a cache gives back whatever it likes": {quick(
 			caller{stack: []string{"malloc", "cache_put", "main"}, bytes: 500, rate: 4000, life: 10 * time.Second, ageless: true},
 			caller{stack: []string{"malloc", "login", "main"}, bytes: 500, rate: 1000, kept: 1}, churn,

@@ -335,7 +335,7 @@ func (n *node) name(named map[string]*function) {
 }
 
 // pieces is the size from which on a block may be handed out in pieces, bytes.
-const pieces = 4096
+const pieces = 2 << 10
 
 // pools tells whether a function keeps large blocks.
 func (n *node) pools() bool { return n.there > 0 && n.bytes/n.there >= pieces }

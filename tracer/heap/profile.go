@@ -271,7 +271,7 @@ func (p *Profile) Keepers(rate growth.Rate, path func(site uint32) []Place) (r R
 			r.Keepers = append(r.Keepers, k)
 		}
 	}
-	r.judge(rate, scaling{least: 1, most: 1}, 0, func(rnd *rand.Rand, grown, sum float64) float64 {
+	r.judge(rate, scaling{least: 1, most: 1}, 0, nil, func(rnd *rand.Rand, grown, sum float64) float64 {
 		notSampled := rnd.ExpFloat64() * max(p.rate, 1) / w.length.Seconds()
 		return max(grown/(headroom*slack)-sum, notSampled)
 	})

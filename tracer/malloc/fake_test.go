@@ -169,8 +169,10 @@ func (f *fake) chunks(v version, state, at, end uint64, row []chunk) (a Arena) {
 		case theCache:
 			cache = at + header
 			a.InUse.add(c.size)
+			a.Sizes[ClassOf(c.size)]++
 		case inUse:
 			a.InUse.add(c.size)
+			a.Sizes[ClassOf(c.size)]++
 		case inBin:
 			a.Bins.add(c.size)
 			free = c.size

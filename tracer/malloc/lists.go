@@ -277,6 +277,9 @@ func move(arenas []arena, all []cachedChunk) {
 		if from.Bytes >= b.size && from.Blocks > 0 {
 			from.Bytes -= b.size
 			from.Blocks--
+			if class := ClassOf(b.size); from == &a.InUse && a.Sizes[class] > 0 {
+				a.Sizes[class]--
+			}
 			a.Tcache.add(b.size)
 		}
 	}

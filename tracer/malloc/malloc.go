@@ -45,6 +45,7 @@ package malloc
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 
 	"github.com/maptrace/maptrace/procmaps"
 	"github.com/maptrace/maptrace/procmaps/units"
@@ -77,6 +78,22 @@ type Options struct {
 	Count func([]procmaps.Range, []procmaps.Resident) error
 }
 
+// Classes is how many classes of sizes there are.
+const Classes = 64
+
+// ClassOf is the class of a chunk by its size in bytes: up to 496 there is one for each 16, from
+// 512 on one for each power of 2. It is 0 for what is no size of a chunk.
+func ClassOf(size uint64) uint8 {
+	const large, most = 32, 30
+	switch {
+	case size%chunkAlign != 0, size < leastChunk, size>>most != 0:
+		return 0
+	case size < large*chunkAlign:
+		return uint8(size / chunkAlign)
+	}
+	return uint8(large + bits.Len64(size/(large*chunkAlign)) - 1)
+}
+
 // Amount is a number of blocks, and their bytes with malloc's words before them.
 type Amount struct {
 	Bytes, Blocks uint64
@@ -106,8 +123,9 @@ type Arena struct {
 	// Walked is what was found of it: the sum of all that follows, up to Overhead. It
 	// is System if all was found while nothing changed.
 	Walked uint64
-	// InUse are the blocks that were not freed.
+	// InUse are the blocks that were not freed, and Sizes how many of them are of each class.
 	InUse Amount
+	Sizes [Classes]uint64
 	// Bins are free blocks that malloc knows as such. No two of them are neighbours.
 	Bins Amount
 	// Fast are free blocks in fast bins: small ones that are not joined yet.
@@ -145,6 +163,9 @@ func (a *Arena) plus(o *Arena) {
 	a.System += o.System
 	a.Walked += o.Walked
 	a.InUse.plus(o.InUse)
+	for class, n := range o.Sizes {
+		a.Sizes[class] += n
+	}
 	a.Bins.plus(o.Bins)
 	a.Fast.plus(o.Fast)
 	a.Tcache.plus(o.Tcache)

@@ -236,6 +236,7 @@ func (w *walker) finish(free bool) {
 		w.found.Fast.add(size)
 	default:
 		w.found.InUse.add(size)
+		w.found.Sizes[ClassOf(size)]++
 		w.close(at)
 		return
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/maptrace/maptrace/tracer/await"
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/heap"
+	"github.com/maptrace/maptrace/tracer/malloc"
 )
 
 // Who keeps a malloc heap is found by a sample of its blocks: see package heap. Here their
@@ -339,9 +340,13 @@ func (h *heapWatch) born(b *tracer.HeapBlock) {
 	block.blind = block.sign == noSign
 	h.blocks[b.Addr] = append(h.blocks[b.Addr], block)
 	h.run.effort.Heaps.Blocks++
+	class := uint8(0)
+	if glibc {
+		class = malloc.ClassOf(chunk)
+	}
 	at := h.run.opts.Site(h.t.pid, tree, &b.Sample)
 	h.run.emit(h.t, b.Time, event.Block{
-		ID: block.id, Addr: b.Addr, Site: at, Bytes: size, Weight: b.Weight, Blind: block.blind,
+		ID: block.id, Addr: b.Addr, Site: at, Bytes: size, Weight: b.Weight, Blind: block.blind, Class: class,
 	})
 }
 

@@ -215,8 +215,12 @@ func (m fileMemory) ReadAt(p []byte, addr uint64) (int, error) { return m.File.R
 // mallocRecord is what is told of a reading.
 func mallocRecord(h *malloc.Heap) event.Malloc {
 	out := event.Malloc{Mapped: h.Mapped.Bytes, Complete: h.Complete, Why: h.Why}
+	out.Sizes = make([]uint64, malloc.Classes)
 	for i := range h.Arenas {
 		a := &h.Arenas[i]
+		for class, n := range a.Sizes {
+			out.Sizes[class] += n
+		}
 		doubt := a.Skipped + max(a.System, a.Walked) - min(a.System, a.Walked)
 		if a.Estimated {
 			doubt += a.Fast.Bytes

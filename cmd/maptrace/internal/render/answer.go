@@ -144,6 +144,8 @@ func decided(f *attribution.Finding) string {
 	switch {
 	case f.BySample() && (f.Heap.Alive == 0 || len(f.Keepers) == 0):
 		return sampled(f.Heap)
+	case f.Disputed():
+		return disputed
 	case f.BySample() && f.Heap.Confidence >= attribution.Sure:
 		return noName
 	case f.BySample():
@@ -161,6 +163,9 @@ func decided(f *attribution.Finding) string {
 	}
 	return watched(f) + ", but " + noName
 }
+
+// disputed is why nobody is named where two kinds of evidence disagree.
+const disputed = "a sample of its blocks and watched words say that different functions do"
 
 // collected tells whether a garbage collector was the last to write most of what stays, by
 // words that were watched.

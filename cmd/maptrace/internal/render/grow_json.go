@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
@@ -317,11 +318,21 @@ func EncodeGrowth(enc *json.Encoder, g *Growth, now time.Time) error {
 	return err
 }
 
+// blamed is who the sentence names, and how sure that is; nobody if it names none, as one on
+// memory that does not grow to the end.
+func blamed(g *attribution.Finding) (who string, confidence float64) {
+	if b := g.Blamed(); b.Short != "" && strings.Contains(Sentence(g), table.Escape(b.Short)) {
+		return b.Full, g.Confidence()
+	}
+	return "", 0
+}
+
 func findingObject(of *Growth, g *attribution.Finding, now time.Time) FindingObject {
+	who, confidence := blamed(g)
 	o := FindingObject{
 		Event: "finding", Time: now, PID: of.PID, NSPID: of.NSPID, Comm: table.Name(of.Comm),
 		Verdict: g.Label.String(), Sentence: Sentence(g), Reason: reason(&g.Finding),
-		Kind: g.What.String(), Name: table.Name(g.Name), Subject: table.Name(g.Subject), From: g.From.Full, Blamed: g.Blamed().Full, Confidence: g.Confidence(),
+		Kind: g.What.String(), Name: table.Name(g.Name), Subject: table.Name(g.Subject), From: g.From.Full, Blamed: who, Confidence: confidence,
 		Measure: g.Measure.String(), Growth: g.Growth, Slope: g.Slope, SlopeLow: g.SlopeLow, SlopeTop: g.SlopeHigh,
 		Monotone: g.Monotone, Mapped: g.Last.Mapped, Writable: g.Last.Writable, Reserved: g.Last.Reserved, Resident: g.Last.Resident, Swapped: g.Last.Swapped, Huge: g.Last.Huge,
 		Mappings: g.Last.Mappings, Born: g.Born, Died: g.Died, Age: g.MedianAge.Seconds(),

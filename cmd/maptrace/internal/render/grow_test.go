@@ -804,6 +804,21 @@ func sampledBlocks(k heap.Keeper, confidence float64) func(*attribution.Finding)
 	}
 }
 
+// TestJSONBlamesWhomTheSentenceNames has memory that has a keeper, and does not grow to the end.
+func TestJSONBlamesWhomTheSentenceNames(t *testing.T) {
+	t.Parallel()
+	g := watches()[0]
+	f := g.Findings[1]
+	for _, label := range []growth.Label{growth.Leaks, growth.Grows, growth.Plateau, growth.Steady} {
+		f.Label = label
+		o := findingObject(&g, &f, time.Time{})
+		named := strings.Contains(o.Sentence, f.Blamed().Short)
+		if f.Blamed().Full == "" || named != (label >= growth.Grows) || named != (o.Blamed != "") || named != (o.Confidence > 0) {
+			t.Errorf("%v: %q blames %q with %g", label, o.Sentence, o.Blamed, o.Confidence)
+		}
+	}
+}
+
 // TestWhateverAWatchFindsIsJSON encodes the findings of watches too short for
 // statistics: JSON has no infinity.
 func TestWhateverAWatchFindsIsJSON(t *testing.T) {

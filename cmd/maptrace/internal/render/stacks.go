@@ -138,6 +138,8 @@ func nobody(g *attribution.Finding) string {
 	}
 	b := ""
 	switch {
+	case g.Disputed():
+		return disputed
 	case confidence >= attribution.Sure:
 		return "the code that keeps it has no name that is known (see maptrace help stacks)"
 	case collected(g):
@@ -172,6 +174,8 @@ func unsure(g *attribution.Finding, first, all string) string {
 		return "the samples do not tell whether " + first + " keeps it, or some of its callers"
 	case k.Dies:
 		return "what " + first + " makes still goes when it is old: it may be a cache"
+	case k.Replaces:
+		return "of what " + first + " made before as much may be freed as it makes: it may be a cache"
 	case g.Heap.Short():
 		return fmt.Sprintf("%s %s of the growth at most", all, units.Percent(g.Heap.High/g.Heap.Growth))
 	case k.Alive < heap.Fewest:
