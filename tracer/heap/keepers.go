@@ -292,7 +292,9 @@ func scalingOf(w work) scaling {
 			drawn[i] = gamma(r, s.pieces) / s.pieces
 		}
 		low, high := interval(drawn)
-		s.least, s.most = max(low, w.least/w.times), high
+		// What comes late in a window is seen less often than it is done, by as much as the
+		// program is slower there.
+		s.least, s.most = max(low, w.least/w.times), max(high, w.times/w.least)
 	}
 	return s
 }
