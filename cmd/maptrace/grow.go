@@ -357,7 +357,7 @@ func (g *growRun) finish(out io.Writer) error {
 		if accuracy[p.Space] == "" && !p.Exited {
 			continue
 		}
-		g.results = append(g.results, render.Growth{Process: p, Accuracy: cmp.Or(accuracy[p.Space], "not kept")})
+		g.results = append(g.results, render.Growth{Process: p, Accuracy: cmp.Or(accuracy[p.Space], "not kept"), PerfMap: g.sites.HasPerfMap(p.PID)})
 	}
 	sites := g.sites.Stats()
 	summary := render.SummarizeGrowth(&report.Stats, sites, g.Effort(), g.clock.Time(now))

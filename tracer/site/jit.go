@@ -10,6 +10,10 @@ import (
 // opened again; the frames of others have got their names when they were seen.
 const maxJITs = 256
 
+// HasPerfMap tells whether the JIT compiler of a process has written names of its code, which
+// were asked for.
+func (s *Sites) HasPerfMap(pid int) bool { return s.jits[pid] != nil && s.jits[pid].Found() }
+
 // jit returns the names of the code that a process' JIT compiler has written.
 func (s *Sites) jit(pid int) *symbol.PerfFile {
 	j := s.jits[pid]

@@ -31,6 +31,9 @@ func (c *Cache) PerfFile(int) *PerfFile { return &PerfFile{} }
 
 func (p *PerfFile) closeEnded() {}
 
+// Found reports that there is none.
+func (p *PerfFile) Found() bool { return false }
+
 // Lookup finds nothing.
 func (p *PerfFile) Lookup(uint64) (name string, start, size uint64, ok bool) { return "", 0, 0, false }
 

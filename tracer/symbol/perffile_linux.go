@@ -55,6 +55,13 @@ func newPerfFile(pid int, account *quota.Account, maps *perfMaps) *PerfFile {
 	return &PerfFile{pid: pid, account: account, maps: maps}
 }
 
+// Found tells whether the process has such a map, as far as it was asked for.
+func (p *PerfFile) Found() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.file != nil
+}
+
 // Lookup returns the function that was last compiled to addr, where it begins, and its
 // size in bytes.
 func (p *PerfFile) Lookup(addr uint64) (name string, start, size uint64, ok bool) {

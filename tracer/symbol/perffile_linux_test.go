@@ -66,6 +66,9 @@ func TestPerfFileIsReadOnAsItGrowsAndAnewWhenItIsReplaced(t *testing.T) {
 	if err := refresh(p); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("without a map: %v", err)
 	}
+	if p.Found() {
+		t.Error("a map is found where there is none")
+	}
 	expect := func(when string, want string) {
 		t.Helper()
 		if err := refresh(p); err != nil {
@@ -77,8 +80,8 @@ func TestPerfFileIsReadOnAsItGrowsAndAnewWhenItIsReplaced(t *testing.T) {
 				got = append(got, name)
 			}
 		}
-		if s := strings.Join(got, " "); s != want {
-			t.Errorf("%s: names %q, want %q", when, s, want)
+		if s := strings.Join(got, " "); s != want || !p.Found() {
+			t.Errorf("%s: names %q, want %q; found %v", when, s, want, p.Found())
 		}
 	}
 	write(t, path, "1000 10 first\n2000 10 sec", os.O_TRUNC)

@@ -21,6 +21,7 @@ import (
 type Growth struct {
 	attribution.Process
 	Accuracy string // how far its tree can be trusted
+	PerfMap  bool   // its JIT compiler gives the names of its functions
 }
 
 // GrowthOptions say how a report is written. The zero value has every row of what grows,

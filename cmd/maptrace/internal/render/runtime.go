@@ -28,7 +28,7 @@ func (g *Growth) hint(f *attribution.Finding) string {
 	case attribution.JVM:
 		objects = fmt.Sprintf("jcmd %d GC.class_histogram tells which objects there are", cmp.Or(g.NSPID, g.PID))
 	}
-	if !names {
+	if !names || g.PerfMap {
 		return objects
 	}
 	switch runtime {

@@ -44,5 +44,9 @@ func TestWhatGivesNamesToScriptsIsSaid(t *testing.T) {
 		if got := g.hint(&f); !strings.Contains(got, tt.want) || tt.want == "" && got != "" {
 			t.Errorf("%s, %q, %v: %q, want %q", tt.exe, tt.from.Full, tt.frames, got, tt.want)
 		}
+		// What was done is not advised.
+		if g.PerfMap = true; strings.Contains(g.hint(&f), "perf") {
+			t.Errorf("%s has a perf map: %q", tt.exe, g.hint(&f))
+		}
 	}
 }
