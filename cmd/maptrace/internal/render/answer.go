@@ -265,7 +265,7 @@ func next(f *attribution.Finding, longer, unsampled string) string {
 	case f.Blamed().Full == "" && untabled(f):
 		return "the stacks of its calls end in code that has no unwind tables, as musl's: maptrace help stacks"
 	case unknownKeeper(f) && unsampled != "":
-		return "a sample of what it allocates would tell, but: " + table.Escape(unsampled)
+		return "a longer watch may tell: " + longer + "; a sample of what it allocates would, but: " + table.Escape(unsampled)
 	case unknownKeeper(f) && pooled(f) && asker(f) != "":
 		return "most of it is asked for by " + table.Escape(asker(f)) + ", for others perhaps; a longer watch may tell: " + longer
 	case unknownKeeper(f) && len(f.Keepers) > 0:

@@ -28,7 +28,7 @@ func TestWhatGivesNamesToScriptsIsSaid(t *testing.T) {
 		{"/usr/bin/python3.13", inModule("ext.so", "leak_new (ext.c:20)"), nil, ""},
 		{"/usr/bin/python3.13", name("leak_new (ext.cpython-313-x86_64-linux-gnu.so)"), nil, ""},
 		{"/usr/bin/node", name("v8::base::OS::SetPermissions (node)"), nil, "--perf-basic-prof"},
-		{"/usr/bin/node", stack.Name{}, named("remember (app.js:2)"), "a heap snapshot tells which objects there are, and what holds them (start node with --heapsnapshot-signal=SIGUSR2)"},
+		{"/usr/bin/node", stack.Name{}, named("remember (app.js:2)"), "a heap snapshot tells which objects there are, and what holds them: kill -USR1 4711 opens node's inspector"},
 		{"/usr/lib/jvm/java-17/bin/java", name("Unsafe_AllocateMemory0 (libjvm.so)"), named("[jit]"), "jcmd 1 Compiler.perfmap"},
 		{"/usr/lib/jvm/java-17/bin/java", stack.Name{}, named("Leak.keep ([jit])"), "jcmd 1 GC.class_histogram tells which objects"},
 		{"/usr/bin/ruby3.3", stack.Name{}, nil, "--yjit-perf"},
