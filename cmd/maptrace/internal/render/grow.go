@@ -376,6 +376,9 @@ func row(f *attribution.Finding) tui.Finding {
 	if f.Measure == growth.Mappings {
 		row.Grew, row.PerMinute, row.Least = fmt.Sprintf("%+.0f maps", f.Growth), fmt.Sprintf("%+.0f maps", f.Slope*60), 1
 	}
+	if f.Label == growth.Plateau { // what it grew by in all says nothing of now
+		row.PerMinute = "-"
+	}
 	if f.Label == growth.Steady {
 		row.Least = math.Inf(1) // of what is steady there is no course
 	}

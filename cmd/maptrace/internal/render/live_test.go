@@ -90,7 +90,7 @@ func TestALookHasWhatGrowsAndWhatIsCharged(t *testing.T) {
 	}
 	more, flat := heap, heap
 	more.Verdict, more.Style, more.Grew, more.PerMinute, more.Alive, more.What, more.Series, more.Least = "grows", tui.Warn, "+30 maps", "+120 maps", "50 %", "[ anon ]", []float64{0, 0}, 1
-	flat.Verdict, flat.Style, flat.What = "plateau", tui.Plain, "cache.db"
+	flat.Verdict, flat.Style, flat.PerMinute, flat.What = "plateau", tui.Plain, "-", "cache.db"
 	leak := found(growth.Leaks, "[heap]")
 	want := &tui.Grow{
 		Head: head, Sentence: `12 a\x1b[2J: ` + Sentence(&leak), Style: tui.Bad,
