@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -448,10 +449,19 @@ func (a *attached) endEarly(sig os.Signal, finish func() error) error {
 	return err
 }
 
+// exited tells whether the command was seen to exit: until its status is there it may not look
+// like it.
+func (a *attached) exited() bool {
+	r := a.Report()
+	return slices.ContainsFunc(r.Spaces, func(s tracer.SpaceReport) bool {
+		return s.Process.PID == a.cmd.PID() && s.Process.Exited
+	})
+}
+
 // reportRunning says that the command goes on though the time is over. Who sends it a signal
 // knows whether it ends at that.
 func (a *attached) reportRunning() {
-	if a.cmd == nil || !a.Ready() || a.ended.Load() || !a.running() {
+	if a.cmd == nil || !a.Ready() || a.ended.Load() || a.exited() || !a.running() {
 		return
 	}
 	fmt.Fprintf(a.err, "maptrace: process %d (%s) goes on running\n", a.cmd.PID(), table.Escape(filepath.Base(a.o.argv[0])))

@@ -82,11 +82,11 @@ func TestACommandThatGoesOnIsTold(t *testing.T) {
 	defer in.Close()
 	defer w.Close()
 	for _, args := range [][]string{
-		{"grow", "--interval", "50ms", "--for", "300ms"}, {"trace", "--summary-only", "--for", "100ms"}, {"lat", "--for", "100ms"},
+		{"grow", "--interval", "50ms"}, {"trace", "--summary-only"}, {"lat"},
 	} {
 		pidFile := filepath.Join(t.TempDir(), "pid")
 		// Who holds its errors open is waited for, so they are not ours.
-		cmd := exec.Command(binary(t), append(args, "--to", os.DevNull, "--", "/bin/sh", "-c", `exec >/dev/null 2>&1; echo $$ >"$0"; while read line; do :; done`, pidFile)...)
+		cmd := exec.Command(binary(t), append(args, "--for", "3s", "--to", os.DevNull, "--", "/bin/sh", "-c", `exec >/dev/null 2>&1; echo $$ >"$0"; while read line; do :; done`, pidFile)...)
 		cmd.Stdin = in
 		r := launch(t, cmd).result()
 		var pid int
@@ -103,7 +103,7 @@ func TestACommandThatGoesOnIsTold(t *testing.T) {
 		if err := syscall.Kill(pid, 0); err != nil {
 			t.Errorf("%q: it does not go on: %v", args, err)
 		}
-		if r := maptrace(t, append(args, "--to", os.DevNull, "--", "true")...); r.stderr != "" {
+		if r := maptrace(t, append(args, "--for", "1m", "--to", os.DevNull, "--", "true")...); r.stderr != "" {
 			t.Errorf("%q: of a command that has ended it says %q", args, r.stderr)
 		}
 	}

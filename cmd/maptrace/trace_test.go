@@ -575,7 +575,7 @@ func TestDuration(t *testing.T) {
 	if d := time.Since(began); d < 300*time.Millisecond {
 		t.Errorf("it ended after %v", d)
 	}
-	if strings.Contains(r.out, "TIME") || !footer.MatchString(r.out) || !strings.HasPrefix(r.out, "\n"+h.pid()+":   ") {
+	if strings.Contains(r.out, "TIME") || !footer.MatchString(r.out) || !strings.HasPrefix(r.out, h.pid()+":   ") {
 		t.Errorf("not a table and figures:\n%s", r.out)
 	}
 	h.unharmed()
