@@ -55,6 +55,7 @@ type Attribution struct {
 	stakes      []stake        // of these
 	appearances map[growth.Key]appearance
 	files       fileNames
+	jvm         bool // it is one
 
 	made    map[part]*Part       // by group and site
 	flows   flows                // of calls whose stacks were asked for

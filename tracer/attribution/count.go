@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"unsafe"
 
@@ -229,10 +228,8 @@ func (a *Attribution) goBefore(name string) bool {
 	if strings.HasPrefix(name, "[anon: Go: heap") {
 		return true
 	}
-	first, last, _ := strings.Cut(name, "-")
-	start, err1 := strconv.ParseUint(first, 16, 64)
-	end, err2 := strconv.ParseUint(last, 16, 64)
-	if err1 != nil || err2 != nil {
+	start, end, ok := addressesOf(name)
+	if !ok {
 		return false
 	}
 	for at := range a.goArenas {

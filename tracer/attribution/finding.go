@@ -409,6 +409,9 @@ func (a *Attribution) subject(k growth.Key, born bool) string {
 	default:
 		return k.What.String()
 	}
+	if a.javaHeap(k) {
+		return "Java heap"
+	}
 	name := procmaps.AnonName
 	seen := a.appearances[k]
 	switch {

@@ -264,6 +264,7 @@ func (a *Attribution) findings() []growth.Finding {
 		a.judgeHuge(f)
 		a.judgeFreed(f)
 	}
+	a.judgeJava(found)
 	judgeTables(found)
 	growth.Sort(found)
 	return found

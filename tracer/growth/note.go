@@ -35,37 +35,38 @@ const (
 	LessEachTime // it falls back, but by less than it grew
 
 	// What speaks against a leak.
-	Once          // grew at one moment, [Time] before the end
-	OneStep       // grew in one step
-	FewSteps      // grew in [Count] steps only
-	Stopped       // not in the last [Time]
-	Late          // nearly all of it in the last [Time]
-	Bursts        // with long pauses
-	Slowing       // the rate falls
-	Unsteady      // a random walk may do the same
-	GaveBack      // up to [Size]
-	Restless      // up and down at every turn
-	FellBack      // [Count] times, by up to [Size]
-	FallsBack     // by up to [Size] all the time
-	LowsRise      // of a sawtooth
-	LowsStay      // of a sawtooth: they do not rise
-	Young         // it has been there for [Time] only
-	Droppable     // pages of a file, which the kernel can drop
-	Bounded       // it can grow by [Size] more
-	KernelHuge    // [Size] of it are huge pages that the kernel has made without a page fault
-	LazilyFreed   // up to [Size] of it the program has given back: the kernel takes it where memory is needed
-	AsNeeded      // as many page tables as what has grown needs
-	WithMappings  // it goes with the mappings that it is for
-	AfterFork     // it is as much as was shared, at most, and goes with the other process or the pages
-	CanBeDropped  // the kernel drops it where memory is needed, once it is written back
-	Unevictable   // [Size] of what grew the kernel cannot drop
-	CanShrink     // most of it are dentries, inodes and the like, which the kernel drops where memory is needed
-	MayShrink     // it is not known whether it is dentries and inodes
-	OfFiles       // it is as much as is mapped of files, at most
-	HasName       // a file that is there until its name is removed
-	MostUnmapped  // most of what is mapped goes again
-	SomeUnmapped  // some of what is mapped goes again
-	PerhapsChance // the growth may be chance
+	Once           // grew at one moment, [Time] before the end
+	OneStep        // grew in one step
+	FewSteps       // grew in [Count] steps only
+	Stopped        // not in the last [Time]
+	Late           // nearly all of it in the last [Time]
+	Bursts         // with long pauses
+	Slowing        // the rate falls
+	Unsteady       // a random walk may do the same
+	GaveBack       // up to [Size]
+	Restless       // up and down at every turn
+	FellBack       // [Count] times, by up to [Size]
+	FallsBack      // by up to [Size] all the time
+	LowsRise       // of a sawtooth
+	LowsStay       // of a sawtooth: they do not rise
+	Young          // it has been there for [Time] only
+	Droppable      // pages of a file, which the kernel can drop
+	Bounded        // it can grow by [Size] more
+	KernelHuge     // [Size] of it are huge pages that the kernel has made without a page fault
+	LazilyFreed    // up to [Size] of it the program has given back: the kernel takes it where memory is needed
+	UntilCollected // it is a heap that fills up to a limit before its garbage is collected
+	AsNeeded       // as many page tables as what has grown needs
+	WithMappings   // it goes with the mappings that it is for
+	AfterFork      // it is as much as was shared, at most, and goes with the other process or the pages
+	CanBeDropped   // the kernel drops it where memory is needed, once it is written back
+	Unevictable    // [Size] of what grew the kernel cannot drop
+	CanShrink      // most of it are dentries, inodes and the like, which the kernel drops where memory is needed
+	MayShrink      // it is not known whether it is dentries and inodes
+	OfFiles        // it is as much as is mapped of files, at most
+	HasName        // a file that is there until its name is removed
+	MostUnmapped   // most of what is mapped goes again
+	SomeUnmapped   // some of what is mapped goes again
+	PerhapsChance  // the growth may be chance
 
 	// The watch was too short.
 	TooShort     // [Count] observations after the warm-up: for any verdict

@@ -142,6 +142,8 @@ func unknownKeeper(f *attribution.Finding) bool {
 func decided(f *attribution.Finding) string {
 	const noName, notSure = "the code that keeps it has no name", "of no function is it sure that it keeps the most"
 	switch {
+	case f.UntilCollected():
+		return "a garbage collector moves its objects"
 	case f.BySample() && (f.Heap.Alive == 0 || len(f.Keepers) == 0):
 		return sampled(f.Heap)
 	case f.Disputed():
@@ -169,7 +171,9 @@ const disputed = "a sample of its blocks and watched words say that different fu
 
 // collected tells whether a garbage collector was the last to write most of what stays, by
 // words that were watched.
-func collected(f *attribution.Finding) bool { return !f.BySample() && 2*f.Moved > f.Words }
+func collected(f *attribution.Finding) bool {
+	return f.UntilCollected() || !f.BySample() && 2*f.Moved > f.Words
+}
 
 // pooled tells whether who asks for the blocks that stay need not be who keeps what is in them.
 func pooled(f *attribution.Finding) bool {

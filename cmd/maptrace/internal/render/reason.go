@@ -59,6 +59,8 @@ func noteWords(f *growth.Finding, n growth.Note) (words string, aside bool) {
 		return size() + " of it huge pages that the kernel made without a page fault (khugepaged or MADV_COLLAPSE)", false
 	case growth.LazilyFreed:
 		return "but up to " + size() + " of it were given back with MADV_FREE: the kernel takes them where memory is needed", false
+	case growth.UntilCollected:
+		return "but such a heap fills up to its limit before garbage is collected", false
 	case growth.FellBack:
 		return "fell back " + often(uint64(n.Count)) + " by up to " + size(), false
 	case growth.FallsBack:

@@ -48,6 +48,7 @@ func TestNotesReadAsSentences(t *testing.T) {
 		{note: growth.Note{Kind: growth.Young, Time: 15 * time.Second}, want: "but it has been there for 15 s only"},
 		{note: growth.Note{Kind: growth.Bounded, Size: 3 << 20}, want: "but can by no more than 3.0 MiB further"},
 		{note: growth.Note{Kind: growth.LazilyFreed, Size: 4 * mib}, want: "but up to 4.0 MiB of it were given back with MADV_FREE: the kernel takes them where memory is needed"},
+		{note: growth.Note{Kind: growth.UntilCollected}, want: "but such a heap fills up to its limit before garbage is collected"},
 		{note: growth.Note{Kind: growth.KernelHuge, Size: 4 * mib}, want: "4.0 MiB of it huge pages that the kernel made without a page fault (khugepaged or MADV_COLLAPSE)"},
 		{note: growth.Note{Kind: growth.AsNeeded}, want: "as what was touched needs them"},
 		{note: growth.Note{Kind: growth.WithMappings}, want: "but they go with the mappings that they are for"},

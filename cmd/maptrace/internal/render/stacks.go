@@ -138,6 +138,8 @@ func nobody(g *attribution.Finding) string {
 	}
 	b := ""
 	switch {
+	case g.UntilCollected():
+		return "a garbage collector moves what stays: who wrote it last tells nothing"
 	case g.Disputed():
 		return disputed
 	case confidence >= attribution.Sure:
