@@ -251,7 +251,8 @@ func churnWith(t *testing.T, attach, byTime bool, args ...string) {
 	t.Helper()
 	program := bpftest.BuildC(t, workloads, "churn")
 	args = append(args, "-W")
-	r := newTraced(t, LiveOptions{}, 20*time.Millisecond)
+	// On a busy machine it is long until we are let run.
+	r := newTraced(t, LiveOptions{RingBytes: 128 << 20}, 20*time.Millisecond)
 	r.live.byTime = byTime
 	in, hold := io.Pipe()
 	done, say := io.Pipe()
