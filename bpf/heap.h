@@ -137,6 +137,17 @@ static __always_inline __u64 word_before(__u64 addr)
 	return word;
 }
 
+/* Begins a record about a sample that has no stack. */
+static __always_inline void begin_block(struct mm_block *b, struct space *sp, __u32 what,
+					__u64 addr)
+{
+	__builtin_memset(b, 0, sizeof(*b));
+	b->time = bpf_ktime_get_ns();
+	b->space = sp->id;
+	b->addr = addr;
+	b->what = what;
+}
+
 /* Tells what has become of a sample. */
 static __noinline int send_end(struct space *sp, __u32 what, __u64 addr, struct heap_call *call)
 {
@@ -146,11 +157,7 @@ static __noinline int send_end(struct space *sp, __u32 what, __u64 addr, struct 
 		count(MM_C_BLOCK_DROPPED);
 		return 0;
 	}
-	__builtin_memset(b, 0, sizeof(*b));
-	b->time = bpf_ktime_get_ns();
-	b->space = sp->id;
-	b->addr = addr;
-	b->what = what;
+	begin_block(b, sp, what, addr);
 	if (call) {
 		b->size = call->size;
 		b->old = call->old;
@@ -202,8 +209,8 @@ static __noinline int send_block(struct task_struct *task, struct space *sp, __u
 }
 
 /*
- * Decides whether a call is a sample. Where there are many, each place that they come
- * from has a quota of its own, as those of "callers" have.
+ * Decides whether a call is a sample, and returns 1 if so. Where there are many, each place
+ * that they come from has a quota of its own, as those of "callers" have.
  */
 static __noinline int sample_block(struct task_struct *task, struct space *sp, __u64 addr,
 				   struct heap_call *call)
@@ -216,8 +223,8 @@ static __noinline int sample_block(struct task_struct *task, struct space *sp, _
 	m = bpf_map_lookup_elem(&block_meters, &index);
 	if (!m)
 		return 0;
-	chance = meter_chance(m, now, quota ? quota : 1, LASTING);
-	more = meter_chance(&sp->blocks, now, block_quota, LASTING);
+	chance = meter_chance_of(m, now, quota ? quota : 1, LASTING);
+	more = meter_chance_of(&sp->blocks, now, block_quota, LASTING);
 	m->seen++;
 	if (!taken(chance))
 		return 0;
@@ -226,7 +233,7 @@ static __noinline int sample_block(struct task_struct *task, struct space *sp, _
 		return 0;
 	chance += more;
 	send_block(task, sp, addr, call, chance < MM_TOP_CHANCE ? chance : MM_TOP_CHANCE);
-	return 0;
+	return 1;
 }
 
 /* Reads the word before a block and its first two; returns 0 if they are there. */
@@ -249,11 +256,7 @@ static __noinline int note_mark(struct space *sp, struct heap_call *c)
 		count(MM_C_BLOCK_DROPPED);
 		return 0;
 	}
-	__builtin_memset(b, 0, sizeof(*b));
-	b->time = bpf_ktime_get_ns();
-	b->space = sp->id;
-	b->addr = addr;
-	b->what = MM_BLOCK_MARK;
+	begin_block(b, sp, MM_BLOCK_MARK, addr);
 	b->header = words[2];
 	b->first = c->words[1];
 	b->size = (words[0] != c->words[0] ? MM_CHANGED_BEFORE : 0) |
@@ -277,11 +280,7 @@ static __noinline int send_contents(struct space *sp, struct heap_call *c)
 		count(MM_C_BLOCK_DROPPED);
 		return 0;
 	}
-	__builtin_memset(&m->block, 0, sizeof(m->block));
-	m->block.time = bpf_ktime_get_ns();
-	m->block.space = sp->id;
-	m->block.addr = key.addr;
-	m->block.what = MM_BLOCK_CONTENTS;
+	begin_block(&m->block, sp, MM_BLOCK_CONTENTS, key.addr);
 	if (bpf_probe_read_user(m->words, sizeof(m->words), (void *)key.addr)) {
 		/* It may end with the heap. */
 		__builtin_memset(m->words, 0, sizeof(m->words));
@@ -404,7 +403,8 @@ static __noinline int call_returns(struct pt_regs *ctx, bool popped)
 	}
 	if (addr != c->old && !bpf_map_delete_elem(&blocks, &key))
 		send_end(sp, MM_BLOCK_REUSED, addr, NULL); /* its end was not seen */
-	sample_block(task, sp, addr, c);
+	if (sample_block(task, sp, addr, c))
+		__sync_fetch_and_add(&heap->samples, 1);
 	return 0;
 }
 

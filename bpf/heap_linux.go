@@ -34,15 +34,9 @@ const (
 	BlockContents = BlockWhat(mmMmBlockWhatMM_BLOCK_CONTENTS) // what was in it a moment after, when it was surely there
 )
 
-// Changed are the words of a block that freeing it has changed, as bits.
-type Changed uint8
-
-// The words.
-const (
-	ChangedBefore = Changed(mmMmChangedMM_CHANGED_BEFORE) // the one before it
-	ChangedFirst  = Changed(mmMmChangedMM_CHANGED_FIRST)
-	ChangedSecond = Changed(mmMmChangedMM_CHANGED_SECOND)
-)
+// The kernel side has the same bits.
+var _ = [1]struct{}{}[ChangedBefore^Changed(mmMmChangedMM_CHANGED_BEFORE)|
+	ChangedFirst^Changed(mmMmChangedMM_CHANGED_FIRST)|ChangedSecond^Changed(mmMmChangedMM_CHANGED_SECOND)]
 
 // Block is what happened to a block of a malloc heap.
 type Block struct {
@@ -258,7 +252,7 @@ func (h *Hooks) HeapCalls(space uint64) (HeapCalls, error) {
 	if err := h.coll.Maps[mmMapHeaps].Lookup(space, &n); err != nil {
 		return HeapCalls{}, fmt.Errorf("read calls of the heap: %w", err)
 	}
-	return HeapCalls{Allocs: n.Allocs, Leaves: n.Leaves, Frees: n.Frees, Faults: n.Faults}, nil
+	return HeapCalls{Allocs: n.Allocs, Leaves: n.Leaves, Samples: n.Samples, Frees: n.Frees, Faults: n.Faults}, nil
 }
 
 // ForgetBlock ends the waiting for the end of a sample.

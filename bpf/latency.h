@@ -334,7 +334,7 @@ int mm_lat_exit(__u64 *ctx)
 	if (!c || !meter)
 		return 0;
 	if (duration < lat_worst)
-		chance = meter_chance(meter, now, lat_quota, 2 * WINDOW);
+		chance = meter_chance(meter, now, lat_quota);
 	meter->seen++;
 	if (!taken(chance) || !send_timing(task, l, c, chance << 8 | op, ret))
 		carry(c, 1, duration, l->wait, l->hold);

@@ -1250,7 +1250,7 @@ static __noinline int send_name(struct task_struct *task, struct pending *p, __u
  * what the one before it needed, if that began less than "lasts" ns ago. Threads that race may
  * count one for two. Whoever asks counts in "seen".
  */
-static __always_inline __u32 meter_chance(struct meter *m, __u64 now, __u32 quota, __u64 lasts)
+static __always_inline __u32 meter_chance_of(struct meter *m, __u64 now, __u32 quota, __u64 lasts)
 {
 	__u64 passed = now - m->began;
 	__u32 base = 0, k;
@@ -1271,6 +1271,12 @@ static __always_inline __u32 meter_chance(struct meter *m, __u64 now, __u32 quot
 		k += i < 3 ? 1 : 2;
 	}
 	return k < MM_TOP_CHANCE ? k : MM_TOP_CHANCE;
+}
+
+/* The same of what goes on all the time. */
+static __always_inline __u32 meter_chance(struct meter *m, __u64 now, __u32 quota)
+{
+	return meter_chance_of(m, now, quota, 2 * WINDOW);
 }
 
 /* By chance, so that the program's own rhythm has no part in what is taken. */
@@ -1542,9 +1548,9 @@ __noinline int growth_wanted(struct space *sp, struct pending *p, __u32 caller)
 	m = bpf_map_lookup_elem(&callers, &index);
 	if (!m)
 		return 0;
-	if (meter_chance(&sp->calls, now, stack_quota, 2 * WINDOW)) {
-		chance = meter_chance(m, now, quota ? quota : 1, 2 * WINDOW);
-		more = meter_chance(&sp->stacks, now, stack_quota, 2 * WINDOW);
+	if (meter_chance(&sp->calls, now, stack_quota)) {
+		chance = meter_chance(m, now, quota ? quota : 1);
+		more = meter_chance(&sp->stacks, now, stack_quota);
 		m->seen++;
 	}
 	sp->calls.seen++;
@@ -1566,7 +1572,7 @@ __noinline int rare_wanted(struct space *sp, struct pending *p)
 
 	if (!sp || !p)
 		return 0;
-	chance = meter_chance(&sp->rare, bpf_ktime_get_ns(), stack_quota, 2 * WINDOW);
+	chance = meter_chance(&sp->rare, bpf_ktime_get_ns(), stack_quota);
 	sp->rare.seen++;
 	p->chance = chance < MM_TOP_CHANCE ? chance : MM_TOP_CHANCE;
 	return taken(p->chance);
@@ -1674,7 +1680,7 @@ int mm_fault(struct bpf_perf_event_data *ctx)
 	if (block_quota)
 		count_heap_fault(sp, ctx->ip, addr);
 	note_piece(sp, addr);
-	chance = meter_chance(&sp->faults, bpf_ktime_get_ns(), fault_quota, 2 * WINDOW);
+	chance = meter_chance(&sp->faults, bpf_ktime_get_ns(), fault_quota);
 	sp->faults.seen++;
 	if (taken(chance))
 		send_stack(sp, MM_OP_FAULT, addr, chance);

@@ -284,7 +284,8 @@ struct mm_contents {
 /* How often the functions of an allocator were called while they were probed. */
 struct mm_heap {
 	__u64 allocs;
-	__u64 leaves; /* of the allocs, those seen at the instruction that returns */
+	__u64 leaves;  /* of the allocs, those seen at the instruction that returns */
+	__u64 samples; /* of the allocs */
 	__u64 frees;
 	__u64 faults; /* page faults of the space but for those of code, probed or not */
 };

@@ -222,11 +222,12 @@ const (
 )
 
 type mmMmHeap struct {
-	_      structs.HostLayout
-	Allocs uint64
-	Leaves uint64
-	Frees  uint64
-	Faults uint64
+	_       structs.HostLayout
+	Allocs  uint64
+	Leaves  uint64
+	Samples uint64
+	Frees   uint64
+	Faults  uint64
 }
 
 type mmMmHeapFunction uint32

@@ -82,9 +82,21 @@ const (
 type HeapCalls struct {
 	Allocs uint64 // those of realloc(3) among them
 	Leaves uint64 // of them, those that were seen at a [HeapLeave]
-	Frees  uint64
-	Faults uint64 // page faults, while they were probed or not, if those are seen ([StackOptions].FaultRate)
+	// Samples are those of them whose stacks were copied.
+	Samples uint64
+	Frees   uint64
+	Faults  uint64 // page faults, while they were probed or not, if those are seen ([StackOptions].FaultRate)
 }
+
+// Changed are the words of a block that freeing it has changed, as bits.
+type Changed uint8
+
+// The words.
+const (
+	ChangedBefore Changed = 1 << iota // the one before it
+	ChangedFirst
+	ChangedSecond
+)
 
 // HeapPrice is what a call takes longer by for each probe that it meets: where the kernel
 // does the probed instruction itself, and where it has it stepped over.

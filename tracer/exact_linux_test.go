@@ -138,11 +138,35 @@ func (r *traced) command(argv []string, stdin io.Reader, stdout io.Writer) *Comm
 // takes longer than what is waited for at an end.
 func (r *traced) ends(cancel context.CancelFunc) { r.calm.end.Store(&cancel) }
 
-// endsAfter has it end so after a program has said that nothing moves any more.
-func (r *traced) endsAfter(said io.Reader, cancel context.CancelFunc) {
-	if line, _ := bufio.NewReader(said).ReadString('\n'); line == "done\n" {
+// standing is what a program reads and writes that says a line when nothing moves any more, and
+// stands still until it is released.
+type standing struct {
+	in      io.Reader
+	out     io.Writer
+	said    <-chan string
+	release func()
+}
+
+// untilSaid is the context of a run that ends when such a program says so.
+func (r *traced) untilSaid() (context.Context, *standing) {
+	in, hold := io.Pipe()
+	out, say := io.Pipe()
+	ctx, cancel := context.WithCancel(r.t.Context())
+	r.t.Cleanup(func() {
+		cancel()
+		_ = out.Close()
+	})
+	said := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(out).ReadString('\n')
+		said <- line
 		r.ends(cancel)
-	}
+	}()
+	return ctx, &standing{in: in, out: say, said: said, release: func() {
+		if err := hold.Close(); err != nil {
+			r.t.Error(err)
+		}
+	}}
 }
 
 func (r *traced) add(now bool, pids ...int) {
@@ -254,17 +278,12 @@ func churnWith(t *testing.T, attach, byTime bool, args ...string) {
 	// On a busy machine it is long until we are let run.
 	r := newTraced(t, LiveOptions{RingBytes: 32 << 20}, 20*time.Millisecond)
 	r.live.byTime = byTime
-	in, hold := io.Pipe()
-	done, say := io.Pipe()
-	defer done.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go r.endsAfter(done, cancel)
+	ctx, still := r.untilSaid()
 	var pid int
 	var wait func() error
 	if attach {
 		cmd := exec.Command(program, args...)
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = in, say, os.Stderr
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = still.in, still.out, os.Stderr
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -272,7 +291,7 @@ func churnWith(t *testing.T, attach, byTime bool, args ...string) {
 		waitForThreads(t, pid)
 		r.add(false, pid)
 	} else {
-		c := r.command(append([]string{program}, args...), in, say)
+		c := r.command(append([]string{program}, args...), still.in, still.out)
 		pid = c.PID()
 		wait = func() error {
 			if code, err := c.Wait(); err != nil || code != 0 {
@@ -287,9 +306,7 @@ func churnWith(t *testing.T, attach, byTime bool, args ...string) {
 	if rep.Stats.Suppressed > 0 {
 		t.Errorf("%d calls are taken for suppressed, and all were executed", rep.Stats.Suppressed)
 	}
-	if err := hold.Close(); err != nil {
-		t.Error(err)
-	}
+	still.release()
 	if err := wait(); err != nil {
 		t.Errorf("churn: %v", err)
 	}
@@ -370,19 +387,12 @@ func TestOrderOfArrivalIsWrong(t *testing.T) {
 	r := newTraced(t, LiveOptions{}, 0)
 	kept := &tee{Source: r.calm}
 	r.src = kept
-	in, hold := io.Pipe()
-	done, say := io.Pipe()
-	defer done.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go r.endsAfter(done, cancel)
-	c := r.command([]string{program, "-m", "mm", "-t", "8", "-n", "4000", "-s", "1", "-W"}, in, say)
+	ctx, still := r.untilSaid()
+	c := r.command([]string{program, "-m", "mm", "-t", "8", "-n", "4000", "-s", "1", "-W"}, still.in, still.out)
 	packed := r.tr.Report().Spaces[0].Start
 	start := packed.Snapshot()
 	rep := r.run(ctx)
-	if err := hold.Close(); err != nil {
-		t.Error(err)
-	}
+	still.release()
 	if _, err := c.Wait(); err != nil {
 		t.Fatal(err)
 	}
@@ -518,13 +528,8 @@ func TestEveryLossIsToldAndHealed(t *testing.T) {
 		}
 		return nil
 	}
-	in, hold := io.Pipe()
-	done, say := io.Pipe()
-	defer done.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go r.endsAfter(done, cancel)
-	c := r.command([]string{program, "-m", "nofork", "-t", "4", "-n", "15000", "-s", "7", "-W"}, in, say)
+	ctx, still := r.untilSaid()
+	c := r.command([]string{program, "-m", "nofork", "-t", "4", "-n", "15000", "-s", "7", "-W"}, still.in, still.out)
 	rep := r.run(ctx)
 	s := rep.Stats
 	if s.Lost == 0 || told != s.Lost {
@@ -537,9 +542,7 @@ func TestEveryLossIsToldAndHealed(t *testing.T) {
 		t.Errorf("picture %q, want resynced", got)
 	}
 	r.mustEqualMaps(rep, c.PID())
-	if err := hold.Close(); err != nil {
-		t.Error(err)
-	}
+	still.release()
 	if code, err := c.Wait(); err != nil || code != 0 {
 		t.Errorf("churn: %d, %v", code, err)
 	}

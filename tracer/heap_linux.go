@@ -63,19 +63,6 @@ var blockKinds = [...]BlockWhat{
 	bpf.BlockMark: BlockMark, bpf.BlockContents: BlockContents,
 }
 
-func changedOf(words bpf.Changed) (c BlockChanged) {
-	if words&bpf.ChangedBefore != 0 {
-		c |= ChangedBefore
-	}
-	if words&bpf.ChangedFirst != 0 {
-		c |= ChangedFirst
-	}
-	if words&bpf.ChangedSecond != 0 {
-		c |= ChangedSecond
-	}
-	return c
-}
-
 // NextBlock is explained at [Heaps].
 func (l *Live) NextBlock(b *HeapBlock) error {
 	err := l.hooks.NextBlock(&l.block)
@@ -88,7 +75,7 @@ func (l *Live) NextBlock(b *HeapBlock) error {
 	r := &l.block
 	*b = HeapBlock{
 		What: blockKinds[r.What], Time: r.Time, Space: r.Space, Addr: r.Addr, Size: r.Size, Old: r.Old,
-		Weight: float64(uint64(1) << r.Chance), Header: r.Header, OldHeader: r.OldHeader, First: r.First, Changed: changedOf(r.Changed), Words: r.Words,
+		Weight: float64(uint64(1) << r.Chance), Header: r.Header, OldHeader: r.OldHeader, First: r.First, Changed: r.Changed, Words: r.Words,
 	}
 	if b.What == BlockBorn {
 		// Where it was the instruction that returns, package site finds out.

@@ -1,9 +1,7 @@
 package tracer
 
 import (
-	"bufio"
 	"context"
-	"io"
 	"os/exec"
 	"strings"
 	"testing"
@@ -17,22 +15,12 @@ import (
 func hostile(t *testing.T, program, name string) {
 	t.Helper()
 	r := newTraced(t, LiveOptions{}, 20*time.Millisecond)
-	in, hold := io.Pipe()
-	out, say := io.Pipe()
-	defer out.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, still := r.untilSaid()
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	said := make(chan string, 1)
-	go func() {
-		line, _ := bufio.NewReader(out).ReadString('\n')
-		said <- line
-		r.ends(cancel)
-	}()
-	c := r.command([]string{program, name, t.TempDir()}, in, say)
+	c := r.command([]string{program, name, t.TempDir()}, still.in, still.out)
 	defer func() {
-		if err := hold.Close(); err != nil {
-			t.Error(err)
-		}
+		still.release()
 		if code, err := c.Wait(); err != nil || code != 0 {
 			t.Errorf("exit status %d, %v", code, err)
 		}
@@ -40,7 +28,7 @@ func hostile(t *testing.T, program, name string) {
 	rep := r.run(ctx)
 	var line string
 	select {
-	case line = <-said:
+	case line = <-still.said:
 	default:
 	}
 	if why, is := strings.CutPrefix(line, "unsupported: "); is {

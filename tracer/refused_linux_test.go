@@ -1,6 +1,7 @@
 package tracer
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -76,7 +77,12 @@ func refused(t *testing.T, seed, oneIn int, d time.Duration) {
 	r.add(false, pid)
 	ctx, cancel = context.WithCancel(t.Context())
 	defer cancel()
-	go r.endsAfter(out, cancel)
+	go func() {
+		// It says so when nothing moves any more.
+		if line, _ := bufio.NewReader(out).ReadString('\n'); line == "done\n" {
+			r.ends(cancel)
+		}
+	}()
 	rep = r.run(ctx)
 	r.mustBeExact(rep)
 	r.mustEqualMaps(rep, pid)

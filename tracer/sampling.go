@@ -104,13 +104,13 @@ const (
 )
 
 // BlockChanged are the words of a block that freeing it has changed, as bits.
-type BlockChanged uint8
+type BlockChanged = bpf.Changed
 
 // The words.
 const (
-	ChangedBefore BlockChanged = 1 << iota // the one before it
-	ChangedFirst
-	ChangedSecond
+	ChangedBefore = bpf.ChangedBefore // the one before it
+	ChangedFirst  = bpf.ChangedFirst
+	ChangedSecond = bpf.ChangedSecond
 )
 
 // Touch is a piece of memory in which a page fault was.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"testing"
@@ -48,28 +47,15 @@ func TestExactWhereSeccompAnswersCalls(t *testing.T) {
 				}
 				found(c)
 			}
-			in, hold := io.Pipe()
-			out, say := io.Pipe()
-			defer out.Close()
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			want := make(chan string, 1)
-			go func() {
-				// It says so when nothing moves any more.
-				line, _ := bufio.NewReader(out).ReadString('\n')
-				want <- line
-				r.ends(cancel)
-			}()
-			cmd := r.command([]string{program, c.threads, c.calls}, in, say)
+			ctx, still := r.untilSaid()
+			cmd := r.command([]string{program, c.threads, c.calls}, still.in, still.out)
 			rep := r.run(ctx)
 			r.mustBeExact(rep)
 			r.mustEqualMaps(rep, cmd.PID())
-			if got, want := fmt.Sprintf("suppressed %d\n", rep.Stats.Suppressed), <-want; got != want || told != rep.Stats.Suppressed {
+			if got, want := fmt.Sprintf("suppressed %d\n", rep.Stats.Suppressed), <-still.said; got != want || told != rep.Stats.Suppressed {
 				t.Errorf("%q, of which %d were told, want %q", got, told, want)
 			}
-			if err := hold.Close(); err != nil {
-				t.Error(err)
-			}
+			still.release()
 			if code, err := cmd.Wait(); err != nil || code != 0 {
 				t.Errorf("exit status %d, %v", code, err)
 			}

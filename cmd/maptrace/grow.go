@@ -139,8 +139,8 @@ const (
 	defaultBudget    = 2
 	// Percent of one CPU that probes of allocators may take from a process.
 	defaultHeapBudget = 1
-	// blockRate is how many blocks of one heap are sampled a second, as long as its
-	// allocator is probed: an eighth of it in a burst, about.
+	// blockRate is how many blocks of one heap are sampled a second, as long as its allocator
+	// is probed: a sixteenth of an eighth of it in a burst of each place that allocates.
 	blockRate = 8192
 )
 
@@ -270,7 +270,7 @@ func runGrow(ctx context.Context, s streams, o *growOptions, out io.Writer) (err
 	g.sampler = sample.New(g.Info().Sampling, sample.Options{
 		FS: fs, Emit: g.Emit, Trees: g.Tree, Interval: o.interval, Budget: o.budget / 100, Faults: o.faultRate > 0,
 		Watchpoints: o.watchpoints, Settle: settle, Doubtful: g.Doubtful, Reach: g.Reach, Group: sites.Group, Log: g.log, Calls: o.calls,
-		HeapBudget: o.heapBudget / 100, BlockRate: blockRate, Site: sites.Site, Allocators: sites.Allocators, Sampled: g.Sampled,
+		HeapBudget: o.heapBudget / 100, Site: sites.Site, Allocators: sites.Allocators, Sampled: g.Sampled,
 		GoProgram: sites.GoProgram, Walked: sites.Walked, Groups: o.cgroups(),
 	})
 	run := tracer.RunOptions{Sinks: []tracer.Sink{g}, Samplers: []tracer.Sampler{g.sampler}}

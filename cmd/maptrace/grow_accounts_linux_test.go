@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maptrace/maptrace/cmd/maptrace/internal/render"
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // TestAccountsOfRealPrograms watches the situations of testdata/accounts, and wants what the
@@ -44,34 +45,8 @@ func TestAccountsOfRealPrograms(t *testing.T) {
 // accountOf runs a script, and says what came of watching it.
 func accountOf(t *testing.T, script string) string {
 	t.Helper()
-	text, err := os.ReadFile(script)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, needs, _ := strings.Cut(string(text), "# needs: ")
-	needs, _, _ = strings.Cut(needs, "\n")
-	for program := range strings.FieldsSeq(needs) {
-		if _, err = exec.LookPath(program); err != nil {
-			t.Skip("needs " + program)
-		}
-	}
-	script, err = filepath.Abs(script)
-	if err != nil {
-		t.Fatal(err)
-	}
-	group, dir := memoryCgroup(t), t.TempDir()
-	if err = os.Chmod(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // some programs become others
-		t.Fatal(err)
-	}
-	cmd := exec.Command("sh", "-c", `echo $$ >"$0/cgroup.procs" && exec "$1"`, group, script)
-	cmd.Dir = dir
-	if err = cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		eventually(t, "the situation has ended", func() bool { return !killGroup(group) })
-		_ = cmd.Wait() // it was killed
-	})
+	cmd, group := situation(t, script)
+	start(t, cmd, group)
 	const warmup = 10 * time.Second
 	time.Sleep(warmup)
 	r := succeed(t, maptrace(t, "grow", "--for", "15s", "--interval", "500ms", "-o", "json", "--cgroup", group))
@@ -109,6 +84,46 @@ func accountOf(t *testing.T, script string) string {
 	}
 	a := largest.Account
 	return fmt.Sprintf("%9d %6d %8s %9.2f %10.2f  %s", processes, looks, cmp.Or(largest.Comm, "?"), float64(a.Grown)/mib, float64(a.Explained)/mib, worst)
+}
+
+// situation is a command that runs a script, if what that needs is there, in a directory and in
+// a cgroup of its own.
+func situation(t *testing.T, script string) (cmd *exec.Cmd, group string) {
+	t.Helper()
+	text, err := os.ReadFile(script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, needs, _ := strings.Cut(string(text), "# needs: ")
+	needs, _, _ = strings.Cut(needs, "\n")
+	for program := range strings.FieldsSeq(needs) {
+		tool.Need(t, program)
+	}
+	if script, err = filepath.Abs(script); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, open := range []string{filepath.Dir(dir), dir} {
+		if err = os.Chmod(open, 0o755); err != nil { //nolint:gosec // some programs become others
+			t.Fatal(err)
+		}
+	}
+	group = memoryCgroup(t)
+	cmd = exec.Command("sh", "-c", `echo $$ >"$0/cgroup.procs" && exec "$1"`, group, script)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "SRC="+filepath.Dir(script))
+	return cmd, group
+}
+
+// start starts a situation, which ends with the test.
+func start(t *testing.T, cmd *exec.Cmd, group string) {
+	t.Helper()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		eventually(t, "the situation has ended", func() bool { return !killGroup(group) })
+		_ = cmd.Wait() // it was killed
+	})
 }
 
 // killGroup kills all that are in a cgroup, and reports whether there were any.

@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // screenTells is what is in the first lines of a screen on something that grows.
@@ -100,40 +98,14 @@ func TestScreensOfRealPrograms(t *testing.T) {
 // leaking starts a script, and returns the number of its process that grows.
 func leaking(t *testing.T, script string) string {
 	t.Helper()
-	text, err := os.ReadFile(script)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, needs, _ := strings.Cut(string(text), "# needs: ")
-	needs, _, _ = strings.Cut(needs, "\n")
-	for program := range strings.FieldsSeq(needs) {
-		tool.Need(t, program)
-	}
-	if script, err = filepath.Abs(script); err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	for _, open := range []string{filepath.Dir(dir), dir} {
-		if err = os.Chmod(open, 0o755); err != nil { //nolint:gosec // some programs become others
-			t.Fatal(err)
-		}
-	}
-	group := memoryCgroup(t)
-	cmd := exec.Command("sh", "-c", `echo $$ >"$0/cgroup.procs" && exec "$1"`, group, script)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), "SRC="+filepath.Dir(script))
+	cmd, group := situation(t, script)
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err = cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		eventually(t, "the program has ended", func() bool { return !killGroup(group) })
-		_ = cmd.Wait() // it was killed
-	})
+	start(t, cmd, group)
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if pid, is := strings.CutPrefix(lines.Text(), "watch "); is {
 			// What it does at its start is no leak.

@@ -30,6 +30,7 @@ var trials = map[string]trial{
 	"javac":                 {args: []string{"-version"}},
 	"jcmd":                  {args: []string{"-h"}},
 	"mandoc":                {stdin: ".Dd January 1, 2026\n.Dt A 1\n.Os\n"},
+	"awk":                   {args: []string{"BEGIN {}"}},
 	"sh":                    {args: []string{"-c", ":"}},
 	"nginx":                 {args: []string{"-v"}},
 	"strace":                {args: []string{"-V"}},

@@ -313,7 +313,7 @@ func (a *Attribution) fault(c *model.Change) {
 	a.touched[part{key, c.Site}] += c.Weight
 	a.faults[key] += c.Weight
 	a.allFaults += c.Weight
-	if a.heap != nil {
+	if a.heap != nil && a.shared(key) {
 		a.heap.Fault(a.own(key), c.Time, c.Site)
 	}
 	a.charges.tables.touch(part{key, c.Site}, c.Addr, c.Weight)

@@ -292,7 +292,7 @@ func (a *Attribution) bytes() int {
 	const mapped, mappedArena = 160, 24
 	blocks := 0
 	if a.heap != nil {
-		blocks = a.heap.Len()
+		blocks = a.heap.Len() + a.heap.Faults()
 	}
 	if a.profile != nil {
 		blocks += a.profile.Len()

@@ -79,6 +79,10 @@ type Finding struct {
 	SplitBy stack.Name    // who splits the mappings, where their number grows; no name if that is not known
 	Split   []Stack       // the stacks of most of such calls
 	Limit   *Reached      // the limit that is reached first; nil if none is
+	// Disputed says that a sample of blocks and watched words say of memory that different
+	// functions keep it: none of the words that stayed was last written on behalf of the one
+	// that keeps the most by the sample, which was to be expected of some of them.
+	Disputed bool
 }
 
 // Stack is a stack and its part in something.
@@ -109,11 +113,11 @@ type Reached struct {
 // BySample tells whether who keeps the memory is known, or not, by a sample of its blocks:
 // watched words say less, but for what is handed out in pieces of blocks, and where there is
 // next to no sample.
-func (f *Finding) BySample() bool {
+func (e *Evidence) BySample() bool {
 	switch {
-	case f.Heap == nil || len(f.Heap.Keepers) > 0 && f.Heap.Keepers[0].Pools:
+	case e.Heap == nil || len(e.Heap.Keepers) > 0 && e.Heap.Keepers[0].Pools:
 		return false
-	case f.Words > 0 && f.Heap.Poor():
+	case e.Words > 0 && e.Heap.Poor():
 		return false
 	}
 	return true
@@ -122,14 +126,14 @@ func (f *Finding) BySample() bool {
 // nobody is who has no name.
 var nobody stack.Name
 
-// Keeper is who keeps memory that many share, nobody if neither sampled blocks nor watched
-// words separate one from all others, or if it is malloc alone that keeps what it grew by.
+// Keeper is who keeps what memory grows by that many share, nobody if it does not grow, or if
+// neither sampled blocks nor watched words separate one from all others.
 func (f *Finding) Keeper() stack.Name {
-	if f.Label == growth.Retained || f.ByKernel() {
+	if f.Label < growth.Grows || f.ByKernel() {
 		return nobody
 	}
 	if f.BySample() {
-		if len(f.Keepers) == 0 || f.Heap.Confidence < Sure || f.Disputed() {
+		if len(f.Keepers) == 0 || f.Heap.Confidence < Sure || f.Disputed {
 			return nobody
 		}
 		return f.Keepers[0].By
@@ -138,23 +142,6 @@ func (f *Finding) Keeper() stack.Name {
 		return nobody
 	}
 	return f.Kept[0].By
-}
-
-// Disputed tells whether a sample of blocks and watched words say of memory that different
-// functions keep it: none of the words that stayed was last written on behalf of the one that
-// keeps the most by the sample, which was to be expected of some of them.
-func (f *Finding) Disputed() bool {
-	if !f.BySample() || len(f.Keepers) == 0 {
-		return false
-	}
-	k := &f.Keepers[0]
-	const written = 0.8 // of the words of what it keeps it writes so many, itself or by others
-	if math.Pow(1-written*k.Share, float64(f.Words)) >= 1-Sure {
-		return false
-	}
-	return !slices.ContainsFunc(f.Kept, func(s Stack) bool {
-		return len(s.Frames) == 0 || s.End != "" || slices.Contains(s.Frames, k.By)
-	})
 }
 
 // KeptShare is the part of what stays that is of [Finding.Keeper], from 0 to 1; 0 if that is
@@ -293,6 +280,7 @@ func (n *namer) finding(a *Attribution, e *Evidence, limits growth.Readings) Fin
 		f.Made = append(f.Made, made)
 	}
 	f.Touched, f.Kept, f.Keepers = n.touchers(e), n.keepers(e), n.heapKeepers(e)
+	f.Disputed = n.disputed(e)
 	n.split(&a.rare, &f)
 	if l, left, ok := limits.Soonest(e.Finding); ok {
 		f.Limit = &Reached{l, left}
@@ -318,17 +306,35 @@ func (e *Evidence) maker() uint32 {
 	return site
 }
 
+// mostWriters is how many of those that were the last to write to words are told.
+const mostWriters = 3
+
 // keepers are the functions that were the last to write to the words that stayed, each
 // with the stack on which it did so the most often.
 func (n *namer) keepers(e *Evidence) []Stack {
-	const most = 3
 	var out []Stack
-	for _, s := range n.functions(e.KeptBy, most) {
+	for _, s := range n.functions(e.KeptBy, mostWriters) {
 		st := Stack{By: n.Function(s.Site), Group: n.Group(s.Site), Share: s.Share}
 		st.Frames, st.End = n.StackNames(s.Site)
 		out = append(out, st)
 	}
 	return out
+}
+
+// disputed is [Finding.Disputed].
+func (n *namer) disputed(e *Evidence) bool {
+	if !e.BySample() || e.Heap.Source != heap.ByBlocks || len(e.Heap.Keepers) == 0 {
+		return false
+	}
+	k := &e.Heap.Keepers[0]
+	const written = 0.8 // of the words of what it keeps it writes so many, itself or by others
+	if math.Pow(1-written*k.Share, float64(e.Words)) >= 1-Sure {
+		return false
+	}
+	return !slices.ContainsFunc(n.functions(e.KeptBy, mostWriters), func(s Share) bool {
+		path := n.Path(s.Site)
+		return len(path) == 0 || slices.ContainsFunc(path, func(p heap.Place) bool { return p.Cut || p.Function == k.Function })
+	})
 }
 
 // heapKeepers are the functions that keep most of the sampled blocks.
@@ -410,7 +416,7 @@ func (a *Attribution) subject(k growth.Key, born bool) string {
 		return k.What.String()
 	}
 	if a.javaHeap(k) {
-		return "Java heap"
+		return growth.JVMPool
 	}
 	name := procmaps.AnonName
 	seen := a.appearances[k]

@@ -28,6 +28,9 @@ func addressesOf(name string) (start, end uint64, ok bool) {
 
 // javaHeap tells whether a group is the heap of a JVM, or a part of it.
 func (a *Attribution) javaHeap(k growth.Key) bool {
+	if k.What == growth.Pool {
+		return k.Name == growth.JVMPool
+	}
 	start, end, ok := addressesOf(k.Name)
 	return a.jvm && ok && k.What == growth.Anon && k.Site == 0 && end <= mostCompressed && end-start >= leastJavaHeap
 }

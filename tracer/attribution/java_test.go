@@ -18,6 +18,8 @@ func TestTheHeapOfAJVMIsNoLeak(t *testing.T) {
 		want growth.Label
 	}{
 		{"the heap", growth.Key{What: growth.Anon, Name: "ed400000-ffe00000"}, jvm, growth.Grows},
+		{"what it was made larger by", growth.Key{What: growth.Pool, Name: growth.JVMPool}, jvm, growth.Grows},
+		{"of another pool", growth.Key{What: growth.Pool, Name: "pymalloc"}, jvm, growth.Leaks},
 		{"up to where references are compressed", growth.Key{What: growth.Anon, Name: "600000000-800000000"}, jvm, growth.Grows},
 		{"above", growth.Key{What: growth.Anon, Name: "7f0000000000-7f0010000000"}, jvm, growth.Leaks},
 		{"a page below", growth.Key{What: growth.Anon, Name: "601000-602000"}, jvm, growth.Leaks},
@@ -34,7 +36,7 @@ func TestTheHeapOfAJVMIsNoLeak(t *testing.T) {
 		if found[0].Label != tt.want || f.UntilCollected() != heap || a.javaHeap(tt.key) != heap {
 			t.Errorf("%s: %v, want %v; until it is collected %v", tt.name, found[0].Label, tt.want, f.UntilCollected())
 		}
-		if heap && a.subject(tt.key, false) != "Java heap" {
+		if heap && a.subject(tt.key, false) != growth.JVMPool {
 			t.Errorf("%s is called %q", tt.name, a.subject(tt.key, false))
 		}
 	}

@@ -39,6 +39,7 @@ func heapOf(t *testing.T, faults map[uint32]uint64, watched []words) Finding {
 		}
 	}
 	e := r.finding(t, growth.Key{What: growth.Heap})
+	e.Label = growth.Grows
 	n := namer{Names: names{}, known: make(map[uint32]stack.Name)}
 	return n.finding(r.attr, &e, growth.Readings{})
 }
@@ -125,6 +126,7 @@ func TestWordsTellWhereThereIsNextToNoSample(t *testing.T) {
 			Evidence: Evidence{Heap: &result, Words: 20, Separation: 0.99, Shared: true},
 			Kept:     []Stack{{By: keeper}}, Keepers: []HeapKeeper{{By: sampled}},
 		}
+		f.Label = growth.Grows
 		change.by(&f)
 		want := keeper
 		if change.sample {
@@ -240,37 +242,63 @@ func estimates(strata []stratum, people int) []float64 {
 	return masses
 }
 
+// written are sites whose stacks are told.
+type written struct {
+	names
+	paths map[uint32][]heap.Place
+}
+
+func (w written) Path(site uint32) []heap.Place { return w.paths[site] }
+
 // TestNobodyIsNamedWhereSampleAndWordsDisagree has words that stayed beside a sample of blocks.
 func TestNobodyIsNamedWhereSampleAndWordsDisagree(t *testing.T) {
 	t.Parallel()
-	cache, leak := stack.Plain("cache"), stack.Plain("leak")
-	on := func(end string, frames ...stack.Name) Stack { return Stack{Share: 0.5, Frames: frames, End: end} }
+	const byLeak, byCache, cut, unknown = 2, 4, 6, 8
+	sites := written{paths: map[uint32][]heap.Place{
+		byLeak: {{Function: "leak", At: 1}, {Function: "main", At: 9}},
+		// At another place than where it allocates.
+		byCache: {{Function: "memcpy", At: 2}, {Function: "cache", At: 3}, {Function: "main", At: 9}},
+		cut:     {{Function: "leak", At: 1}, {Cut: true}},
+	}}
+	n := namer{Names: sites, known: make(map[uint32]stack.Name)}
+	cache := stack.Plain("cache")
 	for _, tt := range []struct {
 		name     string
 		share    float64
 		words    uint64
-		kept     []Stack
+		kept     []uint32
 		disputed bool
 	}{
-		{"another wrote all", 1, 2, []Stack{on("", leak)}, true},
-		{"it wrote some", 1, 2, []Stack{on("", leak), on("", stack.Plain("memcpy"), cache)}, false},
-		{"one word", 1, 1, []Stack{on("", leak)}, false},
-		{"it keeps half of it", 0.5, 2, []Stack{on("", leak)}, false},
-		{"it keeps half of it, of many words", 0.5, 8, []Stack{on("", leak)}, true},
-		{"who wrote them is not known", 1, 9, []Stack{on("truncated", leak)}, false},
-		{"nor by a name", 1, 9, []Stack{on("")}, false},
+		{"another wrote all", 1, 2, []uint32{byLeak}, true},
+		{"it wrote some", 1, 2, []uint32{byLeak, byCache}, false},
+		{"one word", 1, 1, []uint32{byLeak}, false},
+		{"it keeps half of it", 0.5, 2, []uint32{byLeak}, false},
+		{"it keeps half of it, of many words", 0.5, 8, []uint32{byLeak}, true},
+		{"who wrote them is not known", 1, 9, []uint32{cut}, false},
+		{"nor by a name", 1, 9, []uint32{unknown}, false},
 		{"there are none", 1, 0, nil, false},
 	} {
+		k := heap.Keeper{Function: "cache", Share: tt.share}
 		f := Finding{
-			Evidence: Evidence{Heap: &heap.Result{Samples: 400, Confidence: 0.99, High: 1}, Words: tt.words, Shared: true},
-			Keepers:  []HeapKeeper{{Keeper: heap.Keeper{Share: tt.share}, By: cache}}, Kept: tt.kept,
+			Evidence: Evidence{Heap: &heap.Result{Samples: 400, Confidence: 0.99, High: 1, Keepers: []heap.Keeper{k}}, Words: tt.words, Shared: true},
+			Keepers:  []HeapKeeper{{Keeper: k, By: cache}},
+		}
+		f.Label = growth.Grows
+		for _, site := range tt.kept {
+			f.KeptBy = append(f.KeptBy, Share{site, 1 / float64(len(tt.kept))})
 		}
 		want := cache
 		if tt.disputed {
 			want = nobody
 		}
-		if got := f.Keeper(); f.Disputed() != tt.disputed || got != want {
-			t.Errorf("%s: disputed %v, want %v; kept by %q", tt.name, f.Disputed(), tt.disputed, got)
+		if f.Disputed = n.disputed(&f.Evidence); f.Disputed != tt.disputed || f.Keeper() != want {
+			t.Errorf("%s: disputed %v, want %v; kept by %q", tt.name, f.Disputed, tt.disputed, f.Keeper())
+		}
+		if f.Label = growth.Plateau; f.Keeper() != nobody {
+			t.Errorf("%s: %q keeps what does not grow", tt.name, f.Keeper())
+		}
+		if f.Heap.Source = heap.ByProfile; n.disputed(&f.Evidence) {
+			t.Errorf("%s: words dispute the program's own profile", tt.name)
 		}
 	}
 }

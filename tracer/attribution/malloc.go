@@ -93,7 +93,7 @@ func (m *mallocs) bytes() (n int) {
 		return 0
 	}
 	for i := range m.complete {
-		n += cap(m.complete[i].arenas) * int(unsafe.Sizeof(event.Arena{}))
+		n += cap(m.complete[i].arenas)*int(unsafe.Sizeof(event.Arena{})) + cap(m.complete[i].sizes)*int(unsafe.Sizeof(uint64(0)))
 	}
 	return n + cap(m.complete)*int(unsafe.Sizeof(reading{}))
 }

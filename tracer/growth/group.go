@@ -201,6 +201,10 @@ func (r Rate) plus(o Rate) Rate {
 // watch.
 const ArenaPool = "malloc arenas"
 
+// JVMPool is the name of the heap of a JVM: of the group of what it was made larger by during the
+// watch, and of what was there before.
+const JVMPool = "JVM heap"
+
 // Finding is the verdict on one group.
 type Finding struct {
 	Key

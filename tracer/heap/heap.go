@@ -27,7 +27,6 @@ package heap
 import (
 	"cmp"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -219,6 +218,14 @@ func (b *Book) Window(w Window) {
 	b.windows = append(kept, b.windows[len(kept)*2:]...)
 }
 
+// Faults is how many page faults are kept, of all groups.
+func (b *Book) Faults() (n int) {
+	for _, all := range b.faults {
+		n += len(all)
+	}
+	return n
+}
+
 // Fault is told of a page fault in memory of a group.
 func (b *Book) Fault(key growth.Key, at uint64, site uint32) {
 	all := b.faults[key]
@@ -278,7 +285,7 @@ func (b *Book) worked() (w work) {
 	more := float64(b.work.CPUBeside) / float64(max(b.work.CPU, time.Microsecond))
 	more = max(more, w.least-1)
 	w.pieces = unsure + faults/cluster
-	w.times = 1 + more*(unsure+beside/max(more, math.SmallestNonzeroFloat64)/cluster)/w.pieces
+	w.times = 1 + (unsure*more+beside/cluster)/w.pieces
 	w.times = max(w.times, w.least)
 	return w
 }

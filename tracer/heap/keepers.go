@@ -22,6 +22,8 @@ type Place struct {
 
 // Keeper is what a function allocates and keeps of a group.
 type Keeper struct {
+	Function string // as of its [Place]
+
 	Site  uint32  // the one that keeps the most
 	Depth int     // of the function on that stack: its index
 	Share float64 // of what all keep, 0 to 1
@@ -46,9 +48,9 @@ type Keeper struct {
 	// keep: it may be a cache. It is told of the first.
 	Replaces bool
 
-	portions map[uint8]portion
-	function string
-	known    estimate
+	classes map[uint8]bool // of its blocks that are there; 0 is one that is not known
+	each    float64        // bytes of one of these
+	known   estimate
 }
 
 // Source is what a result is by.
@@ -79,6 +81,9 @@ type Result struct {
 	// Kept is what all keep a second, with its interval, and Growth what the group grows by.
 	Kept, Low, High float64
 	Growth          float64
+	// Beyond says that what all seem to keep is far more than that: what is known of them is
+	// wrong.
+	Beyond bool
 	// Confidence is that the first keeper keeps more than any other.
 	Confidence float64
 	// Sites are all that have samples, by their numbers.
@@ -144,8 +149,8 @@ const (
 const Fewest = 5
 
 // Keepers estimates who keeps a group that grows by so many bytes a second, with the
-// interval of that. Touches are of a sample of its page faults. InUse is nil if that is not known. Path gives the functions of a
-// site, innermost first.
+// interval of that. Touches are of a sample of its page faults. InUse is nil if what is in use
+// is not known. Path gives the functions of a site, innermost first.
 func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, inUse InUse, path func(site uint32) []Place) (r Result) {
 	r.Watched, r.Growth = b.Watched(), rate.PerSecond
 	e := estimator{book: b, key: key, now: b.now, watched: r.Watched}
@@ -170,7 +175,6 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, inUse 
 		}
 		slices.SortFunc(blocks, func(a, b *block) int { return cmp.Compare(a.ID, b.ID) })
 		k := e.keeper(f, blocks)
-		k.portions = b.portions(e.own(blocks))
 		if k.Alive > 0 {
 			r.Keepers = append(r.Keepers, k)
 		}
@@ -389,18 +393,23 @@ func kinds(blocks []*block) (out [][]*block) {
 // block does not depend on which group it is in, but groups are not as old as each other.
 func (e *estimator) keeper(f *function, blocks []*block) Keeper {
 	own := e.own(blocks)
-	k := Keeper{Samples: len(own), Alive: alive(own), function: f.name, Pools: f.pools, Unsure: f.unsure}
+	k := Keeper{Samples: len(own), Alive: alive(own), Function: f.name, Pools: f.pools, Unsure: f.unsure}
 	if k.Alive == 0 {
 		return k
 	}
 	sites, times := make(map[uint32]float64), make(map[int]bool)
+	var bytes, n float64
+	k.classes = make(map[uint8]bool)
 	for _, s := range own {
 		if s.ended == 0 {
-			sites[s.Site] += e.book.stands(s)
+			stands := e.book.stands(s)
+			sites[s.Site] += stands
 			times[e.book.windowOf(s.At)] = true
+			bytes, n = bytes+stands, n+stands/float64(s.Bytes)
+			k.classes[s.Class] = true
 		}
 	}
-	k.Times = len(times)
+	k.Times, k.each = len(times), bytes/n
 	_, late, _ := e.survival(blocks)
 	k.Dies = late < settles
 	best := -1.0
@@ -653,15 +662,15 @@ const prior = 0.5
 
 // judge orders the keepers, and says how sure the first of them is, what each and all keep, and
 // how many times as large all estimates are best taken as they were. Theirs is the part of the
-// growth that they keep, at least, if it is known what grows. InUse bounds
-// what the first keeps. Unseen draws what somebody else may
-// keep of what grows by so much, of which they keep a sum.
+// growth that they keep, at least, if it is known what grows. InUse bounds what the first keeps;
+// nil if it is not known. Unseen draws what somebody else may keep of what grows by so much, of
+// which they keep a sum.
 func (r *Result) judge(rate growth.Rate, scale scaling, theirs float64, inUse InUse, unseen func(r *rand.Rand, grown, sum float64) float64) float64 {
 	if len(r.Keepers) == 0 {
 		return 1
 	}
 	slices.SortFunc(r.Keepers, func(x, y Keeper) int {
-		return cmp.Or(cmp.Compare(y.Kept, x.Kept), cmp.Compare(x.function, y.function))
+		return cmp.Or(cmp.Compare(y.Kept, x.Kept), cmp.Compare(x.Function, y.Function))
 	})
 	for i := range r.Keepers {
 		r.Kept += r.Keepers[i].Kept
@@ -677,7 +686,7 @@ func (r *Result) judge(rate growth.Rate, scale scaling, theirs float64, inUse In
 	deviation := (rate.High - rate.Low) / 4
 	sums := make([]float64, draws)
 	wins, replaced := 0, 0
-	most, counted := inUse.most(&r.Keepers[0])
+	most := inUse.most(&r.Keepers[0])
 	for n := range draws {
 		grown := max(rate.PerSecond+deviation*rnd.NormFloat64(), 0)
 		var sum, first, others float64
@@ -696,11 +705,9 @@ func (r *Result) judge(rate growth.Rate, scale scaling, theirs float64, inUse In
 			}
 		}
 		sums[n] = sum
-		freed := 0.0
-		if counted {
-			if freed = max(first-most, 0); freed > first/2 {
-				replaced++
-			}
+		freed := max(first-most, 0) // of others
+		if freed > first/2 {
+			replaced++
 		}
 		excess := max(sum-slack*grown, freed, 0)
 		if first-excess > max(others, unseen(rnd, grown, sum-freed)) {
@@ -714,11 +721,9 @@ func (r *Result) judge(rate growth.Rate, scale scaling, theirs float64, inUse In
 		k.Share = k.Kept / math.Max(r.Kept, math.SmallestNonzeroFloat64)
 	}
 	const absurd = 1.5
-	if r.Kept > absurd*rate.High {
-		return best // more than there is: what is known of them is wrong
-	}
+	r.Beyond = r.Kept > absurd*rate.High
 	r.Keepers[0].Replaces = replaced > draws/2
-	if k := &r.Keepers[0]; min(k.Alive, k.Times) >= Fewest && !k.Pools && !k.Unsure && !k.Dies && !k.Replaces && !r.Short() {
+	if k := &r.Keepers[0]; !r.Beyond && min(k.Alive, k.Times) >= Fewest && !k.Pools && !k.Unsure && !k.Dies && !k.Replaces && !r.Short() {
 		r.Confidence = float64(wins) / (draws + 1) // it is never certain
 	}
 	return best

@@ -133,6 +133,39 @@ func (p *program) blocksInUse() InUse {
 	return func(func(uint8) bool) float64 { return p.inUse }
 }
 
+// TestWhatIsNotKnownToBeInUseBoundsNobody wants blocks of unknown classes to have no bound.
+func TestWhatIsNotKnownToBeInUseBoundsNobody(t *testing.T) {
+	t.Parallel()
+	hundred := InUse(func(of func(uint8) bool) (n float64) {
+		for class := range uint8(10) {
+			if of(class) {
+				n += 100
+			}
+		}
+		return n
+	})
+	for _, tt := range []struct {
+		name    string
+		inUse   InUse
+		classes []uint8
+		want    float64
+	}{
+		{"one class", hundred, []uint8{3}, slack * 100 * 64},
+		{"two classes", hundred, []uint8{3, 4}, slack * 200 * 64},
+		{"one is not known", hundred, []uint8{3, 0}, math.Inf(1)},
+		{"there are none", hundred, nil, math.Inf(1)},
+		{"what is in use is not known", nil, []uint8{3}, math.Inf(1)},
+	} {
+		k := Keeper{each: 64, classes: make(map[uint8]bool)}
+		for _, c := range tt.classes {
+			k.classes[c] = true
+		}
+		if got := tt.inUse.most(&k); got != tt.want {
+			t.Errorf("%s: %g, want %g", tt.name, got, tt.want)
+		}
+	}
+}
+
 // class is that of what a caller allocates.
 func (p *program) class(c *caller) uint8 {
 	if p.blind {
@@ -153,7 +186,7 @@ func (r *Result) named() string {
 	if r.Confidence < 0.95 {
 		return ""
 	}
-	return r.Keepers[0].function
+	return r.Keepers[0].Function
 }
 
 var server = []caller{
@@ -288,6 +321,9 @@ func TestTheKeeperIsNamedOrNobody(t *testing.T) {
 			right := 0
 			for seed := range uint64(seeds) {
 				r, _ := tt.program.run(seed)
+				if tt.program.drained > 0 && !r.Beyond {
+					t.Errorf("seed %d: it is not seen that more would be kept than it grows by: %+v", seed, r)
+				}
 				switch who := r.named(); who {
 				case tt.want:
 					right++

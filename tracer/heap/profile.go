@@ -311,7 +311,7 @@ func (p *Profile) tallies(w *period) (out []tally, of map[uint32][]*change) {
 func (p *Profile) keeper(f *function, of map[uint32][]*change, w *period) Keeper {
 	d := &profiled{seconds: w.length.Seconds()}
 	// Large objects of Go are what they are made as: few hand them out in pieces.
-	k := Keeper{function: f.name, Unsure: f.unsure, known: d}
+	k := Keeper{Function: f.name, Unsure: f.unsure, known: d}
 	best, allocated, samples, alive := -1.0, 0.0, 0.0, 0.0
 	for _, site := range slices.Sorted(maps.Keys(f.depth)) {
 		kept := 0.0

@@ -87,8 +87,8 @@ const (
 	byFirst              // its first word, if its owner has written that, and all of its own
 )
 
-// freeTraces learns which words of blocks a free changes, of those of a size.
-type freeTraces [65]struct{ before, first trace } // by the number of bits of the size
+// freeTraces learns which words of blocks a free changes, by the number of bits of their size.
+type freeTraces struct{ before, first [65]trace }
 
 // trace is how many of some frees have changed a word.
 type trace struct{ frees, changed int }
@@ -103,10 +103,10 @@ func (t *trace) learn(changed bool) {
 // learn takes what the free of a block has changed. A first word that its owner has not
 // written is what the free before has left in it, and may be the same again.
 func (t *freeTraces) learn(b *sampledBlock, mark *tracer.HeapBlock) {
-	of := &t[bits.Len64(b.size)]
-	of.before.learn(mark.Changed&tracer.ChangedBefore != 0)
+	n := bits.Len64(b.size)
+	t.before[n].learn(mark.Changed&tracer.ChangedBefore != 0)
 	if mark.First != b.first {
-		of.first.learn(mark.Changed&tracer.ChangedFirst != 0)
+		t.first[n].learn(mark.Changed&tracer.ChangedFirst != 0)
 	}
 }
 
@@ -114,18 +114,14 @@ func (t *freeTraces) learn(b *sampledBlock, mark *tracer.HeapBlock) {
 // whatever their sizes; so a size that no other is freed of is known, too.
 func (t *freeTraces) sign(size uint64) sign {
 	const small = 13 // bits: up to 8 KiB
-	from, to := bits.Len64(size), bits.Len64(size)
-	if from <= small {
-		from, to = 0, small
-	}
-	var before, first []trace
-	for i := from; i <= to; i++ {
-		before, first = append(before, t[i].before), append(first, t[i].first)
+	from, to := 0, small
+	if n := bits.Len64(size); n > small {
+		from, to = n, n
 	}
 	switch {
-	case always(before):
+	case always(t.before[from : to+1]):
 		return byBefore
-	case always(first):
+	case always(t.first[from : to+1]):
 		return byFirst
 	}
 	return noSign

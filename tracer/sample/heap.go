@@ -290,7 +290,9 @@ func (h *heapWatch) take(b *tracer.HeapBlock) {
 	case tracer.BlockFreed, tracer.BlockReused:
 		for _, old := range h.blocks[b.Addr] {
 			h.end(old, b.Time, b.What == tracer.BlockFreed)
-			h.noteFreed(old)
+			if b.What == tracer.BlockFreed {
+				h.noteFreed(old)
+			}
 		}
 		h.byID -= len(h.blocks[b.Addr])
 		delete(h.blocks, b.Addr)
@@ -305,9 +307,10 @@ func (h *heapWatch) take(b *tracer.HeapBlock) {
 		}
 		delete(h.blocks, b.Old)
 		for _, m := range moved {
-			m.addr, m.header, m.known, m.size = b.Addr, b.Header, 0, b.Size
-			if m.sign = h.signOf(b.Size, b.Header); m.sign != byChunk {
-				h.blind(m, b.Time) // what it was when it came there is not told
+			m.addr, m.header, m.known, m.size, m.sign = b.Addr, b.Header, 0, b.Size, byChunk
+			if _, ok := chunkOf(b.Size, b.Header); !ok {
+				m.sign = noSign // its first word when it came there is not told
+				h.blind(m, b.Time)
 			}
 		}
 		h.blocks[b.Addr] = append(h.blocks[b.Addr], moved...)
@@ -336,26 +339,18 @@ func (h *heapWatch) born(b *tracer.HeapBlock) {
 	}
 	h.last++
 	h.byID++
-	block := &sampledBlock{id: h.last, addr: b.Addr, size: b.Size, at: b.Time, header: b.Header, first: b.First, sign: h.signOf(b.Size, b.Header)}
+	block := &sampledBlock{id: h.last, addr: b.Addr, size: b.Size, at: b.Time, header: b.Header, first: b.First, sign: h.traces.sign(b.Size)}
+	class := uint8(0)
+	if glibc {
+		block.sign, class = byChunk, malloc.ClassOf(chunk)
+	}
 	block.blind = block.sign == noSign
 	h.blocks[b.Addr] = append(h.blocks[b.Addr], block)
 	h.run.effort.Heaps.Blocks++
-	class := uint8(0)
-	if glibc {
-		class = malloc.ClassOf(chunk)
-	}
 	at := h.run.opts.Site(h.t.pid, tree, &b.Sample)
 	h.run.emit(h.t, b.Time, event.Block{
 		ID: block.id, Addr: b.Addr, Site: at, Bytes: size, Weight: b.Weight, Blind: block.blind, Class: class,
 	})
-}
-
-// signOf is by what the contents of a block tell that it is there.
-func (h *heapWatch) signOf(size, header uint64) sign {
-	if _, ok := chunkOf(size, header); ok {
-		return byChunk
-	}
-	return h.traces.sign(size)
 }
 
 // mostFreed is how many blocks are remembered whose free was seen, and not yet what it left.
@@ -413,7 +408,6 @@ type prober struct {
 	pid    int
 	space  uint64
 	budget float64 // share of a CPU
-	stacks int     // that are copied a second
 	over   chan struct{}
 	ending sync.Once
 	done   chan struct{}
@@ -450,7 +444,7 @@ func cpuTime(pid int) (time.Duration, error) {
 
 func newProber(s *Sampler, t *target) *prober {
 	p := &prober{
-		kernel: s.kernel, now: s.kernel.Now, calls: s.opts.Calls, fs: s.opts.FS, pid: t.pid, space: t.space, budget: s.opts.HeapBudget, stacks: s.opts.BlockRate,
+		kernel: s.kernel, now: s.kernel.Now, calls: s.opts.Calls, fs: s.opts.FS, pid: t.pid, space: t.space, budget: s.opts.HeapBudget,
 		over: make(chan struct{}), done: make(chan struct{}),
 	}
 	go p.run()
@@ -622,7 +616,7 @@ func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration
 	if err != nil {
 		return 0, err
 	}
-	each := pricesOf(price, all, p.stacks)
+	each := pricesOf(price, all)
 	probes, err := p.kernel.ProbeHeap(p.pid, all, files, number)
 	if err != nil {
 		return 0, err
@@ -635,7 +629,7 @@ func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration
 		p.unsee()
 		err = errors.Join(err, probes.Close()) // it may be closed already
 		if after, e := p.kernel.HeapCalls(p.space); e == nil {
-			p.pay(each.cost(last, after, 0))
+			p.pay(each.cost(last, after))
 		}
 	}()
 	for {
@@ -650,7 +644,7 @@ func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration
 		if err = errors.Join(e1, e2, e3, e4); err != nil {
 			return 0, err
 		}
-		cost := each.cost(before, after, time.Duration(w.To-w.From))
+		cost := each.cost(before, after)
 		calls := after.Allocs - before.Allocs + after.Frees - before.Frees
 		w.Faults, w.CPU = after.Faults-before.Faults, max(then-used-cost, (then-used)/unsurePrice)
 		p.used, p.faults, last, w.Until = then, after.Faults, after, w.To
@@ -669,7 +663,7 @@ func (p *prober) burst(number uint32, all []heap.Allocator, length time.Duration
 			if err = errors.Join(e1, e2, <-closed); err != nil {
 				return rate, err
 			}
-			cost += each.cost(last, after, 0)
+			cost += each.cost(last, after)
 			last = after
 		}
 		p.tell(w, calls, cost)
@@ -727,7 +721,7 @@ func (p *prober) wait(length time.Duration, before tracer.HeapCalls, each prices
 		left := time.Until(end)
 		going = p.sleep(min(max(left, 0), max(length/looks, leastBurst)))
 		after, err = p.kernel.HeapCalls(p.space)
-		if err != nil || !going || left <= 0 || each.cost(before, after, 0) > allowed {
+		if err != nil || !going || left <= 0 || each.cost(before, after) > allowed {
 			return after, going, err
 		}
 	}
@@ -776,14 +770,10 @@ func (p *prober) closeFiles() (err error) {
 }
 
 // prices are what calls of a process' allocators take longer by while they are probed.
-type prices struct {
-	alloc, leave, free time.Duration // leave is of an allocation, too
-	stacks             int           // that are copied a second, about
-}
+type prices struct{ alloc, leave, free time.Duration } // leave is of an allocation, too
 
 // pricesOf takes the dearest of several functions for all: which are called is not counted.
-func pricesOf(p tracer.HeapPrice, all []heap.Allocator, stacks int) (out prices) {
-	out.stacks = stacks
+func pricesOf(p tracer.HeapPrice, all []heap.Allocator) (out prices) {
 	for i := range all {
 		for _, at := range all[i].Points {
 			entry := p.Emulated
@@ -803,15 +793,11 @@ func pricesOf(p tracer.HeapPrice, all []heap.Allocator, stacks int) (out prices)
 	return out
 }
 
-// cost is what the calls between two counts took longer by in a time.
-func (p prices) cost(before, after tracer.HeapCalls, took time.Duration) time.Duration {
-	// The kernel side counts them by eighths of a second, the first of which begins with the
-	// burst, and takes up to twice as many where there are many calls.
-	const window = time.Second / 8
-	stacks := 2 * float64(p.stacks) / 8 * float64((took+window-1)/window)
+// cost is what the calls between two counts took longer by.
+func (p prices) cost(before, after tracer.HeapCalls) time.Duration {
 	allocs, leaves, frees := after.Allocs-before.Allocs, after.Leaves-before.Leaves, after.Frees-before.Frees
 	return time.Duration(allocs-leaves)*p.alloc + time.Duration(leaves)*p.leave + time.Duration(frees)*p.free +
-		time.Duration(min(float64(allocs), stacks)*float64(priceStack))
+		time.Duration(after.Samples-before.Samples)*priceStack
 }
 
 // tell has a window told, in which there were so many calls.

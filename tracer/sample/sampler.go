@@ -43,11 +43,9 @@ type Options struct {
 	Watchpoints int
 	Settle      time.Duration
 	// HeapBudget is the share of one CPU that sampling the blocks of a process' heap may
-	// take from it, from 0 to 1; 0 leaves its allocator alone. BlockRate is how many of
-	// them the kernel side sends a second, with their stacks. Site gives a number to the
+	// take from it, from 0 to 1; 0 leaves its allocator alone. Site gives a number to the
 	// stack of who has called it, and Allocators finds the functions of it.
 	HeapBudget float64
-	BlockRate  int
 	Site       func(pid int, tree *space.Space, s *stack.Sample) uint32
 	Allocators func(pid int, tree *space.Space) []heap.Allocator
 	// Of the heap of a Go program, within the same budget, the profile is read that it

@@ -98,7 +98,7 @@ var pools = []struct {
 }{
 	{heap.GoHeap, whole(`runtime\.\(\*mheap\)\..*`, `runtime\.sys(Mmap|Map|Alloc|Reserve)\w*(\.abi0)?`), ""},
 	{"V8 heap", whole(`v8::internal::MemoryAllocator::.*`), ""},
-	{"JVM heap", whole(`\w*VirtualSpace::(expand|commit)\w*`), ""},
+	{growth.JVMPool, whole(`\w*VirtualSpace::(expand|commit)\w*`), ""},
 	{"pymalloc", whole(`_PyObject_Arena\w*`, `_PyMem_Arena\w*`, `new_arena`, `allocate_from_new_pool`, `pymalloc_alloc`), ""},
 	{"jemalloc", whole(`_?je_\w*(alloc|extent|chunk|pages)\w*`), "libjemalloc"},
 	{"tcmalloc", whole(`tcmalloc::.*`, `tc_\w*alloc\w*`), "libtcmalloc"},

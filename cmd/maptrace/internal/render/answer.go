@@ -146,7 +146,7 @@ func decided(f *attribution.Finding) string {
 		return "a garbage collector moves its objects"
 	case f.BySample() && (f.Heap.Alive == 0 || len(f.Keepers) == 0):
 		return sampled(f.Heap)
-	case f.Disputed():
+	case f.Disputed:
 		return disputed
 	case f.BySample() && f.Heap.Confidence >= attribution.Sure:
 		return noName

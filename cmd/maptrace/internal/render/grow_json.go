@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
@@ -318,27 +317,20 @@ func EncodeGrowth(enc *json.Encoder, g *Growth, now time.Time) error {
 	return err
 }
 
-// blamed is who the sentence names, and how sure that is; nobody if it names none, as one on
-// memory that does not grow to the end.
-func blamed(g *attribution.Finding) (who string, confidence float64) {
-	if b := g.Blamed(); b.Short != "" && strings.Contains(Sentence(g), table.Escape(b.Short)) {
-		return b.Full, g.Confidence()
-	}
-	return "", 0
-}
-
 func findingObject(of *Growth, g *attribution.Finding, now time.Time) FindingObject {
-	who, confidence := blamed(g)
 	o := FindingObject{
 		Event: "finding", Time: now, PID: of.PID, NSPID: of.NSPID, Comm: table.Name(of.Comm),
 		Verdict: g.Label.String(), Sentence: Sentence(g), Reason: reason(&g.Finding),
-		Kind: g.What.String(), Name: table.Name(g.Name), Subject: table.Name(g.Subject), From: g.From.Full, Blamed: who, Confidence: confidence,
+		Kind: g.What.String(), Name: table.Name(g.Name), Subject: table.Name(g.Subject), From: g.From.Full,
 		Measure: g.Measure.String(), Growth: g.Growth, Slope: g.Slope, SlopeLow: g.SlopeLow, SlopeTop: g.SlopeHigh,
 		Monotone: g.Monotone, Mapped: g.Last.Mapped, Writable: g.Last.Writable, Reserved: g.Last.Reserved, Resident: g.Last.Resident, Swapped: g.Last.Swapped, Huge: g.Last.Huge,
 		Mappings: g.Last.Mappings, Born: g.Born, Died: g.Died, Age: g.MedianAge.Seconds(),
 		Made: stackObjects(g.Made), Touched: stackObjects(g.Touched), Faults: g.Faults,
 		Kept: stackObjects(g.Kept), Words: g.Words, Decided: g.Decided, Shared: g.Shared,
 		Heap: heapObject(g), Series: make([][2]any, 0, len(g.Series)),
+	}
+	if g.Label >= growth.Retained { // else the sentence names nobody
+		o.Blamed, o.Confidence = g.Blamed().Full, g.Confidence()
 	}
 	o.SplitBy = g.SplitBy.Full
 	if g.Limit != nil {

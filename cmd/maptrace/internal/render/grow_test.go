@@ -740,6 +740,13 @@ func TestWhyNobodyIsNamed(t *testing.T) {
 			"nobody is named: these explain 25 % of the growth at most; a longer watch (--for) samples",
 		},
 		{
+			"far too much is explained", func(g *attribution.Finding) {
+				sampledBlocks(heap.Keeper{Alive: 60, Times: 9}, 0)(g)
+				g.Heap.Beyond = true
+			},
+			"nobody is named: these explain far more than the growth: that estimate is wrong; a longer watch (--for) samples",
+		},
+		{
 			"what stayed was made at once", sampledBlocks(heap.Keeper{Alive: 60, Times: 1}, 0),
 			"nobody is named: of the first of these what stayed was seen to be made once, and a name takes 5 times; a longer watch (--for) samples",
 		},
@@ -804,17 +811,24 @@ func sampledBlocks(k heap.Keeper, confidence float64) func(*attribution.Finding)
 	}
 }
 
-// TestJSONBlamesWhomTheSentenceNames has memory that has a keeper, and does not grow to the end.
+// TestJSONBlamesWhomTheSentenceNames has memory that many share and that has a keeper, and memory
+// that one made for itself, and labels of what grows to the end and what does not.
 func TestJSONBlamesWhomTheSentenceNames(t *testing.T) {
 	t.Parallel()
 	g := watches()[0]
-	f := g.Findings[1]
-	for _, label := range []growth.Label{growth.Leaks, growth.Grows, growth.Plateau, growth.Steady} {
-		f.Label = label
-		o := findingObject(&g, &f, time.Time{})
-		named := strings.Contains(o.Sentence, f.Blamed().Short)
-		if f.Blamed().Full == "" || named != (label >= growth.Grows) || named != (o.Blamed != "") || named != (o.Confidence > 0) {
-			t.Errorf("%v: %q blames %q with %g", label, o.Sentence, o.Blamed, o.Confidence)
+	for i, least := range []growth.Label{growth.Retained, growth.Grows} { // the label from which on somebody is named
+		f := g.Findings[i]
+		who := f.Blamed()
+		if who.Full == "" || f.Shared != (i == 1) {
+			t.Fatalf("%s: %q is blamed, shared %v", f.Subject, who, f.Shared)
+		}
+		for label := growth.Steady; label <= growth.Leaks; label++ {
+			f.Label = label
+			o := findingObject(&g, &f, time.Time{})
+			named := strings.Contains(o.Sentence, who.Short)
+			if named != (label >= least) || named != (o.Blamed == who.Full) || named != (o.Blamed != "") || named != (o.Confidence > 0) {
+				t.Errorf("%v: %q blames %q with %g", label, o.Sentence, o.Blamed, o.Confidence)
+			}
 		}
 	}
 }

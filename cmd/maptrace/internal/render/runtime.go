@@ -24,7 +24,10 @@ func (g *Growth) hint(f *attribution.Finding) string {
 	case attribution.CPython:
 		objects = "python -X tracemalloc tells which objects there are, and who made them"
 	case attribution.Node:
-		objects = fmt.Sprintf("a heap snapshot tells which objects there are, and what holds them: kill -USR1 %d opens node's inspector on 127.0.0.1:9229", g.PID)
+		objects = "a heap snapshot tells which objects there are, and what holds them"
+		if of, _ := attribution.RuntimeOf(path.Base(g.Exe)); of == attribution.Node { // the signal ends what only has it in it
+			objects += fmt.Sprintf(": kill -USR1 %d opens node's inspector on 127.0.0.1:9229", g.PID)
+		}
 	case attribution.JVM:
 		objects = fmt.Sprintf("jcmd %d GC.class_histogram tells which objects there are", cmp.Or(g.NSPID, g.PID))
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/maptrace/maptrace/tracer/attribution"
+	"github.com/maptrace/maptrace/tracer/growth"
 	"github.com/maptrace/maptrace/tracer/stack"
 )
 
@@ -48,5 +49,19 @@ func TestWhatGivesNamesToScriptsIsSaid(t *testing.T) {
 		if g.PerfMap = true; strings.Contains(g.hint(&f), "perf") {
 			t.Errorf("%s has a perf map: %q", tt.exe, g.hint(&f))
 		}
+	}
+}
+
+// TestNoSignalIsAdvisedThatEndsAProgram has a program that only has node in it, as a library.
+func TestNoSignalIsAdvisedThatEndsAProgram(t *testing.T) {
+	t.Parallel()
+	g := watches()[0]
+	f := g.Findings[0]
+	f.From, f.Touched, f.Kept, f.Made = stack.Name{}, nil, nil, []attribution.Stack{{Frames: named("remember (app.js:2)")}}
+	lib := attribution.Finding{}
+	lib.Key = growth.Key{What: growth.File, Name: "/usr/lib/libnode.so.115"}
+	g.Exe, g.Findings = "/usr/bin/editor", []attribution.Finding{lib}
+	if got := g.hint(&f); !strings.Contains(got, "a heap snapshot tells") || strings.Contains(got, "kill") {
+		t.Errorf("%q", got)
 	}
 }

@@ -140,7 +140,7 @@ func nobody(g *attribution.Finding) string {
 	switch {
 	case g.UntilCollected():
 		return "a garbage collector moves what stays: who wrote it last tells nothing"
-	case g.Disputed():
+	case g.Disputed:
 		return disputed
 	case confidence >= attribution.Sure:
 		return "the code that keeps it has no name that is known (see maptrace help stacks)"
@@ -178,6 +178,8 @@ func unsure(g *attribution.Finding, first, all string) string {
 		return "what " + first + " makes still goes when it is old: it may be a cache"
 	case k.Replaces:
 		return "of what " + first + " made before as much may be freed as it makes: it may be a cache"
+	case g.Heap.Beyond:
+		return all + " far more than the growth: that estimate is wrong"
 	case g.Heap.Short():
 		return fmt.Sprintf("%s %s of the growth at most", all, units.Percent(g.Heap.High/g.Heap.Growth))
 	case k.Alive < heap.Fewest:
