@@ -47,6 +47,9 @@ type Keeper struct {
 	// Replaces says that as many blocks may be freed of what was there before as it seems to
 	// keep: it may be a cache. It is told of the first.
 	Replaces bool
+	// First says that it comes first among calls that had a pause before them, and were too
+	// many to be seen all: it was seen more often than who comes late among them.
+	First bool
 
 	classes map[uint8]bool // of its blocks that are there; 0 is one that is not known
 	each    float64        // bytes of one of these
@@ -164,7 +167,7 @@ func (b *Book) Keepers(key growth.Key, rate growth.Rate, touches []Touch, inUse 
 	for _, s := range every {
 		of[s.Site] = append(of[s.Site], s)
 	}
-	e.work, e.reaches = b.worked(), b.reaches()
+	e.work, e.reaches, e.crowds = b.worked(), b.reaches(), b.crowds(every)
 	r.Seen = b.probedSince(0).Seconds() / r.Watched.Seconds()
 	e.recent()
 	survival := make(map[uint32]float64)
@@ -243,7 +246,8 @@ type estimator struct {
 	// samples, at most.
 	strangers float64
 	watched   time.Duration
-	reaches   []uint64 // see Book.reaches
+	reaches   []uint64         // see Book.reaches
+	crowds    map[int][]*block // see Book.crowds
 }
 
 // reach is until when it was surely seen whether a sample is freed.
@@ -409,7 +413,7 @@ func (e *estimator) keeper(f *function, blocks []*block) Keeper {
 			k.classes[s.Class] = true
 		}
 	}
-	k.Times, k.each = len(times), bytes/n
+	k.Times, k.each, k.First = len(times), bytes/n, e.first(own)
 	_, late, _ := e.survival(blocks)
 	k.Dies = late < settles
 	best := -1.0
@@ -723,10 +727,68 @@ func (r *Result) judge(rate growth.Rate, scale scaling, theirs float64, inUse In
 	const absurd = 1.5
 	r.Beyond = r.Kept > absurd*rate.High
 	r.Keepers[0].Replaces = replaced > draws/2
-	if k := &r.Keepers[0]; !r.Beyond && min(k.Alive, k.Times) >= Fewest && !k.Pools && !k.Unsure && !k.Dies && !k.Replaces && !r.Short() {
+	if k := &r.Keepers[0]; !r.Beyond && !k.First && min(k.Alive, k.Times) >= Fewest && !k.Pools && !k.Unsure && !k.Dies && !k.Replaces && !r.Short() {
 		r.Confidence = float64(wins) / (draws + 1) // it is never certain
 	}
 	return best
+}
+
+// crowds are the samples, by their time, of each window that began in a pause and ended amid calls.
+// Had it begun later it would have seen others of these: a program is so much slower while its calls
+// are seen that they are the first after the pause.
+func (b *Book) crowds(every []*block) map[int][]*block {
+	const pause, fewest = 0.1, 10
+	of := make(map[int][]*block)
+	for _, s := range every {
+		if b.inWindow(s.At) {
+			i := b.windowOf(s.At)
+			of[i] = append(of[i], s)
+		}
+	}
+	for i, all := range of {
+		slices.SortFunc(all, func(x, y *block) int { return cmp.Or(cmp.Compare(x.At, y.At), cmp.Compare(x.ID, y.ID)) })
+		w := &b.windows[i]
+		part := uint64(pause * float64(w.To-w.From))
+		if len(all) < fewest || all[0].At < w.From+part || all[len(all)-1].At < w.To-part {
+			delete(of, i)
+		}
+	}
+	return of
+}
+
+// first tells whether a function mostly comes first in crowds, by its samples that are there. Of
+// the calls of a crowd as many should come before one of its as after it, on average.
+func (e *estimator) first(own []*block) bool {
+	const early, sure, part = 0.3, 1.64, 0.5
+	there := make(map[int][]*block) // by window
+	for _, s := range own {
+		if s.ended == 0 && e.book.inWindow(s.At) {
+			i := e.book.windowOf(s.At)
+			there[i] = append(there[i], s)
+		}
+	}
+	var n, sum float64
+	for _, i := range slices.Sorted(maps.Keys(there)) {
+		if crowd := e.crowds[i]; crowd != nil {
+			n++
+			sum += rank(there[i], crowd)
+		}
+	}
+	return n > 0 && n >= part*float64(len(there)) && sum/n < min(early, 0.5-sure/math.Sqrt(12*n))
+}
+
+// rank is the part of a crowd that comes before some of it, on average.
+func rank(some, crowd []*block) (mean float64) {
+	var all float64
+	for _, o := range crowd {
+		all += o.Weight
+		for _, s := range some {
+			if o.At < s.At {
+				mean += o.Weight / float64(len(some))
+			}
+		}
+	}
+	return mean / all
 }
 
 // Touch is how many page faults of a group a site has.
@@ -745,7 +807,7 @@ type Touch struct {
 func (b *Book) strangers(key growth.Key, touches []Touch, path func(site uint32) []Place) float64 {
 	sites, known := make(map[uint32]bool), make(map[string]bool)
 	for _, s := range b.blocks {
-		if sites[s.Site] {
+		if sites[s.Site] || !b.inWindow(s.At) { // that stands for nothing
 			continue
 		}
 		sites[s.Site] = true
@@ -778,8 +840,10 @@ func (b *Book) strangers(key growth.Key, touches []Touch, path func(site uint32)
 func (b *Book) faultsSeen(key growth.Key, path func(site uint32) []Place) (seen float64) {
 	var samples, calls float64
 	for _, s := range b.blocks {
-		samples++
-		calls += s.Weight
+		if b.inWindow(s.At) {
+			samples++
+			calls += s.Weight
+		}
 	}
 	for _, f := range b.faults[key] {
 		if !b.inWindow(f.at) {

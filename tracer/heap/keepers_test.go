@@ -704,3 +704,52 @@ func TestFaultsThatAreKeptAreBounded(t *testing.T) {
 		t.Errorf("%d of one group, in %d groups", n, len(b.faults))
 	}
 }
+
+// TestWhoComesFirstInACrowdIsNoticed has windows of 2 ms of which the first half is a pause, and then
+// twenty calls: of those a function makes some, each time at the same places.
+func TestWhoComesFirstInACrowdIsNoticed(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		windows int
+		places  []int
+		calls   int  // how many there are in a window
+		paused  bool // there is a pause before them
+		want    bool
+	}{
+		{"first", 5, []int{0}, 20, true, true},
+		{"the first two", 5, []int{0, 1}, 20, true, true},
+		{"in the middle", 9, []int{10}, 20, true, false},
+		{"last", 9, []int{19}, 20, true, false},
+		{"first and last", 9, []int{0, 19}, 20, true, false},
+		{"first, with no pause before", 9, []int{0}, 20, false, false},
+		{"first of few", 9, []int{0}, 5, true, false},
+	} {
+		b := New()
+		id := uint64(0)
+		for i := range uint64(tt.windows) {
+			from := i * uint64(time.Second)
+			to := from + uint64(2*time.Millisecond)
+			pause := uint64(0)
+			if tt.paused {
+				pause = uint64(time.Millisecond)
+			}
+			for call := range tt.calls {
+				id++
+				at := from + pause + uint64(call)*(to-from-pause)/uint64(tt.calls)
+				site := uint32(2)
+				if slices.Contains(tt.places, call) {
+					site = 1
+				}
+				b.Born(Block{ID: id, At: at, Site: site, Bytes: 64, Weight: 1})
+			}
+			b.Window(Window{From: from, To: to})
+		}
+		every := b.ordered()
+		e := estimator{book: b, crowds: b.crowds(every)}
+		own := slices.DeleteFunc(every, func(s *block) bool { return s.Site != 1 })
+		if got := e.first(own); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"github.com/maptrace/maptrace/procmaps/units"
 	"github.com/maptrace/maptrace/tracer/attribution"
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/heap"
 	"github.com/maptrace/maptrace/tracer/stack"
 )
 
@@ -73,9 +74,23 @@ func doer(f *attribution.Finding) string {
 	case f.Blamed().Full == "":
 		return ""
 	case f.Shared:
-		return "kept by " + f.Blamed().Short
+		return "kept by " + f.Blamed().Short + called(f)
 	}
 	return doing(f) + " " + f.Blamed().Short
+}
+
+// called is the nearest function with a name that a keeper without one calls; "" of others.
+func called(f *attribution.Finding) string {
+	if !f.BySample() || hasName(f.Keeper().Short) {
+		return ""
+	}
+	frames := f.Keepers[0].Frames
+	for i := slices.Index(frames, f.Keeper()) - 1; i >= 0; i-- {
+		if hasName(frames[i].Short) {
+			return " (a caller of " + frames[i].Short + ")"
+		}
+	}
+	return ""
 }
 
 // doing is what is said of who makes memory that it has to itself.
@@ -217,6 +232,9 @@ func why(f *attribution.Finding) string {
 	case f.BySample():
 		k := &f.Keepers[0]
 		b += fmt.Sprintf("; %d of %s of what it allocates stayed", k.Alive, units.Count(uint64(k.Samples), "sample"))
+		if f.Heap.Source == heap.ByProfile { // which knows it, and the rest is what is not collected yet
+			b += fmt.Sprintf("; live objects grow %s/min", units.Change(60*f.Heap.Kept))
+		}
 	default:
 		b += fmt.Sprintf("; it was the last to write to most of %s that stayed", units.Count(f.Words, "watched word"))
 	}

@@ -682,6 +682,29 @@ func TestWhomASentenceNamesIsBlamedWithAConfidence(t *testing.T) {
 	}
 }
 
+// TestAKeeperWithoutANameIsToldByWhatItCalls has a program without symbols but for what it exports.
+func TestAKeeperWithoutANameIsToldByWhatItCalls(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		frames []string
+		keeper int
+		want   string
+	}{
+		{[]string{"zmalloc", "sdsnew", "server+0x10", "main"}, 1, "kept by sdsnew, 90 % of it"},
+		{[]string{"zmalloc", "sdsnew", "server+0x10", "main"}, 2, "kept by server+0x10 (a caller of sdsnew), 90 % of it"},
+		{[]string{"zmalloc", "sdsnew", "server+0x20", "server+0x10"}, 3, "kept by server+0x10 (a caller of sdsnew), 90 % of it"},
+		{[]string{"server+0x20", "server+0x10", "main"}, 1, "kept by server+0x10, 90 % of it"},
+	} {
+		f := watches()[0].Findings[1]
+		sampledBlocks(heap.Keeper{Alive: 60, Times: 9, Share: 0.9}, 0.99)(&f)
+		f.Keepers[0].Frames = named(tt.frames...)
+		f.Keepers[0].By = f.Keepers[0].Frames[tt.keeper]
+		if got := Sentence(&f); !strings.Contains(got, tt.want) {
+			t.Errorf("%q: want %q", got, tt.want)
+		}
+	}
+}
+
 // TestEvidenceOfAHeapIsNoAccusation has a heap of which nobody knows who keeps it.
 func TestEvidenceOfAHeapIsNoAccusation(t *testing.T) {
 	t.Parallel()
@@ -745,6 +768,10 @@ func TestWhyNobodyIsNamed(t *testing.T) {
 				g.Heap.Beyond = true
 			},
 			"nobody is named: these explain far more than the growth: that estimate is wrong; a longer watch (--for) samples",
+		},
+		{
+			"it comes first", sampledBlocks(heap.Keeper{Alive: 60, Times: 9, First: true}, 0),
+			"nobody is named: the first of these comes first among calls that were too many to be seen all; a longer watch (--for) samples",
 		},
 		{
 			"what stayed was made at once", sampledBlocks(heap.Keeper{Alive: 60, Times: 1}, 0),
@@ -947,6 +974,23 @@ func TestWhatMallocHoldsIsOneLine(t *testing.T) {
 	} {
 		if got := held(&tt.malloc); got != tt.want {
 			t.Errorf("got %q, want %q", got, tt.want)
+		}
+	}
+}
+
+// TestWhatIsNotCollectedYetIsNoPartOfWhatIsKept has a Go heap of which the runtime's profile tells
+// how much of its growth is live.
+func TestWhatIsNotCollectedYetIsNoPartOfWhatIsKept(t *testing.T) {
+	t.Parallel()
+	for source, want := range map[heap.Source]string{
+		heap.ByBlocks:  "grew 8.0 MiB in 30 s; 60 of 70 samples of what it allocates stayed",
+		heap.ByProfile: "grew 8.0 MiB in 30 s; 60 of 70 samples of what it allocates stayed; live objects grow +30.0 MiB/min",
+	} {
+		f := watches()[0].Findings[1]
+		sampledBlocks(heap.Keeper{Samples: 70, Alive: 60, Times: 9, Share: 0.9}, 0.99)(&f)
+		f.Heap.Source, f.Heap.Kept = source, 512<<10
+		if got := why(&f); got != want {
+			t.Errorf("%v: %q, want %q", source, got, want)
 		}
 	}
 }

@@ -178,6 +178,8 @@ func unsure(g *attribution.Finding, first, all string) string {
 		return "what " + first + " makes still goes when it is old: it may be a cache"
 	case k.Replaces:
 		return "of what " + first + " made before as much may be freed as it makes: it may be a cache"
+	case k.First:
+		return first + " comes first among calls that were too many to be seen all"
 	case g.Heap.Beyond:
 		return all + " far more than the growth: that estimate is wrong"
 	case g.Heap.Short():
