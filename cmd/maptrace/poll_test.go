@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/maptrace/maptrace/procmaps"
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // polledFooter is what a text of polling ends with.
@@ -193,7 +194,7 @@ func copyFile(t *testing.T, from, to string, mode os.FileMode) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(to, b, 0o755); err != nil {
+	if err := tool.WriteProgram(to, b); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chmod(to, mode); err != nil {

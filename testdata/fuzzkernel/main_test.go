@@ -5,13 +5,14 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // TestWhatIsSaidOfSomeSeeds has a script in maptrace's place. It is not run in parallel:
@@ -37,8 +38,7 @@ func TestWhatIsSaidOfSomeSeeds(t *testing.T) {
 			dir := t.TempDir()
 			script := fmt.Sprintf("#!/bin/sh\ncd %q\nwhile [ \"$1\" != --to ]; do shift; done\ncat output >\"$2\"\n%s", dir, tt.more)
 			for name, text := range map[string]string{"maptrace": script, "output": tt.output, "copied": copied} {
-				//nolint:gosec // one of them is run
-				if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
+				if err := tool.WriteProgram(filepath.Join(dir, name), []byte(text)); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -19,7 +19,7 @@ func TestAToolThatDoesNotRunIsNotThere(t *testing.T) {
 		"gcc":  "read line; test \"$line\" = '#include <stdio.h>'",
 		"g++":  "echo '<stdin>:1:10: fatal error: stdio.h: No such file or directory'; exit 1",
 	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+		if err := WriteProgram(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -50,7 +50,7 @@ func TestAToolThatDoesNotRunIsNotThere(t *testing.T) {
 func TestAToolIsTriedOnce(t *testing.T) {
 	dir := t.TempDir()
 	script := "#!/bin/sh\nset -C\n: >\"${0%/*}/tried\"\n" // which fails the second time
-	if err := os.WriteFile(filepath.Join(dir, "tried-once"), []byte(script), 0o755); err != nil {
+	if err := WriteProgram(filepath.Join(dir, "tried-once"), []byte(script)); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir)

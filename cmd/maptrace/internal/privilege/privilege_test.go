@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/maptrace/maptrace/testdata/tool"
 )
 
 // childEnv makes the test binary give up what it can, and print what is left.
@@ -162,7 +164,7 @@ func publicCopy(t *testing.T, program string) string {
 		t.Fatal(err)
 	}
 	to := filepath.Join(dir, "program")
-	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755), os.WriteFile(to, b, 0o755)); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755), tool.WriteProgram(to, b)); err != nil {
 		t.Fatal(err)
 	}
 	return to
