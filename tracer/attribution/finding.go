@@ -138,7 +138,7 @@ func (f *Finding) Keeper() stack.Name {
 		}
 		return f.Keepers[0].By
 	}
-	if !f.Shared || len(f.Kept) == 0 || f.Separation < Sure {
+	if !f.Shared || len(f.Kept) == 0 || f.Separation < Sure || stack.Interprets(f.Kept[0].By.Module) {
 		return nobody
 	}
 	return f.Kept[0].By

@@ -285,3 +285,19 @@ func TestNobodyIsNamedForAFunctionOfAScriptThatIsNotKnown(t *testing.T) {
 		})
 	}
 }
+
+// TestAnInterpretersFunctionIsNotNamed has a stack as of a python without -X perf: all of it is the
+// interpreter's, but for an extension.
+func TestAnInterpretersFunctionIsNotNamed(t *testing.T) {
+	t.Parallel()
+	python, ext := &Module{Path: "/usr/bin/python3.11", Err: io.EOF, number: 1}, &Module{Path: "/lib/heapext.so", Err: io.EOF, number: 2}
+	s := New(Options{})
+	defer s.Close()
+	s.frames = []Frame{{Module: python, Addr: 16}, {Module: ext, Addr: 16}, {Module: python, Addr: 32}}
+	id := s.intern(stack.EndRoot)
+	for depth, want := range []string{"", "heapext.so+0x10", ""} {
+		if got := s.PlaceName(id, depth).Short; got != want {
+			t.Errorf("%d is %q, want %q", depth, got, want)
+		}
+	}
+}

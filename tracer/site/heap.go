@@ -247,7 +247,7 @@ func (s *Sites) PlaceName(id uint32, depth int) stack.Name {
 			return stack.Name{}
 		case depth >= len(lines):
 			depth -= len(lines)
-		case s.anyScript(frames, i):
+		case s.anyScript(&frames[i]):
 			return stack.Name{}
 		default:
 			return s.name(&lines[depth])
@@ -258,10 +258,9 @@ func (s *Sites) PlaceName(id uint32, depth int) stack.Name {
 
 // anyScript tells whether a frame stands for a function of a script, or what was inlined into
 // one of the interpreter's own, of which the name is not known.
-func (s *Sites) anyScript(frames []Frame, i int) bool {
-	f := &frames[i]
+func (s *Sites) anyScript(f *Frame) bool {
 	if f.Module != nil {
-		return interprets(f.module()) && slices.ContainsFunc(frames, func(f Frame) bool { return f.Module == nil })
+		return stack.Interprets(f.module())
 	}
 	if script, ok := f.scriptOf(); ok {
 		return script.internal

@@ -3,6 +3,8 @@ package site
 import (
 	"strconv"
 	"strings"
+
+	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 // scripted is code of a script, by the name that an interpreter or a JIT compiler gave
@@ -53,16 +55,6 @@ func script(name string) (s scripted, ok bool) {
 	return s, true
 }
 
-// interprets tells whether a module is an interpreter, by its name.
-func interprets(module string) bool {
-	for _, l := range []string{"python3", "libpython3", "node", "libnode."} {
-		if strings.HasPrefix(module, l) {
-			return true
-		}
-	}
-	return false
-}
-
 // scriptOf tells whether a frame is code of a script.
 func (f *Frame) scriptOf() (scripted, bool) {
 	if f.Module != nil || f.name == "" {
@@ -75,7 +67,7 @@ func (f *Frame) scriptOf() (scripted, bool) {
 // a script's, which is to be blamed rather than it.
 func below(frames []Frame) bool {
 	f := &frames[0]
-	if s, ok := f.scriptOf(); f.Module != nil && !interprets(f.module()) || ok && !s.internal {
+	if s, ok := f.scriptOf(); f.Module != nil && !stack.Interprets(f.module()) || ok && !s.internal {
 		return false
 	}
 	for i := range frames {
