@@ -22,6 +22,7 @@ type Rlimits struct {
 	AddressSpace uint64 // RLIMIT_AS
 	Data         uint64 // RLIMIT_DATA
 	Locked       uint64 // RLIMIT_MEMLOCK
+	Stack        uint64 // RLIMIT_STACK
 }
 
 // Rlimits reads /proc/PID/limits (2.6.24+).
@@ -36,7 +37,9 @@ func (p *Process) Rlimits() (Rlimits, error) {
 // parseRlimits finds the rows, by what fs/proc/base.c:proc_pid_limits calls them.
 func parseRlimits(data []byte, file string) (Rlimits, error) {
 	var r Rlimits
-	missing := map[string]*uint64{"Max address space": &r.AddressSpace, "Max data size": &r.Data, "Max locked memory": &r.Locked}
+	missing := map[string]*uint64{
+		"Max address space": &r.AddressSpace, "Max data size": &r.Data, "Max locked memory": &r.Locked, "Max stack size": &r.Stack,
+	}
 	l := lines{buf: data, file: file}
 	for l.pos < len(data) {
 		line, err := l.next()

@@ -12,14 +12,15 @@ func TestLimitsOfAProcessAreRead(t *testing.T) {
 	const head = "Limit                     Soft Limit           Hard Limit           Units     \n" +
 		"Max cpu time              unlimited            unlimited            seconds   \n" +
 		"Max data size             4096                 unlimited            bytes     \n" +
+		"Max stack size            8388608              unlimited            bytes     \n" +
 		"Max locked memory         8388608              8388608              bytes     \n"
 	for _, c := range []struct {
 		row  string
 		want Rlimits
 		bad  bool
 	}{
-		{"Max address space         unlimited            unlimited            bytes     \n", Rlimits{Unlimited, 4096, 8 << 20}, false},
-		{"Max address space         1073741824           unlimited            bytes     \n", Rlimits{1 << 30, 4096, 8 << 20}, false},
+		{"Max address space         unlimited            unlimited            bytes     \n", Rlimits{Unlimited, 4096, 8 << 20, 8 << 20}, false},
+		{"Max address space         1073741824           unlimited            bytes     \n", Rlimits{1 << 30, 4096, 8 << 20, 8 << 20}, false},
 		{"Max address space         lots                 unlimited            bytes     \n", Rlimits{}, true},
 		{"Max file size             1                    unlimited            bytes     \n", Rlimits{}, true},
 	} {

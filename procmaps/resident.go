@@ -405,10 +405,12 @@ const pagemapEntry = 8
 
 // Bits of an entry (Documentation/admin-guide/mm/pagemap.rst).
 const (
-	entryIsGuard   = 1 << 58 // 6.15+
-	entryIsFile    = 1 << 61
-	entryIsSwapped = 1 << 62
-	entryIsPresent = 1 << 63
+	entryIsSoftDirty = 1 << 55
+	entryIsExclusive = 1 << 56 // 4.2+
+	entryIsGuard     = 1 << 58 // 6.15+
+	entryIsFile      = 1 << 61
+	entryIsSwapped   = 1 << 62
+	entryIsPresent   = 1 << 63
 )
 
 // pagemapReader walks by reading pagemap, which all kernels have.

@@ -63,6 +63,26 @@ func OpenMapped(pid int, m *procmaps.Mapping) (*regular.File, error) {
 	return nil, fmt.Errorf("open mapped file %q of process %d: %w (map_files: %w)", m.Name, pid, errPath, errMap)
 }
 
+// OpenBuild opens a file of this machine that has a build ID, in lower-case hex, as that of
+// a process of which no more is known. An error matches [ErrReplaced] when another file has
+// the path, and [ErrNotELF] when it is something else. The caller must Close the module.
+func OpenBuild(name, buildID string) (*Module, error) {
+	f, info, err := regular.Open("", name, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %q: %w", name, err)
+	}
+	m, err := ReadModule(f, info.Size(), Options{Debug: debugFiles(os.Getpid(), name)})
+	if err == nil && m.buildID != buildID {
+		err = ErrReplaced
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("read %q: %w", name, err)
+	}
+	m.closer, m.file = f, f
+	return m, nil
+}
+
 func openMapFile(pid int, m *procmaps.Mapping) (*regular.File, error) {
 	f, info, err := regular.Open("", fmt.Sprintf("/proc/%d/map_files/%x-%x", pid, m.Start, m.End), 0)
 	if err != nil {

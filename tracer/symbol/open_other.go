@@ -17,6 +17,11 @@ func OpenMapped(pid int, m *procmaps.Mapping) (*regular.File, error) {
 	return nil, fmt.Errorf("open mapped file %q of process %d: %w", m.Name, pid, errors.ErrUnsupported)
 }
 
+// OpenBuild opens a file that has a build ID. Only Linux has it.
+func OpenBuild(name, _ string) (*Module, error) {
+	return nil, fmt.Errorf("open %q: %w", name, errors.ErrUnsupported)
+}
+
 // OpenVDSO copies the code that the kernel maps into every process. Only Linux
 // has it.
 func OpenVDSO(pid int, _ procmaps.Range) (*Module, error) {
