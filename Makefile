@@ -120,7 +120,7 @@ lint: cross ## go vet, golangci-lint, module file, formatting of Go and C
 # Packages that know neither BPF nor how Linux is asked for things: they read text and
 # judge it, wherever that comes from.
 PORTABLE = ./procmaps/... ./cmd/mkdist ./cmd/maptrace/docs ./cmd/maptrace/internal/getopt ./cmd/maptrace/internal/manual ./cmd/maptrace/internal/render \
-	$(addprefix ./tracer/,attribution budget event export goheap growth heap keeper latency malloc model order resident site space stack symbol)
+	$(addprefix ./tracer/,attribution budget crash event explain export goheap growth heap keeper latency malloc model order resident site space stack symbol)
 
 cross: ## compile for other machines: all for arm64 and, without the programs, riscv64; what is portable for macOS
 	GOARCH=arm64 $(GO) vet ./...

@@ -51,7 +51,7 @@ func list(t *testing.T, patterns ...string) (all []listed) {
 func TestTheLayersDoNotKnowTheKernelSide(t *testing.T) {
 	t.Parallel()
 	paths := []string{
-		"order", "model", "event", "space", "stack", "symbol", "site", "growth", "latency", "attribution", "budget", "heap", "keeper", "malloc", "resident", "goheap",
+		"order", "model", "event", "space", "stack", "symbol", "site", "growth", "latency", "attribution", "budget", "heap", "keeper", "malloc", "resident", "goheap", "explain", "crash",
 	}
 	for i := range paths {
 		paths[i] = "./tracer/" + paths[i]
@@ -74,7 +74,7 @@ func TestTheLayersDoNotKnowTheKernelSide(t *testing.T) {
 func TestThePureLayersOpenNothing(t *testing.T) {
 	t.Parallel()
 	forbidden := []string{"os", "os/exec", "io/fs", "net", "syscall", "context", "sync", "golang.org/x/sys/unix"}
-	for _, p := range list(t, "./tracer/model", "./tracer/event", "./tracer/space", "./tracer/growth", "./tracer/latency", "./tracer/attribution", "./tracer/budget", "./tracer/heap", "./tracer/keeper", "./tracer/malloc", "./tracer/goheap", "./tracer/stack") {
+	for _, p := range list(t, "./tracer/model", "./tracer/event", "./tracer/space", "./tracer/growth", "./tracer/latency", "./tracer/attribution", "./tracer/budget", "./tracer/heap", "./tracer/keeper", "./tracer/malloc", "./tracer/goheap", "./tracer/stack", "./tracer/explain", "./tracer/crash") {
 		for _, i := range p.Imports {
 			if slices.Contains(forbidden, i) {
 				t.Errorf("%s imports %s", p.ImportPath, i)
