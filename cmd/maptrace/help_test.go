@@ -80,7 +80,7 @@ func TestCommandsSayWhichTopicsAreAboutThem(t *testing.T) {
 			}
 		}
 		switch c.Name() {
-		case "trace", "grow", "lat", "pmap", "doctor":
+		case "trace", "grow", "lat", "pmap", "explain", "doctor":
 			if len(found) == 0 {
 				t.Errorf("%s names no topic", c.Name())
 			}
@@ -124,7 +124,7 @@ func TestHelpTellsWhichCommandToTake(t *testing.T) {
 	_, section, ok := strings.Cut(text, "\nWhich command?\n\n")
 	section, _, _ = strings.Cut(section, "\n\n")
 	lines := strings.Split(section, "\n")
-	if !ok || len(lines) < 5 || len(lines) > 7 {
+	if !ok || len(lines) < 5 || len(lines) > 8 {
 		t.Fatalf("%d lines:\n%s", len(lines), text)
 	}
 	for _, line := range lines {

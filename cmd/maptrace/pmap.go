@@ -256,7 +256,7 @@ func (r *pmapRun) all(pids []int) (code exitCode, err error) {
 		default:
 			return code, err
 		}
-		r.say(fmt.Sprintf("process %d: %s", pid, explain(err)))
+		r.say(fmt.Sprintf("process %d: %s", pid, withHint(err)))
 	}
 	return code, nil
 }

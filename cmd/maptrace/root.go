@@ -125,7 +125,7 @@ func report(w io.Writer, err error) exitCode {
 	if errors.As(err, &coded) && coded.cause == nil {
 		return coded.code
 	}
-	fmt.Fprintf(w, "maptrace: %s\n", explain(err))
+	fmt.Fprintf(w, "maptrace: %s\n", withHint(err))
 	if coded != nil {
 		return coded.code
 	}
@@ -142,9 +142,9 @@ func codeOf(err error) exitCode {
 	return exitError
 }
 
-// explain adds to an error what would help, in one line. An error may hold the
+// withHint adds to an error what would help, in one line. An error may hold the
 // name of a process, so it is escaped.
-func explain(err error) string {
+func withHint(err error) string {
 	msg := table.Escape(strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
 	hint := ""
 	switch {
@@ -191,6 +191,7 @@ func newRoot(s streams) *cobra.Command {
     Which call has mapped this?         maptrace trace PID
     mmap is slow, threads wait for it   maptrace lat PID
     Where is the memory, now?           maptrace pmap -x PID
+    It crashed: what is there?          maptrace explain ADDRESS PID
     A first look at what changes        maptrace pmap --watch 2 --changed PID
     No root, or it does not work        maptrace doctor
 
@@ -223,7 +224,7 @@ Exit status: 0 done; 1 error; 2 wrong usage; 3 the target is gone or not there;
 	// and would link text/template: 2 MB.
 	root.Flags().BoolVar(&ask, "version", false, "print the version")
 	root.SetFlagErrorFunc(flagMistake)
-	root.AddCommand(newTrace(s), newGrow(s), newLat(s), newPmap(s), newDoctor(s), newDemo(s), newLeaky(), newVersion(s))
+	root.AddCommand(newTrace(s), newGrow(s), newLat(s), newPmap(s), newExplain(s), newDoctor(s), newDemo(s), newLeaky(), newVersion(s))
 	root.SetHelpCommand(newHelp(s))
 	root.InitDefaultHelpCmd() // now, to be like the others
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(s.out, cmd) })
