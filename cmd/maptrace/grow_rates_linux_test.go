@@ -220,7 +220,8 @@ func (p *rated) check(t *testing.T) {
 }
 
 // checkRate compares the rate at which a function's memory grows with its own count, if
-// it is one that can be judged. On a busy machine it is not the same all the time.
+// it is one that can be judged. On a busy machine it is not the same all the time, nor do
+// the looks at it come when they should: of twenty in 5 s the slope is good for a tenth.
 func (p *rated) checkRate(t *testing.T, n int, f *render.FindingObject) {
 	t.Helper()
 	held, least, most := p.held[n], float64(p.speed[n][0]), float64(p.speed[n][1])
@@ -231,7 +232,7 @@ func (p *rated) checkRate(t *testing.T, n int, f *render.FindingObject) {
 	case "mappings":
 		return
 	}
-	if f.Slope > 0 && least > 200<<10 && (f.Slope < 0.95*least || f.Slope > 1.05*most) {
+	if f.Slope > 0 && least > 200<<10 && (f.Slope < 0.9*least || f.Slope > 1.1*most) {
 		t.Errorf("rate of function %d, %s: found %.0f a second, it made %.0f to %.0f", n, f.Measure, f.Slope, least, most)
 	}
 }
