@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 // The heap of a JVM is one range of addresses that is reserved at its start, below 32 GiB if it
@@ -38,8 +39,8 @@ func (a *Attribution) javaHeap(k growth.Key) bool {
 // judgeJava takes back the verdict that the heap of a JVM leaks.
 func (a *Attribution) judgeJava(found []growth.Finding) {
 	a.jvm = a.jvm || slices.ContainsFunc(found, func(f growth.Finding) bool {
-		r, _ := RuntimeOf(path.Base(f.Name))
-		return f.What == growth.File && r == JVM
+		r, _ := stack.RuntimeOf(path.Base(f.Name))
+		return f.What == growth.File && r == stack.JVM
 	})
 	for i := range found {
 		f := &found[i]

@@ -2,37 +2,14 @@ package attribution
 
 import (
 	"path"
-	"strings"
 
 	"github.com/maptrace/maptrace/tracer/growth"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
-
-// Runtime is what runs a program whose functions the symbols of its files do not name.
-type Runtime uint8
-
-// The runtimes that are known. Native is a program of machine code.
-const (
-	Native Runtime = iota
-	CPython
-	Node
-	JVM
-	Ruby
-	PHP
-	BEAM
-	DotNET
-)
-
-// runtimes are the names of their programs, and of the libraries that programs embed, without
-// versions and what stands behind these.
-var runtimes = map[string]Runtime{
-	"python": CPython, "libpython": CPython, "node": Node, "nodejs": Node, "libnode": Node, "java": JVM, "libjvm": JVM,
-	"ruby": Ruby, "libruby": Ruby, "libruby-": Ruby, "php": PHP, "php-fpm": PHP, "php-cgi": PHP, "libphp": PHP,
-	"beam": BEAM, "dotnet": DotNET, "libcoreclr": DotNET,
-}
 
 // Runtime is what runs the process, with its version where a file's name has it, by the
 // names of its program and of the files that it maps.
-func (p *Process) Runtime() (r Runtime, version string) {
+func (p *Process) Runtime() (r stack.Runtime, version string) {
 	names := []string{path.Base(p.Exe)}
 	for i := range p.Findings {
 		if f := &p.Findings[i]; f.What == growth.File {
@@ -40,25 +17,9 @@ func (p *Process) Runtime() (r Runtime, version string) {
 		}
 	}
 	for _, name := range names {
-		if r, version = RuntimeOf(name); r != Native {
+		if r, version = stack.RuntimeOf(name); r != stack.Native {
 			return r, version
 		}
 	}
-	return Native, ""
-}
-
-// RuntimeOf is the runtime that a file of a name is the program or the library of, with the
-// version that is in the name: "python3.11", "libruby-3.1.so.3.1".
-func RuntimeOf(name string) (r Runtime, version string) {
-	const digits = "0123456789."
-	name, _, library := strings.Cut(strings.TrimSuffix(name, ".smp"), ".so")
-	// Builds of Python have letters behind the version.
-	if plain := strings.TrimRight(name, "dmut"); plain != strings.TrimRight(plain, digits) {
-		name = plain
-	}
-	base := strings.TrimRight(name, digits)
-	if r = runtimes[base]; r == Native || library != strings.HasPrefix(base, "lib") {
-		return Native, ""
-	}
-	return r, name[len(base):]
+	return stack.Native, ""
 }

@@ -1,7 +1,5 @@
 package stack
 
-import "strings"
-
 // Name is what a place in a program is called: a function, with its file and line where
 // they are known. Names are as the program has them: not escaped.
 type Name struct {
@@ -13,14 +11,3 @@ type Name struct {
 
 // Plain is a name that is no shorter for people.
 func Plain(name string) Name { return Name{Full: name, Short: name} }
-
-// Interprets tells whether the code of a file is an interpreter's, by the file's name: what its
-// functions do is done for those of a script.
-func Interprets(module string) bool {
-	for _, l := range []string{"python3", "libpython3", "node", "libnode."} {
-		if strings.HasPrefix(module, l) {
-			return true
-		}
-	}
-	return false
-}

@@ -16,26 +16,26 @@ import (
 // none, and what tells of its objects; "" if the machine's own code is to blame.
 func (g *Growth) hint(f *attribution.Finding) string {
 	runtime, version := g.Runtime()
-	if runtime == attribution.Native || !f.What.Private() || f.Blamed().Full != "" && !ofRuntime(f.Blamed()) {
+	if runtime == stack.Native || !f.What.Private() || f.Blamed().Full != "" && !ofRuntime(f.Blamed()) {
 		return ""
 	}
 	objects, names := "", !scripted(f)
 	switch runtime {
-	case attribution.CPython:
+	case stack.CPython:
 		objects = "python -X tracemalloc tells which objects there are, and who made them"
-	case attribution.Node:
+	case stack.Node:
 		objects = "a heap snapshot tells which objects there are, and what holds them"
-		if of, _ := attribution.RuntimeOf(path.Base(g.Exe)); of == attribution.Node { // the signal ends what only has it in it
+		if of, _ := stack.RuntimeOf(path.Base(g.Exe)); of == stack.Node { // the signal ends what only has it in it
 			objects += fmt.Sprintf(": kill -USR1 %d opens node's inspector on 127.0.0.1:9229", g.PID)
 		}
-	case attribution.JVM:
+	case stack.JVM:
 		objects = fmt.Sprintf("jcmd %d GC.class_histogram tells which objects there are", cmp.Or(g.NSPID, g.PID))
 	}
 	if !names || g.PerfMap {
 		return objects
 	}
 	switch runtime {
-	case attribution.CPython:
+	case stack.CPython:
 		const least = 12
 		switch minor, err := strconv.Atoi(strings.TrimPrefix(version, "3.")); {
 		case err != nil:
@@ -44,17 +44,17 @@ func (g *Growth) hint(f *attribution.Finding) string {
 			return "Python " + version + " gives its functions no names (3.12 and later do, with -X perf); " + objects
 		}
 		return "started with python -X perf its functions have names; " + objects
-	case attribution.Node:
+	case stack.Node:
 		return objects + "; started with --perf-basic-prof its functions have names"
-	case attribution.JVM:
+	case stack.JVM:
 		return fmt.Sprintf("%s; jcmd %d Compiler.perfmap gives the methods names that are compiled by then (JDK 17 and later)", objects, cmp.Or(g.NSPID, g.PID))
-	case attribution.Ruby:
+	case stack.Ruby:
 		return "Ruby gives its functions names if it is started with --yjit --yjit-perf (3.3 and later)"
-	case attribution.PHP:
+	case stack.PHP:
 		return "PHP gives its functions names with its JIT on and opcache.jit_debug=16"
-	case attribution.BEAM:
+	case stack.BEAM:
 		return "Erlang and Elixir give their functions names if the VM is started with +JPperf true (OTP 24 and later)"
-	case attribution.DotNET:
+	case stack.DotNET:
 		return ".NET gives its methods names if DOTNET_PerfMapEnabled=1 is in its environment when it starts"
 	}
 	return ""
@@ -72,8 +72,8 @@ func place(name string) string {
 // ofRuntime tells whether a function is the runtime's own.
 func ofRuntime(name stack.Name) bool {
 	file := cmp.Or(name.Module, place(name.Full))
-	r, _ := attribution.RuntimeOf(file)
-	return r != attribution.Native || name.Full == jitted
+	r, _ := stack.RuntimeOf(file)
+	return r != stack.Native || name.Full == jitted
 }
 
 // jitted is where code is that no file holds. A function there that has a name has it from
