@@ -265,6 +265,8 @@ func (g *Growth) Record(r *event.Record) {
 		w.book().Blind(b.ID)
 	case event.HeapWindow:
 		w.book().Window(heap.Window(b))
+	case event.HeapThinned:
+		w.book().Thin(uint64(b))
 	case event.GoHeap:
 		w.Profile(r.At, b)
 	case event.HeapUnsampled:
@@ -326,7 +328,7 @@ func (g *Growth) Processes(now uint64) []Process {
 		p := Process{
 			PID: w.pid, NSPID: w.nspid, Comm: w.comm, Title: w.title, Exe: w.exe, Exited: w.exited, Watched: w.watchedTo(now), Ticks: w.Ticks(),
 			Space: id, Estimated: w.Estimated(), Unsampled: w.Unsampled(), Uncounted: w.uncounted, Unwatched: w.unwatched,
-			HeapUnsampled: w.unsampledHeap, Narrow: w.narrow, Malloc: w.malloc.figures(),
+			HeapUnsampled: w.unsampledHeap, Narrow: w.narrow, Malloc: w.malloc.figures(w.watchedTo(now)),
 			Refused: g.namer.refused(&w.rare, w.limits),
 		}
 		for _, e := range w.Evidence() {

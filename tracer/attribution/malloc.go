@@ -28,12 +28,14 @@ type Malloc struct {
 	Arenas    int
 	Mapped    uint64 // blocks that have mappings of their own
 	Complete  bool
-	Why       string // what is missing if it is not complete
+	Why       string        // what is missing if it is not complete
+	Age       time.Duration // for how long no other reading was complete
 }
 
 // mallocs are the readings of one malloc.
 type mallocs struct {
 	last     event.Malloc    // the last complete one, or the last of all while none is
+	at       time.Duration   // when that was
 	complete []reading       // some of them, with the first and the last
 	uses     map[judged]*use // what was estimated by these, nil where it is not known
 }
@@ -62,7 +64,7 @@ func newMallocs() *mallocs { return &mallocs{uses: make(map[judged]*use)} }
 
 func (m *mallocs) add(at time.Duration, b event.Malloc) {
 	if b.Complete || !m.last.Complete {
-		m.last = b
+		m.last, m.at = b, at
 	}
 	if !b.Complete {
 		return
@@ -98,12 +100,12 @@ func (m *mallocs) bytes() (n int) {
 	return n + cap(m.complete)*int(unsafe.Sizeof(reading{}))
 }
 
-// figures are what is shown of it.
-func (m *mallocs) figures() *Malloc {
+// figures are what is shown of it at a time.
+func (m *mallocs) figures(now time.Duration) *Malloc {
 	if m == nil {
 		return nil
 	}
-	f := Malloc{Mapped: m.last.Mapped, Arenas: len(m.last.Arenas), Complete: m.last.Complete, Why: m.last.Why}
+	f := Malloc{Age: max(now-m.at, 0), Mapped: m.last.Mapped, Arenas: len(m.last.Arenas), Complete: m.last.Complete, Why: m.last.Why}
 	for i := range m.last.Arenas {
 		a := &m.last.Arenas[i]
 		f.InUse += a.InUse

@@ -127,6 +127,10 @@ type (
 	// many there were. It stands for the time since the one before.
 	HeapWindow heap.Window
 
+	// HeapThinned says that of the blocks of a process only those are followed any more whose
+	// number is a multiple of it, a power of two.
+	HeapThinned uint64
+
 	// GoHeap is a reading of the profile that a Go program keeps of its heap: the records
 	// that have changed since the reading before, all of them in the first.
 	GoHeap struct {
@@ -269,6 +273,7 @@ func (Block) body()         {}
 func (BlockEnd) body()      {}
 func (BlockBlind) body()    {}
 func (HeapWindow) body()    {}
+func (HeapThinned) body()   {}
 func (GoHeap) body()        {}
 func (HeapUnsampled) body() {}
 func (RSS) body()           {}

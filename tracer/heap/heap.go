@@ -156,17 +156,26 @@ func (b *Book) Born(s Block) {
 	next := &block{Block: s}
 	b.blocks[s.ID] = next
 	b.count(next)
-	if len(b.blocks) <= most {
+	if len(b.blocks) > most {
+		b.Thin(2 * b.thin)
+	}
+}
+
+// Thin keeps only samples whose number is a multiple of a power of two, of those that there are
+// and of those to come: the others stand for them.
+func (b *Book) Thin(to uint64) {
+	if to <= b.thin {
 		return
 	}
-	b.thin *= 2
+	times := float64(to / b.thin)
+	b.thin = to
 	for id, s := range b.blocks {
 		if id%b.thin != 0 {
 			b.uncount(s)
 			delete(b.blocks, id)
 			continue
 		}
-		s.Weight *= 2
+		s.Weight *= times
 	}
 }
 

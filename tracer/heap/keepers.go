@@ -469,9 +469,12 @@ func (e *estimator) draw(blocks []*block) *draw {
 		case !s.seen:
 			d.found++
 		}
+		// That of the window that goes on is not known yet: it is little of a life.
+		const little = 0.02
 		reach := e.reach(s)
-		if after := e.now - min(reach, e.now); after > 0 {
-			seen += min(float64(e.book.seenSince(reach))/float64(after), 1)
+		after, age := float64(e.now-min(reach, e.now)), float64(e.now-min(s.At, e.now))
+		if after > little*age {
+			seen += min(float64(e.book.seenSince(reach))/after, 1)
 		} else {
 			seen++
 		}
@@ -733,9 +736,11 @@ func (r *Result) judge(rate growth.Rate, scale scaling, theirs float64, inUse In
 	return best
 }
 
+func byTime(x, y *block) int { return cmp.Or(cmp.Compare(x.At, y.At), cmp.Compare(x.ID, y.ID)) }
+
 // crowds are the samples, by their time, of each window that began in a pause and ended amid calls.
-// Had it begun later it would have seen others of these: a program is so much slower while its calls
-// are seen that they are the first after the pause.
+// It has seen the first calls after the pause, and would have seen them had it begun a bit earlier
+// or later. Those that follow it has not: while calls are seen a program is slower.
 func (b *Book) crowds(every []*block) map[int][]*block {
 	const pause, fewest = 0.1, 10
 	of := make(map[int][]*block)
@@ -746,7 +751,7 @@ func (b *Book) crowds(every []*block) map[int][]*block {
 		}
 	}
 	for i, all := range of {
-		slices.SortFunc(all, func(x, y *block) int { return cmp.Or(cmp.Compare(x.At, y.At), cmp.Compare(x.ID, y.ID)) })
+		slices.SortFunc(all, byTime)
 		w := &b.windows[i]
 		part := uint64(pause * float64(w.To-w.From))
 		if len(all) < fewest || all[0].At < w.From+part || all[len(all)-1].At < w.To-part {
@@ -771,24 +776,25 @@ func (e *estimator) first(own []*block) bool {
 	for _, i := range slices.Sorted(maps.Keys(there)) {
 		if crowd := e.crowds[i]; crowd != nil {
 			n++
+			slices.SortFunc(there[i], byTime)
 			sum += rank(there[i], crowd)
 		}
 	}
 	return n > 0 && n >= part*float64(len(there)) && sum/n < min(early, 0.5-sure/math.Sqrt(12*n))
 }
 
-// rank is the part of a crowd that comes before some of it, on average.
-func rank(some, crowd []*block) (mean float64) {
-	var all float64
+// rank is the part of a crowd that comes before some of it, on average. Both are in the order of
+// their times.
+func rank(some, crowd []*block) float64 {
+	var before, all float64
+	next := 0
 	for _, o := range crowd {
-		all += o.Weight
-		for _, s := range some {
-			if o.At < s.At {
-				mean += o.Weight / float64(len(some))
-			}
+		for ; next < len(some) && some[next].At <= o.At; next++ {
+			before += all
 		}
+		all += o.Weight
 	}
-	return mean / all
+	return before / float64(len(some)) / all
 }
 
 // Touch is how many page faults of a group a site has.

@@ -753,3 +753,62 @@ func TestWhoComesFirstInACrowdIsNoticed(t *testing.T) {
 		}
 	}
 }
+
+// TestSamplesThatAreThinnedOutStandForAll has half of the samples, and then all but an eighth, not
+// followed any more.
+func TestSamplesThatAreThinnedOutStandForAll(t *testing.T) {
+	t.Parallel()
+	b := New()
+	const samples = 64
+	add := func(from uint64) {
+		for id := from; id < from+samples; id++ {
+			b.Born(Block{ID: id, At: id, Site: 1, Bytes: 8, Weight: 3})
+		}
+	}
+	stand := func() (n float64) {
+		for _, s := range b.blocks {
+			n += s.Weight
+		}
+		return n
+	}
+	add(0)
+	for _, thin := range []uint64{2, 8, 4} { // the last is of one that has thinned out less
+		b.Thin(thin)
+		if n := stand(); n != 3*samples {
+			t.Errorf("thinned out to every %d they stand for %g, want %d", thin, n, 3*samples)
+		}
+	}
+	if b.Len() != samples/8 || b.Count(growth.Key{}) != samples/8 {
+		t.Errorf("%d and %d are left of %d", b.Len(), b.Count(growth.Key{}), samples)
+	}
+	add(samples)
+	if n := stand(); n != 6*samples || b.Len() != samples/4 {
+		t.Errorf("with as many new ones %d stand for %g, want %d", b.Len(), n, 6*samples)
+	}
+}
+
+// TestWhatIsSeenAllTheTimeIsKnown has a program that keeps all of its blocks, whose calls are seen all
+// the time in windows that follow each other, and contents that tell nothing.
+func TestWhatIsSeenAllTheTimeIsKnown(t *testing.T) {
+	t.Parallel()
+	const window, every, watch = 250 * time.Millisecond, 10 * time.Millisecond, 20 * time.Second
+	b := New()
+	id := uint64(0)
+	add := func(from time.Duration) {
+		for at := from; at < from+window; at += every {
+			id++
+			b.Born(Block{ID: id, At: uint64(time.Hour + at), Site: 1, Bytes: 64, Weight: 1, Blind: true})
+		}
+	}
+	for at := time.Duration(0); at < watch; at += window {
+		add(at)
+		b.Window(Window{From: uint64(time.Hour + at), To: uint64(time.Hour + at + window)})
+	}
+	add(watch) // of the window that goes on
+	rate := 64 / every.Seconds()
+	path := func(uint32) []Place { return []Place{{Function: "keep"}} }
+	r := b.Keepers(growth.Key{}, growth.Rate{PerSecond: rate, Low: rate, High: rate}, nil, nil, path)
+	if r.named() != "keep" || math.Abs(r.Kept-rate) > 0.05*rate || r.Low < 0.7*rate || r.High > 1.3*rate {
+		t.Errorf("%q keeps %g (%g to %g), want %g: %+v", r.named(), r.Kept, r.Low, r.High, rate, r.Keepers)
+	}
+}

@@ -67,6 +67,7 @@ type heapWatch struct {
 	blocks map[uint64][]*sampledBlock // by address
 	byID   int                        // how many there are
 	last   uint64                     // the number of the newest
+	thin   uint64                     // only those are followed whose number is a multiple of it
 	due    uint64                     // when the samples are to be looked at next
 	seen   uint64                     // the end of the last window whose samples were looked at
 	busy   bool                       // a worker looks at them
@@ -125,7 +126,7 @@ func (s *Sampler) heapTouched(t *target) {
 	}
 	s.sampled++
 	s.effort.Heaps.Processes++
-	t.heap = &heapWatch{run: s, t: t, blocks: make(map[uint64][]*sampledBlock), prober: newProber(s, t)}
+	t.heap = &heapWatch{run: s, t: t, blocks: make(map[uint64][]*sampledBlock), thin: 1, prober: newProber(s, t)}
 }
 
 // tellUnsampled tells why the heap of a process is not sampled, if that has changed.
@@ -320,7 +321,8 @@ func (h *heapWatch) take(b *tracer.HeapBlock) {
 // born takes a new sample.
 func (h *heapWatch) born(b *tracer.HeapBlock) {
 	tree := h.run.opts.Trees(h.t.space)
-	if tree == nil || h.byID >= mostSamples {
+	h.last++
+	if tree == nil || h.last%h.thin != 0 {
 		if len(h.blocks[b.Addr]) == 0 {
 			h.kernelForget(b.Addr)
 		}
@@ -337,7 +339,6 @@ func (h *heapWatch) born(b *tracer.HeapBlock) {
 			size -= min(size, old)
 		}
 	}
-	h.last++
 	h.byID++
 	block := &sampledBlock{id: h.last, addr: b.Addr, size: b.Size, at: b.Time, header: b.Header, first: b.First, sign: h.traces.sign(b.Size)}
 	class := uint8(0)
@@ -351,6 +352,25 @@ func (h *heapWatch) born(b *tracer.HeapBlock) {
 	h.run.emit(h.t, b.Time, event.Block{
 		ID: block.id, Addr: b.Addr, Site: at, Bytes: size, Weight: b.Weight, Blind: block.blind, Class: class,
 	})
+	if h.byID > mostSamples {
+		h.thinOut(b.Time)
+	}
+}
+
+// thinOut follows only half of the samples from now on, old ones and new, by their numbers: were
+// there no more room, nothing would be known of what is made from then on.
+func (h *heapWatch) thinOut(at uint64) {
+	h.thin *= 2
+	h.byID = 0
+	for addr, all := range h.blocks {
+		all = slices.DeleteFunc(all, func(b *sampledBlock) bool { return b.id%h.thin != 0 })
+		h.blocks[addr] = all
+		if h.byID += len(all); len(all) == 0 {
+			delete(h.blocks, addr)
+			h.kernelForget(addr)
+		}
+	}
+	h.run.emit(h.t, at, event.HeapThinned(h.thin))
 }
 
 // mostFreed is how many blocks are remembered whose free was seen, and not yet what it left.

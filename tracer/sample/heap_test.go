@@ -10,6 +10,7 @@ import (
 	"github.com/maptrace/maptrace/tracer"
 	"github.com/maptrace/maptrace/tracer/event"
 	"github.com/maptrace/maptrace/tracer/space"
+	"github.com/maptrace/maptrace/tracer/stack"
 )
 
 // forgetting is a kernel side that notes which blocks are not waited for any more.
@@ -83,5 +84,42 @@ func TestWhatIsInABlockIsThatOfWhenItWasSurelyThere(t *testing.T) {
 				t.Errorf("its contents say nothing: %v, want %v", blind, tt.blind)
 			}
 		})
+	}
+}
+
+// TestThereIsRoomForWhatIsMadeLate has a program keep three times as many samples as are followed
+// at once.
+func TestThereIsRoomForWhatIsMadeLate(t *testing.T) {
+	t.Parallel()
+	const made = 3 * mostSamples
+	var told []uint64
+	thin := uint64(1)
+	kernel, tree := &forgetting{}, new(space.Space)
+	s := &Sampler{kernel: kernel, opts: Options{
+		Trees: func(uint64) *space.Space { return tree },
+		Site:  func(int, *space.Space, *stack.Sample) uint32 { return 1 },
+		Emit: func(r *event.Record) {
+			switch b := r.Body.(type) {
+			case event.Block:
+				told = append(told, b.ID)
+			case event.HeapThinned:
+				thin = uint64(b)
+			}
+		},
+	}}
+	h := &heapWatch{run: s, t: &target{}, blocks: make(map[uint64][]*sampledBlock), thin: 1}
+	for i := range uint64(made) {
+		h.take(&tracer.HeapBlock{What: tracer.BlockBorn, Addr: 0x1000 + 64*i, Size: 64, Weight: 1})
+	}
+	if thin != 4 || h.byID != made/4 || len(h.blocks) != made/4 || len(kernel.blocks) != made-made/4 {
+		t.Errorf("every %d is followed: %d at %d addresses, and %d are forgotten", thin, h.byID, len(h.blocks), len(kernel.blocks))
+	}
+	for _, all := range h.blocks {
+		if len(all) != 1 || all[0].id%thin != 0 {
+			t.Fatalf("%+v is followed", all)
+		}
+	}
+	if last := told[len(told)-1]; last != made {
+		t.Errorf("the last that was told of is %d of %d", last, made)
 	}
 }

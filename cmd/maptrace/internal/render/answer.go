@@ -233,7 +233,7 @@ func why(f *attribution.Finding) string {
 		k := &f.Keepers[0]
 		b += fmt.Sprintf("; %d of %s of what it allocates stayed", k.Alive, units.Count(uint64(k.Samples), "sample"))
 		if f.Heap.Source == heap.ByProfile { // which knows it, and the rest is what is not collected yet
-			b += fmt.Sprintf("; live objects grow %s/min", units.Change(60*f.Heap.Kept))
+			b += fmt.Sprintf("; by the profile live objects grow %s/min", units.Change(60*f.Heap.Kept))
 		}
 	default:
 		b += fmt.Sprintf("; it was the last to write to most of %s that stayed", units.Count(f.Words, "watched word"))

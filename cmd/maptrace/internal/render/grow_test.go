@@ -971,6 +971,10 @@ func TestWhatMallocHoldsIsOneLine(t *testing.T) {
 			attribution.Malloc{InUse: 3 << 20, Arenas: 2, Why: "1 MiB of it is swapped out"},
 			"glibc's malloc has 3.0 MiB in use, 0 B free in 2 arenas; not all of it is known: 1 MiB of it is swapped out",
 		},
+		{
+			attribution.Malloc{InUse: 3 << 20, Arenas: 1, Complete: true, Age: 31 * time.Second},
+			"glibc's malloc had 3.0 MiB in use 31 s ago, 0 B free in 1 arena",
+		},
 	} {
 		if got := held(&tt.malloc); got != tt.want {
 			t.Errorf("got %q, want %q", got, tt.want)
@@ -984,7 +988,7 @@ func TestWhatIsNotCollectedYetIsNoPartOfWhatIsKept(t *testing.T) {
 	t.Parallel()
 	for source, want := range map[heap.Source]string{
 		heap.ByBlocks:  "grew 8.0 MiB in 30 s; 60 of 70 samples of what it allocates stayed",
-		heap.ByProfile: "grew 8.0 MiB in 30 s; 60 of 70 samples of what it allocates stayed; live objects grow +30.0 MiB/min",
+		heap.ByProfile: "grew 8.0 MiB in 30 s; 60 of 70 samples of what it allocates stayed; by the profile live objects grow +30.0 MiB/min",
 	} {
 		f := watches()[0].Findings[1]
 		sampledBlocks(heap.Keeper{Samples: 70, Alive: 60, Times: 9, Share: 0.9}, 0.99)(&f)

@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/maptrace/maptrace/procmaps/table"
 	"github.com/maptrace/maptrace/procmaps/units"
@@ -19,10 +20,15 @@ type MallocObject struct {
 	Mapped    uint64 `json:"mapped"` // by blocks that have mappings of their own
 	Complete  bool   `json:"complete"`
 	Why       string `json:"why,omitempty"` // what is missing if it is not complete
+	// Age is for how long no other reading was complete.
+	Age time.Duration `json:"age_ns"`
 }
 
 // leastTrim is what malloc_trim would give back that is worth calling it, in bytes.
 const leastTrim = 1 << 20
+
+// mostAge is how old a reading may be that is said to tell what is there now.
+const mostAge = 2 * time.Second
 
 // malloc appends what malloc holds.
 func (r *growthReport) malloc(m *attribution.Malloc) {
@@ -35,6 +41,9 @@ func (r *growthReport) malloc(m *attribution.Malloc) {
 func held(m *attribution.Malloc) string {
 	size := func(n uint64) string { return units.Bytes(float64(n)) }
 	b := fmt.Appendf(nil, "glibc's malloc has %s in use", size(m.InUse))
+	if m.Age > mostAge {
+		b = fmt.Appendf(nil, "glibc's malloc had %s in use %s ago", size(m.InUse), units.Length(m.Age))
+	}
 	if m.Before != 0 {
 		b = fmt.Appendf(b, " (%s at first)", size(m.Before))
 	}
