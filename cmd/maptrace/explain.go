@@ -285,11 +285,16 @@ func symbolOf(m *symbol.Module, err error, row *explain.Row, addr uint64) (*expl
 
 // explainCore explains an address of a process that left a core file.
 func explainCore(o *explainOptions) (_ *render.Explanation, err error) {
-	f, err := os.Open(o.core)
+	f, err := os.OpenFile(o.core, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe that nobody writes to opens, too
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	if info, failed := f.Stat(); failed != nil {
+		return nil, failed
+	} else if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: %w: no regular file", o.core, crash.ErrNotCore)
+	}
 	c, err := crash.ReadCore(f)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.core, err)

@@ -138,11 +138,7 @@ func (f *Finding) Keeper() stack.Name {
 		}
 		return f.Keepers[0].By
 	}
-	if !f.Shared || len(f.Kept) == 0 || f.Separation < Sure {
-		return nobody
-	}
-	// Code that was compiled while it ran, and has no name, goes by that of its place.
-	if by := f.Kept[0].By; by.Full == by.Module || stack.Interprets(by.Module) {
+	if !f.Shared || len(f.Kept) == 0 || f.Separation < Sure || f.Kept[0].By.OfRuntime() {
 		return nobody
 	}
 	return f.Kept[0].By

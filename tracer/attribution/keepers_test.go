@@ -307,7 +307,7 @@ func TestNobodyIsNamedWhereSampleAndWordsDisagree(t *testing.T) {
 // whichever function of its script, and by one of its extensions.
 func TestAnInterpretersFunctionIsNobodysKeeper(t *testing.T) {
 	t.Parallel()
-	for module, want := range map[string]string{"python3.11": "", "libpython3.13.so.1.0": "", "libjvm.so": "", "beam.smp": "", "keep": "", "heapext.so": "keep", "pythonic": "keep"} {
+	for module, want := range map[string]string{"python3.11": "", "libpython3.13.so.1.0": "", "libjvm.so": "", "beam.smp": "", "heapext.so": "keep", "pythonic": "keep"} {
 		f := Finding{
 			Evidence: Evidence{Finding: growth.Finding{Label: growth.Leaks}, Shared: true, Words: 9, Separation: 0.99},
 			Kept:     []Stack{{By: stack.Name{Full: "keep", Short: "keep", Module: module}, Share: 1}},

@@ -18,6 +18,7 @@ const (
 	maxReportFaults = 16
 	maxReportBytes  = 256 << 20
 	maxLine         = 64 << 10 // bytes of a line that are looked at
+	maxTries        = 8        // to find a row in a line: each reads all of the rest
 )
 
 // ErrNoReport is matched by the error about a text that has neither mappings nor a fault.
@@ -127,19 +128,21 @@ func (p *report) row(row explain.Row) {
 // rowIn finds a row of mappings in a line.
 func rowIn(line string) (row explain.Row, ok bool) {
 	dash := strings.IndexByte(line, '-')
-	for dash > 0 {
+	for tries := 0; dash > 0 && tries < maxTries; {
 		begin := dash
 		for begin > 0 && isHex(line[begin-1]) {
 			begin--
 		}
-		if dash-begin >= 4 {
+		switch {
+		case dash-begin < 4:
+		case modeBehind(line[dash+1:]):
+			tries++
 			if all, err := procmaps.ParseMaps([]byte(line[begin:]+"\n"), "report"); err == nil && len(all) == 1 {
 				return explain.Row{Mapping: all[0]}, true
 			}
-			if begin >= 2 && line[begin-2:begin] == "0x" {
-				if row, ok = shortRow(line[begin:]); ok {
-					return row, true
-				}
+		case begin >= 2 && line[begin-2:begin] == "0x" && strings.HasPrefix(line[dash:], "-0x"):
+			if row, ok = shortRow(line[begin:]); ok {
+				return row, true
 			}
 		}
 		next := strings.IndexByte(line[dash+1:], '-')
@@ -151,18 +154,35 @@ func rowIn(line string) (row explain.Row, ok bool) {
 	return explain.Row{}, false
 }
 
+// modeBehind tells whether a text begins with an address and a mode: only then it is worth to
+// read all of it.
+func modeBehind(text string) bool {
+	const most, mode = 16, 4
+	end := 0
+	for end < len(text) && end <= most && isHex(text[end]) {
+		end++
+	}
+	text = text[end:]
+	return end > 0 && len(text) > mode && text[0] == ' ' && (text[1] == 'r' || text[1] == '-') && (text[2] == 'w' || text[2] == '-')
+}
+
 // shortRow reads "START-0xEND\tPATH", as sanitizers print it without the first 0x
 // (sanitizer_common: DumpProcessMap); there may be modes or sizes in brackets, which are
 // passed over.
 func shortRow(text string) (row explain.Row, ok bool) {
+	const address = 16
 	first, rest, _ := strings.Cut(text, "-0x")
-	last, name, found := strings.Cut(rest, "\t")
-	start, err1 := strconv.ParseUint(first, 16, 64)
-	end, err2 := strconv.ParseUint(last, 16, 64)
-	if !found || err1 != nil || err2 != nil || end <= start {
+	end := strings.IndexByte(rest[:min(len(rest), address+1)], '\t')
+	if end < 0 {
 		return row, false
 	}
-	row.Range, row.Name, row.Known = procmaps.Range{Start: start, End: end}, strings.TrimSpace(name), explain.NoMode
+	last, name := rest[:end], rest[end+1:]
+	start, err1 := strconv.ParseUint(first, 16, 64)
+	limit, err2 := strconv.ParseUint(last, 16, 64)
+	if err1 != nil || err2 != nil || limit <= start {
+		return row, false
+	}
+	row.Range, row.Name, row.Known = procmaps.Range{Start: start, End: limit}, strings.TrimSpace(name), explain.NoMode
 	row.NoOffset = true
 	return row, true
 }

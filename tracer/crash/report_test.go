@@ -164,6 +164,17 @@ func TestATextWithoutAnythingIsNoReport(t *testing.T) {
 	}
 }
 
+// TestALineIsNotReadAgainAndAgain has lines that seem to have a row at each of thousands of places.
+func TestALineIsNotReadAgainAndAgain(t *testing.T) {
+	for _, piece := range []string{"0000-0 r--p ", "0000-", "0x0000-0x0\t", "0x0000-0x1 "} {
+		line := strings.Repeat(piece, (maxLine-2)/len(piece)) + "\n"
+		once := testing.AllocsPerRun(1, func() { _, _ = ReadReport(strings.NewReader(piece + "\n")) })
+		if n := testing.AllocsPerRun(1, func() { _, _ = ReadReport(strings.NewReader(line)) }); n > 2*maxTries*(once+1) {
+			t.Errorf("%q, %d times: %g allocations, and %g of one", piece, len(line)/len(piece), n, once)
+		}
+	}
+}
+
 func FuzzReadReport(f *testing.F) {
 	f.Add("a.out[1]: segfault at 8 ip 55a8ef59b179 sp 7ffc00000010 error 4 in x[1,55a8ef59b000+1000]\n", uint64(8))
 	f.Add("00401000-00402000 r-xp 00001000 fe:00 11   /a\n\t0x500000-0x600000\t/b\n", uint64(0x401000))

@@ -81,13 +81,10 @@ func (s *Sites) name(l *Line) stack.Name {
 	return n
 }
 
-// jitModule is where code is that no file holds.
-const jitModule = "[jit]"
-
 // module is the name of the frame's file.
 func (f *Frame) module() string {
 	if f.Module == nil {
-		return jitModule
+		return stack.JIT
 	}
 	return f.Module.Name()
 }
@@ -103,7 +100,7 @@ func (s *Sites) function(f *Frame) (fn symbol.Function, named bool) {
 		if name, start, _, ok := s.jit(f.pid).Lookup(addr); ok {
 			return symbol.Function{Name: name, Start: start}, true
 		}
-		return symbol.Function{Name: jitModule}, false
+		return symbol.Function{Name: stack.JIT}, false
 	}
 	m := f.Module
 	if m.sym != nil {

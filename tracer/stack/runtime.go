@@ -29,7 +29,7 @@ var runtimes = map[string]Runtime{
 // version that is in the name: "python3.11", "libruby-3.1.so.3.1".
 func RuntimeOf(name string) (r Runtime, version string) {
 	const digits = "0123456789."
-	name, _, library := strings.Cut(strings.TrimSuffix(name, ".smp"), ".so")
+	name, _, library := strings.Cut(strings.TrimSuffix(strings.TrimSuffix(name, ".smp"), "-dbg"), ".so")
 	// Builds of Python have letters behind the version.
 	if plain := strings.TrimRight(name, "dmut"); plain != strings.TrimRight(plain, digits) {
 		name = plain
@@ -41,9 +41,17 @@ func RuntimeOf(name string) (r Runtime, version string) {
 	return r, name[len(base):]
 }
 
+// JIT is what the place of code goes by that no file holds, and the code itself if it has no
+// name.
+const JIT = "[jit]"
+
 // Interprets tells whether the code of a file is a runtime's, by the file's name: what its
 // functions do is done for those of the program that it runs.
 func Interprets(module string) bool {
 	r, _ := RuntimeOf(module)
 	return r != Native
 }
+
+// OfRuntime tells whether a function is a runtime's own, or code that a runtime has compiled of
+// which it does not say whose it is: it may be any function of the program.
+func (n Name) OfRuntime() bool { return n.Full == JIT || Interprets(n.Module) }

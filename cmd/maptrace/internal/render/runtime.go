@@ -16,7 +16,7 @@ import (
 // none, and what tells of its objects; "" if the machine's own code is to blame.
 func (g *Growth) hint(f *attribution.Finding) string {
 	runtime, version := g.Runtime()
-	if runtime == stack.Native || !f.What.Private() || f.Blamed().Full != "" && !ofRuntime(f.Blamed()) {
+	if runtime == stack.Native || !f.What.Private() || f.Blamed().Full != "" && !f.Blamed().OfRuntime() {
 		return ""
 	}
 	objects, names := "", !scripted(f)
@@ -69,17 +69,6 @@ func place(name string) string {
 	return module
 }
 
-// ofRuntime tells whether a function is the runtime's own.
-func ofRuntime(name stack.Name) bool {
-	file := cmp.Or(name.Module, place(name.Full))
-	r, _ := stack.RuntimeOf(file)
-	return r != stack.Native || name.Full == jitted
-}
-
-// jitted is where code is that no file holds. A function there that has a name has it from
-// the runtime.
-const jitted = "[jit]"
-
 // scripted tells whether any function behind a finding is one of a script.
 func scripted(f *attribution.Finding) bool {
 	is := func(n stack.Name) bool {
@@ -88,7 +77,7 @@ func scripted(f *attribution.Finding) bool {
 		case ".py", ".js", ".mjs", ".cjs", ".ts", ".rb", ".php":
 			return true
 		}
-		return at == jitted && n.Full != jitted
+		return at == stack.JIT && n.Full != stack.JIT // it has its name from the runtime
 	}
 	some := func(all []attribution.Stack) bool {
 		return slices.ContainsFunc(all, func(s attribution.Stack) bool { return is(s.By) || slices.ContainsFunc(s.Frames, is) })
